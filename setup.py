@@ -1,0 +1,57 @@
+"""The one thing pyproject.toml cannot say: the extension is optional.
+
+WSFRAME_BUILD_EXT  auto (default): build the compiled kernels, go on without them where that fails
+                   require: fail where they cannot be built
+                   no: do not try; the wheel is pure Python
+WSFRAME_SANITIZE   e.g. "address,undefined": build them under these sanitizers
+"""
+
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+POLICY = os.environ.get("WSFRAME_BUILD_EXT", "auto")
+SANITIZE = os.environ.get("WSFRAME_SANITIZE")
+
+if POLICY not in ("auto", "require", "no"):
+    sys.exit(f"WSFRAME_BUILD_EXT must be auto, require or no, not {POLICY!r}")
+
+
+class BuildKernels(build_ext):
+    """Builds the kernels, or says once that the pure ones will be used."""
+
+    def build_extension(self, ext):
+        if self.compiler.compiler_type != "msvc":
+            ext.extra_compile_args += ["-O3", "-std=c11", "-Wall", "-Wextra"]
+            # What Cython writes is not ours to tidy up.
+            ext.extra_compile_args += ["-Wno-unused-function", "-Wno-unused-parameter"]
+            if SANITIZE:
+                flags = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+                ext.extra_compile_args += flags
+                ext.extra_link_args += flags
+        super().build_extension(ext)
+
+    def run(self):
+        super().run()
+        if not all(os.path.exists(self.get_ext_fullpath(ext.name)) for ext in self.extensions):
+            print(
+                "wsframe: the compiled kernels could not be built; the pure-Python ones are in use.",
+                file=sys.stderr,
+            )
+
+
+kernels = Extension(
+    "wsframe._kernels",
+    sources=["src/wsframe/_kernels.pyx", *sorted(glob("src/wsframe/native/*.c"))],
+    depends=sorted(glob("src/wsframe/native/*.h")),
+    include_dirs=["src/wsframe/native"],
+    optional=POLICY == "auto",
+)
+
+setup(
+    ext_modules=[] if POLICY == "no" else [kernels],
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,334 @@
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""The kernels over raw pointers. What they do, and every argument error, is said in ``_pure.py``."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+import os
+
+from . import _pure
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+    bint PyUnicode_CheckExact(object o)
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+
+cdef extern from "xor.h" nogil:
+    int xor_bytes(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key)
+    const char *xor_instruction_set
+    void xor_choose()
+    uint32_t xor_load_key(const unsigned char *key)
+    uint32_t xor_rotate_key(uint32_t key, size_t offset)
+
+cdef extern from "accept_key.h":
+    enum: KEY_SIZE
+    enum: ACCEPT_SIZE
+    void accept_key_choose()
+    void accept_key_compute(char *accept, const char *key)
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER)
+    #define PER_THREAD __declspec(thread)
+    #else
+    #define PER_THREAD _Thread_local
+    #endif
+    enum { KEY_STOCK = 4096 };
+    /* Masking keys cut from a block of os.urandom; one stock a thread, so that none is given twice. */
+    static PER_THREAD unsigned char key_stock[KEY_STOCK];
+    static PER_THREAD int keys_left = 0;
+
+    #if defined(Py_GIL_DISABLED)
+    enum { GIL_ENABLED = 0 };
+    #else
+    enum { GIL_ENABLED = 1 };
+    #endif
+    """
+    enum: GIL_ENABLED
+    enum: KEY_STOCK
+    unsigned char *key_stock
+    int keys_left
+
+xor_choose()
+accept_key_choose()
+INSTRUCTION_SET = xor_instruction_set.decode()
+
+# Other threads run while a payload of this size is masked or copied; below it, taking the GIL again
+# would cost more than the work.
+cdef enum:
+    LARGE = 1 << 18
+
+cdef enum:
+    TEXT_FRAME = 0x81
+    BINARY_FRAME = 0x82
+    FIRST_CONTROL_OPCODE = 0x8
+
+
+def forget_masking_keys():
+    global keys_left
+    keys_left = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_masking_keys)
+
+
+# Bytes, and views of anything else -------------------------------------------------------------
+
+cdef struct Span:
+    unsigned char *start
+    Py_ssize_t size
+    bint exported  # through the view; bytes and str need none
+    Py_buffer view
+
+
+cdef inline bint borrow(object data, Span *span, int flags) noexcept:
+    """Look into a bytes-like object; False, without an exception, where that is not possible."""
+    span.exported = False
+    if PyBytes_CheckExact(data) and flags == PyBUF_SIMPLE:
+        span.start = <unsigned char *>PyBytes_AS_STRING(data)
+        span.size = PyBytes_GET_SIZE(data)
+        return True
+    if PyByteArray_CheckExact(data) and PyByteArray_GET_SIZE(data) < LARGE and GIL_ENABLED:
+        # Nobody can resize it before we are done, so it need not be exported.
+        span.start = <unsigned char *>PyByteArray_AS_STRING(data)
+        span.size = PyByteArray_GET_SIZE(data)
+        return True
+    try:
+        PyObject_GetBuffer(data, &span.view, flags)
+    except (BufferError, TypeError):
+        return False
+    span.exported = True
+    span.start = <unsigned char *>span.view.buf
+    span.size = span.view.len
+    return True
+
+
+cdef inline void give_back(Span *span) noexcept:
+    if span.exported:
+        PyBuffer_Release(&span.view)
+
+
+cdef inline int xor_span(
+    unsigned char *dst, const unsigned char *src, Py_ssize_t size, uint32_t key
+) noexcept:
+    cdef int high
+    if size < LARGE:
+        return xor_bytes(dst, src, size, key)
+    with nogil:
+        high = xor_bytes(dst, src, size, key)
+    return high
+
+
+cdef inline bint is_key(object masking_key) noexcept:
+    return PyBytes_CheckExact(masking_key) and PyBytes_GET_SIZE(masking_key) == 4
+
+
+cdef inline uint32_t load_key(object masking_key) noexcept:
+    return xor_load_key(<const unsigned char *>PyBytes_AS_STRING(masking_key))
+
+
+cdef uint32_t random_key() except? 0:
+    global keys_left
+    if keys_left == 0:
+        block = os.urandom(KEY_STOCK)
+        memcpy(key_stock, PyBytes_AS_STRING(block), KEY_STOCK)
+        keys_left = KEY_STOCK // 4
+    keys_left -= 1
+    return xor_load_key(key_stock + 4 * keys_left)
+
+
+# The kernels --------------------------------------------------------------------------------------
+
+def accept_key(key):
+    if not (PyUnicode_CheckExact(key) and PyUnicode_IS_COMPACT_ASCII(key)
+            and PyUnicode_GET_LENGTH(key) == KEY_SIZE):
+        return _pure.accept_key(key)
+    accept = PyUnicode_New(ACCEPT_SIZE, 127)
+    accept_key_compute(<char *>PyUnicode_1BYTE_DATA(accept), <char *>PyUnicode_1BYTE_DATA(key))
+    return accept
+
+
+def mask(payload, masking_key):
+    cdef Span source
+    if not is_key(masking_key) or not borrow(payload, &source, PyBUF_SIMPLE):
+        return _pure.mask(payload, masking_key)
+    try:
+        masked = PyBytes_FromStringAndSize(NULL, source.size)
+        xor_span(<unsigned char *>PyBytes_AS_STRING(masked), source.start, source.size,
+                 load_key(masking_key))
+        return masked
+    finally:
+        give_back(&source)
+
+
+def mask_into(buffer, masking_key, Py_ssize_t offset=0):
+    cdef Span target
+    if offset < 0 or not is_key(masking_key) or not borrow(buffer, &target, PyBUF_WRITABLE):
+        _pure.mask_into(buffer, masking_key, offset)
+        return
+    xor_span(target.start, target.start, target.size, xor_rotate_key(load_key(masking_key), offset))
+    give_back(&target)
+
+
+def encode_frame(opcode, payload=b"", *, bint fin=True, int rsv=0, masking_key=None):
+    cdef Span source
+    cdef int code = opcode
+    cdef uint32_t key = 0
+    cdef bint masked = masking_key is not None
+    cdef Py_ssize_t head
+    cdef unsigned char *out
+    # Before the payload is borrowed: it may let other threads run.
+    if masking_key is True:
+        key = random_key()
+    elif masked and is_key(masking_key):
+        key = load_key(masking_key)
+    elif masked:
+        return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
+    if isinstance(payload, str) and PyUnicode_IS_COMPACT_ASCII(payload):
+        source.exported = False
+        source.start = PyUnicode_1BYTE_DATA(payload)
+        source.size = PyUnicode_GET_LENGTH(payload)
+    else:
+        if isinstance(payload, str):
+            payload = payload.encode()
+        if not borrow(payload, &source, PyBUF_SIMPLE):
+            return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
+    try:
+        if (
+            code < 0 or code > 15 or rsv < 0 or rsv > 7
+            or code >= FIRST_CONTROL_OPCODE and (source.size > 125 or not fin)
+        ):
+            return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
+        head = (2 if source.size < 126 else 4 if source.size < 65536 else 10) + 4 * masked
+        frame = PyBytes_FromStringAndSize(NULL, head + source.size)
+        out = <unsigned char *>PyBytes_AS_STRING(frame)
+        write_head(out, fin << 7 | rsv << 4 | code, masked << 7, source.size)
+        if masked:
+            memcpy(out + head - 4, &key, 4)
+        # A key of zeros copies; and unlike memcpy it is not slow where header and payload into a
+        # fresh block put the target a few bytes past the source modulo 4 KiB.
+        xor_span(out + head, source.start, source.size, key)
+        return frame
+    finally:
+        give_back(&source)
+
+
+cdef inline void write_head(unsigned char *out, int first, int mask_bit, Py_ssize_t size) noexcept:
+    cdef int i
+    out[0] = <unsigned char>first
+    if size < 126:
+        out[1] = <unsigned char>(mask_bit | size)
+    elif size < 65536:
+        out[1] = <unsigned char>(mask_bit | 126)
+        out[2] = <unsigned char>(size >> 8)
+        out[3] = <unsigned char>(size & 0xFF)
+    else:
+        out[1] = <unsigned char>(mask_bit | 127)
+        for i in range(8):
+            out[2 + i] = <unsigned char>(<uint64_t>size >> (56 - 8 * i) & 0xFF)
+
+
+cdef struct Head:
+    int first
+    int second
+    uint64_t length
+    Py_ssize_t size  # of the head itself without the masking key; 0 while it is not all there
+
+
+cdef inline bint read_head(const unsigned char *p, Py_ssize_t available, Head *head) noexcept:
+    """Read the head of a frame; False where the first two bytes are not there."""
+    cdef int i
+    if available < 2:
+        return False
+    head.first = p[0]
+    head.second = p[1]
+    head.length = p[1] & 0x7F
+    head.size = 2
+    if head.length == 126:
+        head.size = 4 if available >= 4 else 0
+        if head.size:
+            head.length = p[2] << 8 | p[3]
+    elif head.length == 127:
+        head.size = 10 if available >= 10 else 0
+        if head.size:
+            head.length = 0
+            for i in range(8):
+                head.length = head.length << 8 | p[2 + i]
+    return True
+
+
+def parse_frame(data, Py_ssize_t start):
+    cdef Span source
+    cdef Head head
+    if not borrow(data, &source, PyBUF_SIMPLE):
+        return _pure.parse_frame(data, start)
+    try:
+        if not read_head(source.start + start, source.size - start, &head):
+            return None
+        if head.size == 0:
+            return head.first, head.second, -1, start + 2
+        return head.first, head.second, head.length, start + head.size
+    finally:
+        give_back(&source)
+
+
+def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t limit, bint masked):
+    cdef Span source
+    cdef Head head
+    cdef Py_ssize_t left, size
+    cdef const unsigned char *p
+    cdef uint32_t key = 0
+    if not borrow(data, &source, PyBUF_SIMPLE):
+        return _pure.take_messages(data, start, messages, limit, masked)
+    try:
+        p = source.start + start
+        left = source.size - start
+        while read_head(p, left, &head):
+            if head.first != TEXT_FRAME and head.first != BINARY_FRAME:
+                break
+            if head.second >> 7 != masked or head.size == 0 or head.length > <uint64_t>limit:
+                break
+            if head.size > 2 and head.length < <uint64_t>(126 if head.size == 4 else 65536):
+                break
+            if masked:
+                if left < head.size + 4:
+                    break
+                key = xor_load_key(p + head.size)
+                head.size += 4
+            size = <Py_ssize_t>head.length
+            if left - head.size < size:
+                break
+            if head.first == BINARY_FRAME:
+                message = PyBytes_FromStringAndSize(NULL, size)
+                xor_span(<unsigned char *>PyBytes_AS_STRING(message), p + head.size, size, key)
+            else:
+                message = take_text(p + head.size, size, key)
+                if message is None:
+                    break
+            messages.append(message)
+            p += head.size + size
+            left -= head.size + size
+        return left
+    finally:
+        give_back(&source)
+
+
+cdef inline object take_text(const unsigned char *payload, Py_ssize_t size, uint32_t key):
+    """Unmask straight into a new str, which it is if all was ASCII; None if it is not UTF-8."""
+    text = PyUnicode_New(size, 127)
+    if size == 0 or not xor_span(PyUnicode_1BYTE_DATA(text), payload, size, key):
+        return text
+    try:
+        return PyUnicode_DecodeUTF8(<char *>PyUnicode_1BYTE_DATA(text), size, NULL)
+    except UnicodeDecodeError:
+        return None

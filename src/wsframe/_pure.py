@@ -1,0 +1,221 @@
+"""The kernels in Python: bytes in, bytes out, no state of the protocol.
+
+Their compiled twins are in ``_kernels.pyx``; whatever those find unusual they hand over to these,
+so that every argument error is raised here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from functools import cache
+from hashlib import sha1
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+INSTRUCTION_SET = "pure Python"
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # FIN and the opcode
+FIRST_CONTROL_OPCODE = 0x8
+
+# One big integer is the fastest XOR for short payloads, four strided translations for long ones.
+TRANSLATE_FROM = 1024
+
+# Masking keys in stock, cut from blocks of os.urandom: a system call per frame would cost more than
+# the frame. list.pop is atomic, so no two threads get the same one.
+_keys: list[bytes] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keys.clear)
+
+
+def accept_key(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that answers this Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    return b64encode(sha1(key.encode("ascii") + GUID).digest()).decode("ascii")
+
+
+def random_masking_key() -> bytes:
+    """Return four unpredictable bytes (RFC 6455 section 5.3)."""
+    while True:
+        try:
+            return _keys.pop()
+        except IndexError:
+            block = os.urandom(4096)
+            _keys.extend(block[i : i + 4] for i in range(0, len(block), 4))
+
+
+@cache
+def _xor_table(byte: int) -> bytes:
+    return bytes(byte ^ other for other in range(256))
+
+
+def _four_bytes(masking_key: Buffer) -> bytes:
+    key = memoryview(masking_key).tobytes()
+    if len(key) != 4:
+        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    return key
+
+
+def mask(payload: Buffer, masking_key: Buffer) -> bytes:
+    """Return the payload XORed with the masking key (RFC 6455 section 5.3).
+
+    Masking twice with the same key gives the payload back.
+
+    Args:
+        payload: any C-contiguous bytes-like object.
+        masking_key: 4 bytes.
+
+    Raises:
+        ValueError: the masking key does not have 4 bytes.
+    """
+    key = _four_bytes(masking_key)
+    view = memoryview(payload).cast("B")
+    size = len(view)
+    if size < TRANSLATE_FROM:
+        stretched = (key * (size // 4 + 1))[:size]
+        return (int.from_bytes(view, "little") ^ int.from_bytes(stretched, "little")).to_bytes(
+            size, "little"
+        )
+    masked = bytearray(view)
+    for i in range(4):
+        masked[i::4] = masked[i::4].translate(_xor_table(key[i]))
+    return bytes(masked)
+
+
+def mask_into(buffer: Buffer, masking_key: Buffer, offset: int = 0) -> None:
+    """XOR the buffer with the masking key, in place.
+
+    Args:
+        buffer: any writable C-contiguous bytes-like object.
+        masking_key: 4 bytes.
+        offset: where in the payload the buffer begins, in bytes; for a payload in chunks.
+
+    Raises:
+        ValueError: the masking key does not have 4 bytes, or the offset is negative.
+        TypeError: the buffer is read-only.
+    """
+    key = _four_bytes(masking_key)
+    if offset < 0:
+        raise ValueError(f"offset must not be negative: {offset}")
+    turn = offset % 4
+    view = memoryview(buffer).cast("B")
+    if view.readonly:
+        raise TypeError("mask_into needs a writable buffer")
+    view[:] = mask(view, key[turn:] + key[:turn])
+
+
+def encode_frame(
+    opcode: int,
+    payload: Buffer | str = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    masking_key: Buffer | bool | None = None,
+) -> bytes:
+    """Return one frame as it stands on the wire (RFC 6455 section 5.2).
+
+    Args:
+        opcode: 0-15.
+        payload: any C-contiguous bytes-like object, or text, which is encoded as UTF-8.
+        fin: whether this is the last frame of its message.
+        rsv: the three reserved bits as a number; RSV1, which compression uses, is 4.
+        masking_key: None for no mask (a server), True for a fresh random one (a client), or 4 bytes.
+
+    Raises:
+        ValueError: a number out of range, a control frame that is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5), or text that UTF-8 has no form for.
+    """
+    if not 0 <= opcode <= 15:
+        raise ValueError(f"opcode must be 0-15, not {opcode}")
+    if not 0 <= rsv <= 7:
+        raise ValueError(f"rsv must be 0-7, not {rsv}")
+    if isinstance(payload, str):
+        payload = payload.encode()
+    view = memoryview(payload).cast("B")
+    size = len(view)
+    if opcode >= FIRST_CONTROL_OPCODE and not fin:
+        raise ValueError("a control frame must not be fragmented")
+    if opcode >= FIRST_CONTROL_OPCODE and size > 125:
+        raise ValueError(f"a control frame carries at most 125 bytes, not {size}")
+
+    if masking_key is None:
+        mask_bit, key, body = 0, b"", bytes(view)
+    elif masking_key is False:
+        raise TypeError("masking_key must be None, True or 4 bytes, not False")
+    else:
+        key = random_masking_key() if masking_key is True else _four_bytes(masking_key)
+        mask_bit, body = 0x80, mask(view, key)
+
+    first = bool(fin) << 7 | rsv << 4 | opcode
+    if size < 126:
+        return bytes((first, mask_bit | size)) + key + body
+    if size < 65536:
+        return bytes((first, mask_bit | 126)) + size.to_bytes(2, "big") + key + body
+    return bytes((first, mask_bit | 127)) + size.to_bytes(8, "big") + key + body
+
+
+def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
+    """Read the head of the frame that begins at ``start``, without judging it.
+
+    Returns:
+        The first byte, the second byte, the length of the payload, and the position of what follows
+        the length: the masking key, or the payload. The length is -1 while its bytes are not all
+        there. None where the first two bytes are not there.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) - start < 2:
+        return None
+    first, second = view[start], view[start + 1]
+    length, position = second & 0x7F, start + 2
+    if length > 125:
+        extended = 2 if length == 126 else 8
+        if len(view) - position < extended:
+            return first, second, -1, position
+        length = int.from_bytes(view[position : position + extended], "big")
+        position += extended
+    return first, second, length, position
+
+
+def take_messages(
+    data: Buffer, start: int, messages: list[str | bytes], limit: int, masked: bool
+) -> int:
+    """Take the whole, ordinary messages that the data begins with, and stop without judging.
+
+    A frame is taken if it is complete, final, text or binary, free of reserved bits, masked or not
+    as it should be, minimal in length, within the limit and, for text, valid UTF-8. Its payload is
+    appended to ``messages``, as ``str`` or ``bytes``.
+
+    Returns:
+        How many bytes are left at the end of the data: 0 if all was taken.
+    """
+    view = memoryview(data).cast("B")
+    size = len(view)
+    while (head := parse_frame(view, start)) is not None:
+        first, second, length, position = head
+        if first not in (TEXT_FRAME, BINARY_FRAME) or second >> 7 != masked:
+            break
+        if length < 0 or length > limit or not _is_minimal(second & 0x7F, length):
+            break
+        payload_at = position + 4 * masked
+        end = payload_at + length
+        if end > size:
+            break
+        payload = bytes(view[payload_at:end])
+        if masked:
+            payload = mask(payload, view[position:payload_at])
+        if first == TEXT_FRAME:
+            try:
+                messages.append(payload.decode())
+            except UnicodeDecodeError:
+                break
+        else:
+            messages.append(payload)
+        start = end
+    return size - start
+
+
+def _is_minimal(length_field: int, length: int) -> bool:
+    """Whether the length uses the shortest of its three forms (RFC 6455 section 5.2)."""
+    return length_field < 126 or (length > 125 if length_field == 126 else 65535 < length < 1 << 63)

@@ -1,0 +1,51 @@
+"""What can go wrong, by whose fault it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["HandshakeError", "ProtocolError", "StateError", "WSFrameError"]
+
+
+class WSFrameError(Exception):
+    """Every error that wsframe defines."""
+
+
+class StateError(WSFrameError):
+    """The caller asked for what the state of the connection forbids: to send after its close frame."""
+
+
+class ProtocolError(WSFrameError):
+    """The peer broke a rule.
+
+    Attributes:
+        code: the close code that says so on the wire (RFC 6455 section 7.4.1).
+        reason: the rule, in words short enough for a close frame.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({int(self.code)})"
+
+
+class HandshakeError(WSFrameError):
+    """The peer's opening handshake is refused.
+
+    Attributes:
+        status: the HTTP status to answer with.
+        reason: why, in words fit for the body of the answer.
+        headers: what the answer must carry besides, as (name, value) pairs.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = tuple(headers)
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.status})"

@@ -1,0 +1,46 @@
+/* The body of one xor_function, for the vector type that the including unit describes:
+   NAME, FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, and SHORTER for what is less than
+   one vector.
+
+   The first and the last vector overlap the loop, so that it has neither head nor tail to treat byte
+   by byte, and so that its stores can be aligned where that pays. Both are read before the loop,
+   which may write over their source, and stored after it. */
+
+TARGET(FEATURES)
+int NAME(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key)
+{
+    enum { STEP = sizeof(VECTOR), ALIGN_FROM = 1024 };
+    size_t i = 0;
+
+    if (size < STEP)
+        return SHORTER(dst, src, size, key);
+
+    VECTOR k = SPLAT(key);
+    VECTOR first = XOR(LOAD(src), k);
+    VECTOR last = XOR(LOAD(src + size - STEP), SPLAT(xor_rotate_key(key, size)));
+    VECTOR high = OR(first, last);
+
+    if (size >= ALIGN_FROM) {
+        i = STEP - (uintptr_t)dst % STEP;
+        k = SPLAT(xor_rotate_key(key, i));
+    }
+    for (; size - i > 4 * STEP; i += 4 * STEP) {
+        VECTOR a = XOR(LOAD(src + i), k);
+        VECTOR b = XOR(LOAD(src + i + STEP), k);
+        VECTOR c = XOR(LOAD(src + i + 2 * STEP), k);
+        VECTOR d = XOR(LOAD(src + i + 3 * STEP), k);
+        STORE(dst + i, a);
+        STORE(dst + i + STEP, b);
+        STORE(dst + i + 2 * STEP, c);
+        STORE(dst + i + 3 * STEP, d);
+        high = OR(high, OR(OR(a, b), OR(c, d)));
+    }
+    for (; size - i > STEP; i += STEP) {
+        VECTOR a = XOR(LOAD(src + i), k);
+        STORE(dst + i, a);
+        high = OR(high, a);
+    }
+    STORE(dst, first);
+    STORE(dst + size - STEP, last);
+    return ANY_HIGH(high);
+}

@@ -1,0 +1,159 @@
+"""Server-sent events: the event stream of WHATWG HTML section 9.2, written and read, without I/O."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import ProtocolError
+from .frames import CloseCode
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["EventStreamDecoder", "ServerSentEvent", "encode_comment"]
+
+# The only three ends of a line (section 9.2.5); str.splitlines knows more and would alter the data.
+END_OF_LINE = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of an event stream.
+
+    Attributes:
+        data: what the client gets as ``event.data``; every line break in it arrives as LF.
+        event: the type the client listens for; None for "message".
+        id: what the client sends as ``Last-Event-ID`` when it comes back; "" makes it forget.
+        retry: how long the client is to wait before it comes back, in milliseconds.
+
+    Raises:
+        ValueError: CR, LF or NUL in ``event`` or ``id``, which would forge fields or be ignored
+            (section 9.2.6), or a negative ``retry``.
+    """
+
+    data: str
+    event: str | None = None
+    id: str | None = None
+    retry: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("event", self.event), ("id", self.id)):
+            if value is not None and any(forbidden in value for forbidden in "\r\n\0"):
+                raise ValueError(f"CR, LF and NUL must not stand in an event's {name}: {value!r}")
+        if self.retry is not None and self.retry < 0:
+            raise ValueError(f"retry is a number of milliseconds, not {self.retry}")
+
+    def encode(self) -> bytes:
+        """Return the event as it stands in the stream, with the blank line that ends it."""
+        lines = []
+        if self.event is not None:
+            lines.append(f"event: {self.event}\n")
+        if self.id is not None:
+            lines.append(f"id: {self.id}\n")
+        if self.retry is not None:
+            lines.append(f"retry: {self.retry}\n")
+        lines += [f"data: {line}\n" for line in END_OF_LINE.split(self.data)]
+        lines.append("\n")
+        return "".join(lines).encode()
+
+
+def encode_comment(text: str = "") -> bytes:
+    """Return a comment, which clients ignore: something to send so that an idle stream stays open."""
+    return "".join(f": {line}\n" for line in END_OF_LINE.split(text)).encode() + b"\n"
+
+
+class EventStreamDecoder:
+    """Reads an event stream as it arrives (section 9.2.6).
+
+    It has one owner at a time.
+
+    Args:
+        max_event_size: the most characters that an unfinished event, or a line, may have.
+
+    Attributes:
+        last_event_id: what to send as ``Last-Event-ID`` when the connection is lost.
+        retry: what the server last asked to wait before coming back, in milliseconds, or None.
+    """
+
+    def __init__(self, *, max_event_size: int = 1 << 20) -> None:
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self._max_event_size = max_event_size
+        # Bytes that are not UTF-8 become U+FFFD, and a byte order mark at the start is skipped.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = True
+        self._line: list[str] = []  # what has come of the line that is not ended
+        self._after_cr = False  # an LF that comes now belongs to that CR
+        self._event = ""
+        self._id = ""
+        self._data: list[str] = []
+        self._event_size = 0  # of the data lines that are complete
+        self._size = 0  # that, and the line that is not ended
+
+    def receive(self, data: Buffer) -> list[ServerSentEvent]:
+        """Return the events that these bytes complete.
+
+        The ``id`` of an event is the last one that the stream has named, as in a browser.
+
+        Raises:
+            ProtocolError: an event is over the limit; code 1009. The stream is to be dropped.
+        """
+        text = self._decoder.decode(bytes(data))
+        if self._at_start and text:
+            text = text.removeprefix("\ufeff")
+            self._at_start = False
+        if self._after_cr and text:
+            text = text.removeprefix("\n")
+            self._after_cr = False
+        if not text:
+            return []
+        self._after_cr = text.endswith("\r")
+        *lines, rest = END_OF_LINE.split(text)
+        events = []
+        for line in lines:
+            event = self._end_line("".join((*self._line, line)))
+            self._line.clear()
+            self._size = self._event_size
+            if event is not None:
+                events.append(event)
+        if rest:
+            self._line.append(rest)
+            self._check_size(len(rest))
+        return events
+
+    def _check_size(self, more: int) -> None:
+        self._size += more
+        if self._size > self._max_event_size:
+            raise ProtocolError(
+                CloseCode.MESSAGE_TOO_BIG,
+                f"an event is over the limit of {self._max_event_size} characters",
+            )
+
+    def _end_line(self, line: str) -> ServerSentEvent | None:
+        if not line:
+            return self._end_event()
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._size = self._event_size
+            self._check_size(len(value) + 1)
+            self._event_size = self._size
+            self._data.append(value)
+        elif field == "event":
+            self._event = value.replace("\0", "\ufffd")  # which ServerSentEvent would refuse
+        elif field == "id" and "\0" not in value:
+            self._id = value
+        elif field == "retry" and value.isascii() and value.isdigit():
+            self.retry = int(value)
+        return None
+
+    def _end_event(self) -> ServerSentEvent | None:
+        self.last_event_id = self._id
+        data, event = self._data, self._event
+        self._data, self._event, self._event_size = [], "", 0
+        if not data:
+            return None
+        return ServerSentEvent("\n".join(data), event or None, self._id or None)
