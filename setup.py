@@ -38,7 +38,7 @@ class BuildKernels(build_ext):
         super().run()
         if not all(os.path.exists(self.get_ext_fullpath(ext.name)) for ext in self.extensions):
             print(
-                "wsframe: the compiled kernels could not be built; the pure-Python ones are in use.",
+                "wsframe: the compiled kernels could not be built; the pure ones are in use.",
                 file=sys.stderr,
             )
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 from typing_extensions import Buffer
 
 INSTRUCTION_SET: str
@@ -15,5 +17,5 @@ def encode_frame(
 ) -> bytes: ...
 def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None: ...
 def take_messages(
-    data: Buffer, start: int, messages: list[str | bytes], limit: int, masked: bool
+    data: Buffer, start: int, messages: list[Any], limit: int, masked: bool
 ) -> int: ...

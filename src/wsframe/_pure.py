@@ -10,7 +10,7 @@ import os
 from base64 import b64encode
 from functools import cache
 from hashlib import sha1
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def accept_key(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that answers this Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455 section 4.2.2)."""
     return b64encode(sha1(key.encode("ascii") + GUID).digest()).decode("ascii")
 
 
@@ -121,7 +121,7 @@ def encode_frame(
         payload: any C-contiguous bytes-like object, or text, which is encoded as UTF-8.
         fin: whether this is the last frame of its message.
         rsv: the three reserved bits as a number; RSV1, which compression uses, is 4.
-        masking_key: None for no mask (a server), True for a fresh random one (a client), or 4 bytes.
+        masking_key: None for no mask (a server), True for a random one (a client), or 4 bytes.
 
     Raises:
         ValueError: a number out of range, a control frame that is fragmented or has a payload of
@@ -178,9 +178,7 @@ def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
     return first, second, length, position
 
 
-def take_messages(
-    data: Buffer, start: int, messages: list[str | bytes], limit: int, masked: bool
-) -> int:
+def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, masked: bool) -> int:
     """Take the whole, ordinary messages that the data begins with, and stop without judging.
 
     A frame is taken if it is complete, final, text or binary, free of reserved bits, masked or not

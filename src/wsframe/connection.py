@@ -39,8 +39,8 @@ MAX_CONTROL_PAYLOAD = 125
 class Connection:
     """One end of one WebSocket connection, after the opening handshake.
 
-    Bytes from the peer go into :meth:`receive`, which returns what they mean; what the other methods
-    return is to be sent to the peer, in that order. There are no sockets, threads or clocks in it.
+    Bytes from the peer go into :meth:`receive`, which returns what they mean; what the other
+    methods return is to be sent to the peer, in that order. There are no sockets, threads or clocks in it.
 
     It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``;
     :meth:`encode`, :meth:`ping` and :meth:`pong` keep no state that could be corrupted.
@@ -120,8 +120,8 @@ class Connection:
             data: any C-contiguous bytes-like object; it may be reused when this returns.
 
         Returns:
-            Messages (``str`` for text, ``bytes`` for binary), :class:`Ping`, :class:`Pong`, and, as the
-            last one ever, :class:`Close` or :class:`Failure`. Bytes after those are ignored.
+            Messages (``str`` for text, ``bytes`` for binary), :class:`Ping`, :class:`Pong`, and,
+            as the last one ever, :class:`Close` or :class:`Failure`. Bytes after those are ignored.
 
         Raises:
             RuntimeError: another thread is in this method.
@@ -201,7 +201,7 @@ class Connection:
             raise StateError("the close frame has been sent; nothing may follow it")
         return self._encode(opcode, payload)
 
-    # What the kernel left: one frame at a time, with every rule ------------------------------------
+    # What the kernel left: one frame at a time, with every rule ----------------------------
 
     def _receive_rest(self, data: memoryview, kept: bytes, events: list[Event]) -> bytes | None:
         """Decode what follows, and return what is to be kept for the next time."""
@@ -237,7 +237,7 @@ class Connection:
         return data[position:].tobytes()
 
     def _read_frame(self, data: memoryview, begin: int, events: list[Event]) -> int:
-        """Decode the frame that begins here; return where its bytes end, or ``begin`` to wait for more."""
+        """Decode the frame that begins here; return where it ends, ``begin`` to wait for more."""
         head = parse_frame(data, begin)
         if head is None:
             return begin
@@ -289,10 +289,10 @@ class Connection:
         if opcode == CONTINUATION:
             if self._message is None:
                 raise _protocol_error("a continuation frame with no message to continue")
-        elif opcode == TEXT or opcode == BINARY:
+        elif opcode in (TEXT, BINARY):
             if self._message is not None:
                 raise _protocol_error("a new message inside a fragmented one")
-        elif opcode == CLOSE or opcode == PING or opcode == PONG:
+        elif opcode in (CLOSE, PING, PONG):
             if first < 0x80:
                 raise _protocol_error("a control frame must not be fragmented")
             if second & 0x7F > MAX_CONTROL_PAYLOAD:
@@ -335,7 +335,7 @@ class Connection:
         self._unread -= size
         complete = self._fin and not self._unread
         if self._decoder is not None:
-            # RFC 6455 section 8.1, at the first bad byte: also inside a frame that is still arriving.
+            # RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving.
             try:
                 self._decoder.decode(chunk, complete)
             except UnicodeDecodeError:

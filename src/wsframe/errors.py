@@ -12,7 +12,7 @@ class WSFrameError(Exception):
 
 
 class StateError(WSFrameError):
-    """The caller asked for what the state of the connection forbids: to send after its close frame."""
+    """The caller asked for what the connection's state forbids: to send after its close frame."""
 
 
 class ProtocolError(WSFrameError):

@@ -19,7 +19,7 @@ __all__ = ["Acceptance", "Headers", "accept", "encode_response"]
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-# uri-host [":" port], RFC 9110 section 7.2; a name or an IPv4 address, or an IPv6 address in brackets.
+# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
 )

@@ -1,12 +1,13 @@
 """The kernels in use: the compiled ones if they were built, unless WSFRAME_PURE=1 forbids them.
 
-Kernels are functions over bytes with no state of the protocol. Each exists twice, in ``_pure.py`` and
-in ``_kernels.pyx``; everything else of the codec exists once.
+Kernels are functions over bytes with no state of the protocol. Each exists twice, in ``_pure.py``
+and in ``_kernels.pyx``; everything else of the codec exists once.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 __all__ = [
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 else:
     chosen = None
     if os.environ.get("WSFRAME_PURE", "") in ("", "0"):
-        try:
+        with suppress(ImportError):  # not built
             from . import _kernels as chosen
-        except ImportError:  # not built
-            pass
     if chosen is None:
         from . import _pure as chosen
 

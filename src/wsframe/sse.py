@@ -1,4 +1,4 @@
-"""Server-sent events: the event stream of WHATWG HTML section 9.2, written and read, without I/O."""
+"""Server-sent events: the stream of WHATWG HTML section 9.2, written and read, without I/O."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ServerSentEvent:
 
 
 def encode_comment(text: str = "") -> bytes:
-    """Return a comment, which clients ignore: something to send so that an idle stream stays open."""
+    """Return a comment, which clients ignore; it keeps an idle stream open."""
     return "".join(f": {line}\n" for line in END_OF_LINE.split(text)).encode() + b"\n"
 
 
