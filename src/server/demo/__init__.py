@@ -1,0 +1,49 @@
+"""The demo: everything a browser needs to see that a connection stays open.
+
+Served by ``python -m wsframe.server``. The page is ``page.html``, beside this file.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from importlib.resources import files
+from queue import Queue
+
+from wsframe import ServerSentEvent
+from wsframe.server import App, WebSocket
+
+app = App()
+ticks: Queue[ServerSentEvent] = Queue()
+
+app.page("/", files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+app.sse("/time", source=ticks)
+
+
+@app.websocket("/hello")
+def hello(ws: WebSocket) -> None:
+    """Say hello, and wait for the client to leave."""
+    ws.send("Hello world!")
+    for _ in ws:
+        pass
+
+
+@app.websocket("/echo")
+def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
+    """Send every message back; the wait at ``yield`` holds no thread."""
+    while True:
+        message = yield
+        ws.send(message)
+
+
+def tell_the_time() -> None:
+    """Put the time on the queue once a second; the server sends it to every client."""
+    number = 0
+    while True:
+        number += 1
+        ticks.put(ServerSentEvent(time.strftime("%H:%M:%S"), id=str(number), retry=1000))
+        time.sleep(1 - time.time() % 1)
+
+
+threading.Thread(target=tell_the_time, name="demo-clock", daemon=True).start()

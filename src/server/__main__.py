@@ -1,0 +1,64 @@
+"""The command line: ``python -m wsframe.server [module:app]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from .app import App
+
+
+def main() -> None:
+    """Serve an application, or the demo, until it is told to stop."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wsframe.server",
+        description="Serve WebSockets and server-sent events.",
+    )
+    parser.add_argument(
+        "app",
+        nargs="?",
+        metavar="module:app",
+        default="wsframe.server.demo:app",
+        help="the module and the App in it; the demo if left out",
+    )
+    parser.add_argument(
+        "--host", default="localhost", help='name or address to listen on, "" for all (%(default)s)'
+    )
+    parser.add_argument(
+        "--port", type=_port, default=9292, help="0 for one that is free (%(default)s)"
+    )
+    arguments = parser.parse_args()
+    sys.path.insert(0, "")  # the module is looked for where the command is given
+    app = _load(parser, arguments.app)
+    try:
+        app.run(arguments.host, arguments.port)
+    except OSError as error:
+        sys.exit(f"cannot listen on {arguments.host or '*'}:{arguments.port}: {error.strerror}")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is 0-65535")
+    return port
+
+
+def _load(parser: argparse.ArgumentParser, name: str) -> App:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        parser.error(f"{name!r} is not of the form module:app")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; what it imports is not
+        parser.error(f"no module named {module_name!r}")
+    app = getattr(module, attribute, None)
+    if not isinstance(app, App):
+        parser.error(f"{attribute!r} in module {module_name!r} is not an App")
+    return app
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""App: what answers on which path, and how it is started."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, Queue, SimpleQueue
+from typing import Any, Literal, TypeVar, overload
+
+import wsframe
+from wsframe.kernels import INSTRUCTION_SET
+
+from .routes import EventRoute, PageRoute, Path, Routes, WebSocketRoute
+from .server import Server
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class App:
+    """The routes of an application.
+
+    They are added before it is started, by one thread. A path may have parameters in braces,
+    ``"/rooms/{room}"``; a handler gets each as a keyword argument.
+    """
+
+    def __init__(self) -> None:
+        self._routes = Routes()
+
+    def websocket(
+        self,
+        path: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        origins: Sequence[str] | Literal["*"] = (),
+        max_message_size: int = 1 << 20,
+    ) -> Callable[[Handler], Handler]:
+        """Register the handler of a path's WebSockets, ``handler(ws, **parameters)``; a decorator.
+
+        A plain function gets a thread of its own. A generator function runs on the I/O loop's thread
+        and waits at ``yield``, which holds no thread; it must not block. When it returns, the
+        connection is closed with 1000; when it raises, with 1011.
+
+        Args:
+            path: begins with a slash.
+            subprotocols: those that the handler speaks; the client's first that is among them is
+                agreed on.
+            origins: the web sites whose pages may connect besides the server's own, as in
+                "https://example.com"; "*" for all.
+            max_message_size: the most bytes that a client's message may have.
+
+        Raises:
+            ValueError: the path is malformed or taken.
+            TypeError: the handler does not take these arguments, or is a coroutine function.
+        """
+
+        def register(handler: Handler) -> Handler:
+            _check_handler(handler, path)
+            route = WebSocketRoute(handler, tuple(subprotocols), origins, max_message_size)
+            self._routes.add(path, route)
+            return handler
+
+        return register
+
+    @overload
+    def sse(self, path: str) -> Callable[[Handler], Handler]: ...
+
+    @overload
+    def sse(self, path: str, source: Queue[Any]) -> None: ...
+
+    def sse(
+        self, path: str, source: Queue[Any] | None = None
+    ) -> Callable[[Handler], Handler] | None:
+        """Register a path's event streams.
+
+        With a ``source``, every item put on that queue goes to every client: a ServerSentEvent as it
+        is, a ``str`` as data, anything else as JSON. What is put while no client is there is gone. A
+        client that is too slow is cut off, and comes back by itself.
+
+        Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
+        yields such items, and its end ends the stream; a plain function sends them with
+        ``stream.send``, and the stream stays open after it. Either runs in a thread of its own.
+
+        Raises:
+            ValueError: the path is malformed or taken.
+            TypeError: the handler does not take these arguments, or is a coroutine function.
+        """
+        if source is not None:
+            self._routes.add(path, EventRoute(None, source))
+            return None
+
+        def register(handler: Handler) -> Handler:
+            _check_handler(handler, path)
+            self._routes.add(path, EventRoute(handler, None))
+            return handler
+
+        return register
+
+    def page(
+        self, path: str, body: str | bytes, *, content_type: str = "text/html; charset=utf-8"
+    ) -> None:
+        """Answer a path with a fixed page.
+
+        Raises:
+            ValueError: the path is malformed or taken.
+        """
+        encoded = body.encode() if isinstance(body, str) else bytes(body)
+        self._routes.add(path, PageRoute(encoded, content_type))
+
+    def start(
+        self,
+        host: str = "localhost",
+        port: int = 0,
+        *,
+        drain: float = 5.0,
+        handshake_timeout: float = 10.0,
+    ) -> Server:
+        """Start a server in threads of its own, and return when it accepts connections.
+
+        Args:
+            host: the name or address to listen on, with all addresses that it has; "" for every
+                interface.
+            port: 0 for one that is free.
+            drain: how long a stop waits for clients and handlers, in seconds.
+            handshake_timeout: how long a client may take to send the head of its request, in seconds.
+
+        Raises:
+            OSError: the host is unknown, or the port is taken.
+        """
+        return Server(self._routes, host, port, drain=drain, handshake_timeout=handshake_timeout)
+
+    def run(self, host: str = "localhost", port: int = 9292, **options: float) -> None:
+        """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end.
+
+        To be called in the main thread, where Python runs signal handlers.
+
+        Args:
+            host: as in :meth:`start`.
+            port: as in :meth:`start`.
+            **options: as in :meth:`start`.
+
+        Raises:
+            OSError: the host is unknown, or the port is taken.
+        """
+        said: SimpleQueue[int | None] = SimpleQueue()  # whose put may be called by signal handlers
+        stop_signals = [signal.SIGINT, signal.SIGTERM]
+        before = {
+            number: signal.signal(number, lambda number, frame: said.put(number))
+            for number in stop_signals
+        }
+        try:
+            server = self.start(host, port, **options)
+            kernels = "compiled" if wsframe.ACCELERATED else "pure-Python"
+            print(f"Serving on {server.url} with {kernels} kernels ({INSTRUCTION_SET}).")
+            print("Ctrl-C stops.", flush=True)
+            _wait_for(said)
+            print("Stopping; once more forces the end.", flush=True)
+
+            def stop() -> None:
+                server.stop()
+                said.put(None)
+
+            threading.Thread(target=stop, name="wsframe-stop", daemon=True).start()
+            if _wait_for(said) is not None:
+                os._exit(1)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _wait_for(said: SimpleQueue[int | None]) -> int | None:
+    while True:
+        try:
+            # Windows does not let a signal interrupt a wait, so the wait must end by itself.
+            return said.get(timeout=0.5 if sys.platform == "win32" else None)
+        except Empty:
+            continue
+
+
+def _check_handler(handler: Callable[..., Any], path: str) -> None:
+    """Find out now, not when the first client comes, whether the handler can be called."""
+    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(f"the handler of {path!r} must be a plain or a generator function")
+    parameters = dict.fromkeys(Path(path).parameters, "")
+    try:
+        inspect.signature(handler).bind(None, **parameters)
+    except TypeError as error:
+        wanted = ", ".join(("the connection", *parameters))
+        raise TypeError(f"the handler of {path!r} must take {wanted}: {error}") from None

@@ -1,0 +1,211 @@
+"""Event streams: what a handler sees of one, and the queue that feeds many."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+from wsframe import CloseCode, ServerSentEvent
+from wsframe.handshake import encode_response
+
+from .errors import ConnectionClosed
+from .peer import Peer, Protocol
+
+if TYPE_CHECKING:
+    from .http import Request
+    from .server import Server
+
+log = logging.getLogger("wsframe.server")
+
+# The end of the stream is the end of the connection. Proxies are asked to hold nothing back.
+STREAM_HEAD = encode_response(
+    200,
+    [
+        ("Content-Type", "text/event-stream; charset=utf-8"),
+        ("Cache-Control", "no-store, no-transform"),
+        ("X-Accel-Buffering", "no"),
+        ("Connection", "close"),
+    ],
+)
+
+
+def as_event(item: object) -> ServerSentEvent:
+    """The event for an item: itself, the data that a ``str`` is, or the JSON of anything else.
+
+    Raises:
+        TypeError: JSON has no form for the item.
+    """
+    if isinstance(item, ServerSentEvent):
+        return item
+    return ServerSentEvent(item if isinstance(item, str) else json.dumps(item))
+
+
+class EventStream:
+    """One client's event stream, as its handler sees it.
+
+    A generator function yields what is to be sent, and its end is the stream's end; a plain function
+    calls :meth:`send`, and the stream stays open after it, for other threads to go on with. Either
+    runs in a thread of its own while it runs.
+
+    Attributes:
+        request: the request that opened the stream.
+        last_event_id: the ``Last-Event-ID`` of a client that comes back; "" for a new one.
+    """
+
+    def __init__(self, session: EventStreamSession, request: Request) -> None:
+        self.request = request
+        self.last_event_id = request.headers.get("Last-Event-ID") or ""
+        self._session = session
+
+    @property
+    def closed(self) -> bool:
+        """Any thread: whether the stream is over."""
+        return self._session.over
+
+    def send(self, item: object) -> None:
+        """Any thread: send an event: a ServerSentEvent, a ``str``, or anything that JSON can say.
+
+        A thread other than the loop's waits while too much is queued for a client that is too slow.
+
+        Raises:
+            ConnectionClosed: the client has left, or the stream was closed.
+            TypeError: JSON has no form for the item.
+        """
+        self._session.send(as_event(item).encode())
+
+    def close(self) -> None:
+        """Any thread: end the stream, after what was sent before. A browser will come back."""
+        self._session.request_close()
+
+
+class EventStreamSession(Protocol):
+    """The server's side of one event stream.
+
+    Attributes:
+        over: set once, when the client has left or the stream was closed; nothing is sent after it.
+    """
+
+    def __init__(self, server: Server, peer: Peer, request: Request, feed: Feed | None) -> None:
+        self.server = server
+        self.peer = peer
+        self.over = False
+        self.stream = EventStream(self, request)
+        self._feed = feed
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def start(self, handler: Callable[..., Any] | None) -> None:
+        """Owner: answer, and begin to feed the stream."""
+        self.peer.out.append(STREAM_HEAD)
+        if self._feed is not None:
+            self._feed.sessions.add(self)
+        if handler is not None:
+            path = self.stream.request.path
+            self.server.run_in_thread(f"wsframe-handler {path}", lambda: self._run(handler))
+
+    def feed(self, event: bytes) -> None:
+        """Owner: send what all streams of the feed get; a client that is too slow is cut off.
+
+        It comes back by itself, which is better than to hold up the others or the memory.
+        """
+        if self.peer.congested:
+            log.warning("%s is too slow for its event stream and is cut off", self.peer.address)
+            self.peer.abort()
+        else:
+            self.peer.out.append(event)
+            self.peer.flush()
+
+    def data_received(self, data: memoryview) -> None:
+        """Owner: a client has nothing to say here."""
+
+    def peer_left(self) -> None:
+        """Owner: the client has left, or the stream was closed."""
+        self.over = True
+        if self._feed is not None:
+            self._feed.sessions.discard(self)
+
+    def deadline_passed(self) -> None:
+        """Owner: a stream has no deadline."""
+
+    def shut_down(self) -> None:
+        """Owner: the server stops."""
+        self.over = True
+        self.peer.finish()
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def send(self, event: bytes) -> None:
+        """Any thread: queue an event."""
+        if self.over:
+            raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
+        self.peer.out.append(event)
+        if not self.peer.in_turn:
+            self.peer.kick(len(event))
+
+    def request_close(self) -> None:
+        """Any thread: have the owner end the stream, after what was sent before."""
+        self.over = True
+        self.server.loop.call_soon(self.peer.finish)
+
+    # The handler's own thread -----------------------------------------------------------------
+
+    def _run(self, handler: Callable[..., Any]) -> None:
+        try:
+            result = handler(self.stream, **self.stream.request.parameters)
+            if not inspect.isgenerator(result):
+                return
+            try:
+                for item in result:
+                    self.stream.send(item)
+            finally:
+                result.close()
+        except ConnectionClosed:
+            pass
+        except BaseException:  # SystemExit, too, ends this handler alone
+            log.exception("the handler of %s failed", self.stream.request.path)
+        self.request_close()
+
+
+class Feed:
+    """A queue whose every item goes to every stream of one route.
+
+    Attributes:
+        sessions: the streams; the owner's.
+    """
+
+    def __init__(self, server: Server, source: Queue[Any]) -> None:
+        self.sessions: set[EventStreamSession] = set()
+        self._server = server
+        self._source = source
+        self._stop = object()  # put on the queue to end the thread
+        self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
+
+    def start(self) -> None:
+        """Any thread, once: begin to take items off the queue."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Any thread, once: take no more items, and wait until the thread has ended."""
+        self._source.put(self._stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._source.get()) is not self._stop:
+            try:
+                event = as_event(item).encode()
+            except (TypeError, ValueError):
+                log.exception("an item of an event source is not an event: %.200r", item)
+            else:
+                self._server.loop.call_soon(lambda event=event: self._send(event))
+            self._source.task_done()
+        self._source.task_done()
+
+    def _send(self, event: bytes) -> None:
+        """Owner: encoded once, sent to all."""
+        for session in tuple(self.sessions):
+            session.feed(event)

@@ -1,0 +1,164 @@
+"""The request that opens every connection: read, judged, and answered or handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+from wsgiref.headers import Headers
+
+import httptools
+
+from wsframe import HandshakeError
+from wsframe.handshake import encode_response
+
+from .peer import Peer, Protocol
+
+MAX_HEAD = 16 * 1024
+MAX_HEADERS = 100
+MAX_TARGET = 8 * 1024
+END_OF_HEAD = b"\r\n\r\n"
+
+
+@dataclass
+class Request:
+    """The request that opened a connection.
+
+    Attributes:
+        method: as in "GET".
+        path: as it stands in the request, percent-encoded, without the query.
+        query: the parameters after "?", each with all of its values, decoded.
+        headers: names are looked up without regard to case; ``get_all`` gives all values of one.
+        http_version: as in "1.1".
+        address: the client's, as the socket module gives it.
+        parameters: what the route's path has in braces, decoded.
+    """
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Headers
+    http_version: str
+    address: object
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    def wants_upgrade(self) -> bool:
+        """Whether an upgrade to WebSocket is asked for, rightly or not."""
+        upgrades = ",".join(self.headers.get_all("Upgrade")).lower().split(",")
+        return "websocket" in (upgrade.strip() for upgrade in upgrades)
+
+
+class RequestReader(Protocol):
+    """Reads one request head, and hands it over with the bytes that came behind it.
+
+    Args:
+        peer: the connection.
+        answer: called once, by the owner, with the request and what followed its head; it may raise
+            HandshakeError, which is answered.
+    """
+
+    def __init__(self, peer: Peer, answer: Callable[[Request, memoryview], None]) -> None:
+        self._peer = peer
+        self._answer = answer
+        self._parser = httptools.HttpRequestParser(self)
+        self._received = 0
+        self._last = b""  # the last three bytes, in which the end of the head may have begun
+        self._target = bytearray()
+        self._headers: list[tuple[str, str]] = []
+        self._complete = False
+
+    def data_received(self, data: memoryview) -> None:
+        """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
+        begin = len(self._last)
+        end = bytes(self._last + data).find(END_OF_HEAD)
+        head = data if end < 0 else data[: end + len(END_OF_HEAD) - begin]
+        self._received += len(head)
+        self._last = bytes(self._last + head)[-3:]
+        try:
+            self._feed(head)
+            if self._complete:
+                self._answer(self._request(), data[len(head) :])
+            elif self._received > MAX_HEAD:
+                raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
+        except HandshakeError as error:
+            refuse(self._peer, error)
+
+    def peer_left(self) -> None:
+        """Owner: there is nobody to answer."""
+
+    def deadline_passed(self) -> None:
+        """Owner: the head did not come in time."""
+        self._peer.abort()
+
+    def shut_down(self) -> None:
+        """Owner: nothing was asked, so nothing is owed."""
+        self._peer.abort()
+
+    def _feed(self, head: memoryview) -> None:
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # the parser's word for "what follows is not HTTP"; nothing follows
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, HandshakeError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError:
+            raise HandshakeError(400, "the request is malformed") from None
+
+    def _request(self) -> Request:
+        try:
+            url = httptools.parse_url(bytes(self._target))
+        except httptools.HttpParserInvalidURLError:
+            raise HandshakeError(400, "the target of the request is malformed") from None
+        return Request(
+            method=self._parser.get_method().decode("latin-1"),
+            path=(url.path or b"/").decode("latin-1"),
+            query=parse_qs((url.query or b"").decode("latin-1"), keep_blank_values=True),
+            headers=Headers(self._headers),
+            http_version=self._parser.get_http_version(),
+            address=self._peer.address,
+        )
+
+    # Called by the parser, inside _feed.
+
+    def on_url(self, part: bytes) -> None:
+        """A part of the request's target."""
+        self._target += part
+        if len(self._target) > MAX_TARGET:
+            raise HandshakeError(414, f"the target is over {MAX_TARGET} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        if len(self._headers) == MAX_HEADERS:
+            raise HandshakeError(431, f"more than {MAX_HEADERS} headers")
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        """All of the head was there."""
+        self._complete = True
+
+
+def respond(
+    peer: Peer,
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = "text/plain; charset=utf-8",
+    headers: Iterable[tuple[str, str]] = (),
+    with_body: bool = True,
+) -> None:
+    """Owner: answer and close; one request a connection leaves no request to smuggle."""
+    head = [
+        *headers,
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+    ]
+    if not any(name.lower() == "connection" for name, _ in head):
+        head.append(("Connection", "close"))
+    peer.finish(encode_response(status, head, body if with_body else b""))
+
+
+def refuse(peer: Peer, error: HandshakeError) -> None:
+    """Owner: answer with the error, and close."""
+    respond(peer, error.status, f"{error.reason}\n".encode(), headers=error.headers)

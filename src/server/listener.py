@@ -1,0 +1,100 @@
+"""Listening sockets: bound before anything runs, and accepted from by the loop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from .loop import READ, Loop
+
+log = logging.getLogger("wsframe.server")
+
+BACKLOG = 1024
+# How many connections to accept before the loop looks after the others again.
+ACCEPT_AT_ONCE = 64
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listen on a port of every address that the host name has; all of them, or none.
+
+    Args:
+        host: a name or an address; "" for every interface.
+        port: 0 for one that is free, the same for all addresses.
+
+    Raises:
+        OSError: the name is unknown, or the port is taken.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            if listeners:
+                port = listeners[0].getsockname()[1]
+            try:
+                listeners.append(_listen(family, (address[0], port, *address[2:])))
+            except OSError as error:
+                # A machine may know the name of an address family that it does not have.
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+        if not listeners:
+            raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be listened on")
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if hasattr(socket, "IPV6_V6ONLY") and family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR shares the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class Listener:
+    """One listening socket on a loop."""
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, opened: Callable[[socket.socket, object], None]
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._opened = opened
+
+    def open(self) -> None:
+        """Owner: begin to accept."""
+        self._loop.register(self._sock, READ, self._ready)
+
+    def close(self) -> None:
+        """Owner: accept no more."""
+        self._loop.unregister(self._sock)
+        self._sock.close()
+
+    def _ready(self, events: int) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted: %s", error)
+                return
+            sock.setblocking(False)
+            with suppress(OSError):  # the client may be gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._opened(sock, address)

@@ -1,0 +1,301 @@
+"""One client's socket: what is read from it, what waits to be sent, and how it ends."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections import deque
+from math import inf
+from time import monotonic
+
+from .loop import READ, WRITE, Loop
+
+# A connection with more than this unsent is not read any more, and threads that send to it wait.
+HIGH_WATER = 256 * 1024
+# How long to wait for the client to close its side after we have closed ours, in seconds.
+LINGER_TIMEOUT = 2.0
+
+
+class Protocol(ABC):
+    """What is spoken on a connection at the moment; all its methods are the owner's."""
+
+    @abstractmethod
+    def data_received(self, data: memoryview) -> None:
+        """Take what has come; the memory is the loop's and is used again afterwards."""
+
+    @abstractmethod
+    def peer_left(self) -> None:
+        """Learn, once and as the last thing, that nothing more will come or can be sent."""
+
+    @abstractmethod
+    def deadline_passed(self) -> None:
+        """Act on the deadline that was set on the peer."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """Say goodbye, because the server stops."""
+
+
+class Peer:
+    """One client's socket, on one loop for life.
+
+    Attributes:
+        address: the client's, as the socket module gives it.
+        out: frames to be sent, in order. Any thread may append; then it calls :meth:`kick`, unless
+            ``in_turn`` says that the owner will look here in a moment.
+        in_turn: the owner is working for this connection and flushes when it has done so.
+        deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_finishing",
+        "_flush_scheduled",
+        "_foreign",
+        "_interest",
+        "_loop",
+        "_protocol",
+        "_reading",
+        "_sock",
+        "_unsent",
+        "address",
+        "closed",
+        "deadline",
+        "in_turn",
+        "out",
+    )
+
+    def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
+        self.address = address
+        self.out: deque[bytes] = deque()
+        self.in_turn = False
+        self.deadline = inf
+        self.closed = False
+        self._loop = loop
+        self._sock = sock
+        self._protocol: Protocol = _Silence()
+        self._unsent: bytes | memoryview = b""
+        self._blocked = False  # the socket took no more
+        self._reading = True
+        self._interest = 0
+        self._finishing = False
+        self._flush_scheduled = False
+        self._foreign = 0  # bytes queued by other threads and not sent, under loop.sendable
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def open(self, protocol: Protocol, timeout: float) -> None:
+        """Owner: begin, with a protocol that has this many seconds for its first word."""
+        self._loop.add(self)
+        self.switch(protocol, timeout)
+        self._update_interest()
+
+    def switch(self, protocol: Protocol, timeout: float = inf) -> None:
+        """Owner: speak another protocol from here on."""
+        self._protocol = protocol
+        self.deadline = monotonic() + timeout
+
+    @property
+    def congested(self) -> bool:
+        """Owner: whether too much is unsent."""
+        return len(self._unsent) > HIGH_WATER
+
+    def pause_reading(self) -> None:
+        """Owner: leave what the client sends to TCP, which will slow it down."""
+        self._reading = False
+        self._update_interest()
+
+    def resume_reading(self) -> None:
+        """Owner: undo :meth:`pause_reading`."""
+        self._reading = True
+        self._update_interest()
+
+    def flush(self) -> None:
+        """Owner: send what is queued, as far as the socket takes it."""
+        assert self._loop.owned()
+        self._flush_scheduled = False
+        if not self._finishing:
+            self._gather()
+        if self._unsent:
+            if not self._blocked:
+                self._send()
+            self._update_interest()
+        if self._foreign:
+            with self._loop.sendable:
+                self._foreign = len(self._unsent)
+                self._loop.sendable.notify_all()
+        if self._finishing and not self._unsent and not self.closed:
+            self._shut_write()
+
+    def finish(self, *last: bytes) -> None:
+        """Owner: send what is queued, then these last words, then nothing ever again, and close.
+
+        Our side is closed first, and what the client still sends is read and thrown away, so that no
+        reset overtakes the last words on their way (RFC 9112 section 9.6).
+        """
+        if self._finishing or self.closed:
+            return
+        self._gather()
+        self._finishing = True  # what is appended from now on, nobody looks at
+        self._unsent = b"".join([self._unsent, *last])
+        self.flush()
+
+    def abort(self) -> None:
+        """Owner: close the socket now."""
+        if self.closed:
+            return
+        self.closed = True
+        self._update_interest()
+        self._sock.close()
+        self._unsent = b""
+        self.out.clear()
+        with self._loop.sendable:
+            self._foreign = 0
+            self._loop.sendable.notify_all()
+        try:
+            self._protocol.peer_left()
+        finally:
+            self._loop.remove(self)
+
+    def deadline_passed(self) -> None:
+        """Owner: the loop saw that the deadline is over."""
+        self.deadline = inf
+        self._protocol.deadline_passed()
+        self.flush()
+
+    def shut_down(self) -> None:
+        """Owner: the server stops."""
+        self._protocol.shut_down()
+        self.flush()
+
+    def ready(self, events: int) -> None:
+        """Owner: the socket can be read or written. A hint only: what counts is what it then says."""
+        if events & WRITE and not self.closed:
+            self._blocked = False
+            self.flush()
+            self._update_interest()  # even if nothing was left to send
+        if events & READ and not self.closed:
+            try:
+                size = self._sock.recv_into(self._loop.buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                size = 0
+            if not size:
+                self._end_of_input()
+                return
+            self.in_turn = True
+            try:
+                self._protocol.data_received(self._loop.buffer[:size])
+            finally:
+                self.in_turn = False
+                self.flush()
+
+    def _gather(self) -> None:
+        queued = len(self.out)
+        if queued == 1 and not self._unsent:
+            self._unsent = self.out.popleft()
+        elif queued:
+            self._unsent = b"".join([self._unsent, *[self.out.popleft() for _ in range(queued)]])
+
+    def _send(self) -> None:
+        data = self._unsent
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.abort()
+            return
+        if sent == len(data):
+            self._unsent = b""
+            return
+        self._unsent = memoryview(data)[sent:]
+        self._blocked = True
+
+    def _end_of_input(self) -> None:
+        """The client has closed its side, or is gone; what it is owed is still sent if possible."""
+        if not self._unsent:
+            self.abort()
+            return
+        self._reading = False
+        self._update_interest()
+        self._fall_silent().peer_left()
+        self.finish()
+
+    def _shut_write(self) -> None:
+        protocol = self._fall_silent()
+        self._reading = True
+        self._update_interest()
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+        protocol.peer_left()
+
+    def _fall_silent(self) -> Protocol:
+        """Speak no more: throw away what comes, and give up when the time to linger is over."""
+        protocol, self._protocol = self._protocol, _Discard(self)
+        self.deadline = monotonic() + LINGER_TIMEOUT
+        return protocol
+
+    def _update_interest(self) -> None:
+        """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
+        wanted = 0
+        if not self.closed:
+            if self._reading and not self.congested:
+                wanted |= READ
+            if self._blocked:
+                wanted |= WRITE
+        if wanted == self._interest:
+            return
+        if not self._interest:
+            self._loop.register(self._sock, wanted, self.ready)
+        elif not wanted:
+            self._loop.unregister(self._sock)
+        else:
+            self._loop.modify(self._sock, wanted, self.ready)
+        self._interest = wanted
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def kick(self, size: int) -> None:
+        """Any thread: after appending to ``out`` outside a turn, have the owner flush it.
+
+        A thread other than the owner waits here while too much is unsent.
+        """
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+        if self._loop.owned():
+            return
+        with self._loop.sendable:
+            self._foreign += size
+            while self._foreign > HIGH_WATER and not self.closed:
+                self._loop.sendable.wait()
+
+
+class _Silence(Protocol):
+    """No protocol: before the first one, and after the last."""
+
+    def data_received(self, data: memoryview) -> None:
+        pass
+
+    def peer_left(self) -> None:
+        pass
+
+    def deadline_passed(self) -> None:
+        pass
+
+    def shut_down(self) -> None:
+        pass
+
+
+class _Discard(_Silence):
+    """Our side is closed; what still comes is thrown away until the client closes or time is up."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def deadline_passed(self) -> None:
+        self._peer.abort()

@@ -1,0 +1,123 @@
+"""Paths and what answers on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Queue
+from typing import Any, Literal
+from urllib.parse import unquote
+
+PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class WebSocketRoute:
+    """A handler for WebSocket connections, and what it accepts."""
+
+    handler: Callable[..., Any]
+    subprotocols: Sequence[str]
+    origins: Sequence[str] | Literal["*"]
+    max_message_size: int
+
+
+@dataclass(frozen=True)
+class EventRoute:
+    """A handler for event streams, or a queue that feeds all of them."""
+
+    handler: Callable[..., Any] | None
+    source: Queue[Any] | None
+
+
+@dataclass(frozen=True)
+class PageRoute:
+    """A fixed answer."""
+
+    body: bytes
+    content_type: str
+
+
+Route = WebSocketRoute | EventRoute | PageRoute
+
+
+class Path:
+    """One path, with parameters in braces: "/rooms/{room}".
+
+    A parameter stands for one segment of the path or a part of it, never for nothing and never for
+    more than one; it reaches the handler percent-decoded, as a keyword argument.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        if not pattern.startswith("/"):
+            raise ValueError(f"a path begins with a slash: {pattern!r}")
+        literals = PARAMETER.split(pattern)
+        self.parameters = literals[1::2]
+        if any("{" in literal or "}" in literal for literal in literals[::2]):
+            raise ValueError(f"a parameter is a name in braces: {pattern!r}")
+        if len(set(self.parameters)) < len(self.parameters):
+            raise ValueError(f"a parameter has one place in a path: {pattern!r}")
+        self.pattern = pattern
+        literals[::2] = map(re.escape, literals[::2])
+        literals[1::2] = [f"(?P<{name}>[^/]+)" for name in self.parameters]
+        self._regex = re.compile("".join(literals))
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The parameters that this path, as it stands in the request, has here; None if it differs."""
+        match = self._regex.fullmatch(path)
+        if match is None:
+            return None
+        return {name: unquote(value) for name, value in match.groupdict().items()}
+
+
+class Routes:
+    """Which routes answer on which path. Filled before a server starts; then only read."""
+
+    def __init__(self) -> None:
+        self._fixed: dict[str, list[Route]] = {}
+        self._patterns: list[tuple[Path, list[Route]]] = []
+
+    def add(self, pattern: str, route: Route) -> None:
+        """Add a route.
+
+        Raises:
+            ValueError: the path is malformed, or has a route already. A page or event stream may
+                share its path with a WebSocket: an upgrade request tells them apart.
+        """
+        path = Path(pattern)
+        if path.parameters:
+            known = next(
+                (routes for other, routes in self._patterns if other.pattern == pattern), None
+            )
+            if known is None:
+                known = []
+                self._patterns.append((path, known))
+        else:
+            known = self._fixed.setdefault(pattern, [])
+        if any(_is_websocket(route) == _is_websocket(other) for other in known):
+            raise ValueError(f"{pattern!r} has a route already")
+        known.append(route)
+
+    def find(self, path: str, upgrade: bool) -> tuple[Route, dict[str, str]] | None:
+        """The route for a path, and its parameters; a path without parameters comes first."""
+        parameters: dict[str, str] | None = {}
+        routes = self._fixed.get(path)
+        if routes is None:
+            for candidate, routes in self._patterns:
+                parameters = candidate.match(path)
+                if parameters is not None:
+                    break
+            else:
+                return None
+        assert parameters is not None
+        assert routes is not None
+        return next((r for r in routes if _is_websocket(r) == upgrade), routes[0]), parameters
+
+    def event_routes(self) -> list[EventRoute]:
+        """All routes of event streams."""
+        everything = [*self._fixed.values(), *(routes for _, routes in self._patterns)]
+        return [route for routes in everything for route in routes if isinstance(route, EventRoute)]
+
+
+def _is_websocket(route: Route) -> bool:
+    return isinstance(route, WebSocketRoute)

@@ -1,0 +1,197 @@
+"""A server that runs: its loop, its listeners, the threads of its handlers, and its end."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+
+from wsframe import Connection, HandshakeError, Role, accept
+
+from .eventstream import EventStreamSession, Feed
+from .http import Request, RequestReader, respond
+from .listener import Listener, bind
+from .loop import Loop
+from .peer import Peer
+from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
+from .websocket import GeneratorSession, ThreadSession, WebSocketSession
+
+log = logging.getLogger("wsframe.server")
+
+
+class Server:
+    """What :meth:`wsframe.server.App.start` returns: a server that runs in threads of its own.
+
+    A context manager; leaving it stops the server.
+
+    Attributes:
+        host: the name or address it was given.
+        port: the one it listens on.
+        loop: its I/O loop.
+    """
+
+    def __init__(
+        self, routes: Routes, host: str, port: int, *, drain: float, handshake_timeout: float
+    ) -> None:
+        sockets = bind(host, port)
+        self.host = host
+        self.port: int = sockets[0].getsockname()[1]
+        self.loop = Loop()
+        self._routes = routes
+        self._drain = drain
+        self._handshake_timeout = handshake_timeout
+        self._listeners = [Listener(self.loop, sock, self._connected) for sock in sockets]
+        self._feeds = {
+            route: Feed(self, route.source)
+            for route in routes.event_routes()
+            if route.source is not None
+        }
+        self._handlers: set[threading.Thread] = set()
+        self._lock = threading.Lock()  # for _handlers and _stopping
+        self._stopping = False
+        self._stopped = threading.Event()
+        self.loop.start()
+        for feed in self._feeds.values():
+            feed.start()
+        for listener in self._listeners:
+            self.loop.call_soon(listener.open)
+
+    @property
+    def url(self) -> str:
+        """Any thread: where the server is, as in "http://localhost:9292"."""
+        host = self.host or "localhost"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def __enter__(self) -> Server:
+        """Any thread: the server itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Any thread but those of the server: stop."""
+        self.stop()
+
+    def stop(self, drain: float | None = None) -> None:
+        """Any thread but those of the server: stop, and return when all is over.
+
+        No connection is accepted any more, WebSockets are closed with 1001, event streams end, and
+        the handlers are told. What is not over after ``drain`` seconds is cut off. Stopping twice
+        waits for the first.
+
+        Args:
+            drain: how long to wait for clients and handlers, in seconds; by default what the server
+                was started with.
+        """
+        with self._lock:
+            first, self._stopping = not self._stopping, True
+        if not first:
+            self._stopped.wait()
+            return
+        deadline = monotonic() + (self._drain if drain is None else drain)
+        for feed in self._feeds.values():
+            feed.stop()
+        gone = threading.Event()
+        self.loop.call_soon(lambda: self._say_goodbye(gone))
+        gone.wait(max(0.0, deadline - monotonic()))
+        self.loop.call_soon(self._cut_off)
+        self._join_handlers(deadline)
+        self.loop.stop()
+        self._stopped.set()
+
+    def run_in_thread(self, name: str, function: Callable[[], None]) -> None:
+        """Owner: run a handler in a thread of its own."""
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                self.loop.call_soon(lambda: self._reap(thread))
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            self._handlers.add(thread)
+        thread.start()
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def _reap(self, thread: threading.Thread) -> None:
+        thread.join()  # it has nothing left to do
+        with self._lock:
+            self._handlers.discard(thread)
+
+    def _connected(self, sock: socket.socket, address: object) -> None:
+        peer = Peer(self.loop, sock, address)
+        reader = RequestReader(peer, lambda request, rest: self._answer(peer, request, rest))
+        peer.open(reader, self._handshake_timeout)
+
+    def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
+        """Answer the request on its route, or hand the connection to what its route speaks."""
+        found = self._routes.find(request.path, request.wants_upgrade())
+        if found is None:
+            raise HandshakeError(404, "nothing is here")
+        route, request.parameters = found
+        if isinstance(route, WebSocketRoute):
+            self._upgrade(peer, request, rest, route)
+            return
+        if request.method not in ("GET", "HEAD"):
+            raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
+        if isinstance(route, PageRoute):
+            with_body = request.method == "GET"
+            respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
+        else:
+            self._open_stream(peer, request, route)
+
+    def _upgrade(
+        self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
+    ) -> None:
+        acceptance = accept(
+            request.headers.items(),
+            method=request.method,
+            http_version=request.http_version,
+            subprotocols=route.subprotocols,
+            origins=route.origins,
+        )
+        codec = Connection(
+            Role.SERVER,
+            max_message_size=route.max_message_size,
+            subprotocol=acceptance.subprotocol,
+        )
+        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
+        session: WebSocketSession = kind(self, peer, codec, request)
+        peer.switch(session)
+        peer.out.append(acceptance.encode())
+        session.start(route.handler)
+        if rest:
+            session.data_received(rest)
+
+    def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
+        session = EventStreamSession(self, peer, request, self._feeds.get(route))
+        peer.switch(session)
+        session.start(route.handler)
+
+    def _say_goodbye(self, gone: threading.Event) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for peer in tuple(self.loop.peers):
+            peer.shut_down()
+        self.loop.when_empty(gone.set)
+
+    def _cut_off(self) -> None:
+        for peer in tuple(self.loop.peers):
+            peer.abort()
+
+    def _join_handlers(self, deadline: float) -> None:
+        with self._lock:
+            handlers = tuple(self._handlers)
+        for thread in handlers:
+            thread.join(max(0.0, deadline - monotonic()))
+            if thread.is_alive():
+                log.error("%s has not ended and is left behind", thread.name)

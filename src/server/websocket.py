@@ -1,0 +1,392 @@
+"""WebSocket: what a handler sees of its connection, and how handlers are run."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from wsframe import Close, CloseCode, Connection, Failure, Ping, Role, StateError
+
+from .errors import ConnectionClosed
+from .peer import Peer, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from .http import Request
+    from .server import Server
+
+log = logging.getLogger("wsframe.server")
+
+# How long the client may take to answer our close frame, and a handler's thread to answer what came
+# before the client's, in seconds.
+CLOSE_TIMEOUT = 5.0
+# How many reads' worth of messages wait for a handler's thread before the client is not read.
+INBOX_READS = 16
+
+MESSAGES = frozenset((str, bytes))
+
+
+class WebSocket:
+    """One WebSocket connection, as its handler sees it.
+
+    A plain function iterates over it, or calls :meth:`receive`, in a thread of its own. In a
+    generator function the next message is what ``yield`` gives, and the end of the connection is
+    :class:`ConnectionClosed` raised there.
+
+    Attributes:
+        request: the request that opened the connection.
+        subprotocol: the one that was agreed on, or None.
+    """
+
+    __slots__ = ("_encode", "_peer", "_session", "request", "subprotocol")
+
+    def __init__(self, session: WebSocketSession, request: Request) -> None:
+        self.request = request
+        self.subprotocol = session.codec.subprotocol
+        self._session = session
+        self._peer = session.peer
+        self._encode = session.codec.encode
+
+    @property
+    def close_code(self) -> int | None:
+        """Any thread: how the connection ended or was asked to end; None while it is open."""
+        return None if self._session.over is None else self._session.over.code
+
+    def send(self, message: str | Buffer) -> None:
+        """Any thread: send a message, text for ``str``, binary for bytes-like objects.
+
+        Frames of several threads never mix. The call returns when the message is queued; a thread
+        other than the loop's waits while too much is queued for a client that is too slow.
+
+        Raises:
+            ConnectionClosed: the connection is over, or :meth:`close` was called.
+        """
+        if self._session.over is not None:
+            raise self._session.over_error()
+        try:
+            frame = self._encode(message)
+        except StateError:
+            raise self._session.over_error() from None
+        peer = self._peer
+        peer.out.append(frame)
+        if not peer.in_turn:
+            peer.kick(len(frame))
+
+    def ping(self, payload: Buffer = b"") -> None:
+        """Any thread: send a ping, which the client answers by itself.
+
+        Raises:
+            ConnectionClosed: the connection is over, or :meth:`close` was called.
+            ValueError: the payload has more than 125 bytes.
+        """
+        self._session.ping(payload)
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Any thread: close, after what was sent before; closing twice does nothing.
+
+        Raises:
+            ValueError: the code may not be sent, or the reason has more than 123 bytes of UTF-8.
+        """
+        Connection(Role.SERVER).close(code, reason)  # raises here what would be raised on the loop
+        self._session.request_close(code, reason)
+
+    def receive(self, timeout: float | None = None) -> str | bytes:
+        """The handler's own thread: wait for the next message.
+
+        Args:
+            timeout: how long, in seconds; None for as long as it takes.
+
+        Raises:
+            ConnectionClosed: the connection is over, and every message was received.
+            TimeoutError: no message came in time.
+            RuntimeError: the handler is a generator, in which ``yield`` is what waits.
+        """
+        return self._session.next_message(timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """The handler's own thread: iterate over the messages until the connection is over."""
+        while True:
+            try:
+                message = self.receive()
+            except ConnectionClosed:
+                return
+            yield message
+
+
+class WebSocketSession(Protocol):
+    """The server's side of one WebSocket; one subclass for each way to run a handler.
+
+    Attributes:
+        over: set once, when the connection has ended or is asked to; nothing is sent after it.
+    """
+
+    def __init__(self, server: Server, peer: Peer, codec: Connection, request: Request) -> None:
+        self.server = server
+        self.peer = peer
+        self.codec = codec
+        self.over: ConnectionClosed | None = None
+        self.ws = WebSocket(self, request)
+
+    # Owner ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self, handler: Callable[..., Any]) -> None:
+        """Owner: run the handler; the 101 is queued."""
+
+    @abstractmethod
+    def deliver(self, messages: list[str | bytes]) -> None:
+        """Owner: hand the messages of one read to the handler."""
+
+    @abstractmethod
+    def deliver_end(self, end: ConnectionClosed) -> None:
+        """Owner: tell the handler that nothing more comes; the first time counts."""
+
+    @abstractmethod
+    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
+        """Owner: answer the client's close frame or fault, once what came before it is answered."""
+
+    def data_received(self, data: memoryview) -> None:
+        """Owner: decode, and hand on what was completed."""
+        events: list[Any] = self.codec.receive(data)
+        if not events:
+            return
+        if MESSAGES.issuperset(map(type, events)):
+            messages = events
+        else:
+            messages = [event for event in events if type(event) in MESSAGES]
+            self._answer_pings(events)
+        if messages and self.over is None:
+            self.deliver(messages)
+        match events[-1]:
+            case Close(code, reason):
+                self._client_closed(ConnectionClosed(code, reason), "")
+            case Failure(code, reason):
+                log.info("%s broke a rule: %s (%d)", self.peer.address, reason, code)
+                self._client_closed(ConnectionClosed(code, reason), reason)
+
+    def peer_left(self) -> None:
+        """Owner: the socket is over, with a closing handshake or without."""
+        if self.over is None:
+            self.over = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the client left in silence")
+        self.deliver_end(self.over)
+
+    def deadline_passed(self) -> None:
+        """Owner: the client did not answer our close frame."""
+        self.peer.abort()
+
+    def shut_down(self) -> None:
+        """Owner: the server stops."""
+        self.close(CloseCode.GOING_AWAY, "the server stops")
+
+    def close(self, code: int, reason: str) -> None:
+        """Owner: send our close frame, unless one was sent, and wait for the client's."""
+        if self.codec.close_sent or self.peer.closed:
+            return
+        self.over = self.over or ConnectionClosed(code, reason)
+        self.peer.out.append(self.codec.close(code, reason))
+        self.peer.deadline = monotonic() + CLOSE_TIMEOUT
+        self.peer.resume_reading()  # the client's close frame is behind what was not read
+        self.peer.flush()
+        self.deliver_end(self.over)
+
+    def handler_ended(self, error: BaseException | None) -> None:
+        """Owner: the handler returned, or raised this."""
+        if error is None or isinstance(error, ConnectionClosed):
+            self.close(CloseCode.NORMAL_CLOSURE, "")
+            return
+        log.error("the handler of %s failed", self.ws.request.path, exc_info=error)
+        self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
+
+    def finish(self, code: int, reason: str) -> None:
+        """Owner: the last frame, and the end of the connection (RFC 6455 section 7.1.1)."""
+        if self.codec.close_sent:
+            self.peer.finish()
+        else:
+            self.peer.finish(self.codec.close(code, reason))
+
+    def _client_closed(self, end: ConnectionClosed, reason: str) -> None:
+        if self.codec.close_sent:
+            self.peer.finish()
+        else:
+            self.answer_close(end, reason)
+
+    def _answer_pings(self, events: list[Any]) -> None:
+        for event in events:
+            if isinstance(event, Ping) and not self.codec.close_sent:
+                self.peer.out.append(self.codec.pong(event.payload))
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def over_error(self) -> ConnectionClosed:
+        """Any thread: what to raise at a handler that goes on after the end."""
+        if self.over is None:
+            return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)
+        return ConnectionClosed(self.over.code, self.over.reason)
+
+    def ping(self, payload: Buffer) -> None:
+        """Any thread: queue a ping."""
+        if self.over is not None:
+            raise self.over_error()
+        try:
+            frame = self.codec.ping(payload)
+        except StateError:
+            raise self.over_error() from None
+        self.peer.out.append(frame)
+        if not self.peer.in_turn:
+            self.peer.kick(len(frame))
+
+    def request_close(self, code: int, reason: str) -> None:
+        """Any thread: have the owner close, after what was sent before."""
+        if self.over is None:
+            self.over = ConnectionClosed(code, reason)
+            self.server.loop.call_soon(lambda: self.close(code, reason))
+
+    def next_message(self, timeout: float | None) -> str | bytes:
+        """The handler's own thread: wait for a message."""
+        raise RuntimeError("a generator handler receives with yield")
+
+
+class GeneratorSession(WebSocketSession):
+    """A handler that is a generator: it runs on the loop's thread, and waits at ``yield``."""
+
+    def start(self, handler: Callable[..., Any]) -> None:
+        """Owner: run to the first ``yield``."""
+        self._handler: Generator[None, str | bytes, object] = handler(
+            self.ws, **self.ws.request.parameters
+        )
+        self._running = True
+        self._turn(self._handler.send, (None,))
+
+    def deliver(self, messages: list[str | bytes]) -> None:
+        """Owner: resume it with each message."""
+        if self._running:
+            self._turn(self._handler.send, messages)
+
+    def deliver_end(self, end: ConnectionClosed) -> None:
+        """Owner: raise the end at its ``yield``, so that its ``finally`` runs."""
+        if self._running:
+            self._turn(self._handler.throw, (self.over_error(),))
+        if self._running:
+            self._running = False
+            log.error("the handler of %s yields after the end", self.ws.request.path)
+            self._handler.close()
+
+    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
+        """Owner: at once, for what came before was answered in its turn."""
+        self.over = self.over or end
+        self.finish(end.code, reason)
+        self.deliver_end(end)
+
+    def _turn(self, resume: Callable[[Any], object], values: Sequence[Any]) -> None:
+        """Owner: run the user's code for this connection; nowhere else does any run on the loop.
+
+        This is the place where a handler that blocks is to lose the loop to another thread.
+        """
+        peer = self.peer
+        outer, peer.in_turn = peer.in_turn, True
+        try:
+            for value in values:
+                if resume(value) is not None:
+                    raise TypeError("a WebSocket handler yields nothing; it sends with ws.send")
+                if self.over is not None:
+                    break
+        except StopIteration:
+            self._end(None)
+        except BaseException as error:  # SystemExit, too, ends this handler alone
+            self._end(error)
+        finally:
+            peer.in_turn = outer
+
+    def _end(self, error: BaseException | None) -> None:
+        self._running = False
+        self._handler.close()  # does nothing unless the error was raised out here
+        self.handler_ended(error)
+
+
+class ThreadSession(WebSocketSession):
+    """A handler that is a plain function: it runs in a thread of its own, and waits there."""
+
+    def start(self, handler: Callable[..., Any]) -> None:
+        """Owner: start the thread."""
+        # A list is the messages of one read; the end comes last.
+        self._inbox: SimpleQueue[list[str | bytes] | ConnectionClosed] = SimpleQueue()
+        self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
+        self._end_queued = False
+        self._paused = False
+        self._reply = (int(CloseCode.NORMAL_CLOSURE), "")
+        self.server.run_in_thread(
+            f"wsframe-handler {self.ws.request.path}", lambda: self._run(handler)
+        )
+
+    def deliver(self, messages: list[str | bytes]) -> None:
+        """Owner: queue the messages; past the bound, the client is not read."""
+        if self._end_queued:
+            return
+        self._inbox.put(messages)
+        if self._inbox.qsize() >= INBOX_READS:
+            self.peer.pause_reading()
+            self._paused = True
+            self._resume_if_drained()  # the thread may have drained it just before
+
+    def deliver_end(self, end: ConnectionClosed) -> None:
+        """Owner: queue the end, behind the messages."""
+        if not self._end_queued:
+            self._end_queued = True
+            self._inbox.put(end)
+
+    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
+        """Owner: when the handler has come to the end of its messages, or when it takes too long."""
+        self._reply = end.code, reason
+        self.peer.deadline = monotonic() + CLOSE_TIMEOUT
+        self.deliver_end(end)
+
+    def deadline_passed(self) -> None:
+        """Owner: the handler, or the client, took too long to close."""
+        if self.codec.close_sent:
+            self.peer.abort()
+        else:
+            self.finish(*self._reply)
+
+    def handler_ended(self, error: BaseException | None) -> None:
+        """Owner: the handler returned, or raised this."""
+        if self.codec.close_received and not self.codec.close_sent:
+            self.finish(*self._reply)
+        super().handler_ended(error)
+
+    def _resume_if_drained(self) -> None:
+        if self._paused and self._inbox.qsize() <= INBOX_READS // 2:
+            self._paused = False
+            self.peer.resume_reading()
+
+    # The handler's own thread ------------------------------------------------------------------
+
+    def _run(self, handler: Callable[..., Any]) -> None:
+        error: BaseException | None = None
+        try:
+            handler(self.ws, **self.ws.request.parameters)
+        except BaseException as raised:  # SystemExit, too, ends this handler alone
+            error = raised
+        self.server.loop.call_soon(lambda: self.handler_ended(error))
+
+    def next_message(self, timeout: float | None) -> str | bytes:
+        """The handler's own thread: wait for a message."""
+        for message in self._batch:
+            return message
+        try:
+            item = self._inbox.get(timeout=timeout)
+        except Empty:
+            raise TimeoutError(f"no message in {timeout} seconds") from None
+        if isinstance(item, ConnectionClosed):
+            self._inbox.put(item)  # for the next call
+            self.over = self.over or item
+            self.server.loop.call_soon(lambda: self.finish(*self._reply))
+            raise self.over_error()
+        if self._paused:
+            self.server.loop.call_soon(self._resume_if_drained)
+        self._batch = iter(item)
+        return next(self._batch)
