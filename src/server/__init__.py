@@ -1,4 +1,4 @@
-"""A threaded server for WebSocket and server-sent events; a connection that waits holds no thread."""
+"""A threaded server for WebSocket and server-sent events, in which waiting holds no thread."""
 
 from .app import App
 from .errors import ConnectionClosed

@@ -19,7 +19,6 @@ def main() -> None:
         "app",
         nargs="?",
         metavar="module:app",
-        default="wsframe.server.demo:app",
         help="the module and the App in it; the demo if left out",
     )
     parser.add_argument(
@@ -29,8 +28,7 @@ def main() -> None:
         "--port", type=_port, default=9292, help="0 for one that is free (%(default)s)"
     )
     arguments = parser.parse_args()
-    sys.path.insert(0, "")  # the module is looked for where the command is given
-    app = _load(parser, arguments.app)
+    app = _demo() if arguments.app is None else _load(parser, arguments.app)
     try:
         app.run(arguments.host, arguments.port)
     except OSError as error:
@@ -44,7 +42,15 @@ def _port(text: str) -> int:
     return port
 
 
+def _demo() -> App:
+    from .demo import app, clock
+
+    clock.start()
+    return app
+
+
 def _load(parser: argparse.ArgumentParser, name: str) -> App:
+    sys.path.insert(0, "")  # the module is looked for where the command is given
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         parser.error(f"{name!r} is not of the form module:app")

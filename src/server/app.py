@@ -40,9 +40,9 @@ class App:
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a path's WebSockets, ``handler(ws, **parameters)``; a decorator.
 
-        A plain function gets a thread of its own. A generator function runs on the I/O loop's thread
-        and waits at ``yield``, which holds no thread; it must not block. When it returns, the
-        connection is closed with 1000; when it raises, with 1011.
+        A plain function gets a thread of its own. A generator function runs on the I/O loop's
+        thread and waits at ``yield``, which holds no thread; it must not block. When a handler
+        returns, the connection is closed with 1000; when it raises, with 1011.
 
         Args:
             path: begins with a slash.
@@ -76,9 +76,9 @@ class App:
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
-        With a ``source``, every item put on that queue goes to every client: a ServerSentEvent as it
-        is, a ``str`` as data, anything else as JSON. What is put while no client is there is gone. A
-        client that is too slow is cut off, and comes back by itself.
+        With a ``source``, every item put on that queue goes to every client: a ServerSentEvent as
+        it is, a ``str`` as data, anything else as JSON. What is put while no client is there is
+        gone. A client that is too slow is cut off, and comes back by itself.
 
         Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
         yields such items, and its end ends the stream; a plain function sends them with
@@ -125,7 +125,7 @@ class App:
                 interface.
             port: 0 for one that is free.
             drain: how long a stop waits for clients and handlers, in seconds.
-            handshake_timeout: how long a client may take to send the head of its request, in seconds.
+            handshake_timeout: how long the head of a request may take to come, in seconds.
 
         Raises:
             OSError: the host is unknown, or the port is taken.

@@ -7,7 +7,7 @@ from wsframe import WSFrameError
 __all__ = ["ConnectionClosed"]
 
 
-class ConnectionClosed(WSFrameError):
+class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an error
     """The connection is over: nothing more comes, and nothing can be sent.
 
     Attributes:

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,9 @@ def as_event(item: object) -> ServerSentEvent:
 class EventStream:
     """One client's event stream, as its handler sees it.
 
-    A generator function yields what is to be sent, and its end is the stream's end; a plain function
-    calls :meth:`send`, and the stream stays open after it, for other threads to go on with. Either
-    runs in a thread of its own while it runs.
+    A generator function yields what is to be sent, and its end is the stream's end; a plain
+    function calls :meth:`send`, and the stream stays open after it, for other threads to go on
+    with. Either runs in a thread of its own while it runs.
 
     Attributes:
         request: the request that opened the stream.
@@ -201,7 +202,7 @@ class Feed:
             except (TypeError, ValueError):
                 log.exception("an item of an event source is not an event: %.200r", item)
             else:
-                self._server.loop.call_soon(lambda event=event: self._send(event))
+                self._server.loop.call_soon(partial(self._send, event))
             self._source.task_done()
         self._source.task_done()
 

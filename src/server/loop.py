@@ -2,8 +2,8 @@
 
 The rules of ownership, which every method's first words refer to:
 
-- *owner*: only the thread that runs the loop may call it. It alone reads, writes, registers and closes
-  sockets, runs the codec's receiving side and looks at deadlines. Asserted in debug runs.
+- *owner*: only the thread that runs the loop may call it. It alone reads, writes, registers and
+  closes sockets, runs the codec's receiving side and looks at deadlines. Asserted in debug runs.
 - *any thread*: appends to a queue of the loop or of a connection, and wakes the loop if it sleeps.
 """
 

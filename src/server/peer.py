@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
@@ -9,6 +10,8 @@ from math import inf
 from time import monotonic
 
 from .loop import READ, WRITE, Loop
+
+log = logging.getLogger("wsframe.server")
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
@@ -130,8 +133,8 @@ class Peer:
     def finish(self, *last: bytes) -> None:
         """Owner: send what is queued, then these last words, then nothing ever again, and close.
 
-        Our side is closed first, and what the client still sends is read and thrown away, so that no
-        reset overtakes the last words on their way (RFC 9112 section 9.6).
+        Our side is closed first, and what the client still sends is read and thrown away, so that
+        no reset overtakes the last words on their way (RFC 9112 section 9.6).
         """
         if self._finishing or self.closed:
             return
@@ -169,7 +172,7 @@ class Peer:
         self.flush()
 
     def ready(self, events: int) -> None:
-        """Owner: the socket can be read or written. A hint only: what counts is what it then says."""
+        """Owner: the socket may be ready. A hint only: what counts is what it then says."""
         if events & WRITE and not self.closed:
             self._blocked = False
             self.flush()
@@ -262,12 +265,17 @@ class Peer:
     def kick(self, size: int) -> None:
         """Any thread: after appending to ``out`` outside a turn, have the owner flush it.
 
-        A thread other than the owner waits here while too much is unsent.
+        A thread other than the owner waits here while too much is unsent; when it is the owner, on
+        behalf of another connection, a client that is too slow is cut off.
         """
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self.flush)
         if self._loop.owned():
+            if self.congested:
+                # The one who sends cannot wait here, and the others must not.
+                log.warning("%s is too slow for what it is sent and is cut off", self.address)
+                self._loop.call_soon(self.abort)
             return
         with self._loop.sendable:
             self._foreign += size

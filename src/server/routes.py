@@ -63,7 +63,7 @@ class Path:
         self._regex = re.compile("".join(literals))
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The parameters that this path, as it stands in the request, has here; None if it differs."""
+        """The parameters of this path, as it stands in the request; None if it is another."""
         match = self._regex.fullmatch(path)
         if match is None:
             return None
@@ -100,23 +100,22 @@ class Routes:
 
     def find(self, path: str, upgrade: bool) -> tuple[Route, dict[str, str]] | None:
         """The route for a path, and its parameters; a path without parameters comes first."""
-        parameters: dict[str, str] | None = {}
-        routes = self._fixed.get(path)
-        if routes is None:
-            for candidate, routes in self._patterns:
-                parameters = candidate.match(path)
-                if parameters is not None:
-                    break
-            else:
-                return None
-        assert parameters is not None
-        assert routes is not None
-        return next((r for r in routes if _is_websocket(r) == upgrade), routes[0]), parameters
+        if path in self._fixed:
+            return _choose(self._fixed[path], upgrade), {}
+        for pattern, routes in self._patterns:
+            parameters = pattern.match(path)
+            if parameters is not None:
+                return _choose(routes, upgrade), parameters
+        return None
 
     def event_routes(self) -> list[EventRoute]:
         """All routes of event streams."""
         everything = [*self._fixed.values(), *(routes for _, routes in self._patterns)]
         return [route for routes in everything for route in routes if isinstance(route, EventRoute)]
+
+
+def _choose(routes: list[Route], upgrade: bool) -> Route:
+    return next((route for route in routes if _is_websocket(route) == upgrade), routes[0])
 
 
 def _is_websocket(route: Route) -> bool:

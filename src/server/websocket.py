@@ -340,7 +340,7 @@ class ThreadSession(WebSocketSession):
             self._inbox.put(end)
 
     def answer_close(self, end: ConnectionClosed, reason: str) -> None:
-        """Owner: when the handler has come to the end of its messages, or when it takes too long."""
+        """Owner: when the handler has come to the end of its messages, or takes too long."""
         self._reply = end.code, reason
         self.peer.deadline = monotonic() + CLOSE_TIMEOUT
         self.deliver_end(end)

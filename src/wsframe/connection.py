@@ -40,7 +40,7 @@ class Connection:
     """One end of one WebSocket connection, after the opening handshake.
 
     Bytes from the peer go into :meth:`receive`, which returns what they mean; what the other
-    methods return is to be sent to the peer, in that order. No sockets, threads or clocks are in it.
+    methods return is to be sent to the peer, in that order. It has no sockets, threads or clocks.
 
     It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``;
     :meth:`encode`, :meth:`ping` and :meth:`pong` keep no state that could be corrupted.

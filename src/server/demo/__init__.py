@@ -1,4 +1,4 @@
-"""The demo: everything a browser needs to see that a connection stays open.
+"""The demo: all that a browser needs to see connections that stay open.
 
 Served by ``python -m wsframe.server``. The page is ``page.html``, beside this file.
 """
@@ -12,10 +12,12 @@ from importlib.resources import files
 from queue import Queue
 
 from wsframe import ServerSentEvent
-from wsframe.server import App, WebSocket
+
+from .. import App, WebSocket
 
 app = App()
 ticks: Queue[ServerSentEvent] = Queue()
+visitors: set[WebSocket] = set()
 
 app.page("/", files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 app.sse("/time", source=ticks)
@@ -31,19 +33,30 @@ def hello(ws: WebSocket) -> None:
 
 @app.websocket("/echo")
 def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Send every message back; the wait at ``yield`` holds no thread."""
+    """Send every message back. The wait at ``yield`` holds no thread."""
     while True:
         message = yield
         ws.send(message)
 
 
+@app.websocket("/chat")
+def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
+    """Send every message to everyone who has the page open."""
+    visitors.add(ws)
+    try:
+        while True:
+            message = yield
+            for visitor in visitors:
+                visitor.send(message)
+    finally:
+        visitors.remove(ws)
+
+
 def tell_the_time() -> None:
     """Put the time on the queue once a second; the server sends it to every client."""
-    number = 0
-    while True:
-        number += 1
+    for number in range(1, 1 << 62):
         ticks.put(ServerSentEvent(time.strftime("%H:%M:%S"), id=str(number), retry=1000))
         time.sleep(1 - time.time() % 1)
 
 
-threading.Thread(target=tell_the_time, name="demo-clock", daemon=True).start()
+clock = threading.Thread(target=tell_the_time, name="demo-clock", daemon=True)
