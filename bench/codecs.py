@@ -46,7 +46,7 @@ class Contender:
     run: Callable[[int], object]  # makes so many calls
     result: Callable[[], object]  # of one call
     expected: object
-    frames: int = 1  # per call
+    frames: int = 1  # or other units of the task, per call
 
     def __post_init__(self) -> None:
         """Give the loop bytecode of its own.
@@ -109,46 +109,56 @@ def decoder(name: str) -> Callable[[Callable[[bytes, int, int], Contender]], Non
 
 
 def calls(function: Callable[..., object], *arguments: Any, expected: object) -> Contender:
-    """Return a contender that calls a function with one to three arguments."""
+    """Return a contender that calls a function with one or two arguments."""
     run: Callable[[int], None]
     if len(arguments) == 1:
-        (a,) = arguments
 
         def run(n: int) -> None:
+            f, (a,) = function, arguments
             for _ in repeat(None, n):
-                function(a)
-
-    elif len(arguments) == 2:
-        a, b = arguments
-
-        def run(n: int) -> None:
-            for _ in repeat(None, n):
-                function(a, b)
+                f(a)
 
     else:
-        a, b, c = arguments
 
         def run(n: int) -> None:
+            f, (a, b) = function, arguments
             for _ in repeat(None, n):
-                function(a, b, c)
+                f(a, b)
 
     return Contender(run, partial(function, *arguments), expected)
 
 
 def in_place(function: Callable[..., object], size: int, *, key_first: bool = False) -> Contender:
-    """Return a contender that masks a bytearray in place."""
-    body = payload(size)
+    """Return a contender that masks bytearrays in place.
 
-    def arguments(buffer: bytearray) -> tuple[object, object]:
-        return (KEY, buffer) if key_first else (buffer, KEY)
+    They are several and take turns, as long as they fit into the first cache: the same one again at
+    once would be read while it is still being stored.
+    """
+    body, key = payload(size), KEY
+    buffers = [bytearray(body) for _ in range(max(1, min(16, 16 * 1024 // max(size, 1))))]
+    run: Callable[[int], None]
+    if key_first:
+
+        def run(n: int) -> None:
+            f, k, turns = function, key, buffers
+            for _ in repeat(None, n):
+                for buffer in turns:
+                    f(k, buffer)
+
+    else:
+
+        def run(n: int) -> None:
+            f, k, turns = function, key, buffers
+            for _ in repeat(None, n):
+                for buffer in turns:
+                    f(buffer, k)
 
     def result() -> bytearray:
         buffer = bytearray(body)
-        function(*arguments(buffer))
+        function(*((key, buffer) if key_first else (buffer, key)))
         return buffer
 
-    made = calls(function, *arguments(bytearray(body)), expected=None)
-    return Contender(made.run, result, masked(body, KEY))
+    return Contender(run, result, masked(body, key), len(buffers))
 
 
 def server_frame(size: int) -> bytes:
@@ -280,8 +290,9 @@ def enter_wsframe(name: str, codec: Any) -> None:
         encode_frame, binary, body = codec.encode_frame, codec.Opcode.BINARY, payload(size)
 
         def run(n: int) -> None:
+            f, opcode, message = encode_frame, binary, body
             for _ in repeat(None, n):
-                encode_frame(binary, body, masking_key=True)
+                f(opcode, message, masking_key=True)
 
         def result() -> bytes:
             return unmasked(encode_frame(binary, body, masking_key=True))
