@@ -26,8 +26,8 @@ class Echoes:
         per_second: messages echoed in a second.
         per_cpu_second: messages echoed in a second of the server's own time.
         busy: the share of a core that the server used.
-        events_per_poll: how many connections were ready when the load looked; far from 1, server and
-            load go in step, and rates of other runs are not to be compared.
+        events_per_poll: how many connections were ready when the load looked. With one message in
+            flight a server can get into step with the load, and is then faster: compare it too.
     """
 
     per_second: float

@@ -1,8 +1,8 @@
-"""Echo servers side by side: ``make bench-servers``.
+"""Echo servers side by side: ``make bench-servers``, on Linux.
 
-Each server is a process of its own on one core, the load is this process on another. The servers take
-turns, round after round, and the median of the rounds counts. What to compare by is messages per second
-of the server's processor time: other work on the machine disturbs it least.
+Each server is a process of its own on one core, the load is this process on another. The servers
+take turns, round after round, and the median of the rounds counts. What to compare by is messages
+per second of the server's processor time: other work on the machine disturbs it least.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import sys
 from contextlib import ExitStack, suppress
 from statistics import median
 from time import monotonic, sleep
-
-if __package__ is None:
-    sys.exit("run it as a module: python -m bench.servers")
 
 from .load import Echoes, run
 

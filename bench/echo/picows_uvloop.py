@@ -6,7 +6,7 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 
-class Echo(WSListener):  # type: ignore[misc]
+class Echo(WSListener):
     """Sends every message back."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

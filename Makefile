@@ -1,0 +1,50 @@
+# The front door: each target works from a fresh checkout, with python3 (and its venv module) alone.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 9292
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
+
+.PHONY: help demo test test-all bench bench-servers lint types wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
+	@$(BIN)/python -m wsframe.server --port $(PORT)
+
+test: $(VENV)/installed-test ## run the tests
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-all: ## run the tests on every Python of $(PYTHONS)
+	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
+
+bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minutes
+	$(BIN)/python -m pytest bench
+
+bench-servers: $(VENV)/installed-bench ## compare echo servers, under a minute
+	$(BIN)/python -m bench.servers
+
+lint: $(VENV)/installed-dev ## check form and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev ## check the types
+	$(BIN)/mypy
+
+wheel: $(VENV)/installed-dev ## build a wheel and an sdist into dist/
+	rm -rf build
+	$(BIN)/python -m build
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venv-* build dist src/*.egg-info src/wsframe/_kernels.c
+
+# A plain install, as users have it. setuptools keeps in build/ what was deleted from src/ since.
+$(VENV)/installed-%: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
+	touch $@
