@@ -8,10 +8,10 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
 
-.PHONY: help demo test test-all bench bench-servers lint types wheel clean
+.PHONY: help demo test test-all test-arm64 bench bench-servers lint types wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 	@$(BIN)/python -m wsframe.server --port $(PORT)
@@ -19,8 +19,14 @@ demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 test: $(VENV)/installed-test ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-test-all: ## run the tests on every Python of $(PYTHONS)
+test-all: ## run the tests on every Python that PYTHONS names
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
+
+test-arm64: ## run the C units on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
+	mkdir -p build
+	aarch64-linux-gnu-gcc -O2 -Wall -Wextra -march=armv8-a+crypto -static -Isrc/wsframe/native \
+		tests/native/native_test.c src/wsframe/native/*.c -o build/native-arm64
+	qemu-aarch64-static build/native-arm64
 
 bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minutes
 	$(BIN)/python -m pytest bench

@@ -1,0 +1,180 @@
+"""The code that newcomers copy: the README's, and the examples."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from wsframe.server import App
+
+from wsframe import Close, Connection, EventStreamDecoder, Pong, Role, encode_frame
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 10.0
+
+
+def readme_blocks() -> list[str]:
+    """The README's blocks of Python, in order."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+
+
+def run_block(number: int) -> dict[str, Any]:
+    """Run a block of the README, and return what it defines."""
+    names: dict[str, Any] = {}
+    exec(compile(readme_blocks()[number], "README.md", "exec"), names)
+    return names
+
+
+def load_example(name: str) -> ModuleType:
+    """Import an example, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Client:
+    """A WebSocket client of few words, for one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(TIMEOUT)
+        self.sock = sock
+        self.codec = Connection(Role.CLIENT)
+
+    def upgrade(self, path: str) -> None:
+        """Open the WebSocket."""
+        self.sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.sock.recv(1)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+
+    def ask(self, frame: bytes) -> Any:
+        """Send a frame, and return the one event that answers it."""
+        self.sock.sendall(frame)
+        events: list[Any] = []
+        while not events:
+            events = self.codec.receive(self.sock.recv(65536))
+        assert len(events) == 1
+        return events[0]
+
+
+@contextmanager
+def served(app: App, path: str) -> Iterator[Client]:
+    """A client of an application that runs."""
+    with app.start() as server, socket.create_connection(("localhost", server.port)) as sock:
+        client = Client(sock)
+        client.upgrade(path)
+        yield client
+        assert client.ask(client.codec.close()) == Close(1000)
+
+
+@contextmanager
+def beside(target: Any) -> Iterator[socket.socket]:
+    """The other end of a socket that the target works on, in a thread."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        thread = threading.Thread(target=target, args=(theirs,))
+        thread.start()
+        try:
+            yield ours
+        finally:
+            ours.close()
+            thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
+def test_the_readme_s_codec_echoes_and_closes() -> None:
+    with beside(run_block(0)["serve"]) as sock:
+        client = Client(sock)
+        assert client.ask(client.codec.encode("hé")) == "hé"
+        assert client.ask(client.codec.encode(b"\0")) == b"\0"
+        assert client.ask(client.codec.ping(b"x")) == Pong(b"x")
+        assert client.ask(client.codec.close(1001)) == Close(1001)
+
+
+def test_the_readme_s_codec_answers_a_failure() -> None:
+    with beside(run_block(0)["serve"]) as sock:
+        event = Client(sock).ask(encode_frame(0x1, b"\xff", masking_key=True))
+        assert event == Close(1007, "a text message is not valid UTF-8")
+
+
+def test_the_readme_s_server_has_both_kinds_of_handlers() -> None:
+    app = run_block(1)["app"]
+    with served(app, "/rooms/blue") as client:
+        assert client.ask(client.codec.encode("hello")) == "blue: hello"
+    with served(app, "/echo") as client:
+        assert client.ask(client.codec.encode("hello")) == "hello"
+
+
+def test_the_readme_s_queue_reaches_an_event_stream() -> None:
+    names = run_block(1)
+    with (
+        names["app"].start() as server,
+        socket.create_connection(("localhost", server.port), TIMEOUT) as sock,
+    ):
+        sock.sendall(b"GET /time HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += sock.recv(1)
+        assert b"Content-Type: text/event-stream" in head
+        names["ticks"].put("now")
+        decoder = EventStreamDecoder()
+        events: list[Any] = []
+        while not events:
+            events = decoder.receive(sock.recv(4096))
+        assert [event.data for event in events] == ["now"]
+
+
+def test_the_echo_example_echoes_both_ways() -> None:
+    app = load_example("echo").app
+    for path in ("/thread", "/loop"):
+        with served(app, path) as client:
+            assert client.ask(client.codec.encode("hello")) == "hello"
+            assert client.ask(client.codec.ping()) == Pong()
+
+
+def test_the_progress_example_serves_its_page() -> None:
+    with (
+        load_example("progress").app.start() as server,
+        socket.create_connection(("localhost", server.port), TIMEOUT) as sock,
+    ):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"new EventSource" in answer
+
+
+def test_the_codec_example_shakes_hands_and_echoes() -> None:
+    example = load_example("codec")
+
+    def serve(sock: socket.socket) -> None:
+        assert example.handshake(sock)
+        example.echo(sock)
+
+    with beside(serve) as sock:
+        client = Client(sock)
+        client.upgrade("/")
+        assert client.ask(client.codec.encode("hello")) == "hello"
+        assert client.ask(client.codec.close()) == Close(1000)
+
+
+def test_the_codec_example_refuses_what_is_no_upgrade() -> None:
+    example = load_example("codec")
+    with beside(example.handshake) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket")
