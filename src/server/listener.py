@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,6 +76,7 @@ class Listener:
         self._loop = loop
         self._sock = sock
         self._opened = opened
+        self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def open(self) -> None:
         """Owner: begin to accept."""
@@ -84,6 +86,7 @@ class Listener:
         """Owner: accept no more."""
         self._loop.unregister(self._sock)
         self._sock.close()
+        self._close_spare()
 
     def _ready(self, events: int) -> None:
         for _ in range(ACCEPT_AT_ONCE):
@@ -92,9 +95,26 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be accepted: %s", error)
+                log.error("a connection is refused: %s", error)
+                self._refuse()
                 return
             sock.setblocking(False)
             with suppress(OSError):  # the client may be gone already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._opened(sock, address)
+
+    def _refuse(self) -> None:
+        """Let one client go: unaccepted, it would keep the socket ready and the loop busy.
+
+        The files have run out, and this is what one was kept in reserve for.
+        """
+        self._close_spare()
+        with suppress(OSError):
+            self._sock.accept()[0].close()
+        with suppress(OSError):  # another thread may have been faster
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _close_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1

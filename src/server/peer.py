@@ -15,8 +15,9 @@ log = logging.getLogger("wsframe.server")
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# How long to wait for the client to close its side after we have closed ours, in seconds.
-LINGER_TIMEOUT = 2.0
+# How long a client that is being closed may stand still, in seconds: while it is sent what it is
+# owed, and then until it closes its side.
+LINGER_TIMEOUT = 5.0
 
 
 class Protocol(ABC):
@@ -117,11 +118,13 @@ class Peer:
         """Owner: send what is queued, as far as the socket takes it."""
         assert self._loop.owned()
         self._flush_scheduled = False
+        if self.closed:
+            return
         if not self._finishing:
             self._gather()
-        if self._unsent:
-            if not self._blocked:
-                self._send()
+        if self._unsent and not self._blocked:
+            self._send()
+        if self._blocked:
             self._update_interest()
         if self._foreign:
             with self._loop.sendable:
@@ -140,6 +143,7 @@ class Peer:
             return
         self._gather()
         self._finishing = True  # what is appended from now on, nobody looks at
+        self.deadline = monotonic() + LINGER_TIMEOUT
         self._unsent = b"".join([self._unsent, *last])
         self.flush()
 
@@ -163,6 +167,9 @@ class Peer:
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
         self.deadline = inf
+        if self._finishing:
+            self.abort()
+            return
         self._protocol.deadline_passed()
         self.flush()
 
@@ -210,6 +217,8 @@ class Peer:
         except OSError:
             self.abort()
             return
+        if self._finishing and sent:
+            self.deadline = monotonic() + LINGER_TIMEOUT
         if sent == len(data):
             self._unsent = b""
             return
@@ -223,11 +232,13 @@ class Peer:
             return
         self._reading = False
         self._update_interest()
-        self._fall_silent().peer_left()
+        protocol, self._protocol = self._protocol, _Silence()
+        protocol.peer_left()
         self.finish()
 
     def _shut_write(self) -> None:
-        protocol = self._fall_silent()
+        """All has gone out; what still comes is thrown away until the client closes, too."""
+        protocol, self._protocol = self._protocol, _Silence()
         self._reading = True
         self._update_interest()
         try:
@@ -235,12 +246,6 @@ class Peer:
         except OSError:
             self.abort()
         protocol.peer_left()
-
-    def _fall_silent(self) -> Protocol:
-        """Speak no more: throw away what comes, and give up when the time to linger is over."""
-        protocol, self._protocol = self._protocol, _Discard(self)
-        self.deadline = monotonic() + LINGER_TIMEOUT
-        return protocol
 
     def _update_interest(self) -> None:
         """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
@@ -284,7 +289,7 @@ class Peer:
 
 
 class _Silence(Protocol):
-    """No protocol: before the first one, and after the last."""
+    """No protocol: before the first one, and after the last, when what comes is thrown away."""
 
     def data_received(self, data: memoryview) -> None:
         pass
@@ -297,13 +302,3 @@ class _Silence(Protocol):
 
     def shut_down(self) -> None:
         pass
-
-
-class _Discard(_Silence):
-    """Our side is closed; what still comes is thrown away until the client closes or time is up."""
-
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-
-    def deadline_passed(self) -> None:
-        self._peer.abort()

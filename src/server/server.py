@@ -89,7 +89,12 @@ class Server:
         Args:
             drain: how long to wait for clients and handlers, in seconds; by default what the server
                 was started with.
+
+        Raises:
+            RuntimeError: a handler calls it.
         """
+        if self.loop.owned() or threading.current_thread() in self._handlers:
+            raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
         with self._lock:
             first, self._stopping = not self._stopping, True
         if not first:

@@ -130,6 +130,7 @@ class WebSocketSession(Protocol):
         self.peer = peer
         self.codec = codec
         self.over: ConnectionClosed | None = None
+        self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self.ws = WebSocket(self, request)
 
     # Owner ------------------------------------------------------------------------------------
@@ -147,8 +148,8 @@ class WebSocketSession(Protocol):
         """Owner: tell the handler that nothing more comes; the first time counts."""
 
     @abstractmethod
-    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
-        """Owner: answer the client's close frame or fault, once what came before it is answered."""
+    def client_closed(self, end: ConnectionClosed) -> None:
+        """Owner: have :meth:`answer_client` called, once what came before is answered."""
 
     def data_received(self, data: memoryview) -> None:
         """Owner: decode, and hand on what was completed."""
@@ -164,10 +165,10 @@ class WebSocketSession(Protocol):
             self.deliver(messages)
         match events[-1]:
             case Close(code, reason):
-                self._client_closed(ConnectionClosed(code, reason), "")
+                self._client_ends(ConnectionClosed(code, reason), "")
             case Failure(code, reason):
                 log.info("%s broke a rule: %s (%d)", self.peer.address, reason, code)
-                self._client_closed(ConnectionClosed(code, reason), reason)
+                self._client_ends(ConnectionClosed(code, reason), reason)
 
     def peer_left(self) -> None:
         """Owner: the socket is over, with a closing handshake or without."""
@@ -188,6 +189,9 @@ class WebSocketSession(Protocol):
         if self.codec.close_sent or self.peer.closed:
             return
         self.over = self.over or ConnectionClosed(code, reason)
+        if self._reply is not None:
+            self.answer_client()
+            return
         self.peer.out.append(self.codec.close(code, reason))
         self.peer.deadline = monotonic() + CLOSE_TIMEOUT
         self.peer.resume_reading()  # the client's close frame is behind what was not read
@@ -196,24 +200,25 @@ class WebSocketSession(Protocol):
 
     def handler_ended(self, error: BaseException | None) -> None:
         """Owner: the handler returned, or raised this."""
-        if error is None or isinstance(error, ConnectionClosed):
+        # The end of this connection, that is; another's is an error like any.
+        ended = isinstance(error, ConnectionClosed) and self.over is not None
+        if error is None or ended:
             self.close(CloseCode.NORMAL_CLOSURE, "")
             return
         log.error("the handler of %s failed", self.ws.request.path, exc_info=error)
         self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
 
-    def finish(self, code: int, reason: str) -> None:
-        """Owner: the last frame, and the end of the connection (RFC 6455 section 7.1.1)."""
-        if self.codec.close_sent:
-            self.peer.finish()
-        else:
-            self.peer.finish(self.codec.close(code, reason))
+    def answer_client(self) -> None:
+        """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
+        if self._reply is not None and not self.codec.close_sent:
+            self.peer.finish(self.codec.close(*self._reply))
 
-    def _client_closed(self, end: ConnectionClosed, reason: str) -> None:
+    def _client_ends(self, end: ConnectionClosed, reason: str) -> None:
         if self.codec.close_sent:
             self.peer.finish()
-        else:
-            self.answer_close(end, reason)
+            return
+        self._reply = end.code, reason
+        self.client_closed(end)
 
     def _answer_pings(self, events: list[Any]) -> None:
         for event in events:
@@ -274,12 +279,12 @@ class GeneratorSession(WebSocketSession):
         if self._running:
             self._running = False
             log.error("the handler of %s yields after the end", self.ws.request.path)
-            self._handler.close()
+            self._close_handler()
 
-    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
+    def client_closed(self, end: ConnectionClosed) -> None:
         """Owner: at once, for what came before was answered in its turn."""
         self.over = self.over or end
-        self.finish(end.code, reason)
+        self.answer_client()
         self.deliver_end(end)
 
     def _turn(self, resume: Callable[[Any], object], values: Sequence[Any]) -> None:
@@ -304,8 +309,14 @@ class GeneratorSession(WebSocketSession):
 
     def _end(self, error: BaseException | None) -> None:
         self._running = False
-        self._handler.close()  # does nothing unless the error was raised out here
+        self._close_handler()  # which is over, unless the error was raised out here
         self.handler_ended(error)
+
+    def _close_handler(self) -> None:
+        try:
+            self._handler.close()
+        except BaseException:
+            log.exception("the handler of %s does not end", self.ws.request.path)
 
 
 class ThreadSession(WebSocketSession):
@@ -318,7 +329,6 @@ class ThreadSession(WebSocketSession):
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self._end_queued = False
         self._paused = False
-        self._reply = (int(CloseCode.NORMAL_CLOSURE), "")
         self.server.run_in_thread(
             f"wsframe-handler {self.ws.request.path}", lambda: self._run(handler)
         )
@@ -339,9 +349,8 @@ class ThreadSession(WebSocketSession):
             self._end_queued = True
             self._inbox.put(end)
 
-    def answer_close(self, end: ConnectionClosed, reason: str) -> None:
+    def client_closed(self, end: ConnectionClosed) -> None:
         """Owner: when the handler has come to the end of its messages, or takes too long."""
-        self._reply = end.code, reason
         self.peer.deadline = monotonic() + CLOSE_TIMEOUT
         self.deliver_end(end)
 
@@ -350,13 +359,8 @@ class ThreadSession(WebSocketSession):
         if self.codec.close_sent:
             self.peer.abort()
         else:
-            self.finish(*self._reply)
-
-    def handler_ended(self, error: BaseException | None) -> None:
-        """Owner: the handler returned, or raised this."""
-        if self.codec.close_received and not self.codec.close_sent:
-            self.finish(*self._reply)
-        super().handler_ended(error)
+            self.over = self.over or self.over_error()
+            self.answer_client()
 
     def _resume_if_drained(self) -> None:
         if self._paused and self._inbox.qsize() <= INBOX_READS // 2:
@@ -384,7 +388,7 @@ class ThreadSession(WebSocketSession):
         if isinstance(item, ConnectionClosed):
             self._inbox.put(item)  # for the next call
             self.over = self.over or item
-            self.server.loop.call_soon(lambda: self.finish(*self._reply))
+            self.server.loop.call_soon(self.answer_client)
             raise self.over_error()
         if self._paused:
             self.server.loop.call_soon(self._resume_if_drained)
