@@ -50,7 +50,8 @@ clean: ## remove what the targets made
 
 # A plain install, as users have it. setuptools keeps in build/ what was deleted from src/ since.
 $(VENV)/installed-%: $(SOURCES)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	rm -rf build
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
-	touch $@
+	@echo "Setting up $(VENV) for $*; the first time takes a minute."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -rf build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
+	@touch $@

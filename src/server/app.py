@@ -153,9 +153,7 @@ class App:
         }
         try:
             server = self.start(host, port, **options)
-            kernels = "compiled" if wsframe.ACCELERATED else "pure-Python"
-            print(f"Serving on {server.url} with {kernels} kernels ({INSTRUCTION_SET}).")
-            print("Ctrl-C stops.", flush=True)
+            print(f"Serving on {server.url}; Ctrl-C stops. Kernels: {_kernels()}.", flush=True)
             _wait_for(said)
             print("Stopping; once more forces the end.", flush=True)
 
@@ -169,6 +167,12 @@ class App:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _kernels() -> str:
+    if wsframe.ACCELERATED:
+        return f"compiled, {INSTRUCTION_SET}"
+    return "pure Python, which is slower; a C compiler at install time makes the fast ones"
 
 
 def _wait_for(said: SimpleQueue[int | None]) -> int | None:
