@@ -62,10 +62,11 @@ xor_choose()
 accept_key_choose()
 INSTRUCTION_SET = xor_instruction_set.decode()
 
-# Other threads run while a payload of this size is masked or copied; below it, taking the GIL again
-# would cost more than the work.
 cdef enum:
+    # Other threads run while a payload of this size is masked or copied; below it, taking the GIL
+    # again would cost more than the work.
     LARGE = 1 << 18
+    COPY_FROM = 1 << 15  # where memcpy gets ahead of the XOR with zeros
 
 cdef enum:
     TEXT_FRAME = 0x81
@@ -103,6 +104,11 @@ cdef inline bint borrow(object data, Span *span, int flags) noexcept:
         span.start = <unsigned char *>PyByteArray_AS_STRING(data)
         span.size = PyByteArray_GET_SIZE(data)
         return True
+    return borrow_view(data, span, flags)
+
+
+cdef bint borrow_view(object data, Span *span, int flags) noexcept:
+    """The other kinds, apart from the above, which is then small enough to be put in line."""
     try:
         PyObject_GetBuffer(data, &span.view, flags)
     except (BufferError, TypeError):
@@ -127,6 +133,23 @@ cdef inline int xor_span(
     with nogil:
         high = xor_bytes(dst, src, size, key)
     return high
+
+
+cdef inline void copy_span(
+    unsigned char *dst, const unsigned char *src, Py_ssize_t size
+) noexcept:
+    """Copy: by XOR with zeros, but for what memcpy does better.
+
+    That is a large block, unless its target is a few bytes past the source modulo 4 KiB, where
+    header and payload into a fresh block can put it, and the processor's string copy is slow.
+    """
+    if size < COPY_FROM or (<size_t>dst - <size_t>src) % 4096 < 64:
+        xor_span(dst, src, size, 0)
+    elif size < LARGE:
+        memcpy(dst, src, size)
+    else:
+        with nogil:
+            memcpy(dst, src, size)
 
 
 cdef inline bint is_key(object masking_key) noexcept:
@@ -215,9 +238,9 @@ def encode_frame(opcode, payload=b"", *, bint fin=True, int rsv=0, masking_key=N
         write_head(out, fin << 7 | rsv << 4 | code, masked << 7, source.size)
         if masked:
             memcpy(out + head - 4, &key, 4)
-        # A key of zeros copies; and unlike memcpy it is not slow where header and payload into a
-        # fresh block put the target a few bytes past the source modulo 4 KiB.
-        xor_span(out + head, source.start, source.size, key)
+            xor_span(out + head, source.start, source.size, key)
+        else:
+            copy_span(out + head, source.start, source.size)
         return frame
     finally:
         give_back(&source)

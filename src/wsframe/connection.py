@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import ProtocolError, StateError
@@ -97,7 +96,7 @@ class Connection:
         self._max_fragments = max_fragments
         # RFC 6455 section 5.1: what a client sends is masked, what a server sends is not.
         self._masked = self.role is Role.SERVER
-        self._encode = encode_frame if self._masked else partial(encode_frame, masking_key=True)
+        self._encode = encode_frame if self._masked else _encode_masked
 
         # Whoever holds the one item of this list owns the receiving side; popping it is atomic.
         # It is the bytes of a frame whose head is not complete; None stands for "between two
@@ -355,6 +354,10 @@ class Connection:
         else:
             events.append(_read_close(payload))
             self._ended = self.close_received = True
+
+
+def _encode_masked(opcode: int, payload: Buffer | str) -> bytes:
+    return encode_frame(opcode, payload, masking_key=True)
 
 
 def _read_close(payload: bytes) -> Close:

@@ -14,6 +14,7 @@ static inline int one_masked_vector(unsigned char *dst, const unsigned char *src
     return (_mm512_movepi8_mask(v) & lanes) != 0;
 }
 
+#define PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_NTA)
 #define NAME xor_avx512
 #define FEATURES "avx512f,avx512bw"
 #define VECTOR __m512i

@@ -1,6 +1,6 @@
 /* The body of one xor_function, for the vector type that the including unit describes:
-   NAME, FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, and SHORTER for what is less than
-   one vector.
+   NAME, FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, SHORTER for what is less than one
+   vector, and PREFETCH if that pays.
 
    The first and the last vector overlap the loop, so that it has neither head nor tail to treat byte
    by byte, and so that its stores can be aligned where that pays. Both are read before the loop,
@@ -25,6 +25,10 @@ int NAME(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key
         k = SPLAT(xor_rotate_key(key, i));
     }
     for (; size - i > 4 * STEP; i += 4 * STEP) {
+#ifdef PREFETCH
+        for (int line = 0; line < 4 * (int)STEP; line += 64)
+            PREFETCH(src + i + 1024 + line);
+#endif
         VECTOR a = XOR(LOAD(src + i), k);
         VECTOR b = XOR(LOAD(src + i + STEP), k);
         VECTOR c = XOR(LOAD(src + i + 2 * STEP), k);
