@@ -19,6 +19,7 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     bint PyUnicode_CheckExact(object o)
+    bint PyLong_Check(object o)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
@@ -82,6 +83,8 @@ def forget_masking_keys():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_masking_keys)
 
+
+cdef object ZERO = 0  # a default that is recognized for nothing
 
 # Bytes, and views of anything else -------------------------------------------------------------
 
@@ -152,6 +155,18 @@ cdef inline void copy_span(
             memcpy(dst, src, size)
 
 
+cdef inline int small_number(object number) noexcept:
+    """The number if it is a small one, else -1: its type is wrong, or it is out of every range."""
+    cdef Py_ssize_t value
+    if not PyLong_Check(number):
+        return -1
+    try:
+        value = number
+    except OverflowError:
+        return -1
+    return <int>value if 0 <= value <= 255 else -1
+
+
 cdef inline bint is_key(object masking_key) noexcept:
     return PyBytes_CheckExact(masking_key) and PyBytes_GET_SIZE(masking_key) == 4
 
@@ -194,22 +209,29 @@ def mask(payload, masking_key):
         give_back(&source)
 
 
-def mask_into(buffer, masking_key, Py_ssize_t offset=0):
+def mask_into(buffer, masking_key, offset=0):
     cdef Span target
-    if offset < 0 or not is_key(masking_key) or not borrow(buffer, &target, PyBUF_WRITABLE):
+    cdef int turn = 0
+    if offset is not ZERO:
+        turn = offset & 3 if PyLong_Check(offset) and offset >= 0 else -1
+    if turn < 0 or not is_key(masking_key) or not borrow(buffer, &target, PyBUF_WRITABLE):
         _pure.mask_into(buffer, masking_key, offset)
         return
-    xor_span(target.start, target.start, target.size, xor_rotate_key(load_key(masking_key), offset))
+    xor_span(target.start, target.start, target.size, xor_rotate_key(load_key(masking_key), turn))
     give_back(&target)
 
 
-def encode_frame(opcode, payload=b"", *, bint fin=True, int rsv=0, masking_key=None):
+def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
     cdef Span source
-    cdef int code = opcode
+    cdef int code = small_number(opcode)
+    cdef int reserved = small_number(rsv)
+    cdef bint final = fin
     cdef uint32_t key = 0
     cdef bint masked = masking_key is not None
     cdef Py_ssize_t head
     cdef unsigned char *out
+    if code < 0 or code > 15 or reserved < 0 or reserved > 7:
+        return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
     # Before the payload is borrowed: it may let other threads run.
     if masking_key is True:
         key = random_key()
@@ -227,15 +249,12 @@ def encode_frame(opcode, payload=b"", *, bint fin=True, int rsv=0, masking_key=N
         if not borrow(payload, &source, PyBUF_SIMPLE):
             return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
     try:
-        if (
-            code < 0 or code > 15 or rsv < 0 or rsv > 7
-            or code >= FIRST_CONTROL_OPCODE and (source.size > 125 or not fin)
-        ):
+        if code >= FIRST_CONTROL_OPCODE and (source.size > 125 or not final):
             return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
         head = (2 if source.size < 126 else 4 if source.size < 65536 else 10) + 4 * masked
         frame = PyBytes_FromStringAndSize(NULL, head + source.size)
         out = <unsigned char *>PyBytes_AS_STRING(frame)
-        write_head(out, fin << 7 | rsv << 4 | code, masked << 7, source.size)
+        write_head(out, final << 7 | reserved << 4 | code, masked << 7, source.size)
         if masked:
             memcpy(out + head - 4, &key, 4)
             xor_span(out + head, source.start, source.size, key)

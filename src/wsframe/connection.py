@@ -135,6 +135,12 @@ class Connection:
                 kept = self._receive_rest(memoryview(data).cast("B"), kept, events)
             elif left := take_messages(data, 0, events, self._max_message_size, self._masked):
                 kept = self._receive_rest(memoryview(data).cast("B")[-left:], b"", events)
+        except TypeError:
+            raise  # it is no bytes-like object, so nothing was taken
+        except BaseException:
+            # Out of memory: where the next frame begins is not known any more.
+            kept, self._ended = b"", True
+            raise
         finally:
             self._kept.append(kept)
         return events
@@ -228,9 +234,6 @@ class Connection:
             self._ended = True
             events.append(Failure(error.code, error.reason))
             return b""
-        except BaseException:
-            self._ended = True  # out of memory: where the next frame begins is not known any more
-            raise
         if position == size and self._message is None:
             return None
         return data[position:].tobytes()
@@ -339,6 +342,10 @@ class Connection:
                 self._decoder.decode(chunk, complete)
             except UnicodeDecodeError:
                 raise _not_utf8("a text message") from None
+            # With these two bytes a surrogate begins. CPython's decoder waits for the third.
+            pending = self._decoder.getstate()[0]
+            if len(pending) == 2 and b"\xed\xa0" <= pending <= b"\xed\xbf":
+                raise _not_utf8("a text message")
         self._message += chunk
         if complete:
             text = self._decoder is not None
