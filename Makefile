@@ -29,7 +29,7 @@ test-arm64: ## run the C units on an emulated arm64 (gcc-aarch64-linux-gnu, qemu
 	qemu-aarch64-static build/native-arm64
 
 bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minutes
-	$(BIN)/python -m pytest bench
+	$(BIN)/python -m pytest bench -q --benchmark-columns=median,iqr,rounds
 
 bench-servers: $(VENV)/installed-bench ## compare echo servers, under a minute
 	$(BIN)/python -m bench.servers

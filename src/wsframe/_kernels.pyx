@@ -20,6 +20,7 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     bint PyUnicode_CheckExact(object o)
     bint PyLong_Check(object o)
+    long PyLong_AsLongAndOverflow(object number, int *overflow)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
@@ -157,13 +158,11 @@ cdef inline void copy_span(
 
 cdef inline int small_number(object number) noexcept:
     """The number if it is a small one, else -1: its type is wrong, or it is out of every range."""
-    cdef Py_ssize_t value
+    cdef int overflow
+    cdef long value
     if not PyLong_Check(number):
         return -1
-    try:
-        value = number
-    except OverflowError:
-        return -1
+    value = PyLong_AsLongAndOverflow(number, &overflow)
     return <int>value if 0 <= value <= 255 else -1
 
 
@@ -224,7 +223,7 @@ def mask_into(buffer, masking_key, offset=0):
 def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
     cdef Span source
     cdef int code = small_number(opcode)
-    cdef int reserved = small_number(rsv)
+    cdef int reserved = 0 if rsv is ZERO else small_number(rsv)
     cdef bint final = fin
     cdef uint32_t key = 0
     cdef bint masked = masking_key is not None
