@@ -8,7 +8,7 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
 
-.PHONY: help demo test test-all test-arm64 bench bench-servers lint types wheel clean
+.PHONY: help demo test test-all test-arm64 bench bench-servers bench-idle lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minute
 
 bench-servers: $(VENV)/installed-bench ## compare echo servers, under a minute
 	$(BIN)/python -m bench.servers
+
+bench-idle: $(VENV)/installed-bench ## count what idle connections cost echo servers
+	$(BIN)/python -m bench.idle
 
 lint: $(VENV)/installed-dev ## check form and style
 	$(BIN)/ruff format --check .

@@ -40,7 +40,7 @@ def main() -> None:
         for (connections, in_flight), by_server in runs.items():
             for name, echoes in by_server.items():
                 with ExitStack() as stack:
-                    port, pid = _start(stack, name, cores[0])
+                    port, pid = start(stack, name, cores[0])
                     echoes.append(
                         run(
                             port,
@@ -73,7 +73,8 @@ def _print_table(by_server: dict[str, list[Echoes]]) -> None:
         )
 
 
-def _start(stack: ExitStack, name: str, core: int) -> tuple[int, int]:
+def start(stack: ExitStack, name: str, core: int | None = None) -> tuple[int, int]:
+    """Start an echo server, which ends with the stack; return its port and process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
@@ -83,7 +84,8 @@ def _start(stack: ExitStack, name: str, core: int) -> tuple[int, int]:
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
-    os.sched_setaffinity(process.pid, {core})
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})
     deadline = monotonic() + 10
     while monotonic() < deadline and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
