@@ -81,7 +81,7 @@ class RequestReader(Protocol):
             elif self._received > MAX_HEAD:
                 raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
         except HandshakeError as error:
-            refuse(self._peer, error)
+            refuse(self._peer, error, with_body=self._parser.get_method() != b"HEAD")
 
     def peer_left(self) -> None:
         """Owner: there is nobody to answer."""
@@ -159,6 +159,7 @@ def respond(
     peer.finish(encode_response(status, head, body if with_body else b""))
 
 
-def refuse(peer: Peer, error: HandshakeError) -> None:
+def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
     """Owner: answer with the error, and close."""
-    respond(peer, error.status, f"{error.reason}\n".encode(), headers=error.headers)
+    body = f"{error.reason}\n".encode()
+    respond(peer, error.status, body, headers=error.headers, with_body=with_body)

@@ -11,6 +11,7 @@ from time import monotonic
 from types import TracebackType
 
 from wsframe import Connection, HandshakeError, Role, accept
+from wsframe.handshake import check_host
 
 from .eventstream import EventStreamSession, Feed
 from .http import Request, RequestReader, respond
@@ -139,6 +140,10 @@ class Server:
 
     def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""
+        if request.http_version not in ("1.0", "1.1"):
+            raise HandshakeError(505, "HTTP/1.1 is spoken here")
+        if request.http_version == "1.1" or "Host" in request.headers:
+            check_host(request.headers.items())
         found = self._routes.find(request.path, request.wants_upgrade())
         if found is None:
             raise HandshakeError(404, "nothing is here")

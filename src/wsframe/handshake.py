@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from .errors import HandshakeError
 from .kernels import accept_key
 
-__all__ = ["Acceptance", "Headers", "accept", "encode_response"]
+__all__ = ["Acceptance", "Headers", "accept", "check_host", "encode_response"]
 
 #: A mapping, or (name, value) pairs; only pairs show that a header came twice.
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
@@ -103,6 +103,15 @@ def accept(
     return Acceptance(tuple(answer), subprotocol)
 
 
+def check_host(headers: Headers) -> None:
+    """Judge the Host of any HTTP/1.1 request (RFC 9112 section 3.2).
+
+    Raises:
+        HandshakeError: 400; there is not exactly one, or it is malformed.
+    """
+    _check_host(_collect(headers))
+
+
 def encode_response(
     status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
 ) -> bytes:
@@ -148,7 +157,6 @@ def _tokens(fields: dict[str, list[str]], name: str) -> set[str]:
 
 
 def _check_host(fields: dict[str, list[str]]) -> None:
-    """RFC 9112 section 3.2: exactly one, and valid."""
     host = _single(fields, "host")
     if host is None:
         raise HandshakeError(400, "no Host header")
