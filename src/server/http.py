@@ -78,6 +78,8 @@ class RequestReader(Protocol):
             self._feed(head)
             if self._complete:
                 self._answer(self._request(), data[len(head) :])
+            elif end >= 0:
+                raise HandshakeError(400, "the request is malformed")
             elif self._received > MAX_HEAD:
                 raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
         except HandshakeError as error:

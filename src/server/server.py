@@ -13,7 +13,7 @@ from types import TracebackType
 from wsframe import Connection, HandshakeError, Role, accept
 from wsframe.handshake import check_host
 
-from .eventstream import EventStreamSession, Feed
+from .eventstream import STREAM_HEAD, EventStreamSession, Feed
 from .http import Request, RequestReader, respond
 from .listener import Listener, bind
 from .loop import Loop
@@ -153,11 +153,13 @@ class Server:
             return
         if request.method not in ("GET", "HEAD"):
             raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
+        with_body = request.method == "GET"
         if isinstance(route, PageRoute):
-            with_body = request.method == "GET"
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
-        else:
+        elif with_body:
             self._open_stream(peer, request, route)
+        else:
+            peer.finish(STREAM_HEAD)
 
     def _upgrade(
         self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
