@@ -155,9 +155,8 @@ def respond(
         *headers,
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
+        ("Connection", "close"),
     ]
-    if not any(name.lower() == "connection" for name, _ in head):
-        head.append(("Connection", "close"))
     peer.finish(encode_response(status, head, body if with_body else b""))
 
 
