@@ -86,12 +86,13 @@ class EventStreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._at_start = True
         self._line: list[str] = []  # what has come of the line that is not ended
+        self._line_size = 0
         self._after_cr = False  # an LF that comes now belongs to that CR
         self._event = ""
         self._id = ""
         self._data: list[str] = []
         self._event_size = 0  # of the data lines that are complete
-        self._size = 0  # that, and the line that is not ended
+        self._failed = False
 
     def receive(self, data: Buffer) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
@@ -99,9 +100,21 @@ class EventStreamDecoder:
         The ``id`` of an event is the last one that the stream has named, as in a browser.
 
         Raises:
-            ProtocolError: an event is over the limit; code 1009. The stream is to be dropped.
+            ProtocolError: an event is over the limit; code 1009. The events before it have been
+                returned; the stream is to be dropped.
         """
-        text = self._decoder.decode(bytes(data))
+        events: list[ServerSentEvent] = []
+        try:
+            self._read(self._decoder.decode(memoryview(data).tobytes()), events)
+        except ProtocolError:
+            self._failed = True
+            if not events:
+                raise
+        return events
+
+    def _read(self, text: str, events: list[ServerSentEvent]) -> None:
+        if self._failed:
+            raise self._over_the_limit()
         if self._at_start and text:
             text = text.removeprefix("\ufeff")
             self._at_start = False
@@ -109,45 +122,46 @@ class EventStreamDecoder:
             text = text.removeprefix("\n")
             self._after_cr = False
         if not text:
-            return []
+            return
         self._after_cr = text.endswith("\r")
         *lines, rest = END_OF_LINE.split(text)
-        events = []
         for line in lines:
             event = self._end_line("".join((*self._line, line)))
             self._line.clear()
-            self._size = self._event_size
+            self._line_size = 0
             if event is not None:
                 events.append(event)
         if rest:
             self._line.append(rest)
-            self._check_size(len(rest))
-        return events
+            self._line_size += len(rest)
+            self._check_size(self._line_size)
 
-    def _check_size(self, more: int) -> None:
-        self._size += more
-        if self._size > self._max_event_size:
-            raise ProtocolError(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"an event is over the limit of {self._max_event_size} characters",
-            )
+    def _check_size(self, line_size: int) -> None:
+        """Hold the event and its last line against the limit, however they were cut."""
+        if self._event_size + line_size > self._max_event_size:
+            raise self._over_the_limit()
+
+    def _over_the_limit(self) -> ProtocolError:
+        return ProtocolError(
+            CloseCode.MESSAGE_TOO_BIG,
+            f"an event is over the limit of {self._max_event_size} characters",
+        )
 
     def _end_line(self, line: str) -> ServerSentEvent | None:
         if not line:
             return self._end_event()
+        self._check_size(len(line))
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
-            self._size = self._event_size
-            self._check_size(len(value) + 1)
-            self._event_size = self._size
+            self._event_size += len(value) + 1
             self._data.append(value)
         elif field == "event":
             self._event = value.replace("\0", "\ufffd")  # which ServerSentEvent would refuse
         elif field == "id" and "\0" not in value:
             self._id = value
-        elif field == "retry" and value.isascii() and value.isdigit():
-            self.retry = int(value)
+        elif field == "retry" and value.isascii() and value.isdigit() and len(value) < 20:
+            self.retry = int(value)  # which refuses thousands of digits, and no clock counts them
         return None
 
     def _end_event(self) -> ServerSentEvent | None:
