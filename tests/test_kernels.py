@@ -216,6 +216,8 @@ def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:
 
 READ_ONLY = memoryview(bytearray(8)).toreadonly()
 GAPS = memoryview(bytearray(16))[::2]
+RELEASED = memoryview(bytearray(8))
+RELEASED.release()
 HUGE = 1 << 70
 
 WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
@@ -333,6 +335,20 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         "C-contiguous",
         lambda w: w.kernels.take_messages(GAPS, 0, [], LIMIT, True),
     ),
+    "mask-released-view": (ValueError, "released", lambda w: w.mask(RELEASED, KEY)),
+    "mask-into-released-view": (ValueError, "released", lambda w: w.mask_into(RELEASED, KEY)),
+    "payload-released-view": (ValueError, "released", lambda w: w.encode_frame(2, RELEASED)),
+    "key-released-view": (
+        ValueError,
+        "released",
+        lambda w: w.encode_frame(2, b"x", masking_key=RELEASED),
+    ),
+    "take-from-released-view": (
+        ValueError,
+        "released",
+        lambda w: w.kernels.take_messages(RELEASED, 0, [], LIMIT, True),
+    ),
+    "parse-released-view": (ValueError, "released", lambda w: w.kernels.parse_frame(RELEASED, 0)),
     "parse-str": (TypeError, "'str'", lambda w: w.kernels.parse_frame("xx", 0)),
     "parse-gaps": (TypeError, "C-contiguous", lambda w: w.kernels.parse_frame(GAPS, 0)),
 }

@@ -1,0 +1,34 @@
+"""What can go wrong, by whose fault it is."""
+
+from __future__ import annotations
+
+import copy
+from types import ModuleType
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["StateError", "ProtocolError", "HandshakeError"])
+def test_one_class_catches_every_error(codec: ModuleType, name: str) -> None:
+    assert getattr(codec, name).__mro__[1:3] == (codec.WSFrameError, Exception)
+
+
+def test_a_protocol_error_has_a_code_and_a_reason(codec: ModuleType) -> None:
+    error = codec.ProtocolError(codec.CloseCode.PROTOCOL_ERROR, "a rule")
+    assert (error.code, error.reason) == (1002, "a rule")
+    assert str(error) == "a rule (1002)"
+
+
+def test_a_handshake_error_has_what_to_answer(codec: ModuleType) -> None:
+    error = codec.HandshakeError(405, "a rule", [("Allow", "GET")])
+    assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
+    assert str(error) == "a rule (405)"
+    assert codec.HandshakeError(400, "a rule").headers == ()
+
+
+def test_errors_can_be_copied(codec: ModuleType) -> None:
+    # As pickle does, on their way to another process.
+    error = copy.copy(codec.HandshakeError(405, "a rule", [("Allow", "GET")]))
+    assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
+    error = copy.copy(codec.ProtocolError(1002, "a rule"))
+    assert (error.code, error.reason, str(error)) == (1002, "a rule", "a rule (1002)")

@@ -1,0 +1,195 @@
+"""What is built from the sources, and what is left where it cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from .tools import missing_tool
+
+# One after another, for each keeps a core busy; `--dist loadgroup` heeds it.
+pytestmark = pytest.mark.xdist_group("packaging")
+
+ROOT = Path(__file__).parent.parent
+NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
+SAID = "wsframe: the compiled kernels could not be built; the pure ones are in use."
+
+# MSVC is found by other means than CC.
+unix = pytest.mark.skipif(sys.platform == "win32", reason="CC does not choose the compiler here")
+
+ECHO = """
+import wsframe
+client, server = wsframe.Connection(wsframe.Role.CLIENT), wsframe.Connection(wsframe.Role.SERVER)
+for message in ("Hello", b"\\x00\\xff", "grün" * 1000):
+    (heard,) = server.receive(client.encode(message))
+    assert client.receive(server.encode(heard)) == [message]
+print(wsframe.__file__)
+print(wsframe.ACCELERATED)
+"""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, without what would decide for a build or an import."""
+    decide = ("WSFRAME_", "PIP_", "PYTHON", "COV_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(decide)}
+    return {**clean, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", **changes}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """The sources alone, so that builds do not share what they leave behind."""
+    if not (ROOT / "setup.py").exists():
+        missing_tool("the source tree of wsframe")
+    copy = tmp_path / "sources"
+    copy.mkdir()
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "_kernels.c", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT / "src", copy / "src", ignore=ignored)
+    return copy
+
+
+def pip(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run pip; where what a build needs is installed, it is used, and nothing is fetched."""
+    if importlib.util.find_spec("pip") is None:
+        missing_tool("pip")
+    here = all(importlib.util.find_spec(name) for name in ("setuptools", "Cython"))
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", *map(str, arguments), "-v", "--no-deps"),
+            *(["--no-build-isolation"] if here else []),
+        ],
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def build_wheel(sources: Path, **changes: str) -> Path:
+    """Build the wheel, and return where it is."""
+    target = sources.parent / "wheels"
+    done = pip("wheel", sources, "-w", target, **changes)
+    assert done.returncode == 0, done.stdout
+    (wheel,) = target.iterdir()
+    return wheel
+
+
+def names_in(wheel: Path) -> list[str]:
+    """Every file of the wheel, after what must be true of any wheel of wsframe."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.partition("/")[0] for name in names}
+    (dist_info,) = tops - {"wsframe"}
+    assert dist_info.startswith("wsframe-")
+    assert dist_info.endswith(".dist-info")
+    assert {"wsframe/__init__.py", "wsframe/py.typed", "wsframe/server/__init__.py"} <= set(names)
+    assert f"{dist_info}/licenses/LICENSE" in names
+    modules = {path.stem for path in (ROOT / "src" / "wsframe").glob("*.py")}
+    assert modules <= {Path(name).stem for name in names if name.count("/") == 1}
+    sources = (".c", ".h", ".o", ".pyx")
+    assert not [name for name in names if name.endswith(sources)]
+    return names
+
+
+def run_installed(target: Path, code: str, **changes: str) -> list[str]:
+    """Run code on what was installed into the directory; return the lines it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment(PYTHONPATH=str(target), **changes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def compiled_files(names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith((".so", ".pyd", ".dll", ".dylib"))]
+
+
+def test_a_wheel_with_the_compiled_kernels(compiled: ModuleType, sources: Path) -> None:
+    # ``compiled``: where this environment has them, they can be built.
+    wheel = build_wheel(sources, WSFRAME_BUILD_EXT="require")
+    (extension,) = compiled_files(names_in(wheel))
+    assert extension.startswith("wsframe/_kernels.")
+    assert not wheel.name.endswith("-none-any.whl")
+    target = sources.parent / "target"
+    done = pip("install", wheel, "--target", target)
+    assert done.returncode == 0, done.stdout
+    file, accelerated = run_installed(target, ECHO)
+    assert (Path(file).parent.parent, accelerated) == (target, "True")
+    assert run_installed(target, ECHO, WSFRAME_PURE="1")[1] == "False"
+
+
+def test_a_wheel_without_the_extension_is_for_every_system(sources: Path) -> None:
+    wheel = build_wheel(sources, WSFRAME_BUILD_EXT="no", **NO_COMPILER)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert compiled_files(names_in(wheel)) == []
+
+
+@unix
+def test_without_a_compiler_it_installs_and_says_so(sources: Path) -> None:
+    target = sources.parent / "target"
+    done = pip("install", sources, "--target", target, **NO_COMPILER)
+    assert done.returncode == 0, done.stdout
+    assert SAID in done.stdout
+    assert not list(target.rglob("*.so"))
+    file, accelerated = run_installed(target, ECHO)
+    assert (Path(file).parent.parent, accelerated) == (target, "False")
+
+
+@unix
+def test_without_a_compiler_it_does_not_install_where_that_is_required(sources: Path) -> None:
+    target = sources.parent / "target"
+    done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="require", **NO_COMPILER)
+    assert done.returncode != 0
+    assert "/nonexistent/cc" in done.stdout
+    assert SAID not in done.stdout
+    assert not (target / "wsframe").exists()
+
+
+def test_another_value_is_refused(sources: Path) -> None:
+    done = pip("wheel", sources, "-w", sources.parent / "wheels", WSFRAME_BUILD_EXT="yes")
+    assert done.returncode != 0
+    assert "WSFRAME_BUILD_EXT must be auto, require or no, not 'yes'" in done.stdout
+
+
+def import_here(**changes: str) -> str:
+    """ACCELERATED in a fresh interpreter, of the wsframe that these tests run against."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import wsframe; print(wsframe.ACCELERATED)"],
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "true"])
+def test_the_pure_kernels_can_be_chosen(pure: ModuleType, value: str) -> None:
+    assert import_here(WSFRAME_PURE=value) == "False"
+    assert pure.kernels.INSTRUCTION_SET == "pure Python"
+
+
+@pytest.mark.parametrize("changes", [{}, {"WSFRAME_PURE": ""}, {"WSFRAME_PURE": "0"}])
+def test_the_compiled_kernels_are_in_use_otherwise(
+    compiled: ModuleType, changes: dict[str, str]
+) -> None:
+    # Which in CI fails where they are not built.
+    assert compiled.ACCELERATED
+    assert import_here(**changes) == "True"
