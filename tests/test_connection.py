@@ -632,6 +632,13 @@ def test_close_is_1000_by_default(codec: ModuleType, end: End) -> None:
     assert sent_by(codec, end, end.connect(codec).close()) == [("Close", NORMAL, "")]
 
 
+@ends
+@pytest.mark.parametrize("reason", ["r" * 123, "é" * 61 + "r"], ids=["ascii", "utf-8"])
+def test_close_sends_a_reason_of_123_bytes(codec: ModuleType, reason: str, end: End) -> None:
+    wire = end.connect(codec).close(NORMAL, reason)
+    assert sent_by(codec, end, wire) == [("Close", NORMAL, reason)]
+
+
 def test_close_frames_byte_for_byte(codec: ModuleType) -> None:
     assert SERVER.connect(codec).close() == b"\x88\x02\x03\xe8"
     assert SERVER.connect(codec).close(1001, "bye") == b"\x88\x05\x03\xe9bye"
@@ -776,7 +783,8 @@ def test_the_limit_counts_bytes_of_utf_8(codec: ModuleType, end: End) -> None:
 def test_control_frames_are_not_under_the_limit(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec, max_message_size=1, max_fragments=1)
     wire = end.wire(PING, bytes(125)) + end.wire(FIN | TEXT, b"x") + end.wire(PONG, bytes(9))
-    expected = [("Ping", bytes(125)), "x", ("Pong", bytes(9))]
+    wire += end.wire(CLOSE, b"\x03\xe8why")
+    expected = [("Ping", bytes(125)), "x", ("Pong", bytes(9)), ("Close", NORMAL, "why")]
     assert normals(connection.receive(wire)) == expected
 
 

@@ -338,6 +338,22 @@ def test_a_malformed_host(codec: ModuleType, host: str) -> None:
     assert refusal(codec, request(host=host)) == expected
 
 
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ([("Accept", "*/*")], "no Host header"),
+        ([("Host", "a.example"), ("host", "a.example")], "more than one Host header"),
+        ({"HOST": "a.example:x"}, "the Host header is malformed"),
+    ],
+    ids=["none", "two", "malformed"],
+)
+def test_the_host_of_any_request(codec: ModuleType, headers: Any, reason: str) -> None:
+    codec.handshake.check_host([("Accept", "*/*"), ("hOST", " a.example:80 ")])
+    with pytest.raises(codec.HandshakeError) as caught:
+        codec.handshake.check_host(headers)
+    assert (caught.value.status, caught.value.reason) == (400, reason)
+
+
 # The Origin (RFC 6455 section 10.2) ---------------------------------------------------------------
 
 SAME_HOST = [
