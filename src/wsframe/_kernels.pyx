@@ -115,7 +115,7 @@ cdef bint borrow_view(object data, Span *span, int flags) noexcept:
     """The other kinds, apart from the above, which is then small enough to be put in line."""
     try:
         PyObject_GetBuffer(data, &span.view, flags)
-    except (BufferError, TypeError):
+    except Exception:
         return False
     span.exported = True
     span.start = <unsigned char *>span.view.buf

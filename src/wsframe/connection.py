@@ -135,8 +135,8 @@ class Connection:
                 kept = self._receive_rest(memoryview(data).cast("B"), kept, events)
             elif left := take_messages(data, 0, events, self._max_message_size, self._masked):
                 kept = self._receive_rest(memoryview(data).cast("B")[-left:], b"", events)
-        except TypeError:
-            raise  # it is no bytes-like object, so nothing was taken
+        except (BufferError, TypeError, ValueError):
+            raise  # it is no bytes-like object, or a released one, so nothing was taken
         except BaseException:
             # Out of memory: where the next frame begins is not known any more.
             kept, self._ended = b"", True
