@@ -172,6 +172,10 @@ class EventStreamSession(Protocol):
         self.request_close()
 
 
+class _Stop:
+    """What a feed puts on its queue to end its thread."""
+
+
 class Feed:
     """A queue whose every item goes to every stream of one route.
 
@@ -183,7 +187,7 @@ class Feed:
         self.sessions: set[EventStreamSession] = set()
         self._server = server
         self._source = source
-        self._stop = object()  # put on the queue to end the thread
+        self._stop = _Stop()
         self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
 
     def start(self) -> None:
@@ -197,6 +201,10 @@ class Feed:
 
     def _run(self) -> None:
         while (item := self._source.get()) is not self._stop:
+            if isinstance(item, _Stop):  # another server's, which takes items off the same queue
+                self._source.put(item)
+                self._source.task_done()
+                continue
             try:
                 event = as_event(item).encode()
             except (TypeError, ValueError):

@@ -137,6 +137,7 @@ class Loop:
                 next_sweep = now + SWEEP_INTERVAL
                 for peer in [peer for peer in self.peers if peer.deadline <= now]:
                     self._survive(peer.deadline_passed)
+        self._owner = 0  # a thread that is started later may get the same identifier
 
     def _survive(self, function: Callable[..., object], *arguments: object) -> None:
         """One connection's fault must not end the others."""
