@@ -1,0 +1,281 @@
+"""The clients of these tests: plain sockets, and the two protocols on the codec's client side.
+
+Every socket has a timeout, so that what does not come is an error and no hang.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
+from typing import TypeAlias
+
+from wsframe import (
+    Close,
+    Connection,
+    Event,
+    EventStreamDecoder,
+    Pong,
+    Role,
+    ServerSentEvent,
+    accept_key,
+)
+
+TIMEOUT = 10.0
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+END_OF_HEAD = b"\r\n\r\n"
+UPGRADE = (
+    ("Host", "localhost"),
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+    ("Sec-WebSocket-Key", KEY),
+    ("Sec-WebSocket-Version", "13"),
+)
+
+Pairs: TypeAlias = Iterable[tuple[str, str]]
+
+
+def head(first_line: str, headers: Pairs) -> bytes:
+    """The head of a request."""
+    lines = [first_line, *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def get(target: str, *headers: tuple[str, str], method: str = "GET") -> bytes:
+    """A request that is in order."""
+    return head(f"{method} {target} HTTP/1.1", [("Host", "localhost"), *headers])
+
+
+def upgrade(
+    target: str,
+    *more: tuple[str, str],
+    changes: dict[str, str | None] | None = None,
+    version: str = "1.1",
+    method: str = "GET",
+) -> bytes:
+    """An upgrade request in order, but for these changes (None: left out) and additions."""
+    changed = {name: value for name, value in UPGRADE} | (changes or {})
+    headers = [(name, value) for name, value in changed.items() if value is not None]
+    return head(f"{method} {target} HTTP/{version}", [*headers, *more])
+
+
+@dataclass
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+def parse_answer(data: bytes) -> Answer:
+    """One answer, and nothing behind it."""
+    status_line, _, rest = data.partition(b"\r\n")
+    version, status, phrase = status_line.decode().split(" ", 2)
+    assert version == "HTTP/1.1", data
+    assert phrase, data
+    fields, _, body = rest.partition(END_OF_HEAD)
+    return Answer(int(status), message_from_bytes(fields + END_OF_HEAD), body)
+
+
+class Client:
+    """A socket that is connected to a server on this machine.
+
+    Args:
+        receive_buffer: a small one makes the server's side of the connection run full early.
+    """
+
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", receive_buffer: int | None = None
+    ) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(TIMEOUT)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if receive_buffer is not None:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self.sock.connect((host, port))
+        except BaseException:
+            self.sock.close()
+            raise
+        self._received = bytearray()
+
+    def send(self, data: bytes) -> None:
+        """Send it all."""
+        self.sock.sendall(data)
+
+    def send_bytewise(self, data: bytes) -> None:
+        """Send every byte by itself, with time for the server to read it by itself."""
+        for byte in data:
+            self.sock.sendall(bytes([byte]))
+            time.sleep(0.0002)
+
+    def receive(self) -> bytes:
+        """What comes next, however much; b"" at the end."""
+        if self._received:
+            data = bytes(self._received)
+            self._received.clear()
+            return data
+        return self.sock.recv(1 << 16)
+
+    def read_until(self, end: bytes) -> bytes:
+        """All up to these bytes, with them."""
+        while (found := self._received.find(end)) < 0:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise EOFError(f"the end came before {end!r}: {bytes(self._received)!r}")
+            self._received += data
+        result = bytes(self._received[: found + len(end)])
+        del self._received[: found + len(end)]
+        return result
+
+    def read_to_end(self) -> bytes:
+        """All that the server sends until it closes its side in order: no reset."""
+        data = bytearray(self.receive())
+        while chunk := self.sock.recv(1 << 16):
+            data += chunk
+        return bytes(data)
+
+    def answer(self) -> Answer:
+        """The one answer to a request, after which the server closes."""
+        answer = parse_answer(self.read_to_end())
+        self.close()
+        connection = ",".join(answer.headers.get_all("Connection", []))
+        assert "close" in connection.replace(" ", "").split(",")
+        return answer
+
+    def half_close(self) -> None:
+        """Close the sending side: FIN."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Leave with a reset: RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+class WebSocketClient(Client):
+    """A client that has asked for a WebSocket and got it.
+
+    Args:
+        first: what to send in one segment with the request.
+        bytewise: send the request, and what follows, one byte at a time.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        target: str,
+        *headers: tuple[str, str],
+        first: bytes = b"",
+        bytewise: bool = False,
+        receive_buffer: int | None = None,
+    ) -> None:
+        super().__init__(port, receive_buffer=receive_buffer)
+        try:
+            self.codec = Connection(Role.CLIENT, max_message_size=1 << 26)
+            self._events: deque[Event] = deque()
+            request = upgrade(target, *headers) + first
+            if bytewise:
+                self.send_bytewise(request)
+            else:
+                self.send(request)
+            answer = parse_answer(self.read_until(END_OF_HEAD))
+            assert answer.status == 101
+            assert answer.headers["Sec-WebSocket-Accept"] == accept_key(KEY)
+            self.headers = answer.headers
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def say(self, *messages: str | bytes) -> None:
+        """Send messages, all in one segment."""
+        self.send(b"".join(map(self.codec.encode, messages)))
+
+    def next_event(self) -> Event:
+        """The next message or whatever else comes."""
+        while not self._events:
+            data = self.receive()
+            if not data:
+                raise EOFError("the connection ended")
+            self._events += self.codec.receive(data)
+        return self._events.popleft()
+
+    def hear(self, count: int) -> list[Event]:
+        """The next events."""
+        return [self.next_event() for _ in range(count)]
+
+    def leave(self, code: int = 1000, reason: str = "") -> Close:
+        """Close, and return the server's answer."""
+        self.send(self.codec.close(code, reason))
+        close = self.next_event()
+        assert isinstance(close, Close), close
+        self.expect_end()
+        return close
+
+    def closed_by_server(self) -> Close:
+        """Wait for the server to close, answer it, and return how it closed."""
+        while not isinstance(event := self.next_event(), Close):
+            assert isinstance(event, Pong), event
+        if not self.codec.close_sent:
+            self.send(self.codec.close(event.code))
+        self.expect_end()
+        return event
+
+    def expect_end(self) -> None:
+        """Nothing more comes, and the server closes; so does the client."""
+        assert self.read_to_end() == b""
+        assert not self._events
+        self.close()
+
+
+class StreamClient(Client):
+    """A client that has asked for an event stream and got it."""
+
+    def __init__(
+        self,
+        port: int,
+        target: str,
+        *headers: tuple[str, str],
+        receive_buffer: int | None = None,
+    ) -> None:
+        super().__init__(port, receive_buffer=receive_buffer)
+        try:
+            self._decoder = EventStreamDecoder()
+            self._events: deque[ServerSentEvent] = deque()
+            self.send(get(target, ("Accept", "text/event-stream"), *headers))
+            answer = parse_answer(self.read_until(END_OF_HEAD))
+            assert answer.status == 200
+            self.headers = answer.headers
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def next_event(self) -> ServerSentEvent:
+        """The next event."""
+        while not self._events:
+            data = self.receive()
+            if not data:
+                raise EOFError("the stream ended")
+            self._events += self._decoder.receive(data)
+        return self._events.popleft()
+
+    def hear(self, count: int) -> list[str]:
+        """The data of the next events."""
+        return [self.next_event().data for _ in range(count)]
+
+    def expect_end(self) -> None:
+        """No event more comes, and the server ends the stream; so does the client."""
+        assert not self._decoder.receive(self.read_to_end())
+        assert not self._events
+        self.close()

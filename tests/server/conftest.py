@@ -1,0 +1,157 @@
+"""A server, its clients, and the proof that nothing of them stays behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from wsframe.server import App, Server
+
+from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
+
+FILES = "/proc/self/fd"
+
+AnyClient = TypeVar("AnyClient", bound=Client)
+
+
+class ServerLog(logging.Handler):
+    """What the server logs, to be waited for from the test's thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._arrived = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record."""
+        with self._arrived:
+            self.records.append(record)
+            self._arrived.notify_all()
+
+    def expect(self, text: str, level: int = logging.ERROR) -> logging.LogRecord:
+        """Wait for a record with this text, and take it away; it is no surprise any more."""
+
+        def find() -> logging.LogRecord | None:
+            fits = (r for r in self.records if r.levelno == level and text in r.getMessage())
+            return next(fits, None)
+
+        with self._arrived:
+            record = self._arrived.wait_for(find, TIMEOUT)
+            assert record is not None, f"{text!r} was not logged"
+            self.records.remove(record)
+            return record
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[ServerLog]:
+    """The server's log; an error in it that the test has not taken away fails the test."""
+    logger = logging.getLogger("wsframe.server")
+    handler = ServerLog()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    errors = [record for record in handler.records if record.levelno >= logging.ERROR]
+    assert not [logging.Formatter().format(record) for record in errors]
+
+
+def open_files() -> dict[str, str]:
+    """What every file descriptor is, on systems that show it."""
+    if not os.path.isdir(FILES):
+        return {}
+    files = {}
+    for number in os.listdir(FILES):
+        try:
+            files[number] = os.readlink(f"{FILES}/{number}")
+        except FileNotFoundError:
+            continue  # the one that the listing itself has used
+    return files
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(log: ServerLog) -> Iterator[None]:
+    """No thread and no open file outlives a test."""
+    threads, files = set(threading.enumerate()), open_files()
+    yield
+    deadline = time.monotonic() + 5
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    assert not [thread for thread in set(threading.enumerate()) - threads if thread.is_alive()]
+    assert not set(open_files().items()) - set(files.items())
+
+
+class Serve(Protocol):
+    """Start a server."""
+
+    def __call__(
+        self, app: App, *, host: str = ..., drain: float = ..., handshake_timeout: float = ...
+    ) -> Server: ...
+
+
+def stop_within(server: Server, seconds: float) -> None:
+    """Stop a server; one that does not stop is a failure and no hang."""
+    stopping = threading.Thread(target=server.stop, daemon=True)
+    stopping.start()
+    stopping.join(seconds)
+    assert not stopping.is_alive(), "the server does not stop"
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts servers, on free ports of 127.0.0.1, that are stopped when the test is over."""
+    with ExitStack() as servers:
+
+        def start(app: App, *, host: str = "127.0.0.1", **options: Any) -> Server:
+            server = app.start(host, **options)
+            servers.callback(stop_within, server, 20)
+            return server
+
+        yield start
+
+
+class Clients:
+    """Opens clients that are closed when the test is over, before the servers stop."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def connect(self, server: Server, **options: Any) -> Client:
+        """A socket and no word yet."""
+        return self._keep(Client(server.port, **options))
+
+    def websocket(
+        self, server: Server, target: str, *headers: tuple[str, str], **options: Any
+    ) -> WebSocketClient:
+        """A WebSocket."""
+        return self._keep(WebSocketClient(server.port, target, *headers, **options))
+
+    def stream(
+        self, server: Server, target: str, *headers: tuple[str, str], **options: Any
+    ) -> StreamClient:
+        """An event stream."""
+        return self._keep(StreamClient(server.port, target, *headers, **options))
+
+    def _keep(self, client: AnyClient) -> AnyClient:
+        self._stack.callback(client.close)
+        return client
+
+
+@pytest.fixture
+def clients(serve: Serve) -> Iterator[Clients]:
+    """The clients of a test."""
+    with ExitStack() as stack:
+        yield Clients(stack)
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Look again and again until it is so, where there is nothing to wait on."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)

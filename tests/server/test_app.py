@@ -1,0 +1,461 @@
+"""App: its routes, and how it is started and stopped."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from wsframe.server import App, Request, Server, WebSocket
+
+from .clients import Answer, Client, get, upgrade
+from .conftest import Clients, Serve, stop_within
+from .handlers import Waits, generator_echo, websocket_app
+
+
+def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:
+    client = Client(server.port, host=host)
+    try:
+        client.send(request)
+        return client.answer()
+    finally:
+        client.close()  # also after a failure
+
+
+def parameters_app(*paths: str) -> App:
+    """An app that says which of its paths matched, and with which parameters."""
+    app = App()
+    for path in paths:
+
+        def tell(ws: WebSocket, path: str = path, **parameters: str) -> None:
+            ws.send(repr((path, parameters)))
+
+        app.websocket(path)(tell)
+    return app
+
+
+def heard(clients: Clients, server: Server, target: str) -> Any:
+    client = clients.websocket(server, target)
+    message = client.next_event()
+    client.closed_by_server()
+    assert isinstance(message, str)
+    return eval(message)
+
+
+# Paths and parameters ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "parameters"),
+    [
+        ("/rooms/{room}", "/rooms/blue", {"room": "blue"}),
+        ("/rooms/{room}", "/rooms/blue?a=b", {"room": "blue"}),
+        ("/rooms/{room}", "/rooms/a%20b%C3%A9", {"room": "a bé"}),
+        ("/rooms/{room}", "/rooms/a%2Fb", {"room": "a/b"}),
+        ("/rooms/{room}", "/rooms/a+b", {"room": "a+b"}),
+        ("/rooms/{room}", "/rooms/%252F", {"room": "%2F"}),
+        ("/{a}/x/{b}", "/1/x/2", {"a": "1", "b": "2"}),
+        ("/{year}-{month}.txt", "/2024-12.txt", {"year": "2024", "month": "12"}),
+        ("/a.b/{c}", "/a.b/c", {"c": "c"}),
+        ("/plain", "/plain?room=none", {}),
+    ],
+)
+def test_a_path_gives_its_parameters_decoded(
+    serve: Serve, clients: Clients, path: str, target: str, parameters: dict[str, str]
+) -> None:
+    server = serve(parameters_app(path))
+    assert heard(clients, server, target) == (path, parameters)
+
+
+@pytest.mark.parametrize(
+    "target", ["/rooms/", "/rooms", "/rooms/a/b", "/rooms/a/", "/roomsXa", "/x/rooms/a", "/", "//"]
+)
+def test_a_parameter_is_one_segment_and_never_nothing(serve: Serve, target: str) -> None:
+    server = serve(parameters_app("/rooms/{room}"))
+    assert ask(server, upgrade(target)).status == 404
+
+
+def test_a_dot_in_a_path_is_a_dot(serve: Serve) -> None:
+    server = serve(parameters_app("/a.b/{c}"))
+    assert ask(server, upgrade("/aXb/c")).status == 404
+
+
+def test_a_path_without_parameters_comes_first(serve: Serve, clients: Clients) -> None:
+    server = serve(parameters_app("/rooms/{room}", "/rooms/main", "/{any}/{thing}"))
+    assert heard(clients, server, "/rooms/main") == ("/rooms/main", {})
+    assert heard(clients, server, "/rooms/other") == ("/rooms/{room}", {"room": "other"})
+    assert heard(clients, server, "/x/y") == ("/{any}/{thing}", {"any": "x", "thing": "y"})
+
+
+@pytest.mark.parametrize(
+    "path", ["", "echo", "{a}", "/{", "/}", "/{}", "/{a", "/a}", "/{1a}", "/{a b}", "/{a}/{a}"]
+)
+def test_a_malformed_path_is_refused(path: str) -> None:
+    app = App()
+    with pytest.raises(ValueError, match="path|parameter"):
+        app.page(path, "")
+    with pytest.raises(ValueError, match="path|parameter"):
+        app.websocket(path)(lambda *_, **__: None)
+    with pytest.raises(ValueError, match="path|parameter"):
+        app.sse(path, source=Queue())
+
+
+def add_page(app: App, path: str) -> None:
+    app.page(path, "")
+
+
+def add_source(app: App, path: str) -> None:
+    app.sse(path, source=Queue())
+
+
+def add_stream_handler(app: App, path: str) -> None:
+    app.sse(path)(lambda *_, **__: None)
+
+
+def add_websocket(app: App, path: str) -> None:
+    app.websocket(path)(lambda *_, **__: None)
+
+
+READABLE = [add_page, add_source, add_stream_handler]
+
+
+@pytest.mark.parametrize("path", ["/", "/rooms/{room}"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(add_websocket, add_websocket), *((one, other) for one in READABLE for other in READABLE)],
+)
+def test_a_path_has_one_route(
+    first: Callable[[App, str], None], second: Callable[[App, str], None], path: str
+) -> None:
+    app = App()
+    first(app, path)
+    with pytest.raises(ValueError, match="has a route already"):
+        second(app, path)
+    add_page(app, "/another")
+
+
+@pytest.mark.parametrize("path", ["/live", "/live/{name}"])
+def test_a_page_and_a_websocket_may_share_a_path(serve: Serve, clients: Clients, path: str) -> None:
+    app = parameters_app(path)
+    app.page(path, "read me")
+    server = serve(app)
+    target = path.format(name="x")
+    assert ask(server, get(target)).body == b"read me"
+    assert heard(clients, server, target)[0] == path
+    assert ask(server, get(target, ("Upgrade", "h2c"), ("Connection", "Upgrade"))).status == 200
+
+
+# Handlers ----------------------------------------------------------------------------------------
+
+
+async def coroutine(ws: WebSocket) -> None: ...
+
+
+async def asynchronous_generator(ws: WebSocket) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("handler", [coroutine, asynchronous_generator])
+def test_an_async_handler_is_refused_at_once(handler: Any) -> None:
+    app = App()
+    with pytest.raises(TypeError, match="'/x' must be a plain or a generator function"):
+        app.websocket("/x")(handler)
+    with pytest.raises(TypeError, match="'/x' must be a plain or a generator function"):
+        app.sse("/x")(handler)
+
+
+@pytest.mark.parametrize(
+    ("path", "handler"),
+    [
+        ("/x", lambda: None),
+        ("/x", lambda ws, room: None),
+        ("/{room}", lambda ws: None),
+        ("/{room}", lambda ws, name: None),
+        ("/{room}", lambda ws, room, /: None),
+        ("/{ws}", lambda ws: None),
+        ("/x", lambda *, ws: None),
+    ],
+)
+def test_a_handler_that_cannot_be_called_is_refused_at_once(
+    path: str, handler: Callable[..., None]
+) -> None:
+    app = App()
+    with pytest.raises(TypeError, match="must take the connection"):
+        app.websocket(path)(handler)
+    with pytest.raises(TypeError, match="must take the connection"):
+        app.sse(path)(handler)
+    app.page(path, "the path is free")
+
+
+def test_a_decorator_gives_the_handler_back() -> None:
+    app = App()
+    assert app.websocket("/echo")(generator_echo) is generator_echo
+
+    def stream(stream: object) -> None: ...
+
+    assert app.sse("/stream")(stream) is stream
+
+
+def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clients) -> None:
+    class Room:
+        def enter(self, ws: WebSocket, name: str) -> Waits:
+            message = yield
+            ws.send(f"{message} to {name}")
+
+    def greet(greeting: str, ws: WebSocket) -> None:
+        ws.send(greeting)
+
+    app = App()
+    app.websocket("/rooms/{name}")(Room().enter)
+    app.websocket("/hello")(partial(greet, "hello"))
+    server = serve(app)
+    client = clients.websocket(server, "/rooms/blue")
+    client.say("welcome")
+    assert client.next_event() == "welcome to blue"
+    assert clients.websocket(server, "/hello").next_event() == "hello"
+
+
+def test_a_handler_sees_its_request(serve: Serve, clients: Clients) -> None:
+    seen: Queue[Request] = Queue()
+
+    def look(ws: WebSocket, **_: str) -> None:
+        seen.put(ws.request)
+
+    server = serve(websocket_app(look, "/look/{what}"))
+    client = clients.websocket(
+        server, "/look/%41?a=1&b=%20&a=2&c", ("X-Twice", "1"), ("x-twice", "2")
+    )
+    address = client.sock.getsockname()
+    client.closed_by_server()
+    request = seen.get(timeout=10)
+    assert (request.method, request.http_version) == ("GET", "1.1")
+    assert request.path == "/look/%41"
+    assert request.query == {"a": ["1", "2"], "b": [" "], "c": [""]}
+    assert request.parameters == {"what": "A"}
+    assert request.headers["HOST"] == "localhost"
+    assert request.headers.get_all("X-TWICE") == ["1", "2"]
+    assert request.address == address
+    assert request.wants_upgrade()
+
+
+# Pages -------------------------------------------------------------------------------------------
+
+
+def pages() -> App:
+    app = App()
+    app.page("/", "<p>é")
+    app.page("/style", b"p { }", content_type="text/css")
+    app.page("/empty", "")
+    return app
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "content_type"),
+    [
+        ("/", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("/?query", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("http://localhost/", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("/style", b"p { }", "text/css"),
+        ("/empty", b"", "text/html; charset=utf-8"),
+    ],
+)
+def test_a_page_is_read_with_get_and_head(
+    serve: Serve, target: str, body: bytes, content_type: str
+) -> None:
+    server = serve(pages())
+    for method in ("GET", "HEAD"):
+        answer = ask(server, get(target, method=method))
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == content_type
+        assert answer.headers["Content-Length"] == str(len(body))
+        assert answer.headers["Connection"] == "close"
+        assert answer.body == (body if method == "GET" else b"")
+
+
+def test_a_large_page_arrives_whole_at_a_slow_client(serve: Serve, clients: Clients) -> None:
+    body = bytes(range(256)) * 40_000
+    app = App()
+    app.page("/", body)
+    client = clients.connect(serve(app), receive_buffer=1 << 16)
+    client.send(get("/"))
+    assert client.answer().body == body
+
+
+@pytest.mark.parametrize("target", ["/nothing", "/style/", "/STYLE", "//style", "/%73tyle"])
+def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
+    server = serve(pages())
+    answer = ask(server, get(target))
+    assert answer.status == 404
+    assert answer.body == b"nothing is here\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_what_may_only_be_read_says_so(serve: Serve, method: str) -> None:
+    app = pages()
+    app.sse("/time", source=Queue())
+    server = serve(app)
+    for target in ("/", "/time"):
+        answer = ask(server, get(target, method=method))
+        assert answer.status == 405
+        assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_no_answer_to_head_has_a_body(serve: Serve) -> None:
+    app = websocket_app(generator_echo)
+    app.sse("/time", source=Queue())
+    app.sse("/job")(lambda stream: stream.send("never"))
+    server = serve(app)
+    for target, status in {"/none": 404, "/echo": 426, "/time": 200, "/job": 200}.items():
+        answer = ask(server, get(target, method="HEAD"))
+        assert (answer.status, answer.body) == (status, b""), target
+
+
+# Start and stop ----------------------------------------------------------------------------------
+
+
+def test_port_0_is_one_that_is_free(serve: Serve) -> None:
+    one, other = serve(pages()), serve(pages())
+    assert one.port != other.port
+    assert min(one.port, other.port) > 0
+    assert one.url == f"http://127.0.0.1:{one.port}"
+    assert ask(one, get("/")).status == ask(other, get("/")).status == 200
+
+
+def listens_on(host: str) -> bool:
+    try:
+        with socket.create_server((host, 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_name_is_listened_on_with_all_its_addresses() -> None:
+    with pages().start() as server:
+        assert server.host == "localhost"
+        assert server.url == f"http://localhost:{server.port}"
+        found = socket.getaddrinfo("localhost", server.port, type=socket.SOCK_STREAM)
+        for _, _, _, _, address in found:
+            assert ask(server, get("/"), host=str(address[0])).status == 200
+
+
+def test_an_empty_host_is_every_interface() -> None:
+    with pages().start("") as server:
+        assert server.url == f"http://localhost:{server.port}"
+        assert ask(server, get("/")).status == 200
+        if listens_on("::1"):
+            assert ask(server, get("/"), host="::1").status == 200
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    if not listens_on("::1"):
+        pytest.skip("this machine has no IPv6")
+    with pages().start("::1") as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        assert ask(server, get("/"), host="::1").status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_a_port_that_is_taken_is_an_error(serve: Serve, host: str) -> None:
+    server = serve(pages())
+    with pytest.raises(OSError, match="[Aa]ddress already in use"):
+        pages().start(host, server.port)
+
+
+def test_a_host_that_is_unknown_is_an_error() -> None:
+    with pytest.raises(OSError, match=r".+"):
+        pages().start("no such host")
+
+
+def test_a_port_is_free_again_after_a_stop(serve: Serve, clients: Clients) -> None:
+    app = websocket_app(generator_echo)
+    with app.start("127.0.0.1") as server:
+        client = clients.websocket(server, "/echo")
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        assert client.closed_by_server().code == 1001
+        stopping.join(10)
+    with pytest.raises(ConnectionRefusedError):
+        clients.connect(server)
+    # The same app, on the same port, with connections of the first in TIME_WAIT.
+    with app.start("127.0.0.1", server.port) as again:
+        client = clients.websocket(again, "/echo")
+        client.say("again")
+        assert client.next_event() == "again"
+        client.leave()
+
+
+def test_a_server_is_a_context_manager_that_stops_on_errors_too() -> None:
+    with pytest.raises(ZeroDivisionError), pages().start("127.0.0.1") as server:  # noqa: PT012
+        assert ask(server, get("/")).status == 200
+        _ = 1 / 0
+    with pytest.raises(ConnectionRefusedError):
+        ask(server, get("/"))
+
+
+def test_stop_may_be_called_again_and_from_several_threads(serve: Serve, clients: Clients) -> None:
+    server = serve(websocket_app(generator_echo), drain=10)
+    client = clients.websocket(server, "/echo")
+    threads = [threading.Thread(target=server.stop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert client.next_event().code == 1001  # type: ignore[union-attr]
+    assert all(thread.is_alive() for thread in threads)  # each waits for the client's close frame
+    client.send(client.codec.close(1001))
+    client.expect_end()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    server.stop()
+
+
+def test_a_server_that_nobody_came_to_stops_at_once() -> None:
+    pages().start("127.0.0.1").stop(drain=0)
+
+
+def test_a_handler_cannot_stop_its_server(serve: Serve, clients: Clients) -> None:
+    servers: list[Server] = []
+    refused: Queue[str] = Queue()
+
+    def stop() -> None:
+        try:
+            servers[0].stop()
+        except RuntimeError as error:
+            refused.put(str(error))
+
+    def plain(ws: WebSocket) -> None:
+        stop()
+
+    def generator(ws: WebSocket) -> Waits:
+        stop()
+        yield
+
+    app = App()
+    app.websocket("/plain")(plain)
+    app.websocket("/generator")(generator)
+    servers.append(serve(app))
+    for path in ("/plain", "/generator"):
+        clients.websocket(servers[0], path)
+        assert "a handler cannot wait for its own end" in refused.get(timeout=10)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_servers_of_one_queue_stop_one_by_one(
+    serve: Serve, clients: Clients, order: tuple[int, int]
+) -> None:
+    ticks: Queue[str] = Queue()
+    app = App()
+    app.sse("/time", source=ticks)
+    servers = [serve(app), serve(app)]
+    first, second = (servers[number] for number in order)
+    client = clients.stream(second, "/time")
+    stop_within(first, 10)
+    ticks.put("still here")
+    assert client.hear(1) == ["still here"]
+    client.close()
+    stop_within(second, 10)
+    assert ticks.empty()
