@@ -69,6 +69,8 @@ class RequestReader(Protocol):
 
     def data_received(self, data: memoryview) -> None:
         """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
+        if self._complete:
+            return  # one request a connection; its answer is on its way
         begin = len(self._last)
         end = bytes(self._last + data).find(END_OF_HEAD)
         head = data if end < 0 else data[: end + len(END_OF_HEAD) - begin]
@@ -76,12 +78,12 @@ class RequestReader(Protocol):
         self._last = bytes(self._last + head)[-3:]
         try:
             self._feed(head)
+            if self._received > MAX_HEAD:
+                raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
             if self._complete:
                 self._answer(self._request(), data[len(head) :])
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
-            elif self._received > MAX_HEAD:
-                raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
         except HandshakeError as error:
             refuse(self._peer, error, with_body=self._parser.get_method() != b"HEAD")
 
