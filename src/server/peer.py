@@ -60,6 +60,7 @@ class Peer:
         "_loop",
         "_protocol",
         "_reading",
+        "_sealed",
         "_sock",
         "_unsent",
         "address",
@@ -82,6 +83,7 @@ class Peer:
         self._blocked = False  # the socket took no more
         self._reading = True
         self._interest = 0
+        self._sealed = False  # nothing more is taken from ``out``
         self._finishing = False
         self._flush_scheduled = False
         self._foreign = 0  # bytes queued by other threads and not sent, under loop.sendable
@@ -120,7 +122,7 @@ class Peer:
         self._flush_scheduled = False
         if self.closed:
             return
-        if not self._finishing:
+        if not self._sealed:
             self._gather()
         if self._unsent and not self._blocked:
             self._send()
@@ -133,6 +135,16 @@ class Peer:
         if self._finishing and not self._unsent and not self.closed:
             self._shut_write()
 
+    def seal(self, *last: bytes) -> None:
+        """Owner: queue these last words; what other threads append after them is not sent."""
+        if self._sealed:
+            return
+        self._gather()
+        self._unsent = b"".join([self._unsent, *last])
+        with self._loop.sendable:  # nobody waits for what will not be sent
+            self._sealed = True
+            self._loop.sendable.notify_all()
+
     def finish(self, *last: bytes) -> None:
         """Owner: send what is queued, then these last words, then nothing ever again, and close.
 
@@ -141,10 +153,9 @@ class Peer:
         """
         if self._finishing or self.closed:
             return
-        self._gather()
-        self._finishing = True  # what is appended from now on, nobody looks at
+        self.seal(*last)
+        self._finishing = True
         self.deadline = monotonic() + LINGER_TIMEOUT
-        self._unsent = b"".join([self._unsent, *last])
         self.flush()
 
     def abort(self) -> None:
@@ -273,19 +284,23 @@ class Peer:
         A thread other than the owner waits here while too much is unsent; when it is the owner, on
         behalf of another connection, a client that is too slow is cut off.
         """
+        owned = self._loop.owned()
+        if not owned:
+            # Counted before the flush is asked for: it is the flush that takes it off again.
+            with self._loop.sendable:
+                self._foreign += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self.flush)
-        if self._loop.owned():
+        if owned:
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
                 log.warning("%s is too slow for what it is sent and is cut off", self.address)
                 self._loop.call_soon(self.abort)
-            return
-        with self._loop.sendable:
-            self._foreign += size
-            while self._foreign > HIGH_WATER and not self.closed:
-                self._loop.sendable.wait()
+        elif self._foreign > HIGH_WATER:
+            with self._loop.sendable:
+                while self._foreign > HIGH_WATER and not (self._sealed or self.closed):
+                    self._loop.sendable.wait()
 
 
 class _Silence(Protocol):

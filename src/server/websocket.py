@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -131,6 +132,7 @@ class WebSocketSession(Protocol):
         self.codec = codec
         self.over: ConnectionClosed | None = None
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
+        self._client_end: ConnectionClosed | None = None  # by that frame or fault
         self.ws = WebSocket(self, request)
 
     # Owner ------------------------------------------------------------------------------------
@@ -173,7 +175,9 @@ class WebSocketSession(Protocol):
     def peer_left(self) -> None:
         """Owner: the socket is over, with a closing handshake or without."""
         if self.over is None:
-            self.over = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the client left in silence")
+            self.over = self._client_end or ConnectionClosed(
+                CloseCode.ABNORMAL_CLOSURE, "the client left in silence"
+            )
         self.deliver_end(self.over)
 
     def deadline_passed(self) -> None:
@@ -192,7 +196,7 @@ class WebSocketSession(Protocol):
         if self._reply is not None:
             self.answer_client()
             return
-        self.peer.out.append(self.codec.close(code, reason))
+        self.peer.seal(self.codec.close(code, reason))
         self.peer.deadline = monotonic() + CLOSE_TIMEOUT
         self.peer.resume_reading()  # the client's close frame is behind what was not read
         self.peer.flush()
@@ -202,11 +206,15 @@ class WebSocketSession(Protocol):
         """Owner: the handler returned, or raised this."""
         # The end of this connection, that is; another's is an error like any.
         ended = isinstance(error, ConnectionClosed) and self.over is not None
-        if error is None or ended:
+        failed = error is not None and not ended
+        if failed:
+            log.error("the handler of %s failed", self.ws.request.path, exc_info=error)
+        if self.over is not None:
+            return  # the close that was asked for first is on its way
+        if failed:
+            self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
+        else:
             self.close(CloseCode.NORMAL_CLOSURE, "")
-            return
-        log.error("the handler of %s failed", self.ws.request.path, exc_info=error)
-        self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
 
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
@@ -218,6 +226,7 @@ class WebSocketSession(Protocol):
             self.peer.finish()
             return
         self._reply = end.code, reason
+        self._client_end = end
         self.client_closed(end)
 
     def _answer_pings(self, events: list[Any]) -> None:
@@ -359,7 +368,7 @@ class ThreadSession(WebSocketSession):
         if self.codec.close_sent:
             self.peer.abort()
         else:
-            self.over = self.over or self.over_error()
+            self.over = self.over or self._client_end
             self.answer_client()
 
     def _resume_if_drained(self) -> None:
@@ -372,7 +381,10 @@ class ThreadSession(WebSocketSession):
     def _run(self, handler: Callable[..., Any]) -> None:
         error: BaseException | None = None
         try:
-            handler(self.ws, **self.ws.request.parameters)
+            result = handler(self.ws, **self.ws.request.parameters)
+            if inspect.isgenerator(result):
+                result.close()
+                raise TypeError("a handler that waits at yield must be a generator function itself")
         except BaseException as raised:  # SystemExit, too, ends this handler alone
             error = raised
         self.server.loop.call_soon(lambda: self.handler_ended(error))
