@@ -20,10 +20,12 @@ from wsframe import (
     Connection,
     Event,
     EventStreamDecoder,
+    Opcode,
     Pong,
     Role,
     ServerSentEvent,
     accept_key,
+    encode_frame,
 )
 
 TIMEOUT = 10.0
@@ -62,6 +64,11 @@ def upgrade(
     changed = {name: value for name, value in UPGRADE} | (changes or {})
     headers = [(name, value) for name, value in changed.items() if value is not None]
     return head(f"{method} {target} HTTP/{version}", [*headers, *more])
+
+
+def masked(opcode: Opcode, payload: bytes | str, *, fin: bool = True) -> bytes:
+    """A client's frame."""
+    return encode_frame(opcode, payload, fin=fin, masking_key=b"\x01\x82\x7f\xfc")
 
 
 @dataclass
