@@ -818,14 +818,20 @@ def test_a_connection_that_waits_holds_no_thread(serve: Serve, clients: Clients)
 KERNEL = 16 * MIB
 
 
-def test_large_messages_of_a_thread_never_wait_for_nothing(serve: Serve, clients: Clients) -> None:
+def test_a_thread_does_not_wait_for_what_has_gone_out(serve: Serve, clients: Clients) -> None:
+    """Each message is over the mark above which a sender waits, and mostly sent before it does."""
+    size, count = 300_000, 2000
+
     def push(ws: WebSocket) -> None:
-        for number in range(200):
-            ws.send(numbered(number, MIB // 2))
+        for number in range(count):
+            ws.send(number.to_bytes(4, "big") + bytes(size))
 
     client = clients.websocket(serve(websocket_app(push)), "/echo")
-    for number in range(200):
-        assert client.next_event() == numbered(number, MIB // 2)
+    for number in range(count):
+        message = client.next_event()
+        assert isinstance(message, bytes)
+        assert message[:4] == number.to_bytes(4, "big")
+        assert len(message) == 4 + size
     assert client.closed_by_server() == Close(1000)
 
 
@@ -1096,6 +1102,34 @@ def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
 
     client = clients.websocket(serve(websocket_app(hold)), "/echo")
     assert client.leave(4000) == Close(4000)
+    held.release()
+    assert ended.get(timeout=TIMEOUT) == 4000
+
+
+@BOTH_KINDS
+def test_a_client_that_closes_and_leaves_at_once_has_closed(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    held = Held()
+    ended: Queue[int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        held.wait()
+        assert list(ws) == ["last words"]
+        ended.put(ws.close_code or 0)
+
+    def generator(ws: WebSocket) -> Waits:
+        try:
+            assert (yield) == "last words"
+            yield
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    server = serve(websocket_app(plain if echo is plain_echo else generator))
+    client = clients.websocket(server, "/echo")
+    client.send(masked(Opcode.TEXT, "last words") + masked(Opcode.CLOSE, b"\x0f\xa0"))
+    client.close()
+    wait_until(lambda: not server.loop.peers, "the server knows that the client has left")
     held.release()
     assert ended.get(timeout=TIMEOUT) == 4000
 
