@@ -484,10 +484,10 @@ def test_a_subprotocol_must_be_a_token(codec: ModuleType, value: str) -> None:
 
 def test_a_response_byte_for_byte(codec: ModuleType) -> None:
     wire = codec.handshake.encode_response(
-        404, [("Content-Length", "2"), ("X-Note", "caf\xe9\ttab")], b"no"
+        404, [("Content-Length", "2"), ("X-Note", "caf\xe9 and\ttab")], b"no"
     )
     assert wire == (
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-Note: caf\xe9\ttab\r\n\r\nno"
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-Note: caf\xe9 and\ttab\r\n\r\nno"
     )
     assert codec.handshake.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
 

@@ -270,7 +270,7 @@ def test_a_nul_in_a_type_or_in_data(codec: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "retry"), [("0", 0), ("1500", 1500), ("007", 7), ("9" * 18, 10**18 - 1)]
+    ("value", "retry"), [("0", 0), ("1500", 1500), ("007", 7), ("9" * 19, 10**19 - 1)]
 )
 def test_retry_in_digits(codec: ModuleType, value: str, retry: int) -> None:
     decoder = codec.EventStreamDecoder()
@@ -347,6 +347,7 @@ OVER_THE_LIMIT = {
     "field-that-does-not-end": b"x" * 21,
     "line": b"data: " + b"x" * 20 + b"\n",
     "event-of-two-lines": b"data: 12345678\ndata: 1234567890123\n",
+    "event-of-two-lines-by-one": b"data: 1234567\ndata: 1234567\n",
     "event-of-empty-lines": b"data\n" * 21,
     "event-and-a-line": b"data: 1234567890\ndata: 12345",
 }
@@ -365,6 +366,7 @@ def test_over_the_limit(codec: ModuleType, stream: bytes) -> None:
 WITHIN_THE_LIMIT = {
     "line-that-does-not-end": b"data: " + b"x" * 14,
     "line": b"data: " + b"x" * 14 + b"\n\n",
+    "event-of-two-lines": b"data: 1234567\ndata: 123456\n\n",
     "many-events": b"data: 12345678901234\n\n" * 10,
     "many-comments": b": 1234567890\n" * 10,
     "many-fields": b"id: 123456789\nevent: 12345\n" * 10,
