@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -57,15 +58,26 @@ def sources(tmp_path: Path) -> Path:
     return copy
 
 
+def can_build_here() -> bool:
+    """Whether what pyproject.toml requires for a build is installed."""
+    required = {"setuptools": (77,), "Cython": (3, 1)}
+    try:
+        return all(
+            tuple(map(int, metadata.version(name).split(".")[:2])) >= version
+            for name, version in required.items()
+        )
+    except (metadata.PackageNotFoundError, ValueError):
+        return False
+
+
 def pip(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run pip; where what a build needs is installed, it is used, and nothing is fetched."""
     if importlib.util.find_spec("pip") is None:
         missing_tool("pip")
-    here = all(importlib.util.find_spec(name) for name in ("setuptools", "Cython"))
     return subprocess.run(
         [
             *(sys.executable, "-m", "pip", *map(str, arguments), "-v", "--no-deps"),
-            *(["--no-build-isolation"] if here else []),
+            *(["--no-build-isolation"] if can_build_here() else []),
         ],
         env=environment(**changes),
         stdout=subprocess.PIPE,
