@@ -523,3 +523,9 @@ def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -
         codec.Acceptance((("Set-Cookie", "a=b\r\nc: d"),)).encode()
     with pytest.raises(AttributeError):
         acceptance.subprotocol = "chat"
+
+
+@pytest.mark.parametrize("arguments", [{"subprotocols": "chat"}, {"origins": "https://a.example"}])
+def test_one_str_is_no_sequence_of_them(codec: ModuleType, arguments: dict[str, str]) -> None:
+    with pytest.raises(TypeError, match="sequences of str"):
+        codec.accept(REQUEST, **arguments)

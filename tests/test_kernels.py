@@ -349,6 +349,12 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         lambda w: w.kernels.take_messages(RELEASED, 0, [], LIMIT, True),
     ),
     "parse-released-view": (ValueError, "released", lambda w: w.kernels.parse_frame(RELEASED, 0)),
+    "parse-before": (ValueError, "negative: -1", lambda w: w.kernels.parse_frame(b"xx", -1)),
+    "take-before": (
+        ValueError,
+        "negative: -1",
+        lambda w: w.kernels.take_messages(b"xx", -1, [], 9, False),
+    ),
     "parse-str": (TypeError, "'str'", lambda w: w.kernels.parse_frame("xx", 0)),
     "parse-gaps": (TypeError, "C-contiguous", lambda w: w.kernels.parse_frame(GAPS, 0)),
 }

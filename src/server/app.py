@@ -12,6 +12,7 @@ from queue import Empty, Queue, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
 
 import wsframe
+from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
 from .routes import EventRoute, PageRoute, Path, Routes, WebSocketRoute
@@ -54,8 +55,10 @@ class App:
 
         Raises:
             ValueError: the path is malformed or taken.
-            TypeError: the handler does not take these arguments, or is a coroutine function.
+            TypeError: the handler does not take these arguments, or is a coroutine function; or
+                subprotocols or origins are one ``str`` instead of a sequence of them.
         """
+        check_choices(subprotocols, origins)
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)

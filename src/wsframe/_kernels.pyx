@@ -311,7 +311,7 @@ cdef inline bint read_head(const unsigned char *p, Py_ssize_t available, Head *h
 def parse_frame(data, Py_ssize_t start):
     cdef Span source
     cdef Head head
-    if not borrow(data, &source, PyBUF_SIMPLE):
+    if start < 0 or not borrow(data, &source, PyBUF_SIMPLE):
         return _pure.parse_frame(data, start)
     try:
         if not read_head(source.start + start, source.size - start, &head):
@@ -329,7 +329,7 @@ def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t lim
     cdef Py_ssize_t left, size
     cdef const unsigned char *p
     cdef uint32_t key = 0
-    if not borrow(data, &source, PyBUF_SIMPLE):
+    if start < 0 or not borrow(data, &source, PyBUF_SIMPLE):
         return _pure.take_messages(data, start, messages, limit, masked)
     try:
         p = source.start + start

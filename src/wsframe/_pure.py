@@ -163,7 +163,12 @@ def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
         The first byte, the second byte, the length of the payload, and the position of what follows
         the length: the masking key, or the payload. The length is -1 while its bytes are not all
         there. None where the first two bytes are not there.
+
+    Raises:
+        ValueError: the start is negative.
     """
+    if start < 0:
+        raise ValueError(f"start must not be negative: {start}")
     view = memoryview(data).cast("B")
     if len(view) - start < 2:
         return None
@@ -187,6 +192,9 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
 
     Returns:
         How many bytes are left at the end of the data: 0 if all was taken.
+
+    Raises:
+        ValueError: the start is negative.
     """
     view = memoryview(data).cast("B")
     size = len(view)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from .errors import HandshakeError
 from .kernels import accept_key
 
-__all__ = ["Acceptance", "Headers", "accept", "check_host", "encode_response"]
+__all__ = ["Acceptance", "Headers", "accept", "check_choices", "check_host", "encode_response"]
 
 #: A mapping, or (name, value) pairs; only pairs show that a header came twice.
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
@@ -72,9 +72,11 @@ def accept(
             browser and is admitted.
 
     Raises:
+        TypeError: subprotocols or origins are one ``str`` instead of a sequence of them.
         HandshakeError: with the status to answer: 400 for what is malformed, 403 for a foreign
             origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
     """
+    check_choices(subprotocols, origins)
     fields = _collect(headers)
     _check_host(fields)
     if _tokens(fields, "transfer-encoding") or _single(fields, "content-length") not in (None, "0"):
@@ -101,6 +103,16 @@ def accept(
     if subprotocol is not None:
         answer.append(("Sec-WebSocket-Protocol", subprotocol))
     return Acceptance(tuple(answer), subprotocol)
+
+
+def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal["*"]) -> None:
+    """Find out whether these are what :func:`accept` takes, before the first request comes.
+
+    Raises:
+        TypeError: they are one ``str`` instead of a sequence of them.
+    """
+    if isinstance(subprotocols, str) or (isinstance(origins, str) and origins != "*"):
+        raise TypeError('subprotocols and origins are sequences of str, as in ["chat"]')
 
 
 def check_host(headers: Headers) -> None:
