@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 
 from .app import App
@@ -36,10 +37,9 @@ def main() -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is 0-65535")
-    return port
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is 0-65535, not {text!r}")
+    return int(text)
 
 
 def _demo() -> App:
@@ -52,7 +52,7 @@ def _demo() -> App:
 def _load(parser: argparse.ArgumentParser, name: str) -> App:
     sys.path.insert(0, "")  # the module is looked for where the command is given
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
+    if not module_name or module_name.startswith(".") or not attribute:
         parser.error(f"{name!r} is not of the form module:app")
     try:
         module = importlib.import_module(module_name)

@@ -185,9 +185,10 @@ class Peer:
         self.flush()
 
     def shut_down(self) -> None:
-        """Owner: the server stops."""
-        self._protocol.shut_down()
-        self.flush()
+        """Owner: the server stops; an answer that is on its way still arrives."""
+        if not self._finishing:
+            self._protocol.shut_down()
+            self.flush()
 
     def ready(self, events: int) -> None:
         """Owner: the socket may be ready. A hint only: what counts is what it then says."""
