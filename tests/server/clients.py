@@ -61,7 +61,7 @@ def upgrade(
     method: str = "GET",
 ) -> bytes:
     """An upgrade request in order, but for these changes (None: left out) and additions."""
-    changed = {name: value for name, value in UPGRADE} | (changes or {})
+    changed: dict[str, str | None] = {**dict(UPGRADE), **(changes or {})}
     headers = [(name, value) for name, value in changed.items() if value is not None]
     return head(f"{method} {target} HTTP/{version}", [*headers, *more])
 

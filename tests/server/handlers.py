@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import pytest
-
 from wsframe.server import App, WebSocket
 
 Waits: TypeAlias = Generator[None, "str | bytes", None]

@@ -10,7 +10,6 @@ from queue import Queue
 from typing import Any
 
 import pytest
-
 from wsframe.server import App, Request, Server, WebSocket
 
 from .clients import Answer, Client, get, upgrade
@@ -97,11 +96,11 @@ def test_a_path_without_parameters_comes_first(serve: Serve, clients: Clients) -
 )
 def test_a_malformed_path_is_refused(path: str) -> None:
     app = App()
-    with pytest.raises(ValueError, match="path|parameter"):
+    with pytest.raises(ValueError, match=r"path|parameter"):
         app.page(path, "")
-    with pytest.raises(ValueError, match="path|parameter"):
+    with pytest.raises(ValueError, match=r"path|parameter"):
         app.websocket(path)(lambda *_, **__: None)
-    with pytest.raises(ValueError, match="path|parameter"):
+    with pytest.raises(ValueError, match=r"path|parameter"):
         app.sse(path, source=Queue())
 
 
@@ -205,7 +204,7 @@ def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clien
     class Room:
         def enter(self, ws: WebSocket, name: str) -> Waits:
             message = yield
-            ws.send(f"{message} to {name}")
+            ws.send(f"{message!r} to {name}")
 
     def greet(greeting: str, ws: WebSocket) -> None:
         ws.send(greeting)
@@ -216,7 +215,7 @@ def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clien
     server = serve(app)
     client = clients.websocket(server, "/rooms/blue")
     client.say("welcome")
-    assert client.next_event() == "welcome to blue"
+    assert client.next_event() == "'welcome' to blue"
     assert clients.websocket(server, "/hello").next_event() == "hello"
 
 
@@ -362,7 +361,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
 def test_a_port_that_is_taken_is_an_error(serve: Serve, host: str) -> None:
     server = serve(pages())
-    with pytest.raises(OSError, match="[Aa]ddress already in use"):
+    with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
         pages().start(host, server.port)
 
 

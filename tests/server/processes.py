@@ -1,0 +1,103 @@
+"""Servers in processes of their own, as users start them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from .clients import TIMEOUT
+
+URL = re.compile(r"Serving on (http://\S+:(\d+));")
+
+
+class ServerProcess:
+    """A server that was started with a command; a context manager that kills it.
+
+    Attributes:
+        port: where it listens, as it has said.
+        url: the same, whole.
+    """
+
+    def __init__(self, *arguments: str, directory: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        # Nothing here waits for ever, not even for a line: it is killed, and that ends the output.
+        self._alarm = threading.Timer(6 * TIMEOUT, self._process.kill)
+        self._alarm.start()
+        try:
+            self.url, port = self.expect(URL).groups()
+            self.port = int(port)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._alarm.cancel()
+        self._alarm.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def expect(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Read lines until one matches."""
+        assert self._process.stdout is not None
+        lines = []
+        for line in self._process.stdout:
+            if match := pattern.search(line):
+                return match
+            lines.append(line)
+        raise AssertionError(f"{pattern.pattern!r} was not printed, but {''.join(lines)!r}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for its end; its exit code and what it has printed since the last line expected."""
+        assert self._process.stdout is not None
+        rest = self._process.stdout.read()
+        return self._process.wait(TIMEOUT), rest
+
+    def kill(self) -> None:
+        """End it with no chance to say goodbye."""
+        self._process.kill()
+        self._process.wait(TIMEOUT)
+
+
+def run(
+    arguments: Sequence[str], directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=directory,
+        text=True,
+        encoding="utf-8",
+        timeout=3 * TIMEOUT,
+        check=False,
+    )

@@ -1,0 +1,196 @@
+"""A real browser on the demo's page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from ..tools import missing_tool
+from .processes import ServerProcess
+
+COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 15_000  # milliseconds
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """The servers are other processes; the threads and files of this one are the browser's."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests here."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        missing_tool("chromium")
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=program, args=ARGUMENTS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """What went wrong in a page: exceptions, and errors on its console."""
+    return []
+
+
+class Pages:
+    """Opens the demo in pages that share nothing."""
+
+    def __init__(self, browser: Browser, stack: ExitStack, faults: list[str]) -> None:
+        self._browser = browser
+        self._stack = stack
+        self._faults = faults
+
+    def open(self, url: str, **options: str) -> Page:
+        """Open the page in a window of its own."""
+        context = self._stack.enter_context(
+            self._browser.new_context(**options)  # type: ignore[arg-type]
+        )
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self._faults.append(str(error)))
+        page.on("console", self._console)
+        page.goto(url)
+        return page
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._faults.append(message.text)
+
+
+@pytest.fixture
+def pages(browser: Browser, faults: list[str]) -> Iterator[Pages]:
+    with ExitStack() as stack:
+        yield Pages(browser, stack, faults)
+
+
+@pytest.fixture
+def demo() -> Iterator[ServerProcess]:
+    with ServerProcess(*COMMAND, "0") as process:
+        yield process
+
+
+def expect_open(page: Page) -> None:
+    for badge in ("#events-state", "#chat-state"):
+        expect(page.locator(badge)).to_have_text("open", timeout=PATIENCE)
+        expect(page.locator(badge)).to_have_attribute("data-state", "open")
+
+
+def count(page: Page) -> int:
+    return int(page.locator("#count").inner_text())
+
+
+def expect_events(page: Page, at_least: int) -> None:
+    page.wait_for_function("least => Number(count.textContent) >= least", arg=at_least)
+
+
+def say(page: Page, text: str) -> None:
+    page.fill("#text", text)
+    page.click("#send")
+
+
+def expect_message(page: Page, text: str) -> None:
+    expect(page.locator("#messages li").last).to_contain_text(text, timeout=PATIENCE)
+
+
+def test_events_arrive_by_themselves_and_what_is_said_comes_back(
+    demo: ServerProcess, pages: Pages, faults: list[str], tmp_path: Path
+) -> None:
+    page = pages.open(demo.url)
+    expect_open(page)
+    expect(page.locator("#send")).to_be_enabled()
+    say(page, "ünïcödé 🎈 <b>not bold</b>")
+    expect_message(page, "ünïcödé 🎈 <b>not bold</b>")
+    expect(page.locator("#text")).to_have_value("")
+    expect(page.locator("#messages li")).to_have_count(1)
+
+    expect_events(page, 5)
+    lines = page.locator("#events li").all_inner_texts()
+    assert len(lines) == 5
+    ids = []
+    for line in lines:
+        match = re.fullmatch(r"\d\d:\d\d:\d\d\s+event (\d+)", line)
+        assert match is not None, line
+        ids.append(int(match[1]))
+    assert ids == list(range(ids[0], ids[0] + 5))
+    expect(page.locator("#reconnects")).to_have_text("0")
+
+    page.screenshot(path=tmp_path / "demo.png", full_page=True)
+    assert faults == []
+
+
+def test_two_pages_chat(demo: ServerProcess, pages: Pages, faults: list[str]) -> None:
+    one, other = pages.open(demo.url), pages.open(demo.url)
+    expect_open(one)
+    expect_open(other)
+    say(one, "hello, other")
+    expect_message(one, "hello, other")
+    expect_message(other, "hello, other")
+    say(other, "hello, one")
+    expect_message(one, "hello, one")
+    expect_message(other, "hello, one")
+    one.close()
+    say(other, "are you there?")
+    expect_message(other, "are you there?")
+    assert faults == []
+
+
+def test_a_page_survives_the_servers_death(pages: Pages, faults: list[str]) -> None:
+    with ServerProcess(*COMMAND, "0") as first:
+        page = pages.open(first.url)
+        expect_open(page)
+        expect_events(page, 1)
+        first.kill()
+        expect(page.locator("#chat-state")).to_have_text("reconnecting", timeout=PATIENCE)
+        expect(page.locator("#events-state")).to_have_text("reconnecting", timeout=PATIENCE)
+        expect(page.locator("#send")).to_be_disabled()
+    before = count(page)
+    with ServerProcess(*COMMAND, str(first.port)) as second:
+        assert second.url == first.url
+        expect_open(page)
+        expect(page.locator("#reconnects")).to_have_text("1")
+        expect_events(page, before + 2)
+        say(page, "still here")
+        expect_message(page, "still here")
+    known = re.compile("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET")
+    assert [fault for fault in faults if not known.search(fault)] == []
+
+
+def test_the_page_is_light_or_dark_as_the_user_likes(
+    demo: ServerProcess, pages: Pages, faults: list[str]
+) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        page = pages.open(demo.url, color_scheme=scheme)
+        expect_open(page)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = page.evaluate("getComputedStyle(document.body).color")
+        grounds.append((brightness(ground), brightness(ink)))
+    (light_ground, light_ink), (dark_ground, dark_ink) = grounds
+    assert light_ground > 200 > 100 > light_ink
+    assert dark_ground < 100 < 200 < dark_ink
+    assert faults == []
+
+
+def brightness(color: str) -> float:
+    parts = [int(part) for part in re.findall(r"\d+", color)[:3]]
+    return sum(parts) / 3

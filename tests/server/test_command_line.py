@@ -1,0 +1,204 @@
+"""The command line: python -m wsframe.server [module:app]."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..tools import missing_tool
+from .clients import TIMEOUT, StreamClient, WebSocketClient
+from .processes import ServerProcess, run
+
+COMMAND = ("-m", "wsframe.server")
+PROGRAM = """
+from wsframe.server import App
+
+application = App()
+number = 42
+
+@application.websocket("/hello/{name}")
+def hello(ws, name):
+    ws.send(f"hello {name}")
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory with a user's modules in it."""
+    (tmp_path / "shop.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "package" / "live.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "broken.py").write_text("import not_there_at_all\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["shop:application", "package.live:application"])
+def test_an_app_is_served_from_where_the_command_is_given(directory: Path, name: str) -> None:
+    with ServerProcess(*COMMAND, name, "--port", "0", directory=directory) as process:
+        client = WebSocketClient(process.port, "/hello/you")
+        assert client.next_event() == "hello you"
+        client.closed_by_server()
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert code == (0 if sys.platform != "win32" else code)
+        assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_host_and_the_port_are_as_told(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with ServerProcess(*COMMAND, "--host", host, "--port", str(port)) as process:
+        assert process.url == f"http://{host}:{port}"
+        client = WebSocketClient(port, "/hello")
+        assert client.next_event() == "Hello world!"
+        client.leave()
+
+
+def test_help_names_the_options() -> None:
+    result = run([sys.executable, *COMMAND, "--help"])
+    assert result.returncode == 0
+    assert not result.stderr
+    for word in ("module:app", "--host", "--port", "9292", "demo"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing:app"], "no module named 'nothing'"),
+        (["package.nothing:app"], "no module named 'package.nothing'"),
+        (["nothing.at.all:app"], "no module named 'nothing.at.all'"),
+        (["shop:nothing"], "'nothing' in module 'shop' is not an App"),
+        (["shop:number"], "'number' in module 'shop' is not an App"),
+        (["shop"], "'shop' is not of the form module:app"),
+        (["shop:"], "'shop:' is not of the form module:app"),
+        ([":app"], "':app' is not of the form module:app"),
+        ([".shop:application"], "'.shop:application' is not of the form module:app"),
+        (["shop.py:application"], "no module named 'shop.py'"),
+        (["--port", "65536"], "a port is 0-65535"),
+        (["--port", "-1"], "a port is 0-65535"),
+        (["--port", "http"], "a port is 0-65535"),
+        (["--nothing"], "unrecognized arguments: --nothing"),
+        (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    directory: Path, arguments: list[str], message: str
+) -> None:
+    result = run([sys.executable, *COMMAND, *arguments], directory)
+    assert result.returncode != 0
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run([sys.executable, *COMMAND, "--host", "127.0.0.1", "--port", str(port)])
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"cannot listen on 127.0.0.1:{port}: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_defect_in_the_users_module_is_shown_where_it_is(directory: Path) -> None:
+    result = run([sys.executable, *COMMAND, "broken:app"], directory)
+    assert result.returncode == 1
+    assert "broken.py" in result.stderr
+    assert "No module named 'not_there_at_all'" in result.stderr
+
+
+# The demo, and real clients ----------------------------------------------------------------------
+
+
+def websocat() -> str:
+    """The program of the package of that name, which stands beside the interpreter."""
+    path = Path(sys.executable).with_name("websocat")
+    found = shutil.which(path) or shutil.which("websocat")
+    if found is None:
+        missing_tool("websocat")
+    return found
+
+
+def test_websocat_is_greeted() -> None:
+    program = websocat()
+    with ServerProcess(*COMMAND, "--port", "0") as process:
+        url = f"ws://localhost:{process.port}/hello"
+        talk = subprocess.Popen([program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            assert talk.stdout is not None
+            assert talk.stdout.readline() == b"Hello world!\n"
+        finally:
+            talk.communicate(timeout=TIMEOUT)
+        assert talk.returncode == 0
+
+
+def test_websocat_gets_its_lines_back() -> None:
+    program = websocat()
+    with ServerProcess(*COMMAND, "--port", "0") as process:
+        url = f"ws://localhost:{process.port}/echo"
+        talk = subprocess.Popen([program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            assert talk.stdin is not None
+            assert talk.stdout is not None
+            for line in ("one", "zwei, drei", "x" * 5000):
+                talk.stdin.write(f"{line}\n".encode())
+                talk.stdin.flush()
+                assert talk.stdout.readline() == f"{line}\n".encode()
+        finally:
+            talk.communicate(timeout=TIMEOUT)
+        assert talk.returncode == 0
+
+
+def test_curl_prints_events_as_they_come() -> None:
+    program = shutil.which("curl")
+    if program is None:
+        missing_tool("curl")
+    with ServerProcess(*COMMAND, "--port", "0") as process:
+        url = f"http://localhost:{process.port}/time"
+        talk = subprocess.Popen(
+            [program, "--no-progress-meter", "-N", "--max-time", "30", url], stdout=subprocess.PIPE
+        )
+        try:
+            assert talk.stdout is not None
+            os.set_blocking(talk.stdout.fileno(), True)
+            events = [[talk.stdout.readline().decode().strip() for _ in range(4)] for _ in range(2)]
+        finally:
+            talk.kill()
+            talk.communicate(timeout=TIMEOUT)
+    ids = []
+    for id_line, retry, data, blank in events:
+        assert retry == "retry: 1000"
+        assert re.fullmatch(r"data: \d\d:\d\d:\d\d", data)
+        assert blank == ""
+        ids.append(int(id_line.removeprefix("id: ")))
+    assert ids == [ids[0], ids[0] + 1]
+
+
+def test_the_demo_shows_its_page_and_its_clock() -> None:
+    with ServerProcess(*COMMAND, "--port", "0") as process:
+        stream = StreamClient(process.port, "/time")
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", stream.next_event().data)
+        stream.close()
+        chatting = [WebSocketClient(process.port, "/chat") for _ in range(3)]
+        # Each is greeted by nobody, so its own word says that it is there.
+        for number, client in enumerate(chatting):
+            client.say(f"{number}")
+            while client.next_event() != f"{number}":
+                pass
+        chatting[0].say("to all")
+        for client in chatting:
+            while client.next_event() != "to all":
+                pass
+        for client in chatting:
+            client.leave()

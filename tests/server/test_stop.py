@@ -1,0 +1,337 @@
+"""How a server stops: everyone is told, nobody is waited for too long, nothing stays behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+from wsframe.server import App, ConnectionClosed, EventStream, Server, WebSocket
+
+from wsframe import Close
+
+from .clients import TIMEOUT, StreamClient, WebSocketClient, get
+from .conftest import Clients, Serve, ServerLog, wait_until
+from .handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
+from .processes import ServerProcess
+
+# More than the kernel's own buffers hold of a connection.
+MUCH = 1 << 24
+GOING_AWAY = Close(1001, "the server stops")
+
+
+@contextmanager
+def stopping(server: Server, within: float = TIMEOUT) -> Iterator[None]:
+    """Stop the server meanwhile; it must have ended soon after."""
+    thread = threading.Thread(target=server.stop, daemon=True)
+    thread.start()
+    yield
+    thread.join(within)
+    assert not thread.is_alive(), "the server does not stop"
+
+
+@BOTH_KINDS
+def test_websockets_are_closed_with_1001(
+    serve: Serve, clients: Clients, echo: Callable[..., Any]
+) -> None:
+    server = serve(websocket_app(echo), drain=60)
+    open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
+    with stopping(server):
+        for client in open_ones:
+            assert client.closed_by_server() == GOING_AWAY
+
+
+@BOTH_KINDS
+def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., Any]) -> None:
+    told: Queue[object] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        try:
+            while True:
+                ws.receive()
+        except ConnectionClosed as end:
+            told.put((end.code, end.reason, ws.close_code))
+            raise
+        finally:
+            told.put("finally")
+
+    def generator(ws: WebSocket) -> Waits:
+        try:
+            yield
+        except ConnectionClosed as end:
+            told.put((end.code, end.reason, ws.close_code))
+            raise
+        finally:
+            told.put("finally")
+
+    server = serve(websocket_app(plain if echo is plain_echo else generator), drain=60)
+    client = clients.websocket(server, "/echo")
+    with stopping(server):
+        # Before the client has answered.
+        assert told.get(timeout=TIMEOUT) == (1001, "the server stops", 1001)
+        assert told.get(timeout=TIMEOUT) == "finally"
+        assert client.closed_by_server() == GOING_AWAY
+    assert told.empty()
+
+
+def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clients) -> None:
+    def send(ws: WebSocket) -> Waits:
+        ws.send(bytes(MUCH))
+        ws.send("last")
+        yield
+
+    server = serve(websocket_app(send), drain=60)
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    with stopping(server):
+        assert client.hear(2) == [bytes(MUCH), "last"]
+        assert client.closed_by_server() == GOING_AWAY
+
+
+def test_streams_end(serve: Serve, clients: Clients) -> None:
+    opened: Queue[EventStream] = Queue()
+    app = App()
+    app.sse("/time", source=Queue())
+    app.sse("/job")(opened.put)
+    server = serve(app, drain=60)
+    streams: list[StreamClient] = [clients.stream(server, path) for path in ("/time", "/job")]
+    stream = opened.get(timeout=TIMEOUT)
+    with stopping(server):
+        for client in streams:
+            client.expect_end()
+    assert stream.closed
+    with pytest.raises(ConnectionClosed):
+        stream.send("too late")
+
+
+def test_new_connections_are_refused_and_old_ones_still_drain(
+    serve: Serve, clients: Clients
+) -> None:
+    server = serve(websocket_app(generator_echo), drain=60)
+    client = clients.websocket(server, "/echo")
+    silent = clients.connect(server)
+    begun = clients.connect(server)
+    begun.send(get("/")[:10])
+    wait_until(lambda: len(server.loop.peers) == 3, "all are there")
+    with stopping(server):
+        assert client.next_event() == GOING_AWAY
+        for other in (silent, begun):
+            with suppress(ConnectionResetError):  # if what it had said was not read to the end
+                assert other.read_to_end() == b""
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+            clients.connect(server).read_to_end()
+        client.send(client.codec.close(1001))
+        client.expect_end()
+
+
+def test_an_answer_on_its_way_still_arrives(serve: Serve, clients: Clients) -> None:
+    app = App()
+    body = bytes(MUCH)
+    app.page("/", body)
+    server = serve(app, drain=60)
+    client = clients.connect(server, receive_buffer=1 << 16)
+    client.send(get("/"))
+    wait_until(lambda: any(peer.congested for peer in tuple(server.loop.peers)), "it is on its way")
+    with stopping(server):
+        assert client.answer().body == body
+
+
+def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) -> None:
+    release, done = threading.Event(), threading.Event()
+
+    def finish(ws: WebSocket) -> None:
+        for _ in ws:
+            pass
+        assert release.wait(TIMEOUT)
+        done.set()
+
+    server = serve(websocket_app(finish), drain=60)
+    client = clients.websocket(server, "/echo")
+    with stopping(server):
+        client.closed_by_server()
+        wait_until(lambda: not server.loop.peers, "all clients have gone")
+        release.set()
+    assert done.is_set()
+
+
+@pytest.mark.parametrize("kind", ["websocket", "stream"])
+def test_a_handler_is_not_waited_for_longer_than_drain(
+    serve: Serve, clients: Clients, log: ServerLog, kind: str
+) -> None:
+    release = threading.Event()
+    entered = threading.Event()
+
+    def stick(connection: object) -> None:
+        entered.set()
+        release.wait(TIMEOUT)
+
+    app = websocket_app(stick)
+    app.sse("/echo")(stick)
+    server = serve(app, drain=0.3)
+    client = (
+        clients.websocket(server, "/echo")
+        if kind == "websocket"
+        else clients.stream(server, "/echo")
+    )
+    assert entered.wait(TIMEOUT)
+    begin = time.monotonic()
+    server.stop()
+    assert 0.3 <= time.monotonic() - begin < 2
+    log.expect("wsframe-handler /echo has not ended and is left behind")
+    release.set()
+    client.close()
+
+
+def test_a_client_that_does_not_answer_is_cut_off_after_drain(
+    serve: Serve, clients: Clients
+) -> None:
+    server = serve(websocket_app(plain_echo), drain=0.3)
+    client = clients.websocket(server, "/echo")
+    begin = time.monotonic()
+    server.stop()
+    assert 0.3 <= time.monotonic() - begin < 2
+    assert client.next_event() == GOING_AWAY
+    assert client.read_to_end() == b""
+
+
+def test_stop_may_be_given_another_drain(serve: Serve, clients: Clients) -> None:
+    server = serve(websocket_app(generator_echo), drain=60)
+    clients.websocket(server, "/echo")
+    begin = time.monotonic()
+    server.stop(drain=0)
+    assert time.monotonic() - begin < 2
+
+
+def push_without_end(ws: WebSocket) -> None:
+    while True:
+        ws.send(bytes(1 << 16))
+
+
+def stream_without_end(stream: EventStream) -> Iterator[str]:
+    while True:
+        yield "x" * (1 << 16)
+
+
+def test_senders_that_wait_for_their_clients_end_with_the_server(
+    serve: Serve, clients: Clients
+) -> None:
+    app = websocket_app(push_without_end, "/push")
+    app.sse("/stream")(stream_without_end)
+    server = serve(app, drain=0.5)
+    clients.websocket(server, "/push", receive_buffer=1 << 16)
+    clients.stream(server, "/stream", receive_buffer=1 << 16)
+    wait_until(
+        lambda: [peer.congested for peer in tuple(server.loop.peers)] == [True, True],
+        "both wait to send",
+    )
+    begin = time.monotonic()
+    server.stop()
+    assert 0.5 <= time.monotonic() - begin < 2
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
+
+
+def test_no_thread_is_left_after_a_busy_time(serve: Serve, clients: Clients) -> None:
+    ticks: Queue[str] = Queue()
+    app = websocket_app(generator_echo)
+    app.websocket("/thread")(plain_echo)
+    app.sse("/time", source=ticks)
+    server = serve(app, drain=60)
+    talking: list[WebSocketClient] = [
+        clients.websocket(server, path) for path in ("/echo", "/thread") * 10
+    ]
+    streams = [clients.stream(server, "/time") for _ in range(5)]
+    for client in talking:
+        client.say("x")
+    ticks.put("x")
+    for client in talking:
+        assert client.next_event() == "x"
+    for stream in streams:
+        assert stream.hear(1) == ["x"]
+    with stopping(server):
+        for client in talking:
+            client.closed_by_server()
+        for stream in streams:
+            stream.expect_end()
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
+
+
+# Signals -----------------------------------------------------------------------------------------
+
+PROGRAM = """
+import time
+from queue import Queue
+from wsframe.server import App
+
+app = App()
+app.sse("/time", source=Queue())
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/stuck")
+def stuck(ws):
+    ws.send("stuck")
+    time.sleep(60)
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", 0, drain=30)
+    print("run returned")
+"""
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+signals_are_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM, encoding="utf-8")
+    return path
+
+
+@signals_are_posix
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
+    with ServerProcess(str(program)) as process:
+        client = WebSocketClient(process.port, "/echo")
+        stream = StreamClient(process.port, "/time")
+        client.say("x")
+        assert client.next_event() == "x"
+        process.signal(number)
+        process.expect(re.compile("Stopping; once more forces the end"))
+        assert client.closed_by_server() == GOING_AWAY
+        stream.expect_end()
+        assert process.wait() == (0, "run returned\n")
+
+
+@signals_are_posix
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -> None:
+    with ServerProcess(str(program)) as process:
+        client = WebSocketClient(process.port, "/stuck")
+        assert client.next_event() == "stuck"
+        process.signal(signal.SIGTERM)
+        process.expect(re.compile("Stopping"))
+        assert client.next_event() == GOING_AWAY
+        process.signal(number)
+        code, output = process.wait()
+        assert code == 1
+        assert "Traceback" not in output
+        client.close()
+
+
+def test_run_gives_the_signal_handlers_back() -> None:
+    app = App()
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(OSError, match=r".+"):
+        app.run("no such host")
+    assert [signal.getsignal(number) for number in SIGNALS] == before
