@@ -47,7 +47,8 @@ class Peer:
         address: the client's, as the socket module gives it.
         out: frames to be sent, in order. Any thread may append; then it calls :meth:`kick`, unless
             ``in_turn`` says that the owner will look here in a moment.
-        in_turn: the owner is working for this connection and flushes when it has done so.
+        in_turn: the owner runs a handler of this connection and flushes when it has done so. Never
+            set where the handler has a thread of its own, which would not wait when it should.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
     """
 
@@ -61,6 +62,7 @@ class Peer:
         "_protocol",
         "_reading",
         "_sealed",
+        "_shut",
         "_sock",
         "_unsent",
         "address",
@@ -85,6 +87,7 @@ class Peer:
         self._interest = 0
         self._sealed = False  # nothing more is taken from ``out``
         self._finishing = False
+        self._shut = False  # our side of the socket
         self._flush_scheduled = False
         self._foreign = 0  # bytes queued by other threads and not sent, under loop.sendable
 
@@ -132,7 +135,7 @@ class Peer:
             with self._loop.sendable:
                 self._foreign = len(self._unsent)
                 self._loop.sendable.notify_all()
-        if self._finishing and not self._unsent and not self.closed:
+        if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
 
     def seal(self, *last: bytes) -> None:
@@ -206,11 +209,9 @@ class Peer:
             if not size:
                 self._end_of_input()
                 return
-            self.in_turn = True
             try:
                 self._protocol.data_received(self._loop.buffer[:size])
             finally:
-                self.in_turn = False
                 self.flush()
 
     def _gather(self) -> None:
@@ -250,6 +251,7 @@ class Peer:
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""
+        self._shut = True
         protocol, self._protocol = self._protocol, _Silence()
         self._reading = True
         self._update_interest()
