@@ -10,7 +10,8 @@ from select import select
 from typing import Any
 
 import pytest
-from wsframe.server import App, ConnectionClosed, WebSocket
+from wsframe.server import App, ConnectionClosed, Server, WebSocket
+from wsframe.server.peer import HIGH_WATER
 
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
@@ -849,9 +850,12 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
             sent += 1
         done.set()
 
-    client = clients.websocket(serve(websocket_app(push)), "/echo", receive_buffer=1 << 16)
-    assert not done.wait(1.5)
+    server = serve(websocket_app(push))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    until_it_stands_still(lambda: sent)
+    assert not done.is_set()
     assert 0 < sent < KERNEL >> 14
+    assert queued(server) <= 2 * HIGH_WATER
     for number in range(count):
         assert client.next_event() == numbered(number)
     assert done.wait(TIMEOUT)
@@ -882,6 +886,12 @@ def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
     until_it_stands_still(lambda: sent)
     leave(client)
     assert ended.get(timeout=TIMEOUT).code == 1006
+
+
+def queued(server: Server) -> int:
+    """The bytes that wait in our own memory for the one client."""
+    (peer,) = server.loop.peers
+    return len(peer._unsent) + sum(map(len, peer.out))
 
 
 def until_it_stands_still(value: Callable[[], int]) -> None:
@@ -1009,8 +1019,10 @@ def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
 def test_a_client_that_reads_nothing_of_its_echo_is_not_read_and_loses_nothing(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
-    client = clients.websocket(serve(websocket_app(echo)), "/echo", receive_buffer=1 << 16)
+    server = serve(websocket_app(echo))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     count, rest = flood(client)
+    assert queued(server) <= 3 * HIGH_WATER
     finishing = threading.Thread(target=client.send, args=(rest,))
     finishing.start()
     for number in range(count):
