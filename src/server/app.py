@@ -12,6 +12,7 @@ from queue import Empty, Queue, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
 
 import wsframe
+from wsframe import Connection, Role
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
@@ -54,7 +55,8 @@ class App:
             max_message_size: the most bytes that a client's message may have.
 
         Raises:
-            ValueError: the path is malformed or taken.
+            ValueError: the path is malformed or taken, or the size is not positive.
+            RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function; or
                 subprotocols or origins are one ``str`` instead of a sequence of them.
         """
@@ -62,6 +64,9 @@ class App:
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
+            Connection(
+                Role.SERVER, max_message_size=max_message_size
+            )  # raises what is wrong with it
             route = WebSocketRoute(handler, tuple(subprotocols), origins, max_message_size)
             self._routes.add(path, route)
             return handler
@@ -85,10 +90,13 @@ class App:
 
         Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
         yields such items, and its end ends the stream; a plain function sends them with
-        ``stream.send``, and the stream stays open after it. Either runs in a thread of its own.
+        ``stream.send``, and the stream stays open after it. Either runs in a thread of its own, and
+        learns that its client has left when it sends: one that waits for something to send had
+        better wait with a time-out, and look at ``stream.closed``.
 
         Raises:
             ValueError: the path is malformed or taken.
+            RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function.
         """
         if source is not None:
@@ -109,6 +117,7 @@ class App:
 
         Raises:
             ValueError: the path is malformed or taken.
+            RuntimeError: the app has been started; its routes are fixed then.
         """
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
@@ -133,6 +142,7 @@ class App:
         Raises:
             OSError: the host is unknown, or the port is taken.
         """
+        self._routes.fix()
         return Server(self._routes, host, port, drain=drain, handshake_timeout=handshake_timeout)
 
     def run(self, host: str = "localhost", port: int = 9292, **options: float) -> None:
@@ -161,8 +171,10 @@ class App:
             print("Stopping; once more forces the end.", flush=True)
 
             def stop() -> None:
-                server.stop()
-                said.put(None)
+                try:
+                    server.stop()
+                finally:
+                    said.put(None)
 
             threading.Thread(target=stop, name="wsframe-stop", daemon=True).start()
             if _wait_for(said) is not None:

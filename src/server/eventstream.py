@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from email.utils import formatdate
 from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wsframe.server")
 
-# The end of the stream is the end of the connection. Proxies are asked to hold nothing back.
-STREAM_HEAD = encode_response(
-    200,
-    [
-        ("Content-Type", "text/event-stream; charset=utf-8"),
-        ("Cache-Control", "no-store, no-transform"),
-        ("X-Accel-Buffering", "no"),
-        ("Connection", "close"),
-    ],
-)
+
+def encode_stream_head() -> bytes:
+    """The answer that an event stream follows; its end is the end of the connection.
+
+    Proxies are asked to hold nothing back.
+    """
+    return encode_response(
+        200,
+        [
+            ("Date", formatdate(usegmt=True)),
+            ("Content-Type", "text/event-stream; charset=utf-8"),
+            ("Cache-Control", "no-store, no-transform"),
+            ("X-Accel-Buffering", "no"),
+            ("Connection", "close"),
+        ],
+    )
 
 
 def as_event(item: object) -> ServerSentEvent:
@@ -40,10 +47,15 @@ def as_event(item: object) -> ServerSentEvent:
 
     Raises:
         TypeError: JSON has no form for the item.
+        ValueError: it contains itself, or a number that is none.
     """
     if isinstance(item, ServerSentEvent):
         return item
-    return ServerSentEvent(item if isinstance(item, str) else json.dumps(item))
+    return ServerSentEvent(item if isinstance(item, str) else json.dumps(item, allow_nan=False))
+
+
+def _nothing() -> None:
+    """The task_done of a queue that has none."""
 
 
 class EventStream:
@@ -60,7 +72,9 @@ class EventStream:
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
-        self.last_event_id = request.headers.get("Last-Event-ID") or ""
+        # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.3).
+        last_event_id = request.headers.get("Last-Event-ID") or ""
+        self.last_event_id = last_event_id.encode("latin-1").decode("utf-8", "replace")
         self._session = session
 
     @property
@@ -76,6 +90,7 @@ class EventStream:
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.
             TypeError: JSON has no form for the item.
+            ValueError: the item contains itself, or a number that is none.
         """
         self._session.send(as_event(item).encode())
 
@@ -102,7 +117,7 @@ class EventStreamSession(Protocol):
 
     def start(self, handler: Callable[..., Any] | None) -> None:
         """Owner: answer, and begin to feed the stream."""
-        self.peer.out.append(STREAM_HEAD)
+        self.peer.out.append(encode_stream_head())
         if self._feed is not None:
             self._feed.sessions.add(self)
         if handler is not None:
@@ -165,15 +180,11 @@ class EventStreamSession(Protocol):
                     self.stream.send(item)
             finally:
                 result.close()
-        except ConnectionClosed:
-            pass
-        except BaseException:  # SystemExit, too, ends this handler alone
-            log.exception("the handler of %s failed", self.stream.request.path)
+        except BaseException as error:  # SystemExit, too, ends this handler alone
+            # The end of this stream is no failure; another's is one like any.
+            if not (isinstance(error, ConnectionClosed) and self.over):
+                log.exception("the handler of %s failed", self.stream.request.path)
         self.request_close()
-
-
-class _Stop:
-    """What a feed puts on its queue to end its thread."""
 
 
 class Feed:
@@ -187,7 +198,7 @@ class Feed:
         self.sessions: set[EventStreamSession] = set()
         self._server = server
         self._source = source
-        self._stop = _Stop()
+        self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
         self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
 
     def start(self) -> None:
@@ -196,23 +207,26 @@ class Feed:
 
     def stop(self) -> None:
         """Any thread, once: take no more items, and wait until the thread has ended."""
-        self._source.put(self._stop)
+        self._source.put(self)  # which ends the thread
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._source.get()) is not self._stop:
-            if isinstance(item, _Stop):  # another server's, which takes items off the same queue
-                self._source.put(item)
-                self._source.task_done()
-                continue
-            try:
-                event = as_event(item).encode()
-            except (TypeError, ValueError):
-                log.exception("an item of an event source is not an event: %.200r", item)
+        while (item := self._source.get()) is not self:
+            if isinstance(item, Feed):  # of another server, which takes items off the same queue
+                if item._thread.is_alive():
+                    self._source.put(item)
             else:
-                self._server.loop.call_soon(partial(self._send, event))
-            self._source.task_done()
-        self._source.task_done()
+                self._publish(item)
+            self._done()
+        self._done()
+
+    def _publish(self, item: object) -> None:
+        try:
+            event = as_event(item).encode()
+        except Exception:  # whatever encoding it can raise, the next item may be in order
+            log.exception("an item of an event source is not an event: %.200r", item)
+        else:
+            self._server.loop.call_soon(partial(self._send, event))
 
     def _send(self, event: bytes) -> None:
         """Owner: encoded once, sent to all."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from urllib.parse import parse_qs
 from wsgiref.headers import Headers
 
-import httptools
+try:
+    import httptools
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'the server needs httptools: pip install "wsframe[server]"', name="httptools"
+    ) from error
 
 from wsframe import HandshakeError
 from wsframe.handshake import encode_response
@@ -115,11 +121,17 @@ class RequestReader(Protocol):
             url = httptools.parse_url(bytes(self._target))
         except httptools.HttpParserInvalidURLError:
             raise HandshakeError(400, "the target of the request is malformed") from None
+        headers = Headers(self._headers)
+        if url.host is not None:
+            # RFC 9112 section 3.2.2: an absolute target counts, whatever Host says.
+            port = "" if url.port is None else f":{url.port}"
+            if [f"{url.host.decode('latin-1')}{port}"] != headers.get_all("Host"):
+                raise HandshakeError(400, "the target and the Host header differ")
         return Request(
             method=self._parser.get_method().decode("latin-1"),
             path=(url.path or b"/").decode("latin-1"),
             query=parse_qs((url.query or b"").decode("latin-1"), keep_blank_values=True),
-            headers=Headers(self._headers),
+            headers=headers,
             http_version=self._parser.get_http_version(),
             address=self._peer.address,
         )
@@ -155,6 +167,7 @@ def respond(
     """Owner: answer and close; one request a connection leaves no request to smuggle."""
     head = [
         *headers,
+        ("Date", formatdate(usegmt=True)),
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),

@@ -14,6 +14,7 @@ from .loop import READ, Loop
 log = logging.getLogger("wsframe.server")
 
 BACKLOG = 1024
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How many connections to accept before the loop looks after the others again.
 ACCEPT_AT_ONCE = 64
 
@@ -95,8 +96,9 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("a connection is refused: %s", error)
-                self._refuse()
+                log.error("a connection is not accepted: %s", error)
+                if error.errno in NO_MORE_FILES:
+                    self._refuse()
                 return
             sock.setblocking(False)
             with suppress(OSError):  # the client may be gone already

@@ -3,7 +3,7 @@
 The rules of ownership, which every method's first words refer to:
 
 - *owner*: only the thread that runs the loop may call it. It alone reads, writes, registers and
-  closes sockets, runs the codec's receiving side and looks at deadlines. Asserted in debug runs.
+  closes sockets, runs the codec's receiving side and looks at deadlines. Asserted, but for -O.
 - *any thread*: appends to a queue of the loop or of a connection, and wakes the loop if it sleeps.
 """
 
@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -59,13 +61,17 @@ class Loop:
         """Any thread, once: start the loop's thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Any thread but the owner, once: stop the loop and wait until its thread has ended."""
+    def stop(self, timeout: float) -> None:
+        """Any thread but the owner, once: stop the loop, and wait for its thread.
+
+        A handler that blocks it for longer than that many seconds is logged with what it is doing,
+        and the thread is left behind.
+        """
         self.call_soon(self._end)
-        self._thread.join()
-        self._selector.close()
-        self._waker.close()
-        self._wakened.close()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            stack = traceback.format_stack(sys._current_frames()[self._owner])
+            log.error("a handler blocks the loop, which is left behind:\n%s", "".join(stack))
 
     def owned(self) -> bool:
         """Any thread: whether the calling thread is the owner."""
@@ -76,9 +82,9 @@ class Loop:
         self._calls.append(function)
         try:
             self._asleep.pop()
-        except IndexError:
-            return
-        self._waker.send(b"\0")
+            self._waker.send(b"\0")
+        except (IndexError, OSError):
+            return  # it does not sleep, or has ended
 
     def register(self, sock: socket.socket, events: int, ready: Callable[[int], object]) -> None:
         """Owner: call ``ready(events)`` when the socket is, until told otherwise."""
@@ -106,6 +112,11 @@ class Loop:
         self.peers.discard(peer)
         if not self.peers and self._when_empty is not None:
             self._when_empty()
+
+    def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
+        """Owner: call this for every connection, whatever happens to one of them."""
+        for peer in tuple(self.peers):
+            self._survive(tell, peer)
 
     def when_empty(self, function: Callable[[], object]) -> None:
         """Owner: call this as soon as no connection is left."""
@@ -138,6 +149,9 @@ class Loop:
                 for peer in [peer for peer in self.peers if peer.deadline <= now]:
                     self._survive(peer.deadline_passed)
         self._owner = 0  # a thread that is started later may get the same identifier
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
 
     def _survive(self, function: Callable[..., object], *arguments: object) -> None:
         """One connection's fault must not end the others."""

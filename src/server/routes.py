@@ -74,8 +74,13 @@ class Routes:
     """Which routes answer on which path. Filled before a server starts; then only read."""
 
     def __init__(self) -> None:
-        self._fixed: dict[str, list[Route]] = {}
+        self._literal: dict[str, list[Route]] = {}
         self._patterns: list[tuple[Path, list[Route]]] = []
+        self._fixed = False
+
+    def fix(self) -> None:
+        """Take no more routes: other threads read them from here on."""
+        self._fixed = True
 
     def add(self, pattern: str, route: Route) -> None:
         """Add a route.
@@ -83,7 +88,10 @@ class Routes:
         Raises:
             ValueError: the path is malformed, or has a route already. A page or event stream may
                 share its path with a WebSocket: an upgrade request tells them apart.
+            RuntimeError: a server has been started with these routes.
         """
+        if self._fixed:
+            raise RuntimeError("routes are added before the app is started")
         path = Path(pattern)
         if path.parameters:
             known = next(
@@ -93,15 +101,15 @@ class Routes:
                 known = []
                 self._patterns.append((path, known))
         else:
-            known = self._fixed.setdefault(pattern, [])
+            known = self._literal.setdefault(pattern, [])
         if any(_is_websocket(route) == _is_websocket(other) for other in known):
             raise ValueError(f"{pattern!r} has a route already")
         known.append(route)
 
     def find(self, path: str, upgrade: bool) -> tuple[Route, dict[str, str]] | None:
         """The route for a path, and its parameters; a path without parameters comes first."""
-        if path in self._fixed:
-            return _choose(self._fixed[path], upgrade), {}
+        if path in self._literal:
+            return _choose(self._literal[path], upgrade), {}
         for pattern, routes in self._patterns:
             parameters = pattern.match(path)
             if parameters is not None:
@@ -110,7 +118,7 @@ class Routes:
 
     def event_routes(self) -> list[EventRoute]:
         """All routes of event streams."""
-        everything = [*self._fixed.values(), *(routes for _, routes in self._patterns)]
+        everything = [*self._literal.values(), *(routes for _, routes in self._patterns)]
         return [route for routes in everything for route in routes if isinstance(route, EventRoute)]
 
 

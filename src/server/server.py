@@ -13,7 +13,7 @@ from types import TracebackType
 from wsframe import Connection, HandshakeError, Role, accept
 from wsframe.handshake import check_host
 
-from .eventstream import STREAM_HEAD, EventStreamSession, Feed
+from .eventstream import EventStreamSession, Feed, encode_stream_head
 from .http import Request, RequestReader, respond
 from .listener import Listener, bind
 from .loop import Loop
@@ -22,6 +22,9 @@ from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
 from .websocket import GeneratorSession, ThreadSession, WebSocketSession
 
 log = logging.getLogger("wsframe.server")
+
+# How long handlers, and then the loop, have to end when all are cut off, in seconds.
+CUT_OFF_TIME = 1.0
 
 
 class Server:
@@ -52,6 +55,7 @@ class Server:
             if route.source is not None
         }
         self._handlers: set[threading.Thread] = set()
+        self._ending: list[threading.Thread] = []  # those that have said so; the owner's
         self._lock = threading.Lock()  # for _handlers and _stopping
         self._stopping = False
         self._stopped = threading.Event()
@@ -94,26 +98,34 @@ class Server:
         Raises:
             RuntimeError: a handler calls it.
         """
-        if self.loop.owned() or threading.current_thread() in self._handlers:
-            raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
-        with self._lock:
+        with self._lock:  # under which a handler's thread is started and made known
+            if self.loop.owned() or threading.current_thread() in self._handlers:
+                raise RuntimeError(
+                    "a handler cannot wait for its own end; stop from another thread"
+                )
             first, self._stopping = not self._stopping, True
         if not first:
             self._stopped.wait()
             return
         deadline = monotonic() + (self._drain if drain is None else drain)
-        for feed in self._feeds.values():
-            feed.stop()
-        gone = threading.Event()
-        self.loop.call_soon(lambda: self._say_goodbye(gone))
-        gone.wait(max(0.0, deadline - monotonic()))
-        self.loop.call_soon(self._cut_off)
-        self._join_handlers(deadline)
-        self.loop.stop()
-        self._stopped.set()
+        try:
+            for feed in self._feeds.values():
+                feed.stop()
+            gone = threading.Event()
+            self.loop.call_soon(lambda: self._say_goodbye(gone))
+            gone.wait(max(0.0, deadline - monotonic()))
+        finally:
+            self.loop.call_soon(lambda: self.loop.for_each_peer(Peer.abort))
+            self._join_handlers(max(deadline, monotonic() + CUT_OFF_TIME))
+            self.loop.stop(CUT_OFF_TIME)
+            self._stopped.set()
 
     def run_in_thread(self, name: str, function: Callable[[], None]) -> None:
-        """Owner: run a handler in a thread of its own."""
+        """Owner: run a handler in a thread of its own.
+
+        Raises:
+            RuntimeError: the system has no thread left.
+        """
 
         def run() -> None:
             try:
@@ -124,14 +136,26 @@ class Server:
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
             self._handlers.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._handlers.discard(thread)
+            raise
 
     # Owner ------------------------------------------------------------------------------------
 
     def _reap(self, thread: threading.Thread) -> None:
-        thread.join()  # it has nothing left to do
-        with self._lock:
-            self._handlers.discard(thread)
+        """Forget a handler's thread once it is over.
+
+        It is not waited for here: what it still does, to clear its thread-locals, is user code.
+        """
+        self._ending.append(thread)
+        over = [thread for thread in self._ending if not thread.is_alive()]
+        if over:
+            self._ending = [thread for thread in self._ending if thread not in over]
+            with self._lock:
+                self._handlers.difference_update(over)
 
     def _connected(self, sock: socket.socket, address: object) -> None:
         peer = Peer(self.loop, sock, address)
@@ -159,7 +183,7 @@ class Server:
         elif with_body:
             self._open_stream(peer, request, route)
         else:
-            peer.finish(STREAM_HEAD)
+            peer.finish(encode_stream_head())
 
     def _upgrade(
         self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
@@ -180,25 +204,28 @@ class Server:
         session: WebSocketSession = kind(self, peer, codec, request)
         peer.switch(session)
         peer.out.append(acceptance.encode())
-        session.start(route.handler)
+        try:
+            session.start(route.handler)
+        except RuntimeError:
+            peer.out.clear()
+            raise _no_thread() from None
         if rest:
             session.data_received(rest)
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
         session = EventStreamSession(self, peer, request, self._feeds.get(route))
         peer.switch(session)
-        session.start(route.handler)
+        try:
+            session.start(route.handler)
+        except RuntimeError:
+            peer.out.clear()
+            raise _no_thread() from None
 
     def _say_goodbye(self, gone: threading.Event) -> None:
         for listener in self._listeners:
             listener.close()
-        for peer in tuple(self.loop.peers):
-            peer.shut_down()
+        self.loop.for_each_peer(Peer.shut_down)
         self.loop.when_empty(gone.set)
-
-    def _cut_off(self) -> None:
-        for peer in tuple(self.loop.peers):
-            peer.abort()
 
     def _join_handlers(self, deadline: float) -> None:
         with self._lock:
@@ -207,3 +234,7 @@ class Server:
             thread.join(max(0.0, deadline - monotonic()))
             if thread.is_alive():
                 log.error("%s has not ended and is left behind", thread.name)
+
+
+def _no_thread() -> HandshakeError:
+    return HandshakeError(503, "no thread is left for this", [("Retry-After", "5")])

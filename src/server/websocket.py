@@ -26,8 +26,10 @@ log = logging.getLogger("wsframe.server")
 # How long the client may take to answer our close frame, and a handler's thread to answer what came
 # before the client's, in seconds.
 CLOSE_TIMEOUT = 5.0
-# How many reads' worth of messages wait for a handler's thread before the client is not read.
+# How many reads' worth of messages, and how many messages, wait for a handler's thread before the
+# client is not read.
 INBOX_READS = 16
+INBOX_MESSAGES = 1024
 
 MESSAGES = frozenset((str, bytes))
 
@@ -338,6 +340,8 @@ class ThreadSession(WebSocketSession):
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self._end_queued = False
         self._paused = False
+        self._delivered = 0  # messages, in all; the owner's
+        self._received = 0  # of these; the handler's thread's
         self.server.run_in_thread(
             f"wsframe-handler {self.ws.request.path}", lambda: self._run(handler)
         )
@@ -347,7 +351,8 @@ class ThreadSession(WebSocketSession):
         if self._end_queued:
             return
         self._inbox.put(messages)
-        if self._inbox.qsize() >= INBOX_READS:
+        self._delivered += len(messages)
+        if self._inbox.qsize() >= INBOX_READS or self._delivered - self._received >= INBOX_MESSAGES:
             self.peer.pause_reading()
             self._paused = True
             self._resume_if_drained()  # the thread may have drained it just before
@@ -372,7 +377,11 @@ class ThreadSession(WebSocketSession):
             self.answer_client()
 
     def _resume_if_drained(self) -> None:
-        if self._paused and self._inbox.qsize() <= INBOX_READS // 2:
+        if (
+            self._paused
+            and self._inbox.qsize() <= INBOX_READS // 2
+            and self._delivered - self._received <= INBOX_MESSAGES // 2
+        ):
             self._paused = False
             self.peer.resume_reading()
 
@@ -402,6 +411,7 @@ class ThreadSession(WebSocketSession):
             self.over = self.over or item
             self.server.loop.call_soon(self.answer_client)
             raise self.over_error()
+        self._received += len(item)
         if self._paused:
             self.server.loop.call_soon(self._resume_if_drained)
         self._batch = iter(item)

@@ -177,7 +177,9 @@ cdef inline uint32_t load_key(object masking_key) noexcept:
 cdef uint32_t random_key() except? 0:
     global keys_left
     if keys_left == 0:
-        block = os.urandom(KEY_STOCK)
+        block = bytes(os.urandom(KEY_STOCK))
+        if len(block) != KEY_STOCK:
+            raise RuntimeError(f"os.urandom gave {len(block)} bytes for {KEY_STOCK}")
         memcpy(key_stock, PyBytes_AS_STRING(block), KEY_STOCK)
         keys_left = KEY_STOCK // 4
     keys_left -= 1
@@ -329,7 +331,7 @@ def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t lim
     cdef Py_ssize_t left, size
     cdef const unsigned char *p
     cdef uint32_t key = 0
-    if start < 0 or not borrow(data, &source, PyBUF_SIMPLE):
+    if start < 0 or limit < 0 or not borrow(data, &source, PyBUF_SIMPLE):
         return _pure.take_messages(data, start, messages, limit, masked)
     try:
         p = source.start + start

@@ -150,6 +150,7 @@ class Connection:
 
         Raises:
             StateError: :meth:`close` was called before.
+            ValueError: text that UTF-8 has no form for, such as half a surrogate pair.
         """
         if self.close_sent:
             raise StateError("the close frame has been sent; no message may follow it")

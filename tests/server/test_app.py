@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from functools import partial
 from queue import Queue
 from typing import Any
@@ -149,6 +151,32 @@ def test_a_page_and_a_websocket_may_share_a_path(serve: Serve, clients: Clients,
     assert ask(server, get(target, ("Upgrade", "h2c"), ("Connection", "Upgrade"))).status == 200
 
 
+def test_routes_are_fixed_when_the_app_is_started(serve: Serve) -> None:
+    app = App()
+    serve(app)
+    for add in (*READABLE, add_websocket):
+        with pytest.raises(RuntimeError, match="before the app is started"):
+            add(app, "/late")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"subprotocols": "chat"}, TypeError),
+        ({"origins": "https://example.com"}, TypeError),
+        ({"max_message_size": 0}, ValueError),
+        ({"max_message_size": -1}, ValueError),
+    ],
+)
+def test_options_that_cannot_work_are_refused_at_once(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    app = App()
+    with pytest.raises(error, match=r"subprotocols|origins|max_message_size"):
+        app.websocket("/echo", **options)(generator_echo)
+    app.websocket("/echo")(generator_echo)
+
+
 # Handlers ----------------------------------------------------------------------------------------
 
 
@@ -273,6 +301,8 @@ def test_a_page_is_read_with_get_and_head(
         assert answer.headers["Content-Type"] == content_type
         assert answer.headers["Content-Length"] == str(len(body))
         assert answer.headers["Connection"] == "close"
+        age = datetime.now(timezone.utc) - parsedate_to_datetime(answer.headers["Date"])
+        assert abs(age.total_seconds()) < 60
         assert answer.body == (body if method == "GET" else b"")
 
 

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Generator
+from email.utils import parsedate_to_datetime
 from logging import WARNING
 from queue import Empty, Queue
 from typing import Any
@@ -36,6 +37,10 @@ def handler_app(handler: Callable[..., Any], path: str = "/job") -> App:
     return app
 
 
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
 def join_within(source: Queue[Any], seconds: float) -> None:
     """Queue.join, for which every item must be reported as done."""
     joining = threading.Thread(target=source.join, daemon=True)
@@ -54,6 +59,7 @@ def test_the_answer_is_one_that_nobody_holds_back(serve: Serve, clients: Clients
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert headers["Connection"] == "close"
+    assert parsedate_to_datetime(headers["Date"])
     assert headers["Content-Length"] is None
     assert headers["Transfer-Encoding"] is None
 
@@ -80,6 +86,7 @@ def test_every_item_reaches_every_client_in_order(serve: Serve, clients: Clients
         ({"a": [1, None, "é"]}, ServerSentEvent('{"a": [1, null, "\\u00e9"]}')),
         (["text"], ServerSentEvent('["text"]')),
         (42, ServerSentEvent("42")),
+        ([None, True], ServerSentEvent("[null, true]")),
         (None, ServerSentEvent("null")),
         (ServerSentEvent("x", event="tick", id="7"), ServerSentEvent("x", "tick", "7")),
     ],
@@ -110,7 +117,19 @@ def test_a_large_event_arrives_whole(serve: Serve, clients: Clients) -> None:
     assert stream.next_event().data == text
 
 
-@pytest.mark.parametrize("item", [object(), {"a": {1, 2}}, float, "\ud800", b"bytes"])
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+NO_EVENTS = {
+    "object": object(),
+    "set": {"a": {1, 2}},
+    "surrogate": "\ud800",
+    "bytes": b"bytes",
+    "not a number": float("nan"),
+    "contains itself": ENDLESS,
+}
+
+
+@pytest.mark.parametrize("item", NO_EVENTS.values(), ids=NO_EVENTS)
 def test_what_is_no_event_is_logged_and_left_out(
     serve: Serve, clients: Clients, log: ServerLog, item: object
 ) -> None:
@@ -271,7 +290,7 @@ def test_a_plain_function_may_return_and_leave_the_stream_to_others(
     client = clients.stream(server, "/job")
     assert client.hear(1) == ["hello"]
     stream = opened.get(timeout=TIMEOUT)
-    wait_until(lambda: not server._handlers, "the handler's thread has ended")
+    wait_until(lambda: "wsframe-handler /job" not in thread_names(), "the thread has ended")
     assert not stream.closed
     for number in range(3):
         stream.send({"from": number})
@@ -288,7 +307,12 @@ def test_a_plain_function_may_return_and_leave_the_stream_to_others(
 
 @pytest.mark.parametrize(
     ("headers", "told"),
-    [([], ""), ([("Last-Event-ID", "41")], "41"), ([("last-event-id", "a b")], "a b")],
+    [
+        ([], ""),
+        ([("Last-Event-ID", "41")], "41"),
+        ([("last-event-id", "a b")], "a b"),
+        ([("Last-Event-ID", "é🎈".encode().decode("latin-1"))], "é🎈"),
+    ],
 )
 def test_a_handler_learns_what_the_client_saw_last(
     serve: Serve, clients: Clients, headers: list[tuple[str, str]], told: str

@@ -209,6 +209,27 @@ def test_stop_may_be_given_another_drain(serve: Serve, clients: Clients) -> None
     assert time.monotonic() - begin < 2
 
 
+def test_a_handler_that_blocks_the_loop_is_named_and_left_behind(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    release = threading.Event()
+
+    def block_everyone(ws: WebSocket) -> Waits:
+        yield
+        release.wait(TIMEOUT)
+
+    server = serve(websocket_app(block_everyone), drain=0.2)
+    client = clients.websocket(server, "/echo")
+    client.say("block")
+    client.say("behind")
+    begin = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begin < 4
+    record = log.expect("a handler blocks the loop, which is left behind")
+    assert "block_everyone" in record.getMessage()
+    release.set()
+
+
 def push_without_end(ws: WebSocket) -> None:
     while True:
         ws.send(bytes(1 << 16))
