@@ -6,6 +6,7 @@ import array
 import base64
 import ctypes
 import hashlib
+import inspect
 import os
 import subprocess
 import sys
@@ -931,5 +932,9 @@ def test_the_kernels_say_what_they_are(compiled: ModuleType, pure: ModuleType) -
     for name in set(pure.kernels.__all__) - {"ACCELERATED", "INSTRUCTION_SET"}:
         assert getattr(compiled.kernels, name) is not getattr(pure.kernels, name)
     for name in ("accept_key", "encode_frame", "mask", "mask_into"):
+        assert inspect.getdoc(getattr(compiled, name)) == inspect.getdoc(getattr(pure, name))
+        assert [*inspect.signature(getattr(compiled, name)).parameters] == [
+            *inspect.signature(getattr(pure, name)).parameters
+        ]
         assert getattr(compiled, name) is getattr(compiled.kernels, name)
         assert getattr(pure, name) is getattr(pure.kernels, name)

@@ -14,6 +14,7 @@ from .loop import READ, Loop
 log = logging.getLogger("wsframe.server")
 
 BACKLOG = 1024
+FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How many connections to accept before the loop looks after the others again.
 ACCEPT_AT_ONCE = 64
@@ -29,6 +30,13 @@ def bind(host: str, port: int) -> list[socket.socket]:
     Raises:
         OSError: the name is unknown, or the port is taken.
     """
+    for _ in range(FREE_PORT_TRIES if port == 0 else 0):
+        with suppress(OSError):  # the port that was free for one address was not for another
+            return _bind(host, port)
+    return _bind(host, port)
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:

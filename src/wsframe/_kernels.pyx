@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""The kernels over raw pointers. What they do, and every argument error, is said in ``_pure.py``."""
+"""The kernels over raw pointers; every argument error is raised by their twins in ``_pure.py``."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
@@ -189,6 +189,7 @@ cdef uint32_t random_key() except? 0:
 # The kernels --------------------------------------------------------------------------------------
 
 def accept_key(key):
+    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455 section 4.2.2)."""
     if not (PyUnicode_CheckExact(key) and PyUnicode_IS_COMPACT_ASCII(key)
             and PyUnicode_GET_LENGTH(key) == KEY_SIZE):
         return _pure.accept_key(key)
@@ -198,6 +199,17 @@ def accept_key(key):
 
 
 def mask(payload, masking_key):
+    """Return the payload XORed with the masking key (RFC 6455 section 5.3).
+
+    Masking twice with the same key gives the payload back.
+
+    Args:
+        payload: any C-contiguous bytes-like object.
+        masking_key: 4 bytes.
+
+    Raises:
+        ValueError: the masking key does not have 4 bytes.
+    """
     cdef Span source
     if not is_key(masking_key) or not borrow(payload, &source, PyBUF_SIMPLE):
         return _pure.mask(payload, masking_key)
@@ -211,6 +223,17 @@ def mask(payload, masking_key):
 
 
 def mask_into(buffer, masking_key, offset=0):
+    """XOR the buffer with the masking key, in place.
+
+    Args:
+        buffer: any writable C-contiguous bytes-like object.
+        masking_key: 4 bytes.
+        offset: where in the payload the buffer begins, in bytes; for a payload in chunks.
+
+    Raises:
+        ValueError: the masking key does not have 4 bytes, or the offset is negative.
+        TypeError: the buffer is read-only.
+    """
     cdef Span target
     cdef int turn = 0
     if offset is not ZERO:
@@ -223,6 +246,19 @@ def mask_into(buffer, masking_key, offset=0):
 
 
 def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
+    """Return one frame as it stands on the wire (RFC 6455 section 5.2).
+
+    Args:
+        opcode: 0-15.
+        payload: any C-contiguous bytes-like object, or text, which is encoded as UTF-8.
+        fin: whether this is the last frame of its message.
+        rsv: the three reserved bits as a number; RSV1, which compression uses, is 4.
+        masking_key: None for no mask (a server), True for a random one (a client), or 4 bytes.
+
+    Raises:
+        ValueError: a number out of range, a control frame that is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5), or text that UTF-8 has no form for.
+    """
     cdef Span source
     cdef int code = small_number(opcode)
     cdef int reserved = 0 if rsv is ZERO else small_number(rsv)
