@@ -212,16 +212,17 @@ def test_stop_may_be_given_another_drain(serve: Serve, clients: Clients) -> None
 def test_a_handler_that_blocks_the_loop_is_named_and_left_behind(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
 
     def block_everyone(ws: WebSocket) -> Waits:
         yield
+        entered.set()
         release.wait(TIMEOUT)
 
     server = serve(websocket_app(block_everyone), drain=0.2)
     client = clients.websocket(server, "/echo")
     client.say("block")
-    client.say("behind")
+    assert entered.wait(TIMEOUT)
     begin = time.monotonic()
     server.stop()
     assert time.monotonic() - begin < 4
