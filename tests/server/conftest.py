@@ -154,3 +154,13 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
+
+
+def until_it_stands_still(value: Callable[[], int]) -> None:
+    """Wait until the number has not changed for a while."""
+    last, still = value(), 0
+    while still < 10:
+        time.sleep(0.03)
+        now = value()
+        still = still + 1 if now == last else 0
+        last = now

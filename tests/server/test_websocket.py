@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from queue import Queue
 from select import select
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
 from wsframe.server.peer import HIGH_WATER
+from wsframe.server.websocket import CLOSE_TIMEOUT
 
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
 
 from .clients import TIMEOUT, WebSocketClient, masked
-from .conftest import Clients, Serve, ServerLog, stop_within, wait_until
+from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
 from .handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
 
 Handler = Callable[[WebSocket], Any]
@@ -894,16 +896,6 @@ def queued(server: Server) -> int:
     return len(peer._unsent) + sum(map(len, peer.out))
 
 
-def until_it_stands_still(value: Callable[[], int]) -> None:
-    """Wait until the number does not grow for a while."""
-    last, still = -1, 0
-    while still < 10:
-        now = value()
-        still = still + 1 if now == last else 0
-        last = now
-        threading.Event().wait(0.03)
-
-
 @pytest.mark.parametrize("code", [4000, None])
 def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
     serve: Serve, clients: Clients, code: int | None
@@ -1013,6 +1005,25 @@ def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
     assert received.get(timeout=TIMEOUT) == 4000
     assert client.next_event() == Close(4000)
     client.expect_end()
+
+
+def test_the_answer_to_a_close_is_found_behind_a_flood(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    opened: Queue[WebSocket] = Queue()
+
+    def hold(ws: WebSocket) -> None:
+        opened.put(ws)
+        held.wait()
+
+    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    _, rest = flood(client)
+    opened.get(timeout=TIMEOUT).close(4000)
+    begin = time.monotonic()
+    assert client.next_event() == Close(4000)
+    client.send(rest + client.codec.close(4000))
+    client.expect_end()
+    assert time.monotonic() - begin < CLOSE_TIMEOUT / 2
+    held.release()
 
 
 @BOTH_KINDS
