@@ -20,7 +20,8 @@ from .peer import Peer, Protocol
 
 if TYPE_CHECKING:
     from .http import Request
-    from .server import Server
+    from .loop import Loop
+    from .threads import HandlerThreads
 
 log = logging.getLogger("wsframe.server")
 
@@ -106,12 +107,14 @@ class EventStreamSession(Protocol):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    def __init__(self, server: Server, peer: Peer, request: Request, feed: Feed | None) -> None:
-        self.server = server
+    def __init__(
+        self, peer: Peer, request: Request, feed: Feed | None, threads: HandlerThreads
+    ) -> None:
         self.peer = peer
         self.over = False
         self.stream = EventStream(self, request)
         self._feed = feed
+        self._threads = threads
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -121,8 +124,7 @@ class EventStreamSession(Protocol):
         if self._feed is not None:
             self._feed.sessions.add(self)
         if handler is not None:
-            path = self.stream.request.path
-            self.server.run_in_thread(f"wsframe-handler {path}", lambda: self._run(handler))
+            self._threads.run(self.stream.request.path, lambda: self._run(handler))
 
     def feed(self, event: bytes) -> None:
         """Owner: send what all streams of the feed get; a client that is too slow is cut off.
@@ -166,7 +168,7 @@ class EventStreamSession(Protocol):
     def request_close(self) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""
         self.over = True
-        self.server.loop.call_soon(self.peer.finish)
+        self.peer.loop.call_soon(self.peer.finish)
 
     # The handler's own thread -----------------------------------------------------------------
 
@@ -194,9 +196,9 @@ class Feed:
         sessions: the streams; the owner's.
     """
 
-    def __init__(self, server: Server, source: Queue[Any]) -> None:
+    def __init__(self, loop: Loop, source: Queue[Any]) -> None:
         self.sessions: set[EventStreamSession] = set()
-        self._server = server
+        self._loop = loop
         self._source = source
         self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
         self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
@@ -226,7 +228,7 @@ class Feed:
         except Exception:  # whatever encoding it can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)
         else:
-            self._server.loop.call_soon(partial(self._send, event))
+            self._loop.call_soon(partial(self._send, event))
 
     def _send(self, event: bytes) -> None:
         """Owner: encoded once, sent to all."""

@@ -44,6 +44,7 @@ class Peer:
     """One client's socket, on one loop for life.
 
     Attributes:
+        loop: the loop it lives on.
         address: the client's, as the socket module gives it.
         out: frames to be sent, in order. Any thread may append; then it calls :meth:`kick`, unless
             ``in_turn`` says that the owner will look here in a moment.
@@ -58,7 +59,6 @@ class Peer:
         "_flush_scheduled",
         "_foreign",
         "_interest",
-        "_loop",
         "_protocol",
         "_reading",
         "_sealed",
@@ -69,6 +69,7 @@ class Peer:
         "closed",
         "deadline",
         "in_turn",
+        "loop",
         "out",
     )
 
@@ -78,7 +79,7 @@ class Peer:
         self.in_turn = False
         self.deadline = inf
         self.closed = False
-        self._loop = loop
+        self.loop = loop
         self._sock = sock
         self._protocol: Protocol = _Silence()
         self._unsent: bytes | memoryview = b""
@@ -95,7 +96,7 @@ class Peer:
 
     def open(self, protocol: Protocol, timeout: float) -> None:
         """Owner: begin, with a protocol that has this many seconds for its first word."""
-        self._loop.add(self)
+        self.loop.add(self)
         self.switch(protocol, timeout)
         self._update_interest()
 
@@ -121,7 +122,7 @@ class Peer:
 
     def flush(self) -> None:
         """Owner: send what is queued, as far as the socket takes it."""
-        assert self._loop.owned()
+        assert self.loop.owned()
         self._flush_scheduled = False
         if self.closed:
             return
@@ -132,9 +133,9 @@ class Peer:
         if self._blocked:
             self._update_interest()
         if self._foreign:
-            with self._loop.sendable:
+            with self.loop.sendable:
                 self._foreign = len(self._unsent)
-                self._loop.sendable.notify_all()
+                self.loop.sendable.notify_all()
         if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
 
@@ -144,9 +145,9 @@ class Peer:
             return
         self._gather()
         self._unsent = b"".join([self._unsent, *last])
-        with self._loop.sendable:  # nobody waits for what will not be sent
+        with self.loop.sendable:  # nobody waits for what will not be sent
             self._sealed = True
-            self._loop.sendable.notify_all()
+            self.loop.sendable.notify_all()
 
     def finish(self, *last: bytes) -> None:
         """Owner: send what is queued, then these last words, then nothing ever again, and close.
@@ -170,13 +171,13 @@ class Peer:
         self._sock.close()
         self._unsent = b""
         self.out.clear()
-        with self._loop.sendable:
+        with self.loop.sendable:
             self._foreign = 0
-            self._loop.sendable.notify_all()
+            self.loop.sendable.notify_all()
         try:
             self._protocol.peer_left()
         finally:
-            self._loop.remove(self)
+            self.loop.remove(self)
 
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
@@ -201,7 +202,7 @@ class Peer:
             self._update_interest()  # even if nothing was left to send
         if events & READ and not self.closed:
             try:
-                size = self._sock.recv_into(self._loop.buffer)
+                size = self._sock.recv_into(self.loop.buffer)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -210,7 +211,7 @@ class Peer:
                 self._end_of_input()
                 return
             try:
-                self._protocol.data_received(self._loop.buffer[:size])
+                self._protocol.data_received(self.loop.buffer[:size])
             finally:
                 self.flush()
 
@@ -272,11 +273,11 @@ class Peer:
         if wanted == self._interest:
             return
         if not self._interest:
-            self._loop.register(self._sock, wanted, self.ready)
+            self.loop.register(self._sock, wanted, self.ready)
         elif not wanted:
-            self._loop.unregister(self._sock)
+            self.loop.unregister(self._sock)
         else:
-            self._loop.modify(self._sock, wanted, self.ready)
+            self.loop.modify(self._sock, wanted, self.ready)
         self._interest = wanted
 
     # Any thread -------------------------------------------------------------------------------
@@ -287,23 +288,23 @@ class Peer:
         A thread other than the owner waits here while too much is unsent; when it is the owner, on
         behalf of another connection, a client that is too slow is cut off.
         """
-        owned = self._loop.owned()
+        owned = self.loop.owned()
         if not owned:
             # Counted before the flush is asked for: it is the flush that takes it off again.
-            with self._loop.sendable:
+            with self.loop.sendable:
                 self._foreign += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self.flush)
+            self.loop.call_soon(self.flush)
         if owned:
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
                 log.warning("%s is too slow for what it is sent and is cut off", self.address)
-                self._loop.call_soon(self.abort)
+                self.loop.call_soon(self.abort)
         elif self._foreign > HIGH_WATER:
-            with self._loop.sendable:
+            with self.loop.sendable:
                 while self._foreign > HIGH_WATER and not (self._sealed or self.closed):
-                    self._loop.sendable.wait()
+                    self.loop.sendable.wait()
 
 
 class _Silence(Protocol):

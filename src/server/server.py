@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import socket
 import threading
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -14,14 +12,14 @@ from wsframe import Connection, HandshakeError, Role, accept
 from wsframe.handshake import check_host
 
 from .eventstream import EventStreamSession, Feed, encode_stream_head
+from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
 from .listener import Listener, bind
 from .loop import Loop
 from .peer import Peer
 from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
-from .websocket import GeneratorSession, ThreadSession, WebSocketSession
-
-log = logging.getLogger("wsframe.server")
+from .threads import HandlerThreads
+from .websocket import WebSocketSession
 
 # How long handlers, and then the loop, have to end when all are cut off, in seconds.
 CUT_OFF_TIME = 1.0
@@ -50,13 +48,12 @@ class Server:
         self._handshake_timeout = handshake_timeout
         self._listeners = [Listener(self.loop, sock, self._connected) for sock in sockets]
         self._feeds = {
-            route: Feed(self, route.source)
+            route: Feed(self.loop, route.source)
             for route in routes.event_routes()
             if route.source is not None
         }
-        self._handlers: set[threading.Thread] = set()
-        self._ending: list[threading.Thread] = []  # those that have said so; the owner's
-        self._lock = threading.Lock()  # for _handlers and _stopping
+        self._threads = HandlerThreads(self.loop)
+        self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
         self.loop.start()
@@ -99,7 +96,7 @@ class Server:
             RuntimeError: a handler calls it.
         """
         with self._lock:  # under which a handler's thread is started and made known
-            if self.loop.owned() or threading.current_thread() in self._handlers:
+            if self.loop.owned() or self._threads.running_here():
                 raise RuntimeError(
                     "a handler cannot wait for its own end; stop from another thread"
                 )
@@ -116,46 +113,11 @@ class Server:
             gone.wait(max(0.0, deadline - monotonic()))
         finally:
             self.loop.call_soon(lambda: self.loop.for_each_peer(Peer.abort))
-            self._join_handlers(max(deadline, monotonic() + CUT_OFF_TIME))
+            self._threads.join(max(deadline, monotonic() + CUT_OFF_TIME))
             self.loop.stop(CUT_OFF_TIME)
             self._stopped.set()
 
-    def run_in_thread(self, name: str, function: Callable[[], None]) -> None:
-        """Owner: run a handler in a thread of its own.
-
-        Raises:
-            RuntimeError: the system has no thread left.
-        """
-
-        def run() -> None:
-            try:
-                function()
-            finally:
-                self.loop.call_soon(lambda: self._reap(thread))
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        with self._lock:
-            self._handlers.add(thread)
-        try:
-            thread.start()
-        except RuntimeError:
-            with self._lock:
-                self._handlers.discard(thread)
-            raise
-
     # Owner ------------------------------------------------------------------------------------
-
-    def _reap(self, thread: threading.Thread) -> None:
-        """Forget a handler's thread once it is over.
-
-        It is not waited for here: what it still does, to clear its thread-locals, is user code.
-        """
-        self._ending.append(thread)
-        over = [thread for thread in self._ending if not thread.is_alive()]
-        if over:
-            self._ending = [thread for thread in self._ending if thread not in over]
-            with self._lock:
-                self._handlers.difference_update(over)
 
     def _connected(self, sock: socket.socket, address: object) -> None:
         peer = Peer(self.loop, sock, address)
@@ -200,8 +162,11 @@ class Server:
             max_message_size=route.max_message_size,
             subprotocol=acceptance.subprotocol,
         )
-        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
-        session: WebSocketSession = kind(self, peer, codec, request)
+        session: WebSocketSession
+        if inspect.isgeneratorfunction(route.handler):
+            session = GeneratorSession(peer, codec, request)
+        else:
+            session = ThreadSession(peer, codec, request, self._threads)
         peer.switch(session)
         peer.out.append(acceptance.encode())
         try:
@@ -213,7 +178,7 @@ class Server:
             session.data_received(rest)
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
-        session = EventStreamSession(self, peer, request, self._feeds.get(route))
+        session = EventStreamSession(peer, request, self._feeds.get(route), self._threads)
         peer.switch(session)
         try:
             session.start(route.handler)
@@ -226,14 +191,6 @@ class Server:
             listener.close()
         self.loop.for_each_peer(Peer.shut_down)
         self.loop.when_empty(gone.set)
-
-    def _join_handlers(self, deadline: float) -> None:
-        with self._lock:
-            handlers = tuple(self._handlers)
-        for thread in handlers:
-            thread.join(max(0.0, deadline - monotonic()))
-            if thread.is_alive():
-                log.error("%s has not ended and is left behind", thread.name)
 
 
 def _no_thread() -> HandshakeError:
