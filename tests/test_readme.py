@@ -12,9 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from wsframe.server import App
-
 from wsframe import Close, Connection, EventStreamDecoder, Pong, Role, encode_frame
+from wsframe.server import App
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 10.0

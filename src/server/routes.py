@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -58,12 +58,12 @@ class Path:
         if len(set(self.parameters)) < len(self.parameters):
             raise ValueError(f"a parameter has one place in a path: {pattern!r}")
         self.pattern = pattern
-        literals[::2] = map(re.escape, literals[::2])
+        literals[::2] = [re.escape(_normal(literal)) for literal in literals[::2]]
         literals[1::2] = [f"(?P<{name}>[^/]+)" for name in self.parameters]
         self._regex = re.compile("".join(literals))
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The parameters of this path, as it stands in the request; None if it is another."""
+        """The parameters of this path, in its normal form; None if it is another."""
         match = self._regex.fullmatch(path)
         if match is None:
             return None
@@ -101,13 +101,14 @@ class Routes:
                 known = []
                 self._patterns.append((path, known))
         else:
-            known = self._literal.setdefault(pattern, [])
+            known = self._literal.setdefault(_normal(pattern), [])
         if any(_is_websocket(route) == _is_websocket(other) for other in known):
             raise ValueError(f"{pattern!r} has a route already")
         known.append(route)
 
     def find(self, path: str, upgrade: bool) -> tuple[Route, dict[str, str]] | None:
         """The route for a path, and its parameters; a path without parameters comes first."""
+        path = _normal(path)
         if path in self._literal:
             return _choose(self._literal[path], upgrade), {}
         for pattern, routes in self._patterns:
@@ -120,6 +121,11 @@ class Routes:
         """All routes of event streams."""
         everything = [*self._literal.values(), *(routes for _, routes in self._patterns)]
         return [route for routes in everything for route in routes if isinstance(route, EventRoute)]
+
+
+def _normal(path: str) -> str:
+    """One spelling of a path: "/café" and "/%63af%c3%a9" are the same (RFC 3986 section 6.2.2)."""
+    return "/".join(quote(unquote(segment), safe="") for segment in path.split("/"))
 
 
 def _choose(routes: list[Route], upgrade: bool) -> Route:

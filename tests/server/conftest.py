@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
 import pytest
+
 from wsframe.server import App, Server
 
 from .clients import TIMEOUT, Client, StreamClient, WebSocketClient

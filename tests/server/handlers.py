@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import pytest
+
 from wsframe.server import App, WebSocket
 
 Waits: TypeAlias = Generator[None, "str | bytes", None]

@@ -12,7 +12,8 @@ from queue import Queue
 from typing import Any
 
 import pytest
-from wsframe.server import App, Request, Server, WebSocket
+
+from wsframe.server import App, EventStream, Request, Server, WebSocket
 
 from .clients import Answer, Client, get, upgrade
 from .conftest import Clients, Serve, stop_within
@@ -315,7 +316,7 @@ def test_a_large_page_arrives_whole_at_a_slow_client(serve: Serve, clients: Clie
     assert client.answer().body == body
 
 
-@pytest.mark.parametrize("target", ["/nothing", "/style/", "/STYLE", "//style", "/%73tyle"])
+@pytest.mark.parametrize("target", ["/nothing", "/style/", "/STYLE", "//style", "/%2Fstyle"])
 def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
     server = serve(pages())
     answer = ask(server, get(target))
@@ -488,3 +489,44 @@ def test_two_servers_of_one_queue_stop_one_by_one(
     client.close()
     stop_within(second, 10)
     assert ticks.empty()
+
+
+@pytest.mark.parametrize("spelling", ["/caf%C3%A9/a", "/%63af%c3%a9/a", "/caf%C3%A9/%61"])
+@pytest.mark.parametrize("pattern", ["/café/a", "/caf%C3%A9/a", "/café/{name}"])
+def test_a_path_is_the_same_however_it_is_spelled(
+    serve: Serve, clients: Clients, pattern: str, spelling: str
+) -> None:
+    client = clients.websocket(serve(parameters_app(pattern)), spelling)
+    assert client.next_event() == repr((pattern, {"name": "a"} if "{" in pattern else {}))
+
+
+@pytest.mark.parametrize("path", ["/plain", "/stream"])
+def test_where_the_system_has_no_thread_left_the_answer_is_503(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    app = websocket_app(generator_echo)
+
+    @app.websocket("/plain")
+    def plain(ws: WebSocket) -> None:
+        ws.send("late, but served")
+
+    @app.sse("/stream")
+    def stream(stream: EventStream) -> None:
+        stream.send("late, but served")
+
+    server = serve(app)
+    with monkeypatch.context() as patch:
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", start)
+        answer = ask(server, upgrade(path) if path == "/plain" else get(path))
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        echo = clients.websocket(server, "/echo")
+        echo.say("still here")
+        assert echo.next_event() == "still here"
+    if path == "/plain":
+        assert clients.websocket(server, path).next_event() == "late, but served"
+    else:
+        assert clients.stream(server, path).next_event().data == "late, but served"

@@ -12,9 +12,9 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
-from wsframe.server import App, ConnectionClosed, EventStream
 
 from wsframe import ServerSentEvent
+from wsframe.server import App, ConnectionClosed, EventStream
 
 from .clients import TIMEOUT, Client, StreamClient
 from .conftest import Clients, Serve, ServerLog, stop_within, wait_until

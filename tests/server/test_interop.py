@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
 from wsframe.server import Server, WebSocket
 
 from .clients import TIMEOUT

@@ -14,9 +14,9 @@ from queue import Queue
 from typing import Any
 
 import pytest
-from wsframe.server import App, ConnectionClosed, EventStream, Server, WebSocket
 
 from wsframe import Close
+from wsframe.server import App, ConnectionClosed, EventStream, Server, WebSocket
 
 from .clients import TIMEOUT, StreamClient, WebSocketClient, get
 from .conftest import Clients, Serve, ServerLog, wait_until

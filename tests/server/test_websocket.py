@@ -11,12 +11,12 @@ from select import select
 from typing import Any
 
 import pytest
-from wsframe.server import App, ConnectionClosed, Server, WebSocket
-from wsframe.server.peer import HIGH_WATER
-from wsframe.server.websocket import CLOSE_TIMEOUT
 
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
+from wsframe.server import App, ConnectionClosed, Server, WebSocket
+from wsframe.server.peer import HIGH_WATER
+from wsframe.server.websocket import CLOSE_TIMEOUT
 
 from .clients import TIMEOUT, WebSocketClient, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
