@@ -69,9 +69,10 @@ class Loop:
         """
         self.call_soon(self._end)
         self._thread.join(timeout)
-        if self._thread.is_alive():
-            stack = traceback.format_stack(sys._current_frames()[self._owner])
-            log.error("a handler blocks the loop, which is left behind:\n%s", "".join(stack))
+        frame = sys._current_frames().get(self._owner)
+        if frame is not None:  # it has not ended
+            stack = "".join(traceback.format_stack(frame))
+            log.error("a handler blocks the loop, which is left behind:\n%s", stack)
 
     def owned(self) -> bool:
         """Any thread: whether the calling thread is the owner."""
