@@ -129,6 +129,7 @@ class App:
         *,
         drain: float = 5.0,
         handshake_timeout: float = 10.0,
+        send_timeout: float = 30.0,
     ) -> Server:
         """Start a server in threads of its own, and return when it accepts connections.
 
@@ -138,12 +139,21 @@ class App:
             port: 0 for one that is free.
             drain: how long a stop waits for clients and handlers, in seconds.
             handshake_timeout: how long the head of a request may take to come, in seconds.
+            send_timeout: how long a client may take nothing of what waits for it, in seconds; then
+                it is cut off.
 
         Raises:
             OSError: the host is unknown, or the port is taken.
         """
         self._routes.fix()
-        return Server(self._routes, host, port, drain=drain, handshake_timeout=handshake_timeout)
+        return Server(
+            self._routes,
+            host,
+            port,
+            drain=drain,
+            handshake_timeout=handshake_timeout,
+            send_timeout=send_timeout,
+        )
 
     def run(self, host: str = "localhost", port: int = 9292, **options: float) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end.

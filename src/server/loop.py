@@ -38,9 +38,11 @@ class Loop:
         peers: the connections that live on this loop; the owner's to look at.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
+        send_timeout: how long a client may take nothing of what waits for it, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, send_timeout: float) -> None:
+        self.send_timeout = send_timeout
         self.peers: set[Peer] = set()
         self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self.sendable = threading.Condition()
@@ -149,6 +151,8 @@ class Loop:
                 next_sweep = now + SWEEP_INTERVAL
                 for peer in [peer for peer in self.peers if peer.deadline <= now]:
                     self._survive(peer.deadline_passed)
+                for peer in [peer for peer in self.peers if peer.send_deadline <= now]:
+                    self._survive(peer.stalled)
         self._owner = 0  # a thread that is started later may get the same identifier
         self._selector.close()
         self._waker.close()

@@ -51,6 +51,7 @@ class Peer:
         in_turn: the owner runs a handler of this connection and flushes when it has done so. Never
             set where the handler has a thread of its own, which would not wait when it should.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
+        send_deadline: when the client must have taken something of what waits for it.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Peer:
         "in_turn",
         "loop",
         "out",
+        "send_deadline",
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
@@ -78,6 +80,7 @@ class Peer:
         self.out: deque[bytes] = deque()
         self.in_turn = False
         self.deadline = inf
+        self.send_deadline = inf
         self.closed = False
         self.loop = loop
         self._sock = sock
@@ -188,6 +191,11 @@ class Peer:
         self._protocol.deadline_passed()
         self.flush()
 
+    def stalled(self) -> None:
+        """Owner: the loop saw that the client has taken nothing for too long."""
+        log.warning("%s does not read what it is sent and is cut off", self.address)
+        self.abort()
+
     def shut_down(self) -> None:
         """Owner: the server stops; an answer that is on its way still arrives."""
         if not self._finishing:
@@ -235,7 +243,10 @@ class Peer:
             self.deadline = monotonic() + LINGER_TIMEOUT
         if sent == len(data):
             self._unsent = b""
+            self.send_deadline = inf
             return
+        if sent or self.send_deadline == inf:
+            self.send_deadline = monotonic() + self.loop.send_timeout
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 

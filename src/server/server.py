@@ -37,12 +37,19 @@ class Server:
     """
 
     def __init__(
-        self, routes: Routes, host: str, port: int, *, drain: float, handshake_timeout: float
+        self,
+        routes: Routes,
+        host: str,
+        port: int,
+        *,
+        drain: float,
+        handshake_timeout: float,
+        send_timeout: float,
     ) -> None:
         sockets = bind(host, port)
         self.host = host
         self.port: int = sockets[0].getsockname()[1]
-        self.loop = Loop()
+        self.loop = Loop(send_timeout)
         self._routes = routes
         self._drain = drain
         self._handshake_timeout = handshake_timeout

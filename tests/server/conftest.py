@@ -90,7 +90,13 @@ class Serve(Protocol):
     """Start a server."""
 
     def __call__(
-        self, app: App, *, host: str = ..., drain: float = ..., handshake_timeout: float = ...
+        self,
+        app: App,
+        *,
+        host: str = ...,
+        drain: float = ...,
+        handshake_timeout: float = ...,
+        send_timeout: float = ...,
     ) -> Server: ...
 
 

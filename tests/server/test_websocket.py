@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from queue import Queue
 from select import select
 from typing import Any
@@ -1187,3 +1189,53 @@ def test_an_app_may_have_many_kinds_of_handlers(serve: Serve, clients: Clients) 
             client.say(str(number))
     for client in both:
         assert client.hear(20) == list(map(str, range(20)))
+
+
+@BOTH_KINDS
+def test_a_client_that_reads_nothing_is_cut_off_in_time(
+    serve: Serve, clients: Clients, log: ServerLog, echo: Handler
+) -> None:
+    ended: Queue[int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        try:
+            while True:
+                ws.send(bytes(1 << 16))
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    def generator(ws: WebSocket) -> Waits:
+        ws.send(bytes(1 << 24))
+        try:
+            yield from generator_echo(ws)
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    app = websocket_app(plain if echo is plain_echo else generator, "/push")
+    app.websocket("/echo")(echo)
+    server = serve(app, send_timeout=0.2)
+    clients.websocket(server, "/push", receive_buffer=1 << 16)
+    other = clients.websocket(server, "/echo")
+    assert ended.get(timeout=TIMEOUT) == 1006
+    log.expect("does not read what it is sent and is cut off", logging.WARNING)
+    other.say("still here")
+    assert other.next_event() == "still here"
+
+
+def test_a_client_that_reads_a_little_has_its_time_again(serve: Serve, clients: Clients) -> None:
+    def push(ws: WebSocket) -> Waits:
+        ws.send(bytes(32 * MIB))
+        yield from generator_echo(ws)
+
+    server = serve(websocket_app(push))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    (peer,) = server.loop.peers
+    wait_until(lambda: peer.send_deadline < inf, "that the socket took no more")
+    first = peer.send_deadline
+    received = 0
+    while peer.send_deadline == first:
+        received += len(client.receive())
+    assert first < peer.send_deadline < inf
+    while received < 32 * MIB + 10:  # with the frame's head
+        received += len(client.receive())
+    wait_until(lambda: peer.send_deadline == inf, "that all was sent")
