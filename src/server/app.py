@@ -61,12 +61,10 @@ class App:
                 subprotocols or origins are one ``str`` instead of a sequence of them.
         """
         check_choices(subprotocols, origins)
+        Connection(Role.SERVER, max_message_size=max_message_size)  # raises what is wrong with it
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            Connection(
-                Role.SERVER, max_message_size=max_message_size
-            )  # raises what is wrong with it
             route = WebSocketRoute(handler, tuple(subprotocols), origins, max_message_size)
             self._routes.add(path, route)
             return handler

@@ -119,8 +119,7 @@ class EventStreamSession(Protocol):
     # Owner ------------------------------------------------------------------------------------
 
     def start(self, handler: Callable[..., Any] | None) -> None:
-        """Owner: answer, and begin to feed the stream."""
-        self.peer.out.append(encode_stream_head())
+        """Owner: begin to feed the stream; its head is queued."""
         if self._feed is not None:
             self._feed.sessions.add(self)
         if handler is not None:
@@ -161,9 +160,7 @@ class EventStreamSession(Protocol):
         """Any thread: queue an event."""
         if self.over:
             raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
-        self.peer.out.append(event)
-        if not self.peer.in_turn:
-            self.peer.kick(len(event))
+        self.peer.send(event)
 
     def request_close(self) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""

@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from wsframe import HandshakeError
-from wsframe.handshake import encode_response
+from wsframe.handshake import encode_response, wants_upgrade
 
 from .peer import Peer, Protocol
 
@@ -50,8 +50,7 @@ class Request:
 
     def wants_upgrade(self) -> bool:
         """Whether an upgrade to WebSocket is asked for, rightly or not."""
-        upgrades = ",".join(self.headers.get_all("Upgrade")).lower().split(",")
-        return "websocket" in (upgrade.strip() for upgrade in upgrades)
+        return wants_upgrade(self.headers.items())
 
 
 class RequestReader(Protocol):
@@ -78,10 +77,10 @@ class RequestReader(Protocol):
         if self._complete:
             return  # one request a connection; its answer is on its way
         begin = len(self._last)
-        end = bytes(self._last + data).find(END_OF_HEAD)
+        end = (self._last + data).find(END_OF_HEAD)
         head = data if end < 0 else data[: end + len(END_OF_HEAD) - begin]
         self._received += len(head)
-        self._last = bytes(self._last + head)[-3:]
+        self._last = (self._last + head)[-3:]
         try:
             self._feed(head)
             if self._received > MAX_HEAD:

@@ -46,8 +46,7 @@ class Peer:
     Attributes:
         loop: the loop it lives on.
         address: the client's, as the socket module gives it.
-        out: frames to be sent, in order. Any thread may append; then it calls :meth:`kick`, unless
-            ``in_turn`` says that the owner will look here in a moment.
+        out: frames to be sent, in order. The owner appends and flushes; others call :meth:`send`.
         in_turn: the owner runs a handler of this connection and flushes when it has done so. Never
             set where the handler has a thread of its own, which would not wait when it should.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
@@ -292,6 +291,12 @@ class Peer:
         self._interest = wanted
 
     # Any thread -------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Any thread: queue a frame; it goes out at the end of this turn, or else soon."""
+        self.out.append(frame)
+        if not self.in_turn:
+            self.kick(len(frame))
 
     def kick(self, size: int) -> None:
         """Any thread: after appending to ``out`` outside a turn, have the owner flush it.

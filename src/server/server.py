@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from types import TracebackType
 
@@ -16,7 +18,7 @@ from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
 from .listener import Listener, bind
 from .loop import Loop
-from .peer import Peer
+from .peer import Peer, Protocol
 from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
 from .threads import HandlerThreads
 from .websocket import WebSocketSession
@@ -102,11 +104,9 @@ class Server:
         Raises:
             RuntimeError: a handler calls it.
         """
-        with self._lock:  # under which a handler's thread is started and made known
-            if self.loop.owned() or self._threads.running_here():
-                raise RuntimeError(
-                    "a handler cannot wait for its own end; stop from another thread"
-                )
+        if self.loop.owned() or self._threads.running_here():
+            raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
+        with self._lock:
             first, self._stopping = not self._stopping, True
         if not first:
             self._stopped.wait()
@@ -174,31 +174,33 @@ class Server:
             session = GeneratorSession(peer, codec, request)
         else:
             session = ThreadSession(peer, codec, request, self._threads)
-        peer.switch(session)
-        peer.out.append(acceptance.encode())
-        try:
-            session.start(route.handler)
-        except RuntimeError:
-            peer.out.clear()
-            raise _no_thread() from None
+        self._begin(peer, session, acceptance.encode(), partial(session.start, route.handler))
         if rest:
             session.data_received(rest)
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
         session = EventStreamSession(peer, request, self._feeds.get(route), self._threads)
+        self._begin(peer, session, encode_stream_head(), partial(session.start, route.handler))
+
+    def _begin(
+        self,
+        peer: Peer,
+        session: Protocol,
+        head: bytes,
+        start: Callable[[], None],
+    ) -> None:
         peer.switch(session)
+        peer.out.append(head)
         try:
-            session.start(route.handler)
+            start()
         except RuntimeError:
             peer.out.clear()
-            raise _no_thread() from None
+            raise HandshakeError(
+                503, "no thread is left for this", [("Retry-After", "5")]
+            ) from None
 
     def _say_goodbye(self, gone: threading.Event) -> None:
         for listener in self._listeners:
             listener.close()
         self.loop.for_each_peer(Peer.shut_down)
         self.loop.when_empty(gone.set)
-
-
-def _no_thread() -> HandshakeError:
-    return HandshakeError(503, "no thread is left for this", [("Retry-After", "5")])

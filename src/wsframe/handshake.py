@@ -13,7 +13,15 @@ from typing import Literal, TypeAlias
 from .errors import HandshakeError
 from .kernels import accept_key
 
-__all__ = ["Acceptance", "Headers", "accept", "check_choices", "check_host", "encode_response"]
+__all__ = [
+    "Acceptance",
+    "Headers",
+    "accept",
+    "check_choices",
+    "check_host",
+    "encode_response",
+    "wants_upgrade",
+]
 
 #: A mapping, or (name, value) pairs; only pairs show that a header came twice.
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
@@ -113,6 +121,11 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
     """
     if isinstance(subprotocols, str) or (isinstance(origins, str) and origins != "*"):
         raise TypeError('subprotocols and origins are sequences of str, as in ["chat"]')
+
+
+def wants_upgrade(headers: Headers) -> bool:
+    """Whether a request asks for an upgrade to WebSocket, rightly or not."""
+    return "websocket" in _tokens(_collect(headers), "upgrade")
 
 
 def check_host(headers: Headers) -> None:
