@@ -7,7 +7,7 @@ import socket
 from email.parser import HeaderParser
 
 from wsframe import Close, Connection, Failure, HandshakeError, Ping, Role, accept
-from wsframe.handshake import encode_response
+from wsframe.fields import encode_response
 
 
 def handshake(sock: socket.socket) -> bool:

@@ -217,7 +217,7 @@ def test_a_refusal_is_an_answer(codec: ModuleType) -> None:
         codec.accept(request(sec_websocket_version="8"))
     error = caught.value
     body = error.reason.encode()
-    wire = codec.handshake.encode_response(error.status, error.headers, body)
+    wire = codec.fields.encode_response(error.status, error.headers, body)
     assert wire == (
         b"HTTP/1.1 426 Upgrade Required\r\n"
         b"Upgrade: websocket\r\n"
@@ -483,13 +483,13 @@ def test_a_subprotocol_must_be_a_token(codec: ModuleType, value: str) -> None:
 
 
 def test_a_response_byte_for_byte(codec: ModuleType) -> None:
-    wire = codec.handshake.encode_response(
+    wire = codec.fields.encode_response(
         404, [("Content-Length", "2"), ("X-Note", "caf\xe9 and\ttab")], b"no"
     )
     assert wire == (
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-Note: caf\xe9 and\ttab\r\n\r\nno"
     )
-    assert codec.handshake.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert codec.fields.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -497,23 +497,23 @@ def test_a_response_byte_for_byte(codec: ModuleType) -> None:
 )
 def test_a_response_header_cannot_be_forged(codec: ModuleType, value: str) -> None:
     with pytest.raises(ValueError, match="control characters must not stand in a header: X-Note"):
-        codec.handshake.encode_response(200, [("X-Note", value)])
+        codec.fields.encode_response(200, [("X-Note", value)])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\n", "ä", "a\0", "(a)"])
 def test_a_response_header_has_a_token_for_a_name(codec: ModuleType, name: str) -> None:
     with pytest.raises(ValueError, match="a header's name must be a token"):
-        codec.handshake.encode_response(200, [(name, "x")])
+        codec.fields.encode_response(200, [(name, "x")])
 
 
 def test_a_response_header_must_fit_one_byte_a_character(codec: ModuleType) -> None:
     with pytest.raises(UnicodeEncodeError):
-        codec.handshake.encode_response(200, [("X-Note", "\u20ac")])
+        codec.fields.encode_response(200, [("X-Note", "\u20ac")])
 
 
 def test_a_status_must_be_known(codec: ModuleType) -> None:
     with pytest.raises(ValueError, match="999 is not a valid HTTPStatus"):
-        codec.handshake.encode_response(999)
+        codec.fields.encode_response(999)
 
 
 def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -> None:

@@ -13,7 +13,7 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ServerSentEvent
-from wsframe.handshake import encode_response
+from wsframe.fields import encode_response
 
 from .errors import ConnectionClosed
 from .peer import Peer, Protocol

@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from wsframe import HandshakeError
-from wsframe.handshake import encode_response, wants_upgrade
+from wsframe.fields import encode_response
+from wsframe.handshake import wants_upgrade
 
 from .peer import Peer, Protocol
 

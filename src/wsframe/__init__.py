@@ -1,9 +1,10 @@
-"""A WebSocket codec (RFC 6455) and server-sent events (WHATWG HTML section 9.2), without I/O."""
+"""A WebSocket codec (RFC 6455, RFC 7692) and server-sent events (WHATWG HTML 9.2), without I/O."""
 
 from .connection import Connection, Event
+from .deflate import PerMessageDeflate
 from .errors import HandshakeError, ProtocolError, StateError, WSFrameError
 from .frames import Close, CloseCode, Failure, Opcode, Ping, Pong, Role
-from .handshake import Acceptance, accept
+from .handshake import Acceptance, UpgradeRequest, accept
 from .kernels import ACCELERATED, accept_key, encode_frame, mask, mask_into
 from .sse import EventStreamDecoder, ServerSentEvent
 
@@ -18,12 +19,14 @@ __all__ = [
     "Failure",
     "HandshakeError",
     "Opcode",
+    "PerMessageDeflate",
     "Ping",
     "Pong",
     "ProtocolError",
     "Role",
     "ServerSentEvent",
     "StateError",
+    "UpgradeRequest",
     "WSFrameError",
     "accept",
     "accept_key",

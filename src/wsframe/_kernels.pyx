@@ -361,6 +361,46 @@ def parse_frame(data, Py_ssize_t start):
         give_back(&source)
 
 
+cdef inline bint read_whole_head(
+    const unsigned char *p, Py_ssize_t available, Py_ssize_t limit, bint masked, Head *head
+) noexcept:
+    """Read the head of a frame that may be taken: False if it is not whole or not as it should be.
+
+    The size of the head then includes the masking key.
+    """
+    if not read_head(p, available, head):
+        return False
+    if head.second >> 7 != masked or head.size == 0 or head.length > <uint64_t>limit:
+        return False
+    if head.size > 2 and head.length < <uint64_t>(126 if head.size == 4 else 65536):
+        return False
+    head.size += 4 * masked
+    # In this order, for the length may be as large as a number can be.
+    return available >= head.size and available - head.size >= <Py_ssize_t>head.length
+
+
+def take_frame(data, Py_ssize_t start, Py_ssize_t limit, bint masked):
+    cdef Span source
+    cdef Head head
+    cdef const unsigned char *p
+    cdef Py_ssize_t size
+    if start < 0 or limit < 0 or not borrow(data, &source, PyBUF_SIMPLE):
+        return _pure.take_frame(data, start, limit, masked)
+    try:
+        p = source.start + start
+        if not read_whole_head(p, source.size - start, limit, masked, &head):
+            return None
+        size = <Py_ssize_t>head.length
+        payload = PyBytes_FromStringAndSize(NULL, size)
+        xor_span(
+            <unsigned char *>PyBytes_AS_STRING(payload), p + head.size, size,
+            xor_load_key(p + head.size - 4) if masked else 0,
+        )
+        return head.first, payload, start + head.size + size
+    finally:
+        give_back(&source)
+
+
 def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t limit, bint masked):
     cdef Span source
     cdef Head head
@@ -372,21 +412,12 @@ def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t lim
     try:
         p = source.start + start
         left = source.size - start
-        while read_head(p, left, &head):
+        while read_whole_head(p, left, limit, masked, &head):
             if head.first != TEXT_FRAME and head.first != BINARY_FRAME:
                 break
-            if head.second >> 7 != masked or head.size == 0 or head.length > <uint64_t>limit:
-                break
-            if head.size > 2 and head.length < <uint64_t>(126 if head.size == 4 else 65536):
-                break
             if masked:
-                if left < head.size + 4:
-                    break
-                key = xor_load_key(p + head.size)
-                head.size += 4
+                key = xor_load_key(p + head.size - 4)
             size = <Py_ssize_t>head.length
-            if left - head.size < size:
-                break
             if head.first == BINARY_FRAME:
                 message = PyBytes_FromStringAndSize(NULL, size)
                 xor_span(<unsigned char *>PyBytes_AS_STRING(message), p + head.size, size, key)

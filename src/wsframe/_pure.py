@@ -222,6 +222,33 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
     return size - start
 
 
+def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int, bytes, int] | None:
+    """Take the frame that begins at ``start``, if it is whole, without judging what it is.
+
+    It is taken if it is complete, masked or not as it should be, minimal in length and within the
+    limit.
+
+    Returns:
+        Its first byte, its payload, unmasked, and where it ends; None if it is not taken.
+
+    Raises:
+        ValueError: the start is negative.
+    """
+    view = memoryview(data).cast("B")
+    head = parse_frame(view, start)
+    if head is None:
+        return None
+    first, second, length, position = head
+    if second >> 7 != masked or not 0 <= length <= limit or not _is_minimal(second & 0x7F, length):
+        return None
+    payload_at = position + 4 * masked
+    end = payload_at + length
+    if end > len(view):
+        return None
+    payload = bytes(view[payload_at:end])
+    return first, mask(payload, view[position:payload_at]) if masked else payload, end
+
+
 def _is_minimal(length_field: int, length: int) -> bool:
     """Whether the length uses the shortest of its three forms (RFC 6455 section 5.2)."""
     return length_field < 126 or (length > 125 if length_field == 126 else 65535 < length < 1 << 63)

@@ -1,23 +1,33 @@
-"""Connection: every rule of RFC 6455 but the opening handshake, for either end, without I/O."""
+"""Connection: every rule of RFC 6455 after the opening handshake, for either end, without I/O."""
 
 from __future__ import annotations
 
 import codecs
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+from .deflate import TAIL, Deflater, Inflater, PerMessageDeflate
 from .errors import ProtocolError, StateError
 from .frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIRST_CONTROL_OPCODE,
+    MAX_CONTROL_PAYLOAD,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
     Close,
     CloseCode,
     Failure,
-    Opcode,
     Ping,
     Pong,
     Role,
     may_stand_on_the_wire,
 )
-from .kernels import encode_frame, mask, parse_frame, take_messages
+from .kernels import encode_frame, mask, parse_frame, take_frame, take_messages
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -28,11 +38,34 @@ Event: TypeAlias = "str | bytes | Ping | Pong | Close | Failure"
 
 Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
-FIRST_CONTROL_OPCODE = 0x8
-# Plain integers: an attribute of an IntEnum costs as much as the whole frame.
-CONTINUATION, TEXT, BINARY = map(int, (Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
-CLOSE, PING, PONG = map(int, (Opcode.CLOSE, Opcode.PING, Opcode.PONG))
-MAX_CONTROL_PAYLOAD = 125
+# Of the first byte of a frame.
+FIN_BIT, RSV1_BIT, RSV_BITS, OPCODE_BITS = 0x80, RSV1 << 4, 0x70, 0x0F
+# How many compressed bytes are looked at together: what one call leaves over, zlib copies.
+INFLATE_AT_ONCE = 1 << 14
+
+
+def _fault(first: int, in_message: bool, compression: bool) -> str | None:
+    """What RFC 6455 sections 5.2 to 5.5 and RFC 7692 section 6 have against this first byte."""
+    opcode = first & OPCODE_BITS
+    if first & RSV_BITS & ~RSV1_BIT or (first & RSV1_BIT and not compression):
+        return "a reserved bit is set and no extension was agreed on"
+    if first & RSV1_BIT and (opcode == CONTINUATION or opcode >= FIRST_CONTROL_OPCODE):
+        return "only the first frame of a message says that it is compressed"
+    if opcode == CONTINUATION and not in_message:
+        return "a continuation frame with no message to continue"
+    if opcode in (TEXT, BINARY) and in_message:
+        return "a new message inside a fragmented one"
+    if opcode in (CLOSE, PING, PONG) and not first & FIN_BIT:
+        return "a control frame must not be fragmented"
+    if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+        return f"opcode {opcode} is reserved"
+    return None
+
+
+@cache
+def _allowed(in_message: bool, compression: bool) -> frozenset[int]:
+    """The first bytes without fault."""
+    return frozenset(byte for byte in range(256) if _fault(byte, in_message, compression) is None)
 
 
 class Connection:
@@ -41,33 +74,48 @@ class Connection:
     Bytes from the peer go into :meth:`receive`, which returns what they mean; what the other
     methods return is to be sent to the peer, in that order. It has no sockets, threads or clocks.
 
-    It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``;
-    :meth:`encode`, :meth:`ping` and :meth:`pong` keep no state that could be corrupted.
+    It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``, and
+    so do two in :meth:`encode` where compression keeps a context; else :meth:`encode`, and always
+    :meth:`ping` and :meth:`pong`, may be called by any thread.
 
     Args:
         role: which end this is.
         max_message_size: the most bytes one message may have, in its UTF-8 form if it is text. A
-            longer one is refused when its head arrives, before memory is taken for it.
+            longer one is refused when its head arrives, before memory is taken for it; a compressed
+            one as soon as it has inflated to more, and never inflated further.
         max_fragments: the most frames one message may come in; by default one for every 16 bytes
             that it may have, and 1024 at least.
+        deflate: the compression that the opening handshake agreed on, as
+            :func:`wsframe.accept` and :meth:`wsframe.UpgradeRequest.confirm` return it; or None.
         subprotocol: what the opening handshake agreed on; kept for the application.
     """
 
     __slots__ = (
+        "_allowed_first",
+        "_allowed_next",
+        "_compressed",
         "_decoder",
+        "_deflater",
         "_encode",
         "_ended",
         "_fin",
         "_fragments",
+        "_inflater",
         "_kept",
         "_masked",
         "_masking_key",
         "_max_fragments",
         "_max_message_size",
+        "_max_wire_size",
+        "_may_close",
         "_message",
+        "_min_deflate_size",
+        "_text",
         "_unread",
+        "_wire_size",
         "close_received",
         "close_sent",
+        "deflate",
         "role",
         "subprotocol",
     )
@@ -78,6 +126,7 @@ class Connection:
         *,
         max_message_size: int = 1 << 20,
         max_fragments: int | None = None,
+        deflate: PerMessageDeflate | None = None,
         subprotocol: str | None = None,
     ) -> None:
         if not 0 < max_message_size <= sys.maxsize:
@@ -87,16 +136,30 @@ class Connection:
         elif max_fragments < 1:
             raise ValueError(f"max_fragments must be at least 1, not {max_fragments}")
         self.role = Role(role)
+        self.deflate = deflate
         self.subprotocol = subprotocol
         #: Whether :meth:`close` was called.
         self.close_sent = False
         #: Whether the peer's close frame has arrived.
         self.close_received = False
+        self._may_close: list[None] = [None]  # whoever pops it closes
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
         # RFC 6455 section 5.1: what a client sends is masked, what a server sends is not.
         self._masked = self.role is Role.SERVER
         self._encode = encode_frame if self._masked else _encode_masked
+        self._deflater: Deflater | None = None
+        self._inflater: Inflater | None = None
+        self._max_wire_size = max_message_size
+        self._min_deflate_size = 0
+        if deflate is not None:
+            self._deflater = Deflater(deflate, self.role)
+            self._inflater = Inflater(deflate, self.role)
+            self._min_deflate_size = deflate.min_size
+            # What does not shrink grows a little, and so does what is flushed often.
+            self._max_wire_size = min(2 * max_message_size + 1024, sys.maxsize)
+        self._allowed_first = _allowed(False, deflate is not None)
+        self._allowed_next = _allowed(True, deflate is not None)
 
         # Whoever holds the one item of this list owns the receiving side; popping it is atomic.
         # It is the bytes of a frame whose head is not complete; None stands for "between two
@@ -105,7 +168,10 @@ class Connection:
         self._ended = False  # by a failure or the peer's close frame
         # The message that has begun and is not complete.
         self._message: bytearray | None = None
-        self._decoder: codecs.IncrementalDecoder | None = None  # if it is text
+        self._text = False
+        self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not complete
+        self._compressed = False
+        self._wire_size = 0  # of all its frames so far
         self._fragments = 0
         # The data frame whose payload has not all come.
         self._unread = 0
@@ -131,10 +197,16 @@ class Connection:
             raise RuntimeError("another thread is in receive() of this Connection") from None
         events: list[Event] = []
         try:
-            if kept is not None:
-                kept = self._receive_rest(memoryview(data).cast("B"), kept, events)
-            elif left := take_messages(data, 0, events, self._max_message_size, self._masked):
-                kept = self._receive_rest(memoryview(data).cast("B")[-left:], b"", events)
+            if kept:
+                data = kept + memoryview(data).cast("B")
+                if self._message is None:
+                    kept = None
+            if kept is None:
+                left = take_messages(data, 0, events, self._max_message_size, self._masked)
+                if left:
+                    kept = self._receive_rest(memoryview(data).cast("B")[-left:], events)
+            else:
+                kept = self._receive_rest(memoryview(data).cast("B"), events)
         except (BufferError, TypeError, ValueError):
             raise  # it is no bytes-like object, or a released one, so nothing was taken
         except BaseException:
@@ -145,15 +217,28 @@ class Connection:
             self._kept.append(kept)
         return events
 
-    def encode(self, message: str | Buffer) -> bytes:
+    def encode(self, message: str | Buffer, *, compress: bool | None = None) -> bytes:
         """Return the frame of a message: text for ``str``, binary for bytes-like objects.
+
+        Args:
+            message: the whole of it.
+            compress: where compression was agreed on, whether to compress this message; None for
+                "if it has the agreement's ``min_size``". Without context takeover, a message that
+                does not shrink goes as it is.
 
         Raises:
             StateError: :meth:`close` was called before.
             ValueError: text that UTF-8 has no form for, such as half a surrogate pair.
+            RuntimeError: compression keeps a context, and another thread is in this method.
         """
         if self.close_sent:
             raise StateError("the close frame has been sent; no message may follow it")
+        if (
+            self._deflater is not None
+            and compress is not False
+            and (compress or _size(message) >= self._min_deflate_size)
+        ):
+            return self._deflater.encode(message)
         return self._encode(TEXT if isinstance(message, str) else BINARY, message)
 
     def ping(self, payload: Buffer = b"") -> bytes:
@@ -198,7 +283,11 @@ class Connection:
             raise ValueError(
                 f"a close reason has at most 123 bytes of UTF-8, not {len(payload) - 2}"
             )
-        frame = self._encode_control(CLOSE, payload)
+        frame = self._encode(CLOSE, payload)
+        try:
+            self._may_close.pop()
+        except IndexError:
+            raise StateError("the close frame has been sent; nothing may follow it") from None
         self.close_sent = True
         return frame
 
@@ -209,30 +298,28 @@ class Connection:
 
     # What the kernel left: one frame at a time, with every rule ----------------------------
 
-    def _receive_rest(self, data: memoryview, kept: bytes, events: list[Event]) -> bytes | None:
-        """Decode what follows, and return what is to be kept for the next time."""
+    def _receive_rest(self, data: memoryview, events: list[Event]) -> bytes | None:
+        """Decode what the kernel left, and return what is to be kept for the next time."""
         if self._ended:
             return b""
-        if kept:
-            data = memoryview(kept + data)
         position, size = 0, len(data)
         try:
             while position < size:
                 if self._unread:
                     position = self._read_payload(data, position, events)
-                    continue
+                else:
+                    begin, position = position, self._read_frame(data, position, events)
+                    if position == begin:
+                        break
+                    if self._ended:
+                        return b""
                 if self._message is None:
-                    left = take_messages(
+                    position = size - take_messages(
                         data, position, events, self._max_message_size, self._masked
                     )
-                    position = size - left
-                begin, position = position, self._read_frame(data, position, events)
-                if position == begin:
-                    break
-                if self._ended:
-                    return b""
         except ProtocolError as error:
             self._ended = True
+            self._message = None
             events.append(Failure(error.code, error.reason))
             return b""
         if position == size and self._message is None:
@@ -240,68 +327,68 @@ class Connection:
         return data[position:].tobytes()
 
     def _read_frame(self, data: memoryview, begin: int, events: list[Event]) -> int:
-        """Decode the frame that begins here; return where it ends, ``begin`` to wait for more."""
+        """Decode the frame that begins here, as far as it is there.
+
+        Returns:
+            How far that is; ``begin`` to wait for more.
+        """
+        room = max(MAX_CONTROL_PAYLOAD, self._max_wire_size - self._wire_size)
+        frame = take_frame(data, begin, room, self._masked)
+        if frame is None:
+            return self._begin_frame(data, begin)
+        first, payload, end = frame
+        self._check_first(first)
+        if first & OPCODE_BITS >= FIRST_CONTROL_OPCODE:
+            self._check_control(len(payload))
+            self._receive_control(first & OPCODE_BITS, payload, events)
+        else:
+            self._begin_payload(first, len(payload))
+            self._receive_payload(payload, self._fin, events)
+        return end
+
+    def _begin_frame(self, data: memoryview, begin: int) -> int:
+        """Judge the head of a frame that is not whole, or not in order.
+
+        Returns:
+            Where the payload begins if it is to be read as it comes, which a control frame's is
+            not; else ``begin``.
+        """
         head = parse_frame(data, begin)
         if head is None:
             return begin
         first, second, length, position = head
-        opcode = first & 0x0F
-        self._check_head(first, second, opcode)
-        if length < 0:
-            return begin
-        self._check_length(second & 0x7F, length)
-        if opcode < FIRST_CONTROL_OPCODE:
-            self._check_limits(length)
-        payload_at = position + 4 * self._masked
-        if payload_at > len(data):
-            return begin
-        masking_key = data[position:payload_at].tobytes()
-
-        if opcode >= FIRST_CONTROL_OPCODE:
-            end = payload_at + length
-            if end > len(data):
-                return begin
-            payload = data[payload_at:end]
-            self._receive_control(
-                opcode,
-                mask(payload, masking_key) if masking_key else payload.tobytes(),
-                events,
-            )
-            return end
-
-        if self._message is None:
-            self._message = bytearray()
-            self._decoder = Utf8Decoder() if opcode == TEXT else None
-            self._fragments = 0
-        self._fragments += 1
-        self._fin = first >= 0x80
-        self._unread = length
-        self._masking_key = masking_key
-        return self._read_payload(data, payload_at, events)
-
-    def _check_head(self, first: int, second: int, opcode: int) -> None:
-        """Hold the first two bytes of a frame against RFC 6455 sections 5.1 to 5.5."""
-        if first & 0x70:
-            raise _protocol_error("a reserved bit is set and no extension was agreed on")
+        self._check_first(first)
         if second >> 7 != self._masked:
             raise _protocol_error(
                 "a client's frame must be masked"
                 if self._masked
                 else "a server's frame must not be masked"
             )
-        if opcode == CONTINUATION:
-            if self._message is None:
-                raise _protocol_error("a continuation frame with no message to continue")
-        elif opcode in (TEXT, BINARY):
-            if self._message is not None:
-                raise _protocol_error("a new message inside a fragmented one")
-        elif opcode in (CLOSE, PING, PONG):
-            if first < 0x80:
-                raise _protocol_error("a control frame must not be fragmented")
-            if second & 0x7F > MAX_CONTROL_PAYLOAD:
-                raise _protocol_error("a control frame carries at most 125 bytes")
-        else:
-            raise _protocol_error(f"opcode {opcode} is reserved")
+        control = first & OPCODE_BITS >= FIRST_CONTROL_OPCODE
+        if control:
+            self._check_control(second & 0x7F)
+        if length < 0:
+            return begin
+        self._check_length(second & 0x7F, length)
+        payload_at = position + 4 * self._masked
+        if control:
+            return begin
+        self._check_limits(first, length)
+        if payload_at > len(data):
+            return begin
+        self._begin_payload(first, length)
+        self._unread = length
+        self._masking_key = data[position:payload_at].tobytes()
+        return payload_at
+
+    def _check_first(self, first: int) -> None:
+        if first not in (self._allowed_first if self._message is None else self._allowed_next):
+            rule = _fault(first, self._message is not None, self.deflate is not None)
+            raise _protocol_error(rule or "")
+
+    def _check_control(self, length: int) -> None:
+        if length > MAX_CONTROL_PAYLOAD:
+            raise _protocol_error(f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes")
 
     def _check_length(self, field: int, length: int) -> None:
         """RFC 6455 section 5.2: the shortest form, and no more than 63 bits."""
@@ -310,49 +397,117 @@ class Connection:
         if (field == 126 and length < 126) or (field == 127 and length < 65536):
             raise _protocol_error("a payload length must use its shortest form")
 
-    def _check_limits(self, length: int) -> None:
-        fragments, size = 1, length
+    def _check_limits(self, first: int, length: int) -> None:
+        """Hold a data frame against the limits of its message."""
+        compressed, size, fragments = first & RSV1_BIT, length, 1
         if self._message is not None:
+            compressed = self._compressed
+            size += self._wire_size
             fragments += self._fragments
-            size += len(self._message)
-        if size > self._max_message_size:
-            raise ProtocolError(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"a message of {size} bytes or more is over the limit of {self._max_message_size}",
-            )
+        if size > (self._max_wire_size if compressed else self._max_message_size):
+            raise self._too_big(f"a message of {size} bytes or more is")
         if fragments > self._max_fragments:
-            raise ProtocolError(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"a message in more fragments than the limit of {self._max_fragments}",
-            )
+            raise self._too_many_fragments()
+
+    def _too_big(self, what: str) -> ProtocolError:
+        return ProtocolError(
+            CloseCode.MESSAGE_TOO_BIG, f"{what} over the limit of {self._max_message_size}"
+        )
+
+    def _too_many_fragments(self) -> ProtocolError:
+        return ProtocolError(
+            CloseCode.MESSAGE_TOO_BIG,
+            f"a message in more fragments than the limit of {self._max_fragments}",
+        )
+
+    def _begin_payload(self, first: int, length: int) -> None:
+        """Begin a data frame, and its message if it is the first."""
+        self._check_limits(first, length)
+        if self._message is None:
+            self._message = bytearray()
+            self._text = first & OPCODE_BITS == TEXT
+            self._compressed = first & RSV1_BIT != 0
+            self._wire_size = self._fragments = 0
+        self._wire_size += length
+        self._fragments += 1
+        self._fin = first & FIN_BIT != 0
 
     def _read_payload(self, data: memoryview, begin: int, events: list[Event]) -> int:
         """Take what is there of a data frame's payload; return where it ends."""
-        assert self._message is not None
-        chunk: Buffer = data[begin : begin + self._unread]
-        size = len(data[begin : begin + self._unread])
+        size = min(self._unread, len(data) - begin)
+        if self._compressed:
+            size = min(size, INFLATE_AT_ONCE)
+        chunk = data[begin : begin + size]
         if self._masking_key:
-            chunk = mask(chunk, self._masking_key)
+            payload = mask(chunk, self._masking_key)
             turn = size % 4
             self._masking_key = self._masking_key[turn:] + self._masking_key[:turn]
+        else:
+            payload = chunk.tobytes()
         self._unread -= size
-        complete = self._fin and not self._unread
-        if self._decoder is not None:
-            # RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving.
-            try:
-                self._decoder.decode(chunk, complete)
-            except UnicodeDecodeError:
-                raise _not_utf8("a text message") from None
-            # With these two bytes a surrogate begins. CPython's decoder waits for the third.
-            pending = self._decoder.getstate()[0]
-            if len(pending) == 2 and b"\xed\xa0" <= pending <= b"\xed\xbf":
-                raise _not_utf8("a text message")
-        self._message += chunk
-        if complete:
-            text = self._decoder is not None
-            events.append(self._message.decode() if text else bytes(self._message))
-            self._message = self._decoder = None
+        self._receive_payload(payload, self._fin and not self._unread, events)
         return begin + size
+
+    def _receive_payload(self, payload: bytes, complete: bool, events: list[Event]) -> None:
+        """Add to the message, and deliver it when that completes it."""
+        if self._compressed:
+            payload = self._inflate(payload, complete)
+        if not complete:
+            self._append(payload)
+            return
+        whole: bytes | bytearray = payload
+        if self._message:
+            self._append(payload, complete=True)
+            whole = self._message
+        try:
+            events.append(whole.decode() if self._text else bytes(whole))
+        except UnicodeDecodeError:
+            raise _not_utf8("a text message") from None
+        self._message = self._decoder = None
+        self._wire_size = 0
+
+    def _inflate(self, payload: bytes, complete: bool) -> bytes:
+        """Inflate by pieces of bounded size, and add all but the last to the message."""
+        inflater = self._inflater
+        assert inflater is not None
+        piece = inflater.inflate(payload + TAIL if complete else payload)
+        self._check_inflated(piece)
+        while inflater.pending:
+            self._append(piece)
+            piece = inflater.inflate_more()
+            self._check_inflated(piece)
+            # To begin a stream costs as much as a fragment, and takes fewer bytes.
+            if inflater.ends > self._max_fragments:
+                raise self._too_many_fragments()
+        if complete:
+            inflater.end_message()
+        return piece
+
+    def _check_inflated(self, piece: bytes) -> None:
+        assert self._message is not None
+        size = len(self._message) + len(piece)
+        if size > self._max_message_size:
+            raise self._too_big(f"a message that inflates to {size} bytes or more is")
+
+    def _append(self, payload: bytes, *, complete: bool = False) -> None:
+        """Add to the message what is not the whole of it."""
+        assert self._message is not None
+        if self._text:
+            self._check_text(payload, complete)
+        self._message += payload
+
+    def _check_text(self, payload: bytes, complete: bool) -> None:
+        """RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving."""
+        if self._decoder is None:
+            self._decoder = Utf8Decoder()
+        try:
+            self._decoder.decode(payload, complete)
+        except UnicodeDecodeError:
+            raise _not_utf8("a text message") from None
+        # With these two bytes a surrogate begins. CPython's decoder waits for the third.
+        pending = self._decoder.getstate()[0]
+        if len(pending) == 2 and b"\xed\xa0" <= pending <= b"\xed\xbf":
+            raise _not_utf8("a text message")
 
     def _receive_control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
         if opcode == PING:
@@ -362,6 +517,11 @@ class Connection:
         else:
             events.append(_read_close(payload))
             self._ended = self.close_received = True
+
+
+def _size(message: str | Buffer) -> int:
+    """In bytes; of text in characters, which is near enough to tell short ones."""
+    return len(message) if isinstance(message, str) else memoryview(message).nbytes
 
 
 def _encode_masked(opcode: int, payload: Buffer | str) -> bytes:

@@ -36,9 +36,11 @@ class HandshakeError(WSFrameError):
     """The peer's opening handshake is refused.
 
     Attributes:
-        status: the HTTP status to answer with.
+        status: for a server, the HTTP status to answer with; for a client, the one that was
+            answered, or 502 where the answer breaks a rule.
         reason: why, in words fit for the body of the answer.
-        headers: what the answer must carry besides, as (name, value) pairs.
+        headers: what a server's answer must carry besides, or what was answered, as (name, value)
+            pairs.
     """
 
     def __init__(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:

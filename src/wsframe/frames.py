@@ -50,6 +50,14 @@ class CloseCode(IntEnum):
     TLS_HANDSHAKE = 1015
 
 
+# Plain integers: an attribute of an IntEnum costs as much as a whole frame.
+CONTINUATION, TEXT, BINARY = map(int, (Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
+CLOSE, PING, PONG = map(int, (Opcode.CLOSE, Opcode.PING, Opcode.PONG))
+FIRST_CONTROL_OPCODE = 0x8
+MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
+RSV1 = 4  # as encode_frame counts; RFC 7692 section 6 gives it to compression
+
+
 def may_stand_on_the_wire(code: int) -> bool:
     """Whether a close frame may carry this code (RFC 6455 section 7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999

@@ -1,39 +1,40 @@
-"""The opening handshake of RFC 6455 section 4, as the server sees it, without I/O."""
+"""The opening handshake of RFC 6455 section 4, of either end, without I/O."""
 
 from __future__ import annotations
 
+import os
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from .deflate import EXTENSION, PerMessageDeflate
 from .errors import HandshakeError
+from .fields import TOKEN, Fields, Headers, check_field, encode_head, encode_response, pairs
 from .kernels import accept_key
 
 __all__ = [
     "Acceptance",
-    "Headers",
+    "UpgradeRequest",
     "accept",
     "check_choices",
     "check_host",
-    "encode_response",
     "wants_upgrade",
 ]
 
-#: A mapping, or (name, value) pairs; only pairs show that a header came twice.
-Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
-
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 # uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
 )
 ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<host>[^/?#@\s]+)")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+TARGET = re.compile(r"/[!-~]*")
 VERSION = "13"
+# What only the handshake itself may put into a request.
+OURS = frozenset(("connection", "host", "origin", "upgrade"))
 
 UPGRADE_REQUIRED = (
     ("Upgrade", "websocket"),
@@ -44,15 +45,17 @@ UPGRADE_REQUIRED = (
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The answer to an upgrade request that is in order.
+    """What both ends have agreed on.
 
     Attributes:
         headers: what the 101 answer carries, as (name, value) pairs.
         subprotocol: the one that was chosen, or None.
+        deflate: how messages may be compressed, or None; for :class:`wsframe.Connection`.
     """
 
     headers: tuple[tuple[str, str], ...]
     subprotocol: str | None = None
+    deflate: PerMessageDeflate | None = None
 
     def encode(self) -> bytes:
         """Return the 101 answer as it stands on the wire; frames follow it."""
@@ -66,6 +69,7 @@ def accept(
     http_version: str = "1.1",
     subprotocols: Sequence[str] = (),
     origins: Sequence[str] | Literal["*"] = (),
+    deflate: PerMessageDeflate | None = None,
 ) -> Acceptance:
     """Judge an upgrade request (RFC 6455 section 4.2.1) and return what to answer.
 
@@ -78,6 +82,8 @@ def accept(
         origins: those that may connect besides the request's own host, as in
             "https://example.com"; "*" admits all. A request without ``Origin`` comes from no
             browser and is admitted.
+        deflate: the compression that the server is ready for. The first of the client's offers that
+            it can keep is agreed on; where it can keep none, the connection goes without.
 
     Raises:
         TypeError: subprotocols or origins are one ``str`` instead of a sequence of them.
@@ -85,23 +91,22 @@ def accept(
             origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
     """
     check_choices(subprotocols, origins)
-    fields = _collect(headers)
+    fields = Fields(headers)
     _check_host(fields)
-    if _tokens(fields, "transfer-encoding") or _single(fields, "content-length") not in (None, "0"):
+    if fields.tokens("transfer-encoding") or fields.single("content-length") not in (None, "0"):
         raise HandshakeError(400, "an upgrade request has no body")
-    if http_version != "1.1" or not (
-        "websocket" in _tokens(fields, "upgrade") and "upgrade" in _tokens(fields, "connection")
-    ):
+    if http_version != "1.1" or not _is_upgrade(fields):
         raise HandshakeError(
             426, "this resource is a WebSocket: an upgrade is required", UPGRADE_REQUIRED
         )
     if method != "GET":
         raise HandshakeError(405, "a WebSocket is opened with GET", [("Allow", "GET")])
-    if _single(fields, "sec-websocket-version") != VERSION:
+    if fields.single("sec-websocket-version") != VERSION:
         raise HandshakeError(426, "only version 13 is spoken here", UPGRADE_REQUIRED)
     key = _check_key(fields)
     _check_origin(fields, origins)
     subprotocol = _choose_subprotocol(fields, subprotocols)
+    extensions = fields.extensions()
 
     answer = [
         ("Upgrade", "websocket"),
@@ -110,7 +115,108 @@ def accept(
     ]
     if subprotocol is not None:
         answer.append(("Sec-WebSocket-Protocol", subprotocol))
+    if deflate is None:
+        return Acceptance(tuple(answer), subprotocol)
+    for name, parameters in extensions:
+        agreed = deflate.accept(parameters) if name == EXTENSION else None
+        if agreed is not None:
+            deflate, extension = agreed
+            answer.append(("Sec-WebSocket-Extensions", extension))
+            return Acceptance(tuple(answer), subprotocol, deflate)
     return Acceptance(tuple(answer), subprotocol)
+
+
+class UpgradeRequest:
+    """A client's side of one opening handshake (RFC 6455 section 4.1), with a key of its own.
+
+    Args:
+        host: what the ``Host`` header says: the server's name, with the port unless it is the
+            scheme's own.
+        target: the path and the query.
+        origin: what the ``Origin`` header says; None for no such header, as browsers alone must
+            send it.
+        subprotocols: those that the client speaks, in order of preference.
+        deflate: the compression to offer; None for none.
+        headers: what the request carries besides, as (name, value) pairs, or a mapping.
+
+    Raises:
+        TypeError: subprotocols are one ``str`` instead of a sequence of them.
+        ValueError: a value that must not stand in a request, such as one with a line break, a
+            header that the handshake itself sets, or a subprotocol that is not a token or there
+            twice.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        target: str = "/",
+        *,
+        origin: str | None = None,
+        subprotocols: Sequence[str] = (),
+        deflate: PerMessageDeflate | None = None,
+        headers: Headers = (),
+    ) -> None:
+        check_choices(subprotocols, ())
+        if _split_host(host) is None:
+            raise ValueError(f"not a host, or a host and its port: {host!r}")
+        if not TARGET.fullmatch(target):
+            raise ValueError(f"a target begins with a slash and has no spaces: {target!r}")
+        for subprotocol in subprotocols:
+            if not TOKEN.fullmatch(subprotocol) or list(subprotocols).count(subprotocol) > 1:
+                raise ValueError(f"a subprotocol is a token, and named once: {subprotocol!r}")
+        self.host = host
+        self.target = target
+        self._key = b64encode(os.urandom(16)).decode()
+        self._subprotocols = tuple(subprotocols)
+        self._deflate = deflate
+        self._headers = [
+            ("Host", host),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", self._key),
+            ("Sec-WebSocket-Version", VERSION),
+        ]
+        if origin is not None:
+            self._headers.append(("Origin", origin))
+        if subprotocols:
+            self._headers.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+        if deflate is not None:
+            self._headers.append(("Sec-WebSocket-Extensions", deflate.offer()))
+        for name, value in pairs(headers):
+            if name.lower() in OURS or name.lower().startswith("sec-websocket-"):
+                raise ValueError(f"the handshake itself says what {name} is")
+            self._headers.append((name, value))
+        for name, value in self._headers:
+            check_field(name, value)
+
+    def encode(self) -> bytes:
+        """Return the request as it stands on the wire."""
+        return encode_head(f"GET {self.target} HTTP/1.1", self._headers)
+
+    def confirm(self, status: int, headers: Headers) -> Acceptance:
+        """Judge the answer (RFC 6455 section 4.1).
+
+        Raises:
+            HandshakeError: the server has refused, with the status that it answered; or its 101
+                breaks a rule, with the status 502.
+        """
+        answer = tuple(pairs(headers))
+        fields = Fields(answer, 502)
+        if status != HTTPStatus.SWITCHING_PROTOCOLS:
+            raise HandshakeError(status, f"the server answered {status}", answer)
+        if not _is_upgrade(fields):
+            raise fields.fault("the answer is not the upgrade to WebSocket that was asked for")
+        if fields.single("sec-websocket-accept") != accept_key(self._key):
+            raise fields.fault("Sec-WebSocket-Accept does not answer the key that was sent")
+        subprotocol = fields.single("sec-websocket-protocol")
+        if subprotocol is not None and subprotocol not in self._subprotocols:
+            raise fields.fault("the server chose a subprotocol that was not offered")
+        agreed: PerMessageDeflate | None = None
+        for name, parameters in fields.extensions():
+            if name != EXTENSION or self._deflate is None or agreed is not None:
+                raise fields.fault("the server chose an extension that was not offered")
+            agreed = self._deflate.confirm(parameters)
+        return Acceptance(answer, subprotocol, agreed)
 
 
 def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal["*"]) -> None:
@@ -125,7 +231,7 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
 
 def wants_upgrade(headers: Headers) -> bool:
     """Whether a request asks for an upgrade to WebSocket, rightly or not."""
-    return "websocket" in _tokens(_collect(headers), "upgrade")
+    return "websocket" in Fields(headers).tokens("upgrade")
 
 
 def check_host(headers: Headers) -> None:
@@ -134,55 +240,15 @@ def check_host(headers: Headers) -> None:
     Raises:
         HandshakeError: 400; there is not exactly one, or it is malformed.
     """
-    _check_host(_collect(headers))
+    _check_host(Fields(headers))
 
 
-def encode_response(
-    status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
-) -> bytes:
-    """Return an HTTP/1.1 response as it stands on the wire.
-
-    Raises:
-        ValueError: a header's name is not a token, or its value has a control character in it, such
-            as a line break that would forge another header (RFC 9110 section 5.5).
-    """
-    lines = [f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}"]
-    for name, value in headers:
-        if not TOKEN.fullmatch(name):
-            raise ValueError(f"a header's name must be a token: {name!r}")
-        if any(character < " " and character != "\t" for character in value) or "\x7f" in value:
-            raise ValueError(f"control characters must not stand in a header: {name}: {value!r}")
-        lines.append(f"{name}: {value}")
-    return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+def _is_upgrade(fields: Fields) -> bool:
+    return "websocket" in fields.tokens("upgrade") and "upgrade" in fields.tokens("connection")
 
 
-def _collect(headers: Headers) -> dict[str, list[str]]:
-    fields: dict[str, list[str]] = {}
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    for name, value in pairs:
-        fields.setdefault(name.lower(), []).append(value.strip(" \t"))
-    return fields
-
-
-def _single(fields: dict[str, list[str]], name: str) -> str | None:
-    values = fields.get(name, ())
-    if len(values) > 1:
-        raise HandshakeError(400, f"more than one {name.title()} header")
-    return values[0] if values else None
-
-
-def _list(fields: dict[str, list[str]], name: str) -> list[str]:
-    """A comma-separated list, in however many headers it stands (RFC 9110 section 5.6.1)."""
-    items = (item.strip(" \t") for value in fields.get(name, ()) for item in value.split(","))
-    return [item for item in items if item]
-
-
-def _tokens(fields: dict[str, list[str]], name: str) -> set[str]:
-    return {item.lower() for item in _list(fields, name)}
-
-
-def _check_host(fields: dict[str, list[str]]) -> None:
-    host = _single(fields, "host")
+def _check_host(fields: Fields) -> None:
+    host = fields.single("host")
     if host is None:
         raise HandshakeError(400, "no Host header")
     if _split_host(host) is None:
@@ -200,9 +266,9 @@ def _split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
     return match["name"].lower(), "" if port == DEFAULT_PORTS.get(scheme or "") else port
 
 
-def _check_key(fields: dict[str, list[str]]) -> str:
+def _check_key(fields: Fields) -> str:
     """RFC 6455 section 4.2.1: 16 bytes in base64, in exactly one header."""
-    key = _single(fields, "sec-websocket-key")
+    key = fields.single("sec-websocket-key")
     if key is None:
         raise HandshakeError(400, "no Sec-WebSocket-Key header")
     try:
@@ -214,9 +280,9 @@ def _check_key(fields: dict[str, list[str]]) -> str:
     return key
 
 
-def _check_origin(fields: dict[str, list[str]], origins: Sequence[str] | Literal["*"]) -> None:
+def _check_origin(fields: Fields, origins: Sequence[str] | Literal["*"]) -> None:
     """RFC 6455 section 10.2: a browser says which site's script is asking."""
-    origin = _single(fields, "origin")
+    origin = fields.single("origin")
     if origin is None or origins == "*" or origin.lower() in {item.lower() for item in origins}:
         return
     match = ORIGIN.fullmatch(origin)
@@ -224,14 +290,14 @@ def _check_origin(fields: dict[str, list[str]], origins: Sequence[str] | Literal
         # Behind a proxy that ends TLS the scheme of the request is not known: hosts are compared,
         # each without the port that the origin's scheme implies.
         scheme = match["scheme"].lower()
-        if _split_host(match["host"], scheme) == _split_host(fields["host"][0], scheme):
+        if _split_host(match["host"], scheme) == _split_host(fields.single("host") or "", scheme):
             return
     raise HandshakeError(403, "this Origin may not connect")
 
 
-def _choose_subprotocol(fields: dict[str, list[str]], subprotocols: Sequence[str]) -> str | None:
+def _choose_subprotocol(fields: Fields, subprotocols: Sequence[str]) -> str | None:
     """RFC 6455 section 4.2.2: the client lists in order of preference."""
-    offered = _list(fields, "sec-websocket-protocol")
+    offered = fields.items("sec-websocket-protocol")
     if not all(TOKEN.fullmatch(item) for item in offered):
         raise HandshakeError(400, "Sec-WebSocket-Protocol must be a list of tokens")
     return next((item for item in offered if item in subprotocols), None)

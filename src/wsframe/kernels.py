@@ -18,6 +18,7 @@ __all__ = [
     "mask",
     "mask_into",
     "parse_frame",
+    "take_frame",
     "take_messages",
 ]
 
@@ -41,4 +42,5 @@ encode_frame = chosen.encode_frame
 mask = chosen.mask
 mask_into = chosen.mask_into
 parse_frame = chosen.parse_frame
+take_frame = chosen.take_frame
 take_messages = chosen.take_messages
