@@ -9,6 +9,8 @@ from queue import Queue
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
+from wsframe import PerMessageDeflate
+
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -20,6 +22,7 @@ class WebSocketRoute:
     subprotocols: Sequence[str]
     origins: Sequence[str] | Literal["*"]
     max_message_size: int
+    deflate: PerMessageDeflate | None
 
 
 @dataclass(frozen=True)

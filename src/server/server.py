@@ -163,10 +163,12 @@ class Server:
             http_version=request.http_version,
             subprotocols=route.subprotocols,
             origins=route.origins,
+            deflate=route.deflate,
         )
         codec = Connection(
             Role.SERVER,
             max_message_size=route.max_message_size,
+            deflate=acceptance.deflate,
             subprotocol=acceptance.subprotocol,
         )
         session: WebSocketSession

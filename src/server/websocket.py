@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -39,7 +40,7 @@ class WebSocket:
         subprotocol: the one that was agreed on, or None.
     """
 
-    __slots__ = ("_encode", "_peer", "_session", "request", "subprotocol")
+    __slots__ = ("_encode", "_encoding", "_peer", "_session", "request", "subprotocol")
 
     def __init__(self, session: WebSocketSession, request: Request) -> None:
         self.request = request
@@ -47,30 +48,43 @@ class WebSocket:
         self._session = session
         self._peer = session.peer
         self._encode = session.codec.encode
+        # Where compression keeps a context, frames go out in the order in which they were made.
+        deflate = session.codec.deflate
+        takeover = deflate is not None and not deflate.server_no_context_takeover
+        self._encoding = threading.Lock() if takeover else None
 
     @property
     def close_code(self) -> int | None:
         """Any thread: how the connection ended or was asked to end; None while it is open."""
         return None if self._session.over is None else self._session.over.code
 
-    def send(self, message: str | Buffer) -> None:
+    def send(self, message: str | Buffer, *, compress: bool | None = None) -> None:
         """Any thread: send a message, text for ``str``, binary for bytes-like objects.
 
         Frames of several threads never mix. The call returns when the message is queued; a thread
         other than the loop's waits while too much is queued for a client that is too slow.
+
+        Args:
+            message: the whole of it.
+            compress: as for :meth:`wsframe.Connection.encode`.
 
         Raises:
             ConnectionClosed: the connection is over, or :meth:`close` was called.
         """
         if self._session.over is not None:
             raise self._session.over_error()
-        try:
-            frame = self._encode(message)
-        except StateError:
-            raise self._session.over_error() from None
         # Peer.send in line: this runs for every message, and the call was measurable.
         peer = self._peer
-        peer.out.append(frame)
+        try:
+            if self._encoding is None:
+                frame = self._encode(message, compress=compress)
+                peer.out.append(frame)
+            else:
+                with self._encoding:
+                    frame = self._encode(message, compress=compress)
+                    peer.out.append(frame)
+        except StateError:
+            raise self._session.over_error() from None
         if not peer.in_turn:
             peer.kick(len(frame))
 

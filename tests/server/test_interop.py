@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from wsframe import PerMessageDeflate
 from wsframe.server import Server, WebSocket
 
 from .clients import TIMEOUT
@@ -25,11 +26,17 @@ def dial(server: Server, path: str = "/echo", **options: Any) -> ClientConnectio
 
 @BOTH_KINDS
 @pytest.mark.parametrize("compression", ["deflate", None])
+@pytest.mark.parametrize(
+    "deflate", [False, True, PerMessageDeflate()], ids=["no", "yes", "context"]
+)
 def test_messages_of_all_kinds_come_back(
-    serve: Serve, echo: Callable[..., Any], compression: str | None
+    serve: Serve,
+    echo: Callable[..., Any],
+    compression: str | None,
+    deflate: bool | PerMessageDeflate,
 ) -> None:
-    with dial(serve(websocket_app(echo)), compression=compression) as client:
-        assert not client.protocol.extensions
+    with dial(serve(websocket_app(echo, deflate=deflate)), compression=compression) as client:
+        assert bool(client.protocol.extensions) == bool(deflate and compression)
         for message in ("text", "", "ünïcödé 🎈", b"binary", b"", "x" * 100_000, bytes(1 << 20)):
             client.send(message)
             assert client.recv(TIMEOUT) == message
