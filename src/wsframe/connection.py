@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from .deflate import TAIL, Deflater, Inflater, PerMessageDeflate
+from .deflate import Deflater, Inflater, PerMessageDeflate
 from .errors import ProtocolError, StateError
 from .frames import (
     BINARY,
@@ -40,8 +40,10 @@ Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 # Of the first byte of a frame.
 FIN_BIT, RSV1_BIT, RSV_BITS, OPCODE_BITS = 0x80, RSV1 << 4, 0x70, 0x0F
-# How many compressed bytes are looked at together: what one call leaves over, zlib copies.
-INFLATE_AT_ONCE = 1 << 14
+WHOLE = FIN_BIT | RSV1_BIT  # a compressed message in one frame
+# The longest frame that is taken whole; a longer one is read as it comes, whether it is there or
+# not. Of a compressed one, this much is looked at together: what one call leaves over, zlib copies.
+SHORT_FRAME = 1 << 14
 
 
 def _fault(first: int, in_message: bool, compression: bool) -> str | None:
@@ -110,6 +112,7 @@ class Connection:
         "_may_close",
         "_message",
         "_min_deflate_size",
+        "_short",
         "_text",
         "_unread",
         "_wire_size",
@@ -158,6 +161,8 @@ class Connection:
             self._min_deflate_size = deflate.min_size
             # What does not shrink grows a little, and so does what is flushed often.
             self._max_wire_size = min(2 * max_message_size + 1024, sys.maxsize)
+        # The longest frame that is taken whole.
+        self._short = max(MAX_CONTROL_PAYLOAD, min(SHORT_FRAME, self._max_wire_size))
         self._allowed_first = _allowed(False, deflate is not None)
         self._allowed_next = _allowed(True, deflate is not None)
 
@@ -170,12 +175,12 @@ class Connection:
         self._message: bytearray | None = None
         self._text = False
         self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not complete
-        self._compressed = False
+        self._compressed = 0
         self._wire_size = 0  # of all its frames so far
         self._fragments = 0
         # The data frame whose payload has not all come.
         self._unread = 0
-        self._fin = True
+        self._fin = FIN_BIT
         self._masking_key = b""
 
     def receive(self, data: Buffer) -> list[Event]:
@@ -204,9 +209,11 @@ class Connection:
             if kept is None:
                 left = take_messages(data, 0, events, self._max_message_size, self._masked)
                 if left:
-                    kept = self._receive_rest(memoryview(data).cast("B")[-left:], events)
+                    if type(data) is not bytes:
+                        data = memoryview(data).cast("B")
+                    kept = self._receive_rest(data, len(data) - left, events)
             else:
-                kept = self._receive_rest(memoryview(data).cast("B"), events)
+                kept = self._receive_rest(memoryview(data).cast("B"), 0, events)
         except (BufferError, TypeError, ValueError):
             raise  # it is no bytes-like object, or a released one, so nothing was taken
         except BaseException:
@@ -298,22 +305,27 @@ class Connection:
 
     # What the kernel left: one frame at a time, with every rule ----------------------------
 
-    def _receive_rest(self, data: memoryview, events: list[Event]) -> bytes | None:
+    def _receive_rest(
+        self, data: bytes | memoryview, position: int, events: list[Event]
+    ) -> bytes | None:
         """Decode what the kernel left, and return what is to be kept for the next time."""
         if self._ended:
             return b""
-        position, size = 0, len(data)
+        size = len(data)
         try:
             while position < size:
                 if self._unread:
                     position = self._read_payload(data, position, events)
-                else:
-                    begin, position = position, self._read_frame(data, position, events)
-                    if position == begin:
-                        break
+                elif (frame := take_frame(data, position, self._short, self._masked)) is not None:
+                    first, payload, position = frame
+                    self._receive_frame(first, payload, events)
                     if self._ended:
                         return b""
-                if self._message is None:
+                else:
+                    begin, position = position, self._begin_frame(data, position)
+                    if position == begin:
+                        break
+                if self._message is None and position < size:
                     position = size - take_messages(
                         data, position, events, self._max_message_size, self._masked
                     )
@@ -324,40 +336,40 @@ class Connection:
             return b""
         if position == size and self._message is None:
             return None
-        return data[position:].tobytes()
+        return bytes(data[position:])
 
-    def _read_frame(self, data: memoryview, begin: int, events: list[Event]) -> int:
-        """Decode the frame that begins here, as far as it is there.
-
-        Returns:
-            How far that is; ``begin`` to wait for more.
-        """
-        room = max(MAX_CONTROL_PAYLOAD, self._max_wire_size - self._wire_size)
-        frame = take_frame(data, begin, room, self._masked)
-        if frame is None:
-            return self._begin_frame(data, begin)
-        first, payload, end = frame
-        self._check_first(first)
+    def _receive_frame(self, first: int, payload: bytes, events: list[Event]) -> None:
+        """Receive a frame that is whole."""
+        if first not in (self._allowed_first if self._message is None else self._allowed_next):
+            raise self._refused(first)
         if first & OPCODE_BITS >= FIRST_CONTROL_OPCODE:
-            self._check_control(len(payload))
             self._receive_control(first & OPCODE_BITS, payload, events)
+        elif first & WHOLE == WHOLE:
+            # A compressed message in one frame: most need no more than this.
+            assert self._inflater is not None
+            piece = self._inflater.inflate(payload, True)
+            self._text = first & OPCODE_BITS == TEXT
+            if self._inflater.pending or len(piece) > self._max_message_size:
+                self._begin_payload(first, len(payload))
+                piece = self._inflate_rest(piece)
+            self._deliver(piece, events)
         else:
             self._begin_payload(first, len(payload))
-            self._receive_payload(payload, self._fin, events)
-        return end
+            self._receive_payload(payload, self._fin != 0, events)
 
-    def _begin_frame(self, data: memoryview, begin: int) -> int:
-        """Judge the head of a frame that is not whole, or not in order.
+    def _begin_frame(self, data: bytes | memoryview, begin: int) -> int:
+        """Judge the head of a frame that is long, not whole, or not in order.
 
         Returns:
             Where the payload begins if it is to be read as it comes, which a control frame's is
-            not; else ``begin``.
+            not; else ``begin``, to wait for more.
         """
         head = parse_frame(data, begin)
         if head is None:
             return begin
         first, second, length, position = head
-        self._check_first(first)
+        if first not in (self._allowed_first if self._message is None else self._allowed_next):
+            raise self._refused(first)
         if second >> 7 != self._masked:
             raise _protocol_error(
                 "a client's frame must be masked"
@@ -365,30 +377,26 @@ class Connection:
                 else "a server's frame must not be masked"
             )
         control = first & OPCODE_BITS >= FIRST_CONTROL_OPCODE
-        if control:
-            self._check_control(second & 0x7F)
+        if control and second & 0x7F > MAX_CONTROL_PAYLOAD:
+            raise _control_too_long()
         if length < 0:
             return begin
         self._check_length(second & 0x7F, length)
-        payload_at = position + 4 * self._masked
         if control:
             return begin
         self._check_limits(first, length)
+        payload_at = position + 4 * self._masked
         if payload_at > len(data):
             return begin
         self._begin_payload(first, length)
         self._unread = length
-        self._masking_key = data[position:payload_at].tobytes()
+        self._masking_key = bytes(data[position:payload_at])
         return payload_at
 
-    def _check_first(self, first: int) -> None:
-        if first not in (self._allowed_first if self._message is None else self._allowed_next):
-            rule = _fault(first, self._message is not None, self.deflate is not None)
-            raise _protocol_error(rule or "")
-
-    def _check_control(self, length: int) -> None:
-        if length > MAX_CONTROL_PAYLOAD:
-            raise _protocol_error(f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes")
+    def _refused(self, first: int) -> ProtocolError:
+        fault = _fault(first, self._message is not None, self.deflate is not None)
+        assert fault is not None
+        return _protocol_error(fault)
 
     def _check_length(self, field: int, length: int) -> None:
         """RFC 6455 section 5.2: the shortest form, and no more than 63 bits."""
@@ -409,6 +417,18 @@ class Connection:
         if fragments > self._max_fragments:
             raise self._too_many_fragments()
 
+    def _begin_payload(self, first: int, length: int) -> None:
+        """Begin a data frame, and its message if it is the first."""
+        self._check_limits(first, length)
+        if self._message is None:
+            self._message = bytearray()
+            self._text = first & OPCODE_BITS == TEXT
+            self._compressed = first & RSV1_BIT
+            self._wire_size = self._fragments = 0
+        self._wire_size += length
+        self._fragments += 1
+        self._fin = first & FIN_BIT
+
     def _too_big(self, what: str) -> ProtocolError:
         return ProtocolError(
             CloseCode.MESSAGE_TOO_BIG, f"{what} over the limit of {self._max_message_size}"
@@ -420,24 +440,12 @@ class Connection:
             f"a message in more fragments than the limit of {self._max_fragments}",
         )
 
-    def _begin_payload(self, first: int, length: int) -> None:
-        """Begin a data frame, and its message if it is the first."""
-        self._check_limits(first, length)
-        if self._message is None:
-            self._message = bytearray()
-            self._text = first & OPCODE_BITS == TEXT
-            self._compressed = first & RSV1_BIT != 0
-            self._wire_size = self._fragments = 0
-        self._wire_size += length
-        self._fragments += 1
-        self._fin = first & FIN_BIT != 0
-
-    def _read_payload(self, data: memoryview, begin: int, events: list[Event]) -> int:
+    def _read_payload(self, data: bytes | memoryview, begin: int, events: list[Event]) -> int:
         """Take what is there of a data frame's payload; return where it ends."""
         size = min(self._unread, len(data) - begin)
         if self._compressed:
-            size = min(size, INFLATE_AT_ONCE)
-        chunk = data[begin : begin + size]
+            size = min(size, SHORT_FRAME)
+        chunk = memoryview(data)[begin : begin + size]
         if self._masking_key:
             payload = mask(chunk, self._masking_key)
             turn = size % 4
@@ -445,16 +453,42 @@ class Connection:
         else:
             payload = chunk.tobytes()
         self._unread -= size
-        self._receive_payload(payload, self._fin and not self._unread, events)
+        self._receive_payload(payload, self._fin != 0 and not self._unread, events)
         return begin + size
 
     def _receive_payload(self, payload: bytes, complete: bool, events: list[Event]) -> None:
         """Add to the message, and deliver it when that completes it."""
         if self._compressed:
-            payload = self._inflate(payload, complete)
-        if not complete:
+            assert self._inflater is not None
+            payload = self._inflate_rest(self._inflater.inflate(payload, complete))
+        if complete:
+            self._deliver(payload, events)
+        else:
             self._append(payload)
-            return
+
+    def _inflate_rest(self, piece: bytes) -> bytes:
+        """Hold what is inflated against the limit, piece by piece.
+
+        Returns:
+            The last piece; those before it are added to the message.
+        """
+        inflater = self._inflater
+        assert inflater is not None
+        assert self._message is not None
+        while True:
+            size = len(self._message) + len(piece)
+            if size > self._max_message_size:
+                raise self._too_big(f"a message that inflates to {size} bytes or more is")
+            if not inflater.pending:
+                return piece
+            # To begin a stream anew costs as much as a fragment, and takes fewer bytes.
+            if inflater.ends > self._max_fragments:
+                raise self._too_many_fragments()
+            self._append(piece)
+            piece = inflater.inflate_more()
+
+    def _deliver(self, payload: bytes, events: list[Event]) -> None:
+        """Deliver the message, of which this is the end, or the whole."""
         whole: bytes | bytearray = payload
         if self._message:
             self._append(payload, complete=True)
@@ -464,30 +498,6 @@ class Connection:
         except UnicodeDecodeError:
             raise _not_utf8("a text message") from None
         self._message = self._decoder = None
-        self._wire_size = 0
-
-    def _inflate(self, payload: bytes, complete: bool) -> bytes:
-        """Inflate by pieces of bounded size, and add all but the last to the message."""
-        inflater = self._inflater
-        assert inflater is not None
-        piece = inflater.inflate(payload + TAIL if complete else payload)
-        self._check_inflated(piece)
-        while inflater.pending:
-            self._append(piece)
-            piece = inflater.inflate_more()
-            self._check_inflated(piece)
-            # To begin a stream costs as much as a fragment, and takes fewer bytes.
-            if inflater.ends > self._max_fragments:
-                raise self._too_many_fragments()
-        if complete:
-            inflater.end_message()
-        return piece
-
-    def _check_inflated(self, piece: bytes) -> None:
-        assert self._message is not None
-        size = len(self._message) + len(piece)
-        if size > self._max_message_size:
-            raise self._too_big(f"a message that inflates to {size} bytes or more is")
 
     def _append(self, payload: bytes, *, complete: bool = False) -> None:
         """Add to the message what is not the whole of it."""
@@ -510,6 +520,8 @@ class Connection:
             raise _not_utf8("a text message")
 
     def _receive_control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise _control_too_long()
         if opcode == PING:
             events.append(Ping(payload))
         elif opcode == PONG:
@@ -541,6 +553,10 @@ def _read_close(payload: bytes) -> Close:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError:
         raise _not_utf8("a close reason") from None
+
+
+def _control_too_long() -> ProtocolError:
+    return _protocol_error(f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes")
 
 
 def _protocol_error(rule: str) -> ProtocolError:

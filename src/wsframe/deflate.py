@@ -16,7 +16,7 @@ from .kernels import encode_frame
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["EXTENSION", "TAIL", "Deflater", "Inflater", "PerMessageDeflate"]
+__all__ = ["EXTENSION", "Deflater", "Inflater", "PerMessageDeflate"]
 
 #: Of an extension, each with its value or None.
 Parameters: TypeAlias = "Iterable[tuple[str, str | None]]"
@@ -25,7 +25,7 @@ EXTENSION: Final = "permessage-deflate"
 
 #: The modules that speak zlib's interface, by the name that the user asks for them by.
 BACKENDS = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zlib"}
-#: How a compressed message ends, before section 7.2.1 takes it away.
+# How a compressed message ends, before section 7.2.1 takes it away.
 TAIL = b"\x00\x00\xff\xff"
 EMPTY = b"\x00"  # section 7.2.3.6
 # How much is inflated at once: all that a bomb can take beyond the limit.
@@ -269,10 +269,20 @@ class Inflater:
 
     Attributes:
         pending: whether :meth:`inflate_more` is to be called before anything else.
-        ends: how many DEFLATE streams have ended in this message.
+        ends: how many DEFLATE streams have ended within the message.
     """
 
-    __slots__ = ("_bits", "_decompressor", "_rest", "_settings", "_takeover", "ends", "pending")
+    __slots__ = (
+        "_bits",
+        "_decompressor",
+        "_error",
+        "_last",
+        "_rest",
+        "_settings",
+        "_takeover",
+        "ends",
+        "pending",
+    )
 
     def __init__(self, settings: PerMessageDeflate, role: Role) -> None:
         client = role is Role.CLIENT
@@ -281,46 +291,55 @@ class Inflater:
         self._takeover = not (
             settings.server_no_context_takeover if client else settings.client_no_context_takeover
         )
+        self._error = _module(settings.backend).error
         self._decompressor: Any = None
         self._rest = b""
+        self._last = False
         self.pending = False
         self.ends = 0
 
-    def inflate(self, data: bytes) -> bytes:
-        """Inflate the next bytes of a message, TAIL behind the last; return 64 KiB at most.
+    def inflate(self, data: bytes, last: bool) -> bytes:
+        """Inflate the next bytes of a message; return 64 KiB at most.
+
+        Args:
+            data: the payload of a frame, or a part of it.
+            last: whether the message ends with them.
 
         Raises:
             ProtocolError: they are no DEFLATE stream; code 1007.
         """
+        if last and not self.pending:
+            data += TAIL
         decompressor = self._decompressor
         if decompressor is None:
             decompressor = self._decompressor = self._settings.new_decompressor(self._bits)
         try:
             piece: bytes = decompressor.decompress(data, STEP)
-        except _error(self._settings.backend):
+        except self._error:
             raise ProtocolError(
                 CloseCode.INVALID_FRAME_PAYLOAD_DATA, "a compressed message is not valid DEFLATE"
             ) from None
+        # A piece of full size may have filled up before everything was out.
+        self.pending = len(piece) == STEP
         if decompressor.eof:
             # A sender may end its stream (section 7.2.3.4). It begins anew, with an empty window.
-            self._rest = decompressor.unused_data
             self._decompressor = None
             self.ends += 1
-        else:
-            self._rest = decompressor.unconsumed_tail
-        # A piece of that size may have filled up before everything was out.
-        self.pending = bool(self._rest) or len(piece) == STEP
+            self._leave(decompressor.unused_data, last)
+        elif decompressor.unconsumed_tail or self.pending:
+            self._leave(decompressor.unconsumed_tail, last)
+        elif last:
+            self.ends = 0
+            if not self._takeover:
+                self._decompressor = None
         return piece
 
     def inflate_more(self) -> bytes:
         """Return the next 64 KiB at most of what :meth:`inflate` was given."""
-        return self.inflate(self._rest)
+        return self.inflate(self._rest, self._last)
 
-    def end_message(self) -> None:
-        """Forget the window, unless it is to be kept."""
-        self.ends = 0
-        if not self._takeover:
-            self._decompressor = None
+    def _leave(self, rest: bytes, last: bool) -> None:
+        self._rest, self._last, self.pending = rest, last, True
 
 
 def _compress(compressor: Any, payload: memoryview) -> bytes:
@@ -338,12 +357,6 @@ def _module(backend: str) -> Any:
         raise ImportError(
             f"{backend} is not installed: pip install 'wsframe[{backend}]'"
         ) from error
-
-
-@cache
-def _error(backend: str) -> type[Exception]:
-    error: type[Exception] = _module(backend).error
-    return error
 
 
 def _new_compressor(backend: str, level: int | None, memory_level: int, bits: int) -> Any:
