@@ -3,12 +3,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 9292
+PYTHON2 ?= python2.7
+MESSAGES ?= 50
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
 
-.PHONY: help demo test test-all test-arm64 bench bench-servers bench-idle lint types wheel clean
+.PHONY: help demo test test-all test-arm64 autobahn bench bench-servers bench-idle lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,9 @@ test-arm64: ## run the C units on an emulated arm64 (gcc-aarch64-linux-gnu, qemu
 	aarch64-linux-gnu-gcc -O2 -Wall -Wextra -march=armv8-a+crypto -static -Isrc/wsframe/native \
 		tests/native/native_test.c src/wsframe/native/*.c -o build/native-arm64
 	qemu-aarch64-static build/native-arm64
+
+autobahn: $(VENV)/installed-conformance ## run the reference suite on server and client (Python 2.7)
+	$(BIN)/python -m conformance --python2 $(PYTHON2) --messages $(MESSAGES)
 
 bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minutes
 	$(BIN)/python -m pytest bench -q --benchmark-columns=median,iqr,rounds

@@ -1,0 +1,68 @@
+"""The page of the last run of everything: docs/conformance.md."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import zlib
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+from . import suite
+from .runs import Run
+from .table import failures, table
+
+PAGE = """\
+# Conformance
+
+The field's reference suite, Autobahn|Testsuite, sends a peer what the RFCs allow and what they
+forbid, and judges what the peer does, frame by frame, and how the connection is closed. Here it
+tests an echo server and an echo client of this package, each on the compiled kernels and on the
+pure ones.
+
+```console
+$ make autobahn                  # minutes: 50 messages in each case of sections 12 and 13
+$ make autobahn MESSAGES=1000    # most of an hour: as many as the suite has there by itself
+```
+
+The suite, `autobahntestsuite` from PyPI, is installed into an environment of its own, and is not
+changed. It runs on Python 2.7 alone; `PYTHON2=` names one that is not called `python2.7`. The
+command lists each case that is not OK, and fails if there is any. The suite's own pages, with
+every frame, are then in `build/conformance/`.
+
+The tests of this package need none of that: `tests/test_conformance.py` and
+`tests/server/test_conformance.py` send the suite's telling cases, under its numbers, from bytes of
+their own.
+
+Three cases are *informational*: the suite reports what happens, and nothing could be wrong. 7.1.6
+sends two messages, a close frame and a ping in one go: wsframe answers the messages, then the
+close frame, and ignores the ping. 7.13.1 and 7.13.2 close with the codes 5000 and 65535: wsframe
+answers 1002.
+
+## The last run
+
+{date}, {messages} messages in each case of sections 12 and 13. autobahntestsuite {suite}; wsframe
+{wsframe}; {python} on {system}, zlib {zlib}. {verdict}
+
+{tables}
+
+This page is written by `python -m conformance --messages {messages} --write docs/conformance.md`.
+"""
+
+
+def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
+    """The page, in Markdown."""
+    bad = sum(len(failures(cases)) for cases in results.values())
+    count = sum(map(len, results.values()))
+    return PAGE.format(
+        date=datetime.now(timezone.utc).date(),
+        messages=messages,
+        suite=suite.VERSION,
+        wsframe=version("wsframe"),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        system=f"{sys.platform} ({platform.machine()})",
+        zlib=zlib.ZLIB_RUNTIME_VERSION,
+        verdict=f"Of {count} results {bad} are not as they should be.",
+        tables="\n\n".join(f"### {run}\n\n{table(cases)}" for run, cases in results.items()),
+    )
