@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass
 
 from .codecs import AIOHTTP, CONCAT, COPY, HASHLIB, PICOWS, SLICE, WEBSOCKETS, WSFRAME
 from .data import SIZES, label
+from .traffic import SIZES_OF, ZLIB
 
+UNITS = {
+    "deflate": "ns per message",
+    "inflate": "ns per message",
+    "deflate and inflate": "ns per message",
+    "fragments": "ns per frame",
+    "pings": "ns per ping",
+}
 Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 BEST_PEER = "the best peer"
@@ -49,6 +57,9 @@ AIMS = [
     Aim("encode", 64 * KIB, COPY, 1.2),
     *(Aim("encode_masked", size, BEST_PEER, 0.6) for size in SIZES),
     Aim("accept_key", 0, HASHLIB, 0.4),
+    Aim("deflate and inflate", KIB, ZLIB, 1.25),
+    *(Aim("fragments", size, WEBSOCKETS, 0.5) for size in SIZES_OF["fragments"]),
+    *(Aim("pings", size, WEBSOCKETS, 0.5) for size in SIZES_OF["pings"]),
 ]
 
 
@@ -101,7 +112,7 @@ def group_table(group: str, by_size: Mapping[int, Mapping[str, float]]) -> list[
     """Return one group's lines: nanoseconds, an implementation a row, a size a column."""
     sizes = sorted(by_size)
     names = dict.fromkeys(name for size in sizes for name in by_size[size])
-    unit = "ns per frame" if group.startswith("take") else "ns per call"
+    unit = UNITS.get(group, "ns per frame" if group.startswith("take") else "ns per call")
     heads = [unit] if group == "accept_key" else [label(size) for size in sizes]
     rows: list[tuple[str, ...]] = [(group if group == "accept_key" else f"{group}, {unit}", *heads)]
     for name in names:

@@ -56,7 +56,7 @@ class Contender:
         """
         if isinstance(run := self.run, FunctionType):
             own = FunctionType(
-                run.__code__.replace(), globals(), run.__name__, None, run.__closure__
+                run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__
             )
             object.__setattr__(self, "run", own)
 

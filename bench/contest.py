@@ -10,6 +10,7 @@ from statistics import median
 
 from .codecs import GROUPS, Contender
 from .data import SIZES
+from .traffic import SIZES_OF
 
 ROUND_SECONDS = 0.0004
 ROUNDS = 151
@@ -24,7 +25,7 @@ clock: Callable[[], float] = (
 
 def sizes_of(group: str) -> tuple[int, ...]:
     """Return the payload sizes a group is measured at."""
-    return (0,) if group == "accept_key" else SIZES
+    return (0,) if group == "accept_key" else SIZES_OF.get(group, SIZES)
 
 
 def names_of(group: str, size: int) -> list[str]:
