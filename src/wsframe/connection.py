@@ -206,14 +206,14 @@ class Connection:
                 data = kept + memoryview(data).cast("B")
                 if self._message is None:
                     kept = None
+            left = None
             if kept is None:
                 left = take_messages(data, 0, events, self._max_message_size, self._masked)
-                if left:
-                    if type(data) is not bytes:
-                        data = memoryview(data).cast("B")
-                    kept = self._receive_rest(data, len(data) - left, events)
-            else:
-                kept = self._receive_rest(memoryview(data).cast("B"), 0, events)
+            if left != 0:
+                if type(data) is not bytes:
+                    data = memoryview(data).cast("B")
+                begin = 0 if left is None else len(data) - left
+                kept = self._receive_rest(data, begin, events)
         except (BufferError, TypeError, ValueError):
             raise  # it is no bytes-like object, or a released one, so nothing was taken
         except BaseException:
@@ -334,9 +334,9 @@ class Connection:
             self._message = None
             events.append(Failure(error.code, error.reason))
             return b""
-        if position == size and self._message is None:
-            return None
-        return bytes(data[position:])
+        if position < size:
+            return bytes(data[position:])
+        return None if self._message is None else b""
 
     def _receive_frame(self, first: int, payload: bytes, events: list[Event]) -> None:
         """Receive a frame that is whole."""
@@ -509,6 +509,8 @@ class Connection:
     def _check_text(self, payload: bytes, complete: bool) -> None:
         """RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving."""
         if self._decoder is None:
+            if payload.isascii():
+                return
             self._decoder = Utf8Decoder()
         try:
             self._decoder.decode(payload, complete)
