@@ -8,7 +8,9 @@ from types import ModuleType
 import pytest
 
 
-@pytest.mark.parametrize("name", ["StateError", "ProtocolError", "HandshakeError"])
+@pytest.mark.parametrize(
+    "name", ["ConnectionClosed", "HandshakeError", "ProtocolError", "StateError"]
+)
 def test_one_class_catches_every_error(codec: ModuleType, name: str) -> None:
     assert getattr(codec, name).__mro__[1:3] == (codec.WSFrameError, Exception)
 
@@ -17,6 +19,13 @@ def test_a_protocol_error_has_a_code_and_a_reason(codec: ModuleType) -> None:
     error = codec.ProtocolError(codec.CloseCode.PROTOCOL_ERROR, "a rule")
     assert (error.code, error.reason) == (1002, "a rule")
     assert str(error) == "a rule (1002)"
+
+
+def test_the_end_of_a_connection_has_a_code_and_a_reason(codec: ModuleType) -> None:
+    error = codec.ConnectionClosed(codec.CloseCode.GOING_AWAY, "the server stops")
+    assert (error.code, error.reason) == (1001, "the server stops")
+    assert str(error) == "1001 the server stops"
+    assert str(codec.ConnectionClosed(1005)) == "1005"
 
 
 def test_a_handshake_error_has_what_to_answer(codec: ModuleType) -> None:
@@ -32,3 +41,5 @@ def test_errors_can_be_copied(codec: ModuleType) -> None:
     assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
     error = copy.copy(codec.ProtocolError(1002, "a rule"))
     assert (error.code, error.reason, str(error)) == (1002, "a rule", "a rule (1002)")
+    error = copy.copy(codec.ConnectionClosed(1001, "away"))
+    assert (error.code, error.reason, str(error)) == (1001, "away", "1001 away")

@@ -1,7 +1,8 @@
 """A threaded server for WebSocket and server-sent events, in which waiting holds no thread."""
 
+from wsframe import ConnectionClosed
+
 from .app import App
-from .errors import ConnectionClosed
 from .eventstream import EventStream
 from .http import Request
 from .server import Server

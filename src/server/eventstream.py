@@ -12,10 +12,9 @@ from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
-from wsframe import CloseCode, ServerSentEvent
+from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
-from .errors import ConnectionClosed
 from .peer import Peer, Protocol
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConnectionClosed
+from wsframe import ConnectionClosed
+
 from .websocket import CLOSE_TIMEOUT, WebSocketSession
 
 if TYPE_CHECKING:

@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from wsframe import Close, CloseCode, Connection, Failure, Ping, Role, StateError
+from wsframe import (
+    Close,
+    CloseCode,
+    Connection,
+    ConnectionClosed,
+    Failure,
+    Ping,
+    Role,
+    StateError,
+)
 
-from .errors import ConnectionClosed
 from .peer import Peer, Protocol
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from .connection import Connection, Event
 from .deflate import PerMessageDeflate
-from .errors import HandshakeError, ProtocolError, StateError, WSFrameError
+from .errors import ConnectionClosed, HandshakeError, ProtocolError, StateError, WSFrameError
 from .frames import Close, CloseCode, Failure, Opcode, Ping, Pong, Role
 from .handshake import Acceptance, UpgradeRequest, accept
 from .kernels import ACCELERATED, accept_key, encode_frame, mask, mask_into
@@ -14,6 +14,7 @@ __all__ = [
     "Close",
     "CloseCode",
     "Connection",
+    "ConnectionClosed",
     "Event",
     "EventStreamDecoder",
     "Failure",

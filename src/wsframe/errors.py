@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["HandshakeError", "ProtocolError", "StateError", "WSFrameError"]
+__all__ = ["ConnectionClosed", "HandshakeError", "ProtocolError", "StateError", "WSFrameError"]
 
 
 class WSFrameError(Exception):
@@ -13,6 +13,23 @@ class WSFrameError(Exception):
 
 class StateError(WSFrameError):
     """The caller asked for what the connection's state forbids: to send after its close frame."""
+
+
+class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an error
+    """The connection is over: nothing more comes, and nothing can be sent.
+
+    Attributes:
+        code: the close code; 1005 where the peer gave none, 1006 where it left without a word.
+        reason: the close reason, or what happened.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{int(self.code)} {self.reason}".rstrip()
 
 
 class ProtocolError(WSFrameError):
