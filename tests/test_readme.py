@@ -12,7 +12,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from wsframe import Close, Connection, EventStreamDecoder, Pong, Role, encode_frame
+from wsframe import (
+    Close,
+    Connection,
+    EventStreamDecoder,
+    PerMessageDeflate,
+    Pong,
+    Role,
+    UpgradeRequest,
+    encode_frame,
+)
+from wsframe.fields import decode_response
 from wsframe.server import App
 
 ROOT = Path(__file__).parent.parent
@@ -51,16 +61,13 @@ class Client:
 
     def upgrade(self, path: str) -> None:
         """Open the WebSocket."""
-        self.sock.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-        )
+        request = UpgradeRequest("localhost", path, deflate=PerMessageDeflate())
+        self.sock.sendall(request.encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self.sock.recv(1)
-        assert head.startswith(b"HTTP/1.1 101 ")
-        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+        agreed = request.confirm(*decode_response(head))
+        self.codec = Connection(Role.CLIENT, deflate=agreed.deflate)
 
     def ask(self, frame: bytes) -> Any:
         """Send a frame, and return the one event that answers it."""
@@ -118,6 +125,21 @@ def test_the_readme_s_server_has_both_kinds_of_handlers() -> None:
         assert client.ask(client.codec.encode("hello")) == "blue: hello"
     with served(app, "/echo") as client:
         assert client.ask(client.codec.encode("hello")) == "hello"
+
+
+def test_the_readme_s_feed_is_compressed() -> None:
+    message = "round and round " * 20
+    with served(run_block(2)["app"], "/feed") as client:
+        client.sock.sendall(client.codec.encode(message))
+        wire = b""
+        while len(wire) < len(message):
+            wire += client.sock.recv(65536)
+        assert wire[0] == 0xC1
+        assert wire[1] < 64
+        events = client.codec.receive(wire)
+        while len(events) < 2:
+            events += client.codec.receive(client.sock.recv(65536))
+        assert events == [message, message]
 
 
 def test_the_readme_s_queue_reaches_an_event_stream() -> None:
