@@ -14,6 +14,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from .ends import (
+    BAD_DATA,
+    BINARY,
+    CLIENT,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    KEY,
+    NORMAL,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    RSV1,
+    SERVER,
+    TEXT,
+    TOO_BIG,
+    End,
+    ends,
+)
 from .tools import normals, receive_in_pieces
 from .vectors import (
     CLOSE_CODES_ALLOWED,
@@ -29,31 +48,7 @@ from .vectors import (
     payload_of,
 )
 
-KEY = bytes.fromhex("37fa213d")
-TEXT, BINARY, CONTINUATION = 0x01, 0x02, 0x00
-CLOSE, PING, PONG = 0x88, 0x89, 0x8A
-FIN, RSV1 = 0x80, 0x40
-NORMAL, PROTOCOL_ERROR, BAD_UTF8, TOO_BIG = 1000, 1002, 1007, 1009
-
 Maker = Callable[[bytes | None], bytes]
-
-
-class End(NamedTuple):
-    """One end of a connection, and how its peer masks."""
-
-    role: str
-    peer_key: bytes | None
-
-    def connect(self, codec: ModuleType, **options: Any) -> Any:
-        return codec.Connection(codec.Role(self.role), **options)
-
-    def wire(self, first: int, payload: bytes = b"", **how: int) -> bytes:
-        """A frame from the peer."""
-        return by_hand(first, payload, self.peer_key, **how)
-
-
-SERVER, CLIENT = End("server", KEY), End("client", None)
-ends = pytest.mark.parametrize("end", [SERVER, CLIENT], ids=lambda end: end.role)
 
 
 def byte_by_byte(data: bytes) -> Iterable[int]:
@@ -355,7 +350,7 @@ RULES: dict[str, Rule] = {
     },
     **{
         f"close-reason-{name}": Rule(
-            BAD_UTF8,
+            BAD_DATA,
             "a close reason is not valid UTF-8",
             frame(CLOSE, b"\x03\xe8" + data),
             None,
@@ -413,7 +408,7 @@ def test_a_rule_that_the_peer_breaks(codec: ModuleType, rule: Rule, end: End) ->
         assert connection.receive(bytes([byte])) == []
 
     # What it says fits a close frame, and the peer understands it.
-    peer = (CLIENT if end is SERVER else SERVER).connect(codec)
+    peer = end.peer.connect(codec)
     answer = connection.close(rule.code, rule.reason)
     assert normals(peer.receive(answer)) == [("Close", rule.code, rule.reason)]
 
@@ -452,7 +447,7 @@ def test_a_frame_masked_as_it_must_not_be(
 
 # Text that is not UTF-8 (RFC 6455 section 8.1) ----------------------------------------------------
 
-NOT_UTF8 = ("Failure", BAD_UTF8, "a text message is not valid UTF-8")
+NOT_UTF8 = ("Failure", BAD_DATA, "a text message is not valid UTF-8")
 bad_texts = pytest.mark.parametrize("bad", INVALID_UTF8.values(), ids=INVALID_UTF8)
 cut_texts = pytest.mark.parametrize("data", TRUNCATED_UTF8.values(), ids=TRUNCATED_UTF8)
 
@@ -615,8 +610,7 @@ def test_what_came_before_the_end_can_still_be_answered(
 
 def sent_by(codec: ModuleType, end: End, wire: bytes) -> list[Any]:
     """What the other end understands of these bytes."""
-    other = CLIENT if end is SERVER else SERVER
-    return normals(other.connect(codec).receive(wire))
+    return normals(end.peer.connect(codec).receive(wire))
 
 
 @ends
@@ -1115,7 +1109,7 @@ def test_what_one_end_sends_the_other_receives(
     codec: ModuleType, end: End, script: list[Any], code: int, reason: str, step: int
 ) -> None:
     sender = end.connect(codec)
-    receiver = (CLIENT if end is SERVER else SERVER).connect(codec)
+    receiver = end.peer.connect(codec)
     wire = b"".join(getattr(sender, name)(argument) for name, argument in script)
     wire += sender.close(code, reason)
     expected = [
