@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
-from zlib import Z_SYNC_FLUSH as SYNC_FLUSH  # the same number for every backend
+from zlib import Z_FULL_FLUSH as FULL_FLUSH
+from zlib import Z_SYNC_FLUSH as SYNC_FLUSH
 
 from .errors import HandshakeError, ProtocolError
 from .frames import BINARY, RSV1, TEXT, CloseCode, Role
@@ -30,6 +31,8 @@ TAIL = b"\x00\x00\xff\xff"
 EMPTY = b"\x00"  # section 7.2.3.6
 # How much is inflated at once: all that a bomb can take beyond the limit.
 STEP = 1 << 16
+# How many compressors of one kind are kept for the next message; each may be some 300 KiB.
+SPARE_COMPRESSORS = 4
 
 SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
     "server_no_context_takeover",
@@ -216,8 +219,13 @@ class Deflater:
             settings.server_no_context_takeover if server else settings.client_no_context_takeover
         )
         self._masking_key = None if server else True
-        # With takeover: whoever holds the one item owns the window; popping it is atomic.
+        # With takeover: whoever holds the one item owns the window; popping it is atomic. Without:
+        # compressors that have forgotten all they saw, for everybody.
         self._idle: list[Any] = [None]
+        if not self._takeover:
+            self._idle = _spare_compressors(
+                settings.backend, settings.level, settings.memory_level, self._bits
+            )
 
     def encode(self, message: str | Buffer) -> bytes:
         """Return the frame of a message.
@@ -234,8 +242,7 @@ class Deflater:
         else:
             opcode, payload = BINARY, memoryview(message).cast("B")
         if not self._takeover:
-            compressor = self._settings.new_compressor(self._bits)
-            compressed = _compress(compressor, payload)
+            compressed = self._compress_alone(payload)
             if len(compressed) >= len(payload):
                 return encode_frame(opcode, payload, masking_key=self._masking_key)
             return self._frame(opcode, compressed)
@@ -246,13 +253,24 @@ class Deflater:
         try:
             if compressor is None:
                 compressor = self._settings.new_compressor(self._bits)
-            return self._frame(opcode, _compress(compressor, payload))
+            return self._frame(opcode, _compress(compressor, payload, SYNC_FLUSH))
         except BaseException:
             # What is in its window will not be in the other end's. A new one is always in order.
             compressor = None
             raise
         finally:
             self._idle.append(compressor)
+
+    def _compress_alone(self, payload: memoryview) -> bytes:
+        """Compress with any compressor of the kind: a full flush makes it forget the message."""
+        try:
+            compressor = self._idle.pop()
+        except IndexError:
+            compressor = self._settings.new_compressor(self._bits)
+        compressed = _compress(compressor, payload, FULL_FLUSH)
+        if len(self._idle) < SPARE_COMPRESSORS:
+            self._idle.append(compressor)
+        return compressed
 
     def _frame(self, opcode: int, compressed: bytes) -> bytes:
         return encode_frame(opcode, compressed, rsv=RSV1, masking_key=self._masking_key)
@@ -342,10 +360,10 @@ class Inflater:
         self._rest, self._last, self.pending = rest, last, True
 
 
-def _compress(compressor: Any, payload: memoryview) -> bytes:
+def _compress(compressor: Any, payload: memoryview, flush: int) -> bytes:
     if not payload:  # a flush that has nothing to flush gives nothing
         return EMPTY
-    data: bytes = compressor.compress(payload) + compressor.flush(SYNC_FLUSH)
+    data: bytes = compressor.compress(payload) + compressor.flush(flush)
     return data[: -len(TAIL)]
 
 
@@ -364,6 +382,11 @@ def _new_compressor(backend: str, level: int | None, memory_level: int, bits: in
     if level is None:
         level = module.Z_DEFAULT_COMPRESSION
     return module.compressobj(level, module.DEFLATED, -max(bits, MIN_BACKEND_BITS), memory_level)
+
+
+@cache
+def _spare_compressors(backend: str, level: int | None, memory_level: int, bits: int) -> list[Any]:
+    return []
 
 
 @cache
