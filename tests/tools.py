@@ -38,7 +38,9 @@ def load_codec(*, pure: bool) -> ModuleType:
     try:
         if pure:
             os.environ["WSFRAME_PURE"] = "1"
-        return importlib.import_module("wsframe")
+        codec = importlib.import_module("wsframe")
+        importlib.import_module("wsframe.client")  # which is no part of that, but is of the copy
+        return codec
     finally:
         _forget_wsframe()
         sys.modules.update(loaded)

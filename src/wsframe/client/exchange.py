@@ -1,0 +1,289 @@
+"""What goes out and what comes in on one WebSocket, by the hands of whichever threads are there."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from ..connection import Connection
+from ..errors import ConnectionClosed
+from ..frames import PONG, Close, CloseCode, Failure, Ping, Pong
+from ..kernels import encode_frame
+from .transport import Transport
+
+READ_SIZE = 1 << 16
+# What a message in the inbox takes besides its text or bytes, about.
+MESSAGE_OVERHEAD = 64
+# Longer waits are done in several: every system has a longest one.
+LONGEST_WAIT = 3600.0
+# The place in the queue of the pong that is owed; which one that is, is seen when its turn comes.
+PONG_OWED = b""
+
+
+class Exchange:
+    """One WebSocket after its handshake. It has no thread of its own.
+
+    ``state`` guards everything. Who holds it may have the socket do what it can do at once, never
+    wait. Of the threads that must wait, one lets go of it and polls the socket for all; the others
+    wait for ``state``, and are notified when there is news or when the poll falls to one of them.
+    While a thread polls, no other reads, as that would take from under it what it waits for.
+
+    Every method is to be called with ``state`` held.
+
+    Attributes:
+        state: the lock.
+        codec: the connection's.
+        inbox: the messages that were received, and that nobody has taken.
+        end: how the connection ends; set once, when that is known.
+        left: nothing comes any more and nothing can be sent.
+        sent: how many of the frames that were pushed have gone.
+        moved: when the server last took something of what waits for it, or when that began to wait.
+    """
+
+    def __init__(self, transport: Transport, codec: Connection, max_queue: int) -> None:
+        self.state = threading.Condition(threading.Lock())
+        self.codec = codec
+        self.inbox: deque[str | bytes] = deque()
+        self.end: ConnectionClosed | None = None
+        self.left = False
+        self.sent = 0
+        self.moved = 0.0
+        self._transport = transport
+        self._max_queue = max_queue
+        self._inbox_size = 0
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._out: deque[bytes] = deque()
+        self._unsent = memoryview(b"")  # of the frame that is on its way
+        self._pushed = 0
+        self._pong: bytes | None = None  # what the server's last ping said, while a pong is owed
+        self._pings: dict[bytes, None] = {}  # that are not answered, in order
+        self._farewell: tuple[int, str]  # what our close frame says
+        self._polling = False
+        self._polled_for = 0
+
+    def push(self, frame: bytes) -> int:
+        """Queue a frame, and send it now if the socket takes it.
+
+        Returns:
+            What ``sent`` will be at least when it has gone.
+        """
+        first = self.sent == self._pushed
+        self._append(frame)
+        ticket = self._pushed
+        # What goes now while another polls must be nothing that anybody waits for already.
+        if first or not self._polling:
+            self._work()
+        self._rouse()
+        return ticket
+
+    def push_ping(self, payload: bytes) -> None:
+        """Queue a ping whose answer :meth:`answered` will know of."""
+        self._pings[payload] = None
+        self.push(self.codec.ping(payload))
+
+    def answered(self, payload: bytes) -> bool:
+        """Whether that ping was answered, or a later one."""
+        return payload not in self._pings
+
+    def forget(self, payload: bytes) -> None:
+        """Wait for the answer to that ping no longer."""
+        self._pings.pop(payload, None)
+
+    def take(self) -> str | bytes:
+        """Take the first message of the inbox."""
+        message = self.inbox.popleft()
+        self._inbox_size -= len(message) + MESSAGE_OVERHEAD
+        self._rouse()
+        return message
+
+    def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> bool:
+        """Wait, and move what can be moved, until this is so, as it will be when ``left`` is.
+
+        Args:
+            done: what to wait for.
+            deadline: when, on the monotonic clock, to give up.
+
+        Returns:
+            Whether it is so.
+        """
+        while not done():
+            remaining = deadline() - monotonic()
+            if not self._polling:
+                self._poll(max(0.0, min(remaining, LONGEST_WAIT)))
+            elif remaining > 0:
+                self.state.wait(min(remaining, LONGEST_WAIT))
+            if remaining <= 0:
+                return bool(done())
+        return True
+
+    def say_goodbye(self, timeout: float) -> None:
+        """After ``end``: send our close frame, wait for the server to leave, and leave.
+
+        It is the server that is to close first (RFC 6455 section 7.1.1).
+
+        Args:
+            timeout: how long all this may take, in seconds.
+        """
+        deadline = monotonic() + timeout
+        if not (self.left or self.codec.close_sent):
+            self.push(self.codec.close(*self._farewell))
+        self.wait(lambda: self.left, lambda: deadline)
+        self.give_up("the server did not leave in time")
+
+    def give_up(self, reason: str) -> None:
+        """Close the socket now.
+
+        Args:
+            reason: why, if nothing else has ended the connection.
+        """
+        self._lose(reason)
+        while self._polling:
+            self.state.wait()
+        self._transport.close()
+
+    def end_with(self, code: int, reason: str, reply: str) -> None:
+        """The connection is to end, with this code and reason; the first time counts.
+
+        Args:
+            code: of the server's close frame or fault, or of our close frame.
+            reason: likewise.
+            reply: the reason that our close frame carries.
+        """
+        if self.end is None:
+            self.end = ConnectionClosed(code, reason)
+            self._farewell = code, reply
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Decode what has come, and put it where it belongs."""
+        for event in self.codec.receive(data):
+            match event:
+                case str() | bytes():
+                    if self.end is None:
+                        self.inbox.append(event)
+                        self._inbox_size += len(event) + MESSAGE_OVERHEAD
+                case Ping(payload):
+                    self._owe_pong(payload)
+                case Pong(payload):
+                    self._answer(payload)
+                case Close(code, reason):
+                    self.end_with(code, reason, "")
+                case Failure(code, reason):
+                    self.end_with(code, reason, reason)
+
+    def _append(self, frame: bytes) -> None:
+        if self.sent == self._pushed:
+            self.moved = monotonic()
+        self._pushed += 1
+        self._out.append(frame)
+
+    def _owe_pong(self, payload: bytes) -> None:
+        """RFC 6455 section 5.5.3: of several pings the last one alone may be answered."""
+        if self.codec.close_sent:
+            return
+        if self._pong is None:
+            self._append(PONG_OWED)
+        self._pong = payload
+
+    def _answer(self, payload: bytes) -> None:
+        """A pong answers the earlier pings as well, which may get none of their own."""
+        while payload in self._pings:
+            del self._pings[next(iter(self._pings))]
+
+    # The socket --------------------------------------------------------------------------------
+
+    def _poll(self, timeout: float) -> None:
+        """Wait for the socket, without ``state``, and do what it is ready for."""
+        more = self._transport.more and self._may_read()
+        self._polling, self._polled_for = True, self._wanted()
+        self.state.release()
+        try:
+            ready = self._transport.poll(self._polled_for, 0.0 if more else timeout)
+        finally:
+            self.state.acquire()
+            self._polling = False
+            self.state.notify_all()
+        if (ready or more) and not self.left:
+            self._work()
+
+    def _wanted(self) -> int:
+        """The events to poll for."""
+        wanted = self._transport.reads_on if self._may_read() else 0
+        return wanted | (self._transport.writes_on if self.sent < self._pushed else 0)
+
+    def _may_read(self) -> bool:
+        """Whether there is room for what comes; after the end it is thrown away."""
+        return not self.left and (self.end is not None or self._inbox_size < self._max_queue)
+
+    def _rouse(self) -> None:
+        """Have the thread that polls do so for the right events."""
+        if self._polling and self._polled_for != self._wanted():
+            self._transport.wake()
+
+    def _work(self) -> None:
+        """Do what the socket can do at once."""
+        try:
+            self._flush()
+            if not self._polling:
+                self._read()
+                self._flush()  # the pong
+        except BaseException:
+            # Out of memory, or interrupted: where the next frame begins is not known any more.
+            self._lose("the client failed")
+            raise
+        self.state.notify_all()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent or self._begin_frame():
+                size = self._transport.send(self._unsent)
+                if not size:
+                    return
+                self._unsent = self._unsent[size:]
+                self.moved = monotonic()
+                self.sent += not self._unsent
+        except OSError as error:
+            # The server's close frame may still be there to be read.
+            while self._read():
+                pass
+            self._lose(str(error))
+
+    def _begin_frame(self) -> bool:
+        """Whether there is a frame to be sent, which then begins."""
+        if not self._out:
+            return False
+        frame = self._out.popleft()
+        if frame == PONG_OWED:
+            frame = encode_frame(PONG, self._pong or b"", masking_key=True)
+            self._pong = None
+        self._unsent = memoryview(frame)
+        return True
+
+    def _read(self) -> bool:
+        """Read once; whether something came."""
+        if not self._may_read():
+            return False
+        try:
+            size = self._transport.receive(self._buffer)
+        except OSError as error:
+            self._lose(str(error))
+            return False
+        if size is None:
+            return False
+        if not size:
+            self._lose("the server left in silence")
+            return False
+        self.feed(self._buffer[:size])
+        return True
+
+    def _lose(self, reason: str) -> None:
+        """Nothing moves any more."""
+        self.left = True
+        if self.end is None:
+            self.end = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, reason)
+        self._out.clear()
+        self._unsent = memoryview(b"")
+        if self._polling:
+            self._transport.wake()
+        self.state.notify_all()

@@ -1,0 +1,116 @@
+"""A connected socket, plain or TLS, that never makes a thread wait but where it asks to."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+from contextlib import suppress
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+# What waits for few sockets at the least cost: no file of its own, no limit on their numbers.
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class Transport:
+    """A connected socket of this object's own.
+
+    The caller sees to it that only one thread at a time is in any method but :meth:`poll`, which
+    one thread may be in besides.
+
+    Attributes:
+        reads_on: the event that :meth:`receive` has to wait for; with TLS it may be WRITE.
+        writes_on: the event that :meth:`send` has to wait for; with TLS it may be READ.
+        more: whether there may be something to receive that :meth:`poll` does not know of.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.reads_on = READ
+        self.writes_on = WRITE
+        self.more = True
+        self._sock = sock
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._events = 0  # that the socket is registered for
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector = Selector()
+        self._selector.register(self._wakened, READ)
+
+    def receive(self, buffer: memoryview) -> int | None:
+        """Take what has come.
+
+        Returns:
+            The number of bytes; 0 at the end; None if nothing is there.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        self.more = False
+        try:
+            size = self._sock.recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self.reads_on = READ
+            return None
+        except ssl.SSLWantWriteError:
+            self.reads_on = WRITE
+            return None
+        self.more = size == len(buffer) or (self._tls is not None and self._tls.pending() > 0)
+        return size
+
+    def send(self, data: memoryview) -> int:
+        """Send as much as the socket takes at once; what is left is to be sent next.
+
+        Returns:
+            The number of bytes.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self.writes_on = WRITE
+        except ssl.SSLWantReadError:
+            self.writes_on = READ
+        return 0
+
+    def poll(self, events: int, timeout: float) -> bool:
+        """Wait until the socket is ready for one of these events, until :meth:`wake`, or so long.
+
+        Returns:
+            Whether the socket is ready.
+        """
+        if events != self._events:
+            self._register(events)
+        ready = False
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._sock:
+                ready = True
+            else:
+                self._wakened.recv(4096)
+        return ready
+
+    def wake(self) -> None:
+        """End the :meth:`poll` that another thread is in."""
+        with suppress(BlockingIOError):  # enough of these are on their way
+            self._waker.send(b"\0")
+
+    def close(self) -> None:
+        """Close the socket; nobody is in :meth:`poll`."""
+        if self._tls is not None:
+            with suppress(OSError, ValueError):  # says goodbye if that takes no waiting
+                self._tls.unwrap()
+        for resource in (self._selector, self._sock, self._waker, self._wakened):
+            resource.close()
+
+    def _register(self, events: int) -> None:
+        if not self._events:
+            self._selector.register(self._sock, events)
+        elif not events:
+            self._selector.unregister(self._sock)
+        else:
+            self._selector.modify(self._sock, events)
+        self._events = events
