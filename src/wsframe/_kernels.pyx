@@ -1,6 +1,9 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-# cython: boundscheck=False, wraparound=False, cdivision=True
-"""The kernels over raw pointers; every argument error is raised by their twins in ``_pure.py``."""
+# cython: boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""The kernels over raw pointers; every argument error is raised by their twins in ``_pure.py``.
+
+They need no GIL: all that they keep from one call to the next are masking keys, one stock a thread.
+"""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
