@@ -43,7 +43,8 @@ answers 1002.
 ## The last run
 
 {date}, {messages} messages in each case of sections 12 and 13. autobahntestsuite {suite}; wsframe
-{wsframe}; {python} on {system}, zlib {zlib}. {verdict}
+{wsframe}; {python} on {system}, zlib {zlib}. {count} results; as they should not be:
+{bad}.
 
 {tables}
 
@@ -53,8 +54,7 @@ This page is written by `python -m conformance --messages {messages} --write doc
 
 def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
     """The page, in Markdown."""
-    bad = sum(len(failures(cases)) for cases in results.values())
-    count = sum(map(len, results.values()))
+    bad = [f"{run}: {bad.case}" for run, cases in results.items() for bad in failures(cases)]
     return PAGE.format(
         date=datetime.now(timezone.utc).date(),
         messages=messages,
@@ -63,6 +63,7 @@ def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=f"{sys.platform} ({platform.machine()})",
         zlib=zlib.ZLIB_RUNTIME_VERSION,
-        verdict=f"Of {count} results {bad} are not as they should be.",
+        count=sum(map(len, results.values())),
+        bad="; ".join(bad) or "none",
         tables="\n\n".join(f"### {run}\n\n{table(cases)}" for run, cases in results.items()),
     )
