@@ -83,7 +83,7 @@ class PerMessageDeflate:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
         for name in (SERVER_BITS, CLIENT_BITS):
             bits = getattr(self, name)
-            if bits not in WINDOW_BITS.values() or not self._can_compress(bits):
+            if bits not in WINDOW_BITS.values() or not self._has_window(bits):
                 raise ValueError(f"{name} is out of range for {self.backend}: {bits}")
         if self.min_size < 0:
             raise ValueError(f"min_size must not be negative: {self.min_size}")
@@ -106,12 +106,12 @@ class PerMessageDeflate:
         except ValueError:
             return None
         server_bits = min(self.server_max_window_bits, offer.get(SERVER_BITS, MAX_BITS))
-        if not self._can_compress(server_bits):
-            return None
         # Section 7.1.2.2: a client that does not name this one cannot be asked to keep it.
         client_bits = MAX_BITS
         if CLIENT_BITS in offer:
             client_bits = min(self.client_max_window_bits, offer[CLIENT_BITS])
+        if not self._has_window(min(server_bits, client_bits)):
+            return None
         agreed = replace(
             self,
             server_no_context_takeover=self.server_no_context_takeover
@@ -147,7 +147,7 @@ class PerMessageDeflate:
             (self.server_no_context_takeover and SERVER_NO_TAKEOVER not in answer)
             or server_bits > self.server_max_window_bits
             or client_bits > self.client_max_window_bits
-            or not self._can_compress(client_bits)
+            or not self._has_window(min(server_bits, client_bits))
         ):
             raise HandshakeError(502, "the server chose a compression that was not offered")
         return replace(
@@ -191,7 +191,7 @@ class PerMessageDeflate:
         """Return a decompressor with an empty window of 2 ** bits bytes."""
         return _module(self.backend).decompressobj(-max(bits, MIN_BACKEND_BITS))
 
-    def _can_compress(self, bits: int) -> bool:
+    def _has_window(self, bits: int) -> bool:
         """Whether the backend can be kept from looking back further than 2 ** bits bytes.
 
         No backend has a window of 8 bits for raw streams. With one of 9, zlib and zlib-ng look back
