@@ -43,7 +43,7 @@ answers 1002.
 ## The last run
 
 {date}, {messages} messages in each case of sections 12 and 13. autobahntestsuite {suite}; wsframe
-{wsframe}; {python} on {system}, zlib {zlib}. {count} results; as they should not be:
+{wsframe}; {python} on {system}, zlib {zlib}. Of {count} results, not as they should be:
 {bad}.
 
 {tables}
@@ -65,5 +65,5 @@ def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
         zlib=zlib.ZLIB_RUNTIME_VERSION,
         count=sum(map(len, results.values())),
         bad="; ".join(bad) or "none",
-        tables="\n\n".join(f"### {run}\n\n{table(cases)}" for run, cases in results.items()),
+        tables="\n\n".join(f"### {str(run).capitalize()}\n\n{table(cases)}" for run, cases in results.items()),
     )
