@@ -65,5 +65,9 @@ def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
         zlib=zlib.ZLIB_RUNTIME_VERSION,
         count=sum(map(len, results.values())),
         bad="; ".join(bad) or "none",
-        tables="\n\n".join(f"### {str(run).capitalize()}\n\n{table(cases)}" for run, cases in results.items()),
+        tables="\n\n".join(_section(run, cases) for run, cases in results.items()),
     )
+
+
+def _section(run: Run, cases: list[suite.Result]) -> str:
+    return f"### {str(run).capitalize()}\n\n{table(cases)}"
