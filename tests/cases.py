@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, NamedTuple
 
+from .deflated import RFC_HELLO_AGAIN, RFC_PAYLOADS, compressor, squeezed
 from .ends import (
     BAD_DATA,
     BINARY,
@@ -82,12 +82,6 @@ def one_byte_each(data: bytes) -> list[Frame]:
     return fragments(*(data[i : i + 1] for i in range(len(data))))
 
 
-def compressed(data: bytes, *, bits: int = 15) -> bytes:
-    """A message compressed with an empty window (RFC 7692 section 7.2.1)."""
-    compressor = zlib.compressobj(wbits=-bits)
-    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
 SIZES = (0, 125, 126, 127, 128, 65535, 65536)
 FRAGMENTED = fragments(b"one, ", b"two")
 PINGED = [FRAGMENTED[0], (PING, b"between"), FRAGMENTED[1]]
@@ -96,10 +90,10 @@ GREEK = "κόσμε".encode()
 MIXED = "Grüße-µ@ßöäüàá-UTF-8".encode()
 TOO_HIGH, SURROGATE = b"\xf4\x90\x80\x80", b"\xed\xa0\x80"
 LONG = payload_of(2000)
+LONG_DEFLATED = squeezed(LONG, compressor(bits=9))
 GOOD_CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999)
 BAD_CODES = (0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999)
-# RFC 7692 section 7.2.3.1; and 7.2.3.2, the same once more out of the window.
-DEFLATED, DEFLATED_AGAIN = bytes.fromhex("f248cdc9c90700"), bytes.fromhex("f200110000")
+DEFLATED = RFC_PAYLOADS["one-block"][0]  # Hello
 NO_TAKEOVER = {"server_no_context_takeover": True, "client_no_context_takeover": True}
 SMALL_WINDOW = {"server_max_window_bits": 9, "client_max_window_bits": 9}
 
@@ -202,18 +196,16 @@ CASES = {
     ),
     "13.1.1": right(
         (FIN | TEXT | RSV1, DEFLATED),
-        (FIN | TEXT | RSV1, DEFLATED_AGAIN),
+        (FIN | TEXT | RSV1, RFC_HELLO_AGAIN),
         replies=("Hello",) * 2,
         deflate={},
     ),
     "13.2.1": right(
         *[(FIN | TEXT | RSV1, DEFLATED)] * 2, replies=("Hello",) * 2, deflate=NO_TAKEOVER
     ),
-    "13.3.1": right(
-        (FIN | BINARY | RSV1, compressed(LONG, bits=9)), replies=(LONG,), deflate=SMALL_WINDOW
-    ),
+    "13.3.1": right((FIN | BINARY | RSV1, LONG_DEFLATED), replies=(LONG,), deflate=SMALL_WINDOW),
     "13.5.1": right(
-        *[(FIN | BINARY | RSV1, compressed(LONG, bits=9))] * 2,
+        *[(FIN | BINARY | RSV1, LONG_DEFLATED)] * 2,
         replies=(LONG,) * 2,
         deflate={**NO_TAKEOVER, **SMALL_WINDOW},
     ),
