@@ -31,7 +31,7 @@ HOST = re.compile(
 )
 ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<host>[^/?#@\s]+)")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-TARGET = re.compile(r"/[!-~]*")
+TARGET = re.compile(r"/[!\"$-~]*")  # a fragment stays with the client, RFC 6455 section 3
 VERSION = "13"
 # What only the handshake itself may put into a request.
 OURS = frozenset(("connection", "host", "origin", "upgrade"))
@@ -160,7 +160,9 @@ class UpgradeRequest:
         if _split_host(host) is None:
             raise ValueError(f"not a host, or a host and its port: {host!r}")
         if not TARGET.fullmatch(target):
-            raise ValueError(f"a target begins with a slash and has no spaces: {target!r}")
+            raise ValueError(
+                f"a target begins with a slash, without spaces or fragment: {target!r}"
+            )
         for subprotocol in subprotocols:
             if not TOKEN.fullmatch(subprotocol) or list(subprotocols).count(subprotocol) > 1:
                 raise ValueError(f"a subprotocol is a token, and named once: {subprotocol!r}")
