@@ -84,7 +84,7 @@ def read_results(folder: Path, log: Path) -> list[Result]:
 
 def _read_result(folder: Path, case: str, report: dict[str, Any] | None) -> Result:
     if report is None:
-        return Result(case, "MISSING", "MISSING", "")
+        return Result(case, "MISSING", "MISSING", f"The suite has no report; see {folder}.")
     details = json.loads((folder / report["reportfile"]).read_text())
     reason = f"{details['result']} {details['resultClose']}"
     return Result(case, details["behavior"], details["behaviorClose"], reason)
