@@ -298,6 +298,8 @@ def test_both_kernels_take_and_parse_the_same(
         for masked in (True, False):
             ours = take(compiled, data, start, limit, masked)
             assert ours == take(pure, data, start, limit, masked), (data, start, limit, masked)
+            frame = compiled.kernels.take_frame(data, start, limit, masked)
+            assert frame == pure.kernels.take_frame(data, start, limit, masked), (data, start)
         for place in range(min(len(data) + 2, 40)):
             ours = compiled.kernels.parse_frame(data, place)
             assert ours == pure.kernels.parse_frame(data, place), (data, place)

@@ -163,6 +163,8 @@ def test_every_bytes_like_object_is_read(
     assert messages == [payload[: size - 4]]
     assert left == len(wire) - len(by_hand(FIN_BINARY, payload[: size - 4], KEY))
     assert codec.kernels.parse_frame(convert(wire), 0) == codec.kernels.parse_frame(wire, 0)
+    taken = (FIN_BINARY, payload[: size - 4], len(wire) - left)
+    assert codec.kernels.take_frame(convert(wire), 0, LIMIT, True) == taken
 
 
 @pytest.mark.parametrize("convert", [bytearray, memoryview, BytesSubclass])
@@ -201,12 +203,14 @@ def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:
         codec.encode_frame(2, buffer)
         codec.kernels.parse_frame(buffer, 0)
         codec.kernels.take_messages(buffer, 0, [], LIMIT, True)
+        codec.kernels.take_frame(buffer, 0, LIMIT, True)
         buffer.append(0)  # BufferError while it is exported
         for view in (memoryview(buffer), memoryview(buffer).cast("B", (1, len(buffer)))):
             codec.mask(view, KEY)
             codec.mask_into(view, KEY)
             codec.encode_frame(2, view)
             codec.kernels.take_messages(view, 0, [], LIMIT, True)
+            codec.kernels.take_frame(view, 0, LIMIT, True)
             with pytest.raises(ValueError, match="control frame"):
                 codec.encode_frame(9, view, fin=False)
             view.release()
@@ -355,6 +359,26 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         ValueError,
         "negative: -1",
         lambda w: w.kernels.take_messages(b"xx", -1, [], 9, False),
+    ),
+    "take-frame-from-str": (
+        TypeError,
+        "'str'",
+        lambda w: w.kernels.take_frame("xx", 0, LIMIT, True),
+    ),
+    "take-frame-from-gaps": (
+        TypeError,
+        "C-contiguous",
+        lambda w: w.kernels.take_frame(GAPS, 0, LIMIT, True),
+    ),
+    "take-frame-from-released-view": (
+        ValueError,
+        "released",
+        lambda w: w.kernels.take_frame(RELEASED, 0, LIMIT, True),
+    ),
+    "take-frame-before": (
+        ValueError,
+        "negative: -1",
+        lambda w: w.kernels.take_frame(b"xx", -1, 9, False),
     ),
     "parse-str": (TypeError, "'str'", lambda w: w.kernels.parse_frame("xx", 0)),
     "parse-gaps": (TypeError, "C-contiguous", lambda w: w.kernels.parse_frame(GAPS, 0)),
@@ -923,6 +947,138 @@ def test_what_encode_frame_writes_is_taken(
         for item in payloads
     )
     assert take(codec, wire, key) == (payloads, 0)
+
+
+# Taking one frame ---------------------------------------------------------------------------------
+
+
+def take_one(
+    codec: ModuleType, data: bytes, key: bytes | None, limit: int = LIMIT, start: int = 0
+) -> tuple[int, bytes, int] | None:
+    """What take_frame takes of the data, on either role; its end is counted in the data."""
+    ground = b"\x81" * start + data
+    taken = codec.kernels.take_frame(ground, start, limit, key is not None)
+    if taken is None:
+        return None
+    first, payload, end = taken
+    assert (type(first), type(payload), type(end)) == (int, bytes, int)
+    return first, payload, end - start
+
+
+@roles
+def test_a_frame_is_taken_at_every_short_size(codec: ModuleType, key: bytes | None) -> None:
+    for size in SHORT_SIZES:
+        payload = payload_of(size)
+        wire = by_hand(FIN_BINARY, payload, key)
+        assert take_one(codec, wire, key) == (FIN_BINARY, payload, len(wire))
+        assert take_one(codec, wire + b"\xff" * 9, key, start=3) == (FIN_BINARY, payload, len(wire))
+
+
+@roles
+@sizes
+def test_a_frame_is_taken_at_the_edges(codec: ModuleType, size: int, key: bytes | None) -> None:
+    payload = payload_of(size)
+    wire = by_hand(FIN_BINARY, payload, key)
+    assert take_one(codec, wire, key) == (FIN_BINARY, payload, len(wire))
+
+
+@roles
+def test_a_frame_is_taken_whatever_its_first_byte_is(codec: ModuleType, key: bytes | None) -> None:
+    # Text that is not UTF-8, reserved bits, long control frames: others judge.
+    payload = b"\xff\x80" * 100
+    for first in range(256):
+        wire = by_hand(first, payload, key)
+        assert take_one(codec, wire, key) == (first, payload, len(wire))
+
+
+@roles
+@pytest.mark.parametrize("size", [0, 1, 5, 125, 126, 300])
+def test_no_frame_is_taken_that_is_not_whole(
+    codec: ModuleType, size: int, key: bytes | None
+) -> None:
+    wire = by_hand(FIN_BINARY, payload_of(size), key)
+    for end in range(len(wire)):
+        assert take_one(codec, wire[:end], key) is None
+        assert take_one(codec, wire[:end], key, start=5) is None
+
+
+@roles
+@pytest.mark.parametrize("size", [65536, 1 << 18])
+def test_no_long_frame_is_taken_without_its_last_byte(
+    codec: ModuleType, size: int, key: bytes | None
+) -> None:
+    wire = by_hand(FIN_BINARY, bytes(size), key)
+    for end in (2, 9, 10, 13, 14, len(wire) - 1):
+        assert take_one(codec, wire[:end], key) is None
+
+
+@roles
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_no_frame_is_taken_that_is_masked_wrongly(
+    codec: ModuleType, size: int, key: bytes | None
+) -> None:
+    wire = by_hand(FIN_BINARY, bytes(size), KEY if key is None else None)
+    assert take_one(codec, wire + bytes(4), key) is None
+
+
+NOT_MINIMAL = [(0, 2), (1, 2), (125, 2), (0, 8), (125, 8), (126, 8), (65535, 8)]
+
+
+@roles
+@pytest.mark.parametrize(("size", "form"), NOT_MINIMAL)
+def test_no_frame_is_taken_whose_length_is_not_minimal(
+    codec: ModuleType, size: int, form: int, key: bytes | None
+) -> None:
+    wire = by_hand(FIN_BINARY, bytes(size), key, length_form=form)
+    assert take_one(codec, wire + bytes(4), key) is None
+
+
+@roles
+@pytest.mark.parametrize("limit", [0, 1, 3, 125, 126, 300, 65535, 65536])
+def test_no_frame_is_taken_over_the_limit(codec: ModuleType, limit: int, key: bytes | None) -> None:
+    for first in (FIN_BINARY, 0x89):
+        wire = by_hand(first, payload_of(limit), key)
+        assert take_one(codec, wire, key, limit) == (first, payload_of(limit), len(wire))
+        assert take_one(codec, by_hand(first, bytes(limit + 1), key), key, limit) is None
+
+
+@roles
+@pytest.mark.parametrize("limit", [LIMIT, sys.maxsize])
+@pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_no_frame_is_taken_whose_length_is_a_promise(
+    codec: ModuleType, length: int, limit: int, key: bytes | None
+) -> None:
+    wire = by_hand(FIN_BINARY, b"x", key, length=length)
+    tracemalloc.start()
+    try:
+        assert take_one(codec, wire, key, limit) is None
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000
+
+
+@roles
+def test_no_frame_is_taken_from_nothing(codec: ModuleType, key: bytes | None) -> None:
+    assert take_one(codec, b"", key) is None
+    assert codec.kernels.take_frame(b"\x81\x00", 2, LIMIT, key is not None) is None
+    assert codec.kernels.take_frame(b"\x81\x00", 99, LIMIT, key is not None) is None
+
+
+@roles
+def test_nothing_is_taken_where_the_limit_is_negative(codec: ModuleType, key: bytes | None) -> None:
+    wire = by_hand(FIN_BINARY, b"", key)
+    assert take_one(codec, wire, key, -1) is None
+    assert take(codec, wire, key, -1) == ([], len(wire))
+
+
+@roles
+def test_a_taken_frame_is_independent_of_the_buffer(codec: ModuleType, key: bytes | None) -> None:
+    wire = by_hand(FIN_BINARY, b"data", key)
+    buffer = bytearray(wire)
+    _, payload, _ = codec.kernels.take_frame(buffer, 0, LIMIT, key is not None)
+    buffer[:] = bytes(len(buffer))
+    assert payload == b"data"
 
 
 def test_the_kernels_say_what_they_are(compiled: ModuleType, pure: ModuleType) -> None:
