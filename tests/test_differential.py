@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
+from .deflated import RFC_HELLO_AGAIN, RFC_PAYLOADS, bomb, ended, looking_back, squeezed, stored
 from .tools import normals, outcome
 from .vectors import CLOSE_CODES_ALLOWED, CLOSE_CODES_REFUSED, INVALID_UTF8, TRUNCATED_UTF8
 
@@ -27,18 +29,57 @@ HUGE_LENGTHS = [1 << 16, 1 << 20, (1 << 20) + 1, (1 << 31) - 1, 1 << 32, (1 << 6
 HUGE_LENGTHS += [(1 << 64) - 1]
 
 
+# What a compressed message may be: each on its own, though some look back at the one before. Making
+# them anew for each stream would take most of the time.
+SQUEEZED_TEXTS = [squeezed(text) for text in TEXT_BYTES]
+SQUEEZED_TEXTS += [stored("Grüße".encode() * 30), squeezed("κόσμε".encode() * 3000)]
+SQUEEZED_TEXTS += [payload for payload, _ in RFC_PAYLOADS.values()] + [RFC_HELLO_AGAIN]
+SQUEEZED_BAD_TEXTS = [how(b"bad: " + text) for text in BAD_TEXTS for how in (squeezed, stored)]
+SQUEEZED = [
+    squeezed(BLOCK[begin : begin + size]) for begin, size in ((0, 9), (5, 300), (9, 40_000))
+]
+SQUEEZED += [stored(BLOCK[:200]), looking_back(BLOCK[:256]), bomb(66_000), bomb(140_000)]
+SQUEEZED += [ended(b"one, ") + ended(b"") + squeezed(b"two"), ended(b"") * 3 + b"\0"]
+SQUEEZED_BROKEN = [
+    b"\x06",
+    b"\xff" * 20,
+    b"Hello, world",
+    bomb((1 << 20) + 1),
+    squeezed(BLOCK)[:99],
+]
+SQUEEZED_BROKEN += [ended(b"") * 1100, squeezed(b"and then") + b"\xff", ended(b"x") + b"\xff"]
+
+#: The ways to agree on compression: parameters of PerMessageDeflate.
+AGREEMENTS: list[dict[str, Any]] = [
+    {},
+    {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    {"server_max_window_bits": 9, "client_max_window_bits": 10, "backend": "zlib-ng"},
+    {"backend": "isal"},
+]
+
+
+@cache
+def agreement(codec: ModuleType, number: int) -> Any:
+    """What the two ends agreed on; codecs have classes of their own."""
+    return codec.PerMessageDeflate(**AGREEMENTS[number])
+
+
 class Stream(NamedTuple):
     """What a peer sends, and to what kind of connection."""
 
     role: str
     limit: int
     fragments: int | None
+    deflate: int | None  # among the AGREEMENTS
     data: bytes
     cuts: list[int]
 
     def connect(self, codec: ModuleType) -> Any:
         return codec.Connection(
-            codec.Role(self.role), max_message_size=self.limit, max_fragments=self.fragments
+            codec.Role(self.role),
+            max_message_size=self.limit,
+            max_fragments=self.fragments,
+            deflate=None if self.deflate is None else agreement(codec, self.deflate),
         )
 
     def chunks(self) -> list[bytes]:
@@ -52,6 +93,7 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
         self.masked = True
+        self.deflate: int | None = None
 
     def below(self, number: int) -> int:
         return int(self.random() * number)
@@ -99,13 +141,30 @@ class Generator:
         return self.frame(self.one_of((0x89, 0x8A)), BLOCK[:size])
 
     def message(self) -> bytes:
+        if self.deflate is not None and self.random() < 0.6:
+            opcode, payload = self.compressed()
+            return self.frame(0x80 | opcode, payload)
         if self.random() < 0.5:
             return self.frame(0x81, self.text())
         return self.frame(0x82, self.payload())
 
+    def compressed(self) -> tuple[int, bytes]:
+        """The first byte of a compressed message, without FIN, and its payload."""
+        draw = self.random()
+        if draw < 0.45:
+            return 0x41, self.one_of(SQUEEZED_TEXTS)
+        if draw < 0.9:
+            return 0x42, self.one_of(SQUEEZED)
+        if draw < 0.95:
+            return 0x41, self.one_of(SQUEEZED_BAD_TEXTS)
+        return self.one_of((0x41, 0x42)), self.one_of(SQUEEZED_BROKEN)
+
     def fragments(self) -> bytes:
-        opcode = self.one_of((1, 2))
-        rest = self.text() if opcode == 1 else self.payload()
+        if self.deflate is not None and self.random() < 0.6:
+            opcode, rest = self.compressed()
+        else:
+            opcode = self.one_of((1, 2))
+            rest = self.text() if opcode == 1 else self.payload()
         wire = b""
         for _ in range(self.below(4)):
             cut = self.below(len(rest) + 1)
@@ -132,6 +191,7 @@ class Generator:
 
     def stream(self) -> Stream:
         self.masked = self.random() < 0.6
+        self.deflate = self.below(len(AGREEMENTS)) if self.random() < 0.4 else None
         wire = b""
         for _ in range(1 + self.below(6)):
             draw = self.random()
@@ -163,6 +223,7 @@ class Generator:
             "server" if self.masked else "client",
             self.one_of((100, 130, 1000, 66_000, 1 << 20)) if self.random() < 0.5 else 1 << 20,
             self.one_of((1, 2, 3)) if self.random() < 0.15 else None,
+            self.deflate,
             wire,
             cuts,
         )
@@ -170,6 +231,8 @@ class Generator:
 
 BROKEN: list[Callable[[Generator], bytes]] = [
     lambda g: g.frame(g.one_of((0x81, 0x82, 0x01, 0x89)) | 0x10 << g.below(3), b"rsv"),
+    lambda g: g.frame(g.one_of((0xC0, 0x40, 0xC9, 0xC8)), b"rsv1"),
+    lambda g: g.frame(0x41, b"\xf2") + g.frame(0xC0, b"\x00\x11\x00\x00"),
     lambda g: g.frame(0x80 | g.one_of((3, 4, 5, 6, 7, 11, 12, 13, 14, 15)), b"opcode"),
     lambda g: g.frame(g.one_of((0x81, 0x82, 0x89)), b"mask", wrong=True),
     lambda g: g.frame(0x82, BLOCK[: g.one_of((0, 1, 5, 124, 125))], form=2),
@@ -194,11 +257,19 @@ def state(connection: Any) -> tuple[object, ...]:
         connection._unread,
         connection._message,
         connection._ended,
+        connection._compressed,
+        connection._wire_size,
         connection._fragments,
         connection._fin,
         connection._masking_key,
         connection.close_received,
+        *left_over(connection._inflater),
     )
+
+
+def left_over(inflater: Any) -> tuple[object, ...]:
+    """What is left of a compressed message."""
+    return () if inflater is None else (inflater.pending, inflater.ends, inflater._rest)
 
 
 def first_difference(compiled: ModuleType, pure: ModuleType, stream: Stream) -> str | None:
@@ -227,8 +298,11 @@ def test_both_kernels_make_the_same_of_any_stream(
             pytest.fail(f"stream {number} of seed {seed}, {difference}", pytrace=False)
 
 
-#: Every reason that RFC 6455 gives Connection to fail, by how it begins.
+#: Every reason that RFC 6455 and RFC 7692 give Connection to fail, by how it begins.
 REASONS = {
+    "only the first frame of a message says": 1002,
+    "a compressed message is not valid DEFLATE": 1007,
+    "a message that inflates to ": 1009,
     "a reserved bit": 1002,
     "a client's frame must be masked": 1002,
     "a server's frame must not be masked": 1002,
@@ -264,6 +338,7 @@ def test_the_streams_have_everything_in_them(pure: ModuleType) -> None:
             seen[name] += 1
         seen[stream.role] += 1
         seen["more than one event in a read"] += len(events) > len(stream.cuts) + 1
+        seen["compression"] += stream.deflate is not None
         seen["in one read"] += not stream.cuts
         seen["byte by byte"] += len(stream.cuts) == len(stream.data) - 1 > 10
         if not connection._ended:
