@@ -74,12 +74,13 @@ def command(mode: str, spec: dict[str, Any], folder: Path, messages: int) -> lis
 
 def read_results(folder: Path, log: Path) -> list[Result]:
     """What the suite has reported on each case that it set out to run, as it says in its log."""
-    cases = re.search(r"^Cases = (.*)$", log.read_text(), re.MULTILINE)
-    if cases is None:
-        sys.exit(f"the suite did not start; see {log}")
+    said = re.search(r"^Cases = (.*)$", log.read_text(), re.MULTILINE)
+    cases = ast.literal_eval(said[1]) if said else []
+    if not cases:
+        sys.exit(f"the suite has no such cases, or did not start; see {log}")
     index = folder / "index.json"
     reports = json.loads(index.read_text()).get(AGENT, {}) if index.exists() else {}
-    return [_read_result(folder, case, reports.get(case)) for case in ast.literal_eval(cases[1])]
+    return [_read_result(folder, case, reports.get(case)) for case in cases]
 
 
 def _read_result(folder: Path, case: str, report: dict[str, Any] | None) -> Result:
