@@ -26,8 +26,8 @@ $ make autobahn                  # minutes: 50 messages in each case of sections
 $ make autobahn MESSAGES=1000    # most of an hour: as many as the suite has there by itself
 ```
 
-The suite, `autobahntestsuite` from PyPI, is installed into an environment of its own, and is not
-changed. It runs on Python 2.7 alone; `PYTHON2=` names one that is not called `python2.7`. The
+The suite, `autobahntestsuite` from PyPI, is installed into an environment of its own; no file of
+it is changed. It runs on Python 2.7 alone; `PYTHON2=` names one that is not called `python2.7`. The
 command lists each case that is not OK, and fails if there is any. The suite's own pages, with
 every frame, are then in `build/conformance/`.
 
