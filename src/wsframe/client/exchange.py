@@ -20,6 +20,7 @@ MESSAGE_OVERHEAD = 64
 LONGEST_WAIT = 3600.0
 # The place in the queue of the pong that is owed; which one that is, is seen when its turn comes.
 PONG_OWED = b""
+MAX_PONGS = 64
 
 
 class Exchange:
@@ -57,7 +58,7 @@ class Exchange:
         self._out: deque[bytes] = deque()
         self._unsent = memoryview(b"")  # of the frame that is on its way
         self._pushed = 0
-        self._pong: bytes | None = None  # what the server's last ping said, while a pong is owed
+        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # what those say that are owed
         self._pings: dict[bytes, None] = {}  # that are not answered, in order
         self._farewell: tuple[int, str]  # what our close frame says
         self._polling = False
@@ -179,12 +180,12 @@ class Exchange:
         self._out.append(frame)
 
     def _owe_pong(self, payload: bytes) -> None:
-        """RFC 6455 section 5.5.3: of several pings the last one alone may be answered."""
+        """RFC 6455 section 5.5.3: of too many pings the last ones alone may be answered."""
         if self.codec.close_sent:
             return
-        if self._pong is None:
+        if len(self._pongs) < MAX_PONGS:
             self._append(PONG_OWED)
-        self._pong = payload
+        self._pongs.append(payload)
 
     def _answer(self, payload: bytes) -> None:
         """A pong answers the earlier pings as well, which may get none of their own."""
@@ -255,8 +256,7 @@ class Exchange:
             return False
         frame = self._out.popleft()
         if frame == PONG_OWED:
-            frame = encode_frame(PONG, self._pong or b"", masking_key=True)
-            self._pong = None
+            frame = encode_frame(PONG, self._pongs.popleft(), masking_key=True)
         self._unsent = memoryview(frame)
         return True
 
@@ -279,9 +279,9 @@ class Exchange:
 
     def _lose(self, reason: str) -> None:
         """Nothing moves any more."""
-        self.left = True
         if self.end is None:
             self.end = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, reason)
+        self.left = True
         self._out.clear()
         self._unsent = memoryview(b"")
         if self._polling:
