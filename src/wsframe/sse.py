@@ -72,14 +72,15 @@ class EventStreamDecoder:
 
     Args:
         max_event_size: the most characters that an unfinished event, or a line, may have.
+        last_event_id: that of the stream which this one continues.
 
     Attributes:
         last_event_id: what to send as ``Last-Event-ID`` when the connection is lost.
         retry: what the server last asked to wait before coming back, in milliseconds, or None.
     """
 
-    def __init__(self, *, max_event_size: int = 1 << 20) -> None:
-        self.last_event_id = ""
+    def __init__(self, *, max_event_size: int = 1 << 20, last_event_id: str = "") -> None:
+        self.last_event_id = last_event_id
         self.retry: int | None = None
         self._max_event_size = max_event_size
         # Bytes that are not UTF-8 become U+FFFD, and a byte order mark at the start is skipped.
@@ -89,7 +90,7 @@ class EventStreamDecoder:
         self._line_size = 0
         self._after_cr = False  # an LF that comes now belongs to that CR
         self._event = ""
-        self._id = ""
+        self._id = last_event_id
         self._data: list[str] = []
         self._event_size = 0  # of the data lines that are complete
         self._failed = False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
+import trustme
 
 from ..server.conftest import Serve, ServerLog, log, nothing_left_behind, serve
 from .servers import TIMEOUT, Script, ScriptedServer
@@ -20,7 +24,19 @@ Connect = Callable[..., Any]
 class Play(Protocol):
     """Start a server that follows these scripts, a client each."""
 
-    def __call__(self, *scripts: Script, receive_buffer: int | None = ...) -> ScriptedServer: ...
+    def __call__(
+        self,
+        *scripts: Script,
+        receive_buffer: int | None = ...,
+        tls: ssl.SSLContext | None = ...,
+        host: str = ...,
+    ) -> ScriptedServer: ...
+
+
+class Beside(Protocol):
+    """Run a function in a thread of its own."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: object) -> Future[Any]: ...
 
 
 @pytest.fixture
@@ -28,8 +44,8 @@ def play(nothing_left_behind: None) -> Iterator[Play]:
     """Starts scripted servers; what a script raises fails the test."""
     with ExitStack() as servers:
 
-        def start(*scripts: Script, receive_buffer: int | None = None) -> ScriptedServer:
-            server = ScriptedServer(*scripts, receive_buffer=receive_buffer)
+        def start(*scripts: Script, **options: Any) -> ScriptedServer:
+            server = ScriptedServer(*scripts, **options)
             servers.callback(server.stop)
             return server
 
@@ -37,7 +53,29 @@ def play(nothing_left_behind: None) -> Iterator[Play]:
 
 
 @pytest.fixture
-def connect(codec: ModuleType, play: Play, serve: Serve) -> Iterator[Connect]:
+def beside(play: Play, serve: Serve) -> Iterator[Beside]:
+    """Runs functions in threads, whose results are waited for with ``.result(TIMEOUT)``."""
+    with ExitStack() as threads:
+
+        def run(function: Callable[..., Any], *arguments: object) -> Future[Any]:
+            future: Future[Any] = Future()
+
+            def work() -> None:
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            threads.callback(thread.join, TIMEOUT)
+            return future
+
+        yield run
+
+
+@pytest.fixture
+def connect(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
     """Opens WebSockets, with bounded waits, that are closed before the servers are stopped."""
     with ExitStack() as clients:
 
@@ -48,3 +86,42 @@ def connect(codec: ModuleType, play: Play, serve: Serve) -> Iterator[Connect]:
             return ws
 
         yield open_websocket
+
+
+@pytest.fixture
+def events(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
+    """Opens event streams, with bounded waits, that are closed before the servers are stopped."""
+    with ExitStack() as clients:
+
+        def open_stream(url: str, **options: Any) -> Any:
+            bounds = {"open_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retry": 0}
+            source = codec.client.events(url, **(bounds | options))
+            clients.callback(source.close)
+            return source
+
+        yield open_stream
+
+
+class Certificates:
+    """A server's certificate for this machine, and who vouches for it.
+
+    Attributes:
+        authority: who does.
+        server: the context of a server that has it.
+        client: the context of a client that trusts it.
+    """
+
+    def __init__(self) -> None:
+        self.authority = trustme.CA()
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.set_alpn_protocols(["h2", "http/1.1"])
+        certificate = self.authority.issue_cert("localhost", "127.0.0.1", "::1")
+        certificate.configure_cert(self.server)
+        self.client = ssl.create_default_context()
+        self.authority.configure_trust(self.client)
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    """For TLS."""
+    return Certificates()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from email import message_from_bytes
+from contextlib import suppress
 from email.message import Message
+from email.parser import HeaderParser
 from typing import TypeAlias
 
 from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Role, accept
+from wsframe.fields import encode_response
 
 TIMEOUT = 10.0
 END_OF_HEAD = b"\r\n\r\n"
@@ -30,7 +34,7 @@ class Visit:
         self._events: deque[Event] = deque()
 
     def read_head(self) -> None:
-        """Read the head of a request."""
+        """Read the head of a request; ``request_line`` and ``headers`` are what it says."""
         while END_OF_HEAD not in self._received:
             data = self.sock.recv(1 << 16)
             if not data:
@@ -39,7 +43,17 @@ class Visit:
         head, _, self._received = self._received.partition(END_OF_HEAD)
         request_line, _, fields = head.partition(b"\r\n")
         self.request_line = request_line.decode()
-        self.headers = message_from_bytes(fields + END_OF_HEAD)
+        self.headers = HeaderParser().parsestr(fields.decode("latin-1"))
+
+    def answer(self, status: int, *headers: tuple[str, str], body: bytes = b"") -> None:
+        """Read the head of a request, unless that was done, and answer it."""
+        if not self.request_line:
+            self.read_head()
+        self.send(encode_response(status, headers, body))
+
+    def stream(self, body: bytes = b"", content_type: str = "text/event-stream") -> None:
+        """Read the head of a request, and begin an event stream."""
+        self.answer(200, ("Content-Type", content_type), body=body)
 
     def judge(
         self, *, deflate: PerMessageDeflate | None = None, subprotocols: Iterable[str] = ()
@@ -71,6 +85,15 @@ class Visit:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in data:
             self.sock.sendall(bytes([byte]))
+
+    def trickle(self, data: bytes) -> None:
+        """Send this, and then a byte now and then for as long as the client is there."""
+        end = time.monotonic() + TIMEOUT
+        with suppress(ConnectionError):
+            while time.monotonic() < end:
+                self.sock.sendall(data)
+                data = b"x"
+                time.sleep(0.02)
 
     def say(self, *messages: str | bytes) -> None:
         """Send messages, all in one segment."""
@@ -104,6 +127,12 @@ class Visit:
         assert not self._received
         assert self.sock.recv(1) == b""
 
+    def wait_for_end(self) -> None:
+        """The client closes, in whichever way, and whatever it says before."""
+        with suppress(ConnectionError):
+            while self.sock.recv(1 << 16):
+                pass
+
     def reset(self) -> None:
         """Leave with a reset: RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -120,15 +149,27 @@ Script: TypeAlias = "Callable[[Visit], object]"
 class ScriptedServer:
     """Serves one client after the other, each by the next of its scripts, in a thread.
 
-    Leaving its context waits for the scripts, and raises what the first failure of them has raised.
+    Args:
+        receive_buffer: a small one makes the client's side of the connection run full early.
+        tls: the context, for a server with TLS.
+        host: the address to listen on.
 
     Attributes:
-        port: on 127.0.0.1.
+        port: that it listens on.
     """
 
-    def __init__(self, *scripts: Script, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self._scripts = scripts
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._tls = tls
+        self._host = f"[{host}]" if ":" in host else host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         if receive_buffer is not None:  # which accepted sockets inherit
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._listener.settimeout(TIMEOUT)
@@ -137,12 +178,16 @@ class ScriptedServer:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def url(self, path: str = "/", scheme: str = "ws") -> str:
-        """Where it is."""
-        return f"{scheme}://127.0.0.1:{self.port}{path}"
+    def url(self, path: str = "/") -> str:
+        """The URL of a WebSocket there."""
+        return f"{'wss' if self._tls else 'ws'}://{self._host}:{self.port}{path}"
+
+    def http_url(self, path: str = "/") -> str:
+        """The URL of an event stream there."""
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}{path}"
 
     def stop(self) -> None:
-        """Wait for the scripts."""
+        """Wait for the scripts, and raise what the first one that failed has raised."""
         self._thread.join(3 * TIMEOUT)
         assert not self._thread.is_alive()
         if self._failure is not None:
@@ -154,9 +199,14 @@ class ScriptedServer:
                 for script in self._scripts:
                     sock, _ = self._listener.accept()
                     with sock:
-                        script(self._wrap(sock))
+                        self._serve(script, sock)
         except BaseException as error:
             self._failure = error
 
-    def _wrap(self, sock: socket.socket) -> Visit:
-        return Visit(sock)
+    def _serve(self, script: Script, sock: socket.socket) -> None:
+        if self._tls is None:
+            script(Visit(sock))
+        else:
+            sock.settimeout(TIMEOUT)
+            with self._tls.wrap_socket(sock, server_side=True) as secured:
+                script(Visit(secured))

@@ -3,6 +3,8 @@
 It starts no threads: whoever calls a method does the work.
 """
 
-from .websocket import WebSocket, connect
+from .eventsource import EventSource, events
+from .opening import connect
+from .websocket import WebSocket
 
-__all__ = ["WebSocket", "connect"]
+__all__ = ["EventSource", "WebSocket", "connect", "events"]

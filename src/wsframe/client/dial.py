@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext, create_default_context
 from time import monotonic
@@ -54,6 +56,9 @@ class Location:
             raise ValueError(f"a URL that begins with {' or '.join(schemes)}, not {url!r}")
         if not parts.hostname:
             raise ValueError(f"a URL without a host: {url!r}")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not target.isascii():
+            raise ValueError(f"a path and a query are in ASCII, percent-encoded: {target!r}")
         secure = schemes[parts.scheme]
         authorization = None
         if parts.username is not None:
@@ -63,9 +68,14 @@ class Location:
             secure,
             _in_ascii(parts.hostname),
             (443 if secure else 80) if parts.port is None else parts.port,
-            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            target,
             authorization,
         )
+
+    @property
+    def origin(self) -> tuple[bool, str, int]:
+        """What two resources have in common that may share secrets (RFC 6454 section 4)."""
+        return self.secure, self.host, self.port
 
     @property
     def authority(self) -> str:
@@ -87,65 +97,84 @@ def _in_ascii(host: str) -> str:
     return host if host.isascii() else host.encode("idna").decode()
 
 
-def dial(
-    location: Location,
-    deadline: float,
-    ssl: SSLContext | None,
-    opened: Callable[[socket.socket], object] = lambda sock: None,
-) -> socket.socket:
+class Line:
+    """The one socket that a thread works with at a time, which any other thread may cut."""
+
+    def __init__(self) -> None:
+        # While it is held the socket is not closed: its number would be another's.
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
+        self._cut = False
+
+    def use(self, sock: socket.socket) -> None:
+        """The thread that works: use this socket from here on; the last one is closed.
+
+        Raises:
+            ConnectionAbortedError: the line is cut.
+        """
+        self.close()
+        with self._lock:
+            self._sock = sock
+            if self._cut:
+                raise ConnectionAbortedError("closed by another thread")
+
+    def close(self) -> None:
+        """The thread that works: close the socket."""
+        with self._lock:
+            if self._sock is not None:
+                self._sock.close()
+                self._sock = None
+
+    def cut(self) -> None:
+        """Any thread: end what is done with the socket, for good; it is still to be closed."""
+        with self._lock:
+            self._cut = True
+            if self._sock is not None:
+                with suppress(OSError):  # it is not connected
+                    # SSLSocket.shutdown would have another thread go on without TLS.
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+
+def dial(location: Location, deadline: float, ssl: SSLContext | None, line: Line) -> socket.socket:
     """Return a socket that is connected to one of the host's addresses, with TLS if it is secure.
 
     Args:
         location: where to.
         deadline: when, on the monotonic clock, to give up. Each address has its share of the time.
         ssl: the context for TLS; None for the system's certificates.
-        opened: is told of every socket before it is used, so that another thread can shut it down.
+        line: has the socket, and is to be closed, also where this raises.
 
     Raises:
         TimeoutError: it took too long.
         OSError: the host is unknown, no address of it can be reached, or TLS fails.
     """
-    sock = _connect(location, deadline, opened)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not location.secure:
-            return sock
-        if ssl is None:
-            ssl = create_default_context()
-            ssl.set_alpn_protocols(["http/1.1"])
-        sock = ssl.wrap_socket(sock, server_hostname=location.host, do_handshake_on_connect=False)
-        opened(sock)
-        set_deadline(sock, deadline)
-        sock.do_handshake()
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    sock = _connect(location, deadline, line)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not location.secure:
+        return sock
+    if ssl is None:
+        ssl = create_default_context()
+        ssl.set_alpn_protocols(["http/1.1"])
+    secured = ssl.wrap_socket(sock, server_hostname=location.host, do_handshake_on_connect=False)
+    line.use(secured)
+    set_deadline(secured, deadline)
+    secured.do_handshake()
+    return secured
 
 
-def _connect(
-    location: Location, deadline: float, opened: Callable[[socket.socket], object]
-) -> socket.socket:
+def _connect(location: Location, deadline: float, line: Line) -> socket.socket:
     infos = socket.getaddrinfo(location.host, location.port, type=socket.SOCK_STREAM)
     failure = OSError("the host has no address")
     for tried, (family, kind, protocol, _, address) in enumerate(infos):
         now = monotonic()
         share = now + (deadline - now) / (len(infos) - tried)
         try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # IPv6 may be known by name alone
-            failure = error
-            continue
-        try:
-            opened(sock)
+            sock = socket.socket(family, kind, protocol)  # fails where IPv6 is known by name alone
+            line.use(sock)
             set_deadline(sock, share)
             sock.connect(address)
         except OSError as error:
-            sock.close()
             failure = error
-        except BaseException:
-            sock.close()
-            raise
         else:
             return sock
     raise failure

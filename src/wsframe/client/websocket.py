@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Iterator
 from math import inf
-from ssl import SSLContext
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..connection import Connection
-from ..deflate import PerMessageDeflate
-from ..errors import ConnectionClosed, HandshakeError, StateError
-from ..fields import Headers, decode_response
+from ..errors import ConnectionClosed, StateError
 from ..frames import CloseCode, Role
-from ..handshake import Acceptance, UpgradeRequest
-from .dial import Location, dial, set_deadline
+from ..handshake import Acceptance
 from .exchange import Exchange
-from .transport import Transport
 
 if TYPE_CHECKING:
-    import socket
-
     from typing_extensions import Buffer, Self
-
-SCHEMES = {"ws": False, "wss": True}
-END_OF_HEAD = b"\r\n\r\n"
-MAX_HEAD_SIZE = 16384
 
 
 class WebSocket:
@@ -245,97 +233,3 @@ class WebSocket:
         end = self._exchange.end
         assert end is not None
         return ConnectionClosed(end.code, end.reason)
-
-
-def connect(
-    url: str,
-    *,
-    subprotocols: Sequence[str] = (),
-    headers: Headers = (),
-    origin: str | None = None,
-    deflate: PerMessageDeflate | bool = True,
-    ssl: SSLContext | None = None,
-    open_timeout: float = 10.0,
-    close_timeout: float = 5.0,
-    send_timeout: float = 30.0,
-    max_message_size: int = 1 << 20,
-    max_queue: int | None = None,
-) -> WebSocket:
-    """Any thread: open a WebSocket. Redirects are not followed, and proxies not used.
-
-    Args:
-        url: "ws://..." or "wss://...", with no fragment; a user and a password in it become an
-            ``Authorization`` header.
-        subprotocols: those that the client speaks, in order of preference.
-        headers: what the request carries besides, as (name, value) pairs, or a mapping.
-        origin: what the ``Origin`` header says; None for no such header.
-        deflate: the compression to offer; True for ``PerMessageDeflate()``, False for none.
-        ssl: the context for "wss"; None for the system's certificates.
-        open_timeout: how long all this may take, in seconds, but for the system's name lookup.
-        close_timeout: how long the closing handshake may take, in seconds.
-        send_timeout: how long the server may take nothing of what waits for it, in seconds.
-        max_message_size: the most bytes that a message of the server's may have.
-        max_queue: how many bytes of messages may wait to be received before nothing more is read;
-            None for those of 16 of the largest. What one read brings may come on top.
-
-    Raises:
-        HandshakeError: the server has refused, with the status that it answered; or its answer
-            breaks a rule, with the status 502.
-        TimeoutError: it took too long.
-        OSError: the host is unknown or cannot be reached, or its certificate is not in order
-            (``ssl.SSLError``).
-        ValueError: the URL is malformed, or another argument is not in order.
-        TypeError: subprotocols are one ``str`` instead of a sequence of them.
-    """
-    location = Location.of(url, SCHEMES)
-    request = UpgradeRequest(
-        location.authority,
-        location.target,
-        origin=origin,
-        subprotocols=subprotocols,
-        deflate=PerMessageDeflate() if deflate is True else deflate or None,
-        headers=location.with_authorization(headers),
-    )
-    if max_queue is None:
-        max_queue = 16 * max_message_size
-    Connection(Role.CLIENT, max_message_size=max_message_size)  # raises what is wrong with it
-    deadline = monotonic() + open_timeout
-    sock = dial(location, deadline, ssl)
-    try:
-        acceptance, rest = _shake_hands(sock, request, deadline)
-        codec = Connection(
-            Role.CLIENT,
-            max_message_size=max_message_size,
-            deflate=acceptance.deflate,
-            subprotocol=acceptance.subprotocol,
-        )
-        exchange = Exchange(Transport(sock), codec, max_queue)
-    except BaseException:
-        sock.close()
-        raise
-    exchange.feed(rest)
-    return WebSocket(exchange, acceptance, close_timeout=close_timeout, send_timeout=send_timeout)
-
-
-def _shake_hands(
-    sock: socket.socket, request: UpgradeRequest, deadline: float
-) -> tuple[Acceptance, bytes]:
-    """Send the request; return what the answer means, and the bytes behind it."""
-    set_deadline(sock, deadline)
-    sock.sendall(request.encode())
-    received = b""
-    while True:
-        head, found, rest = received.partition(END_OF_HEAD)
-        if len(head) > MAX_HEAD_SIZE:
-            raise HandshakeError(502, f"the answer's head is over the limit of {MAX_HEAD_SIZE}")
-        if found:
-            status, headers = decode_response(head + found)
-            if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
-                return request.confirm(status, headers), rest
-            received = rest  # RFC 9110 section 15.2: an interim answer, that nobody asked for
-            continue
-        set_deadline(sock, deadline)
-        data = sock.recv(MAX_HEAD_SIZE)
-        if not data:
-            raise HandshakeError(502, "the server left before it answered")
-        received += data

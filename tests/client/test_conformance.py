@@ -1,0 +1,60 @@
+"""The reference suite's telling cases over a socket: what it sends, it sends in one segment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wsframe import Close, Event, PerMessageDeflate
+
+from ..cases import CASES, Case, fail_fast, many_fragments
+from ..ends import BAD_DATA, CLIENT
+from ..tools import normals
+from .conftest import Connect, Play
+from .servers import Visit
+
+
+def echo(ws: Any) -> None:
+    for message in ws:
+        ws.send(message)
+
+
+def replies(visit: Visit) -> tuple[Any, ...]:
+    """All that comes up to the client's close frame."""
+    events: list[Event] = []
+    while not isinstance(event := visit.next_event(), Close):
+        events.append(event)
+    return (*normals(events), ("Close", event.code))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_case(connect: Connect, play: Play, case: Case) -> None:
+    def send(visit: Visit) -> None:
+        visit.upgrade(deflate=PerMessageDeflate())
+        visit.send(b"".join(case.wire(CLIENT)))
+        assert replies(visit) == case.replies
+
+    deflate = case.deflate is not None and PerMessageDeflate(**case.deflate)
+    echo(connect(play(send).url(), deflate=deflate))
+
+
+@pytest.mark.parametrize("number", fail_fast(CLIENT))
+def test_a_text_fails_as_soon_as_it_is_bad(connect: Connect, play: Play, number: str) -> None:
+    def send(visit: Visit) -> None:
+        visit.upgrade()
+        good, bad = fail_fast(CLIENT)[number]
+        visit.send(good)
+        visit.send(bad)
+        assert replies(visit) == (("Close", BAD_DATA),)
+
+    echo(connect(play(send).url()))
+
+
+def test_four_mebibytes_may_come_in_65536_fragments(connect: Connect, play: Play) -> None:
+    def send(visit: Visit) -> None:
+        visit.upgrade()
+        visit.send(many_fragments(CLIENT))
+        assert visit.next_event() == b"\xfe" * (1 << 22)
+
+    echo(connect(play(send).url(), max_message_size=1 << 22))
