@@ -5,12 +5,13 @@ VENV ?= .venv
 PORT ?= 9292
 PYTHON2 ?= python2.7
 MESSAGES ?= 50
+FUZZ_SECONDS ?= 60
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
 
-.PHONY: help demo test test-all test-arm64 autobahn bench bench-servers bench-idle lint types wheel clean
+.PHONY: help demo test test-all test-arm64 autobahn bench bench-servers bench-idle fuzz sanitize sanitize-fuzz sanitized lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,20 @@ bench-servers: $(VENV)/installed-bench ## compare echo servers, under a minute
 bench-idle: $(VENV)/installed-bench ## count what idle connections cost echo servers
 	$(BIN)/python -m bench.idle
 
+fuzz: $(VENV)/installed-fuzz ## throw bytes at the codec for FUZZ_SECONDS; fuzz/__init__.py says what then
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+sanitize: sanitized ## run the codec's tests on kernels built with sanitizers
+	.venv-sanitize/bin/python -m fuzz.sanitized -m pytest -n auto --ignore=tests/server \
+		--ignore=tests/client --ignore=tests/native --ignore=tests/test_packaging.py
+
+sanitize-fuzz: sanitized ## fuzz these kernels, beginning with what `make fuzz` has found
+	.venv-sanitize/bin/python -m fuzz.sanitized -m fuzz --seconds $(FUZZ_SECONDS)
+
+sanitized:
+	WSFRAME_SANITIZE=address,undefined WSFRAME_BUILD_EXT=require \
+		$(MAKE) VENV=.venv-sanitize .venv-sanitize/installed-fuzz
+
 lint: $(VENV)/installed-dev ## check form and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -60,6 +75,6 @@ clean: ## remove what the targets made
 $(VENV)/installed-%: $(SOURCES)
 	@echo "Setting up $(VENV) for $*; the first time takes a minute."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@rm -rf build
+	@rm -rf build/lib* build/temp* build/bdist*
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
 	@touch $@

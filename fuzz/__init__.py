@@ -1,0 +1,1 @@
+"""Fuzzing of the codec, on both kernels: ``python -m fuzz --help``."""

@@ -1,0 +1,38 @@
+"""One target under libFuzzer, in this process: ``python -m fuzz.drive TARGET [its arguments]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import atheris
+
+from tests.tools import load_codec
+
+from . import connection, eventstream, handshake, kernels
+from .inputs import Codecs
+
+TARGETS: dict[str, Callable[[Codecs, bytes], None]] = {
+    "kernels": kernels.check,
+    "stream": connection.check_stream,
+    "frames": connection.check_frames,
+    "talk": connection.check_talk,
+    "handshake": handshake.check,
+    "eventstream": eventstream.check,
+}
+
+
+def main() -> None:
+    """Fuzz until the time is up, or a target fails; does not return."""
+    program, target, *arguments = sys.argv
+    with atheris.instrument_imports(include=["wsframe"]):
+        codecs = Codecs(load_codec(pure=False), load_codec(pure=True))
+    if not codecs.compiled.ACCELERATED:
+        sys.exit("the compiled kernels are not there")
+    check = TARGETS[target]
+    atheris.Setup([program, *arguments], lambda data: check(codecs, data))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
