@@ -142,6 +142,27 @@ def test_the_readme_s_feed_is_compressed() -> None:
         assert events == [message, message]
 
 
+def test_the_readme_s_client_asks_and_follows() -> None:
+    client, served_there = run_block(3), run_block(1)
+    with served_there["app"].start() as server:
+        assert client["ask"](f"ws://localhost:{server.port}/echo") == "hello"
+        stream = client["follow"](f"http://localhost:{server.port}/time")
+        ticking = threading.Event()
+
+        def tick() -> None:
+            while not ticking.wait(0.01):
+                served_there["ticks"].put("now")
+
+        thread = threading.Thread(target=tick)
+        thread.start()
+        try:
+            assert next(stream) == "now"
+        finally:
+            ticking.set()
+            thread.join()
+            stream.close()
+
+
 def test_the_readme_s_queue_reaches_an_event_stream() -> None:
     names = run_block(1)
     with (
