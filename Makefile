@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -name '*.c' -o -path '*/native/*')
+SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
 .PHONY: help demo test test-all test-arm64 autobahn bench bench-servers bench-idle fuzz sanitize sanitize-fuzz sanitized lint types wheel clean
 
