@@ -11,7 +11,7 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo test test-all test-arm64 autobahn bench bench-servers bench-idle fuzz sanitize sanitize-fuzz sanitized lint types wheel clean
+.PHONY: help demo test test-all coverage test-arm64 autobahn bench bench-servers bench-idle fuzz sanitize sanitize-fuzz sanitized lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,20 @@ test: $(VENV)/installed-test ## run the tests
 
 test-all: ## run the tests on every Python that PYTHONS names
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
+
+coverage: $(VENV)/installed-test ## see that the tests reach all of codec and client, on either kernel
+	rm -rf build/coverage
+	for kernel in compiled pure; do \
+		COVERAGE_FILE=build/coverage/$$kernel $(BIN)/python -m pytest -q -n auto --dist loadgroup \
+			--ignore=tests/server --kernel=$$kernel --cov --cov-report= --cov-fail-under=0 || exit 1; \
+	done
+	@echo; echo "On the compiled kernels, but for the pure ones and the choice:"
+	@$(BIN)/python -m coverage report --data-file=build/coverage/compiled --omit='*/wsframe/server/*,*/_pure.py,*/kernels.py'
+	@echo; echo "On the pure kernels, but for the choice:"
+	@$(BIN)/python -m coverage report --data-file=build/coverage/pure --omit='*/wsframe/server/*,*/kernels.py'
+	@echo; echo "On both:"
+	@$(BIN)/python -m coverage combine -q --keep --data-file=build/coverage/both build/coverage/compiled build/coverage/pure
+	@$(BIN)/python -m coverage report --data-file=build/coverage/both
 
 test-arm64: ## run the C units on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
 	mkdir -p build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 
 import pytest
@@ -13,6 +14,33 @@ from .tools import load_codec, missing_tool
 settings.register_profile("same", deadline=None, database=None, derandomize=True)
 settings.register_profile("explore", deadline=None, database=None, max_examples=2000)
 settings.load_profile("same")
+
+
+KERNELS = ("compiled", "pure")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kernel", choices=KERNELS, help="run nothing on the other kernels")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.kernel == "pure":
+        os.environ["WSFRAME_PURE"] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.kernel is None:
+        return
+    (other,) = set(KERNELS) - {config.option.kernel}
+    config.hook.pytest_deselected(items=[item for item in items if runs_on(item, other)])
+    items[:] = [item for item in items if not runs_on(item, other)]
+
+
+def runs_on(item: pytest.Item, kernel: str) -> bool:
+    """Whether a test uses these kernels."""
+    assert isinstance(item, pytest.Function)
+    asked_for = item.callspec.params.get("codec") if hasattr(item, "callspec") else None
+    return asked_for == kernel or kernel in item.fixturenames
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +60,7 @@ def pure() -> ModuleType:
     return codec
 
 
-@pytest.fixture(scope="session", params=["compiled", "pure"])
+@pytest.fixture(scope="session", params=KERNELS)
 def codec(request: pytest.FixtureRequest) -> ModuleType:
     """The codec, once on each kernel: a copy of the package with all its modules in it."""
     fixture: ModuleType = request.getfixturevalue(request.param)
