@@ -583,6 +583,40 @@ def test_an_answer_that_was_not_offered_is_refused(codec: ModuleType, refused: R
     assert (caught.value.status, caught.value.reason) == (502, refused.reason)
 
 
+def test_several_offers_are_made_in_order_of_preference(codec: ModuleType) -> None:
+    first = codec.PerMessageDeflate(**{S_BITS: 10, "level": 1})
+    second = codec.PerMessageDeflate(level=2)
+    offers = [first, second]
+    wire = codec.UpgradeRequest("a.example", deflate=offers).encode().decode()
+    header = f"{first.offer()}, {second.offer()}"
+    assert f"\r\nSec-WebSocket-Extensions: {header}\r\n" in wire
+    # The answer does not say which offer it takes: it is the first that it keeps to.
+    for value, expected, level in (
+        (f"{PMD}; {S_BITS}=10", (False, False, 10, 15), 1),
+        (f"{PMD}; {S_BITS}=11", (False, False, 11, 15), 2),
+        (PMD, PLAIN, 2),
+    ):
+        deflate = confirm(codec, offers, value)
+        assert (agreed(deflate), deflate.level) == (expected, level)
+    assert confirm(codec, offers) is None
+    assert confirm(codec, []) is None
+    with pytest.raises(codec.HandshakeError, match=answered_with("fast")):
+        confirm(codec, offers, f"{PMD}; fast")
+    with pytest.raises(codec.HandshakeError, match=NOT_OFFERED):
+        confirm(codec, [], PMD)
+
+
+def test_a_server_takes_the_first_offer_that_it_can_keep(codec: ModuleType) -> None:
+    offers = [codec.PerMessageDeflate(**{S_BITS: 8}), codec.PerMessageDeflate(**{S_BITS: 11})]
+    request = codec.UpgradeRequest("a.example", deflate=offers)
+    head = request.encode().decode().removesuffix("\r\n\r\n").split("\r\n")[1:]
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in head)]
+    for backend, bits in (("zlib", 8), ("isal", 11)):  # isal has no window of 8 bits
+        acceptance = codec.accept(headers, deflate=codec.PerMessageDeflate(backend=backend))
+        deflate = request.confirm(101, acceptance.headers).deflate
+        assert agreed(deflate) == agreed(acceptance.deflate) == (False, False, bits, 15)
+
+
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={

@@ -7,11 +7,12 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
-from .deflate import EXTENSION, PerMessageDeflate
+from .deflate import EXTENSION, Parameters, PerMessageDeflate
 from .errors import HandshakeError
 from .fields import TOKEN, Fields, Headers, check_field, encode_head, encode_response, pairs
 from .kernels import accept_key
@@ -136,7 +137,8 @@ class UpgradeRequest:
         origin: what the ``Origin`` header says; None for no such header, as browsers alone must
             send it.
         subprotocols: those that the client speaks, in order of preference.
-        deflate: the compression to offer; None for none.
+        deflate: the compression to offer, or several in order of preference, of which a server
+            takes the first that it can keep (RFC 7692 section 5); None for none.
         headers: what the request carries besides, as (name, value) pairs, or a mapping.
 
     Raises:
@@ -153,7 +155,7 @@ class UpgradeRequest:
         *,
         origin: str | None = None,
         subprotocols: Sequence[str] = (),
-        deflate: PerMessageDeflate | None = None,
+        deflate: PerMessageDeflate | Sequence[PerMessageDeflate] | None = None,
         headers: Headers = (),
     ) -> None:
         check_choices(subprotocols, ())
@@ -170,7 +172,9 @@ class UpgradeRequest:
         self.target = target
         self._key = b64encode(os.urandom(16)).decode()
         self._subprotocols = tuple(subprotocols)
-        self._deflate = deflate
+        if isinstance(deflate, PerMessageDeflate):
+            deflate = (deflate,)
+        self._offers = tuple(deflate or ())
         self._headers = [
             ("Host", host),
             ("Upgrade", "websocket"),
@@ -182,8 +186,9 @@ class UpgradeRequest:
             self._headers.append(("Origin", origin))
         if subprotocols:
             self._headers.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
-        if deflate is not None:
-            self._headers.append(("Sec-WebSocket-Extensions", deflate.offer()))
+        if self._offers:
+            offers = ", ".join(offer.offer() for offer in self._offers)
+            self._headers.append(("Sec-WebSocket-Extensions", offers))
         for name, value in pairs(headers):
             if name.lower() in OURS or name.lower().startswith("sec-websocket-"):
                 raise ValueError(f"the handshake itself says what {name} is")
@@ -215,10 +220,18 @@ class UpgradeRequest:
             raise fields.fault("the server chose a subprotocol that was not offered")
         agreed: PerMessageDeflate | None = None
         for name, parameters in fields.extensions():
-            if name != EXTENSION or self._deflate is None or agreed is not None:
+            if name != EXTENSION or not self._offers or agreed is not None:
                 raise fields.fault("the server chose an extension that was not offered")
-            agreed = self._deflate.confirm(parameters)
+            agreed = self._confirm_deflate(parameters)
         return Acceptance(answer, subprotocol, agreed)
+
+    def _confirm_deflate(self, parameters: Parameters) -> PerMessageDeflate:
+        """Hold the answer to the first offer that it keeps to, as it does not say which it is."""
+        *others, last = self._offers
+        for offer in others:
+            with suppress(HandshakeError):
+                return offer.confirm(parameters)
+        return last.confirm(parameters)
 
 
 def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal["*"]) -> None:

@@ -30,7 +30,7 @@ def connect(
     subprotocols: Sequence[str] = (),
     headers: Headers = (),
     origin: str | None = None,
-    deflate: PerMessageDeflate | bool = True,
+    deflate: PerMessageDeflate | Sequence[PerMessageDeflate] | bool = True,
     ssl: SSLContext | None = None,
     open_timeout: float = 10.0,
     close_timeout: float = 5.0,
@@ -46,7 +46,8 @@ def connect(
         subprotocols: those that the client speaks, in order of preference.
         headers: what the request carries besides, as (name, value) pairs, or a mapping.
         origin: what the ``Origin`` header says; None for no such header.
-        deflate: the compression to offer; True for ``PerMessageDeflate()``, False for none.
+        deflate: the compression to offer, or several in order of preference; True for
+            ``PerMessageDeflate()``, False for none.
         ssl: the context for "wss"; None for the system's certificates.
         open_timeout: how long all this may take, in seconds, but for the system's name lookup.
         close_timeout: how long the closing handshake may take, in seconds.
