@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ HOST = re.compile(
 ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<host>[^/?#@\s]+)")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 TARGET = re.compile(r"/[!\"$-~]*")  # a fragment stays with the client, RFC 6455 section 3
+KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 VERSION = "13"
 # What only the handshake itself may put into a request.
 OURS = frozenset(("connection", "host", "origin", "upgrade"))
@@ -286,11 +286,7 @@ def _check_key(fields: Fields) -> str:
     key = fields.single("sec-websocket-key")
     if key is None:
         raise HandshakeError(400, "no Sec-WebSocket-Key header")
-    try:
-        size = len(b64decode(key.encode("ascii"), validate=True))
-    except (Base64Error, UnicodeEncodeError):
-        size = -1
-    if size != 16 or len(key) != 24:
+    if not KEY.fullmatch(key):
         raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     return key
 
