@@ -868,6 +868,23 @@ def test_a_long_message_in_small_reads_is_not_copied_over_and_over(
     assert events == [payload_of(LIMIT)]
 
 
+@ends
+@pytest.mark.parametrize("first", [CLOSE, TEXT], ids=["close", "failure"])
+def test_at_the_end_a_message_that_has_begun_is_let_go(
+    codec: ModuleType, first: int, end: End
+) -> None:
+    wire = end.wire(BINARY, bytes(LIMIT // 2))
+    connection = end.connect(codec)
+    tracemalloc.start()
+    try:
+        assert connection.receive(wire) == []
+        assert tracemalloc.get_traced_memory()[0] > LIMIT // 2
+        assert len(connection.receive(end.wire(first))) == 1
+        assert tracemalloc.get_traced_memory()[0] < 20_000
+    finally:
+        tracemalloc.stop()
+
+
 # What a connection is given -----------------------------------------------------------------------
 
 

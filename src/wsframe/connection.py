@@ -531,6 +531,7 @@ class Connection:
         else:
             events.append(_read_close(payload))
             self._ended = self.close_received = True
+            self._message = None
 
 
 def _size(message: str | Buffer) -> int:
