@@ -344,7 +344,7 @@ class Inflater:
             self._decompressor = None
             self.ends += 1
             self._leave(decompressor.unused_data, last)
-        elif decompressor.unconsumed_tail or self.pending:
+        elif self.pending:
             self._leave(decompressor.unconsumed_tail, last)
         elif last:
             self.ends = 0
@@ -361,7 +361,7 @@ class Inflater:
 
 
 def _compress(compressor: Any, payload: memoryview, flush: int) -> bytes:
-    if not payload:  # a flush that has nothing to flush gives nothing
+    if not payload:  # isal makes more of it
         return EMPTY
     data: bytes = compressor.compress(payload) + compressor.flush(flush)
     return data[: -len(TAIL)]
