@@ -692,10 +692,13 @@ def test_the_window_of_the_rfc(codec: ModuleType, backend: str, end: End) -> Non
 
 
 @ends
+@backends
 @takeovers
-def test_an_empty_message_is_one_byte(codec: ModuleType, takeover: bool, end: End) -> None:
+def test_an_empty_message_is_one_byte(
+    codec: ModuleType, takeover: bool, backend: str, end: End
+) -> None:
     # Section 7.2.3.6. Without a context nothing shrinks that is empty, and it goes as it is.
-    connection = compressing(codec, end, **({} if takeover else NO_TAKEOVER))
+    connection = compressing(codec, end, backend=backend, **({} if takeover else NO_TAKEOVER))
     peer = compressing(codec, end.peer, **({} if takeover else NO_TAKEOVER))
     for message, opcode in (("", TEXT), (b"", BINARY)) * 2:
         wire = connection.encode(message, compress=True)
@@ -902,6 +905,20 @@ def test_a_window_is_kept(codec: ModuleType, backend: str, level: int, bits: int
 
 
 @ends
+@takeovers
+def test_each_end_keeps_to_its_own_window(codec: ModuleType, takeover: bool, end: End) -> None:
+    message = Random(0).randbytes(700) * 2  # no use to who cannot look back 700 bytes
+    for bits, repeats in ((9, False), (10, True)):
+        names = {SERVER: S_BITS, CLIENT: C_BITS}
+        settings = {names[end]: bits, names[end.peer]: 19 - bits}
+        settings |= {} if takeover else NO_TAKEOVER
+        frame = read(compressing(codec, end, **settings).encode(message))
+        assert (len(frame.payload) < 1000) == repeats
+        if frame.first & RSV1:
+            assert inflated(frame.payload, bits) == message
+
+
+@ends
 @pytest.mark.parametrize(
     ("backend", "bits"),
     [
@@ -1012,6 +1029,12 @@ def test_what_is_compressed(
         assert receiver.receive(wire) == [whole]
 
 
+@ends
+def test_from_64_bytes_on_messages_are_compressed_by_default(codec: ModuleType, end: End) -> None:
+    for size in (63, 64):
+        assert bool(compressing(codec, end).encode(b"x" * size)[0] & RSV1) == (size == 64)
+
+
 def test_the_size_of_an_array_is_in_bytes(codec: ModuleType) -> None:
     numbers = memoryview(bytes(64)).cast("I")
     assert len(numbers) == 16
@@ -1030,6 +1053,21 @@ def test_what_does_not_shrink_goes_as_it_is_without_a_context(
     wire = sender.encode(noise, compress=compress)
     assert read(wire).first == COMPRESSED | BINARY
     assert compressing(codec, end.peer).receive(wire) == [noise]
+
+
+@ends
+def test_what_comes_out_as_long_as_it_was_goes_as_it_is_without_a_context(
+    codec: ModuleType, end: End
+) -> None:
+    sender = compressing(codec, end, **NO_TAKEOVER)
+    shrinks = []
+    for size in range(3, 30):
+        message = payload_of(200) + b"x" * size
+        stream = compressor()
+        whole = stream.compress(message) + stream.flush(zlib.Z_FULL_FLUSH)
+        shrinks.append(len(message) - len(whole.removesuffix(TAIL)))
+        assert bool(sender.encode(message)[0] & RSV1) == (shrinks[-1] > 0)
+    assert 0 in shrinks
 
 
 @ends
@@ -1190,6 +1228,38 @@ def test_threads_may_encode_at_once_without_a_context(codec: ModuleType, end: En
     for number in range(count):
         expected = [f"{number}-{i}, " * 50 for i in range(50)]
         assert receiver.receive(b"".join(wires[number])) == expected
+
+
+def test_few_of_the_compressors_that_threads_need_at_once_are_kept(
+    codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a kind that no other test has: those of a kind are everybody's.
+    settings = codec.PerMessageDeflate(**NO_TAKEOVER, level=2, memory_level=3)
+    senders = [SERVER.connect(codec, deflate=settings) for _ in range(6)]
+    made: list[int] = []
+    together = threading.Barrier(len(senders))
+    new_compressor, compress = codec.PerMessageDeflate.new_compressor, codec.deflate._compress
+
+    def counted(settings: Any, bits: int) -> Any:
+        made.append(bits)
+        return new_compressor(settings, bits)
+
+    def at_once(*arguments: Any) -> Any:
+        together.wait(30)
+        return compress(*arguments)
+
+    monkeypatch.setattr(codec.PerMessageDeflate, "new_compressor", counted)
+    monkeypatch.setattr(codec.deflate, "_compress", at_once)
+    for expected in (6, 2, 2):
+        made.clear()
+        threads = [
+            threading.Thread(target=sender.encode, args=("Hello" * 20,)) for sender in senders
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == expected
 
 
 # One frame for many clients -----------------------------------------------------------------------
@@ -1528,7 +1598,9 @@ def test_the_ends_of_streams_count_as_fragments(
     assert connection.receive(fits * 2) == [content * limit] * 2
     over = end.wire(COMPRESSED | BINARY, ended(content) * (limit + 1) + b"\0")
     reason = f"a message in more fragments than the limit of {limit}"
-    assert normals(connection.receive(over)) == [("Failure", TOO_BIG, reason)]
+    new = compressing(codec, end, limits={"max_fragments": limit}, backend=backend)
+    for receiver in (connection, new):
+        assert normals(receiver.receive(over)) == [("Failure", TOO_BIG, reason)]
 
 
 @ends

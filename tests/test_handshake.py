@@ -354,9 +354,27 @@ def test_the_host_of_any_request(codec: ModuleType, headers: Any, reason: str) -
     assert (caught.value.status, caught.value.reason) == (400, reason)
 
 
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ([("uPGRADE", " WebSocket ")], True),
+        ({"Upgrade": "h2c, websocket"}, True),
+        ({"Upgrade": "websocket", "Host": "not/a host"}, True),
+        ({"Upgrade": "websockets"}, False),
+        ({"Connection": "websocket"}, False),
+    ],
+    ids=["alone", "in-a-list", "wrongly", "another", "none"],
+)
+def test_whether_any_request_wants_an_upgrade(
+    codec: ModuleType, headers: Any, wanted: bool
+) -> None:
+    assert codec.handshake.wants_upgrade(headers) is wanted
+
+
 # The Origin (RFC 6455 section 10.2) ---------------------------------------------------------------
 
 SAME_HOST = [
+    ("HTTPS://example.com:443", "example.com"),
     ("http://example.com", "example.com"),
     ("https://example.com", "example.com"),
     ("HTTP://EXAMPLE.com", "example.COM"),

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .tools import outcome
+from .tools import load_codec, outcome
 from .vectors import (
     INVALID_UTF8,
     LONG_SIZES,
@@ -600,6 +600,22 @@ def test_masking_keys_come_from_the_system(
         assert used == asked[0] // 4 + 1
     for _ in range(asked[-1] // 4):
         new_key(codec)  # those of the second block, that no other test may see
+
+
+def test_a_block_of_keys_that_is_too_short_is_an_error(
+    compiled: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What stands behind it in memory is no secret, or not ours.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "urandom", lambda size: bytes(size - 1))
+        with pytest.raises(RuntimeError, match=r"^os\.urandom gave 4095 bytes for 4096$"):
+            b"".join(new_key(compiled) for _ in range(4096 // 4 + 1))
+    assert len(new_key(compiled)) == 4
+
+
+def test_where_no_process_can_fork_there_are_keys_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "register_at_fork", raising=False)
+    assert len(new_key(load_codec(pure=True))) == 4
 
 
 FORK = """
