@@ -423,7 +423,7 @@ def test_secrets_do_not_go_to_another_origin(events: Connect, play: Play) -> Non
     assert data(source, 1) == ["there"]
 
 
-@pytest.mark.parametrize("location", [None, "ftp://127.0.0.1/", "//[", "/\u20ac"])
+@pytest.mark.parametrize("location", [None, "ftp://127.0.0.1/", "//[", "//a..b/", "/\u20ac"])
 def test_redirects_to_nowhere_are_errors(
     events: Connect, play: Play, codec: ModuleType, location: str | None
 ) -> None:

@@ -66,7 +66,7 @@ class Location:
             authorization = f"Basic {b64encode(user.encode()).decode()}"
         return cls(
             secure,
-            _in_ascii(parts.hostname),
+            parts.hostname.encode("idna").decode(),  # raises what no name may look like
             (443 if secure else 80) if parts.port is None else parts.port,
             target,
             authorization,
@@ -91,10 +91,6 @@ class Location:
         ):
             fields.append(("Authorization", self.authorization))
         return fields
-
-
-def _in_ascii(host: str) -> str:
-    return host if host.isascii() else host.encode("idna").decode()
 
 
 class Line:
