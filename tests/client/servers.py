@@ -127,6 +127,15 @@ class Visit:
         assert not self._received
         assert self.sock.recv(1) == b""
 
+    def expect_silence(self) -> None:
+        """For a while nothing comes, and the client does not close."""
+        assert not self._events
+        assert not self._received
+        self.sock.settimeout(0.05)
+        with suppress(TimeoutError):
+            raise AssertionError(self.sock.recv(1))
+        self.sock.settimeout(TIMEOUT)
+
     def wait_for_end(self) -> None:
         """The client closes, in whichever way, and whatever it says before."""
         with suppress(ConnectionError):

@@ -38,7 +38,7 @@ class Exchange:
         codec: the connection's.
         inbox: the messages that were received, and that nobody has taken.
         end: how the connection ends; set once, when that is known.
-        left: nothing comes any more and nothing can be sent.
+        left: nothing comes any more and nothing can be sent; the socket is closed.
         sent: how many of the frames that were pushed have gone.
         moved: when the server last took something of what waits for it, or when that began to wait.
     """
@@ -142,7 +142,6 @@ class Exchange:
         self._lose(reason)
         while self._polling:
             self.state.wait()
-        self._transport.close()
 
     def end_with(self, code: int, reason: str, reply: str) -> None:
         """The connection is to end, with this code and reason; the first time counts.
@@ -205,6 +204,8 @@ class Exchange:
             self.state.acquire()
             self._polling = False
             self.state.notify_all()
+            if self.left:
+                self._transport.close()
         if (ready or more) and not self.left:
             self._work()
 
@@ -278,7 +279,7 @@ class Exchange:
         return True
 
     def _lose(self, reason: str) -> None:
-        """Nothing moves any more."""
+        """Nothing moves any more; the thread that polls, if there is one, closes the socket."""
         if self.end is None:
             self.end = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, reason)
         self.left = True
@@ -286,4 +287,6 @@ class Exchange:
         self._unsent = memoryview(b"")
         if self._polling:
             self._transport.wake()
+        else:
+            self._transport.close()
         self.state.notify_all()

@@ -157,7 +157,7 @@ class WebSocket:
                 return exchange.take()
             if exchange.end is None:
                 raise TimeoutError(f"no message in {timeout} seconds")
-            if exchange.left or not self._codec.close_sent:  # else another thread is closing
+            if not self._codec.close_sent:  # else another thread is closing
                 exchange.say_goodbye(self._close_timeout)
             raise self._ended()
 
