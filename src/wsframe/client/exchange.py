@@ -9,7 +9,7 @@ from time import monotonic
 
 from ..connection import Connection
 from ..errors import ConnectionClosed
-from ..frames import PONG, Close, CloseCode, Failure, Ping, Pong
+from ..frames import PONG, Close, CloseCode, Ping, Pong
 from ..kernels import encode_frame
 from .transport import Transport
 
@@ -169,8 +169,8 @@ class Exchange:
                     self._answer(payload)
                 case Close(code, reason):
                     self.end_with(code, reason, "")
-                case Failure(code, reason):
-                    self.end_with(code, reason, reason)
+                case failure:
+                    self.end_with(failure.code, failure.reason, failure.reason)
 
     def _append(self, frame: bytes) -> None:
         if self.sent == self._pushed:

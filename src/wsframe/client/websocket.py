@@ -199,7 +199,6 @@ class WebSocket:
     def _send(self, encode: Callable[[], bytes]) -> None:
         exchange = self._exchange
         with self._encoding:
-            self._check_open()
             try:
                 frame = encode()
             except StateError:
