@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,12 @@ class Play(Protocol):
         tls: ssl.SSLContext | None = ...,
         host: str = ...,
     ) -> ScriptedServer: ...
+
+
+class Resolve(Protocol):
+    """Have every name stand for these ports of this machine; return what is asked from then on."""
+
+    def __call__(self, *ports: int) -> list[tuple[str, int]]: ...
 
 
 class Beside(Protocol):
@@ -100,6 +107,24 @@ def events(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
             return source
 
         yield open_stream
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Takes the place of the system's name lookup."""
+
+    def lead(*ports: int) -> list[tuple[str, int]]:
+        asked = []
+
+        def look_up(host: str, port: int, **options: object) -> list[Any]:
+            asked.append((host, port))
+            kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+            return [(*kind, ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        return asked
+
+    return lead
 
 
 class Certificates:

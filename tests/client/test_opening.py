@@ -1,0 +1,506 @@
+"""How a WebSocket is opened, and every way in which that fails."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+
+from wsframe import Close, PerMessageDeflate, Pong, encode_frame
+
+from .conftest import Certificates, Connect, Play, Resolve
+from .servers import TIMEOUT, Visit
+
+OFFERED = "permessage-deflate"
+
+
+def close_at_once(visit: Visit) -> None:
+    """Open the WebSocket; the client closes."""
+    visit.upgrade()
+    visit.answer_close()
+
+
+def answer(data: bytes) -> Callable[[Visit], None]:
+    """Answer with these bytes."""
+
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.send(data)
+
+    return script
+
+
+# The request ---------------------------------------------------------------------------------
+
+
+def test_the_request_says_what_is_wanted(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.request_line == "GET /p%20q?r=%2F HTTP/1.1"
+        assert len(visit.headers.get("Sec-WebSocket-Key", "")) == 24
+        del visit.headers["Sec-WebSocket-Key"]
+        assert visit.headers.items() == [
+            ("Host", f"127.0.0.1:{server.port}"),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Origin", "https://example.org"),
+            ("Sec-WebSocket-Protocol", "chat, superchat"),
+            ("X-One", "1"),
+            ("X-One", "2"),
+        ]
+
+    server = play(script)
+    connect(
+        server.url("/p%20q?r=%2F"),
+        origin="https://example.org",
+        subprotocols=["chat", "superchat"],
+        headers=[("X-One", "1"), ("X-One", "2")],
+        deflate=False,
+    ).close()
+
+
+def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.request_line == "GET / HTTP/1.1"
+        for name in ("Authorization", "Origin", "Sec-WebSocket-Protocol"):
+            assert name not in visit.headers
+        assert visit.headers["Sec-WebSocket-Extensions"].startswith(OFFERED)
+
+    server = play(script)
+    connect(f"ws://127.0.0.1:{server.port}").close()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "asked"),
+    [
+        ("ws://example.org", "example.org", ("example.org", 80)),
+        ("ws://example.org:80/", "example.org", ("example.org", 80)),
+        ("ws://example.org:443/", "example.org:443", ("example.org", 443)),
+        ("WS://EXAMPLE.org:8080/", "example.org:8080", ("example.org", 8080)),
+        ("ws://bücher.example/", "xn--bcher-kva.example", ("xn--bcher-kva.example", 80)),
+        ("ws://[2001:db8::1]/", "[2001:db8::1]", ("2001:db8::1", 80)),
+    ],
+)
+def test_the_host_header_has_the_port_if_it_is_not_the_scheme_s(
+    connect: Connect, play: Play, resolve: Resolve, url: str, host: str, asked: tuple[str, int]
+) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.headers["Host"] == host
+
+    names = resolve(play(script).port)
+    connect(url).close()
+    assert names == [asked]
+
+
+@pytest.mark.parametrize(
+    ("user", "headers", "sent"),
+    [
+        ("Aladdin:open%20sesame@", {}, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+        ("Aladdin@", {}, "Basic QWxhZGRpbjo="),
+        ("Aladdin:open%20sesame@", {"authorization": "Bearer x"}, "Bearer x"),
+    ],
+)
+def test_the_user_and_the_password_of_the_url_are_sent(
+    connect: Connect, play: Play, user: str, headers: dict[str, str], sent: str
+) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.headers.get_all("Authorization") == [sent]
+
+    server = play(script)
+    connect(f"ws://{user}127.0.0.1:{server.port}/", headers=headers).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "//127.0.0.1/",
+        "http://127.0.0.1/",
+        "127.0.0.1:80",
+        "ws:///path",
+        "ws://:80/",
+        "ws://127.0.0.1/#part",
+        "ws://127.0.0.1/#",
+        "ws://127.0.0.1/a b",
+        "ws://127.0.0.1/\r\nX: y",
+        "ws://127.0.0.1\t/",
+        "ws://127.0.0.1/ü",
+        "ws://127.0.0.1/?ü",
+        "ws://127.0.0.1:65536/",
+        "ws://127.0.0.1:-1/",
+        "ws://127.0.0.1:http/",
+        "ws://[::1/",
+        "ws://exam\u2100ple.org/",
+        "ws://exam<ple.org/",
+        "ws://example..org/",
+        f"ws://{'x' * 64}.org/",
+    ],
+)
+def test_a_malformed_url(connect: Connect, resolve: Resolve, url: str) -> None:
+    names = resolve()
+    with pytest.raises(ValueError, match=r"\w"):
+        connect(url)
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"X": "a\r\nY: b"}},
+        {"headers": {"not a token": ""}},
+        {"headers": {"X": "\u20ac"}},
+        {"headers": {"host": "other"}},
+        {"headers": {"Origin": "other"}},
+        {"headers": {"Connection": "close"}},
+        {"headers": {"Sec-WebSocket-Key": "x"}},
+        {"origin": "a\nb"},
+        {"subprotocols": ["no token"]},
+        {"subprotocols": ["twice", "twice"]},
+        {"max_message_size": 0},
+        {"max_queue": 0},
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_raised_at_once(
+    connect: Connect, resolve: Resolve, options: dict[str, Any]
+) -> None:
+    names = resolve()
+    with pytest.raises(ValueError, match=r"\w"):
+        connect("ws://127.0.0.1/", **options)
+    assert names == []
+
+
+def test_subprotocols_are_a_sequence(connect: Connect) -> None:
+    with pytest.raises(TypeError):
+        connect("ws://127.0.0.1/", subprotocols="chat")
+
+
+# The answer ----------------------------------------------------------------------------------
+
+
+def test_what_was_agreed_on_is_told(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(subprotocols=["superchat"], deflate=PerMessageDeflate())
+        visit.answer_close()
+
+    ws = connect(play(script).url(), subprotocols=["chat", "superchat"])
+    headers = dict(ws.headers)
+    assert headers["Upgrade"] == "websocket"
+    assert headers["Sec-WebSocket-Protocol"] == ws.subprotocol == "superchat"
+    assert headers["Sec-WebSocket-Extensions"].startswith(OFFERED)
+    assert ws.deflate is not None
+
+
+def test_an_answer_that_comes_byte_by_byte_with_frames_behind_it(
+    connect: Connect, play: Play
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.send_bytewise(visit.judge().encode() + visit.codec.encode("first"))
+        visit.answer_close()
+
+    assert connect(play(script).url()).receive(TIMEOUT) == "first"
+
+
+def test_frames_in_the_same_segment_as_the_answer(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        codec = visit.codec
+        visit.upgrade(first=codec.ping(b"?") + codec.encode("first") + codec.close(4000))
+        assert visit.hear(2) == [Pong(b"?"), Close(4000)]
+
+    ws = connect(play(script).url())
+    assert ws.close_code == 4000
+    assert list(ws) == ["first"]
+
+
+def test_a_fault_in_the_same_segment_as_the_answer(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(first=encode_frame(3, b""))
+        assert visit.next_event() == Close(1002, "opcode 3 is reserved")
+
+    assert list(connect(play(script).url())) == []
+
+
+def test_more_frames_with_the_answer_than_one_read_brings(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(first=visit.codec.encode(bytes(1 << 20)))
+        visit.answer_close()
+
+    assert connect(play(script).url()).receive(TIMEOUT) == bytes(1 << 20)
+
+
+def test_interim_answers_are_passed_over(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
+        visit.upgrade()
+        visit.answer_close()
+
+    assert "Link" not in dict(connect(play(script).url()).headers)
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 426, 503])
+def test_a_server_that_refuses(
+    connect: Connect, play: Play, codec: ModuleType, status: int
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.answer(status, ("Location", server.url("/there")), body=b"no")
+
+    server = play(script)
+    with pytest.raises(codec.HandshakeError, match=f"the server answered {status}") as caught:
+        connect(server.url())
+    assert caught.value.status == status
+    assert caught.value.headers == (("Location", server.url("/there")),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("Upgrade: websocket", "X: y", "not the upgrade"),
+        ("Upgrade: websocket", "Upgrade: h2c", "not the upgrade"),
+        ("Connection: Upgrade", "Connection: close", "not the upgrade"),
+        ("Accept: ", "Accept: x", "does not answer the key"),
+        ("Sec-WebSocket-Accept", "X", "does not answer the key"),
+        ("Connection", "Sec-WebSocket-Protocol: chat\r\nConnection", "subprotocol .* not offered"),
+        ("Connection", "Sec-WebSocket-Extensions: foo\r\nConnection", "extension .* not offered"),
+        ("Connection", f"Sec-WebSocket-Extensions: {OFFERED}; x\r\nConnection", r"\w"),
+        ("Connection", f"Sec-WebSocket-Extensions: {OFFERED};;\r\nConnection", "malformed"),
+        ("Connection", "no colon\r\nConnection", "malformed"),
+        ("Connection", "Upgrade : x\r\nConnection", "malformed"),
+        ("HTTP/1.1", "HTTP/1.0", "does not begin as HTTP/1.1 does"),
+        ("HTTP/1.1", "ICY", "does not begin as HTTP/1.1 does"),
+        ("Connection", f"X: {'x' * 16384}\r\nConnection", "over the limit of 16384"),
+    ],
+)
+def test_an_answer_that_breaks_a_rule(
+    connect: Connect, play: Play, codec: ModuleType, old: str, new: str, reason: str
+) -> None:
+    def script(visit: Visit) -> None:
+        good = visit.judge().encode().decode()
+        assert old in good
+        visit.send(good.replace(old, new, 1).encode())
+        visit.wait_for_end()
+
+    with pytest.raises(codec.HandshakeError, match=reason) as caught:
+        connect(play(script).url())
+    assert caught.value.status == 502
+
+
+def test_compression_that_was_not_offered(connect: Connect, play: Play, codec: ModuleType) -> None:
+    def script(visit: Visit) -> None:
+        good = visit.judge().encode()
+        visit.send(good[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+
+    with pytest.raises(codec.HandshakeError, match="extension that was not offered"):
+        connect(play(script).url(), deflate=False)
+
+
+def test_a_head_that_does_not_end(connect: Connect, play: Play, codec: ModuleType) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.send(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 16384)
+        visit.wait_for_end()
+
+    with pytest.raises(codec.HandshakeError, match="over the limit of 16384"):
+        connect(play(script).url())
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webs"])
+def test_a_server_that_leaves(connect: Connect, play: Play, codec: ModuleType, data: bytes) -> None:
+    with pytest.raises(codec.HandshakeError, match="left before it answered") as caught:
+        connect(play(answer(data)).url())
+    assert caught.value.status == 502
+
+
+def test_a_server_that_resets(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.reset()
+
+    with pytest.raises(ConnectionResetError):
+        connect(play(script).url())
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_server_that_never_answers(connect: Connect, play: Play, scheme: str) -> None:
+    server = play(Visit.wait_for_end)
+    with pytest.raises(TimeoutError):
+        connect(f"{scheme}://127.0.0.1:{server.port}/", open_timeout=0.1)
+
+
+def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.trickle(b"HTTP/1.1 101 Switching Protocols\r\nX: ")
+
+    with pytest.raises(TimeoutError):
+        connect(play(script).url(), open_timeout=0.3)
+
+
+def test_no_time_at_all(connect: Connect) -> None:
+    with pytest.raises(TimeoutError):
+        connect("ws://127.0.0.1:1/", open_timeout=0)
+
+
+# The way there -------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there(connect: Connect, play: Play) -> None:
+    server = play()
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        connect(server.url())
+
+
+def test_a_host_that_is_not_known(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(socket.gaierror):
+        connect("ws://nowhere.invalid/")
+
+
+def test_the_first_of_several_addresses_is_dead(
+    connect: Connect, play: Play, resolve: Resolve
+) -> None:
+    dead = play()
+    dead.stop()
+    resolve(dead.port, play(close_at_once).port)
+    connect("ws://example.org/").close()
+
+
+def test_the_last_address_s_failure_is_told(connect: Connect, play: Play, resolve: Resolve) -> None:
+    dead = play()
+    dead.stop()
+    resolve(dead.port, dead.port)
+    with pytest.raises(ConnectionRefusedError):
+        connect("ws://example.org/")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another system may accept without end")
+def test_an_address_that_keeps_silent_has_its_share_of_the_time(
+    connect: Connect, play: Play, resolve: Resolve
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # the only one that it has room for
+            resolve(address[1], play(close_at_once).port)
+            connect("ws://example.org/", open_timeout=2).close()
+            resolve(address[1], address[1])
+            with pytest.raises(TimeoutError):
+                connect("ws://example.org/", open_timeout=0.2)
+
+
+def test_a_system_without_one_family_of_addresses(
+    connect: Connect, play: Play, resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = play(close_at_once).port
+    resolve(port, port)
+    make, made = socket.socket, []
+
+    def fail_first(*arguments: Any, **options: Any) -> socket.socket:
+        made.append(arguments)
+        if len(made) == 1:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", fail_first)
+    connect("ws://example.org/").close()
+
+
+def test_a_system_without_another_file(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.expect_end()
+
+    monkeypatch.setattr(socket, "socketpair", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        connect(play(script).url())
+
+
+def test_an_address_of_ipv6(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.headers["Host"] == f"[::1]:{server.port}"
+
+    server = play(script, host="::1")
+    connect(server.url()).close()
+
+
+# TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_tls(connect: Connect, play: Play, certificates: Certificates, host: str) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(first=visit.codec.encode("secret"))
+        assert visit.headers["Host"] == f"{host}:{server.port}"
+        visit.answer_close()
+
+    server = play(script, tls=certificates.server)
+    ws = connect(f"wss://{host}:{server.port}/", ssl=certificates.client)
+    assert ws.receive(TIMEOUT) == "secret"
+
+
+def test_the_host_header_has_the_port_if_it_is_not_that_of_wss(
+    connect: Connect, play: Play, resolve: Resolve, certificates: Certificates
+) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        hosts.append(visit.headers["Host"])
+
+    hosts: list[str] = []
+    server = play(script, script, tls=certificates.server)
+    assert resolve(server.port) == []
+    connect("wss://localhost:443/", ssl=certificates.client).close()
+    connect("wss://localhost:80/", ssl=certificates.client).close()
+    server.stop()
+    assert hosts == ["localhost", "localhost:80"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_certificate_that_is_not_in_order(
+    connect: Connect, play: Play, resolve: Resolve, certificates: Certificates, trusted: bool
+) -> None:
+    def script(visit: Visit) -> None:
+        with pytest.raises(ssl.SSLError):
+            certificates.server.wrap_socket(visit.sock, server_side=True)
+
+    resolve(play(script).port)
+    # Of an authority that the system does not know; or for another name.
+    url, context = (
+        ("wss://example.org/", certificates.client) if trusted else ("wss://localhost/", None)
+    )
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(url, ssl=context)
+
+
+def test_a_server_without_tls(connect: Connect, play: Play, certificates: Certificates) -> None:
+    def script(visit: Visit) -> None:
+        visit.send(b"220 smtp\r\n" * 10)
+        visit.wait_for_end()
+
+    server = play(script)
+    with pytest.raises(ssl.SSLError):
+        connect(f"wss://127.0.0.1:{server.port}/", ssl=certificates.client)
+
+
+def test_a_server_that_leaves_in_the_handshake_of_tls(
+    connect: Connect, play: Play, certificates: Certificates
+) -> None:
+    server = play(lambda visit: visit.sock.recv(1 << 16))
+    with pytest.raises(OSError, match=r"\w"):
+        connect(f"wss://127.0.0.1:{server.port}/", ssl=certificates.client)

@@ -1,0 +1,338 @@
+"""Many threads on one WebSocket, two ends that talk at once, and waits that have an end."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from wsframe import Close, PerMessageDeflate, Ping, Pong
+
+from ..server.handlers import plain_echo, websocket_app
+from .conftest import Beside, Certificates, Connect, Play, Serve
+from .servers import TIMEOUT, Visit
+
+LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
+THREADS, MESSAGES = 4, 50
+
+
+def echo(visit: Visit) -> None:
+    """Send every message back, and answer pings, until the client closes."""
+    while not isinstance(event := visit.next_event(), Close):
+        if isinstance(event, Ping):
+            visit.send(visit.codec.pong(event.payload))
+        else:
+            assert isinstance(event, str)
+            visit.say(event)
+    visit.send(visit.codec.close())
+
+
+def texts(thread: int) -> list[str]:
+    """What a thread sends: short messages, and long ones, which others resemble."""
+    return [f"{thread} {number} " + "abc" * (number**2 * 10) for number in range(MESSAGES)]
+
+
+# Sending and receiving at once ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secured", [False, True])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_threads_send_while_threads_receive(
+    connect: Connect,
+    play: Play,
+    beside: Beside,
+    certificates: Certificates,
+    secured: bool,
+    compressed: bool,
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(deflate=PerMessageDeflate() if compressed else None)
+        echo(visit)
+
+    server = play(script, tls=certificates.server if secured else None)
+    ws = connect(server.url(), ssl=certificates.client)
+    assert (ws.deflate is not None) is compressed
+
+    def send(thread: int) -> None:
+        for text in texts(thread):
+            ws.send(text)
+
+    receiving = [beside(list, ws) for _ in range(2)]
+    sending = [beside(send, thread) for thread in range(THREADS)]
+    for sent in sending:
+        sent.result(TIMEOUT)
+    ws.round_trip()  # all of them have come back
+    ws.close()
+    received = [messages.result(TIMEOUT) for messages in receiving]
+    expected = [texts(thread) for thread in range(THREADS)]
+    assert Counter(chain(*received)) == Counter(chain(*expected))
+    for messages in received:
+        for thread, sent_texts in enumerate(expected):
+            mine = [text for text in messages if text.startswith(f"{thread} ")]
+            assert mine == [text for text in sent_texts if text in set(mine)]
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_two_ends_that_flood_each_other(
+    connect: Connect, play: Play, certificates: Certificates, secured: bool
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.say(LOTS)  # and takes nothing before the client has taken that
+        assert visit.next_event() == LOTS
+        visit.answer_close()
+
+    server = play(script, tls=certificates.server if secured else None)
+    ws = connect(server.url(), ssl=certificates.client, max_message_size=len(LOTS))
+    ws.send(LOTS)
+    assert ws.receive(TIMEOUT) == LOTS
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_thread_that_waits_to_receive_sends_for_others(
+    connect: Connect, play: Play, beside: Beside, certificates: Certificates, secured: bool
+) -> None:
+    begun, queued = threading.Event(), threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        first_byte = visit.sock.recv(1)
+        begun.set()
+        assert queued.wait(TIMEOUT)
+        visit.say(LOTS)
+        assert visit.codec.receive(first_byte) == []
+        assert visit.next_event() == LOTS
+        assert isinstance(visit.next_event(), Ping)
+        visit.answer_close()
+
+    server = play(script, receive_buffer=1 << 14, tls=certificates.server if secured else None)
+    ws = connect(server.url(), ssl=certificates.client, max_message_size=len(LOTS))
+    received = beside(ws.receive)
+    sent = beside(ws.send, LOTS)
+    assert begun.wait(TIMEOUT)
+    with pytest.raises(TimeoutError):
+        ws.round_trip(0.05)  # it has to wait, too
+    queued.set()
+    assert received.result(TIMEOUT) == LOTS
+    assert sent.result(TIMEOUT) is None
+
+
+# Receiving -----------------------------------------------------------------------------------
+
+
+def test_each_message_goes_to_one_of_the_threads_that_wait(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    waiting = threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert waiting.wait(TIMEOUT)
+        visit.say(*map(str, range(8)))
+        visit.answer_close()
+
+    ws = connect(play(script).url())
+    received = [beside(ws.receive) for _ in range(8)]
+    waiting.set()
+    assert sorted(message.result(TIMEOUT) for message in received) == sorted(map(str, range(8)))
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, 0.05])
+def test_a_message_that_does_not_come_in_time(connect: Connect, play: Play, timeout: float) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.next_event() == "now"
+        visit.say("late")
+        visit.answer_close()
+
+    ws = connect(play(script).url())
+    with pytest.raises(TimeoutError, match=f"no message in {timeout} seconds"):
+        ws.receive(timeout)
+    ws.send("now")
+    assert ws.receive(TIMEOUT) == "late"
+
+
+def test_without_waiting_what_is_there_is_received(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert asked.wait(TIMEOUT)
+        visit.say("one", "two")
+        said.set()
+        visit.answer_close()
+
+    asked, said = threading.Event(), threading.Event()
+    ws = connect(play(script).url())
+    asked.set()
+    assert said.wait(TIMEOUT)
+    assert [ws.receive(0), ws.receive(0)] == ["one", "two"]
+
+
+def test_a_thread_that_does_not_wait_leaves_the_one_that_does(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.next_event() == "now"
+        visit.say("message")
+        visit.answer_close()
+
+    ws = connect(play(script).url())
+    received = beside(ws.receive)
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            ws.receive(0)
+    ws.send("now")
+    assert received.result(TIMEOUT) == "message"
+
+
+def test_when_the_thread_that_polls_gives_up_another_does(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert given_up.wait(TIMEOUT)
+        visit.say("message")
+        visit.answer_close()
+
+    given_up = threading.Event()
+    ws = connect(play(script).url())
+    received = beside(ws.receive, TIMEOUT)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            ws.receive(0.02)
+    impatient = [beside(ws.receive, 0.02) for _ in range(3)]
+    for waiting in impatient:
+        with pytest.raises(TimeoutError):
+            waiting.result(TIMEOUT)
+    given_up.set()
+    assert received.result(TIMEOUT) == "message"
+
+
+# Messages that nobody takes ------------------------------------------------------------------
+
+
+def flood(visit: Visit) -> None:
+    """Send messages of more than one read each, and then answer two pings."""
+    visit.upgrade()
+    for number in range(4):
+        visit.say(bytes([number]) * 100_000)
+    for _ in range(2):
+        ping = visit.next_event()
+        assert isinstance(ping, Ping)
+        visit.send(visit.codec.pong(ping.payload))
+    visit.answer_close()
+
+
+@pytest.mark.parametrize("max_queue", [1, 100_000, 300_000])
+def test_without_room_nothing_is_read(connect: Connect, play: Play, max_queue: int) -> None:
+    ws = connect(play(flood).url(), max_queue=max_queue)
+    with pytest.raises(TimeoutError, match=r"no answer to a ping in 0\.2 seconds"):
+        ws.round_trip(0.2)
+    assert [ws.receive(TIMEOUT) for _ in range(4)] == [bytes([i]) * 100_000 for i in range(4)]
+    assert ws.round_trip() > 0
+
+
+def test_with_room_messages_are_kept(connect: Connect, play: Play) -> None:
+    ws = connect(play(flood).url(), max_queue=500_000)
+    assert ws.round_trip() > 0
+    assert ws.round_trip() > 0
+    assert [ws.receive(TIMEOUT) for _ in range(4)] == [bytes([i]) * 100_000 for i in range(4)]
+
+
+def test_who_makes_room_wakes_the_thread_that_polls(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    pinged = threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        for number in range(3):
+            visit.say(bytes([number]) * 100_000)
+        ping = visit.next_event()
+        assert isinstance(ping, Ping)
+        pinged.set()
+        visit.send(visit.codec.pong(ping.payload))
+        visit.answer_close()
+
+    ws = connect(play(script).url(), max_queue=1)
+    answered = beside(ws.round_trip, None)
+    assert pinged.wait(TIMEOUT)
+    assert [ws.receive(TIMEOUT) for _ in range(3)] == [bytes([i]) * 100_000 for i in range(3)]
+    assert answered.result(TIMEOUT) > 0
+
+
+# Pings ---------------------------------------------------------------------------------------
+
+
+def test_of_many_pings_the_last_ones_are_answered(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        pings = [b"%d" % number for number in range(100)]
+        visit.upgrade(first=b"".join(map(visit.codec.ping, pings)))
+        assert visit.hear(64) == [Pong(ping) for ping in pings[-64:]]
+        assert visit.next_event() == "message"
+        visit.answer_close()
+
+    connect(play(script).url()).send("message")
+
+
+def test_a_pong_answers_the_earlier_pings_too(connect: Connect, play: Play, beside: Beside) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.send(visit.codec.pong(b"nobody asked"))
+        assert isinstance(visit.next_event(), Ping)
+        pinged.set()
+        ping = visit.next_event()
+        assert isinstance(ping, Ping)
+        visit.send(visit.codec.pong(ping.payload))
+        visit.answer_close()
+
+    pinged = threading.Event()
+    ws = connect(play(script).url())
+    first = beside(ws.round_trip)
+    assert pinged.wait(TIMEOUT)
+    assert 0 < ws.round_trip() < first.result(TIMEOUT)
+
+
+def test_a_pong_does_not_answer_the_later_pings(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        ping = visit.next_event()
+        assert isinstance(ping, Ping)
+        pinged.set()
+        assert isinstance(visit.next_event(), Ping)
+        visit.send(visit.codec.pong(ping.payload))
+        assert visit.next_event() == "still open"
+        visit.say("yes")
+        visit.answer_close()
+
+    pinged = threading.Event()
+    ws = connect(play(script).url())
+    first = beside(ws.round_trip)
+    assert pinged.wait(TIMEOUT)
+    with pytest.raises(TimeoutError, match=r"no answer to a ping in 0\.2 seconds"):
+        ws.round_trip(0.2)
+    assert first.result(TIMEOUT) > 0
+    ws.send("still open")
+    assert ws.receive(TIMEOUT) == "yes"
+
+
+def test_the_end_comes_instead_of_the_answer(connect: Connect, play: Play, codec: Any) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.next_event()
+        visit.send(visit.codec.close(4000, "no"))
+
+    ws = connect(play(script).url())
+    with pytest.raises(codec.client.websocket.ConnectionClosed, match="4000 no"):
+        ws.round_trip()
+
+
+def test_round_trips_of_many_threads(connect: Connect, serve: Serve, beside: Beside) -> None:
+    ws = connect(f"ws://127.0.0.1:{serve(websocket_app(plain_echo)).port}/echo")
+    took = [beside(ws.round_trip) for _ in range(8)]
+    assert all(seconds.result(TIMEOUT) > 0 for seconds in took)
