@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 from wsframe import (
     Close,
     Connection,
@@ -220,3 +222,15 @@ def test_the_codec_example_refuses_what_is_no_upgrade() -> None:
     with beside(example.handshake) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(65536).startswith(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket")
+
+
+def test_the_client_example_talks_to_its_server(capsys: pytest.CaptureFixture[str]) -> None:
+    example = load_example("client")
+    with example.app.start() as server:
+        example.talk(server.port)
+    assert capsys.readouterr().out.splitlines() == [
+        "WebSocket: hello",
+        "EventSource: hello",
+        "WebSocket: goodbye",
+        "EventSource: goodbye",
+    ]
