@@ -169,6 +169,15 @@ def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: 
     assert list(source) == []
 
 
+def test_interim_answers_are_passed_over(events: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        visit.send(b"HTTP/1.1 103 Early Hints\r\nContent-Type: text/plain\r\n\r\n" * 2)
+        visit.stream(b"data: one\n\n")
+
+    assert data(events(play(script).http_url()), 1) == ["one"]
+
+
 # Coming back ---------------------------------------------------------------------------------
 
 

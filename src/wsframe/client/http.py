@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 READ_SIZE = 1 << 16
+# RFC 9110 section 15.2: to be passed over, though nobody asked for them. HTTPResponse knows of 100.
+INTERIM = range(102, 200)
 
 
 class Answer:
@@ -77,6 +79,9 @@ def get(
     response = HTTPResponse(cast("socket.socket", source), method="GET")
     try:
         response.begin()
+        while response.status in INTERIM:
+            response.headers = None  # type: ignore[assignment]  # else it has begun
+            response.begin()
     except HTTPException as error:
         raise _malformed(error) from error
     source.deadline = None
