@@ -387,9 +387,15 @@ def test_the_server_breaks_a_rule(connect: Connect, play: Play, fault: str) -> N
 # By time, or by accident ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("secured", [False, True])
 @pytest.mark.parametrize("receives", [False, True])
 def test_a_server_that_takes_nothing(
-    connect: Connect, play: Play, beside: Beside, codec: ModuleType, receives: bool
+    connect: Connect,
+    play: Play,
+    beside: Beside,
+    certificates: Certificates,
+    receives: bool,
+    secured: bool,
 ) -> None:
     given_up = threading.Event()
 
@@ -399,7 +405,9 @@ def test_a_server_that_takes_nothing(
         visit.wait_for_end()
 
     late = "the server has taken nothing for 0.2 seconds"
-    ws = connect(play(script, receive_buffer=RECEIVE_BUFFER).url(), send_timeout=0.2)
+    tls = certificates.server if secured else None
+    url = play(script, receive_buffer=RECEIVE_BUFFER, tls=tls).url()
+    ws = connect(url, ssl=certificates.client, send_timeout=0.2)
     receiving = beside(end, ws.receive) if receives else None
     with pytest.raises(TimeoutError, match=f"{late}; the connection is closed"):
         ws.send(LOTS)

@@ -105,7 +105,7 @@ def test_the_host_header_has_the_port_if_it_is_not_the_scheme_s(
     ("user", "headers", "sent"),
     [
         ("Aladdin:open%20sesame@", {}, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ("Aladdin@", {}, "Basic QWxhZGRpbjo="),
+        ("%C3%BC@", {}, "Basic w7w6"),
         ("Aladdin:open%20sesame@", {"authorization": "Bearer x"}, "Bearer x"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,9 @@ def test_a_wake_ends_one_wait(ends: Ends) -> None:
         pass
     ends.transport.wake()
     assert not ends.transport.poll(0, 10)
+    began = monotonic()
+    assert not ends.transport.poll(0, 0.05)
+    assert monotonic() - began >= 0.05
 
 
 @pytest.mark.parametrize(
