@@ -99,25 +99,22 @@ class Exchange:
         self._rouse()
         return message
 
-    def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> bool:
+    def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> None:
         """Wait, and move what can be moved, until this is so, as it will be when ``left`` is.
 
         Args:
             done: what to wait for.
             deadline: when, on the monotonic clock, to give up.
-
-        Returns:
-            Whether it is so.
         """
         while not done():
             remaining = deadline() - monotonic()
-            if not self._polling:
-                self._poll(max(0.0, min(remaining, LONGEST_WAIT)))
-            elif remaining > 0:
-                self.state.wait(min(remaining, LONGEST_WAIT))
+            timeout = max(0.0, min(remaining, LONGEST_WAIT))
+            if self._polling:
+                self.state.wait(timeout)
+            else:
+                self._poll(timeout)
             if remaining <= 0:
-                return bool(done())
-        return True
+                return
 
     def say_goodbye(self, timeout: float) -> None:
         """After ``end``: send our close frame, wait for the server to leave, and leave.

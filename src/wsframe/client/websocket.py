@@ -212,16 +212,17 @@ class WebSocket:
 
     def _wait_until_sent(self, ticket: int) -> None:
         exchange = self._exchange
-        in_time = exchange.wait(
+        exchange.wait(
             lambda: exchange.sent >= ticket or exchange.left,
             lambda: exchange.moved + self._send_timeout,
         )
-        if not in_time:
-            late = f"the server has taken nothing for {self._send_timeout} seconds"
-            exchange.give_up(late)
-            raise TimeoutError(f"{late}; the connection is closed")
-        if exchange.sent < ticket:
+        if exchange.sent >= ticket:
+            return
+        if exchange.left:
             raise self._ended()
+        late = f"the server has taken nothing for {self._send_timeout} seconds"
+        exchange.give_up(late)
+        raise TimeoutError(f"{late}; the connection is closed")
 
     def _check_open(self) -> None:
         if self._exchange.left or self._codec.close_sent:
