@@ -28,8 +28,9 @@ class Exchange:
 
     ``state`` guards everything. Who holds it may have the socket do what it can do at once, never
     wait. Of the threads that must wait, one lets go of it and polls the socket for all; the others
-    wait for ``state``, and are notified when there is news or when the poll falls to one of them.
-    While a thread polls, no other reads, as that would take from under it what it waits for.
+    wait for ``state``, and are notified when its poll ends: there may be news, or the poll falls to
+    one of them. While a thread polls, no other reads, as that would take from under it what it
+    waits for.
 
     Every method is to be called with ``state`` held.
 
@@ -203,7 +204,7 @@ class Exchange:
             self.state.notify_all()
             if self.left:
                 self._transport.close()
-        if (ready or more) and not self.left:
+        if ready or more:
             self._work()
 
     def _wanted(self) -> int:
@@ -231,7 +232,6 @@ class Exchange:
             # Out of memory, or interrupted: where the next frame begins is not known any more.
             self._lose("the client failed")
             raise
-        self.state.notify_all()
 
     def _flush(self) -> None:
         try:
