@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
@@ -469,6 +470,25 @@ def test_the_host_header_has_the_port_if_it_is_not_that_of_wss(
     connect("wss://localhost:80/", ssl=certificates.client).close()
     server.stop()
     assert hosts == ["localhost", "localhost:80"]
+
+
+def test_the_longest_record_of_tls_is_read_to_its_end(
+    connect: Connect, play: Play, certificates: Certificates
+) -> None:
+    def script(visit: Visit) -> None:
+        head = visit.judge().encode()
+        rest = 16384 - len(head) - 4
+        visit.send(head + visit.codec.encode(b"x" * rest))
+        assert received.wait(TIMEOUT)
+        visit.send(visit.codec.encode(b"x" * 16380))
+        visit.answer_close()
+
+    received = threading.Event()
+    url = play(script, tls=certificates.server).url()
+    ws = connect(url, ssl=certificates.client)
+    assert len(ws.receive(TIMEOUT)) > 16000
+    received.set()
+    assert len(ws.receive(TIMEOUT)) == 16380
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -193,18 +193,17 @@ class Exchange:
 
     def _poll(self, timeout: float) -> None:
         """Wait for the socket, without ``state``, and do what it is ready for."""
-        more = self._transport.more and self._may_read()
         self._polling, self._polled_for = True, self._wanted()
         self.state.release()
         try:
-            ready = self._transport.poll(self._polled_for, 0.0 if more else timeout)
+            ready = self._transport.poll(self._polled_for, timeout)
         finally:
             self.state.acquire()
             self._polling = False
             self.state.notify_all()
             if self.left:
                 self._transport.close()
-        if ready or more:
+        if ready:
             self._work()
 
     def _wanted(self) -> int:

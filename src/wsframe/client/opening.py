@@ -22,6 +22,7 @@ from .websocket import WebSocket
 SCHEMES = {"ws": False, "wss": True}
 END_OF_HEAD = b"\r\n\r\n"
 MAX_HEAD_SIZE = 16384
+READ_SIZE = 1 << 16  # no less than Transport.receive wants, and for the same reason
 
 
 def connect(
@@ -117,7 +118,7 @@ def _shake_hands(
             received = rest  # RFC 9110 section 15.2: an interim answer, that nobody asked for
             continue
         set_deadline(sock, deadline)
-        data = sock.recv(MAX_HEAD_SIZE)
+        data = sock.recv(READ_SIZE)
         if not data:
             raise HandshakeError(502, "the server left before it answered")
         received += data

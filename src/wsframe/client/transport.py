@@ -22,14 +22,12 @@ class Transport:
     Attributes:
         reads_on: the event that :meth:`receive` has to wait for; with TLS it may be WRITE.
         writes_on: the event that :meth:`send` has to wait for; with TLS it may be READ.
-        more: whether there may be something to receive that :meth:`poll` does not know of.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.reads_on = READ
         self.writes_on = WRITE
-        self.more = True
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._events = 0  # that the socket is registered for
@@ -42,23 +40,23 @@ class Transport:
     def receive(self, buffer: memoryview) -> int | None:
         """Take what has come.
 
+        Args:
+            buffer: of 16 KiB and more, which is what a record of TLS can have (RFC 8446 section
+                5.1): what is left of one is where :meth:`poll` does not see it.
+
         Returns:
             The number of bytes; 0 at the end; None if nothing is there.
 
         Raises:
             OSError: the connection is lost.
         """
-        self.more = False
         try:
-            size = self._sock.recv_into(buffer)
+            return self._sock.recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):
             self.reads_on = READ
-            return None
         except ssl.SSLWantWriteError:
             self.reads_on = WRITE
-            return None
-        self.more = size == len(buffer) or (self._tls is not None and self._tls.pending() > 0)
-        return size
+        return None
 
     def send(self, data: memoryview) -> int:
         """Send as much as the socket takes at once; what is left is to be sent next.
