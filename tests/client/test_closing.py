@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, wait
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from wsframe import Close, PerMessageDeflate
+from wsframe import Close, PerMessageDeflate, Ping, Pong
 
 from ..ends import BINARY, CLOSE, CONTINUATION, FIN, KEY, PING, RSV1, TEXT
 from ..vectors import by_hand
@@ -104,12 +106,15 @@ def test_what_has_come_before_closing_can_still_be_received(connect: Connect, pl
 def test_closing_reads_whatever_comes_before_the_answer(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say(LOTS)  # while the client reads no more than one of these reads
-        visit.answer_close()
+        visit.say(*[bytes(100_000)] * 400)
+        assert isinstance(visit.next_event(), Ping)
+        assert visit.answer_close() == Close(1000)
 
-    ws = connect(play(script).url(), max_queue=1, max_message_size=len(LOTS))
+    ws = connect(play(script).url(), max_queue=1)
+    with pytest.raises(TimeoutError):
+        ws.round_trip(0.1)  # for there is no room
     ws.close()
-    assert ws.close_code == 1000
+    assert len(list(ws)) <= 1
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -146,6 +151,50 @@ def test_two_threads_close(connect: Connect, play: Play, beside: Beside) -> None
     assert ws.close_code == 4000
 
 
+def test_while_a_thread_closes_others_are_not_kept(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    heard, done = threading.Event(), threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert isinstance(visit.next_event(), Close)
+        heard.set()
+        assert done.wait(TIMEOUT)
+
+    ws = connect(play(script).url(), close_timeout=2 * TIMEOUT)
+    # One of them polls, and goes on to for the thread that closes; the other one is woken.
+    receiving = [beside(end, ws.receive) for _ in range(2)]
+    closing = beside(ws.close, 4000)
+    assert heard.wait(TIMEOUT)
+    assert end(ws.receive) == (4000, "")
+    woken, _ = wait(receiving, TIMEOUT, FIRST_COMPLETED)
+    assert woken
+    done.set()
+    assert closing.result(TIMEOUT) is None
+    assert [waiting.result(TIMEOUT) for waiting in receiving] == [(4000, "")] * 2
+
+
+def test_no_message_follows_the_close_frame(
+    connect: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.answer_close() == Close(4000)
+        visit.half_close()
+        visit.expect_end()
+
+    def encode_late(*arguments: object, **options: object) -> bytes:
+        frame: bytes = encode(*arguments, **options)
+        ws.close(4000)  # as another thread would just now
+        return frame
+
+    ws = connect(play(script).url())
+    encode = codec.Connection.encode
+    monkeypatch.setattr(codec.Connection, "encode", encode_late)
+    assert end(ws.send, "late") == (4000, "")
+
+
 def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: Beside) -> None:
     pinged = threading.Event()
 
@@ -164,6 +213,45 @@ def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: B
     for waiting in (*receiving, pinging):
         assert waiting.result(TIMEOUT) == (4000, "enough")
     assert iterating.result(TIMEOUT) == []
+
+
+def test_when_closing_returns_the_socket_is_closed(
+    connect: Connect,
+    play: Play,
+    beside: Beside,
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert opened.wait(TIMEOUT)
+        visit.send(visit.codec.ping())
+        assert visit.next_event() == Pong()
+        polling.set()
+        visit.wait_for_end()
+
+    def lag(transport: Any, *arguments: object) -> bool:
+        try:
+            return bool(poll(transport, *arguments))
+        finally:
+            time.sleep(0.05)
+
+    def note(transport: Any) -> None:
+        close(transport)
+        closed.append(transport)
+
+    opened, polling, closed = threading.Event(), threading.Event(), list[Any]()
+    ws = connect(play(script).url(), close_timeout=0.1)
+    transport = codec.client.transport.Transport
+    poll, close = transport.poll, transport.close
+    monkeypatch.setattr(transport, "poll", lag)
+    monkeypatch.setattr(transport, "close", note)
+    received = beside(end, ws.receive)
+    opened.set()
+    assert polling.wait(TIMEOUT)
+    ws.close()
+    assert closed
+    assert received.result(TIMEOUT) == (1000, "")
 
 
 def test_closing_waits_for_what_another_thread_sends(
@@ -319,11 +407,14 @@ def test_sending_to_a_server_that_has_left_reads_its_last_word(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
+        assert opened.wait(TIMEOUT)
         visit.send(word)
         visit.reset()
 
+    opened = threading.Event()
     server = play(script)
     ws = connect(server.url())
+    opened.set()
     server.stop()
     assert end(ws.send, "x")[0] == code
 

@@ -92,6 +92,31 @@ def test_two_ends_that_flood_each_other(
 
 
 @pytest.mark.parametrize("secured", [False, True])
+def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
+    connect: Connect, play: Play, beside: Beside, certificates: Certificates, secured: bool
+) -> None:
+    receiving, answered = threading.Event(), threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert receiving.wait(TIMEOUT)
+        visit.send(visit.codec.ping())
+        assert visit.next_event() == Pong()
+        answered.set()
+        assert visit.next_event() == LOTS
+        visit.say("done")
+        visit.answer_close()
+
+    server = play(script, tls=certificates.server if secured else None)
+    ws = connect(server.url(), ssl=certificates.client)
+    received = beside(ws.receive)
+    receiving.set()
+    assert answered.wait(TIMEOUT)
+    ws.send(LOTS)
+    assert received.result(TIMEOUT) == "done"
+
+
+@pytest.mark.parametrize("secured", [False, True])
 def test_a_thread_that_waits_to_receive_sends_for_others(
     connect: Connect, play: Play, beside: Beside, certificates: Certificates, secured: bool
 ) -> None:
@@ -193,20 +218,22 @@ def test_when_the_thread_that_polls_gives_up_another_does(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
+        assert receiving.wait(TIMEOUT)
+        visit.send(visit.codec.ping())
+        assert visit.next_event() == Pong()
+        polling.set()
         assert given_up.wait(TIMEOUT)
         visit.say("message")
         visit.answer_close()
 
-    given_up = threading.Event()
+    receiving, polling, given_up = threading.Event(), threading.Event(), threading.Event()
     ws = connect(play(script).url())
-    received = beside(ws.receive, TIMEOUT)
-    for _ in range(3):
-        with pytest.raises(TimeoutError):
-            ws.receive(0.02)
-    impatient = [beside(ws.receive, 0.02) for _ in range(3)]
-    for waiting in impatient:
-        with pytest.raises(TimeoutError):
-            waiting.result(TIMEOUT)
+    impatient = beside(ws.receive, 0.2)
+    receiving.set()
+    assert polling.wait(TIMEOUT)
+    received = beside(ws.receive)
+    with pytest.raises(TimeoutError):
+        impatient.result(TIMEOUT)
     given_up.set()
     assert received.result(TIMEOUT) == "message"
 
