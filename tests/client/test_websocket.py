@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -117,6 +119,45 @@ def test_pings_are_answered_while_a_message_is_waited_for(connect: Connect, play
         visit.say("answered")
 
     assert connect(play(script).url()).receive(TIMEOUT) == "answered"
+
+
+def test_a_ping_that_comes_with_a_message_is_answered(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert opened.wait(TIMEOUT)
+        visit.send(visit.codec.ping(b"there?") + visit.codec.encode("message"))
+        assert visit.next_event() == Pong(b"there?")
+        answered.set()
+
+    opened, answered = threading.Event(), threading.Event()
+    ws = connect(play(script).url())
+    opened.set()
+    assert ws.receive(TIMEOUT) == "message"
+    assert answered.wait(TIMEOUT)
+
+
+def test_pings_are_answered_while_what_came_before_is_taken_slowly(
+    connect: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert opened.wait(TIMEOUT)
+        visit.say("one", "two", "three")
+        assert busy.wait(TIMEOUT)
+        visit.send(visit.codec.ping(b"there?"))
+        pinged.set()
+        assert visit.next_event() == Pong(b"there?")
+        answered.set()
+
+    opened, busy, pinged, answered = (threading.Event() for _ in range(4))
+    ws = connect(play(script).url())
+    opened.set()
+    assert ws.receive(TIMEOUT) == "one"
+    busy.set()
+    assert pinged.wait(TIMEOUT)
+    monkeypatch.setattr(codec.client.exchange, "monotonic", lambda: monotonic() + 2)
+    assert ws.receive(TIMEOUT) == "two"
+    assert answered.wait(TIMEOUT)
 
 
 def test_pings_are_answered_when_messages_are_sent(connect: Connect, play: Play) -> None:

@@ -18,6 +18,8 @@ READ_SIZE = 1 << 16
 MESSAGE_OVERHEAD = 64
 # Longer waits are done in several: every system has a longest one.
 LONGEST_WAIT = 3600.0
+# For so long, in seconds, messages are taken without a look at the socket.
+LONGEST_NEGLECT = 1.0
 # The place in the queue of the pong that is owed; which one that is, is seen when its turn comes.
 PONG_OWED = b""
 MAX_PONGS = 64
@@ -62,6 +64,7 @@ class Exchange:
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # what those say that are owed
         self._pings: dict[bytes, None] = {}  # that are not answered, in order
         self._farewell: tuple[int, str]  # what our close frame says
+        self._worked = 0.0  # when the socket was last seen to, on the monotonic clock
         self._polling = False
         self._polled_for = 0
 
@@ -98,6 +101,9 @@ class Exchange:
         message = self.inbox.popleft()
         self._inbox_size -= len(message) + MESSAGE_OVERHEAD
         self._rouse()
+        # Who is slow to take what came in one read answers pings all the same.
+        if not self._polling and monotonic() - self._worked > LONGEST_NEGLECT:
+            self._work()
         return message
 
     def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> None:
@@ -225,6 +231,7 @@ class Exchange:
         try:
             self._flush()
             if not self._polling:
+                self._worked = monotonic()
                 self._read()
                 self._flush()  # the pong
         except BaseException:
