@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsframe import Close, Connection, Event, Failure, Role
+from wsframe import Close, Connection, ConnectionClosed, Event, Failure, Role
+from wsframe.client import connect
 
 from .memory import Growth
+
+TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Answer:
 
 
 def listen(talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
-    """Hear one peer after the other; how much memory that took at most, and every answer."""
+    """Hear one peer after the other; how much memory that takes at most, and every answer."""
     with Growth() as growth:
         answers = [_hear(talk) for talk in talks]
     return growth.size, answers
@@ -74,3 +78,30 @@ def _hear(talk: Talk) -> Answer:
             answer.kinds.update(type(event).__name__ for event in events)
             answer.most = max(answer.most, len(events))
     return answer
+
+
+@dataclass
+class Visited:
+    """What becomes of a client.
+
+    Attributes:
+        growth: how much memory it takes at most.
+        received: the messages that it has received.
+        code: how the connection ended.
+        reason: likewise.
+    """
+
+    growth: int
+    received: list[str | bytes]
+    code: int | None
+    reason: str | None
+
+
+def visit(url: str, message: bytes) -> Visited:
+    """Connect to a server, send this, and receive until the end."""
+    ws = connect(url, close_timeout=TIMEOUT)
+    with Growth() as growth:
+        with suppress(ConnectionClosed):
+            ws.send(message)
+        received = list(ws)
+    return Visited(growth.size, received, ws.close_code, ws.close_reason)

@@ -21,6 +21,7 @@ class ServerProcess:
     """A server that was started with a command; a context manager that kills it.
 
     Attributes:
+        pid: the number of its process.
         port: where it listens, as it has said.
         url: the same, whole.
     """
@@ -36,6 +37,7 @@ class ServerProcess:
             encoding="utf-8",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        self.pid = self._process.pid
         # Nothing here waits for ever, not even for a line: it is killed, and that ends the output.
         self._alarm = threading.Timer(6 * TIMEOUT, self._process.kill)
         self._alarm.start()

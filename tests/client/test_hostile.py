@@ -1,0 +1,147 @@
+"""What hostile servers cost a client: the memory it takes at most, in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from contextlib import suppress
+from select import select
+from types import ModuleType
+
+import pytest
+
+from wsframe import Close, Event, Opcode, PerMessageDeflate, Pong, encode_frame
+
+from ..deflated import bomb
+from ..hostile import Visited, visit
+from ..memory import Growth, in_fresh_process
+from .conftest import Connect, Play
+from .servers import TIMEOUT, Script, Visit
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
+
+MIB = 1 << 20
+MESSAGE_LIMIT = MIB
+# What a client may take beside its messages: what one read holds, 64 answers to pings, and what the
+# interpreter does for the first time. Seen: 0.5 MiB.
+SLACK = MIB
+# Twice what the system may keep of one direction, for the sockets of both ends.
+KERNEL = 64 * MIB
+PINGS = encode_frame(Opcode.PING, bytes(125)) * 1000
+
+
+def visited(codec: ModuleType, play: Play, script: Script, message: bytes = b"") -> Visited:
+    """What becomes of a client that visits this server, which leaves it little room to send."""
+    url = play(script, receive_buffer=1 << 16).url()
+    return in_fresh_process(not codec.ACCELERATED, visit, url, message)
+
+
+def read_to_close(server: Visit) -> tuple[list[Event], Close]:
+    """All that the client says, and how it closes; then it is for the server to leave."""
+    events: list[Event] = []
+    while not isinstance(event := server.next_event(), Close):
+        events.append(event)
+    return events, event
+
+
+@pytest.mark.parametrize("size", [0, 8 * MIB], ids=["receiving", "sending"])
+def test_a_million_pings(codec: ModuleType, play: Play, size: int) -> None:
+    """If no answer is read, few are owed, and the last of them (RFC 6455 section 5.5.3)."""
+    thousands = 1000 if codec.ACCELERATED else 100
+
+    def script(server: Visit) -> None:
+        server.upgrade()
+        for _ in range(thousands):
+            server.send(PINGS)
+        server.send(server.codec.ping(b"the last"))
+        server.say("that is all")
+        server.send(server.codec.close())
+        events, _ = read_to_close(server)
+        pongs = [event for event in events if isinstance(event, Pong)]
+        assert pongs[-1] == Pong(b"the last")
+        assert len(pongs) < thousands * 500
+        assert bytes(size) in events
+
+    client = visited(codec, play, script, bytes(size))
+    assert (client.received, client.code) == (["that is all"], 1000)
+    assert client.growth < 2 * size + SLACK  # the frame, and what the pure kernels make it of
+
+
+def test_pings_while_the_client_does_nothing(connect: Connect, play: Play) -> None:
+    stuck = threading.Event()
+
+    def script(server: Visit) -> None:
+        server.upgrade()
+        server.sock.setblocking(False)
+        sent = 0
+        while sent < 2 * KERNEL and select([], [server.sock], [], 1.0)[1]:
+            with suppress(BlockingIOError):
+                sent += server.sock.send(memoryview(PINGS)[sent % len(PINGS) :])
+        server.sock.settimeout(TIMEOUT)
+        stuck.set()
+        assert sent < KERNEL
+        server.send(PINGS[sent % len(PINGS) :])
+        server.say("that is all")
+        read_to_close(server)
+
+    ws = connect(play(script).url())
+    with Growth() as growth:
+        assert stuck.wait(3 * TIMEOUT)
+    assert growth.size < SLACK
+    assert ws.receive(TIMEOUT) == "that is all"
+
+
+def test_a_compression_bomb(codec: ModuleType, play: Play) -> None:
+    closes = []
+
+    def script(server: Visit) -> None:
+        server.upgrade(deflate=PerMessageDeflate())
+        server.send(encode_frame(Opcode.BINARY, bomb(300 * MIB), rsv=4))
+        closes.append(read_to_close(server)[1])
+
+    client = visited(codec, play, script)
+    reason = rf"a message that inflates to \d+ bytes or more is over the limit of {MESSAGE_LIMIT}"
+    assert client.code == 1009
+    assert re.fullmatch(reason, client.reason or "")
+    assert closes == [Close(1009, client.reason or "")]
+    assert client.received == []
+    assert client.growth < MESSAGE_LIMIT + SLACK
+
+
+@pytest.mark.parametrize(
+    ("length", "code", "reason"),
+    [
+        (
+            (1 << 63) - 1,
+            1009,
+            f"a message of {(1 << 63) - 1} bytes or more is over the limit of {MESSAGE_LIMIT}",
+        ),
+        (1 << 63, 1002, "the highest bit of a payload length must be 0"),
+    ],
+)
+def test_a_head_that_promises_too_much(
+    codec: ModuleType, play: Play, length: int, code: int, reason: str
+) -> None:
+    def script(server: Visit) -> None:
+        server.upgrade()
+        server.send(b"\x82\x7f" + length.to_bytes(8, "big"))
+        assert server.hear(2) == [b"", Close(code, reason)]
+
+    client = visited(codec, play, script)
+    assert (client.code, client.reason, client.received) == (code, reason, [])
+    assert client.growth < SLACK
+
+
+def test_a_million_empty_fragments(codec: ModuleType, play: Play) -> None:
+    def script(server: Visit) -> None:
+        server.upgrade()
+        server.send(encode_frame(Opcode.TEXT, b"", fin=False))
+        for _ in range(1000):
+            server.send(encode_frame(Opcode.CONTINUATION, b"", fin=False) * 1000)
+        read_to_close(server)
+
+    client = visited(codec, play, script)
+    reason = f"a message in more fragments than the limit of {MESSAGE_LIMIT // 16}"
+    assert (client.code, client.reason, client.received) == (1009, reason, [])
+    assert client.growth < SLACK
