@@ -1,133 +1,260 @@
-"""Another library's client, which has its own idea of the protocol."""
+"""Other libraries' clients, each of which has its own idea of the protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
-from wsframe import PerMessageDeflate
+import wsframe
+from wsframe import ConnectionClosed, PerMessageDeflate
 from wsframe.server import Server, WebSocket
 
+from ..peers import (
+    ALL_TERMS,
+    CLOSES,
+    FRAGMENTING,
+    LIMITING,
+    MESSAGES,
+    Library,
+    Peer,
+    Terms,
+    Watch,
+    converse,
+    libraries,
+)
 from .clients import TIMEOUT
 from .conftest import Serve, ServerLog
-from .handlers import BOTH_KINDS, Waits, websocket_app
+from .handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
+
+Dial = Callable[..., Peer]
 
 
-def dial(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
-    """A client; with its default options it offers permessage-deflate."""
-    options = {"open_timeout": TIMEOUT, "close_timeout": TIMEOUT, "proxy": None} | options
-    return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
+@pytest.fixture
+def dial(serve: Serve) -> Iterator[Dial]:
+    """Starts a server with this handler, and opens connections of other libraries to it."""
+    with ExitStack() as peers:
+
+        def open_peer(
+            library: Library,
+            handler: Callable[..., Any],
+            *,
+            offer: Terms | None = None,
+            names: tuple[str, ...] = (),
+            limit: int = 1 << 20,
+            **options: Any,
+        ) -> Peer:
+            url = f"ws://127.0.0.1:{serve(websocket_app(handler, **options)).port}/echo"
+            client = library.connect(url, subprotocols=names, deflate=offer, limit=limit)
+            return peers.enter_context(client)
+
+        yield open_peer
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Sees what the server compresses and inflates."""
+    return Watch(wsframe, monkeypatch)
 
 
 @BOTH_KINDS
-@pytest.mark.parametrize("compression", ["deflate", None])
+@libraries()
+@pytest.mark.parametrize("offer", [{}, None], ids=["offered", "not-offered"])
 @pytest.mark.parametrize(
     "deflate", [False, True, PerMessageDeflate()], ids=["no", "yes", "context"]
 )
 def test_messages_of_all_kinds_come_back(
-    serve: Serve,
+    dial: Dial,
+    watch: Watch,
     echo: Callable[..., Any],
-    compression: str | None,
+    library: Library,
+    offer: Terms | None,
     deflate: bool | PerMessageDeflate,
 ) -> None:
-    with dial(serve(websocket_app(echo, deflate=deflate)), compression=compression) as client:
-        assert bool(client.protocol.extensions) == bool(deflate and compression)
-        for message in ("text", "", "ünïcödé 🎈", b"binary", b"", "x" * 100_000, bytes(1 << 20)):
-            client.send(message)
-            assert client.recv(TIMEOUT) == message
+    peer = dial(library, echo, offer=offer, deflate=deflate)
+    for message in MESSAGES:
+        peer.send(message)
+        assert peer.receive() == message
+    agreed = bool(deflate) and offer is not None
+    assert (peer.terms is not None, bool(watch.sent), bool(watch.received)) == (agreed,) * 3
 
 
 @BOTH_KINDS
-def test_fragments_come_back_as_one_message(serve: Serve, echo: Callable[..., Any]) -> None:
-    with dial(serve(websocket_app(echo))) as client:
-        client.send(["one ", "twö ", "", "three"])
-        assert client.recv(TIMEOUT) == "one twö three"
-        client.send([b"one ", b"two"])
-        assert client.recv(TIMEOUT) == b"one two"
+@libraries(FRAGMENTING)
+@pytest.mark.parametrize("offer", [{}, None], ids=["compressed", "plain"])
+def test_fragments_come_back_as_one_message(
+    dial: Dial, watch: Watch, echo: Callable[..., Any], library: Library, offer: Terms | None
+) -> None:
+    peer = dial(library, echo, offer=offer, deflate=PerMessageDeflate())
+    for pieces in (["one ", "twö ", "", "three"], ["", "x" * 70_000, "ü"]):
+        peer.send_in_fragments(pieces)
+        assert peer.receive() == "".join(pieces)
+    for data in ([b"one ", b"\xff"], [b"\xfe" * 65536] * 3):
+        peer.send_in_fragments(data)
+        assert peer.receive() == b"".join(data)
+    assert bool(watch.received) == (offer is not None)
 
 
 @BOTH_KINDS
-def test_pings_are_answered(serve: Serve, echo: Callable[..., Any]) -> None:
-    with dial(serve(websocket_app(echo))) as client:
-        assert client.ping(b"x" * 125).wait(TIMEOUT)
-        pongs = [client.ping() for _ in range(10)]
-        assert all(pong.wait(TIMEOUT) for pong in pongs)
+@libraries()
+def test_pings_are_answered(dial: Dial, echo: Callable[..., Any], library: Library) -> None:
+    peer = dial(library, echo)
+    for payload in (b"x" * 125, b"\x00\xff", b"y"):
+        peer.ping(payload)
+    peer.send("still there")
+    assert peer.receive() == "still there"
 
 
-def test_a_ping_of_the_server_is_answered_unseen(serve: Serve) -> None:
+@libraries()
+def test_a_ping_of_the_server_is_answered_unseen(
+    dial: Dial, watch: Watch, library: Library
+) -> None:
     def ping(ws: WebSocket) -> Waits:
-        ws.ping(b"are you there")
+        ws.ping(b"x" * 125)
+        ws.ping()
+        ws.send("pinged")
         ws.send((yield))
 
-    with dial(serve(websocket_app(ping))) as client:
-        client.send("yes")
-        assert client.recv(TIMEOUT) == "yes"
+    peer = dial(library, ping)
+    assert peer.receive() == "pinged"
+    peer.send("yes")
+    assert peer.receive() == "yes"
+    assert watch.pongs == [b"x" * 125, b""]
 
 
 @BOTH_KINDS
-def test_the_clients_close_is_answered(serve: Serve, echo: Callable[..., Any]) -> None:
-    with dial(serve(websocket_app(echo))) as client:
-        client.close(4000, "enough")
-        assert client.protocol.close_code == 4000
-        with pytest.raises(ConnectionClosedError) as caught:
-            client.recv(TIMEOUT)
-    assert caught.value.rcvd is not None
-    assert caught.value.rcvd.code == 4000
+@libraries()
+@pytest.mark.parametrize(("code", "reason"), CLOSES)
+def test_the_clients_close_is_answered(
+    dial: Dial, echo: Callable[..., Any], library: Library, code: int, reason: str
+) -> None:
+    assert dial(library, echo).close(code, reason) == code
 
 
-def test_the_servers_close_is_understood(serve: Serve, log: ServerLog) -> None:
-    def end(ws: WebSocket) -> None:
-        message = ws.receive()
-        if message == "close":
-            ws.close(4000, "ünd Schluß")
-        elif message == "fail":
-            raise RuntimeError
+@libraries()
+@pytest.mark.parametrize(("code", "reason"), CLOSES)
+def test_the_clients_close_is_told_to_the_handler(
+    dial: Dial, library: Library, code: int, reason: str
+) -> None:
+    ends: SimpleQueue[tuple[int, str]] = SimpleQueue()
 
-    server = serve(websocket_app(end))
-    with dial(server) as client:
-        client.send("return")
-        with pytest.raises(ConnectionClosedOK):
-            client.recv(TIMEOUT)
-    for word, code, reason in (
-        ("close", 4000, "ünd Schluß"),
-        ("fail", 1011, "the handler failed"),
-    ):
-        with dial(server) as client:
-            client.send(word)
-            with pytest.raises(ConnectionClosedError) as caught:
-                client.recv(TIMEOUT)
-            assert caught.value.rcvd is not None
-            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (code, reason)
-    log.expect("the handler of /echo failed")
+    def wait(ws: WebSocket) -> None:
+        try:
+            ws.receive()
+        except ConnectionClosed as end:
+            ends.put((end.code, end.reason))
+
+    dial(library, wait).close(code, reason)
+    assert ends.get(timeout=TIMEOUT) == (code, reason)
 
 
-def test_a_message_over_the_limit_is_refused(serve: Serve) -> None:
-    def echo(ws: WebSocket) -> Waits:
-        while True:
-            ws.send((yield))
+@libraries()
+@pytest.mark.parametrize(("code", "reason"), [*CLOSES, (1005, "")])
+def test_the_servers_close_is_understood(
+    dial: Dial, library: Library, code: int, reason: str
+) -> None:
+    def close(ws: WebSocket) -> None:
+        ws.send("before")
+        ws.close(code, reason)
 
-    with dial(serve(websocket_app(echo, max_message_size=1000))) as client:
-        client.send("x" * 1001)
-        with pytest.raises(ConnectionClosedError) as caught:
-            client.recv(TIMEOUT)
-        assert caught.value.rcvd is not None
-        assert caught.value.rcvd.code == 1009
-        assert "limit of 1000" in caught.value.rcvd.reason
+    peer = dial(library, close)
+    assert peer.receive() == "before"
+    assert peer.end() == (code, reason)
 
 
-def test_a_subprotocol_is_agreed_on(serve: Serve) -> None:
+@BOTH_KINDS
+@libraries()
+@pytest.mark.parametrize("offer", [{}, None], ids=["compressed", "plain"])
+def test_a_message_over_the_limit_is_refused(
+    dial: Dial, echo: Callable[..., Any], library: Library, offer: Terms | None
+) -> None:
+    peer = dial(library, echo, offer=offer, deflate=True, max_message_size=1000)
+    peer.send("x" * 1000)
+    assert peer.receive() == "x" * 1000
+    peer.send("x" * 1001)
+    code, reason = peer.end()
+    assert code == 1009
+    assert "limit of 1000" in reason
+
+
+@libraries(LIMITING)
+@pytest.mark.parametrize("offer", [{}, None], ids=["compressed", "plain"])
+def test_the_clients_limit_is_told_to_the_handler(
+    dial: Dial, library: Library, offer: Terms | None
+) -> None:
+    ends: SimpleQueue[int] = SimpleQueue()
+
+    def send(ws: WebSocket) -> None:
+        ws.send("x" * 2000)
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.receive()
+        ends.put(caught.value.code)
+
+    peer = dial(library, send, offer=offer, deflate=True, limit=1000)
+    peer.end()
+    assert ends.get(timeout=TIMEOUT) == 1009
+
+
+@libraries()
+def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
     def tell(ws: WebSocket) -> None:
         ws.send(str(ws.subprotocol))
 
-    server = serve(websocket_app(tell, subprotocols=["b", "c"]))
-    with dial(server, subprotocols=[Subprotocol("a"), Subprotocol("b")]) as client:
-        assert client.subprotocol == "b"
-        assert client.recv(TIMEOUT) == "b"
+    peer = dial(library, tell, names=("a", "b", "c"), subprotocols=["c", "b"])
+    assert peer.subprotocol == peer.receive() == "b"
+
+
+@libraries()
+@pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_the_terms_of_compression_are_kept(
+    dial: Dial, watch: Watch, library: Library, terms: Terms, who: str
+) -> None:
+    offer, ready = {}, PerMessageDeflate(min_size=0)
+    if who == "client":
+        offer = terms = {name: terms[name] for name in terms if name in library.client_asks}
+    else:
+        ready = PerMessageDeflate(min_size=0, **terms)
+    peer = dial(library, generator_echo, offer=offer, deflate=ready)
+
+    def echoed(message: str | bytes) -> str | bytes:
+        peer.send(message)
+        return peer.receive()
+
+    converse(watch, "server", echoed, peer.terms, terms)
+
+
+# What only websockets tells -----------------------------------------------------------------------
+
+
+def open_websockets(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
+    """A client of its."""
+    options = {"open_timeout": TIMEOUT, "close_timeout": TIMEOUT, "proxy": None} | options
+    return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
+
+
+def test_the_end_of_a_handler_is_understood(serve: Serve, log: ServerLog) -> None:
+    def end(ws: WebSocket) -> None:
+        if ws.receive() == "fail":
+            raise RuntimeError
+
+    server = serve(websocket_app(end))
+    with open_websockets(server) as client:
+        client.send("return")
+        with pytest.raises(ConnectionClosedOK):
+            client.recv(TIMEOUT)
+    with open_websockets(server) as client:
+        client.send("fail")
+        with pytest.raises(ConnectionClosedError) as caught:
+            client.recv(TIMEOUT)
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1011, "the handler failed")
+    log.expect("the handler of /echo failed")
 
 
 @pytest.mark.parametrize(
@@ -137,18 +264,14 @@ def test_a_subprotocol_is_agreed_on(serve: Serve) -> None:
 def test_refusals_are_understood(serve: Serve, path: str, origin: str | None, status: int) -> None:
     server = serve(websocket_app(lambda ws: None))
     with pytest.raises(InvalidStatus) as caught:
-        dial(server, path, origin=origin)
+        open_websockets(server, path, origin=origin)
     assert caught.value.response.status_code == status
     assert caught.value.response.body
 
 
 def test_the_server_stops_under_its_clients(serve: Serve) -> None:
-    def echo(ws: WebSocket) -> Waits:
-        while True:
-            ws.send((yield))
-
-    server = serve(websocket_app(echo), drain=60)
-    with dial(server) as client:
+    server = serve(websocket_app(generator_echo), drain=60)
+    with open_websockets(server) as client:
         client.send("x")
         assert client.recv(TIMEOUT) == "x"
         server.stop()
