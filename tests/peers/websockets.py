@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ class Websockets(Library):
     ) -> Iterator[str]:
         """Serve one client by this script."""
         visit = Visit()
-        with serve(
+        server = serve(
             lambda connection: visit.run(script, WebsocketsPeer(connection)),
             "127.0.0.1",
             0,
@@ -135,13 +136,16 @@ class Websockets(Library):
             extensions=None if deflate is None else [ServerPerMessageDeflateFactory(**deflate)],
             max_size=limit,
             close_timeout=TIMEOUT,
-        ) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            try:
-                yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
-                visit.wait()
-            finally:
-                server.shutdown()
-                thread.join(TIMEOUT)
-                gc.collect()  # it leaves its selector, a file, to the garbage collector
+        )
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+            visit.wait()
+        finally:
+            server.shutdown()
+            thread.join(TIMEOUT)
+            gc.collect()  # it leaves its selector, a file, to the garbage collector
+            for name in ("shutdown_watcher", "shutdown_notifier"):
+                if isinstance(file := vars(server).get(name), int):
+                    os.close(file)  # which older versions, as for Python 3.10, leave open
