@@ -491,7 +491,7 @@ class Connection:
         """Deliver the message, of which this is the end, or the whole."""
         whole: bytes | bytearray = payload
         if self._message:
-            self._append(payload, complete=True)
+            self._message += payload
             whole = self._message
         try:
             events.append(whole.decode() if self._text else bytes(whole))
@@ -499,26 +499,26 @@ class Connection:
             raise _not_utf8("a text message") from None
         self._message = self._decoder = None
 
-    def _append(self, payload: bytes, *, complete: bool = False) -> None:
-        """Add to the message what is not the whole of it."""
+    def _append(self, payload: bytes) -> None:
+        """Add to the message what does not complete it."""
         assert self._message is not None
         if self._text:
-            self._check_text(payload, complete)
+            self._check_text(payload)
         self._message += payload
 
-    def _check_text(self, payload: bytes, complete: bool) -> None:
+    def _check_text(self, payload: bytes) -> None:
         """RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving."""
         if self._decoder is None:
             if payload.isascii():
                 return
             self._decoder = Utf8Decoder()
         try:
-            self._decoder.decode(payload, complete)
+            self._decoder.decode(payload)
         except UnicodeDecodeError:
             raise _not_utf8("a text message") from None
         # With these two bytes a surrogate begins. CPython's decoder waits for the third.
         pending = self._decoder.getstate()[0]
-        if len(pending) == 2 and b"\xed\xa0" <= pending <= b"\xed\xbf":
+        if b"\xed\xa0" <= pending <= b"\xed\xbf":
             raise _not_utf8("a text message")
 
     def _receive_control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
