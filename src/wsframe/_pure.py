@@ -202,7 +202,7 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
         first, second, length, position = head
         if first not in (TEXT_FRAME, BINARY_FRAME) or second >> 7 != masked:
             break
-        if length < 0 or length > limit or not _is_minimal(second & 0x7F, length):
+        if length > limit or not _is_minimal(second & 0x7F, length):
             break
         payload_at = position + 4 * masked
         end = payload_at + length
@@ -239,7 +239,7 @@ def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int,
     if head is None:
         return None
     first, second, length, position = head
-    if second >> 7 != masked or not 0 <= length <= limit or not _is_minimal(second & 0x7F, length):
+    if second >> 7 != masked or length > limit or not _is_minimal(second & 0x7F, length):
         return None
     payload_at = position + 4 * masked
     end = payload_at + length
@@ -250,5 +250,5 @@ def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int,
 
 
 def _is_minimal(length_field: int, length: int) -> bool:
-    """Whether the length uses the shortest of its three forms (RFC 6455 section 5.2)."""
+    """Whether the length is there, in the shortest of its three forms (RFC 6455 section 5.2)."""
     return length_field < 126 or (length > 125 if length_field == 126 else 65535 < length < 1 << 63)
