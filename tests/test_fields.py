@@ -310,7 +310,16 @@ NO_RESPONSES: dict[str, tuple[bytes, str]] = {
     **{
         repr(line): (head("HTTP/1.1 101 x", "a: b", line, "c: d"), BAD_HEADER)
         for line in (
-            *("no colon", ": no name", "a b: c", "a : b", " folded", "\tfolded: x", "(a): b"),
+            *(
+                "no colon",
+                "nocolon",
+                ": no name",
+                "a b: c",
+                "a : b",
+                " folded",
+                "\tfolded: x",
+                "(a): b",
+            ),
             *("\xe4: b", "a: b\nc: d", "a: b\rc: d", "a: \0", "a: \x7f", "a\n: b", ""),
         )
     },

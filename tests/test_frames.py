@@ -81,6 +81,7 @@ def test_events_are_values(codec: ModuleType) -> None:
         assert not hasattr(event, "__dict__")
     assert len(set(events)) == 4
     assert codec.Ping() == codec.Ping(b"")
+    assert codec.Pong() == codec.Pong(b"")
     assert codec.Close() == codec.Close(1005, "")
 
 

@@ -289,6 +289,12 @@ def test_a_retry_of_anything_but_digits_is_ignored(codec: ModuleType, value: str
     assert decoder.retry == 7
 
 
+def test_no_other_field_than_retry_is_one(codec: ModuleType) -> None:
+    decoder = codec.EventStreamDecoder()
+    assert decode(decoder, b"retries: 5\n5: 5\n5\nid: 5\nevent: 5\n") == []
+    assert decoder.retry is None
+
+
 def test_a_retry_of_any_length_is_no_error(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"retry: " + b"9" * 5000 + b"\ndata: x\n\n") == plain("x")
