@@ -251,4 +251,4 @@ def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int,
 
 def _is_minimal(length_field: int, length: int) -> bool:
     """Whether the length is there, in the shortest of its three forms (RFC 6455 section 5.2)."""
-    return length_field < 126 or (length > 125 if length_field == 126 else 65535 < length < 1 << 63)
+    return length_field < 126 or length > (125 if length_field == 126 else 65535)
