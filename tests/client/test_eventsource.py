@@ -157,6 +157,13 @@ def test_tls(events: Connect, play: Play, certificates: Certificates) -> None:
     assert data(events(url, ssl=certificates.client), 1) == ["secret"]
 
 
+def test_an_answer_can_be_thrown_away_in_any_order(events: Connect, play: Play) -> None:
+    source = events(play(lambda visit: visit.stream()).http_url())
+    response = source._answer._response
+    response.fp.close()  # as the garbage collector may
+    response.close()
+
+
 def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: ModuleType) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: fits\n\ndata: " + b"x" * 101)

@@ -101,7 +101,7 @@ class _Source(io.RawIOBase):
         self._sock = sock
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
+        return _Reader(self)
 
     def readable(self) -> bool:
         return True
@@ -110,3 +110,10 @@ class _Source(io.RawIOBase):
         if self.deadline is not None:
             set_deadline(self._sock, self.deadline)
         return self._sock.recv_into(buffer)
+
+
+class _Reader(io.BufferedReader):
+    """What HTTPResponse flushes when it is thrown away, though this may have been so before."""
+
+    def flush(self) -> None:
+        pass
