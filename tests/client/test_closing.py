@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import ModuleType
 from typing import Any
 
@@ -176,23 +176,34 @@ def test_while_a_thread_closes_others_are_not_kept(
 
 
 def test_no_message_follows_the_close_frame(
-    connect: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    play: Play,
+    beside: Beside,
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    heard, refused = threading.Event(), threading.Event()
+
     def script(visit: Visit) -> None:
         visit.upgrade()
-        assert visit.answer_close() == Close(4000)
-        visit.half_close()
-        visit.expect_end()
+        assert visit.next_event() == Close(4000)
+        heard.set()
+        assert refused.wait(TIMEOUT)
+        visit.expect_silence()
 
     def encode_late(*arguments: object, **options: object) -> bytes:
         frame: bytes = encode(*arguments, **options)
-        ws.close(4000)  # as another thread would just now
+        closing.append(beside(ws.close, 4000))
+        assert heard.wait(TIMEOUT)
         return frame
 
+    closing: list[Future[Any]] = []
     ws = connect(play(script).url())
     encode = codec.Connection.encode
     monkeypatch.setattr(codec.Connection, "encode", encode_late)
     assert end(ws.send, "late") == (4000, "")
+    refused.set()
+    assert closing[0].result(TIMEOUT) is None
 
 
 def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: Beside) -> None:

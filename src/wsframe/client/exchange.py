@@ -292,4 +292,3 @@ class Exchange:
             self._transport.wake()
         else:
             self._transport.close()
-        self.state.notify_all()
