@@ -172,9 +172,9 @@ class UpgradeRequest:
         self.target = target
         self._key = b64encode(os.urandom(16)).decode()
         self._subprotocols = tuple(subprotocols)
-        if isinstance(deflate, PerMessageDeflate):
-            deflate = (deflate,)
-        self._offers = tuple(deflate or ())
+        if deflate is None:
+            deflate = ()
+        self._offers = tuple(deflate) if isinstance(deflate, Sequence) else (deflate,)
         self._headers = [
             ("Host", host),
             ("Upgrade", "websocket"),
