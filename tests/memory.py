@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,19 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = "from tests.memory import main; main()"
 
 T = TypeVar("T")
+
+MIB = 1 << 20
+HAS_SANITIZERS = "ASAN_OPTIONS" in os.environ  # as in `make sanitize`
+HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def at_most(size: int) -> int:
+    """The peak that is allowed, in bytes, where so much may be in use."""
+    if HAS_SANITIZERS:  # which keep what is freed for a while
+        return size + 128 * MIB
+    if not HAS_GIL:  # mimalloc moves what grows, and keeps for a while what it has left
+        return 3 * size + 8 * MIB
+    return size
 
 
 def in_fresh_process(pure: bool, function: Callable[..., T], *arguments: object) -> T:

@@ -1664,6 +1664,11 @@ def test_any_fragments_and_any_split_give_the_same_events(
         assert receive_in_pieces(connection, wire, split) == expected
 
 
+def without_reasons(events: list[Any]) -> list[Any]:
+    """Which of its faults a message fails for depends on how much of it is inflated at once."""
+    return [event[:2] if isinstance(event, tuple) else event for event in events]
+
+
 @ends
 @given(
     noise=st.binary(max_size=200),
@@ -1677,7 +1682,7 @@ def test_noise_gives_the_same_events_however_it_is_cut(
     wire = end.wire(COMPRESSED | opcode, noise) + end.wire(FIN | TEXT, b"after")
     whole = receive_in_pieces(compressing(codec, end, backend=backend), wire, ())
     cut = receive_in_pieces(compressing(codec, end, backend=backend), wire, sorted(cuts))
-    assert cut == whole
+    assert without_reasons(cut) == without_reasons(whole)
     assert len(whole) == (1 if isinstance(whole[0], tuple) else 2)
 
 

@@ -272,6 +272,7 @@ RESPONSES: dict[str, tuple[bytes, int, list[tuple[str, str]]]] = {
     "no-phrase": (head("HTTP/1.1 404 "), 404, []),
     "neither-phrase-nor-blank": (head("HTTP/1.1 404"), 404, []),
     "long-phrase": (head("HTTP/1.1 503 Not now, and not ever: sorr\xff!"), 503, []),
+    "a-refusal-in-1.0": (head("HTTP/1.0 401 Unauthorized"), 401, []),
     "unknown-status": (head("HTTP/1.1 599 x"), 599, []),
     "blanks-around-a-value": (head("HTTP/1.1 200 OK", "a: \t b c\t "), 200, [("a", "b c")]),
     "empty-value": (head("HTTP/1.1 200 OK", "a:", "b: "), 200, [("a", ""), ("b", "")]),

@@ -84,7 +84,8 @@ class Connection:
         role: which end this is.
         max_message_size: the most bytes one message may have, in its UTF-8 form if it is text. A
             longer one is refused when its head arrives, before memory is taken for it; a compressed
-            one as soon as it has inflated to more, and never inflated further.
+            one as soon as it has inflated to more, and never inflated further, or when its frames
+            have more than twice as many bytes and 1024.
         max_fragments: the most frames one message may come in; by default one for every 16 bytes
             that it may have, and 1024 at least.
         deflate: the compression that the opening handshake agreed on, as

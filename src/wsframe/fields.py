@@ -25,7 +25,7 @@ Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 Extension: TypeAlias = "tuple[str, list[tuple[str, str | None]]]"
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9]{2})(?: [^\r\n]*)?")
+STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # RFC 6455 section 9.1: a token, and parameters that may have a token or a quoted token as value.
@@ -149,13 +149,13 @@ def encode_response(
     """Return an HTTP/1.1 response as it stands on the wire.
 
     Raises:
-        ValueError: as :func:`check_field`.
+        ValueError: a status without a name in :class:`http.HTTPStatus`, or as :func:`check_field`.
     """
     return encode_head(f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}", headers) + body
 
 
 def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
-    """Read the head of an HTTP/1.1 response.
+    """Read the head of an HTTP/1.1 response, or of a refusal in HTTP/1.0.
 
     Args:
         head: up to and with the empty line.
@@ -168,7 +168,7 @@ def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
     """
     lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     status_line = STATUS_LINE.fullmatch(lines[0])
-    if status_line is None:
+    if status_line is None or status_line.groups() == ("0", "101"):  # RFC 6455 section 4.1
         raise HandshakeError(502, "the answer does not begin as HTTP/1.1 does")
     headers = []
     for line in lines[1:]:
@@ -176,4 +176,4 @@ def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
         if not colon or not TOKEN.fullmatch(name) or FORBIDDEN_IN_A_VALUE.search(value):
             raise HandshakeError(502, "a header of the answer is malformed")
         headers.append((name, value.strip(" \t")))
-    return int(status_line[1]), headers
+    return int(status_line[2]), headers

@@ -587,3 +587,67 @@ def test_a_wait_that_was_interrupted_can_be_repeated(
             ws.receive()
     ws.send("message")
     assert ws.receive(TIMEOUT) == "answer"
+
+
+def test_a_poll_that_is_interrupted_where_it_begins_is_over(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.answer_close()
+
+    def interrupted() -> None:
+        release()
+        raise KeyboardInterrupt
+
+    ws = connect(play(script).url())
+    release = ws._state.release
+    with monkeypatch.context() as patched:
+        patched.setattr(ws._state, "release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ws.receive()
+    ws.close()  # waits for no poll
+    assert ws.close_code == 1000
+
+
+def test_a_send_that_is_interrupted_ends_the_connection(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the compressor remembers of it the server would take for a part of the next message."""
+
+    def script(visit: Visit) -> None:
+        visit.upgrade(deflate=PerMessageDeflate())
+        assert visit.next_event() == "one " * 50
+        visit.wait_for_end()
+
+    def interrupted(frame: bytes) -> int:
+        raise KeyboardInterrupt
+
+    ws = connect(play(script).url())
+    ws.send("one " * 50)
+    with pytest.raises(ValueError, match="surrogates"):
+        ws.send("\ud800" * 50)  # which takes nothing, and changes nothing
+    with monkeypatch.context() as patched:
+        patched.setattr(ws._exchange, "push", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ws.send("two " * 50)
+    assert end(ws.send, "two " * 50) == (1006, "a thread that sent was interrupted")
+
+
+def test_a_close_by_a_signal_handler_over_a_poll_comes_to_an_end(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.answer_close() == Close(1000)
+        visit.wait_for_end()
+
+    def signalled(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        ws.close()
+        return poll(*arguments)
+
+    ws = connect(play(script).url(), close_timeout=0.01)
+    poll = ws._exchange._transport.poll
+    monkeypatch.setattr(ws._exchange._transport, "poll", signalled)
+    assert end(ws.receive)[0] == 1000

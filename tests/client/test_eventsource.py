@@ -211,6 +211,59 @@ def test_it_comes_back_with_the_last_id(events: Connect, play: Play) -> None:
     assert ids == [None, None, *["grün".encode().decode("latin-1")] * 2, None]
 
 
+def test_an_id_that_no_header_can_carry_is_not_sent_back(events: Connect, play: Play) -> None:
+    ids = []
+
+    def again(visit: Visit) -> None:
+        visit.read_head()
+        ids.append(visit.headers["Last-Event-ID"])
+        visit.stream(b"data: c\n\n")
+
+    def first(visit: Visit) -> None:
+        visit.stream(b"id: 1\ndata: a\n\nid: \x7f\ndata: b\n\n")
+
+    source = events(play(first, again).http_url())
+    assert data(source, 3) == ["a", "b", "c"]
+    assert ids == ["1"]  # so that what came behind it comes again
+    assert source.last_event_id == "1"
+
+
+def test_the_last_id_is_that_of_the_event_that_was_returned(events: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\nid\ndata: c\n\n")
+        visit.wait_for_end()
+
+    with events(play(script).http_url(), last_event_id="0") as source:
+        assert [source.last_event_id] + [source.last_event_id for _ in islice(source, 3)] == [
+            "0",
+            "1",
+            "2",
+            "",
+        ]
+
+
+def test_a_connection_that_comes_to_nothing_is_closed_before_the_next(
+    events: Connect, play: Play
+) -> None:
+    over = threading.Event()
+
+    def silent(visit: Visit) -> None:
+        visit.read_head()
+        visit.wait_for_end()
+        over.set()
+
+    server = play(lambda visit: visit.stream(b"retry: 3600000\ndata: a\n\n"), silent)
+    source = events(server.http_url(), open_timeout=0.2)
+    assert data(source, 1) == ["a"]
+    source.retry = 0.1
+    source._delay = iter([0.0, 3600.0]).__next__
+    waits = threading.Thread(target=lambda: list(source))
+    waits.start()
+    assert over.wait(TIMEOUT)
+    source.close()
+    waits.join()
+
+
 def test_it_comes_back_when_the_server_has_started_again(events: Connect) -> None:
     app = App()
 
@@ -610,6 +663,7 @@ def test_an_iteration_that_was_interrupted_goes_on_where_it_was(
         ("http://127.0.0.1/#part", {}),
         ("http://127.0.0.1/", {"last_event_id": "a\nb"}),
         ("http://127.0.0.1/", {"last_event_id": "a\0b"}),
+        ("http://127.0.0.1/", {"last_event_id": "a\x7fb"}),
         ("http://127.0.0.1/", {"headers": {"X": "a\r\nY: b"}}),
         ("http://127.0.0.1/", {"headers": {"not a token": ""}}),
         ("http://127.0.0.1/", {"headers": {"host": "other"}}),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
 from ..errors import HandshakeError, WSFrameError
-from ..fields import Headers, check_field
+from ..fields import FORBIDDEN_IN_A_VALUE, Headers, check_field
 from ..sse import EventStreamDecoder, ServerSentEvent
 from .dial import Line, Location
 from .http import Answer, get
@@ -46,7 +46,8 @@ class EventSource:
     As a context manager it closes when it is left.
 
     Attributes:
-        last_event_id: the last id that the server has given to an event, or "".
+        last_event_id: the id of the event that was returned last, or the one to begin behind, or
+            "": what a program keeps that wants to go on there when it is started again.
         retry: how long to wait before connecting again, in seconds: what the server has asked for
             last, held between 0.1 and 3600. After failures it is doubled each time, up to 60.
     """
@@ -63,9 +64,10 @@ class EventSource:
         retry: float,
         max_event_size: int,
     ) -> None:
-        if any(forbidden in last_event_id for forbidden in "\r\n\0"):
-            raise ValueError(f"CR, LF and NUL must not stand in an event's id: {last_event_id!r}")
+        if not _can_be_sent(last_event_id):
+            raise ValueError(f"control characters must not stand in a header: {last_event_id!r}")
         self.last_event_id = last_event_id
+        self._known_id = last_event_id  # that of the last event that has come
         self.retry = _in_bounds(retry)
         self._url = url
         self._location = Location.of(url, SCHEMES)
@@ -103,7 +105,10 @@ class EventSource:
         try:
             while not self._closed.is_set():
                 if self._events:
-                    return self._events.popleft()
+                    event = self._events.popleft()
+                    if _can_be_sent(event.id or ""):
+                        self.last_event_id = event.id or ""
+                    return event
                 if self._answer is None:
                     self._reconnect()
                 else:
@@ -114,6 +119,7 @@ class EventSource:
         except BaseException:
             # Interrupted: what was read may be lost, but for the server.
             self._answer = None
+            self._line.close()
             raise
         finally:
             self._end_turn()
@@ -173,7 +179,7 @@ class EventSource:
                 502, f"the answer is {answer.content_type}, no event stream", answer.headers
             )
         self._decoder = EventStreamDecoder(
-            max_event_size=self._max_event_size, last_event_id=self.last_event_id
+            max_event_size=self._max_event_size, last_event_id=self._known_id
         )
         self._answer = answer
 
@@ -203,9 +209,9 @@ class EventSource:
             ("Cache-Control", "no-store"),
             ("Connection", "close"),
         ]
-        if self.last_event_id:
+        if self._known_id:
             # In UTF-8 (WHATWG HTML section 9.2.4), which no other header is.
-            headers.append(("Last-Event-ID", self.last_event_id.encode().decode("latin-1")))
+            headers.append(("Last-Event-ID", self._known_id.encode().decode("latin-1")))
         return headers
 
     def _reconnect(self) -> None:
@@ -216,6 +222,7 @@ class EventSource:
             self._open()
         except OSError as error:
             self._failures += 1
+            self._line.close()
             log.info("no event stream from %s: %s", self._location.authority, error)
         else:
             self._failures = 0
@@ -237,8 +244,12 @@ class EventSource:
             self._answer = None
             self._line.close()
             return
-        self._events.extend(self._decoder.receive(data))
-        self.last_event_id = self._decoder.last_event_id
+        received = self._decoder.receive(data)
+        self._events.extend(received)
+        # Behind an id that cannot be sent, what followed the one before it comes again.
+        for event_id in (*(event.id or "" for event in received), self._decoder.last_event_id):
+            if _can_be_sent(event_id):
+                self._known_id = event_id
         if self._decoder.retry is not None:
             self.retry = _in_bounds(self._decoder.retry / 1000)
 
@@ -312,6 +323,10 @@ def _follow(
     if there.origin != location.origin:
         headers = [(name, value) for name, value in headers if name.lower() not in SECRETS]
     return url, there, there.with_authorization(headers)
+
+
+def _can_be_sent(event_id: str) -> bool:
+    return not FORBIDDEN_IN_A_VALUE.search(event_id)
 
 
 def _in_bounds(retry: float) -> float:

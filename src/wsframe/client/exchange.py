@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from sys import getsizeof
 from time import monotonic
 
 from ..connection import Connection
@@ -14,8 +15,9 @@ from ..kernels import encode_frame
 from .transport import Transport
 
 READ_SIZE = 1 << 16
-# What a message in the inbox takes besides its text or bytes, about.
-MESSAGE_OVERHEAD = 64
+# A byte of compressed messages may be a thousand when they are inflated. No less than a record of
+# TLS, see Transport.receive.
+COMPRESSED_READ_SIZE = 1 << 14
 # Longer waits are done in several: every system has a longest one.
 LONGEST_WAIT = 3600.0
 # For so long, in seconds, messages are taken without a look at the socket.
@@ -47,7 +49,7 @@ class Exchange:
     """
 
     def __init__(self, transport: Transport, codec: Connection, max_queue: int) -> None:
-        self.state = threading.Condition(threading.Lock())
+        self.state = threading.Condition()
         self.codec = codec
         self.inbox: deque[str | bytes] = deque()
         self.end: ConnectionClosed | None = None
@@ -57,7 +59,9 @@ class Exchange:
         self._transport = transport
         self._max_queue = max_queue
         self._inbox_size = 0
-        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._buffer = memoryview(
+            bytearray(READ_SIZE if codec.deflate is None else COMPRESSED_READ_SIZE)
+        )
         self._out: deque[bytes] = deque()
         self._unsent = memoryview(b"")  # of the frame that is on its way
         self._pushed = 0
@@ -65,7 +69,7 @@ class Exchange:
         self._pings: dict[bytes, None] = {}  # that are not answered, in order
         self._farewell: tuple[int, str]  # what our close frame says
         self._worked = 0.0  # when the socket was last seen to, on the monotonic clock
-        self._polling = False
+        self._poller: int | None = None  # the thread that polls
         self._polled_for = 0
 
     def push(self, frame: bytes) -> int:
@@ -78,7 +82,7 @@ class Exchange:
         self._append(frame)
         ticket = self._pushed
         # What goes now while another polls must be nothing that anybody waits for already.
-        if first or not self._polling:
+        if first or not self._poller:
             self._work()
         self._rouse()
         return ticket
@@ -99,10 +103,10 @@ class Exchange:
     def take(self) -> str | bytes:
         """Take the first message of the inbox."""
         message = self.inbox.popleft()
-        self._inbox_size -= len(message) + MESSAGE_OVERHEAD
+        self._inbox_size -= getsizeof(message)
         self._rouse()
         # Who is slow to take what came in one read answers pings all the same.
-        if not self._polling and monotonic() - self._worked > LONGEST_NEGLECT:
+        if not self._poller and monotonic() - self._worked > LONGEST_NEGLECT:
             self._work()
         return message
 
@@ -116,7 +120,7 @@ class Exchange:
         while not done():
             remaining = deadline() - monotonic()
             timeout = max(0.0, min(remaining, LONGEST_WAIT))
-            if self._polling:
+            if self._poller:
                 self.state.wait(timeout)
             else:
                 self._poll(timeout)
@@ -144,7 +148,8 @@ class Exchange:
             reason: why, if nothing else has ended the connection.
         """
         self._lose(reason)
-        while self._polling:
+        # One that this thread is in itself, below a signal handler, closes the socket later.
+        while self._poller not in (None, threading.get_ident()):
             self.state.wait()
 
     def end_with(self, code: int, reason: str, reply: str) -> None:
@@ -166,7 +171,7 @@ class Exchange:
                 case str() | bytes():
                     if self.end is None:
                         self.inbox.append(event)
-                        self._inbox_size += len(event) + MESSAGE_OVERHEAD
+                        self._inbox_size += getsizeof(event)
                 case Ping(payload):
                     self._owe_pong(payload)
                 case Pong(payload):
@@ -199,15 +204,16 @@ class Exchange:
 
     def _poll(self, timeout: float) -> None:
         """Wait for the socket, without ``state``, and do what it is ready for."""
-        self._polling, self._polled_for = True, self._wanted()
-        self.state.release()
+        self._poller, self._polled_for = threading.get_ident(), self._wanted()
         try:
+            self.state.release()
             ready = self._transport.poll(self._polled_for, timeout)
         finally:
+            # At once, for if this is interrupted nobody is to wait for a poll that is over.
+            self._poller = None
             self.state.acquire()
-            self._polling = False
             self.state.notify_all()
-            if self.left:
+            if self.left and not self._poller:
                 self._transport.close()
         if ready:
             self._work()
@@ -223,14 +229,14 @@ class Exchange:
 
     def _rouse(self) -> None:
         """Have the thread that polls do so for the right events."""
-        if self._polling and self._polled_for != self._wanted():
+        if self._poller and self._polled_for != self._wanted():
             self._transport.wake()
 
     def _work(self) -> None:
         """Do what the socket can do at once."""
         try:
             self._flush()
-            if not self._polling:
+            if not self._poller:
                 self._worked = monotonic()
                 self._read()
                 self._flush()  # the pong
@@ -288,7 +294,7 @@ class Exchange:
         self.left = True
         self._out.clear()
         self._unsent = memoryview(b"")
-        if self._polling:
+        if self._poller:
             self._transport.wake()
         else:
             self._transport.close()

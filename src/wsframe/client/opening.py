@@ -54,8 +54,9 @@ def connect(
         close_timeout: how long the closing handshake may take, in seconds.
         send_timeout: how long the server may take nothing of what waits for it, in seconds.
         max_message_size: the most bytes that a message of the server's may have.
-        max_queue: how many bytes of messages may wait to be received before nothing more is read;
-            None for those of 16 of the largest. What one read brings may come on top.
+        max_queue: how many bytes of memory may be taken by messages that wait to be received,
+            before nothing more is read; None for 16 times ``max_message_size``. What one read
+            brings may come on top: 64 KiB, but of compressed messages up to 16 MiB of UTF-8.
 
     Raises:
         HandshakeError: the server has refused, with the status that it answered; or its answer

@@ -28,6 +28,10 @@ class WebSocket:
     only waits for long had better wait in :meth:`receive`. Messages that come while nobody waits
     for them are kept, up to a limit; then nothing is read until some are taken.
 
+    A signal handler may interrupt any method by an exception, as Ctrl-C does, but must not call one
+    itself, for it may have interrupted that very method; an interrupted :meth:`send` may have to
+    close the connection.
+
     As a context manager it closes when it is left: with 1000, or with 1011 by an exception.
 
     Attributes:
@@ -201,11 +205,18 @@ class WebSocket:
         with self._encoding:
             try:
                 frame = encode()
+                with self._state:
+                    self._check_open()
+                    ticket = exchange.push(frame)
             except StateError:
                 raise self._ended() from None
-            with self._state:
-                self._check_open()
-                ticket = exchange.push(frame)
+            except (ConnectionClosed, ValueError, TypeError, BufferError):
+                raise  # nothing was encoded
+            except BaseException:
+                # Interrupted: the compressor may know of a message that the server will not have.
+                with self._state:
+                    exchange.give_up("a thread that sent was interrupted")
+                raise
         if exchange.sent < ticket:
             with self._state:
                 self._wait_until_sent(ticket)
