@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from queue import Empty, SimpleQueue
+from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wsframe.server")
 
-# How many reads' worth of messages, and how many messages, wait for a handler's thread before the
-# client is not read.
-INBOX_READS = 16
-INBOX_MESSAGES = 1024
+# How much memory messages take that wait for a handler's thread, before the client is not read.
+INBOX_SIZE = 256 * 1024
 
 
 class GeneratorSession(WebSocketSession):
@@ -102,12 +101,12 @@ class ThreadSession(WebSocketSession):
 
     def start(self, handler: Callable[..., Any]) -> None:
         """Owner: start the thread."""
-        # A list is the messages of one read; the end comes last.
-        self._inbox: SimpleQueue[list[str | bytes] | ConnectionClosed] = SimpleQueue()
+        # The messages of one read, with their size; the end comes last.
+        self._inbox: SimpleQueue[tuple[list[str | bytes], int] | ConnectionClosed] = SimpleQueue()
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self._end_queued = False
         self._paused = False
-        self._delivered = 0  # messages, in all; the owner's
+        self._delivered = 0  # bytes, in all; the owner's
         self._received = 0  # of these; the handler's thread's
         self._threads.run(self.ws.request.path, lambda: self._run(handler))
 
@@ -115,9 +114,10 @@ class ThreadSession(WebSocketSession):
         """Owner: queue the messages; past the bound, the client is not read."""
         if self._end_queued:
             return
-        self._inbox.put(messages)
-        self._delivered += len(messages)
-        if self._inbox.qsize() >= INBOX_READS or self._delivered - self._received >= INBOX_MESSAGES:
+        size = sum(map(getsizeof, messages))
+        self._inbox.put((messages, size))
+        self._delivered += size
+        if self._delivered - self._received >= INBOX_SIZE:
             self.peer.pause_reading()
             self._paused = True
             self._resume_if_drained()  # the thread may have drained it just before
@@ -142,11 +142,7 @@ class ThreadSession(WebSocketSession):
             self.answer_client()
 
     def _resume_if_drained(self) -> None:
-        if (
-            self._paused
-            and self._inbox.qsize() <= INBOX_READS // 2
-            and self._delivered - self._received <= INBOX_MESSAGES // 2
-        ):
+        if self._paused and self._delivered - self._received <= INBOX_SIZE // 2:
             self._paused = False
             self.peer.resume_reading()
 
@@ -176,8 +172,9 @@ class ThreadSession(WebSocketSession):
             self.over = self.over or item
             self.peer.loop.call_soon(self.answer_client)
             raise self.over_error()
-        self._received += len(item)
+        messages, size = item
+        self._received += size
         if self._paused:
             self.peer.loop.call_soon(self._resume_if_drained)
-        self._batch = iter(item)
+        self._batch = iter(messages)
         return next(self._batch)

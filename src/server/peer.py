@@ -20,6 +20,10 @@ HIGH_WATER = 256 * 1024
 LINGER_TIMEOUT = 5.0
 
 
+# How much is read at once before it is known what is spoken.
+READ_SIZE = 16 * 1024
+
+
 class Protocol(ABC):
     """What is spoken on a connection at the moment; all its methods are the owner's."""
 
@@ -49,6 +53,7 @@ class Peer:
         out: frames to be sent, in order. The owner appends and flushes; others call :meth:`send`.
         in_turn: the owner runs a handler of this connection and flushes when it has done so. Never
             set where the handler has a thread of its own, which would not wait when it should.
+        read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
         send_deadline: when the client must have taken something of what waits for it.
     """
@@ -71,6 +76,7 @@ class Peer:
         "in_turn",
         "loop",
         "out",
+        "read_size",
         "send_deadline",
     )
 
@@ -78,6 +84,7 @@ class Peer:
         self.address = address
         self.out: deque[bytes] = deque()
         self.in_turn = False
+        self.read_size = READ_SIZE
         self.deadline = inf
         self.send_deadline = inf
         self.closed = False
@@ -209,7 +216,7 @@ class Peer:
             self._update_interest()  # even if nothing was left to send
         if events & READ and not self.closed:
             try:
-                size = self._sock.recv_into(self.loop.buffer)
+                size = self._sock.recv_into(self.loop.buffer, self.read_size)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:

@@ -33,6 +33,9 @@ log = logging.getLogger("wsframe.server")
 # before the client's, in seconds.
 CLOSE_TIMEOUT = 5.0
 
+# A byte of compressed messages may be a thousand when they are inflated, so few are read at once.
+COMPRESSED_READ_SIZE = 4 * 1024
+
 MESSAGES = frozenset((str, bytes))
 
 
@@ -145,6 +148,7 @@ class WebSocketSession(Protocol):
     """
 
     def __init__(self, peer: Peer, codec: Connection, request: Request) -> None:
+        peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
         self.peer = peer
         self.codec = codec
         self.over: ConnectionClosed | None = None

@@ -78,7 +78,8 @@ class Connection:
 
     It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``, and
     so do two in :meth:`encode` where compression keeps a context; else :meth:`encode`, and always
-    :meth:`ping` and :meth:`pong`, may be called by any thread.
+    :meth:`ping` and :meth:`pong`, may be called by any thread. It is to be dropped when a signal
+    handler has raised an exception in one of its methods, as Ctrl-C does.
 
     Args:
         role: which end this is.
@@ -188,7 +189,9 @@ class Connection:
         """Return what these bytes from the peer complete, in order.
 
         Args:
-            data: any C-contiguous bytes-like object; it may be reused when this returns.
+            data: any C-contiguous bytes-like object; it may be reused when this returns. Where
+                compression was agreed on, each byte of it may become a thousand of messages, every
+                one of them within the limit: what strangers send is better read by few KiB.
 
         Returns:
             Messages (``str`` for text, ``bytes`` for binary), :class:`Ping`, :class:`Pong`, and,

@@ -22,9 +22,22 @@ from .processes import ServerProcess
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
 
 PROGRAM = """
+from threading import Event
 from wsframe.server import App
 
-app = App()
+app, stuck = App(), Event()
+
+@app.websocket("/stuck", deflate=True)
+def stick(ws):
+    for message in ws:
+        if message == "stick":
+            stuck.wait()
+
+@app.websocket("/free")
+def free(ws):
+    for message in ws:
+        stuck.set()
+        ws.send(message)
 
 @app.websocket("/plain")
 def plain(ws):
@@ -177,6 +190,27 @@ def test_compression_bombs(
                 close.reason,
             )
     assert growth.size < at_most(MESSAGE_LIMIT + SLACK)
+
+
+def test_many_messages_that_inflate_to_the_limit_and_that_nobody_takes(
+    server: ServerProcess, stack: ExitStack
+) -> None:
+    offer = ("Sec-WebSocket-Extensions", "permessage-deflate")
+    frame = masked(Opcode.BINARY, bomb(MESSAGE_LIMIT))
+    frame = bytes([frame[0] | 0x40]) + frame[1:]  # RSV1: it is compressed
+    client = WebSocketClient(server.port, "/stuck", offer)
+    stack.callback(client.close)
+    other = opened(stack, server, "/generator")
+    client.say("stick")
+    with Growth(server.pid) as growth:
+        client.send(frame * 300)
+        for number in range(
+            200
+        ):  # in each of these turns the server reads the first one, if it may
+            other.say(f"{number}")
+            assert other.next_event() == f"{number}"
+    opened(stack, server, "/free")
+    assert growth.size < at_most(4 * MESSAGE_LIMIT + SLACK)  # what one read brings
 
 
 @BOTH_KINDS
