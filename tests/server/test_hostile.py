@@ -210,7 +210,8 @@ def test_many_messages_that_inflate_to_the_limit_and_that_nobody_takes(
             other.say(f"{number}")
             assert other.next_event() == f"{number}"
     opened(stack, server, "/free")
-    assert growth.size < at_most(4 * MESSAGE_LIMIT + SLACK)  # what one read brings
+    # What one read brings the handler may have taken, when another's worth waits.
+    assert growth.size < at_most(2 * 4 * MESSAGE_LIMIT + SLACK)
 
 
 @BOTH_KINDS
