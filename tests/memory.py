@@ -26,7 +26,7 @@ def at_most(size: int) -> int:
     if HAS_SANITIZERS:  # which keep what is freed for a while
         return size + 128 * MIB
     if not HAS_GIL:  # mimalloc moves what grows, and keeps for a while what it has left
-        return 3 * size + 8 * MIB
+        return 4 * size + 8 * MIB
     return size
 
 
