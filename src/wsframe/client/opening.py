@@ -15,14 +15,13 @@ from ..fields import Headers, decode_response
 from ..frames import Role
 from ..handshake import Acceptance, UpgradeRequest
 from .dial import Line, Location, dial, set_deadline
-from .exchange import Exchange
+from .exchange import COMPRESSED_READ_SIZE, Exchange
 from .transport import Transport
 from .websocket import WebSocket
 
 SCHEMES = {"ws": False, "wss": True}
 END_OF_HEAD = b"\r\n\r\n"
 MAX_HEAD_SIZE = 16384
-READ_SIZE = 1 << 16  # no less than Transport.receive wants, and for the same reason
 
 
 def connect(
@@ -119,7 +118,7 @@ def _shake_hands(
             received = rest  # RFC 9110 section 15.2: an interim answer, that nobody asked for
             continue
         set_deadline(sock, deadline)
-        data = sock.recv(READ_SIZE)
+        data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head
         if not data:
             raise HandshakeError(502, "the server left before it answered")
         received += data
