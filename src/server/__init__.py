@@ -6,6 +6,7 @@ from .app import App
 from .eventstream import EventStream
 from .http import Request
 from .server import Server
+from .settings import Settings
 from .websocket import WebSocket
 
-__all__ = ["App", "ConnectionClosed", "EventStream", "Request", "Server", "WebSocket"]
+__all__ = ["App", "ConnectionClosed", "EventStream", "Request", "Server", "Settings", "WebSocket"]

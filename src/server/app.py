@@ -18,6 +18,7 @@ from wsframe.kernels import INSTRUCTION_SET
 
 from .routes import EventRoute, PageRoute, Path, Routes, WebSocketRoute
 from .server import Server
+from .settings import Settings
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
@@ -45,6 +46,7 @@ class App:
         origins: Sequence[str] | Literal["*"] = (),
         max_message_size: int = 1 << 20,
         deflate: PerMessageDeflate | bool = False,
+        blocking: bool | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a path's WebSockets, ``handler(ws, **parameters)``; a decorator.
 
@@ -76,7 +78,7 @@ class App:
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
             route = WebSocketRoute(
-                handler, tuple(subprotocols), origins, max_message_size, settings
+                handler, tuple(subprotocols), origins, max_message_size, settings, blocking
             )
             self._routes.add(path, route)
             return handler
@@ -84,13 +86,13 @@ class App:
         return register
 
     @overload
-    def sse(self, path: str) -> Callable[[Handler], Handler]: ...
+    def sse(self, path: str, *, blocking: bool | None = None) -> Callable[[Handler], Handler]: ...
 
     @overload
     def sse(self, path: str, source: Queue[Any]) -> None: ...
 
     def sse(
-        self, path: str, source: Queue[Any] | None = None
+        self, path: str, source: Queue[Any] | None = None, *, blocking: bool | None = None
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
@@ -110,12 +112,12 @@ class App:
             TypeError: the handler does not take these arguments, or is a coroutine function.
         """
         if source is not None:
-            self._routes.add(path, EventRoute(None, source))
+            self._routes.add(path, EventRoute(None, source, None))
             return None
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            self._routes.add(path, EventRoute(handler, None))
+            self._routes.add(path, EventRoute(handler, None, blocking))
             return handler
 
         return register
@@ -132,40 +134,25 @@ class App:
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
 
-    def start(
-        self,
-        host: str = "localhost",
-        port: int = 0,
-        *,
-        drain: float = 5.0,
-        handshake_timeout: float = 10.0,
-        send_timeout: float = 30.0,
-    ) -> Server:
+    def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:
         """Start a server in threads of its own, and return when it accepts connections.
 
         Args:
             host: the name or address to listen on, with all addresses that it has; "" for every
                 interface.
             port: 0 for one that is free.
-            drain: how long a stop waits for clients and handlers, in seconds.
-            handshake_timeout: how long the head of a request may take to come, in seconds.
-            send_timeout: how long a client may take nothing of what waits for it, in seconds; then
-                it is cut off.
+            **options: the fields of :class:`wsframe.server.Settings`.
 
         Raises:
             OSError: the host is unknown, or the port is taken.
+            TypeError: there is no such option.
+            ValueError: an option's value makes no sense.
         """
+        settings = Settings(**options)
         self._routes.fix()
-        return Server(
-            self._routes,
-            host,
-            port,
-            drain=drain,
-            handshake_timeout=handshake_timeout,
-            send_timeout=send_timeout,
-        )
+        return Server(self._routes, host, port, settings)
 
-    def run(self, host: str = "localhost", port: int = 9292, **options: float) -> None:
+    def run(self, host: str = "localhost", port: int = 9292, **options: Any) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end.
 
         To be called in the main thread, where Python runs signal handlers.
@@ -176,7 +163,7 @@ class App:
             **options: as in :meth:`start`.
 
         Raises:
-            OSError: the host is unknown, or the port is taken.
+            OSError, TypeError, ValueError: as :meth:`start`.
         """
         said: SimpleQueue[int | None] = SimpleQueue()  # whose put may be called by signal handlers
         stop_signals = [signal.SIGINT, signal.SIGTERM]

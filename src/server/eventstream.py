@@ -6,21 +6,24 @@ import inspect
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import partial
+from math import inf
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
+from .http import refuse_for_want_of_threads
 from .peer import Peer, Protocol
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .http import Request
     from .loop import Loop
-    from .threads import HandlerThreads
+    from .turns import Habit
 
 log = logging.getLogger("wsframe.server")
 
@@ -99,30 +102,66 @@ class EventStream:
         self._session.request_close()
 
 
-class EventStreamSession(Protocol):
+class EventStreamSession(Protocol, Turns):
     """The server's side of one event stream.
+
+    Its handler has one turn. A generator's is in a thread from the beginning, for it waits inside.
 
     Attributes:
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
+    __slots__ = ("_feed", "_handler", "_taken", "over", "stream")
+
     def __init__(
-        self, peer: Peer, request: Request, feed: Feed | None, threads: HandlerThreads
+        self,
+        peer: Peer,
+        habit: Habit,
+        request: Request,
+        feed: Feed | None,
+        handler: Callable[..., Any] | None,
     ) -> None:
-        self.peer = peer
+        super().__init__(peer, habit)
         self.over = False
         self.stream = EventStream(self, request)
         self._feed = feed
-        self._threads = threads
+        self._handler = handler
+        self._taken = False
+        if inspect.isgeneratorfunction(handler):
+            self.credit = inf
 
     # Owner ------------------------------------------------------------------------------------
 
-    def start(self, handler: Callable[..., Any] | None) -> None:
+    @property
+    def path(self) -> str:
+        """Any thread: the path of the request."""
+        return self.stream.request.path
+
+    def start(self) -> None:
         """Owner: begin to feed the stream; its head is queued."""
         if self._feed is not None:
-            self._feed.sessions.add(self)
-        if handler is not None:
-            self._threads.run(self.stream.request.path, lambda: self._run(handler))
+            self._feed.sessions[self.peer.loop].add(self)
+        if self._handler is not None:
+            self.begin()
+        else:
+            self.peer.flush()
+
+    def take(self) -> list[Any] | None:
+        """Owner: there is one turn."""
+        if self._taken:
+            return None
+        self._taken = True
+        self.unsettled = True
+        return [None]
+
+    def settle(self) -> None:
+        """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
+        self.end()
+
+    def refuse(self) -> None:
+        """Owner: there is no thread."""
+        self.end()
+        refuse_for_want_of_threads(self.peer)
 
     def feed(self, event: bytes) -> None:
         """Owner: send what all streams of the feed get; a client that is too slow is cut off.
@@ -143,7 +182,7 @@ class EventStreamSession(Protocol):
         """Owner: the client has left, or the stream was closed."""
         self.over = True
         if self._feed is not None:
-            self._feed.sessions.discard(self)
+            self._feed.sessions[self.peer.loop].discard(self)
 
     def deadline_passed(self) -> None:
         """Owner: a stream has no deadline."""
@@ -166,11 +205,13 @@ class EventStreamSession(Protocol):
         self.over = True
         self.peer.loop.call_soon(self.peer.finish)
 
-    # The handler's own thread -----------------------------------------------------------------
+    # Whichever thread has the turn ------------------------------------------------------------
 
-    def _run(self, handler: Callable[..., Any]) -> None:
+    def run(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: all of the handler."""
+        assert self._handler is not None
         try:
-            result = handler(self.stream, **self.stream.request.parameters)
+            result = self._handler(self.stream, **self.stream.request.parameters)
             if not inspect.isgenerator(result):
                 return
             try:
@@ -181,7 +222,7 @@ class EventStreamSession(Protocol):
         except BaseException as error:  # SystemExit, too, ends this handler alone
             # The end of this stream is no failure; another's is one like any.
             if not (isinstance(error, ConnectionClosed) and self.over):
-                log.exception("the handler of %s failed", self.stream.request.path)
+                log.exception("the handler of %s failed", self.path)
         self.request_close()
 
 
@@ -189,12 +230,11 @@ class Feed:
     """A queue whose every item goes to every stream of one route.
 
     Attributes:
-        sessions: the streams; the owner's.
+        sessions: the streams of each loop; each set is its owner's.
     """
 
-    def __init__(self, loop: Loop, source: Queue[Any]) -> None:
-        self.sessions: set[EventStreamSession] = set()
-        self._loop = loop
+    def __init__(self, loops: Sequence[Loop], source: Queue[Any]) -> None:
+        self.sessions: dict[Loop, set[EventStreamSession]] = {loop: set() for loop in loops}
         self._source = source
         self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
         self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
@@ -224,9 +264,11 @@ class Feed:
         except Exception:  # whatever encoding it can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)
         else:
-            self._loop.call_soon(partial(self._send, event))
+            for loop, sessions in self.sessions.items():
+                loop.call_soon(partial(_feed_all, sessions, event))
 
-    def _send(self, event: bytes) -> None:
-        """Owner: encoded once, sent to all."""
-        for session in tuple(self.sessions):
-            session.feed(event)
+
+def _feed_all(sessions: set[EventStreamSession], event: bytes) -> None:
+    """Owner: encoded once, sent to all."""
+    for session in tuple(sessions):
+        session.feed(event)

@@ -4,111 +4,220 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
 from sys import getsizeof
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from .websocket import CLOSE_TIMEOUT, WebSocketSession
+from .http import refuse_for_want_of_threads
+from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from wsframe import Connection
 
     from .http import Request
     from .peer import Peer
-    from .threads import HandlerThreads
+    from .turns import Habit
 
 log = logging.getLogger("wsframe.server")
 
-# How much memory messages take that wait for a handler's thread, before the client is not read.
+# How much memory messages take that wait for a handler, before the client is not read.
 INBOX_SIZE = 256 * 1024
+# How many messages a turn has at most; then it is seen what has become of the answers.
+MESSAGES_A_TURN = 256
 
 
 class GeneratorSession(WebSocketSession):
-    """A handler that is a generator: it runs on the loop's thread, and waits at ``yield``."""
+    """A handler that is a generator: it waits at ``yield``, where it holds no thread.
 
-    def start(self, handler: Callable[..., Any]) -> None:
-        """Owner: run to the first ``yield``."""
-        self._handler: Generator[None, str | bytes, object] = handler(
-            self.ws, **self.ws.request.parameters
-        )
-        self._running = True
-        self._turn(self._handler.send, (None,))
+    Each turn resumes it with the messages that are there; the last one raises the end at its
+    ``yield``, so that its ``finally`` runs.
+    """
+
+    __slots__ = ("_end", "_held", "_inbox", "_left", "_outcome", "_resume", "_saying_goodbye")
+
+    def __init__(
+        self,
+        peer: Peer,
+        habit: Habit,
+        codec: Connection,
+        request: Request,
+        handler: Callable[..., Generator[None, str | bytes, object]],
+    ) -> None:
+        super().__init__(peer, habit, codec, request)
+        self._resume = handler(self.ws, **request.parameters)
+        self._inbox: list[Any] | None = [None]  # the first turn runs to the first yield
+        self._held = 0  # bytes of messages that had to wait for a turn
+        self._end: ConnectionClosed | None = None
+        self._saying_goodbye = False
+        # What has become of a turn; whoever has it writes, the owner reads when it is over.
+        self._left: list[Any] = []
+        self._outcome: BaseException | None = None
+
+    # Owner ------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[str | bytes]) -> None:
-        """Owner: resume it with each message."""
-        if self._running:
-            self._turn(self._handler.send, messages)
+        """Owner: have a turn with them; while one is under way, they wait."""
+        if self._inbox is None and not self.busy:
+            self._inbox = messages
+            self.ask()
+        elif not self.ended:
+            self._inbox = [*(self._inbox or ()), *messages]
+            self._held += sum(map(getsizeof, messages))
+            if self._held >= INBOX_SIZE and not self._paused:
+                self._paused = self.unsettled = True
+                self.peer.pause_reading()
+            self.ask()
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: raise the end at its ``yield``, so that its ``finally`` runs."""
-        if self._running:
-            self._turn(self._handler.throw, (self.over_error(),))
-        if self._running:
-            self._running = False
-            log.error("the handler of %s yields after the end", self.ws.request.path)
-            self._close_handler()
+        """Owner: have a last turn."""
+        if self._end is None:
+            self._end = end
+            self.unsettled = True  # if a turn is queued or under way, another has to follow
+            self.ask()
 
-    def client_closed(self, end: ConnectionClosed) -> None:
-        """Owner: at once, for what came before was answered in its turn."""
-        self.over = self.over or end
-        self.answer_client()
-        self.deliver_end(end)
+    def drained(self) -> None:
+        """Owner: the client has taken what was too much; its next messages can be answered."""
+        if self._inbox is not None:
+            self.ask()
 
-    def _turn(self, resume: Callable[[Any], object], values: Sequence[Any]) -> None:
-        """Owner: run the user's code for this connection; nowhere else does any run on the loop.
+    def take(self) -> list[Any] | None:
+        """Owner: the messages that have come; when there is none any more, the end."""
+        work = self._inbox
+        if work is None:
+            return self._take_end()
+        if len(work) <= MESSAGES_A_TURN:
+            self._inbox = None
+            return work
+        self.unsettled = True
+        first = work[:MESSAGES_A_TURN]
+        del work[:MESSAGES_A_TURN]
+        return first
 
-        This is the place where a handler that blocks is to lose the loop to another thread.
-        """
-        peer = self.peer
-        outer, peer.in_turn = peer.in_turn, True
+    def settle(self) -> None:
+        """Owner: end with the handler, or go on with what was left and what came meanwhile."""
+        self.unsettled = self.peer.halted = False
+        if self.ended:
+            return
+        if self._outcome is not None:
+            self._inbox = None
+            self.end()
+            error, self._outcome = self._outcome, None
+            self.handler_ended(None if isinstance(error, StopIteration) else error)
+            return
+        if self._left:
+            # After a close of its own, the handler has no use for messages.
+            self._inbox = [*self._left, *(self._inbox or ())] if self.over is None else None
+            self._left = []
+        if self._inbox is None:
+            self._held = 0
+            if self._paused:
+                self._paused = False
+                self.peer.resume_reading()
+        if (self._inbox or self._end) and not self.peer.congested:
+            self.ask()
+
+    def refuse(self) -> None:
+        """Owner: it was to run in a thread from the beginning, and there is none."""
+        self.end()
+        self._resume.close()
+        refuse_for_want_of_threads(self.peer)
+
+    def _take_end(self) -> list[Any] | None:
+        if self._end is None or self.ended or self._saying_goodbye:
+            return None
+        if self.over is None:
+            self.over = self._end
+            self.answer_client()
+        self._saying_goodbye = True
+        return [self.over_error()]
+
+    # Whichever thread has the turn ------------------------------------------------------------
+
+    def run(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: resume the handler with each message, or with the end."""
+        resume = self._resume.throw if self._saying_goodbye else self._resume.send
+        messages = iter(work)
         try:
-            for value in values:
-                if resume(value) is not None:
+            for message in messages:
+                if resume(message) is not None:
                     raise TypeError("a WebSocket handler yields nothing; it sends with ws.send")
-                if self.over is not None:
+                if self.peer.halted:
+                    self._left = list(messages)
+                    self.unsettled = True
                     break
-        except StopIteration:
-            self._end(None)
+            if self._saying_goodbye:
+                log.error("the handler of %s yields after the end", self.path)
+                raise StopIteration
         except BaseException as error:  # SystemExit, too, ends this handler alone
-            self._end(error)
-        finally:
-            peer.in_turn = outer
+            self._outcome = error
+            self.unsettled = True
+            self._close()
 
-    def _end(self, error: BaseException | None) -> None:
-        self._running = False
-        self._close_handler()  # which is over, unless the error was raised out here
-        self.handler_ended(error)
-
-    def _close_handler(self) -> None:
+    def _close(self) -> None:
+        """Have the generator end; it has, unless the error was raised out here."""
         try:
-            self._handler.close()
+            self._resume.close()
         except BaseException:
-            log.exception("the handler of %s does not end", self.ws.request.path)
+            log.exception("the handler of %s does not end", self.path)
 
 
 class ThreadSession(WebSocketSession):
-    """A handler that is a plain function: it runs in a thread of its own, and waits there."""
+    """A handler that is a plain function: its one turn is all of it, in a thread of its own."""
+
+    __slots__ = (
+        "_batch",
+        "_delivered",
+        "_end_queued",
+        "_handler",
+        "_inbox",
+        "_outcome",
+        "_received",
+        "_taken",
+    )
 
     def __init__(
-        self, peer: Peer, codec: Connection, request: Request, threads: HandlerThreads
+        self,
+        peer: Peer,
+        habit: Habit,
+        codec: Connection,
+        request: Request,
+        handler: Callable[..., object],
     ) -> None:
-        super().__init__(peer, codec, request)
-        self._threads = threads
-
-    def start(self, handler: Callable[..., Any]) -> None:
-        """Owner: start the thread."""
+        super().__init__(peer, habit, codec, request)
+        self.credit = inf
+        self._handler = partial(handler, self.ws, **request.parameters)
         # The messages of one read, with their size; the end comes last.
         self._inbox: SimpleQueue[tuple[list[str | bytes], int] | ConnectionClosed] = SimpleQueue()
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
+        self._taken = False
         self._end_queued = False
-        self._paused = False
         self._delivered = 0  # bytes, in all; the owner's
         self._received = 0  # of these; the handler's thread's
-        self._threads.run(self.ws.request.path, lambda: self._run(handler))
+        self._outcome: BaseException | None = None
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def take(self) -> list[Any] | None:
+        """Owner: there is one turn."""
+        if self._taken:
+            return None
+        self._taken = True
+        return [None]
+
+    def settle(self) -> None:
+        """Owner: the handler has returned, or raised."""
+        self.end()
+        self.handler_ended(self._outcome)
+
+    def refuse(self) -> None:
+        """Owner: there is no thread."""
+        self.end()
+        refuse_for_want_of_threads(self.peer)
 
     def deliver(self, messages: list[str | bytes]) -> None:
         """Owner: queue the messages; past the bound, the client is not read."""
@@ -128,19 +237,6 @@ class ThreadSession(WebSocketSession):
             self._end_queued = True
             self._inbox.put(end)
 
-    def client_closed(self, end: ConnectionClosed) -> None:
-        """Owner: when the handler has come to the end of its messages, or takes too long."""
-        self.peer.deadline = monotonic() + CLOSE_TIMEOUT
-        self.deliver_end(end)
-
-    def deadline_passed(self) -> None:
-        """Owner: the handler, or the client, took too long to close."""
-        if self.codec.close_sent:
-            self.peer.abort()
-        else:
-            self.over = self.over or self._client_end
-            self.answer_client()
-
     def _resume_if_drained(self) -> None:
         if self._paused and self._delivered - self._received <= INBOX_SIZE // 2:
             self._paused = False
@@ -148,16 +244,15 @@ class ThreadSession(WebSocketSession):
 
     # The handler's own thread ------------------------------------------------------------------
 
-    def _run(self, handler: Callable[..., Any]) -> None:
-        error: BaseException | None = None
+    def run(self, work: list[Any]) -> None:
+        """The handler's own thread: all of the handler."""
         try:
-            result = handler(self.ws, **self.ws.request.parameters)
+            result = self._handler()
             if inspect.isgenerator(result):
                 result.close()
                 raise TypeError("a handler that waits at yield must be a generator function itself")
-        except BaseException as raised:  # SystemExit, too, ends this handler alone
-            error = raised
-        self.peer.loop.call_soon(lambda: self.handler_ended(error))
+        except BaseException as error:  # SystemExit, too, ends this handler alone
+            self._outcome = error
 
     def next_message(self, timeout: float | None) -> str | bytes:
         """The handler's own thread: wait for a message."""

@@ -179,3 +179,13 @@ def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
     """Owner: answer with the error, and close."""
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
+
+
+def refuse_for_want_of_threads(peer: Peer) -> None:
+    """Owner: answer the request after all, with 503; its 101 is queued and has not gone out."""
+    peer.out.clear()
+    refuse(
+        peer,
+        HandshakeError(503, "no thread is left for this", [("Retry-After", "5")]),
+        with_body=True,
+    )

@@ -89,7 +89,7 @@ class Listener:
 
     def open(self) -> None:
         """Owner: begin to accept."""
-        self._loop.register(self._sock, READ, self._ready)
+        self._loop.register(self._sock, READ, self)
 
     def close(self) -> None:
         """Owner: accept no more."""
@@ -97,7 +97,8 @@ class Listener:
         self._sock.close()
         self._close_spare()
 
-    def _ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:
+        """Owner: accept what has connected."""
         for _ in range(ACCEPT_AT_ONCE):
             try:
                 sock, address = self._sock.accept()

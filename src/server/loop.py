@@ -1,34 +1,73 @@
-"""The I/O loop: one thread on one selector, and the only one that touches sockets.
+"""The I/O loop: one thread at a time on one poller, and the only one that touches sockets.
 
 The rules of ownership, which every method's first words refer to:
 
 - *owner*: only the thread that runs the loop may call it. It alone reads, writes, registers and
   closes sockets, runs the codec's receiving side and looks at deadlines. Asserted, but for -O.
 - *any thread*: appends to a queue of the loop or of a connection, and wakes the loop if it sleeps.
+
+The owner changes. While user code runs on the loop's thread (a *turn*, see ``turns.py``), a token
+lies in the owner's tenure. Whoever pops it has the loop: the owner, when the user's code returns,
+or the monitor, when it takes too long, which gives the loop to another thread.
 """
 
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .poller import READ, WRITE, Poller
+from .threads import HANDLER_NAME, LOOP_NAME
+from .turns import PROBATION, ROUTE_PROBATION, SLICE, Habit, Turns
 
 if TYPE_CHECKING:
+    from .monitor import Monitor
     from .peer import Peer
+    from .routes import Route
+    from .threads import Threads
+
+__all__ = ["READ", "WRITE", "Loop", "Ready"]
 
 log = logging.getLogger("wsframe.server")
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
 RECEIVE_BUFFER = 256 * 1024
 SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines
+# How many connections are looked at before sockets are again, so that a sweep delays nobody.
+SWEEP_SLICE = 512
+
+
+class Ready(Protocol):
+    """What the loop calls when a file is ready."""
+
+    def ready(self, events: int) -> None:
+        """Owner: act on it; the events are a hint, and may be those of a file closed before."""
+
+
+class Tenure:
+    """One thread's time as the owner of a loop; never used again when that is over.
+
+    Attributes:
+        token: has one item while user code runs: the work of that turn, a new list each time.
+        turns: whose turn it is, or was.
+        thread: the owner.
+    """
+
+    __slots__ = ("thread", "token", "turns")
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.token: list[list[Any]] = []
+        self.turns: Turns | None = None
 
 
 class Loop:
@@ -36,44 +75,65 @@ class Loop:
 
     Attributes:
         peers: the connections that live on this loop; the owner's to look at.
+        unfinished: the user's code that has begun and not ended; the owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         send_timeout: how long a client may take nothing of what waits for it, in seconds.
+        now: the time of the last sweep, on the monotonic clock.
+        steals: how often a turn has lost the loop.
     """
 
-    def __init__(self, send_timeout: float) -> None:
+    def __init__(self, send_timeout: float, threads: Threads, monitor: Monitor) -> None:
         self.send_timeout = send_timeout
         self.peers: set[Peer] = set()
+        self.unfinished: set[Turns] = set()
         self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self.sendable = threading.Condition()
-        self._selector = selectors.DefaultSelector()
+        self.now = monotonic()
+        self.steals = 0
+        self._threads = threads
+        self._monitor = monitor
+        self._poller = Poller()
+        self._ready: dict[int, Ready] = {}
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
-        self._selector.register(self._wakened, READ, self._drain_waker)
+        self._poller.register(self._wakened.fileno(), READ)
+        self._ready[self._wakened.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
+        self._turns: deque[Turns] = deque()
+        self._habits: dict[Route, Habit] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
         self._when_empty: Callable[[], object] | None = None
+        self._sweep: Iterator[Peer] | None = None
+        self._next_sweep = 0.0
         self._running = True
+        self._ended = threading.Event()
+        self._tenure = Tenure()
+        self._seen: list[Any] | None = None  # the monitor's: the token at its last look
         self._owner = 0
-        self._thread = threading.Thread(target=self._run, name="wsframe-loop", daemon=True)
+
+    # Any thread -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Any thread, once: start the loop's thread."""
-        self._thread.start()
+        """Any thread, once: give the loop a thread.
+
+        Raises:
+            RuntimeError: the system has none left.
+        """
+        self._threads.start_loop(partial(self._run, self._tenure, None))
 
     def stop(self, timeout: float) -> None:
-        """Any thread but the owner, once: stop the loop, and wait for its thread.
+        """Any thread but the owner, once: stop the loop, and wait for its end.
 
-        A handler that blocks it for longer than that many seconds is logged with what it is doing,
-        and the thread is left behind.
+        If a handler holds it for longer than that many seconds, because no thread was left to take
+        the loop, it is logged with what it is doing, and left behind.
         """
         self.call_soon(self._end)
-        self._thread.join(timeout)
-        frame = sys._current_frames().get(self._owner)
-        if frame is not None:  # it has not ended
-            stack = "".join(traceback.format_stack(frame))
+        if not self._ended.wait(timeout):
+            frame = sys._current_frames().get(self._owner)
+            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
             log.error("a handler blocks the loop, which is left behind:\n%s", stack)
 
     def owned(self) -> bool:
@@ -89,20 +149,69 @@ class Loop:
         except (IndexError, OSError):
             return  # it does not sleep, or has ended
 
-    def register(self, sock: socket.socket, events: int, ready: Callable[[int], object]) -> None:
-        """Owner: call ``ready(events)`` when the socket is, until told otherwise."""
-        assert self.owned()
-        self._selector.register(sock, events, ready)
+    def sleeps(self) -> bool:
+        """Any thread: whether the owner waits in the poller, or is about to."""
+        return bool(self._asleep)
 
-    def modify(self, sock: socket.socket, events: int, ready: Callable[[int], object]) -> None:
+    # The monitor's thread ---------------------------------------------------------------------
+
+    def watch(self) -> bool:
+        """The monitor's thread: take the loop from a turn that was there the last time, too.
+
+        Returns:
+            Whether a turn was under way.
+        """
+        tenure = self._tenure
+        token = next(iter(tenure.token), None)
+        if token is not None and token is self._seen:
+            self._steal(tenure)
+            token = None
+        self._seen = token
+        return token is not None
+
+    def _steal(self, tenure: Tenure) -> None:
+        worker = self._threads.reserve()
+        if worker is None:
+            log.warning("a handler blocks the loop, and no thread is left to take it")
+            return
+        try:
+            tenure.token.pop()
+        except IndexError:  # the turn has just ended
+            self._threads.give_back(worker)
+            return
+        # Nobody else fills in tenures: the old owner has lost the loop, the new one has not begun.
+        self._tenure = Tenure()
+        self._owner = 0
+        assert tenure.turns is not None
+        tenure.thread.name = f"{HANDLER_NAME} {tenure.turns.path}"
+        worker.given.put((LOOP_NAME, partial(self._run, self._tenure, tenure.turns)))
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def register(self, sock: socket.socket, events: int, ready: Ready) -> None:
+        """Owner: call ``ready.ready(events)`` when the socket is, until told otherwise."""
+        assert self.owned()
+        fd = sock.fileno()
+        self._poller.register(fd, events)
+        self._ready[fd] = ready
+
+    def modify(self, sock: socket.socket, events: int) -> None:
         """Owner: change what is waited for."""
         assert self.owned()
-        self._selector.modify(sock, events, ready)
+        self._poller.modify(sock.fileno(), events)
 
     def unregister(self, sock: socket.socket) -> None:
         """Owner: wait for this socket no longer."""
         assert self.owned()
-        self._selector.unregister(sock)
+        fd = sock.fileno()
+        self._poller.unregister(fd)
+        del self._ready[fd]
+
+    def habit(self, route: Route, blocking: bool | None) -> Habit:
+        """Owner: what is known of a route here."""
+        if route not in self._habits:
+            self._habits[route] = Habit(blocking)
+        return self._habits[route]
 
     def add(self, peer: Peer) -> None:
         """Owner: a connection begins."""
@@ -113,8 +222,12 @@ class Loop:
         """Owner: a connection is over."""
         assert self.owned()
         self.peers.discard(peer)
-        if not self.peers and self._when_empty is not None:
-            self._when_empty()
+        self._tell_if_empty()
+
+    def finished(self, turns: Turns) -> None:
+        """Owner: the user's code of a connection is over."""
+        self.unfinished.discard(turns)
+        self._tell_if_empty()
 
     def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
         """Owner: call this for every connection, whatever happens to one of them."""
@@ -122,48 +235,172 @@ class Loop:
             self._survive(tell, peer)
 
     def when_empty(self, function: Callable[[], object]) -> None:
-        """Owner: call this as soon as no connection is left."""
+        """Owner: call this as soon as no connection is left, and no user code of one."""
         self._when_empty = function
+        self._tell_if_empty()
+
+    def queue_turn(self, turns: Turns) -> None:
+        """Owner: have this turn soon, after those that are queued already."""
+        assert self.owned()
+        self._turns.append(turns)
+
+    def _run(self, tenure: Tenure, stolen: Turns | None) -> None:
+        """Become the owner, and be it until the loop ends or a turn loses it."""
+        self._owner = threading.get_ident()
+        tenure.thread = threading.current_thread()
+        if stolen is not None:
+            self._survive(self._take_over, stolen)
+        poll, ready, queue, asleep = self._poller.poll, self._ready, self._turns, self._asleep
+        calls, monitor = self._calls, self._monitor
+        while self._running or queue or calls:
+            # To announce sleep first and then look once more is what loses no wake-up.
+            asleep.append(None)
+            found = poll(0 if queue or calls else self._patience())
+            asleep.clear()
+            if monitor.parked and (found or queue or calls):
+                monitor.unpark()
+            for fd, events in found:
+                try:
+                    # A file that is closed meanwhile is not there, or is another one by now.
+                    if (source := ready.get(fd)) is not None:
+                        source.ready(events)
+                    while queue:
+                        if not self._turn(tenure, queue.popleft()):
+                            return
+                except Exception as error:
+                    self._defect(error, source)
+            for _ in range(len(calls)):
+                self._survive(calls.popleft())
+            while queue:
+                turns = queue.popleft()
+                try:
+                    if not self._turn(tenure, turns):
+                        return
+                except Exception as error:
+                    self._defect(error, turns.peer)
+            if self.peers:
+                self._look_at_deadlines()
+        self._close()
+
+    def _turn(self, tenure: Tenure, turns: Turns) -> bool:
+        """Run a turn, here or in another thread; False if that has lost the loop."""
+        turns.queued = False
+        work = turns.take()
+        if work is None:
+            return True
+        if turns.credit and self._run_in_a_thread(turns, work):
+            return True
+        tenure.turns = turns
+        turns.peer.in_turn = True
+        tenure.token.append(work)
+        try:
+            turns.context.run(turns.run, work)
+        except BaseException:  # whatever it is, the token must be taken back
+            log.exception("a defect in the server")
+        turns.peer.in_turn = False
+        try:
+            tenure.token.pop()
+        except IndexError:
+            self.call_soon(partial(self._returned, turns))
+            return False
+        turns.peer.flush()
+        if turns.unsettled:
+            turns.settle()
+        return True
+
+    def _run_in_a_thread(self, turns: Turns, work: list[Any]) -> bool:
+        """Give the turn a thread; False if there is none and the loop may run it."""
+        turns.busy = True
+        name = f"{HANDLER_NAME} {turns.path}"
+        if self._threads.run(name, partial(self._run_elsewhere, turns, work)):
+            turns.peer.flush()
+            return True
+        turns.busy = False
+        if turns.credit == inf:
+            turns.refuse()
+            return True
+        return False
+
+    def _take_over(self, stolen: Turns) -> None:
+        """Let the turn that has lost the loop go on without it; the first act of a new owner."""
+        self.steals += 1
+        stolen.busy = True
+        stolen.peer.in_turn = False
+        habit = stolen.habit
+        if habit.blocking is None and habit.has_blocked():
+            for turns in self.unfinished:
+                if turns.habit is habit:
+                    turns.credit = max(turns.credit, ROUTE_PROBATION)
+        log.debug("%s blocks; the loop goes on without it", stolen.path)
+        stolen.peer.flush()
+
+    def _returned(self, turns: Turns, quick: bool = False) -> None:
+        """A turn without the loop is over."""
+        turns.busy = False
+        if turns.habit.blocking is None:
+            turns.credit = turns.credit - 1 if quick else PROBATION
+        turns.peer.flush()
+        turns.settle()
+
+    def _look_at_deadlines(self) -> None:
+        """Look at some of the connections, if it is time for that."""
+        now = monotonic()
+        if self._sweep is None:
+            if now < self._next_sweep:
+                return
+            self.now = now
+            self._next_sweep = now + SWEEP_INTERVAL
+            self._sweep = iter(tuple(self.peers))
+        peers = list(islice(self._sweep, SWEEP_SLICE))
+        for peer in peers:
+            if peer.deadline <= now:
+                self._survive(peer.deadline_passed)
+            if peer.send_deadline <= now:
+                self._survive(peer.stalled)
+        if len(peers) < SWEEP_SLICE:
+            self._sweep = None
+
+    def _patience(self) -> float | None:
+        """How long the poller may wait, in seconds."""
         if not self.peers:
-            function()
+            return None
+        return 0 if self._sweep is not None else max(0.0, self._next_sweep - monotonic())
+
+    def _tell_if_empty(self) -> None:
+        if self._when_empty is not None and not self.peers and not self.unfinished:
+            self._when_empty()
 
     def _end(self) -> None:
         self._running = False
 
-    def _drain_waker(self, events: int) -> None:
-        self._wakened.recv(64)
-
-    def _run(self) -> None:
-        self._owner = threading.get_ident()
-        select = self._selector.select
-        next_sweep = 0.0
-        while self._running:
-            # To announce sleep first and then look once more is what loses no wake-up.
-            self._asleep.append(None)
-            timeout = 0.0 if self._calls else SWEEP_INTERVAL if self.peers else None
-            ready = select(timeout)
-            self._asleep.clear()
-            for key, events in ready:
-                self._survive(key.data, events)
-            for _ in range(len(self._calls)):
-                self._survive(self._calls.popleft())
-            if self.peers and (now := monotonic()) >= next_sweep:
-                next_sweep = now + SWEEP_INTERVAL
-                for peer in [peer for peer in self.peers if peer.deadline <= now]:
-                    self._survive(peer.deadline_passed)
-                for peer in [peer for peer in self.peers if peer.send_deadline <= now]:
-                    self._survive(peer.stalled)
+    def _close(self) -> None:
         self._owner = 0  # a thread that is started later may get the same identifier
-        self._selector.close()
+        self._poller.close()
         self._waker.close()
         self._wakened.close()
+        self._threads.loop_ended()
+        self._ended.set()
 
-    def _survive(self, function: Callable[..., object], *arguments: object) -> None:
+    def _survive(self, function: Callable[..., Any], *arguments: object) -> None:
         """One connection's fault must not end the others."""
         try:
             function(*arguments)
-        except Exception:
-            log.exception("a defect in the server")
-            peer = getattr(function, "__self__", None)
-            if peer in self.peers:
-                self._survive(peer.abort)
+        except Exception as error:
+            self._defect(error, getattr(function, "__self__", None))
+
+    def _defect(self, error: Exception, source: object) -> None:
+        log.error("a defect in the server", exc_info=error)
+        if source in self.peers:
+            self._survive(source.abort)
+
+    def ready(self, events: int) -> None:
+        """Owner: somebody has woken the loop, which was all that was wanted."""
+        self._wakened.recv(64)
+
+    # A thread of its own ----------------------------------------------------------------------
+
+    def _run_elsewhere(self, turns: Turns, work: list[Any]) -> None:
+        """A turn's own thread: run it, and tell the owner."""
+        begin = monotonic()
+        turns.context.run(turns.run, work)
+        self.call_soon(partial(self._returned, turns, monotonic() - begin < SLICE))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from abc import ABC, abstractmethod
-from collections import deque
 from math import inf
 from time import monotonic
 
@@ -15,6 +14,8 @@ log = logging.getLogger("wsframe.server")
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
+# Within a turn only frames of more bytes are counted, and so many messages are a turn at most.
+LARGE_FRAME = 4 * 1024
 # How long a client that is being closed may stand still, in seconds: while it is sent what it is
 # owed, and then until it closes its side.
 LINGER_TIMEOUT = 5.0
@@ -26,6 +27,8 @@ READ_SIZE = 16 * 1024
 
 class Protocol(ABC):
     """What is spoken on a connection at the moment; all its methods are the owner's."""
+
+    __slots__ = ()
 
     @abstractmethod
     def data_received(self, data: memoryview) -> None:
@@ -43,6 +46,9 @@ class Protocol(ABC):
     def shut_down(self) -> None:
         """Say goodbye, because the server stops."""
 
+    def drained(self) -> None:  # noqa: B027 - most have nothing to do then
+        """Go on: what was unsent is not too much any more."""
+
 
 class Peer:
     """One client's socket, on one loop for life.
@@ -51,8 +57,9 @@ class Peer:
         loop: the loop it lives on.
         address: the client's, as the socket module gives it.
         out: frames to be sent, in order. The owner appends and flushes; others call :meth:`send`.
-        in_turn: the owner runs a handler of this connection and flushes when it has done so. Never
-            set where the handler has a thread of its own, which would not wait when it should.
+        in_turn: the owner runs user code of this connection, and flushes when that is done. Never
+            set while that code has another thread, which would not wait when it should.
+        halted: the turn is to end early, for too much is unsent, or the connection is over.
         read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
         send_deadline: when the client must have taken something of what waits for it.
@@ -63,6 +70,7 @@ class Peer:
         "_finishing",
         "_flush_scheduled",
         "_foreign",
+        "_in_turn_size",
         "_interest",
         "_protocol",
         "_reading",
@@ -73,6 +81,7 @@ class Peer:
         "address",
         "closed",
         "deadline",
+        "halted",
         "in_turn",
         "loop",
         "out",
@@ -82,8 +91,9 @@ class Peer:
 
     def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
         self.address = address
-        self.out: deque[bytes] = deque()
+        self.out: list[bytes] = []
         self.in_turn = False
+        self.halted = False
         self.read_size = READ_SIZE
         self.deadline = inf
         self.send_deadline = inf
@@ -99,6 +109,7 @@ class Peer:
         self._finishing = False
         self._shut = False  # our side of the socket
         self._flush_scheduled = False
+        self._in_turn_size = 0  # bytes of large frames queued in this turn
         self._foreign = 0  # bytes queued by other threads and not sent, under loop.sendable
 
     # Owner ------------------------------------------------------------------------------------
@@ -135,7 +146,8 @@ class Peer:
         self._flush_scheduled = False
         if self.closed:
             return
-        if not self._sealed:
+        was_congested = self.congested
+        if self.out and not self._sealed:
             self._gather()
         if self._unsent and not self._blocked:
             self._send()
@@ -147,6 +159,8 @@ class Peer:
                 self.loop.sendable.notify_all()
         if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
+        if was_congested and not self.congested:
+            self._protocol.drained()
 
     def seal(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""
@@ -178,6 +192,7 @@ class Peer:
         self.closed = True
         self._update_interest()
         self._sock.close()
+        self.deadline = self.send_deadline = inf
         self._unsent = b""
         self.out.clear()
         with self.loop.sendable:
@@ -214,27 +229,27 @@ class Peer:
             self._blocked = False
             self.flush()
             self._update_interest()  # even if nothing was left to send
-        if events & READ and not self.closed:
+        if events & ~WRITE and not self.closed:
             try:
                 size = self._sock.recv_into(self.loop.buffer, self.read_size)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 size = 0
-            if not size:
-                self._end_of_input()
-                return
-            try:
+            if size:
                 self._protocol.data_received(self.loop.buffer[:size])
-            finally:
-                self.flush()
+            else:
+                self._end_of_input()
 
     def _gather(self) -> None:
-        queued = len(self.out)
+        out = self.out
+        queued = len(out)  # other threads may append meanwhile
         if queued == 1 and not self._unsent:
-            self._unsent = self.out.popleft()
-        elif queued:
-            self._unsent = b"".join([self._unsent, *[self.out.popleft() for _ in range(queued)]])
+            self._unsent = out[0]
+        else:
+            self._unsent = b"".join([self._unsent, *out[:queued]])
+        del out[:queued]
+        self._in_turn_size = 0
 
     def _send(self) -> None:
         data = self._unsent
@@ -290,11 +305,11 @@ class Peer:
         if wanted == self._interest:
             return
         if not self._interest:
-            self.loop.register(self._sock, wanted, self.ready)
+            self.loop.register(self._sock, wanted, self)
         elif not wanted:
             self.loop.unregister(self._sock)
         else:
-            self.loop.modify(self._sock, wanted, self.ready)
+            self.loop.modify(self._sock, wanted)
         self._interest = wanted
 
     # Any thread -------------------------------------------------------------------------------
@@ -302,15 +317,21 @@ class Peer:
     def send(self, frame: bytes) -> None:
         """Any thread: queue a frame; it goes out at the end of this turn, or else soon."""
         self.out.append(frame)
-        if not self.in_turn:
+        if not self.in_turn or len(frame) > LARGE_FRAME:
             self.kick(len(frame))
 
     def kick(self, size: int) -> None:
-        """Any thread: after appending to ``out`` outside a turn, have the owner flush it.
+        """Any thread: after appending to ``out``, have the owner flush it.
 
+        Not needed within the connection's own turn, but for large frames, which are counted there.
         A thread other than the owner waits here while too much is unsent; when it is the owner, on
         behalf of another connection, a client that is too slow is cut off.
         """
+        if self.in_turn:
+            self._in_turn_size += size
+            if self._in_turn_size > HIGH_WATER:
+                self.halted = True
+            return
         owned = self.loop.owned()
         if not owned:
             # Counted before the flush is asked for: it is the flush that takes it off again.

@@ -14,7 +14,7 @@ from wsframe import PerMessageDeflate
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WebSocketRoute:
     """A handler for WebSocket connections, and what it accepts."""
 
@@ -23,17 +23,19 @@ class WebSocketRoute:
     origins: Sequence[str] | Literal["*"]
     max_message_size: int
     deflate: PerMessageDeflate | None
+    blocking: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EventRoute:
     """A handler for event streams, or a queue that feeds all of them."""
 
     handler: Callable[..., Any] | None
     source: Queue[Any] | None
+    blocking: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PageRoute:
     """A fixed answer."""
 

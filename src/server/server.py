@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
+from itertools import cycle
 from time import monotonic
 from types import TracebackType
 
@@ -18,13 +21,14 @@ from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
 from .listener import Listener, bind
 from .loop import Loop
-from .peer import Peer, Protocol
+from .monitor import Monitor
+from .peer import Peer
 from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
-from .threads import HandlerThreads
-from .websocket import WebSocketSession
+from .settings import Settings
+from .threads import Threads
 
-# How long handlers, and then the loop, have to end when all are cut off, in seconds.
-CUT_OFF_TIME = 1.0
+# How long handlers have to end when all are cut off, and then the threads, in seconds.
+CUT_OFF_TIME = 0.5
 
 
 class Server:
@@ -35,41 +39,40 @@ class Server:
     Attributes:
         host: the name or address it was given.
         port: the one it listens on.
-        loop: its I/O loop.
+        settings: what else it was told.
+        loops: its I/O loops.
     """
 
-    def __init__(
-        self,
-        routes: Routes,
-        host: str,
-        port: int,
-        *,
-        drain: float,
-        handshake_timeout: float,
-        send_timeout: float,
-    ) -> None:
+    def __init__(self, routes: Routes, host: str, port: int, settings: Settings) -> None:
         sockets = bind(host, port)
         self.host = host
         self.port: int = sockets[0].getsockname()[1]
-        self.loop = Loop(send_timeout)
+        self.settings = settings
         self._routes = routes
-        self._drain = drain
-        self._handshake_timeout = handshake_timeout
-        self._listeners = [Listener(self.loop, sock, self._connected) for sock in sockets]
+        self._threads = Threads(settings.max_threads)
+        self._monitor = Monitor()
+        self.loops = tuple(
+            Loop(settings.send_timeout, self._threads, self._monitor)
+            for _ in range(settings.loops or natural_loops())
+        )
+        self._next_loop = cycle(self.loops)
+        self._listeners = [Listener(self.loops[0], sock, self._accepted) for sock in sockets]
+        # Two routes may share a queue, which has one feed then.
         self._feeds = {
-            route: Feed(self.loop, route.source)
-            for route in routes.event_routes()
-            if route.source is not None
+            id(source): Feed(self.loops, source)
+            for source in (route.source for route in routes.event_routes())
+            if source is not None
         }
-        self._threads = HandlerThreads(self.loop)
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
-        self.loop.start()
+        for loop in self.loops:
+            loop.start()
+        self._monitor.start(self.loops)
         for feed in self._feeds.values():
             feed.start()
         for listener in self._listeners:
-            self.loop.call_soon(listener.open)
+            self.loops[0].call_soon(listener.open)
 
     @property
     def url(self) -> str:
@@ -104,32 +107,47 @@ class Server:
         Raises:
             RuntimeError: a handler calls it.
         """
-        if self.loop.owned() or self._threads.running_here():
+        if self._threads.running_here():
             raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
         with self._lock:
             first, self._stopping = not self._stopping, True
         if not first:
             self._stopped.wait()
             return
-        deadline = monotonic() + (self._drain if drain is None else drain)
+        deadline = monotonic() + (self.settings.drain if drain is None else drain)
         try:
             for feed in self._feeds.values():
                 feed.stop()
-            gone = threading.Event()
-            self.loop.call_soon(lambda: self._say_goodbye(gone))
-            gone.wait(max(0.0, deadline - monotonic()))
+            for listener in self._listeners:
+                self.loops[0].call_soon(listener.close)
+            # Behind what the listeners have dealt out before.
+            gone = [threading.Event() for _ in self.loops]
+            self.loops[0].call_soon(partial(self._say_goodbye, gone))
+            _wait_for_all(gone, deadline)
         finally:
-            self.loop.call_soon(lambda: self.loop.for_each_peer(Peer.abort))
-            self._threads.join(max(deadline, monotonic() + CUT_OFF_TIME))
-            self.loop.stop(CUT_OFF_TIME)
+            for loop in self.loops:
+                loop.call_soon(partial(loop.for_each_peer, Peer.abort))
+            _wait_for_all(gone, max(deadline, monotonic() + CUT_OFF_TIME))
+            for loop in self.loops:
+                loop.stop(CUT_OFF_TIME)
+            self._monitor.stop()
+            self._threads.close(max(deadline, monotonic() + CUT_OFF_TIME))
             self._stopped.set()
 
     # Owner ------------------------------------------------------------------------------------
 
-    def _connected(self, sock: socket.socket, address: object) -> None:
-        peer = Peer(self.loop, sock, address)
+    def _accepted(self, sock: socket.socket, address: object) -> None:
+        """Owner of the first loop: deal a connection to a loop."""
+        loop = next(self._next_loop)
+        if loop.owned():
+            self._connected(loop, sock, address)
+        else:
+            loop.call_soon(partial(self._connected, loop, sock, address))
+
+    def _connected(self, loop: Loop, sock: socket.socket, address: object) -> None:
+        peer = Peer(loop, sock, address)
         reader = RequestReader(peer, lambda request, rest: self._answer(peer, request, rest))
-        peer.open(reader, self._handshake_timeout)
+        peer.open(reader, self.settings.handshake_timeout)
 
     def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""
@@ -171,38 +189,35 @@ class Server:
             deflate=acceptance.deflate,
             subprotocol=acceptance.subprotocol,
         )
-        session: WebSocketSession
-        if inspect.isgeneratorfunction(route.handler):
-            session = GeneratorSession(peer, codec, request)
-        else:
-            session = ThreadSession(peer, codec, request, self._threads)
-        self._begin(peer, session, acceptance.encode(), partial(session.start, route.handler))
+        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
+        session = kind(peer, peer.loop.habit(route, route.blocking), codec, request, route.handler)
+        peer.switch(session)
+        peer.out.append(acceptance.encode())
+        session.begin()
         if rest:
             session.data_received(rest)
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
-        session = EventStreamSession(peer, request, self._feeds.get(route), self._threads)
-        self._begin(peer, session, encode_stream_head(), partial(session.start, route.handler))
-
-    def _begin(
-        self,
-        peer: Peer,
-        session: Protocol,
-        head: bytes,
-        start: Callable[[], None],
-    ) -> None:
+        habit = peer.loop.habit(route, route.blocking)
+        feed = self._feeds.get(id(route.source))
+        session = EventStreamSession(peer, habit, request, feed, route.handler)
         peer.switch(session)
-        peer.out.append(head)
-        try:
-            start()
-        except RuntimeError:
-            peer.out.clear()
-            raise HandshakeError(
-                503, "no thread is left for this", [("Retry-After", "5")]
-            ) from None
+        peer.out.append(encode_stream_head())
+        session.start()
 
-    def _say_goodbye(self, gone: threading.Event) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self.loop.for_each_peer(Peer.shut_down)
-        self.loop.when_empty(gone.set)
+    def _say_goodbye(self, gone: list[threading.Event]) -> None:
+        """Owner of the first loop: have every loop tell its clients."""
+        for loop, event in zip(self.loops, gone, strict=True):
+            loop.call_soon(partial(loop.for_each_peer, Peer.shut_down))
+            loop.call_soon(partial(loop.when_empty, event.set))
+
+
+def natural_loops() -> int:
+    """As many loops as can run at once: one where there is a GIL."""
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return 1 if gil else os.cpu_count() or 1
+
+
+def _wait_for_all(events: Iterable[threading.Event], deadline: float) -> None:
+    for event in events:
+        event.wait(max(0.0, deadline - monotonic()))

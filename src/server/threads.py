@@ -1,75 +1,184 @@
-"""The threads that handlers run in, one for each handler that runs."""
+"""The threads of a server: they run its loops, and the handlers that block."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+import traceback
+from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from time import monotonic
-
-from .loop import Loop
+from typing import TypeAlias
 
 log = logging.getLogger("wsframe.server")
 
+# Threads past the limit that only loops may take, so that more than the limit's handlers must
+# block to stop one.
+RESERVE = 8
+# How long a thread with nothing to do waits for something, in seconds, before it ends.
+IDLE_TIME = 10.0
+IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
-class HandlerThreads:
-    """The threads of a server's handlers: started by the loop's owner, waited for at the end."""
+Task: TypeAlias = "tuple[str, Callable[[], object]]"
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()  # under the lock
-        self._ending: list[threading.Thread] = []  # those that have said so; the owner's
 
-    def run(self, path: str, function: Callable[[], None]) -> None:
-        """Owner: run the handler of a path in a thread of its own.
+class Worker:
+    """One thread, which runs what it is given, again and again.
+
+    Attributes:
+        given: what to run, with a name for it; None dismisses the worker.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self.given: SimpleQueue[Task | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name=IDLE_NAME, daemon=True)
+        self._threads = threads
+
+    def _run(self) -> None:
+        while True:
+            try:
+                task = self.given.get(timeout=IDLE_TIME)
+            except Empty:
+                if self._threads.retire(self):
+                    return
+                continue  # a task is on its way
+            if task is None:
+                return
+            while task is not None:
+                self.thread.name, function = task
+                try:
+                    function()
+                except BaseException:
+                    log.exception("a defect in the server")
+                task = self._threads.next_task(self)
+            self.thread.name = IDLE_NAME
+
+
+class Threads:
+    """All threads of a server but its monitor and its feeds; every method is for any thread.
+
+    Args:
+        limit: how many handlers may have a thread at once; past it they wait for one.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()  # for all that follows
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []  # the last one first, so that the others can retire
+        self._waiting: deque[Task] = deque()
+        self._loops = 0
+        self._closed = False
+
+    def run(self, name: str, function: Callable[[], object]) -> bool:
+        """Call the function in a thread, as soon as one of the limit is free.
+
+        Returns:
+            False if there is no thread at all, not even one that will be free.
+        """
+        with self._lock:
+            worker = self._take_worker() if self._busy < self._limit else None
+            if worker is not None:
+                worker.given.put((name, function))
+                return True
+            if not self._busy:
+                return False
+            if not self._waiting:
+                log.warning("%s waits for a thread: %d have one", name, self._busy)
+            self._waiting.append((name, function))
+            return True
+
+    def start_loop(self, function: Callable[[], object]) -> None:
+        """Give a loop its first thread.
 
         Raises:
-            RuntimeError: the system has no thread left.
+            RuntimeError: the system has none left.
         """
-
-        def run() -> None:
-            try:
-                function()
-            finally:
-                self._loop.call_soon(lambda: self._reap(thread))
-
-        thread = threading.Thread(target=run, name=f"wsframe-handler {path}", daemon=True)
         with self._lock:
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except RuntimeError:
-            with self._lock:
-                self._threads.discard(thread)
-            raise
+            worker = self._take_worker()
+            if worker is None:
+                raise RuntimeError("the system has no thread left for a loop")
+            self._loops += 1
+        worker.given.put((LOOP_NAME, function))
+
+    def loop_ended(self) -> None:
+        """Count what its thread does next as a handler."""
+        with self._lock:
+            self._loops -= 1
+
+    def reserve(self) -> Worker | None:
+        """Take a thread for a loop whose thread is blocked; None if there is none left."""
+        with self._lock:
+            return self._take_worker() if self._busy < self._limit + RESERVE else None
+
+    def give_back(self, worker: Worker) -> None:
+        """Undo :meth:`reserve`."""
+        task = self.next_task(worker)
+        if task is not None:
+            worker.given.put(task)
+
+    def next_task(self, worker: Worker) -> Task | None:
+        """What a worker is to do next; None puts it among the idle ones."""
+        with self._lock:
+            if self._waiting and self._busy <= self._limit:
+                return self._waiting.popleft()
+            if self._closed:
+                worker.given.put(None)
+            self._idle.append(worker)
+            return None
+
+    def retire(self, worker: Worker) -> bool:
+        """Whether a worker may end, for nobody has need of it."""
+        with self._lock:
+            if worker not in self._idle:
+                return False
+            self._idle.remove(worker)
+            self._workers.discard(worker)
+            return True
 
     def running_here(self) -> bool:
-        """Any thread: whether the calling thread is one of them."""
+        """Whether the calling thread is one of these."""
+        current = threading.current_thread()
         with self._lock:
-            return threading.current_thread() in self._threads
+            return any(worker.thread is current for worker in self._workers)
 
-    def join(self, deadline: float) -> None:
-        """Any thread but these: wait for them; those that take longer are named and left behind.
+    def counts(self) -> tuple[int, int, int]:
+        """How many threads there are, how many of them run handlers, and how many tasks wait."""
+        with self._lock:
+            return len(self._workers), self._busy, len(self._waiting)
+
+    def close(self, deadline: float) -> None:
+        """Wait for all to end; what takes longer is logged with what it does, and left behind.
 
         Args:
             deadline: on the monotonic clock, in seconds.
         """
         with self._lock:
-            threads = tuple(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, deadline - monotonic()))
-            if thread.is_alive():
-                log.error("%s has not ended and is left behind", thread.name)
+            self._closed = True
+            workers = tuple(self._workers)
+            for worker in self._idle:
+                worker.given.put(None)
+        for worker in workers:
+            worker.thread.join(max(0.0, deadline - monotonic()))
+        for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
+            frame = sys._current_frames().get(thread.ident or 0)
+            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+            log.error("%s has not ended and is left behind:\n%s", thread.name, stack)
 
-    def _reap(self, thread: threading.Thread) -> None:
-        """Owner: forget a thread once it is over.
+    @property
+    def _busy(self) -> int:
+        """Under the lock: how many run handlers."""
+        return len(self._workers) - len(self._idle) - self._loops
 
-        It is not waited for here: what it still does, to clear its thread-locals, is user code.
-        """
-        self._ending.append(thread)
-        over = [thread for thread in self._ending if not thread.is_alive()]
-        if over:
-            self._ending = [thread for thread in self._ending if thread not in over]
-            with self._lock:
-                self._threads.difference_update(over)
+    def _take_worker(self) -> Worker | None:
+        if self._idle:
+            return self._idle.pop()
+        worker = Worker(self)
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            return None
+        self._workers.add(worker)
+        return worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from wsframe import (
     StateError,
 )
 
-from .peer import Peer, Protocol
+from .peer import LARGE_FRAME, Peer, Protocol
+from .turns import Habit, Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -96,7 +97,7 @@ class WebSocket:
                     peer.out.append(frame)
         except StateError:
             raise self._session.over_error() from None
-        if not peer.in_turn:
+        if not peer.in_turn or len(frame) > LARGE_FRAME:
             peer.kick(len(frame))
 
     def ping(self, payload: Buffer = b"") -> None:
@@ -140,39 +141,39 @@ class WebSocket:
             yield message
 
 
-class WebSocketSession(Protocol):
+class WebSocketSession(Protocol, Turns):
     """The server's side of one WebSocket; one subclass for each way to run a handler.
 
     Attributes:
         over: set once, when the connection has ended or is asked to; nothing is sent after it.
     """
 
-    def __init__(self, peer: Peer, codec: Connection, request: Request) -> None:
+    __slots__ = ("_client_end", "_paused", "_reply", "codec", "over", "ws")
+
+    def __init__(self, peer: Peer, habit: Habit, codec: Connection, request: Request) -> None:
+        super().__init__(peer, habit)
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
-        self.peer = peer
         self.codec = codec
         self.over: ConnectionClosed | None = None
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
+        self._paused = False  # the client is not read, for too much waits for the handler
         self.ws = WebSocket(self, request)
 
     # Owner ------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def start(self, handler: Callable[..., Any]) -> None:
-        """Owner: run the handler; the 101 is queued."""
+    @property
+    def path(self) -> str:
+        """Any thread: the path of the request."""
+        return self.ws.request.path
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> None:
-        """Owner: hand the messages of one read to the handler."""
+        """Owner: hand the messages of one read to the handler, after those that wait for it."""
 
     @abstractmethod
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: tell the handler that nothing more comes; the first time counts."""
-
-    @abstractmethod
-    def client_closed(self, end: ConnectionClosed) -> None:
-        """Owner: have :meth:`answer_client` called, once what came before is answered."""
+        """Owner: tell the handler, after that, that nothing more comes; the first time counts."""
 
     def data_received(self, data: memoryview) -> None:
         """Owner: decode, and hand on what was completed."""
@@ -180,10 +181,11 @@ class WebSocketSession(Protocol):
         if not events:
             return
         if MESSAGES.issuperset(map(type, events)):
-            messages = events
-        else:
-            messages = [event for event in events if type(event) in MESSAGES]
-            self._answer_pings(events)
+            if self.over is None:
+                self.deliver(events)
+            return
+        messages = [event for event in events if type(event) in MESSAGES]
+        self._answer_pings(events)
         if messages and self.over is None:
             self.deliver(messages)
         match events[-1]:
@@ -202,8 +204,12 @@ class WebSocketSession(Protocol):
         self.deliver_end(self.over)
 
     def deadline_passed(self) -> None:
-        """Owner: the client did not answer our close frame."""
-        self.peer.abort()
+        """Owner: the client, or the handler of what came before its close frame, is too slow."""
+        if self.codec.close_sent:
+            self.peer.abort()
+        else:
+            self.over = self.over or self._client_end
+            self.answer_client()
 
     def shut_down(self) -> None:
         """Owner: the server stops."""
@@ -229,7 +235,7 @@ class WebSocketSession(Protocol):
         ended = isinstance(error, ConnectionClosed) and self.over is not None
         failed = error is not None and not ended
         if failed:
-            log.error("the handler of %s failed", self.ws.request.path, exc_info=error)
+            log.error("the handler of %s failed", self.path, exc_info=error)
         if self.over is not None:
             return  # the close that was asked for first is on its way
         if failed:
@@ -248,12 +254,14 @@ class WebSocketSession(Protocol):
             return
         self._reply = end.code, reason
         self._client_end = end
-        self.client_closed(end)
+        self.peer.deadline = monotonic() + CLOSE_TIMEOUT  # for what came before to be answered
+        self.deliver_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:
         for event in events:
             if isinstance(event, Ping) and not self.codec.close_sent:
                 self.peer.out.append(self.codec.pong(event.payload))
+        self.peer.flush()
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -277,6 +285,7 @@ class WebSocketSession(Protocol):
         """Any thread: have the owner close, after what was sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
+            self.peer.halted = True
             self.peer.loop.call_soon(lambda: self.close(code, reason))
 
     def next_message(self, timeout: float | None) -> str | bytes:

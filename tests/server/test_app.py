@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -511,8 +511,8 @@ def test_where_the_system_has_no_thread_left_the_answer_is_503(
         ws.send("late, but served")
 
     @app.sse("/stream")
-    def stream(stream: EventStream) -> None:
-        stream.send("late, but served")
+    def stream(stream: EventStream) -> Iterator[str]:
+        yield "late, but served"
 
     server = serve(app)
     with monkeypatch.context() as patch:

@@ -198,15 +198,15 @@ def test_a_client_that_leaves_is_forgotten(
     server = serve(app)
     stays, leaves = (clients.stream(server, "/time") for _ in range(2))
     (feed,) = server._feeds.values()
-    sessions = weakref.WeakSet(feed.sessions)
-    assert len(sessions) == 2
+    streams = weakref.WeakSet(session.stream for session in feed.sessions[server.loops[0]])
+    assert len(streams) == 2
     leave(leaves)
-    wait_until(lambda: len(server.loop.peers) == 1, "the client is forgotten")
-    assert len(feed.sessions) == 1
+    wait_until(lambda: len(server.loops[0].peers) == 1, "the client is forgotten")
+    assert len(feed.sessions[server.loops[0]]) == 1
     source.put("next")
     assert stays.hear(1) == ["next"]
     gc.collect()
-    assert len(sessions) == 1
+    assert len(streams) == 1
 
 
 def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
@@ -219,7 +219,7 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     for _ in range(MUCH // len(CHUNK)):
         source.put(CHUNK)
         assert fast.hear(1) == [CHUNK]
-        if len(server.loop.peers) == 1:
+        if len(server.loops[0].peers) == 1:
             break
     log.expect("is too slow for its event stream and is cut off", WARNING)
     source.put("next")
@@ -383,7 +383,7 @@ def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
     client = clients.stream(server, "/job")
     assert begun.wait(TIMEOUT)
     leave(client)
-    wait_until(lambda: not server.loop.peers, "the server knows that the client has left")
+    wait_until(lambda: not server.loops[0].peers, "the server knows that the client has left")
     items.put("x")
     assert ended.get(timeout=TIMEOUT) == "finally"
     with pytest.raises(Empty):

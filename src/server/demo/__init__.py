@@ -46,7 +46,7 @@ def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
     try:
         while True:
             message = yield
-            for visitor in visitors:
+            for visitor in tuple(visitors):
                 visitor.send(message)
     finally:
         visitors.remove(ws)

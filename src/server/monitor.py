@@ -1,0 +1,75 @@
+"""The monitor: one thread that takes the loop from a handler that blocks it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .turns import SLICE
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+log = logging.getLogger("wsframe.server")
+
+# So many looks in a row that find no handler at work, and the monitor waits to be woken.
+QUIET_LOOKS = 20
+# It looks by itself after so many seconds, all the same.
+PARKED_TIME = 1.0
+
+
+class Monitor:
+    """Looks at the loops every slice, for as long as they have work.
+
+    Attributes:
+        parked: it sleeps; a loop that has work is to call :meth:`unpark`.
+    """
+
+    def __init__(self) -> None:
+        self.parked = False
+        self._loops: Sequence[Loop] = ()
+        self._woken = threading.Lock()
+        self._woken.acquire()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="wsframe-monitor", daemon=True)
+
+    def start(self, loops: Sequence[Loop]) -> None:
+        """Any thread, once: begin to look at these."""
+        self._loops = loops
+        self._thread.start()
+
+    def unpark(self) -> None:
+        """Any thread: look after the loops again."""
+        self.parked = False
+        self._wake()
+
+    def stop(self) -> None:
+        """Any thread, once: end, and wait for it."""
+        self._running = False
+        self._wake()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        try:
+            self._woken.release()
+        except RuntimeError:
+            return  # somebody else has
+
+    def _run(self) -> None:
+        quiet = 0
+        while self._running:
+            self._woken.acquire(timeout=SLICE)
+            at_work = [loop.watch() for loop in self._loops]
+            quiet = 0 if any(at_work) else quiet + 1
+            if quiet == QUIET_LOOKS:
+                self._park()
+                quiet = 0
+
+    def _park(self) -> None:
+        self.parked = True
+        # A loop that is awake by now may have looked before this was set.
+        while self.parked and self._running and all(loop.sleeps() for loop in self._loops):
+            self._woken.acquire(timeout=PARKED_TIME)
+        self.parked = False

@@ -1,0 +1,36 @@
+"""What a server can be told when it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server behaves; every field is an option of :meth:`wsframe.server.App.start`.
+
+    Times are in seconds.
+
+    Attributes:
+        drain: how long a stop waits for clients and handlers.
+        handshake_timeout: how long the head of a request may take to come.
+        send_timeout: how long a client may take nothing of what waits for it; then it is cut off.
+        max_threads: how many handlers may have a thread at once: plain functions, and those that
+            block. Past it they wait for one. Handlers that wait for each other need one each.
+        loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
+            Python without a GIL.
+    """
+
+    drain: float = 5.0
+    handshake_timeout: float = 10.0
+    send_timeout: float = 30.0
+    max_threads: int = 64
+    loops: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and value < 0:
+                raise ValueError(f"{name} must not be negative: {value!r}")
+        if self.max_threads < 1:
+            raise ValueError("max_threads must be at least 1")

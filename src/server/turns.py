@@ -1,0 +1,133 @@
+"""Turns: how the user's code of one connection is run, and who may touch what meanwhile.
+
+A *turn* is one run of user code for one connection. A connection has one at a time, on the loop's
+thread or, once it has blocked, in another:
+
+    idle --ask--> queued --+--> runs on the loop --+--> returns: settle --> idle
+                           |                       |
+                           |                       +--> loses the loop: busy
+                           +--> has blocked before: busy, in a thread of its own
+    busy --returns--> the owner hears of it: settle --> idle, or queued again
+
+Only the owner of the loop moves a connection from one state to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from contextvars import Context
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+log = logging.getLogger("wsframe.server")
+
+# How long a turn may hold the loop, in seconds; after once to twice that it goes to another thread.
+SLICE = 0.005
+# How many turns of a connection that has blocked must be quick, in a thread, before it is run on
+# the loop again: about what a lost slice costs, in hand-overs to a thread.
+PROBATION = 200
+# The same for connections whose route's others have blocked STEALS_OF_A_ROUTE times in a second;
+# for the new ones, during as many seconds as ROUTE_MEMORY.
+ROUTE_PROBATION = 16
+STEALS_OF_A_ROUTE = 3
+ROUTE_MEMORY = 60.0
+
+
+class Habit:
+    """What is known of a route on one loop: does its user code block? All of it is the owner's.
+
+    Args:
+        blocking: what its author says: True for "always run it in a thread", False for "begin on
+            the loop, whatever was seen", None to learn it.
+    """
+
+    def __init__(self, blocking: bool | None) -> None:
+        self.blocking = blocking
+        self._blocked: deque[float] = deque(maxlen=STEALS_OF_A_ROUTE)
+        self._suspected = -inf
+
+    def credit(self) -> float:
+        """How many turns a new connection has to be quick in a thread first."""
+        if self.blocking:
+            return inf
+        return ROUTE_PROBATION if monotonic() - self._suspected < ROUTE_MEMORY else 0
+
+    def has_blocked(self) -> bool:
+        """Note that a turn held the loop; True if that makes all of the route suspect."""
+        now = monotonic()
+        self._blocked.append(now)
+        often = len(self._blocked) == STEALS_OF_A_ROUTE and now - self._blocked[0] < 1
+        if often:
+            self._suspected = now
+        return often
+
+
+class Turns(ABC):
+    """The user's code of one connection.
+
+    Attributes:
+        peer: the connection.
+        habit: what is known of the route on this loop.
+        credit: how many turns have to be quick, in a thread, before one is run on the loop again.
+        queued: a turn was asked for and has not begun.
+        busy: a turn runs, or waits for a thread, without the loop.
+        unsettled: something has come of the turn that :meth:`settle` is to carry out.
+        ended: there will be no turn any more.
+    """
+
+    __slots__ = ("busy", "context", "credit", "ended", "habit", "peer", "queued", "unsettled")
+
+    def __init__(self, peer: Peer, habit: Habit) -> None:
+        self.peer = peer
+        self.habit = habit
+        self.credit = habit.credit()
+        self.queued = False
+        self.busy = False
+        self.unsettled = False
+        self.ended = False
+        # What one handler sets must not be seen by the next one on the same thread, and must not
+        # be lost when its own next turn is run by another.
+        self.context = Context()
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """Any thread: the path of the request, to name it by."""
+
+    @abstractmethod
+    def take(self) -> list[Any] | None:
+        """Owner: what the next turn is to work on, a new list; None if there is nothing to do."""
+
+    @abstractmethod
+    def run(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: run user code; whatever it raises is kept, not raised."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Owner: carry out what has come of the turn, and ask for the next one."""
+
+    @abstractmethod
+    def refuse(self) -> None:
+        """Owner: instead of the first turn, when the system has no thread left for it."""
+
+    def ask(self) -> None:
+        """Owner: have a turn soon, unless one is under way: its end will ask again."""
+        if not (self.queued or self.busy or self.ended):
+            self.queued = True
+            self.peer.loop.queue_turn(self)
+
+    def begin(self) -> None:
+        """Owner, once: user code exists from here on; the loop waits for its end."""
+        self.peer.loop.unfinished.add(self)
+        self.ask()
+
+    def end(self) -> None:
+        """Owner: there will be no turn any more."""
+        self.ended = True
+        self.peer.loop.finished(self)
