@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .http import Request
     from .peer import Peer
-    from .turns import Habit
+    from .turns import Habit, Turns
 
 log = logging.getLogger("wsframe.server")
 
@@ -60,18 +60,19 @@ class GeneratorSession(WebSocketSession):
 
     # Owner ------------------------------------------------------------------------------------
 
-    def deliver(self, messages: list[str | bytes]) -> None:
+    def deliver(self, messages: list[str | bytes]) -> Turns | None:
         """Owner: have a turn with them; while one is under way, they wait."""
-        if self._inbox is None and not self.busy:
+        if self._inbox is None and not (self.busy or self.queued or self.ended):
             self._inbox = messages
-            self.ask()
-        elif not self.ended:
+            return self
+        if messages and not self.ended:
             self._inbox = [*(self._inbox or ()), *messages]
             self._held += sum(map(getsizeof, messages))
             if self._held >= INBOX_SIZE and not self._paused:
                 self._paused = self.unsettled = True
                 self.peer.pause_reading()
             self.ask()
+        return None
 
     def deliver_end(self, end: ConnectionClosed) -> None:
         """Owner: have a last turn."""
@@ -88,7 +89,7 @@ class GeneratorSession(WebSocketSession):
     def take(self) -> list[Any] | None:
         """Owner: the messages that have come; when there is none any more, the end."""
         work = self._inbox
-        if work is None:
+        if not work:
             return self._take_end()
         if len(work) <= MESSAGES_A_TURN:
             self._inbox = None

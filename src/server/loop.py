@@ -49,8 +49,11 @@ SWEEP_SLICE = 512
 class Ready(Protocol):
     """What the loop calls when a file is ready."""
 
-    def ready(self, events: int) -> None:
-        """Owner: act on it; the events are a hint, and may be those of a file closed before."""
+    def ready(self, events: int) -> Turns | None:
+        """Owner: act on it, and return whose turn it is, if this makes it somebody's.
+
+        The events are a hint, and may be those of a file closed before.
+        """
 
 
 class Tenure:
@@ -245,68 +248,64 @@ class Loop:
         self._turns.append(turns)
 
     def _run(self, tenure: Tenure, stolen: Turns | None) -> None:
-        """Become the owner, and be it until the loop ends or a turn loses it."""
+        """Become the owner, and be it until the loop ends or a turn loses it.
+
+        What is done for every read is written out here, for a call would cost as much again.
+        """
         self._owner = threading.get_ident()
         tenure.thread = threading.current_thread()
         if stolen is not None:
             self._survive(self._take_over, stolen)
-        poll, ready, queue, asleep = self._poller.poll, self._ready, self._turns, self._asleep
-        calls, monitor = self._calls, self._monitor
+        poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
+        asleep, monitor, token = self._asleep, self._monitor, tenure.token
+        myself = (self._wakened.fileno(), 0)
         while self._running or queue or calls:
             # To announce sleep first and then look once more is what loses no wake-up.
             asleep.append(None)
             found = poll(0 if queue or calls else self._patience())
             asleep.clear()
-            if monitor.parked and (found or queue or calls):
-                monitor.unpark()
-            for fd, events in found:
-                try:
-                    # A file that is closed meanwhile is not there, or is another one by now.
-                    if (source := ready.get(fd)) is not None:
-                        source.ready(events)
-                    while queue:
-                        if not self._turn(tenure, queue.popleft()):
-                            return
-                except Exception as error:
-                    self._defect(error, source)
             for _ in range(len(calls)):
                 self._survive(calls.popleft())
-            while queue:
-                turns = queue.popleft()
+            if queue:
+                found.insert(0, myself)
+            if found and monitor.parked:
+                monitor.unpark()
+            for fd, events in found:
+                source = sources.get(fd)
+                if source is None:
+                    continue  # it was closed a moment ago
                 try:
-                    if not self._turn(tenure, turns):
-                        return
+                    turns = source.ready(events)
+                    while turns is not None:
+                        turns.queued = False
+                        work = turns.take()
+                        if work is not None and not (
+                            turns.credit and self._run_in_a_thread(turns, work)
+                        ):
+                            source = peer = turns.peer  # for whom to blame, too
+                            tenure.turns = turns
+                            peer.in_turn = True
+                            token.append(work)
+                            try:
+                                turns.context.run(turns.run, work)
+                            except BaseException:  # whatever it is, the token must be taken back
+                                log.exception("a defect in the server")
+                            peer.in_turn = False
+                            try:
+                                token.pop()
+                            except IndexError:
+                                self.call_soon(partial(self._returned, turns))
+                                return
+                            peer.flush()
+                            if turns.unsettled:
+                                turns.settle()
+                        turns = queue.popleft() if queue else None
                 except Exception as error:
-                    self._defect(error, turns.peer)
+                    self._defect(error, source)
+            source = peer = turns = work = None  # a loop that sleeps keeps nobody alive
             if self.peers:
                 self._look_at_deadlines()
         self._close()
-
-    def _turn(self, tenure: Tenure, turns: Turns) -> bool:
-        """Run a turn, here or in another thread; False if that has lost the loop."""
-        turns.queued = False
-        work = turns.take()
-        if work is None:
-            return True
-        if turns.credit and self._run_in_a_thread(turns, work):
-            return True
-        tenure.turns = turns
-        turns.peer.in_turn = True
-        tenure.token.append(work)
-        try:
-            turns.context.run(turns.run, work)
-        except BaseException:  # whatever it is, the token must be taken back
-            log.exception("a defect in the server")
-        turns.peer.in_turn = False
-        try:
-            tenure.token.pop()
-        except IndexError:
-            self.call_soon(partial(self._returned, turns))
-            return False
-        turns.peer.flush()
-        if turns.unsettled:
-            turns.settle()
-        return True
 
     def _run_in_a_thread(self, turns: Turns, work: list[Any]) -> bool:
         """Give the turn a thread; False if there is none and the loop may run it."""
@@ -393,9 +392,11 @@ class Loop:
         if source in self.peers:
             self._survive(source.abort)
 
-    def ready(self, events: int) -> None:
-        """Owner: somebody has woken the loop, which was all that was wanted."""
-        self._wakened.recv(64)
+    def ready(self, events: int) -> Turns | None:
+        """Owner: somebody has woken the loop, or turns are queued."""
+        if events:
+            self._wakened.recv(64)
+        return self._turns.popleft() if self._turns else None
 
     # A thread of its own ----------------------------------------------------------------------
 

@@ -7,8 +7,12 @@ import socket
 from abc import ABC, abstractmethod
 from math import inf
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from .loop import READ, WRITE, Loop
+
+if TYPE_CHECKING:
+    from .turns import Turns
 
 log = logging.getLogger("wsframe.server")
 
@@ -31,8 +35,11 @@ class Protocol(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def data_received(self, data: memoryview) -> None:
-        """Take what has come; the memory is the loop's and is used again afterwards."""
+    def data_received(self, data: memoryview) -> Turns | None:
+        """Take what has come, and return whose turn it is, if this makes it somebody's.
+
+        The memory is the loop's, and is used again afterwards.
+        """
 
     @abstractmethod
     def peer_left(self) -> None:
@@ -66,6 +73,7 @@ class Peer:
     """
 
     __slots__ = (
+        "_at_ease",
         "_blocked",
         "_finishing",
         "_flush_scheduled",
@@ -102,6 +110,8 @@ class Peer:
         self._sock = sock
         self._protocol: Protocol = _Silence()
         self._unsent: bytes | memoryview = b""
+        # Nothing is unsent, nobody waits for it, and there is no end in sight.
+        self._at_ease = True
         self._blocked = False  # the socket took no more
         self._reading = True
         self._interest = 0
@@ -142,6 +152,26 @@ class Peer:
 
     def flush(self) -> None:
         """Owner: send what is queued, as far as the socket takes it."""
+        out = self.out
+        if self._at_ease:
+            # The common case, written out: nothing is unsent, and the socket takes everything.
+            queued = len(out)  # other threads may append meanwhile
+            if not queued:
+                return
+            data = out.pop(0) if queued == 1 else self._join(queued)
+            try:
+                sent = self._sock.send(data)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                self._in_turn_size = 0
+                return
+            self._unsent = memoryview(data)[sent:]
+            self._at_ease = False
+        self._flush_slowly()
+
+    def _flush_slowly(self) -> None:
+        """Send what is queued where the socket, another thread or the end has a say in it."""
         assert self.loop.owned()
         self._flush_scheduled = False
         if self.closed:
@@ -159,6 +189,7 @@ class Peer:
                 self.loop.sendable.notify_all()
         if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
+        self._at_ease = not (self._unsent or self._blocked or self._sealed or self.closed)
         if was_congested and not self.congested:
             self._protocol.drained()
 
@@ -168,6 +199,7 @@ class Peer:
             return
         self._gather()
         self._unsent = b"".join([self._unsent, *last])
+        self._at_ease = False
         with self.loop.sendable:  # nobody waits for what will not be sent
             self._sealed = True
             self.loop.sendable.notify_all()
@@ -190,6 +222,7 @@ class Peer:
         if self.closed:
             return
         self.closed = True
+        self._at_ease = False
         self._update_interest()
         self._sock.close()
         self.deadline = self.send_deadline = inf
@@ -223,33 +256,37 @@ class Peer:
             self._protocol.shut_down()
             self.flush()
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int) -> Turns | None:
         """Owner: the socket may be ready. A hint only: what counts is what it then says."""
-        if events & WRITE and not self.closed:
+        if events & WRITE:
             self._blocked = False
-            self.flush()
+            self._flush_slowly()
             self._update_interest()  # even if nothing was left to send
-        if events & ~WRITE and not self.closed:
-            try:
-                size = self._sock.recv_into(self.loop.buffer, self.read_size)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                size = 0
-            if size:
-                self._protocol.data_received(self.loop.buffer[:size])
-            else:
-                self._end_of_input()
+            if self.closed or events == WRITE:
+                return None
+        try:
+            size = self._sock.recv_into(self.loop.buffer, self.read_size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            size = 0
+        if size:
+            return self._protocol.data_received(self.loop.buffer[:size])
+        self._end_of_input()
+        return None
 
     def _gather(self) -> None:
-        out = self.out
-        queued = len(out)  # other threads may append meanwhile
-        if queued == 1 and not self._unsent:
-            self._unsent = out[0]
+        if self._unsent:
+            self._unsent = b"".join([self._unsent, self._join(len(self.out))])
         else:
-            self._unsent = b"".join([self._unsent, *out[:queued]])
-        del out[:queued]
+            self._unsent = self._join(len(self.out))
         self._in_turn_size = 0
+
+    def _join(self, queued: int) -> bytes:
+        """Take so many frames; other threads may append meanwhile."""
+        data = b"".join(self.out[:queued])
+        del self.out[:queued]
+        return data
 
     def _send(self) -> None:
         data = self._unsent
@@ -339,7 +376,7 @@ class Peer:
                 self._foreign += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self.loop.call_soon(self.flush)
+            self.loop.call_soon(self._flush_slowly)
         if owned:
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
@@ -354,8 +391,8 @@ class Peer:
 class _Silence(Protocol):
     """No protocol: before the first one, and after the last, when what comes is thrown away."""
 
-    def data_received(self, data: memoryview) -> None:
-        pass
+    def data_received(self, data: memoryview) -> Turns | None:
+        return None
 
     def peer_left(self) -> None:
         pass

@@ -168,26 +168,36 @@ class WebSocketSession(Protocol, Turns):
         return self.ws.request.path
 
     @abstractmethod
-    def deliver(self, messages: list[str | bytes]) -> None:
-        """Owner: hand the messages of one read to the handler, after those that wait for it."""
+    def deliver(self, messages: list[str | bytes]) -> Turns | None:
+        """Owner: hand messages to the handler, after those that wait for it.
+
+        Returns whose turn it is, if it is due and has not been asked for.
+        """
 
     @abstractmethod
     def deliver_end(self, end: ConnectionClosed) -> None:
         """Owner: tell the handler, after that, that nothing more comes; the first time counts."""
 
-    def data_received(self, data: memoryview) -> None:
+    def data_received(self, data: memoryview) -> Turns | None:
         """Owner: decode, and hand on what was completed."""
         events: list[Any] = self.codec.receive(data)
         if not events:
-            return
-        if MESSAGES.issuperset(map(type, events)):
-            if self.over is None:
-                self.deliver(events)
-            return
+            return None
+        if not (
+            type(events[0]) in MESSAGES
+            if len(events) == 1
+            else MESSAGES.issuperset(map(type, events))
+        ):
+            self._act_on(events)
+            return None
+        return self.deliver(events) if self.over is None else None
+
+    def _act_on(self, events: list[Any]) -> None:
+        """Owner: hand on the messages, and act on what else there is among them."""
         messages = [event for event in events if type(event) in MESSAGES]
         self._answer_pings(events)
-        if messages and self.over is None:
-            self.deliver(messages)
+        if messages and self.over is None and self.deliver(messages) is not None:
+            self.ask()
         match events[-1]:
             case Close(code, reason):
                 self._client_ends(ConnectionClosed(code, reason), "")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from importlib.resources import files
 from queue import Queue
 
 from wsframe import ServerSentEvent
 
-from .. import App, WebSocket
+from .. import App, ConnectionClosed, WebSocket
 
 app = App()
 ticks: Queue[ServerSentEvent] = Queue()
@@ -47,7 +48,8 @@ def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
         while True:
             message = yield
             for visitor in tuple(visitors):
-                visitor.send(message)
+                with suppress(ConnectionClosed):  # who has just left is not there any more
+                    visitor.send(message)
     finally:
         visitors.remove(ws)
 
