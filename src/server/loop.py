@@ -302,7 +302,7 @@ class Loop:
                         turns = queue.popleft() if queue else None
                 except Exception as error:
                     self._defect(error, source)
-            source = peer = turns = work = None  # a loop that sleeps keeps nobody alive
+            source = turns = work = None  # a loop that sleeps keeps nobody alive
             if self.peers:
                 self._look_at_deadlines()
         self._close()
