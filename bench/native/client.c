@@ -1,0 +1,210 @@
+#define _GNU_SOURCE
+#include "client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+enum { READ_SIZE = 1 << 18, FIELD_SIZE = 10, MASK_SIZE = 4 };
+
+static const unsigned char MASK[MASK_SIZE] = {0x8a, 0x17, 0xf3, 0x5c};
+int poller;
+
+const char *reason(void)
+{
+    return errno == EAGAIN ? "it is silent" : strerror(errno);
+}
+
+void fail(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fputs("load: ", stderr);
+    vfprintf(stderr, format, values);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+uint64_t now(clockid_t clock)
+{
+    struct timespec time;
+    if (clock_gettime(clock, &time))
+        fail("a process of the server is gone");
+    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+void count(struct histogram *histogram, uint64_t time)
+{
+    int shift = time < 32 ? 0 : 58 - __builtin_clzll(time);
+    histogram->cells[(uint64_t)shift * 32 + (time >> shift)]++;
+    histogram->count++;
+}
+
+/* In microseconds, the middle of the cell that it falls into. */
+double percentile(const struct histogram *histogram, double share)
+{
+    uint64_t wanted = (uint64_t)(share * (double)histogram->count), below = 0;
+    for (int cell = 0; cell < CELLS; cell++)
+        if ((below += histogram->cells[cell]) > wanted) {
+            int shift = cell < 64 ? 0 : cell / 32 - 1;
+            return ((double)(cell - shift * 32) + 0.5) * (double)(1ull << shift) / 1000;
+        }
+    return 0;
+}
+
+static size_t put_header(unsigned char *target, size_t size, unsigned char mask_bit)
+{
+    size_t field = size < 126 ? 0 : size < 65536 ? 2 : 8;
+    target[0] = 0x81; /* a whole text message */
+    target[1] = mask_bit | (unsigned char)(field == 0 ? size : field == 2 ? 126 : 127);
+    for (size_t i = 0; i < field; i++)
+        target[2 + i] = (unsigned char)(size >> 8 * (field - 1 - i));
+    return 2 + field;
+}
+
+/* Each begins with its name, so that no two of all the connections are the same, if they are long enough for it. */
+void make_messages(struct client *client)
+{
+    size_t size = client->group->size;
+    uint64_t messages = client->turn = client->group->in_flight + 1;
+    unsigned char field[FIELD_SIZE];
+    client->echo = put_header(field, size, 0) + size;
+    client->frame = client->echo + MASK_SIZE;
+    client->out = malloc(2 * messages * client->frame);
+    client->in = malloc(2 * messages * client->echo);
+    client->since = calloc(messages, sizeof *client->since);
+    if (!client->out || !client->in || !client->since)
+        fail("no memory for messages");
+    for (uint64_t i = 0; i < 2 * messages; i++) {
+        unsigned char *out = client->out + i * client->frame, *in = client->in + i * client->echo;
+        char name[32];
+        int length = snprintf(name, sizeof name, "%d/%d ", client->number, (int)(i % messages));
+        in += put_header(in, size, 0);
+        out += put_header(out, size, 0x80);
+        memcpy(out, MASK, MASK_SIZE);
+        for (size_t at = 0; at < size; at++) {
+            in[at] = (unsigned char)(at < (size_t)length ? name[at] : ' ' + (char)(at * 7 % 95));
+            out[MASK_SIZE + at] = in[at] ^ MASK[at % MASK_SIZE];
+        }
+    }
+}
+
+int connect_socket(const struct group *group, int flags, bool *refused)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval timeout = {.tv_sec = TIMEOUT};
+    int fd = socket(AF_INET, SOCK_STREAM | flags, 0), on = 1;
+    if (fd < 0)
+        fail("no socket: %s", strerror(errno));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+    address.sin_port = htons((uint16_t)group->port);
+    bool pending = flags & SOCK_NONBLOCK;
+    *refused = connect(fd, (struct sockaddr *)&address, sizeof address) && !(pending && errno == EINPROGRESS);
+    return fd;
+}
+
+bool send_request(const struct group *group, int fd)
+{
+    char request[512];
+    const char *fields = group->streams ? "Accept: text/event-stream\r\n"
+                                        : "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", group->path,
+                        group->port, fields);
+    return send(fd, request, (size_t)size, MSG_NOSIGNAL) == size;
+}
+
+int judge_answer(const struct group *group, char answer[HEAD_SIZE + 1], size_t size)
+{
+    const char *status = group->streams ? "HTTP/1.1 200 " : "HTTP/1.1 101 ";
+    answer[size] = 0;
+    char *end = strstr(answer, "\r\n\r\n");
+    if (!end)
+        return size < HEAD_SIZE ? 0 : -1;
+    if (strncmp(answer, status, strlen(status)))
+        return -1;
+    if (!group->streams && (end[4] || !strstr(answer, ": s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")))
+        return -1; /* the answer to the key in RFC 6455 section 1.3 */
+    return 1;
+}
+
+int open_socket(const struct group *group)
+{
+    char answer[HEAD_SIZE + 1];
+    size_t size = 0;
+    bool refused;
+    int verdict, fd = connect_socket(group, 0, &refused);
+    if (refused || !send_request(group, fd))
+        fail("cannot connect: %s", reason());
+    do {
+        ssize_t got = recv(fd, answer + size, HEAD_SIZE - size, 0);
+        if (got <= 0)
+            fail("no answer to a request for %s: %s", group->path, got ? reason() : "it is closed");
+        size += (size_t)got;
+    } while (!(verdict = judge_answer(group, answer, size)));
+    if (verdict < 0)
+        fail("not the answer to a request for %s: %.*s", group->path, (int)strcspn(answer, "\r"), answer);
+    return fd;
+}
+
+void watch(struct client *client, int operation, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = client};
+    if (epoll_ctl(poller, operation, client->fd, &event))
+        fail("epoll: %s", strerror(errno));
+}
+
+bool put_messages(struct client *client, uint64_t messages, uint64_t time)
+{
+    struct group *group = client->group;
+    bool blocked = false;
+    group->waiting += messages;
+    for (; messages; messages--, client->due += client->frame)
+        client->since[client->due / client->frame % client->turn] = time;
+    while (client->sent < client->due && !blocked) {
+        const unsigned char *rest = client->out + client->sent % (client->turn * client->frame);
+        ssize_t sent = send(client->fd, rest, client->due - client->sent, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN)
+            return false;
+        blocked = sent < 0;
+        client->sent += blocked ? 0 : (uint64_t)sent;
+    }
+    if (blocked != client->blocked)
+        watch(client, EPOLL_CTL_MOD, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    client->blocked = blocked;
+    return true;
+}
+
+int64_t take_messages(struct client *client, uint64_t *time)
+{
+    static unsigned char data[READ_SIZE];
+    struct group *group = client->group;
+    uint64_t at = client->received % (client->turn * client->echo), first = client->received / client->echo;
+    ssize_t got = recv(client->fd, data, READ_SIZE, 0);
+    *time = now(CLOCK_MONOTONIC);
+    if (got <= 0)
+        return got < 0 && errno == EAGAIN ? 0 : -1;
+    if (client->received + (uint64_t)got > client->due / client->frame * client->echo)
+        fail("on connection %d more came back than was sent", client->number);
+    if (memcmp(data, client->in + at, (size_t)got))
+        fail("on connection %d an echo differs from what was sent", client->number);
+    client->received += (uint64_t)got;
+    uint64_t messages = client->received / client->echo - first;
+    for (uint64_t i = 0; i < messages; i++)
+        count(&group->latency, *time - client->since[(first + i) % client->turn]);
+    if (messages) {
+        client->starving = false;
+        group->waiting -= messages;
+        group->messages += messages;
+        group->last = *time;
+    }
+    return (int64_t)messages;
+}
