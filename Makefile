@@ -51,7 +51,7 @@ autobahn: $(VENV)/installed-conformance ## run the reference suite on server and
 bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minutes
 	$(BIN)/python -m pytest bench -q --benchmark-columns=median,iqr,rounds
 
-bench-servers: $(VENV)/installed-bench ## compare echo servers, under a minute
+bench-servers: $(VENV)/installed-bench ## compare echo servers, ten minutes
 	$(BIN)/python -m bench.servers
 
 bench-idle: $(VENV)/installed-bench ## count what idle connections cost echo servers

@@ -1,47 +1,66 @@
-"""What connections that wait cost an echo server: ``python -m bench.idle``, on Linux.
+"""What connections that wait cost an echo server: ``make bench-idle``, on Linux.
 
-Opens WebSockets that say nothing, and reads the server's threads and memory from ``/proc``.
+Holds WebSockets or event streams that say nothing, reads the server's threads and memory from
+``/proc``, and asks for echoes: on one of a few WebSockets, and on one of the many.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
-from pathlib import Path
+import sys
+from collections.abc import Iterator
 
-from .data import TEXT, frame
-from .load import Client
-from .servers import SERVERS, start
+from . import load
+from .aims import aligned
+from .serving import GENERATOR, LIMIT, LOAD_CORE, SERVER_CORE, SERVERS, BenchError, serve
+
+FEW = 10
+ECHOES = 2000
 
 
 def main() -> None:
-    """Measure each server in a process of its own, and print a line for each."""
+    """Measure each server in a process of its own, and print a table."""
     parser = argparse.ArgumentParser(description="Count what idle connections cost.")
-    parser.add_argument("--connections", type=int, default=2000)
-    parser.add_argument("servers", nargs="*", default=SERVERS)
+    parser.add_argument("--connections", type=int, default=10_000)
+    parser.add_argument("--peers", type=int, default=2000, help="connections for the other servers")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="instead of all")
     arguments = parser.parse_args()
-    print(f"{arguments.connections} idle connections{'threads':>12}{'KiB each':>12}")
-    for name in arguments.servers:
-        with ExitStack() as stack:
-            port, pid = start(stack, name)
-            before = _memory(pid)
-            clients = []
-            for _ in range(arguments.connections):
-                clients.append(Client(port, frame(TEXT, b"x")))
-                stack.callback(clients[-1].sock.close)
-            each = (_memory(pid) - before) / arguments.connections
-            print(f"{name:>21}{_status(pid, 'Threads'):>17}{each:12.1f}")
+    if SERVER_CORE == LOAD_CORE:
+        sys.exit("The server bench needs two cores.")
+
+    table: list[tuple[str, ...]] = [
+        ("", "connections", "threads", "KiB each", f"p50 us, {FEW}", "p99", "p50 us, all", "p99")
+    ]
+    for name in arguments.server or SERVERS:
+        count = arguments.connections if name in (LIMIT, GENERATOR) else arguments.peers
+        for streams in (False, True) if name == GENERATOR else (False,):
+            title = f"{name}, event streams" if streams else name
+            print(f"{title}, {count:,} connections", file=sys.stderr, flush=True)
+            try:
+                table.append((title, f"{count:,}", *measure(name, count, streams)))
+            except BenchError as failure:
+                print(f"failed: {failure}", file=sys.stderr)
+    print("\n".join(aligned(table, left=(0,))))
 
 
-def _memory(pid: int) -> int:
-    return _status(pid, "VmRSS")
-
-
-def _status(pid: int, field: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1])
-    raise LookupError(field)
+def measure(name: str, count: int, streams: bool) -> Iterator[str]:
+    """Return a server's cells; with streams, the WebSockets stay few and the streams are many."""
+    options: dict[str, float | str | bool] = (
+        {"connections": FEW, "beside": count, "beside_path": "/events"}
+        if streams
+        else {"connections": count}
+    )
+    with serve(name) as server:
+        with load.idle(server, connections=FEW) as held:
+            held.echo(ECHOES)
+            few = held.echo(ECHOES)
+        before = server.memory()
+        with load.idle(server, **options) as held:
+            yield f"{server.threads():,}"
+            yield f"{(server.memory() - before) / count:.1f}"
+            for measured in (few, held.echo(ECHOES)):
+                yield f"{measured['p50_us']:.0f}"
+                yield f"{measured['p99_us']:.0f}"
 
 
 if __name__ == "__main__":

@@ -1,128 +1,101 @@
-"""A load for echo servers: every byte that comes back is compared, and the load ends by itself."""
+"""The load in C, driven from here; see ``native/load.c`` for what it does."""
 
 from __future__ import annotations
 
-import os
-import selectors
-import socket
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from time import perf_counter
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
-from .data import KEY, TEXT, frame
+from .native import program
+from .serving import LOAD_CORE, BenchError, Server, on_core
 
-UPGRADE = (
-    "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-TIMEOUT = 10.0  # seconds without an echo: the server is taken for dead
+LONGEST = 120.0  # seconds; the load ends before by itself
 
 
-@dataclass
-class Echoes:
-    """What one run has shown.
+def run(mode: str, server: Server, **options: float | str | bool) -> dict[str, Any]:
+    """Put a load on a server, and return what was measured.
 
-    Attributes:
-        per_second: messages echoed in a second.
-        per_cpu_second: messages echoed in a second of the server's own time.
-        busy: the share of a core that the server used.
-        events_per_poll: how many connections were ready when the load looked. With one message in
-            flight a server can get into step with the load, and is then faster: compare it too.
+    Raises:
+        BenchError: the server was wrong, or is silent, or gone.
     """
-
-    per_second: float
-    per_cpu_second: float
-    busy: float
-    events_per_poll: float
-
-
-class Client:
-    """One connection, with the bytes that are to come back over and over."""
-
-    def __init__(self, port: int, echo: bytes) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.sendall(UPGRADE.format(port=port).encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            more = self.sock.recv(4096)
-            if not more:
-                raise ConnectionError(f"the server refused the upgrade: {answer!r}")
-            answer += more
-        if not answer.startswith(b"HTTP/1.1 101 ") or not answer.endswith(b"\r\n\r\n"):
-            raise ConnectionError(f"the server refused the upgrade: {answer!r}")
-        self._echoes = _repeated(echo)
-        self._size = len(echo)
-        self._offset = 0
-
-    def receive(self) -> int:
-        """Read and compare; return how many messages are complete now."""
-        data = self.sock.recv(65536)
-        if not data or data != self._echoes[self._offset : self._offset + len(data)]:
-            raise AssertionError("an echo differs from what was sent")
-        messages, self._offset = divmod(self._offset + len(data), self._size)
-        return messages
+    with _load(mode, server, options) as process:
+        try:
+            said, complaint = process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"no end after {LONGEST:.0f} s") from None
+    if process.returncode:
+        raise BenchError(complaint.strip())
+    measured: dict[str, Any] = json.loads(said)
+    return measured
 
 
-@cache
-def _repeated(echo: bytes) -> bytes:
-    """Enough of it to compare any read with, whatever byte it begins at."""
-    return echo * (65536 // len(echo) + 2)
+class Idle:
+    """Connections that are held, on which an echo can be measured now and then."""
+
+    def __init__(self, process: subprocess.Popen[str], stdin: IO[str], stdout: IO[str]) -> None:
+        self._process, self._stdin, self._stdout = process, stdin, stdout
+
+    def ask(self, line: str) -> str:
+        """Say a line, and return the answer to it."""
+        with suppress(BrokenPipeError):  # then there is no answer, and the load says why
+            self._stdin.write(line)
+            self._stdin.flush()
+        return self.answer()
+
+    def answer(self) -> str:
+        """Return the next line that the load says."""
+        line = self._stdout.readline()
+        if not line:
+            raise BenchError(self._process.communicate()[1].strip())
+        return line
+
+    def echo(self, times: int) -> dict[str, Any]:
+        """Measure echoes, one after another, each on a WebSocket chosen at random."""
+        measured: dict[str, Any] = json.loads(self.ask(f"echo {times}\n"))
+        return measured
 
 
-def run(
-    port: int, pid: int, *, connections: int, in_flight: int, seconds: float, size: int = 125
-) -> Echoes:
-    """Keep messages in flight on every connection, and count what comes back.
+@contextmanager
+def idle(server: Server, **options: float | str | bool) -> Iterator[Idle]:
+    """Hold connections as long as the context; they must not be lost before its end.
 
-    Args:
-        port: the server's, on the loopback interface.
-        pid: the server's process, whose processor time is read.
-        connections: how many clients.
-        in_flight: how many messages each has under way.
-        seconds: how long to measure, after a tenth of that to warm up.
-        size: of the text messages, in bytes.
+    Raises:
+        BenchError: the server was wrong, or is silent, or gone.
     """
-    message = frame(TEXT, b"x" * size, KEY)
-    echo = frame(TEXT, b"x" * size)
-    clients = [Client(port, echo) for _ in range(connections)]
-    try:
-        with selectors.DefaultSelector() as selector:
-            for client in clients:
-                client.sock.setblocking(False)
-                selector.register(client.sock, selectors.EVENT_READ, client)
-                client.sock.send(message * in_flight)
-            _exchange(selector, message, seconds / 10)
-            before = _processor_time(pid)
-            count, elapsed, events_per_poll = _exchange(selector, message, seconds)
-            used = _processor_time(pid) - before
-    finally:
-        for client in clients:
-            client.sock.close()
-    return Echoes(count / elapsed, count / used, used / elapsed, events_per_poll)
+    with _load("idle", server, options) as process:
+        assert process.stdin
+        assert process.stdout
+        held = Idle(process, process.stdin, process.stdout)
+        held.answer()
+        yield held
+        complaint = process.communicate("quit\n", timeout=LONGEST)[1]
+        if process.returncode:
+            raise BenchError(complaint.strip())
 
 
-def _exchange(
-    selector: selectors.BaseSelector, message: bytes, seconds: float
-) -> tuple[int, float, float]:
-    count = polls = events = 0
-    begin = now = perf_counter()
-    while now < begin + seconds:
-        ready = selector.select(TIMEOUT)
-        if not ready:
-            raise TimeoutError("the server has stopped to echo")
-        polls += 1
-        events += len(ready)
-        for key, _ in ready:
-            messages = key.data.receive()
-            if messages:
-                count += messages
-                key.data.sock.send(message * messages)
-        now = perf_counter()
-    return count, now - begin, events / polls
-
-
-def _processor_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+@contextmanager
+def _load(
+    mode: str, server: Server, options: dict[str, float | str | bool]
+) -> Iterator[subprocess.Popen[str]]:
+    command = [str(program("load")), mode, "--port", str(server.port)]
+    for pid in server.pids():
+        command += ["--pid", str(pid)]
+    for name, value in options.items():
+        if value is not False:
+            command.append(f"--{name.replace('_', '-')}")
+            command += [] if value is True else [str(value)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: on_core(LOAD_CORE),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

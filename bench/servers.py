@@ -1,27 +1,21 @@
-"""Echo servers side by side: ``make bench-servers``, on Linux.
+"""Echo servers side by side: ``make bench-servers``, on Linux; README.md says how it is measured.
 
-Each server is a process of its own on one core, the load is this process on another. The servers
-take turns, round after round, and the median of the rounds counts. What to compare by is messages
-per second of the server's processor time: other work on the machine disturbs it least.
+In each round the servers take turns in each scenario, every time in a fresh process on one core,
+with the load on another. Then come a table for each scenario, and the aims.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
-import subprocess
 import sys
-from contextlib import ExitStack, suppress
-from statistics import median
-from time import monotonic, sleep
+from pathlib import Path
+from time import monotonic
 
-from .load import Echoes, run
+from .report import aims_table, scenario_table
+from .scenarios import ECHOES, SCENARIOS, Figures
+from .serving import LIMIT, LOAD_CORE, SERVER_CORE, SERVERS, BenchError
 
-OURS, PEER = "wsframe_generator", "picows_uvloop"
-SERVERS = (OURS, "wsframe_thread", PEER, "websockets_sync")
-SCENARIOS = ((64, 16), (64, 1))  # connections, and messages each has in flight
-AIM = 3.0  # times the peer's rate at 64 connections with 16 messages in flight
+Results = dict[str, dict[str, list[Figures | None]]]
 
 
 def main() -> None:
@@ -29,69 +23,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare echo servers.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each run")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="instead of all")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="instead of all")
+    parser.add_argument("--chart", type=Path, help="draw the ratios to the limit, as .svg or .png")
     arguments = parser.parse_args()
+    if SERVER_CORE == LOAD_CORE:
+        sys.exit("The server bench needs two cores.")
 
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[-1]})
-    runs: dict[tuple[int, int], dict[str, list[Echoes]]] = {
-        scenario: {name: [] for name in SERVERS} for scenario in SCENARIOS
+    names = arguments.server or SERVERS
+    results: Results = {
+        key: {name: [] for name in scenario.servers if name in names}
+        for key, scenario in SCENARIOS.items()
+        if key in (arguments.scenario or SCENARIOS) and {*scenario.servers} & {*names}
     }
-    for _ in range(arguments.rounds):
-        for (connections, in_flight), by_server in runs.items():
-            for name, echoes in by_server.items():
-                with ExitStack() as stack:
-                    port, pid = start(stack, name, cores[0])
-                    echoes.append(
-                        run(
-                            port,
-                            pid,
-                            connections=connections,
-                            in_flight=in_flight,
-                            seconds=arguments.seconds,
-                        )
-                    )
-    for (connections, in_flight), by_server in runs.items():
-        print(f"\n{connections} connections, {in_flight} in flight, 125 B text")
-        _print_table(by_server)
-    crowd = runs[SCENARIOS[0]]
-    ratio = median(e.per_cpu_second for e in crowd[OURS]) / median(
-        e.per_cpu_second for e in crowd[PEER]
-    )
-    word = "met" if ratio >= AIM else "MISSED"
-    print(f"\n{OURS} / {PEER}, 64 connections, 16 in flight: {ratio:.1f}, aim {AIM}: {word}")
+    if arguments.chart and not (LIMIT in names and set(results) & set(ECHOES)):
+        parser.error(f"a chart needs {LIMIT}, and one of {', '.join(ECHOES)}")
+    failures = measure(results, arguments.rounds, arguments.seconds)
+    for key, rounds in results.items():
+        print("\n" + "\n".join(scenario_table(key, rounds)))
+    print("\n" + "\n".join(aims_table(results)))
+    if failures:
+        print("\nfailed:", *failures, sep="\n")
+    if arguments.chart:
+        from .chart import draw
+
+        draw(results, arguments.chart)
 
 
-def _print_table(by_server: dict[str, list[Echoes]]) -> None:
-    print(f"{'':20}{'msg/s':>12}{'msg/CPU s':>12}{'min..max':>22}{'busy':>7}{'events/poll':>13}")
-    for name, echoes in by_server.items():
-        rates = sorted(e.per_cpu_second for e in echoes)
-        print(
-            f"{name:20}{median(e.per_second for e in echoes):12,.0f}{median(rates):12,.0f}"
-            f"{f'{rates[0]:,.0f}..{rates[-1]:,.0f}':>22}"
-            f"{median(e.busy for e in echoes):7.0%}"
-            f"{median(e.events_per_poll for e in echoes):13.1f}"
-        )
+def measure(results: Results, rounds: int, seconds: float) -> list[str]:
+    """Fill the results, saying on stderr what is being done; return what failed."""
+    failures = []
+    begin = monotonic()
+    for number in range(rounds):
+        for key, by_server in results.items():
+            _say(f"\n{monotonic() - begin:4.0f} s, round {number + 1} of {rounds}, {key}:")
+            names = list(by_server)
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                _say(f" {name}")
+                figures = None
+                try:
+                    figures = SCENARIOS[key].measure(name, seconds)
+                except BenchError as failure:
+                    _say(" (failed)")
+                    failures.append(f"round {number + 1}, {key}, {name}: {failure}")
+                by_server[name].append(figures)
+    _say(f"\n{monotonic() - begin:4.0f} s, done\n")
+    return failures
 
 
-def start(stack: ExitStack, name: str, core: int | None = None) -> tuple[int, int]:
-    """Start an echo server, which ends with the stack; return its port and process."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"bench.echo.{name}", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    if core is not None:
-        os.sched_setaffinity(process.pid, {core})
-    deadline = monotonic() + 10
-    while monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return port, process.pid
-        sleep(0.02)
-    sys.exit(f"{name} does not start")
+def _say(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

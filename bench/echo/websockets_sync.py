@@ -11,5 +11,7 @@ def echo(websocket: ServerConnection) -> None:
         websocket.send(message)
 
 
-with serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None) as server:
+with serve(
+    echo, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+) as server:
     server.serve_forever()

@@ -1,11 +1,14 @@
-"""wsframe with a generator handler."""
+"""wsframe with generator handlers, and a path of event streams."""
 
 import sys
+import time
 from collections.abc import Generator
+from queue import Queue
 
 from wsframe.server import App, WebSocket
 
 app = App()
+app.sse("/events", source=Queue())
 
 
 @app.websocket("/")
@@ -13,6 +16,15 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
     """Send every message back."""
     while True:
         message = yield
+        ws.send(message)
+
+
+@app.websocket("/block")
+def block(ws: WebSocket) -> Generator[None, str | bytes, None]:
+    """Think long about every message."""
+    while True:
+        message = yield
+        time.sleep(0.2)
         ws.send(message)
 
 

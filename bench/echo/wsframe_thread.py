@@ -1,6 +1,7 @@
-"""wsframe with a plain handler."""
+"""wsframe with plain handlers."""
 
 import sys
+import time
 
 from wsframe.server import App, WebSocket
 
@@ -11,6 +12,14 @@ app = App()
 def echo(ws: WebSocket) -> None:
     """Send every message back."""
     for message in ws:
+        ws.send(message)
+
+
+@app.websocket("/block")
+def block(ws: WebSocket) -> None:
+    """Think long about every message."""
+    for message in ws:
+        time.sleep(0.2)
         ws.send(message)
 
 

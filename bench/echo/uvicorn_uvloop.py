@@ -1,0 +1,33 @@
+"""uvicorn on uvloop and httptools, with the faster of its WebSocket implementations."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+
+
+async def echo(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """Accept a WebSocket, and send every message back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+uvicorn.run(
+    echo,
+    host="127.0.0.1",
+    port=int(sys.argv[1]),
+    loop="uvloop",
+    http="httptools",
+    ws="websockets-sansio",
+    ws_per_message_deflate=False,
+    ws_ping_interval=None,
+    lifespan="off",
+    log_level="warning",
+)

@@ -1,0 +1,90 @@
+"""The echo servers, each in a fresh process on a core of its own."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic, sleep
+
+from .native import program
+
+LIMIT = "c_epoll"
+GENERATOR, THREAD = "wsframe_generator", "wsframe_thread"
+PICOWS, WEBSOCKETS = "picows_uvloop", "websockets_sync"
+ASYNC_PEERS = (PICOWS, "aiohttp_uvloop", "uvicorn_uvloop", "websockets_asyncio")
+SERVERS = (LIMIT, GENERATOR, THREAD, *ASYNC_PEERS, WEBSOCKETS)
+
+_cores = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]
+
+
+class BenchError(Exception):
+    """A server did not do what it should, or the load saw it fail."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """An echo server that runs."""
+
+    port: int
+    pid: int
+
+    def pids(self) -> list[int]:
+        """Return its processes."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+    def threads(self) -> int:
+        """Return how many threads its first process has."""
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def memory(self) -> int:
+        """Return the KiB of memory that its first process has in use."""
+        lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+
+def on_core(core: int) -> None:
+    """Keep this process there, and let it have as many sockets as it may."""
+    os.sched_setaffinity(0, {core})
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextmanager
+def serve(name: str) -> Iterator[Server]:
+    """Run one of SERVERS, for as long as the context."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = (
+        [str(program("echo"))] if name == LIMIT else [sys.executable, "-m", f"bench.echo.{name}"]
+    )
+    with TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*command, str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            preexec_fn=lambda: on_core(SERVER_CORE),
+        )
+        try:
+            deadline = monotonic() + 10
+            while monotonic() < deadline and process.poll() is None:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                sleep(0.02)
+            else:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").splitlines() or ["it says nothing"]
+                raise BenchError(f"it does not start: {lines[-1]}")
+            yield Server(port, process.pid)
+        finally:
+            process.kill()
+            process.wait()
