@@ -111,7 +111,7 @@ class EventStreamSession(Protocol, Turns):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    __slots__ = ("_feed", "_handler", "_taken", "over", "stream")
+    __slots__ = ("_feed", "_handler", "over", "stream")
 
     def __init__(
         self,
@@ -126,7 +126,6 @@ class EventStreamSession(Protocol, Turns):
         self.stream = EventStream(self, request)
         self._feed = feed
         self._handler = handler
-        self._taken = False
         if inspect.isgeneratorfunction(handler):
             self.credit = inf
 
@@ -142,17 +141,11 @@ class EventStreamSession(Protocol, Turns):
         if self._feed is not None:
             self._feed.sessions[self.peer.loop].add(self)
         if self._handler is not None:
+            self.work = [None]  # there is one turn, and it is all of the handler
+            self.unsettled = True
             self.begin()
         else:
             self.peer.flush()
-
-    def take(self) -> list[Any] | None:
-        """Owner: there is one turn."""
-        if self._taken:
-            return None
-        self._taken = True
-        self.unsettled = True
-        return [None]
 
     def settle(self) -> None:
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsframe import ConnectionClosed
 
 from .http import refuse_for_want_of_threads
+from .turns import ENDED, HELD, IDLE
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ log = logging.getLogger("wsframe.server")
 
 # How much memory messages take that wait for a handler, before the client is not read.
 INBOX_SIZE = 256 * 1024
-# How many messages a turn has at most; then it is seen what has become of the answers.
-MESSAGES_A_TURN = 256
 
 
 class GeneratorSession(WebSocketSession):
@@ -38,7 +37,7 @@ class GeneratorSession(WebSocketSession):
     ``yield``, so that its ``finally`` runs.
     """
 
-    __slots__ = ("_end", "_held", "_inbox", "_left", "_outcome", "_resume", "_saying_goodbye")
+    __slots__ = ("_end", "_generator", "_held", "_left", "_outcome", "_saying_goodbye")
 
     def __init__(
         self,
@@ -49,8 +48,8 @@ class GeneratorSession(WebSocketSession):
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
         super().__init__(peer, habit, codec, request)
-        self._resume = handler(self.ws, **request.parameters)
-        self._inbox: list[Any] | None = [None]  # the first turn runs to the first yield
+        self._generator = handler(self.ws, **request.parameters)
+        self.work = [None]  # the first turn runs to the first yield
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False
@@ -62,16 +61,15 @@ class GeneratorSession(WebSocketSession):
 
     def deliver(self, messages: list[str | bytes]) -> Turns | None:
         """Owner: have a turn with them; while one is under way, they wait."""
-        if self._inbox is None and not (self.busy or self.queued or self.ended):
-            self._inbox = messages
+        if self.state is IDLE:
+            self.work = messages
             return self
-        if messages and not self.ended:
-            self._inbox = [*(self._inbox or ()), *messages]
+        if self.state is not ENDED:
+            self.work = [*(self.work or ()), *messages]
             self._held += sum(map(getsizeof, messages))
             if self._held >= INBOX_SIZE and not self._paused:
                 self._paused = self.unsettled = True
                 self.peer.pause_reading()
-            self.ask()
         return None
 
     def deliver_end(self, end: ConnectionClosed) -> None:
@@ -83,65 +81,54 @@ class GeneratorSession(WebSocketSession):
 
     def drained(self) -> None:
         """Owner: the client has taken what was too much; its next messages can be answered."""
-        if self._inbox is not None:
+        if self.state is HELD:
             self.ask()
 
     def take(self) -> list[Any] | None:
         """Owner: the messages that have come; when there is none any more, the end."""
-        work = self._inbox
-        if not work:
-            return self._take_end()
-        if len(work) <= MESSAGES_A_TURN:
-            self._inbox = None
-            return work
-        self.unsettled = True
-        first = work[:MESSAGES_A_TURN]
-        del work[:MESSAGES_A_TURN]
-        return first
+        work = super().take()
+        if work is None and self._end is not None and not self._saying_goodbye:
+            if self.over is None:
+                self.over = self._end
+                self.answer_client()
+            self._saying_goodbye = True
+            work = [self.over_error()]
+        return work
 
     def settle(self) -> None:
         """Owner: end with the handler, or go on with what was left and what came meanwhile."""
         self.unsettled = self.peer.halted = False
-        if self.ended:
-            return
         if self._outcome is not None:
-            self._inbox = None
             self.end()
             error, self._outcome = self._outcome, None
             self.handler_ended(None if isinstance(error, StopIteration) else error)
             return
         if self._left:
             # After a close of its own, the handler has no use for messages.
-            self._inbox = [*self._left, *(self._inbox or ())] if self.over is None else None
+            self.work = [*self._left, *(self.work or ())] if self.over is None else None
             self._left = []
-        if self._inbox is None:
+        if self.work is None:
             self._held = 0
             if self._paused:
                 self._paused = False
                 self.peer.resume_reading()
-        if (self._inbox or self._end) and not self.peer.congested:
+        elif self.peer.congested and self._end is None:
+            self.state = HELD
+            return
+        if self.work is not None or self._end is not None:
             self.ask()
 
     def refuse(self) -> None:
         """Owner: it was to run in a thread from the beginning, and there is none."""
         self.end()
-        self._resume.close()
+        self._generator.close()
         refuse_for_want_of_threads(self.peer)
-
-    def _take_end(self) -> list[Any] | None:
-        if self._end is None or self.ended or self._saying_goodbye:
-            return None
-        if self.over is None:
-            self.over = self._end
-            self.answer_client()
-        self._saying_goodbye = True
-        return [self.over_error()]
 
     # Whichever thread has the turn ------------------------------------------------------------
 
     def run(self, work: list[Any]) -> None:
         """Whichever thread has the turn: resume the handler with each message, or with the end."""
-        resume = self._resume.throw if self._saying_goodbye else self._resume.send
+        resume = self._generator.throw if self._saying_goodbye else self._generator.send
         messages = iter(work)
         try:
             for message in messages:
@@ -162,7 +149,7 @@ class GeneratorSession(WebSocketSession):
     def _close(self) -> None:
         """Have the generator end; it has, unless the error was raised out here."""
         try:
-            self._resume.close()
+            self._generator.close()
         except BaseException:
             log.exception("the handler of %s does not end", self.path)
 
@@ -178,7 +165,6 @@ class ThreadSession(WebSocketSession):
         "_inbox",
         "_outcome",
         "_received",
-        "_taken",
     )
 
     def __init__(
@@ -195,20 +181,13 @@ class ThreadSession(WebSocketSession):
         # The messages of one read, with their size; the end comes last.
         self._inbox: SimpleQueue[tuple[list[str | bytes], int] | ConnectionClosed] = SimpleQueue()
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
-        self._taken = False
+        self.work = [None]  # there is one turn
         self._end_queued = False
         self._delivered = 0  # bytes, in all; the owner's
         self._received = 0  # of these; the handler's thread's
         self._outcome: BaseException | None = None
 
     # Owner ------------------------------------------------------------------------------------
-
-    def take(self) -> list[Any] | None:
-        """Owner: there is one turn."""
-        if self._taken:
-            return None
-        self._taken = True
-        return [None]
 
     def settle(self) -> None:
         """Owner: the handler has returned, or raised."""

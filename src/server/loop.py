@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .poller import READ, WRITE, Poller
 from .threads import HANDLER_NAME, LOOP_NAME
-from .turns import PROBATION, ROUTE_PROBATION, SLICE, Habit, Turns
+from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, Habit, Turns
 
 if TYPE_CHECKING:
     from .monitor import Monitor
@@ -277,8 +277,12 @@ class Loop:
                 try:
                     turns = source.ready(events)
                     while turns is not None:
-                        turns.queued = False
-                        work = turns.take()
+                        turns.state = IDLE
+                        work = turns.work
+                        if work is None or len(work) > WORK_A_TURN:
+                            work = turns.take()
+                        else:
+                            turns.work = None
                         if work is not None and not (
                             turns.credit and self._run_in_a_thread(turns, work)
                         ):
@@ -309,12 +313,12 @@ class Loop:
 
     def _run_in_a_thread(self, turns: Turns, work: list[Any]) -> bool:
         """Give the turn a thread; False if there is none and the loop may run it."""
-        turns.busy = True
+        turns.state = BUSY
         name = f"{HANDLER_NAME} {turns.path}"
         if self._threads.run(name, partial(self._run_elsewhere, turns, work)):
             turns.peer.flush()
             return True
-        turns.busy = False
+        turns.state = IDLE
         if turns.credit == inf:
             turns.refuse()
             return True
@@ -323,7 +327,7 @@ class Loop:
     def _take_over(self, stolen: Turns) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""
         self.steals += 1
-        stolen.busy = True
+        stolen.state = BUSY
         stolen.peer.in_turn = False
         habit = stolen.habit
         if habit.blocking is None and habit.has_blocked():
@@ -335,7 +339,7 @@ class Loop:
 
     def _returned(self, turns: Turns, quick: bool = False) -> None:
         """A turn without the loop is over."""
-        turns.busy = False
+        turns.state = IDLE
         if turns.habit.blocking is None:
             turns.credit = turns.credit - 1 if quick else PROBATION
         turns.peer.flush()

@@ -3,11 +3,11 @@
 A *turn* is one run of user code for one connection. A connection has one at a time, on the loop's
 thread or, once it has blocked, in another:
 
-    idle --ask--> queued --+--> runs on the loop --+--> returns: settle --> idle
-                           |                       |
-                           |                       +--> loses the loop: busy
-                           +--> has blocked before: busy, in a thread of its own
-    busy --returns--> the owner hears of it: settle --> idle, or queued again
+    IDLE --ask--> QUEUED --+--> runs on the loop --+--> returns: settle --> IDLE, QUEUED, ENDED
+                           |                       |         or HELD, until the client reads
+                           |                       +--> loses the loop: BUSY
+                           +--> has blocked before: BUSY, in a thread of its own
+    BUSY --returns--> the owner hears of it: settle --> as above
 
 Only the owner of the loop moves a connection from one state to the next.
 """
@@ -18,6 +18,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from contextvars import Context
+from enum import Enum
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,22 @@ PROBATION = 200
 ROUTE_PROBATION = 16
 STEALS_OF_A_ROUTE = 3
 ROUTE_MEMORY = 60.0
+# How much work a turn has at most; then it is seen what has become of the answers.
+WORK_A_TURN = 256
+
+
+class State(Enum):
+    """What is with the user's code of a connection."""
+
+    IDLE = "waits for something to work on"
+    QUEUED = "a turn was asked for and has not begun"
+    HELD = "has work, which must wait until the client takes what is unsent"
+    BUSY = "a turn runs, or waits for a thread, without the loop"
+    ENDED = "there will be no turn any more"
+
+
+# As names of the module they are looked up in half the time.
+IDLE, QUEUED, HELD, BUSY, ENDED = State
 
 
 class Habit:
@@ -75,22 +92,20 @@ class Turns(ABC):
         peer: the connection.
         habit: what is known of the route on this loop.
         credit: how many turns have to be quick, in a thread, before one is run on the loop again.
-        queued: a turn was asked for and has not begun.
-        busy: a turn runs, or waits for a thread, without the loop.
+        state: which the owner alone looks at and sets.
+        work: what the next turn is to work on, as far as it has come.
         unsettled: something has come of the turn that :meth:`settle` is to carry out.
-        ended: there will be no turn any more.
     """
 
-    __slots__ = ("busy", "context", "credit", "ended", "habit", "peer", "queued", "unsettled")
+    __slots__ = ("context", "credit", "habit", "peer", "state", "unsettled", "work")
 
     def __init__(self, peer: Peer, habit: Habit) -> None:
         self.peer = peer
         self.habit = habit
         self.credit = habit.credit()
-        self.queued = False
-        self.busy = False
+        self.state = IDLE
+        self.work: list[Any] | None = None
         self.unsettled = False
-        self.ended = False
         # What one handler sets must not be seen by the next one on the same thread, and must not
         # be lost when its own next turn is run by another.
         self.context = Context()
@@ -100,9 +115,19 @@ class Turns(ABC):
     def path(self) -> str:
         """Any thread: the path of the request, to name it by."""
 
-    @abstractmethod
     def take(self) -> list[Any] | None:
-        """Owner: what the next turn is to work on, a new list; None if there is nothing to do."""
+        """Owner: what the next turn is to work on, a new list; None if there is nothing to do.
+
+        Not called where ``work`` is what there is, and no more than ``WORK_A_TURN``.
+        """
+        work = self.work
+        if work is not None and len(work) > WORK_A_TURN:
+            self.unsettled = True
+            first = work[:WORK_A_TURN]
+            del work[:WORK_A_TURN]
+            return first
+        self.work = None
+        return work
 
     @abstractmethod
     def run(self, work: list[Any]) -> None:
@@ -118,8 +143,8 @@ class Turns(ABC):
 
     def ask(self) -> None:
         """Owner: have a turn soon, unless one is under way: its end will ask again."""
-        if not (self.queued or self.busy or self.ended):
-            self.queued = True
+        if self.state is IDLE or self.state is HELD:
+            self.state = QUEUED
             self.peer.loop.queue_turn(self)
 
     def begin(self) -> None:
@@ -129,5 +154,6 @@ class Turns(ABC):
 
     def end(self) -> None:
         """Owner: there will be no turn any more."""
-        self.ended = True
+        self.state = ENDED
+        self.work = None
         self.peer.loop.finished(self)

@@ -89,7 +89,10 @@ class WebSocket:
         peer = self._peer
         try:
             if self._encoding is None:
-                frame = self._encode(message, compress=compress)
+                if compress is None:
+                    frame = self._encode(message)
+                else:
+                    frame = self._encode(message, compress=compress)
                 peer.out.append(frame)
             else:
                 with self._encoding:
@@ -183,11 +186,7 @@ class WebSocketSession(Protocol, Turns):
         events: list[Any] = self.codec.receive(data)
         if not events:
             return None
-        if not (
-            type(events[0]) in MESSAGES
-            if len(events) == 1
-            else MESSAGES.issuperset(map(type, events))
-        ):
+        if not self.codec.only_messages:
             self._act_on(events)
             return None
         return self.deliver(events) if self.over is None else None

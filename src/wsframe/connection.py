@@ -121,6 +121,7 @@ class Connection:
         "close_received",
         "close_sent",
         "deflate",
+        "only_messages",
         "role",
         "subprotocol",
     )
@@ -147,6 +148,9 @@ class Connection:
         self.close_sent = False
         #: Whether the peer's close frame has arrived.
         self.close_received = False
+        #: Whether all that :meth:`receive` has returned last are messages, so that nobody need
+        #: look; False where it cannot say.
+        self.only_messages = True
         self._may_close: list[None] = [None]  # whoever pops it closes
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
@@ -205,6 +209,7 @@ class Connection:
         except IndexError:
             raise RuntimeError("another thread is in receive() of this Connection") from None
         events: list[Event] = []
+        self.only_messages = True
         try:
             if kept:
                 data = kept + memoryview(data).cast("B")
@@ -214,6 +219,7 @@ class Connection:
             if kept is None:
                 left = take_messages(data, 0, events, self._max_message_size, self._masked)
             if left != 0:
+                self.only_messages = False
                 if type(data) is not bytes:
                     data = memoryview(data).cast("B")
                 begin = 0 if left is None else len(data) - left
