@@ -16,7 +16,7 @@ from wsframe import Connection, PerMessageDeflate, Role
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
-from .routes import EventRoute, PageRoute, Path, Routes, WebSocketRoute
+from .routes import Authorize, EventRoute, PageRoute, Path, Routes, WebSocketRoute
 from .server import Server
 from .settings import Settings
 
@@ -47,12 +47,15 @@ class App:
         max_message_size: int = 1 << 20,
         deflate: PerMessageDeflate | bool = False,
         blocking: bool | None = None,
+        authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a path's WebSockets, ``handler(ws, **parameters)``; a decorator.
 
-        A plain function gets a thread of its own. A generator function runs on the I/O loop's
-        thread and waits at ``yield``, which holds no thread; it must not block. When a handler
-        returns, the connection is closed with 1000; when it raises, with 1011.
+        A plain function gets a thread of its own. A generator function waits at ``yield``, which
+        holds no thread. Between two waits it runs on the I/O loop's thread, or, if it blocks, in
+        another: what is bound to a thread lives from one ``yield`` to the next, and handlers of
+        different connections may run at the same time. When a handler returns, the connection is
+        closed with 1000; when it raises, with 1011.
 
         Args:
             path: begins with a slash.
@@ -64,6 +67,12 @@ class App:
             deflate: whether messages may be compressed, for clients that can. True keeps nothing
                 between two messages, at either end; a PerMessageDeflate says it in detail. A
                 context that is kept compresses better, and takes some 300 KiB a connection.
+            blocking: True for a generator that blocks at nearly every message, which then never
+                begins on the loop; False for one that never does, whatever was seen of others of
+                the route. By default that is learned. A plain function has a thread anyway.
+            authorize: called with the :class:`Request` before it is answered, and may block. What
+                it returns becomes ``request.identity``; if that is false, the answer is 403. It may
+                raise :class:`wsframe.HandshakeError` for another answer.
 
         Raises:
             ValueError: the path is malformed or taken, or the size is not positive.
@@ -78,7 +87,13 @@ class App:
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
             route = WebSocketRoute(
-                handler, tuple(subprotocols), origins, max_message_size, settings, blocking
+                handler,
+                tuple(subprotocols),
+                origins,
+                max_message_size,
+                settings,
+                blocking,
+                authorize,
             )
             self._routes.add(path, route)
             return handler
@@ -86,13 +101,20 @@ class App:
         return register
 
     @overload
-    def sse(self, path: str, *, blocking: bool | None = None) -> Callable[[Handler], Handler]: ...
+    def sse(
+        self, path: str, *, blocking: bool | None = None, authorize: Authorize | None = None
+    ) -> Callable[[Handler], Handler]: ...
 
     @overload
-    def sse(self, path: str, source: Queue[Any]) -> None: ...
+    def sse(self, path: str, source: Queue[Any], *, authorize: Authorize | None = None) -> None: ...
 
     def sse(
-        self, path: str, source: Queue[Any] | None = None, *, blocking: bool | None = None
+        self,
+        path: str,
+        source: Queue[Any] | None = None,
+        *,
+        blocking: bool | None = None,
+        authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
@@ -101,10 +123,11 @@ class App:
         gone. A client that is too slow is cut off, and comes back by itself.
 
         Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
-        yields such items, and its end ends the stream; a plain function sends them with
-        ``stream.send``, and the stream stays open after it. Either runs in a thread of its own, and
-        learns that its client has left when it sends: one that waits for something to send had
-        better wait with a time-out, and look at ``stream.closed``.
+        yields such items, and its end ends the stream; it has a thread of its own. A plain function
+        sends them with ``stream.send``, and the stream stays open after it; it gets a thread if it
+        blocks. Either learns that its client has left when it sends: one that waits for something
+        to send had better wait with a time-out, and look at ``stream.closed``. ``blocking`` and
+        ``authorize`` are as for :meth:`websocket`.
 
         Raises:
             ValueError: the path is malformed or taken.
@@ -112,12 +135,12 @@ class App:
             TypeError: the handler does not take these arguments, or is a coroutine function.
         """
         if source is not None:
-            self._routes.add(path, EventRoute(None, source, None))
+            self._routes.add(path, EventRoute(None, source, None, authorize))
             return None
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            self._routes.add(path, EventRoute(handler, None, blocking))
+            self._routes.add(path, EventRoute(handler, None, blocking, authorize))
             return handler
 
         return register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.headers import Headers
 
@@ -39,6 +40,7 @@ class Request:
         http_version: as in "1.1".
         address: the client's, as the socket module gives it.
         parameters: what the route's path has in braces, decoded.
+        identity: what the route's ``authorize`` has returned; None where there is none.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Request:
     http_version: str
     address: object
     parameters: dict[str, str] = field(default_factory=dict)
+    identity: Any = None
 
     def wants_upgrade(self) -> bool:
         """Whether an upgrade to WebSocket is asked for, rightly or not."""

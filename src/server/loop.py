@@ -33,7 +33,6 @@ from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, H
 if TYPE_CHECKING:
     from .monitor import Monitor
     from .peer import Peer
-    from .routes import Route
     from .threads import Threads
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
@@ -105,7 +104,7 @@ class Loop:
         self._ready[self._wakened.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._turns: deque[Turns] = deque()
-        self._habits: dict[Route, Habit] = {}
+        self._habits: dict[object, Habit] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
         self._when_empty: Callable[[], object] | None = None
@@ -210,11 +209,11 @@ class Loop:
         self._poller.unregister(fd)
         del self._ready[fd]
 
-    def habit(self, route: Route, blocking: bool | None) -> Habit:
-        """Owner: what is known of a route here."""
-        if route not in self._habits:
-            self._habits[route] = Habit(blocking)
-        return self._habits[route]
+    def habit(self, owner: object, blocking: bool | None) -> Habit:
+        """Owner: what is known here of a route's handler, or whatever else takes turns."""
+        if owner not in self._habits:
+            self._habits[owner] = Habit(blocking)
+        return self._habits[owner]
 
     def add(self, peer: Peer) -> None:
         """Owner: a connection begins."""

@@ -6,10 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Queue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from wsframe import PerMessageDeflate
+
+if TYPE_CHECKING:
+    from .http import Request
+
+#: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
+Authorize: TypeAlias = "Callable[[Request], object]"
 
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -24,6 +30,7 @@ class WebSocketRoute:
     max_message_size: int
     deflate: PerMessageDeflate | None
     blocking: bool | None
+    authorize: Authorize | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +40,7 @@ class EventRoute:
     handler: Callable[..., Any] | None
     source: Queue[Any] | None
     blocking: bool | None
+    authorize: Authorize | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import cycle
+from math import inf
 from time import monotonic
 from types import TracebackType
 
-from wsframe import Connection, HandshakeError, Role, accept
+from wsframe import Acceptance, Connection, HandshakeError, Role, accept
 from wsframe.handshake import check_host
 
+from .authorization import Authorization
 from .eventstream import EventStreamSession, Feed, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
@@ -168,9 +170,9 @@ class Server:
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
         elif with_body:
-            self._open_stream(peer, request, route)
+            self._authorize(peer, request, route, partial(self._open_stream, peer, request, route))
         else:
-            peer.finish(encode_stream_head())
+            self._authorize(peer, request, route, partial(peer.finish, encode_stream_head()))
 
     def _upgrade(
         self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
@@ -183,6 +185,33 @@ class Server:
             origins=route.origins,
             deflate=route.deflate,
         )
+        go_on = partial(self._open_websocket, peer, request, bytes(rest), route, acceptance)
+        self._authorize(peer, request, route, go_on)
+
+    def _authorize(
+        self,
+        peer: Peer,
+        request: Request,
+        route: WebSocketRoute | EventRoute,
+        go_on: Callable[[], None],
+    ) -> None:
+        """Go on at once, or when the application has said that it may be so."""
+        if route.authorize is None:
+            go_on()
+            return
+        peer.deadline = inf  # the client has done its part
+        peer.pause_reading()
+        habit = peer.loop.habit(route.authorize, None)
+        Authorization(peer, habit, request, route.authorize, go_on).begin()
+
+    def _open_websocket(
+        self,
+        peer: Peer,
+        request: Request,
+        rest: bytes,
+        route: WebSocketRoute,
+        acceptance: Acceptance,
+    ) -> None:
         codec = Connection(
             Role.SERVER,
             max_message_size=route.max_message_size,
@@ -195,7 +224,7 @@ class Server:
         peer.out.append(acceptance.encode())
         session.begin()
         if rest:
-            session.data_received(rest)
+            session.data_received(memoryview(rest))
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
         habit = peer.loop.habit(route, route.blocking)

@@ -1,0 +1,78 @@
+"""The application's word on a request, before it is answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from wsframe import HandshakeError
+
+from .http import Request, refuse
+from .peer import Peer
+from .turns import Habit, Turns
+
+log = logging.getLogger("wsframe.server")
+
+
+class Authorization(Turns):
+    """One call of a route's ``authorize``, which is a turn like any: it may block.
+
+    Args:
+        peer: the connection, from which nothing is read meanwhile.
+        habit: what is known of this hook on this loop.
+        request: in order so far.
+        hook: the route's.
+        go_on: called by the owner with what the hook has returned, if that is true.
+    """
+
+    __slots__ = ("_error", "_go_on", "_hook", "_request", "_returned")
+
+    def __init__(
+        self,
+        peer: Peer,
+        habit: Habit,
+        request: Request,
+        hook: Callable[[Request], object],
+        go_on: Callable[[], None],
+    ) -> None:
+        super().__init__(peer, habit)
+        self._request = request
+        self._hook = hook
+        self._go_on = go_on
+        self._error: BaseException | None = None
+        self.work = [None]
+        self.unsettled = True
+
+    @property
+    def path(self) -> str:
+        """Any thread: the path of the request."""
+        return self._request.path
+
+    def run(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: call the hook."""
+        try:
+            self._request.identity = self._hook(self._request)
+        except BaseException as error:  # SystemExit, too, ends this request alone
+            self._error = error
+
+    def settle(self) -> None:
+        """Owner: go on with the request, or refuse it."""
+        self.end()
+        if self.peer.closed:
+            return
+        try:
+            if isinstance(self._error, HandshakeError):
+                raise self._error
+            if self._error is not None:
+                log.error("the authorize of %s failed", self.path, exc_info=self._error)
+                raise HandshakeError(500, "the request could not be judged")
+            if not self._request.identity:
+                raise HandshakeError(403, "this is not for you")
+            self.peer.resume_reading()
+            self._go_on()
+        except HandshakeError as error:
+            refuse(self.peer, error, with_body=self._request.method != "HEAD")
+
+    def refuse(self) -> None:
+        """Owner: there is no thread; only a hook that blocks needs one, and any may be run here."""

@@ -1,0 +1,172 @@
+"""The application's word on a request: before the 101, before the head of an event stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from wsframe import HandshakeError
+from wsframe.server import App, EventStream, Request, WebSocket
+
+from .clients import TIMEOUT, Answer, get, masked, upgrade
+from .conftest import Clients, Serve, ServerLog, wait_until
+from .handlers import Waits, generator_echo, websocket_app
+
+COOKIE = ("Cookie", "session=anna")
+
+
+def whose(request: Request) -> str | None:
+    """Whose session it is."""
+    return request.headers.get("Cookie", "").removeprefix("session=") or None
+
+
+def protected(authorize: Callable[[Request], object] = whose) -> App:
+    """An app that tells its clients who they are."""
+    app = App()
+
+    @app.websocket("/ws", authorize=authorize)
+    def talk(ws: WebSocket) -> Waits:
+        ws.send(f"hello {ws.request.identity}")
+        yield
+
+    @app.sse("/stream", authorize=authorize)
+    def stream(stream: EventStream) -> None:
+        stream.send(f"hello {stream.request.identity}")
+
+    return app
+
+
+def ask(clients: Clients, server: Any, request: bytes) -> Answer:
+    client = clients.connect(server)
+    client.send(request)
+    return client.answer()
+
+
+def test_who_is_let_in_is_known_to_the_handler(serve: Serve, clients: Clients) -> None:
+    server = serve(protected())
+    assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello anna"
+    assert clients.stream(server, "/stream", COOKIE).hear(1) == ["hello anna"]
+
+
+@pytest.mark.parametrize(
+    "request_", [upgrade("/ws"), get("/stream"), get("/stream", method="HEAD")]
+)
+def test_others_get_403(serve: Serve, clients: Clients, request_: bytes) -> None:
+    assert ask(clients, serve(protected()), request_).status == 403
+
+
+def test_the_hook_may_choose_the_answer(serve: Serve, clients: Clients) -> None:
+    def authorize(request: Request) -> bool:
+        raise HandshakeError(401, "log in first", [("WWW-Authenticate", "Basic")])
+
+    answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Basic")
+    assert answer.body == b"log in first\n"
+
+
+@pytest.mark.parametrize("error", [LookupError("no such user"), SystemExit(3)])
+def test_a_hook_that_fails_is_logged_and_answered_500(
+    serve: Serve, clients: Clients, log: ServerLog, error: BaseException
+) -> None:
+    def authorize(request: Request) -> bool:
+        raise error
+
+    server = serve(protected(authorize))
+    answer = ask(clients, server, upgrade("/ws"))
+    assert answer.status == 500
+    assert str(error).encode() not in answer.body
+    assert log.expect("the authorize of /ws failed").exc_info
+
+
+def test_a_request_that_is_not_in_order_is_refused_without_asking(
+    serve: Serve, clients: Clients
+) -> None:
+    asked: Queue[Request] = Queue()
+    server = serve(protected(asked.put))
+    assert (
+        ask(clients, server, upgrade("/ws", ("Origin", "https://elsewhere.example"))).status == 403
+    )
+    assert ask(clients, server, get("/ws")).status == 426
+    assert asked.empty()
+
+
+def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def authorize(request: Request) -> bool:
+        asked.set()
+        return go_on.wait(TIMEOUT)
+
+    app = protected(authorize)
+    app.websocket("/echo")(generator_echo)
+    server = serve(app)
+    waiting = clients.connect(server)
+    waiting.send(upgrade("/ws"))
+    assert asked.wait(TIMEOUT)
+    echo = clients.websocket(server, "/echo")
+    echo.say("through")
+    assert echo.next_event() == "through"
+    go_on.set()
+    assert b" 101 " in waiting.read_until(b"\r\n\r\n")
+
+
+def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def authorize(request: Request) -> bool:
+        asked.set()
+        return go_on.wait(TIMEOUT)
+
+    server = serve(websocket_app(generator_echo, authorize=authorize), handshake_timeout=0.1)
+    client = clients.connect(server)
+    client.send(upgrade("/echo") + masked(1, "with the head"))
+    assert asked.wait(TIMEOUT)
+    client.send(masked(1, "behind it"))
+    # Longer than the head of a request may take: the client has done its part.
+    (peer,) = server.loops[0].peers
+    swept = peer.loop.now
+    wait_until(lambda: peer.loop.now > swept + 0.4, "the deadlines are looked at")
+    go_on.set()
+    assert b" 101 " in client.read_until(b"\r\n\r\n")
+    assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"
+
+
+def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clients) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def authorize(request: Request) -> bool:
+        asked.set()
+        return go_on.wait(TIMEOUT)
+
+    server = serve(websocket_app(generator_echo, authorize=authorize))
+    client = clients.connect(server)
+    client.send(upgrade("/echo"))
+    assert asked.wait(TIMEOUT)
+    client.reset()
+    go_on.set()
+    wait_until(lambda: not server.loops[0].peers, "the connection is over")
+
+
+def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(
+    serve: Serve, clients: Clients
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def authorize(request: Request) -> bool:
+        asked.set()
+        return go_on.wait(TIMEOUT)
+
+    server = serve(websocket_app(generator_echo, authorize=authorize), drain=60)
+    client = clients.connect(server)
+    client.send(upgrade("/echo"))
+    assert asked.wait(TIMEOUT)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert client.receive() == b""
+    go_on.set()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
