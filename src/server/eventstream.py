@@ -11,6 +11,7 @@ from email.utils import formatdate
 from functools import partial
 from math import inf
 from queue import Queue
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .turns import Habit
 
 log = logging.getLogger("wsframe.server")
+
+
+COMMENT = b":\n\n"
 
 
 def encode_stream_head() -> bytes:
@@ -111,7 +115,7 @@ class EventStreamSession(Protocol, Turns):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    __slots__ = ("_feed", "_handler", "over", "stream")
+    __slots__ = ("_feed", "_handler", "_sent", "over", "stream")
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class EventStreamSession(Protocol, Turns):
         self.over = False
         self.stream = EventStream(self, request)
         self._feed = feed
+        self._sent = 0  # bytes, when it was last looked
         self._handler = handler
         if inspect.isgeneratorfunction(handler):
             self.credit = inf
@@ -138,6 +143,7 @@ class EventStreamSession(Protocol, Turns):
 
     def start(self) -> None:
         """Owner: begin to feed the stream; its head is queued."""
+        self._look_again()
         if self._feed is not None:
             self._feed.sessions[self.peer.loop].add(self)
         if self._handler is not None:
@@ -178,7 +184,17 @@ class EventStreamSession(Protocol, Turns):
             self._feed.sessions[self.peer.loop].discard(self)
 
     def deadline_passed(self) -> None:
-        """Owner: a stream has no deadline."""
+        """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
+        if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
+            self.peer.out.append(COMMENT)
+            self.peer.flush()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._sent = self.peer.bytes_out
+        heartbeat = self.peer.loop.settings.heartbeat
+        if heartbeat and not self.peer.closed:
+            self.peer.deadline = monotonic() + heartbeat / 2
 
     def shut_down(self) -> None:
         """Owner: the server stops."""

@@ -33,6 +33,7 @@ from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, H
 if TYPE_CHECKING:
     from .monitor import Monitor
     from .peer import Peer
+    from .settings import Settings
     from .threads import Threads
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
@@ -80,13 +81,13 @@ class Loop:
         unfinished: the user's code that has begun and not ended; the owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
-        send_timeout: how long a client may take nothing of what waits for it, in seconds.
+        settings: the server's.
         now: the time of the last sweep, on the monotonic clock.
         steals: how often a turn has lost the loop.
     """
 
-    def __init__(self, send_timeout: float, threads: Threads, monitor: Monitor) -> None:
-        self.send_timeout = send_timeout
+    def __init__(self, settings: Settings, threads: Threads, monitor: Monitor) -> None:
+        self.settings = settings
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
         self.buffer = memoryview(bytearray(RECEIVE_BUFFER))

@@ -20,9 +20,6 @@ log = logging.getLogger("wsframe.server")
 HIGH_WATER = 256 * 1024
 # Within a turn only frames of more bytes are counted, and so many messages are a turn at most.
 LARGE_FRAME = 4 * 1024
-# How long a client that is being closed may stand still, in seconds: while it is sent what it is
-# owed, and then until it closes its side.
-LINGER_TIMEOUT = 5.0
 
 
 # How much is read at once before it is known what is spoken.
@@ -68,6 +65,7 @@ class Peer:
             set while that code has another thread, which would not wait when it should.
         halted: the turn is to end early, for too much is unsent, or the connection is over.
         read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
+        bytes_in, bytes_out: what was read and sent.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
         send_deadline: when the client must have taken something of what waits for it.
     """
@@ -87,6 +85,8 @@ class Peer:
         "_sock",
         "_unsent",
         "address",
+        "bytes_in",
+        "bytes_out",
         "closed",
         "deadline",
         "halted",
@@ -106,6 +106,8 @@ class Peer:
         self.deadline = inf
         self.send_deadline = inf
         self.closed = False
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.loop = loop
         self._sock = sock
         self._protocol: Protocol = _Silence()
@@ -140,6 +142,11 @@ class Peer:
         """Owner: whether too much is unsent."""
         return len(self._unsent) > HIGH_WATER
 
+    @property
+    def has_unsent(self) -> bool:
+        """Owner: whether the client has not taken all that was sent."""
+        return bool(self._unsent)
+
     def pause_reading(self) -> None:
         """Owner: leave what the client sends to TCP, which will slow it down."""
         self._reading = False
@@ -163,6 +170,7 @@ class Peer:
                 sent = self._sock.send(data)
             except OSError:
                 sent = 0
+            self.bytes_out += sent
             if sent == len(data):
                 self._in_turn_size = 0
                 return
@@ -214,7 +222,7 @@ class Peer:
             return
         self.seal(*last)
         self._finishing = True
-        self.deadline = monotonic() + LINGER_TIMEOUT
+        self.deadline = monotonic() + self.loop.settings.close_timeout
         self.flush()
 
     def abort(self) -> None:
@@ -247,7 +255,11 @@ class Peer:
 
     def stalled(self) -> None:
         """Owner: the loop saw that the client has taken nothing for too long."""
-        log.warning("%s does not read what it is sent and is cut off", self.address)
+        log.warning(
+            "%s has taken nothing of what it was sent for %g s (send_timeout) and is cut off",
+            self.address,
+            self.loop.settings.send_timeout,
+        )
         self.abort()
 
     def shut_down(self) -> None:
@@ -271,6 +283,7 @@ class Peer:
         except OSError:
             size = 0
         if size:
+            self.bytes_in += size
             return self._protocol.data_received(self.loop.buffer[:size])
         self._end_of_input()
         return None
@@ -297,14 +310,15 @@ class Peer:
         except OSError:
             self.abort()
             return
+        self.bytes_out += sent
         if self._finishing and sent:
-            self.deadline = monotonic() + LINGER_TIMEOUT
+            self.deadline = monotonic() + self.loop.settings.close_timeout
         if sent == len(data):
             self._unsent = b""
             self.send_deadline = inf
             return
         if sent or self.send_deadline == inf:
-            self.send_deadline = monotonic() + self.loop.send_timeout
+            self.send_deadline = monotonic() + self.loop.settings.send_timeout
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 

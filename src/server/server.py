@@ -54,7 +54,7 @@ class Server:
         self._threads = Threads(settings.max_threads)
         self._monitor = Monitor()
         self.loops = tuple(
-            Loop(settings.send_timeout, self._threads, self._monitor)
+            Loop(settings, self._threads, self._monitor)
             for _ in range(settings.loops or natural_loops())
         )
         self._next_loop = cycle(self.loops)

@@ -15,6 +15,14 @@ class Settings:
         drain: how long a stop waits for clients and handlers.
         handshake_timeout: how long the head of a request may take to come.
         send_timeout: how long a client may take nothing of what waits for it; then it is cut off.
+        close_timeout: how long a client that is being closed may stand still, and a handler may
+            take to answer what came before the client's close frame.
+        ping_interval: how long a WebSocket's client may be silent before it is sent a ping; any
+            byte counts as life. 0 for never.
+        ping_timeout: how long it may take to answer that; then it is closed with 1011.
+        heartbeat: how long an event stream may be silent before its client is sent a comment, so
+            that nobody on the way takes it for dead, and a client that has gone is noticed. 0 for
+            never.
         max_threads: how many handlers may have a thread at once: plain functions, and those that
             block. Past it they wait for one. Handlers that wait for each other need one each.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
@@ -24,6 +32,10 @@ class Settings:
     drain: float = 5.0
     handshake_timeout: float = 10.0
     send_timeout: float = 30.0
+    close_timeout: float = 5.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    heartbeat: float = 15.0
     max_threads: int = 64
     loops: int = 0
 

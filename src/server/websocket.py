@@ -6,6 +6,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
+from random import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from .http import Request
 
 log = logging.getLogger("wsframe.server")
-
-# How long the client may take to answer our close frame, and a handler's thread to answer what came
-# before the client's, in seconds.
-CLOSE_TIMEOUT = 5.0
 
 # A byte of compressed messages may be a thousand when they are inflated, so few are read at once.
 COMPRESSED_READ_SIZE = 4 * 1024
@@ -151,7 +148,17 @@ class WebSocketSession(Protocol, Turns):
         over: set once, when the connection has ended or is asked to; nothing is sent after it.
     """
 
-    __slots__ = ("_client_end", "_paused", "_reply", "codec", "over", "ws")
+    __slots__ = (
+        "_client_end",
+        "_heard",
+        "_paused",
+        "_pinged",
+        "_reply",
+        "_silent_since",
+        "codec",
+        "over",
+        "ws",
+    )
 
     def __init__(self, peer: Peer, habit: Habit, codec: Connection, request: Request) -> None:
         super().__init__(peer, habit)
@@ -160,6 +167,9 @@ class WebSocketSession(Protocol, Turns):
         self.over: ConnectionClosed | None = None
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
+        self._heard = 0  # bytes, when it was last looked for life
+        self._silent_since = 0.0
+        self._pinged = False  # since then
         self._paused = False  # the client is not read, for too much waits for the handler
         self.ws = WebSocket(self, request)
 
@@ -213,12 +223,24 @@ class WebSocketSession(Protocol, Turns):
         self.deliver_end(self.over)
 
     def deadline_passed(self) -> None:
-        """Owner: the client, or the handler of what came before its close frame, is too slow."""
+        """Owner: the client, or the handler of what came before its close frame, is too slow.
+
+        Or it is time to look whether the client is still there.
+        """
         if self.codec.close_sent:
             self.peer.abort()
-        else:
+        elif self._client_end is not None:
             self.over = self.over or self._client_end
             self.answer_client()
+        else:
+            self._look_for_life()
+
+    def begin(self) -> None:
+        """Owner, once: run the handler, and look after the client from here on."""
+        super().begin()
+        self._silent_since = monotonic()
+        # Clients that have come together are not all looked at, and pinged, together.
+        self._look_again(random() * self.peer.loop.settings.ping_interval / 4)
 
     def shut_down(self) -> None:
         """Owner: the server stops."""
@@ -233,7 +255,7 @@ class WebSocketSession(Protocol, Turns):
             self.answer_client()
             return
         self.peer.seal(self.codec.close(code, reason))
-        self.peer.deadline = monotonic() + CLOSE_TIMEOUT
+        self.peer.deadline = monotonic() + self.peer.loop.settings.close_timeout
         self.peer.resume_reading()  # the client's close frame is behind what was not read
         self.peer.flush()
         self.deliver_end(self.over)
@@ -257,13 +279,41 @@ class WebSocketSession(Protocol, Turns):
         if self._reply is not None and not self.codec.close_sent:
             self.peer.finish(self.codec.close(*self._reply))
 
+    def _look_for_life(self) -> None:
+        """Owner: ping a client that has long been silent, and close if that does not help."""
+        settings = self.peer.loop.settings
+        now = monotonic()
+        # Whom we do not read, or who has not yet taken what it is to answer, is not silent.
+        if self.peer.bytes_in != self._heard or self._paused or self.peer.has_unsent:
+            self._heard = self.peer.bytes_in
+            self._silent_since = now
+            self._pinged = False
+        silence = now - self._silent_since
+        if not self._pinged and silence >= settings.ping_interval:
+            self._pinged = True
+            self.peer.out.append(self.codec.ping())
+            self.peer.flush()
+        left = settings.ping_interval + settings.ping_timeout * self._pinged - silence
+        if left > 0 or not self._pinged:
+            self._look_again(min(left, settings.ping_interval / 4))
+        else:
+            reason = f"no pong within {settings.ping_timeout:g} s (ping_timeout)"
+            log.info("%s is closed: %s", self.peer.address, reason)
+            self.close(CloseCode.INTERNAL_ERROR, reason)
+
+    def _look_again(self, seconds: float) -> None:
+        if self.peer.loop.settings.ping_interval and not self.peer.closed:
+            self.peer.deadline = monotonic() + seconds
+
     def _client_ends(self, end: ConnectionClosed, reason: str) -> None:
         if self.codec.close_sent:
             self.peer.finish()
             return
         self._reply = end.code, reason
         self._client_end = end
-        self.peer.deadline = monotonic() + CLOSE_TIMEOUT  # for what came before to be answered
+        self.peer.deadline = (
+            monotonic() + self.peer.loop.settings.close_timeout
+        )  # for what came before to be answered
         self.deliver_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:

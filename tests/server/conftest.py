@@ -94,9 +94,7 @@ class Serve(Protocol):
         app: App,
         *,
         host: str = ...,
-        drain: float = ...,
-        handshake_timeout: float = ...,
-        send_timeout: float = ...,
+        **options: Any,
     ) -> Server: ...
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wsframe import HandshakeError
+from wsframe import HandshakeError, Opcode
 from wsframe.server import App, EventStream, Request, WebSocket
 
 from .clients import TIMEOUT, Answer, get, masked, upgrade
@@ -123,9 +123,9 @@ def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clien
 
     server = serve(websocket_app(generator_echo, authorize=authorize), handshake_timeout=0.1)
     client = clients.connect(server)
-    client.send(upgrade("/echo") + masked(1, "with the head"))
+    client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
     assert asked.wait(TIMEOUT)
-    client.send(masked(1, "behind it"))
+    client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
     (peer,) = server.loops[0].peers
     swept = peer.loop.now

@@ -18,7 +18,6 @@ from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
 from wsframe.server.peer import HIGH_WATER
-from wsframe.server.websocket import CLOSE_TIMEOUT
 
 from .clients import TIMEOUT, WebSocketClient, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
@@ -1017,14 +1016,15 @@ def test_the_answer_to_a_close_is_found_behind_a_flood(serve: Serve, clients: Cl
         opened.put(ws)
         held.wait()
 
-    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    server = serve(websocket_app(hold))
+    client = clients.websocket(server, "/echo")
     _, rest = flood(client)
     opened.get(timeout=TIMEOUT).close(4000)
     begin = time.monotonic()
     assert client.next_event() == Close(4000)
     client.send(rest + client.codec.close(4000))
     client.expect_end()
-    assert time.monotonic() - begin < CLOSE_TIMEOUT / 2
+    assert time.monotonic() - begin < server.settings.close_timeout / 2
     held.release()
 
 
@@ -1099,14 +1099,12 @@ def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
 
 
 def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    monkeypatch.setattr("wsframe.server.websocket.CLOSE_TIMEOUT", 0.2)
-
     def leave(ws: WebSocket) -> None:
         ws.close()
 
-    server = serve(websocket_app(leave))
+    server = serve(websocket_app(leave), close_timeout=0.2)
     client = clients.websocket(server, "/echo")
     assert client.next_event() == Close(1000)
     assert client.sock.recv(1) == b""
@@ -1114,9 +1112,8 @@ def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
 
 
 def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    monkeypatch.setattr("wsframe.server.websocket.CLOSE_TIMEOUT", 0.2)
     held = Held()
     ended: Queue[int] = Queue()
 
@@ -1127,7 +1124,7 @@ def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
         except ConnectionClosed as end:
             ended.put(end.code)
 
-    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    client = clients.websocket(serve(websocket_app(hold), close_timeout=0.2), "/echo")
     assert client.leave(4000) == Close(4000)
     held.release()
     assert ended.get(timeout=TIMEOUT) == 4000
@@ -1217,7 +1214,7 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
     clients.websocket(server, "/push", receive_buffer=1 << 16)
     other = clients.websocket(server, "/echo")
     assert ended.get(timeout=TIMEOUT) == 1006
-    log.expect("does not read what it is sent and is cut off", logging.WARNING)
+    log.expect("for 0.2 s (send_timeout) and is cut off", logging.WARNING)
     other.say("still here")
     assert other.next_event() == "still here"
 

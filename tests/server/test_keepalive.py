@@ -1,0 +1,179 @@
+"""Clients that say nothing: whether they are still there, and that they know that we are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from wsframe import Close, Ping
+from wsframe.server import App, ConnectionClosed, WebSocket
+from wsframe.server.peer import Peer
+from wsframe.server.websocket import WebSocketSession
+
+from .clients import TIMEOUT, WebSocketClient
+from .conftest import Clients, Serve, wait_until
+from .handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
+from .test_websocket import Held
+
+SHORT, LONG = 0.1, 60.0
+LOOKS = 4  # at the deadlines
+
+
+def answer_pings(client: WebSocketClient, count: int) -> None:
+    for _ in range(count):
+        assert client.next_event() == Ping(b"")
+        client.send(client.codec.pong(b""))
+
+
+@BOTH_KINDS
+def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
+    serve: Serve, clients: Clients, echo: Callable[..., Any]
+) -> None:
+    server = serve(websocket_app(echo), ping_interval=SHORT, ping_timeout=LONG)
+    client = clients.websocket(server, "/echo")
+    answer_pings(client, 3)
+    client.say("still here")
+    assert client.next_event() == "still here"
+
+
+def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
+    serve: Serve, clients: Clients
+) -> None:
+    ends: Queue[ConnectionClosed] = Queue()
+
+    def wait(ws: WebSocket) -> Waits:
+        try:
+            yield
+        except ConnectionClosed as end:
+            ends.put(end)
+
+    server = serve(websocket_app(wait), ping_interval=SHORT, ping_timeout=0.2, close_timeout=0.2)
+    client = clients.websocket(server, "/echo")
+    assert client.next_event() == Ping(b"")
+    assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
+    assert ends.get(timeout=TIMEOUT).code == 1011
+    # It does not answer the close frame, either.
+    wait_until(lambda: not server.loops[0].peers, "the connection is over")
+
+
+def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
+    server = serve(websocket_app(generator_echo), ping_interval=LONG, ping_timeout=0.0)
+    client = clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    frame = client.codec.encode("whole at last")
+    for byte in frame[:-1]:
+        before = peer.bytes_in
+        client.send(bytes([byte]))
+        wait_until(lambda: peer.bytes_in > before, "the byte has come")  # noqa: B023
+        long_silent(peer)
+        look(peer)
+    client.send(frame[-1:])
+    assert client.next_event() == "whole at last"
+
+
+def session_of(peer: Peer) -> WebSocketSession:
+    session = peer._protocol
+    assert isinstance(session, WebSocketSession)
+    return session
+
+
+def long_silent(peer: Peer) -> None:
+    """Make the client one that was silent for longer than both clocks allow."""
+    session_of(peer)._silent_since -= 2 * LONG
+
+
+def look(peer: Peer) -> None:
+    """Have the owner act on the peer's deadline now, and wait until it has."""
+    done: Queue[None] = Queue()
+    peer.loop.call_soon(peer.deadline_passed)
+    peer.loop.call_soon(lambda: done.put(None))
+    done.get(timeout=TIMEOUT)
+
+
+def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clients) -> None:
+    held = Held()
+
+    def block(ws: WebSocket) -> Waits:
+        yield
+        held.wait()
+        ws.send("done")
+        yield
+
+    client = clients.websocket(
+        serve(websocket_app(block), ping_interval=SHORT, ping_timeout=LONG), "/echo"
+    )
+    client.say("block")
+    answer_pings(client, 3)
+    held.release()
+    while (event := client.next_event()) != "done":
+        assert event == Ping(b"")
+
+
+def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+
+    def block(ws: WebSocket) -> Waits:
+        count = 0
+        while True:
+            message = yield
+            held.wait()
+            count += len(message)
+            ws.send(str(count))
+
+    server = serve(websocket_app(block), ping_interval=LONG, ping_timeout=0.0)
+    client = clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    payload = bytes(1 << 16)
+    for _ in range(16):
+        client.say(payload)
+    wait_until(lambda: session_of(peer)._paused, "the client is not read")
+    for _ in range(LOOKS):
+        long_silent(peer)
+        look(peer)
+    held.release()
+    assert client.hear(16) == [str(number << 16) for number in range(1, 17)]
+
+
+@pytest.mark.parametrize("option", ["ping_interval", "heartbeat"])
+def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) -> None:
+    app = websocket_app(generator_echo)
+    app.sse("/stream", source=Queue())
+    options: dict[str, Any] = {option: 0}
+    server = serve(app, **options)
+    if option == "heartbeat":
+        clients.stream(server, "/stream")
+    else:
+        clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    assert peer.deadline == float("inf")
+
+
+def test_a_silent_stream_is_sent_comments(serve: Serve, clients: Clients) -> None:
+    app = App()
+    source: Queue[str] = Queue()
+    app.sse("/stream", source=source)
+    client = clients.stream(serve(app, heartbeat=0.2), "/stream")
+    assert client.receive() == b":\n\n"
+    source.put("an event")
+    client.read_until(b"data: an event\n\n")
+    client.read_until(b":\n\n:\n\n")
+
+
+def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Clients) -> None:
+    app = App()
+    source: Queue[str] = Queue()
+    app.sse("/stream", source=source)
+    server = serve(app, heartbeat=LONG)
+    client = clients.stream(server, "/stream")
+    (peer,) = server.loops[0].peers
+    for number in range(LOOKS):
+        source.put(str(number))
+        assert client.receive() == f"data: {number}\n\n".encode()
+        look(peer)
+    look(peer)
+    assert client.receive() == b":\n\n"
