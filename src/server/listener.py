@@ -13,7 +13,7 @@ from .loop import READ, Loop
 
 log = logging.getLogger("wsframe.server")
 
-BACKLOG = 1024
+BACKLOG = 4096
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How many connections to accept before the loop looks after the others again.
