@@ -1,0 +1,75 @@
+"""What is served: ``python -m soak.app`` prints the port."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from queue import Queue
+from typing import TypeAlias
+
+from wsframe.server import App, EventStream, WebSocket
+
+Waits: TypeAlias = Generator[None, "str | bytes", None]
+
+app = App()
+ticks: Queue[str] = Queue()
+app.sse("/ticks", source=ticks)
+
+
+@app.websocket("/echo")
+@app.websocket("/deflate", deflate=True)
+def echo(ws: WebSocket) -> Waits:
+    """Send every message back."""
+    while True:
+        message = yield
+        ws.send(message)
+
+
+@app.websocket("/block")
+def block(ws: WebSocket) -> Waits:
+    """Send every message back; now and then not at once."""
+    while True:
+        message = yield
+        if random.random() < 0.05:
+            time.sleep(random.expovariate(50))
+        ws.send(message)
+
+
+@app.websocket("/plain")
+def plain(ws: WebSocket) -> None:
+    """Send every message back, from a thread."""
+    for message in ws:
+        ws.send(message)
+
+
+@app.sse("/count")
+def count(stream: EventStream) -> Iterator[str]:
+    """Count, from a thread, as fast as the client reads."""
+    for number in range(200):
+        yield str(number)
+
+
+def tick() -> None:
+    """Put numbers on the queue, twenty a second."""
+    for number in range(1 << 62):
+        ticks.put(str(number))
+        time.sleep(0.05)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    threading.Thread(target=tick, daemon=True).start()
+    with app.start("127.0.0.1", 0, max_threads=1000, send_timeout=10, drain=5) as server:
+        print(server.port, flush=True)
+        stop.wait()
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
