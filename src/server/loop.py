@@ -146,11 +146,12 @@ class Loop:
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: have the owner call this, after what was asked for before."""
         self._calls.append(function)
-        try:
-            self._asleep.pop()
-            self._waker.send(b"\0")
-        except (IndexError, OSError):
-            return  # it does not sleep, or has ended
+        if self._asleep:
+            try:
+                self._asleep.pop()
+                self._waker.send(b"\0")
+            except (IndexError, OSError):
+                return  # somebody else has woken it, or it has ended
 
     def sleeps(self) -> bool:
         """Any thread: whether the owner waits in the poller, or is about to."""

@@ -18,8 +18,10 @@ log = logging.getLogger("wsframe.server")
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# Within a turn only frames of more bytes are counted, and so many messages are a turn at most.
+# Within a turn only frames of more bytes are counted.
 LARGE_FRAME = 4 * 1024
+# As long as no more frames than these are queued, and none of them is large, nobody counts bytes.
+FEW_FRAMES = 64
 
 
 # A read of more is followed by another: the end of a long message often comes a moment later, and
@@ -78,7 +80,6 @@ class Peer:
         "_blocked",
         "_finishing",
         "_flush_scheduled",
-        "_foreign",
         "_in_turn_size",
         "_interest",
         "_protocol",
@@ -87,6 +88,7 @@ class Peer:
         "_shut",
         "_sock",
         "_unsent",
+        "_waiting",
         "address",
         "bytes_in",
         "bytes_out",
@@ -125,7 +127,7 @@ class Peer:
         self._shut = False  # our side of the socket
         self._flush_scheduled = False
         self._in_turn_size = 0  # bytes of large frames queued in this turn
-        self._foreign = 0  # bytes queued by other threads and not sent, under loop.sendable
+        self._waiting = 0  # threads, until less is unsent; under loop.sendable
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -176,15 +178,21 @@ class Peer:
             self.bytes_out += sent
             if sent == len(data):
                 self._in_turn_size = 0
+                if self._waiting:
+                    self._let_go_on()
                 return
             self._unsent = memoryview(data)[sent:]
             self._at_ease = False
         self._flush_slowly()
 
+    def _flush_as_scheduled(self) -> None:
+        """Owner: another thread has queued something, or another connection's handler."""
+        self._flush_scheduled = False
+        self.flush()
+
     def _flush_slowly(self) -> None:
         """Send what is queued where the socket, another thread or the end has a say in it."""
         assert self.loop.owned()
-        self._flush_scheduled = False
         if self.closed:
             return
         was_congested = self.congested
@@ -194,10 +202,8 @@ class Peer:
             self._send()
         if self._blocked:
             self._update_interest()
-        if self._foreign:
-            with self.loop.sendable:
-                self._foreign = len(self._unsent)
-                self.loop.sendable.notify_all()
+        if self._waiting:
+            self._let_go_on()
         if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
         self._at_ease = not (self._unsent or self._blocked or self._sealed or self.closed)
@@ -211,9 +217,8 @@ class Peer:
         self._gather()
         self._unsent = b"".join([self._unsent, *last])
         self._at_ease = False
-        with self.loop.sendable:  # nobody waits for what will not be sent
-            self._sealed = True
-            self.loop.sendable.notify_all()
+        self._sealed = True
+        self._let_go_on()  # nobody waits for what will not be sent
 
     def finish(self, *last: bytes) -> None:
         """Owner: send what is queued, then these last words, then nothing ever again, and close.
@@ -239,9 +244,7 @@ class Peer:
         self.deadline = self.send_deadline = inf
         self._unsent = b""
         self.out.clear()
-        with self.loop.sendable:
-            self._foreign = 0
-            self.loop.sendable.notify_all()
+        self._let_go_on()
         try:
             self._protocol.peer_left()
         finally:
@@ -301,6 +304,11 @@ class Peer:
             return self._sock.recv_into(self.loop.buffer[size:])
         except OSError:
             return 0
+
+    def _let_go_on(self) -> None:
+        """Have threads that wait look again."""
+        with self.loop.sendable:
+            self.loop.sendable.notify_all()
 
     def _gather(self) -> None:
         if self._unsent:
@@ -397,23 +405,33 @@ class Peer:
             if self._in_turn_size > HIGH_WATER:
                 self.halted = True
             return
-        owned = self.loop.owned()
-        if not owned:
-            # Counted before the flush is asked for: it is the flush that takes it off again.
-            with self.loop.sendable:
-                self._foreign += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self.loop.call_soon(self._flush_slowly)
-        if owned:
+            self.loop.call_soon(self._flush_as_scheduled)
+        if self.loop.owned():
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
                 log.warning("%s is too slow for what it is sent and is cut off", self.address)
                 self.loop.call_soon(self.abort)
-        elif self._foreign > HIGH_WATER:
-            with self.loop.sendable:
-                while self._foreign > HIGH_WATER and not (self._sealed or self.closed):
+        elif (size > LARGE_FRAME or len(self.out) > FEW_FRAMES or self._unsent) and self._too_much:
+            self._wait()
+
+    @property
+    def _too_much(self) -> bool:
+        """Any thread: whether one that sends has to wait."""
+        unsent = len(self._unsent) + sum(map(len, self.out))
+        return unsent > HIGH_WATER and not (self._sealed or self.closed)
+
+    def _wait(self) -> None:
+        """Any thread but the owner: wait until less is unsent, or nothing will be sent any more."""
+        with self.loop.sendable:
+            # Announced before it is looked at once more, so that no flush between is missed.
+            self._waiting += 1
+            try:
+                while self._too_much:
                     self.loop.sendable.wait()
+            finally:
+                self._waiting -= 1
 
 
 class _Silence(Protocol):
