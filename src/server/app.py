@@ -25,6 +25,9 @@ WITHOUT_CONTEXT = PerMessageDeflate(
     server_no_context_takeover=True, client_no_context_takeover=True
 )
 
+# Over which part of drain the clients are told that the server stops; the rest is for the last one.
+SPREAD = 0.8
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -178,6 +181,8 @@ class App:
     def run(self, host: str = "localhost", port: int = 9292, **options: Any) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end.
 
+        Clients are told that the server stops over most of ``drain``; see :meth:`Server.stop`.
+
         To be called in the main thread, where Python runs signal handlers.
 
         Args:
@@ -202,7 +207,7 @@ class App:
 
             def stop() -> None:
                 try:
-                    server.stop()
+                    server.stop(spread=SPREAD * server.settings.drain)
                 finally:
                     said.put(None)
 

@@ -235,6 +235,10 @@ class EventStreamSession(Protocol, Turns):
         self.request_close()
 
 
+class _Mark(threading.Event):
+    """An item that is set when a feed comes to it."""
+
+
 class Feed:
     """A queue whose every item goes to every stream of one route.
 
@@ -252,6 +256,12 @@ class Feed:
         """Any thread, once: begin to take items off the queue."""
         self._thread.start()
 
+    def catch_up(self) -> None:
+        """Any thread, until it is stopped: wait until what was put before is on its way."""
+        mark = _Mark()
+        self._source.put(mark)
+        mark.wait()
+
     def stop(self) -> None:
         """Any thread, once: take no more items, and wait until the thread has ended."""
         self._source.put(self)  # which ends the thread
@@ -259,7 +269,9 @@ class Feed:
 
     def _run(self) -> None:
         while (item := self._source.get()) is not self:
-            if isinstance(item, Feed):  # of another server, which takes items off the same queue
+            if isinstance(item, _Mark):
+                item.set()
+            elif isinstance(item, Feed):  # of another server, which takes items off the same queue
                 if item._thread.is_alive():
                     self._source.put(item)
             else:

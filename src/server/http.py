@@ -103,6 +103,11 @@ class RequestReader(Protocol):
         """Owner: the head did not come in time."""
         self._peer.abort()
 
+    @property
+    def unasked(self) -> bool:
+        """Owner: whether the head is not all there."""
+        return not self._complete
+
     def shut_down(self) -> None:
         """Owner: nothing was asked, so nothing is owed."""
         self._peer.abort()

@@ -26,6 +26,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .goodbye import GOODBYE_INTERVAL, Goodbye
 from .poller import READ, WRITE, Poller
 from .threads import HANDLER_NAME, LOOP_NAME
 from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, Habit, Turns
@@ -109,6 +110,7 @@ class Loop:
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
         self._when_empty: Callable[[], object] | None = None
+        self._goodbye: Goodbye | None = None
         self._sweep: Iterator[Peer] | None = None
         self._next_sweep = 0.0
         self._running = True
@@ -238,6 +240,18 @@ class Loop:
         for peer in tuple(self.peers):
             self._survive(tell, peer)
 
+    def say_goodbye(self, spread: float, phase: float) -> None:
+        """Owner: from now on tell the connections that the server stops; see :class:`Goodbye`.
+
+        Those that have asked for nothing yet are cut off at once: a request that nobody has read
+        may be sent again, by browsers (RFC 9110 section 9.2.2) and by proxies, to another server.
+        """
+        for peer in tuple(self.peers):
+            if peer.unasked:
+                self._survive(peer.shut_down)
+        self._goodbye = Goodbye(self.peers, spread, phase)
+        self._next_sweep = 0.0
+
     def when_empty(self, function: Callable[[], object]) -> None:
         """Owner: call this as soon as no connection is left, and no user code of one."""
         self._when_empty = function
@@ -354,6 +368,10 @@ class Loop:
                 return
             self.now = now
             self._next_sweep = now + SWEEP_INTERVAL
+            if self._goodbye is not None:
+                self._next_sweep = now + GOODBYE_INTERVAL
+                for peer in self._goodbye.due(now):
+                    self._survive(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
         peers = list(islice(self._sweep, SWEEP_SLICE))
         for peer in peers:

@@ -55,6 +55,11 @@ class Protocol(ABC):
     def shut_down(self) -> None:
         """Say goodbye, because the server stops."""
 
+    @property
+    def unasked(self) -> bool:
+        """Whether the client has yet to ask for something, so that nothing is owed to it."""
+        return False
+
     def drained(self) -> None:  # noqa: B027 - most have nothing to do then
         """Go on: what was unsent is not too much any more."""
 
@@ -151,6 +156,11 @@ class Peer:
     def has_unsent(self) -> bool:
         """Owner: whether the client has not taken all that was sent."""
         return bool(self._unsent)
+
+    @property
+    def unasked(self) -> bool:
+        """Owner: whether the client has yet to ask for something."""
+        return self._protocol.unasked
 
     def pause_reading(self) -> None:
         """Owner: leave what the client sends to TCP, which will slow it down."""

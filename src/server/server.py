@@ -95,7 +95,7 @@ class Server:
         """Any thread but those of the server: stop."""
         self.stop()
 
-    def stop(self, drain: float | None = None) -> None:
+    def stop(self, drain: float | None = None, *, spread: float = 0.0) -> None:
         """Any thread but those of the server: stop, and return when all is over.
 
         No connection is accepted any more, WebSockets are closed with 1001, event streams end, and
@@ -105,10 +105,16 @@ class Server:
         Args:
             drain: how long to wait for clients and handlers, in seconds; by default what the server
                 was started with.
+            spread: over how many seconds to tell the clients, one after the other in random order,
+                so that they do not come back all at once. A client whose turn has not come is
+                served on, its handler hears of nothing, and ``drain`` does not wait for it either.
 
         Raises:
+            ValueError: the spread is negative.
             RuntimeError: a handler calls it.
         """
+        if spread < 0:
+            raise ValueError(f"spread must not be negative: {spread!r}")
         if self._threads.running_here():
             raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
         with self._lock:
@@ -117,16 +123,18 @@ class Server:
             self._stopped.wait()
             return
         deadline = monotonic() + (self.settings.drain if drain is None else drain)
+        gone = [threading.Event() for _ in self.loops]
         try:
-            for feed in self._feeds.values():
-                feed.stop()
             for listener in self._listeners:
                 self.loops[0].call_soon(listener.close)
+            for feed in self._feeds.values():
+                feed.catch_up()
             # Behind what the listeners have dealt out before.
-            gone = [threading.Event() for _ in self.loops]
-            self.loops[0].call_soon(partial(self._say_goodbye, gone))
+            self.loops[0].call_soon(partial(self._say_goodbye, spread, gone))
             _wait_for_all(gone, deadline)
         finally:
+            for feed in self._feeds.values():
+                feed.stop()
             for loop in self.loops:
                 loop.call_soon(partial(loop.for_each_peer, Peer.abort))
             _wait_for_all(gone, max(deadline, monotonic() + CUT_OFF_TIME))
@@ -234,10 +242,10 @@ class Server:
         peer.out.append(encode_stream_head())
         session.start()
 
-    def _say_goodbye(self, gone: list[threading.Event]) -> None:
+    def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:
         """Owner of the first loop: have every loop tell its clients."""
-        for loop, event in zip(self.loops, gone, strict=True):
-            loop.call_soon(partial(loop.for_each_peer, Peer.shut_down))
+        for number, (loop, event) in enumerate(zip(self.loops, gone, strict=True)):
+            loop.call_soon(partial(loop.say_goodbye, spread, number / len(self.loops)))
             loop.call_soon(partial(loop.when_empty, event.set))
 
 

@@ -260,6 +260,32 @@ def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
     assert source.get_nowait() == "nobody takes this"
 
 
+def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
+    serve: Serve, clients: Clients
+) -> None:
+    stops = threading.Event()
+
+    class LateQueue(Queue[object]):
+        def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+            super().put(item, block, timeout)
+            if not isinstance(item, str):  # but the server's own
+                stops.set()
+
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            assert stops.wait(TIMEOUT)
+            return super().get(block, timeout)
+
+    source = LateQueue()
+    app = App()
+    app.sse("/time", source=source)
+    server = serve(app)
+    stream = clients.stream(server, "/time")
+    source.put("last")
+    stop_within(server, TIMEOUT)
+    assert stream.hear(1) == ["last"]
+    stream.expect_end()
+
+
 # Handlers ----------------------------------------------------------------------------------------
 
 
