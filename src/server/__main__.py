@@ -6,8 +6,11 @@ import argparse
 import importlib
 import re
 import sys
+from dataclasses import fields
+from functools import partial
 
-from .app import App
+from .app import App, run_workers
+from .settings import Settings
 
 
 def main() -> None:
@@ -19,6 +22,7 @@ def main() -> None:
     parser.add_argument(
         "app",
         nargs="?",
+        type=_app_name,
         metavar="module:app",
         help="the module and the App in it; the demo if left out",
     )
@@ -28,12 +32,39 @@ def main() -> None:
     parser.add_argument(
         "--port", type=_port, default=9292, help="0 for one that is free (%(default)s)"
     )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="serve in so many processes, which share the port; one that dies is replaced; "
+        "0 for this process alone (%(default)s)",
+    )
+    for name, kind, metavar, text in OPTIONS:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=getattr(Settings, name),
+            metavar=metavar,
+            help=f"{text} (%(default)s)",
+        )
     arguments = parser.parse_args()
-    app = _demo() if arguments.app is None else _load(parser, arguments.app)
+    names = {field.name for field in fields(Settings)}
+    options = {name: value for name, value in vars(arguments).items() if name in names}
     try:
-        app.run(arguments.host, arguments.port)
+        settings = Settings(**options)
+    except ValueError as error:
+        parser.error(str(error))
+    host, port, workers = arguments.host, arguments.port, arguments.workers
+    load = partial(_load, arguments.app)
+    app = None if workers else load()
+    try:
+        if app is not None:
+            app.run(host, port, **options)
+        else:
+            run_workers(load, host, port, workers, settings)
     except OSError as error:
-        sys.exit(f"cannot listen on {arguments.host or '*'}:{arguments.port}: {error.strerror}")
+        sys.exit(f"cannot listen on {host or '*'}:{port}: {error.strerror}")
 
 
 def _port(text: str) -> int:
@@ -42,28 +73,104 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _demo() -> App:
-    from .demo import app, clock
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(f"a whole number is wanted, not {text!r}")
+    return int(text)
 
-    clock.start()
-    return app
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", text):
+        raise argparse.ArgumentTypeError(f"a number of seconds is wanted, not {text!r}")
+    return float(text)
 
 
-def _load(parser: argparse.ArgumentParser, name: str) -> App:
+def _app_name(text: str) -> str:
+    module, _, attribute = text.partition(":")
+    if not module or module.startswith(".") or not attribute:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form module:app")
+    return text
+
+
+def _load(name: str | None) -> App:
+    """The app of this name; SystemExit with a line of text if there is none."""
+    if name is None:
+        from .demo import app as demo
+
+        return demo
     sys.path.insert(0, "")  # the module is looked for where the command is given
     module_name, _, attribute = name.partition(":")
-    if not module_name or module_name.startswith(".") or not attribute:
-        parser.error(f"{name!r} is not of the form module:app")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is not
-        parser.error(f"no module named {module_name!r}")
+        sys.exit(f"no module named {module_name!r}")
     app = getattr(module, attribute, None)
     if not isinstance(app, App):
-        parser.error(f"{attribute!r} in module {module_name!r} is not an App")
+        sys.exit(f"{attribute!r} in module {module_name!r} is not an App")
     return app
+
+
+# These are settings of the same name.
+OPTIONS = [
+    (
+        "loops",
+        _count,
+        "N",
+        "I/O threads in each process; 0 for one, or for one a core on a Python without a GIL",
+    ),
+    (
+        "max_threads",
+        _count,
+        "N",
+        "how many handlers of a process may have a thread at once: those that block, and those "
+        "that are plain functions; others wait for one",
+    ),
+    (
+        "drain",
+        _seconds,
+        "SECONDS",
+        "how long a stop may take; clients are told one after the other, so that they do not come "
+        "back all at once, and what is left at the end is cut off",
+    ),
+    (
+        "handshake_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a client may take to send its request",
+    ),
+    (
+        "send_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a client may read nothing of what it is sent, until it is cut off",
+    ),
+    (
+        "close_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a client may take to answer when its connection is closed",
+    ),
+    (
+        "ping_interval",
+        _seconds,
+        "SECONDS",
+        "how long a WebSocket may be silent before its client is sent a ping; 0 for never",
+    ),
+    (
+        "ping_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a client may take to answer a ping, until it is taken for dead",
+    ),
+    (
+        "heartbeat",
+        _seconds,
+        "SECONDS",
+        "how long an event stream may be silent before its client is sent a comment; 0 for never",
+    ),
+]
 
 
 if __name__ == "__main__":

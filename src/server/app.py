@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
-import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from queue import Empty, Queue, SimpleQueue
+from queue import Queue
 from typing import Any, Literal, TypeVar, overload
 
 import wsframe
@@ -16,18 +17,20 @@ from wsframe import Connection, PerMessageDeflate, Role
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
+from .goodbye import SPREAD
+from .listener import bind
 from .routes import Authorize, EventRoute, PageRoute, Path, Routes, WebSocketRoute
-from .server import Server
+from .server import Server, url
 from .settings import Settings
+from .signals import STOP_SIGNALS, Signals
+from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
     server_no_context_takeover=True, client_no_context_takeover=True
 )
 
-# Over which part of drain the clients are told that the server stops; the rest is for the last one.
-SPREAD = 0.8
-
+Function = TypeVar("Function", bound=Callable[[], object])
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -40,6 +43,7 @@ class App:
 
     def __init__(self) -> None:
         self._routes = Routes()
+        self._on_start: list[Callable[[], object]] = []
 
     def websocket(
         self,
@@ -160,6 +164,23 @@ class App:
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
 
+    def on_start(self, function: Function) -> Function:
+        """Have a function called wherever the app is served, before it takes connections.
+
+        A decorator. The function starts what lives beside the server, such as a thread that fills a
+        queue. It is called without arguments in every process that serves, in the thread that
+        called :meth:`start` or :meth:`run`, or a worker's main one. What it raises ends the start.
+
+        Raises:
+            RuntimeError: the app has been started.
+            TypeError: it is a coroutine function.
+        """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("what is called on start must be a plain function")
+        self._routes.check_not_fixed()
+        self._on_start.append(function)
+        return function
+
     def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:
         """Start a server in threads of its own, and return when it accepts connections.
 
@@ -174,12 +195,12 @@ class App:
             TypeError: there is no such option.
             ValueError: an option's value makes no sense.
         """
-        settings = Settings(**options)
-        self._routes.fix()
-        return Server(self._routes, host, port, settings)
+        return self._serve(host, port, Settings(**options))
 
-    def run(self, host: str = "localhost", port: int = 9292, **options: Any) -> None:
-        """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end.
+    def run(
+        self, host: str = "localhost", port: int = 9292, *, workers: int = 0, **options: Any
+    ) -> None:
+        """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end, with exit code 1.
 
         Clients are told that the server stops over most of ``drain``; see :meth:`Server.stop`.
 
@@ -188,50 +209,119 @@ class App:
         Args:
             host: as in :meth:`start`.
             port: as in :meth:`start`.
+            workers: how many processes of their own to serve in, which share the port; one that
+                dies is replaced. They are forked here and now: a thread that was started before
+                does not live in them, which is what :meth:`on_start` is for; and each has its own
+                copy of everything, so that what is put on a queue here reaches nobody.
             **options: as in :meth:`start`.
 
         Raises:
-            OSError, TypeError, ValueError: as :meth:`start`.
+            OSError: as :meth:`start`; or this system cannot have workers.
+            TypeError, ValueError: as :meth:`start`.
+            RuntimeError: this is not the main thread.
+            SystemExit: no worker could be started, or they were forced to end.
         """
-        said: SimpleQueue[int | None] = SimpleQueue()  # whose put may be called by signal handlers
-        stop_signals = [signal.SIGINT, signal.SIGTERM]
-        before = {
-            number: signal.signal(number, lambda number, frame: said.put(number))
-            for number in stop_signals
-        }
-        try:
-            server = self.start(host, port, **options)
+        settings = Settings(**options)
+        if workers:
+            run_workers(lambda: self, host, port, workers, settings)
+            return
+        _check_main_thread()
+        stopped = threading.Event()
+        with Signals(*STOP_SIGNALS) as signals:
+            server = self._serve(host, port, settings)
             print(f"Serving on {server.url}; Ctrl-C stops. Kernels: {_kernels()}.", flush=True)
-            _wait_for(said)
-            print("Stopping; once more forces the end.", flush=True)
+            while not signals.count:
+                signals.wait()
+            _say_that_it_stops()
 
             def stop() -> None:
                 try:
-                    server.stop(spread=SPREAD * server.settings.drain)
+                    server.stop(spread=SPREAD * settings.drain)
                 finally:
-                    said.put(None)
+                    stopped.set()
+                    signals.wake()
 
-            threading.Thread(target=stop, name="wsframe-stop", daemon=True).start()
-            if _wait_for(said) is not None:
-                os._exit(1)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            stopping = threading.Thread(target=stop, name="wsframe-stop", daemon=True)
+            stopping.start()
+            while not stopped.is_set():
+                if signals.count > 1:
+                    os._exit(1)
+                signals.wait()
+            stopping.join()
+
+    def _serve(self, host: str, port: int, settings: Settings, *, shared: bool = False) -> Server:
+        self._routes.fix()
+        sockets = bind(host, port, shared=shared)
+        try:
+            for function in self._on_start:
+                function()
+            return Server(self._routes, host, sockets, settings)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+
+
+def run_workers(
+    load: Callable[[], App], host: str, port: int, workers: int, settings: Settings
+) -> None:
+    """Serve as :meth:`App.run` does, in workers that load the app themselves, each its own.
+
+    Raises:
+        OSError, RuntimeError, SystemExit, ValueError: as :meth:`App.run`.
+    """
+    if workers < 0:
+        raise ValueError(f"workers must not be negative: {workers!r}")
+    if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+        raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
+    _check_main_thread()
+    # Not yet shared, to find out whether the port is somebody else's; then kept for the workers, by
+    # sockets that do not listen and so get no connection.
+    for sock in bind(host, port):
+        port = sock.getsockname()[1]
+        sock.close()
+    kept = bind(host, port, shared=True)
+
+    def start() -> Server:
+        for sock in kept:
+            sock.close()
+        return load()._serve(host, port, settings, shared=True)
+
+    def say_that_they_serve() -> None:
+        print(
+            f"Serving on {url(host, port)}; Ctrl-C stops. Workers: {workers}. "
+            f"Kernels: {_kernels()}.",
+            flush=True,
+        )
+
+    try:
+        supervisor = Supervisor(
+            workers, settings.drain, start, say_that_they_serve, _say_that_it_stops
+        )
+        code = supervisor.run()
+    finally:
+        for sock in kept:
+            sock.close()
+    if code:
+        sys.exit(supervisor.failure or code)
+
+
+def _check_main_thread() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "App.run is for the main thread, the only one that can wait for signals; "
+            "in another one, use App.start"
+        )
+
+
+def _say_that_it_stops() -> None:
+    print("Stopping; once more forces the end.", flush=True)
 
 
 def _kernels() -> str:
     if wsframe.ACCELERATED:
         return f"compiled, {INSTRUCTION_SET}"
     return "pure Python, which is slower; a C compiler at install time makes the fast ones"
-
-
-def _wait_for(said: SimpleQueue[int | None]) -> int | None:
-    while True:
-        try:
-            # Windows does not let a signal interrupt a wait, so the wait must end by itself.
-            return said.get(timeout=0.5 if sys.platform == "win32" else None)
-        except Empty:
-            continue
 
 
 def _check_handler(handler: Callable[..., Any], path: str) -> None:

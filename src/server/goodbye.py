@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # How often it is looked whose turn has come, in seconds.
 GOODBYE_INTERVAL = 0.05
+# Over which part of drain a signal has them told; the rest is for the last ones to answer.
+SPREAD = 0.8
 
 
 class Goodbye:

@@ -20,23 +20,24 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_AT_ONCE = 64
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listen on a port of every address that the host name has; all of them, or none.
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Take a port of every address that the host name has, all of them or none; to listen on.
 
     Args:
         host: a name or an address; "" for every interface.
         port: 0 for one that is free, the same for all addresses.
+        shared: with other processes that say so, too (SO_REUSEPORT).
 
     Raises:
         OSError: the name is unknown, or the port is taken.
     """
     for _ in range(FREE_PORT_TRIES if port == 0 else 0):
         with suppress(OSError):  # the port that was free for one address was not for another
-            return _bind(host, port)
-    return _bind(host, port)
+            return _bind(host, port, shared)
+    return _bind(host, port, shared)
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
@@ -44,7 +45,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             if listeners:
                 port = listeners[0].getsockname()[1]
             try:
-                listeners.append(_listen(family, (address[0], port, *address[2:])))
+                listeners.append(_take(family, (address[0], port, *address[2:]), shared))
             except OSError as error:
                 # A machine may know the name of an address family that it does not have.
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
@@ -58,7 +59,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if hasattr(socket, "IPV6_V6ONLY") and family == socket.AF_INET6:
@@ -67,8 +68,9 @@ def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
         listener.setblocking(False)
     except BaseException:
         listener.close()

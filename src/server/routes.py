@@ -95,6 +95,15 @@ class Routes:
         """Take no more routes: other threads read them from here on."""
         self._fixed = True
 
+    def check_not_fixed(self) -> None:
+        """Whether there is time to add something.
+
+        Raises:
+            RuntimeError: a server has been started with these routes.
+        """
+        if self._fixed:
+            raise RuntimeError("an app is complete before it is started")
+
     def add(self, pattern: str, route: Route) -> None:
         """Add a route.
 
@@ -103,8 +112,7 @@ class Routes:
                 share its path with a WebSocket: an upgrade request tells them apart.
             RuntimeError: a server has been started with these routes.
         """
-        if self._fixed:
-            raise RuntimeError("routes are added before the app is started")
+        self.check_not_fixed()
         path = Path(pattern)
         if path.parameters:
             known = next(

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import cycle
 from math import inf
@@ -21,7 +21,7 @@ from .authorization import Authorization
 from .eventstream import EventStreamSession, Feed, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
-from .listener import Listener, bind
+from .listener import BACKLOG, Listener
 from .loop import Loop
 from .monitor import Monitor
 from .peer import Peer
@@ -45,8 +45,11 @@ class Server:
         loops: its I/O loops.
     """
 
-    def __init__(self, routes: Routes, host: str, port: int, settings: Settings) -> None:
-        sockets = bind(host, port)
+    def __init__(
+        self, routes: Routes, host: str, sockets: Sequence[socket.socket], settings: Settings
+    ) -> None:
+        for sock in sockets:
+            sock.listen(BACKLOG)
         self.host = host
         self.port: int = sockets[0].getsockname()[1]
         self.settings = settings
@@ -79,8 +82,7 @@ class Server:
     @property
     def url(self) -> str:
         """Any thread: where the server is, as in "http://localhost:9292"."""
-        host = self.host or "localhost"
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return url(self.host, self.port)
 
     def __enter__(self) -> Server:
         """Any thread: the server itself."""
@@ -247,6 +249,12 @@ class Server:
         for number, (loop, event) in enumerate(zip(self.loops, gone, strict=True)):
             loop.call_soon(partial(loop.say_goodbye, spread, number / len(self.loops)))
             loop.call_soon(partial(loop.when_empty, event.set))
+
+
+def url(host: str, port: int) -> str:
+    """Where a server is that listens there."""
+    host = host or "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def natural_loops() -> int:

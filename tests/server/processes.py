@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,9 @@ URL = re.compile(r"Serving on (http://\S+:(\d+));")
 
 
 class ServerProcess:
-    """A server that was started with a command; a context manager that kills it.
+    """A server that was started with a command; a context manager that kills it and its children.
+
+    It is the leader of a process group, as the foreground of a terminal is.
 
     Attributes:
         pid: the number of its process.
@@ -36,6 +39,7 @@ class ServerProcess:
             text=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
         )
         self.pid = self._process.pid
         # Nothing here waits for ever, not even for a line: it is killed, and that ends the output.
@@ -77,14 +81,24 @@ class ServerProcess:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def signal_all(self, number: int) -> None:
+        """Send it and its children a signal, as a terminal or a service manager does."""
+        os.killpg(self.pid, number)
+
     def wait(self) -> tuple[int, str]:
-        """Wait for its end; its exit code and what it has printed since the last line expected."""
+        """Wait for its end; its exit code and what it has printed since the last line expected.
+
+        A child that it has left behind would keep the output open.
+        """
         assert self._process.stdout is not None
         rest = self._process.stdout.read()
         return self._process.wait(TIMEOUT), rest
 
     def kill(self) -> None:
         """End it with no chance to say goodbye."""
+        if sys.platform != "win32":
+            with suppress(ProcessLookupError, PermissionError):  # gone, or a zombie
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait(TIMEOUT)
 

@@ -156,8 +156,56 @@ def test_routes_are_fixed_when_the_app_is_started(serve: Serve) -> None:
     app = App()
     serve(app)
     for add in (*READABLE, add_websocket):
-        with pytest.raises(RuntimeError, match="before the app is started"):
+        with pytest.raises(RuntimeError, match="an app is complete before it is started"):
             add(app, "/late")
+
+
+def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: Serve) -> None:
+    app = App()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    called: list[object] = []
+
+    @app.on_start
+    def first() -> None:
+        called.append(("first", threading.current_thread()))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with pytest.raises(RuntimeError, match="an app is complete"):
+            app.page("/late", "")
+
+    @app.on_start
+    def second() -> None:
+        called.append(("second", threading.current_thread()))
+
+    once = [("first", threading.current_thread()), ("second", threading.current_thread())]
+    serve(app, port=port).stop()
+    assert called == once
+    serve(app)
+    assert called == once * 2
+    with pytest.raises(RuntimeError, match="an app is complete"):
+        app.on_start(second)
+
+
+def test_what_on_start_raises_ends_the_start(serve: Serve) -> None:
+    app = App()
+    problems = [LookupError("no database"), None]
+
+    @app.on_start
+    def fail() -> None:
+        if (problem := problems.pop(0)) is not None:
+            raise problem
+
+    with pytest.raises(LookupError, match="no database"):
+        serve(app)
+    assert ask(serve(app), get("/")).status == 404
+
+
+def test_what_is_called_on_start_is_no_coroutine_function() -> None:
+    async def start() -> None: ...
+
+    with pytest.raises(TypeError, match="plain function"):
+        App().on_start(start)
 
 
 @pytest.mark.parametrize(

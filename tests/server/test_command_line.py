@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from wsframe.server import App, Settings, __main__
 
 from ..tools import missing_tool
 from .clients import TIMEOUT, StreamClient, WebSocketClient
@@ -19,15 +22,24 @@ from .processes import ServerProcess, run
 
 COMMAND = ("-m", "wsframe.server")
 PROGRAM = """
+import os
 from wsframe.server import App
 
-application = App()
+application, pids = App(), App()
 number = 42
+loaded = os.getpid()
+
+@pids.websocket("/pid")
+def pid(ws):
+    ws.send(f"{loaded} {os.getppid()}")
 
 @application.websocket("/hello/{name}")
 def hello(ws, name):
     ws.send(f"hello {name}")
 """
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="workers are POSIX's")
 
 
 @pytest.fixture
@@ -64,12 +76,63 @@ def test_the_host_and_the_port_are_as_told(host: str) -> None:
         client.leave()
 
 
+OPTIONS = {
+    "drain": 0.5,
+    "handshake_timeout": 7.0,
+    "send_timeout": 8.25,
+    "close_timeout": 9.0,
+    "ping_interval": 10.0,
+    "ping_timeout": 11.0,
+    "heartbeat": 0.0,
+    "max_threads": 3,
+    "loops": 2,
+}
+
+
+def option(name: str) -> str:
+    """The option that is for a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
 def test_help_names_the_options() -> None:
     result = run([sys.executable, *COMMAND, "--help"])
     assert result.returncode == 0
     assert not result.stderr
-    for word in ("module:app", "--host", "--port", "9292", "demo"):
+    options = ("--host", "--port", "--workers", *map(option, OPTIONS))
+    for word in ("module:app", "demo", "9292", *options):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    served: list[tuple[Settings, int]] = []
+
+    def run(app: App, host: str, port: int, **options: Any) -> None:
+        served.append((Settings(**options), 0))
+
+    def run_workers(load: object, host: str, port: int, count: int, settings: Settings) -> None:
+        served.append((settings, count))
+
+    monkeypatch.setattr(App, "run", run)
+    monkeypatch.setattr(__main__, "run_workers", run_workers)
+    given = [f"{option(name)}={value}" for name, value in OPTIONS.items()]
+    monkeypatch.setattr(sys, "argv", ["wsframe.server", f"--workers={workers}", *given])
+    __main__.main()
+    assert served == [(Settings(**OPTIONS), workers)]  # type: ignore[arg-type]
+
+
+@posix
+def test_workers_load_the_app_themselves(directory: Path) -> None:
+    with ServerProcess(
+        *COMMAND, "shop:pids", "--workers", "2", "--port", "0", directory=directory
+    ) as process:
+        client = WebSocketClient(process.port, "/pid")
+        loaded, parent = str(client.next_event()).split()
+        assert int(loaded) != process.pid
+        assert int(parent) == process.pid
+        client.closed_by_server()
+        process.signal(signal.SIGTERM)
+        assert process.wait() == (0, "Stopping; once more forces the end.\n")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +151,15 @@ def test_help_names_the_options() -> None:
         (["--port", "65536"], "a port is 0-65535"),
         (["--port", "-1"], "a port is 0-65535"),
         (["--port", "http"], "a port is 0-65535"),
+        (["--workers", "many"], "a whole number is wanted, not 'many'"),
+        (["--loops", "-1"], "a whole number is wanted, not '-1'"),
+        (["--drain", "long"], "a number of seconds is wanted, not 'long'"),
+        (["--drain", "-1"], "a number of seconds is wanted, not '-1'"),
+        (["--send-timeout", "inf"], "a number of seconds is wanted, not 'inf'"),
+        (["--max-threads", "0"], "max_threads must be at least 1"),
+        (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
+        (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
+        (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
         (["--nothing"], "unrecognized arguments: --nothing"),
         (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
     ],
@@ -111,11 +183,12 @@ def test_a_port_that_is_taken_is_named() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_defect_in_the_users_module_is_shown_where_it_is(directory: Path) -> None:
-    result = run([sys.executable, *COMMAND, "broken:app"], directory)
+@pytest.mark.parametrize("workers", ["0", pytest.param("3", marks=posix)])
+def test_a_defect_in_the_users_module_is_shown_where_it_is(directory: Path, workers: str) -> None:
+    result = run([sys.executable, *COMMAND, "broken:app", "--workers", workers], directory)
     assert result.returncode == 1
     assert "broken.py" in result.stderr
-    assert "No module named 'not_there_at_all'" in result.stderr
+    assert result.stderr.count("No module named 'not_there_at_all'") == 1
 
 
 # The demo, and real clients ----------------------------------------------------------------------

@@ -482,9 +482,21 @@ def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -
         client.close()
 
 
+@signals_are_posix
+def test_two_signals_at_once_are_two(program: Path) -> None:
+    with ServerProcess(str(program)) as process:
+        client = WebSocketClient(process.port, "/stuck")
+        assert client.next_event() == "stuck"
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGINT)
+        assert process.wait()[0] == 1
+        client.close()
+
+
 def test_run_gives_the_signal_handlers_back() -> None:
     app = App()
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(OSError, match=r".+"):
         app.run("no such host")
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1

@@ -54,11 +54,14 @@ def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
         visitors.remove(ws)
 
 
+@app.on_start
+def start_the_clock() -> None:
+    """Where the app is served, and nowhere else."""
+    threading.Thread(target=tell_the_time, name="demo-clock", daemon=True).start()
+
+
 def tell_the_time() -> None:
     """Put the time on the queue once a second; the server sends it to every client."""
     for number in range(1, 1 << 62):
         ticks.put(ServerSentEvent(time.strftime("%H:%M:%S"), id=str(number), retry=1000))
         time.sleep(1 - time.time() % 1)
-
-
-clock = threading.Thread(target=tell_the_time, name="demo-clock", daemon=True)
