@@ -7,6 +7,16 @@ from .eventstream import EventStream
 from .http import Request
 from .server import Server
 from .settings import Settings
+from .stats import Stats
 from .websocket import WebSocket
 
-__all__ = ["App", "ConnectionClosed", "EventStream", "Request", "Server", "Settings", "WebSocket"]
+__all__ = [
+    "App",
+    "ConnectionClosed",
+    "EventStream",
+    "Request",
+    "Server",
+    "Settings",
+    "Stats",
+    "WebSocket",
+]

@@ -10,6 +10,8 @@ from dataclasses import fields
 from functools import partial
 
 from .app import App, run_workers
+from .logs import configure
+from .proxies import Proxies
 from .settings import Settings
 
 
@@ -48,6 +50,32 @@ def main() -> None:
             metavar=metavar,
             help=f"{text} (%(default)s)",
         )
+    parser.add_argument(
+        "--access-log",
+        action="store_true",
+        help="log a line for each connection when it is over, to standard error; queries are left "
+        "out, for they may be secrets",
+    )
+    parser.add_argument(
+        "--log-json",
+        action="store_true",
+        help="log one JSON object a line, errors and the lines of --access-log, which this implies",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="PATH",
+        help="answer on this path, as in /metrics, with statistics for Prometheus (OpenMetrics)",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        dest="trusted_proxies",
+        type=_proxy,
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe the X-Forwarded-For, -Proto, -Host and Forwarded headers that come from this "
+        'address or network, as in 10.0.0.0/8, or from unix sockets ("unix"); may be repeated',
+    )
     arguments = parser.parse_args()
     names = {field.name for field in fields(Settings)}
     options = {name: value for name, value in vars(arguments).items() if name in names}
@@ -56,7 +84,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     host, port, workers = arguments.host, arguments.port, arguments.workers
-    load = partial(_load, arguments.app)
+    load = partial(_prepare, arguments)
     app = None if workers else load()
     try:
         if app is not None:
@@ -79,6 +107,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _proxy(text: str) -> str:
+    try:
+        Proxies([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", text):
         raise argparse.ArgumentTypeError(f"a number of seconds is wanted, not {text!r}")
@@ -90,6 +126,18 @@ def _app_name(text: str) -> str:
     if not module or module.startswith(".") or not attribute:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form module:app")
     return text
+
+
+def _prepare(arguments: argparse.Namespace) -> App:
+    """The app, and the logs of the process that serves it."""
+    app = _load(arguments.app)
+    configure(access_log=arguments.access_log or arguments.log_json, as_json=arguments.log_json)
+    if arguments.metrics is not None:
+        try:
+            app.metrics(arguments.metrics)
+        except ValueError as error:
+            sys.exit(f"--metrics: {error}")
+    return app
 
 
 def _load(name: str | None) -> App:

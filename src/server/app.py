@@ -19,10 +19,11 @@ from wsframe.kernels import INSTRUCTION_SET
 
 from .goodbye import SPREAD
 from .listener import bind
-from .routes import Authorize, EventRoute, PageRoute, Path, Routes, WebSocketRoute
+from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
 from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
+from .stats import Stats, encode, total
 from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
@@ -44,6 +45,7 @@ class App:
     def __init__(self) -> None:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
+        self._servers: list[Server] = []
 
     def websocket(
         self,
@@ -181,6 +183,22 @@ class App:
         self._on_start.append(function)
         return function
 
+    def metrics(self, path: str = "/metrics") -> None:
+        """Answer a path with :meth:`stats` in the format of OpenMetrics, which Prometheus reads.
+
+        It is a route like any, so that it is there if it is asked for, and where. Whoever may not
+        read the numbers must be kept off it by a proxy.
+
+        Raises:
+            ValueError: the path is malformed or taken.
+            RuntimeError: the app has been started; its routes are fixed then.
+        """
+        self._routes.add(path, MetricsRoute(lambda: encode(self.stats())))
+
+    def stats(self) -> Stats:
+        """Any thread: what the app's servers that run have done and do, in numbers."""
+        return total(server.stats() for server in self._servers if server.running)
+
     def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:
         """Start a server in threads of its own, and return when it accepts connections.
 
@@ -255,7 +273,9 @@ class App:
         try:
             for function in self._on_start:
                 function()
-            return Server(self._routes, host, sockets, settings)
+            server = Server(self._routes, host, sockets, settings)
+            self._servers = [*(other for other in self._servers if other.running), server]
+            return server
         except BaseException:
             for sock in sockets:
                 sock.close()

@@ -168,8 +168,7 @@ class EventStreamSession(Protocol, Turns):
         It comes back by itself, which is better than to hold up the others or the memory.
         """
         if self.peer.congested:
-            log.warning("%s is too slow for its event stream and is cut off", self.peer.address)
-            self.peer.abort()
+            self.peer.cut_off("is too slow for its event stream")
         else:
             self.peer.out.append(event)
             self.peer.flush()
@@ -186,8 +185,7 @@ class EventStreamSession(Protocol, Turns):
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
-            self.peer.out.append(COMMENT)
-            self.peer.flush()
+            self.peer.send_aside(COMMENT)
         self._look_again()
 
     def _look_again(self) -> None:
@@ -286,10 +284,11 @@ class Feed:
             log.exception("an item of an event source is not an event: %.200r", item)
         else:
             for loop, sessions in self.sessions.items():
-                loop.call_soon(partial(_feed_all, sessions, event))
+                loop.call_soon(partial(_feed_all, loop, sessions, event))
 
 
-def _feed_all(sessions: set[EventStreamSession], event: bytes) -> None:
+def _feed_all(loop: Loop, sessions: set[EventStreamSession], event: bytes) -> None:
     """Owner: encoded once, sent to all."""
     for session in tuple(sessions):
         session.feed(event)
+    loop.totals.feed_events += len(sessions)  # without those that were cut off

@@ -21,6 +21,8 @@ from wsframe.fields import encode_response
 from wsframe.handshake import wants_upgrade
 
 from .peer import Peer, Protocol
+from .proxies import client_of
+from .stats import REQUEST
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
@@ -38,7 +40,12 @@ class Request:
         query: the parameters after "?", each with all of its values, decoded.
         headers: names are looked up without regard to case; ``get_all`` gives all values of one.
         http_version: as in "1.1".
-        address: the client's, as the socket module gives it.
+        address: of whoever has connected, as the socket module gives it: the client, or a proxy.
+        client: the client's address alone, by the word of proxies if they are trusted; "unix" for
+            one that comes through a unix socket.
+        scheme: "http" or "https", likewise.
+        host: the name, and the port if one was given, by which the client knows the server,
+            likewise; "" where HTTP/1.0 does not say.
         parameters: what the route's path has in braces, decoded.
         identity: what the route's ``authorize`` has returned; None where there is none.
     """
@@ -49,6 +56,9 @@ class Request:
     headers: Headers
     http_version: str
     address: object
+    client: str
+    scheme: str
+    host: str
     parameters: dict[str, str] = field(default_factory=dict)
     identity: Any = None
 
@@ -142,6 +152,9 @@ class RequestReader(Protocol):
             headers=headers,
             http_version=self._parser.get_http_version(),
             address=self._peer.address,
+            client=client_of(self._peer.address),
+            scheme="http",
+            host=headers.get("Host") or "",
         )
 
     # Called by the parser, inside _feed.
@@ -180,11 +193,13 @@ def respond(
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
     ]
+    peer.status = status
     peer.finish(encode_response(status, head, body if with_body else b""))
 
 
 def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
     """Owner: answer with the error, and close."""
+    peer.loop.totals.refused[error.status] += 1
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
 
@@ -192,6 +207,7 @@ def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
 def refuse_for_want_of_threads(peer: Peer) -> None:
     """Owner: answer the request after all, with 503; its 101 is queued and has not gone out."""
     peer.out.clear()
+    peer.kind = REQUEST
     refuse(
         peer,
         HandshakeError(503, "no thread is left for this", [("Retry-After", "5")]),

@@ -13,7 +13,6 @@ or the monitor, when it takes too long, which gives the loop to another thread.
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import threading
@@ -27,7 +26,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .goodbye import GOODBYE_INTERVAL, Goodbye
+from .loggers import safe_logger
 from .poller import READ, WRITE, Poller
+from .stats import Totals
 from .threads import HANDLER_NAME, LOOP_NAME
 from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, Habit, Turns
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
 
-log = logging.getLogger("wsframe.server")
+log = safe_logger("wsframe.server")  # the same for all modules
 
 RECEIVE_BUFFER = 256 * 1024
 SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines
@@ -85,6 +86,7 @@ class Loop:
         settings: the server's.
         now: the time of the last sweep, on the monotonic clock.
         steals: how often a turn has lost the loop.
+        totals: what else it has counted.
     """
 
     def __init__(self, settings: Settings, threads: Threads, monitor: Monitor) -> None:
@@ -95,6 +97,7 @@ class Loop:
         self.sendable = threading.Condition()
         self.now = monotonic()
         self.steals = 0
+        self.totals = Totals()
         self._threads = threads
         self._monitor = monitor
         self._poller = Poller()
@@ -222,12 +225,16 @@ class Loop:
     def add(self, peer: Peer) -> None:
         """Owner: a connection begins."""
         assert self.owned()
-        self.peers.add(peer)
+        with self.totals.lock:
+            self.peers.add(peer)
+            self.totals.accepted += 1
 
     def remove(self, peer: Peer) -> None:
         """Owner: a connection is over."""
         assert self.owned()
-        self.peers.discard(peer)
+        with self.totals.lock:
+            self.peers.discard(peer)
+            self.totals.take_over(peer)
         self._tell_if_empty()
 
     def finished(self, turns: Turns) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import socket
 from abc import ABC, abstractmethod
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from . import access
 from .loop import READ, WRITE, Loop
+from .stats import REQUEST
 
 if TYPE_CHECKING:
+    from wsframe import ConnectionClosed
+
+    from .http import Request
     from .turns import Turns
 
 log = logging.getLogger("wsframe.server")
@@ -75,9 +81,17 @@ class Peer:
             set while that code has another thread, which would not wait when it should.
         halted: the turn is to end early, for too much is unsent, or the connection is over.
         read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
-        bytes_in, bytes_out: what was read and sent.
         deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
         send_deadline: when the client must have taken something of what waits for it.
+        opened: when it was accepted, on the monotonic clock.
+        kind: what it is, for the statistics.
+        request: the one that opened it, when it has come.
+        status: what that was answered; 0 before.
+        subprotocol: of a WebSocket.
+        end: how a WebSocket has ended.
+        bytes_in, bytes_out: what was read and sent.
+        messages_in: how many messages of the client were decoded.
+        frames_out: how many items of ``out`` have been gathered, less those that are no messages.
     """
 
     __slots__ = (
@@ -99,12 +113,20 @@ class Peer:
         "bytes_out",
         "closed",
         "deadline",
+        "end",
+        "frames_out",
         "halted",
         "in_turn",
+        "kind",
         "loop",
+        "messages_in",
+        "opened",
         "out",
         "read_size",
+        "request",
         "send_deadline",
+        "status",
+        "subprotocol",
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
@@ -116,8 +138,16 @@ class Peer:
         self.deadline = inf
         self.send_deadline = inf
         self.closed = False
+        self.opened = monotonic()
+        self.kind = REQUEST
+        self.request: Request | None = None
+        self.status = 0
+        self.subprotocol: str | None = None
+        self.end: ConnectionClosed | None = None
         self.bytes_in = 0
         self.bytes_out = 0
+        self.messages_in = 0
+        self.frames_out = 0
         self.loop = loop
         self._sock = sock
         self._protocol: Protocol = _Silence()
@@ -162,6 +192,26 @@ class Peer:
         """Owner: whether the client has yet to ask for something."""
         return self._protocol.unasked
 
+    @property
+    def messages_out(self) -> int:
+        """Any thread: how many messages or events were handed to the socket."""
+        return max(0, self.frames_out)
+
+    def begin_answer(self, kind: str, status: int, head: bytes) -> None:
+        """Owner: queue the head of an answer that messages follow."""
+        self.kind = kind
+        self.status = status
+        self.out.append(head)
+        self.frames_out = -1  # for the head is none
+
+    def send_aside(self, *frames: bytes) -> None:
+        """Owner: send what is queued, and then these frames, which are no messages."""
+        if not self._sealed:
+            self._gather()
+            self._unsent = b"".join([self._unsent, *frames])
+            self._at_ease = False
+        self.flush()
+
     def pause_reading(self) -> None:
         """Owner: leave what the client sends to TCP, which will slow it down."""
         self._reading = False
@@ -181,6 +231,7 @@ class Peer:
             if not queued:
                 return
             data = out.pop(0) if queued == 1 else self._join(queued)
+            self.frames_out += queued
             try:
                 sent = self._sock.send(data)
             except OSError:
@@ -258,6 +309,7 @@ class Peer:
         try:
             self._protocol.peer_left()
         finally:
+            access.conclude(self)
             self.loop.remove(self)
 
     def deadline_passed(self) -> None:
@@ -271,12 +323,15 @@ class Peer:
 
     def stalled(self) -> None:
         """Owner: the loop saw that the client has taken nothing for too long."""
-        log.warning(
-            "%s has taken nothing of what it was sent for %g s (send_timeout) and is cut off",
-            self.address,
-            self.loop.settings.send_timeout,
-        )
-        self.abort()
+        timeout = self.loop.settings.send_timeout
+        self.cut_off(f"has taken nothing of what it was sent for {timeout:g} s (send_timeout)")
+
+    def cut_off(self, why: str) -> None:
+        """Owner: close the socket now, for the client is too slow."""
+        if not self.closed:
+            log.warning("%s %s and is cut off", self.address, why)
+            self.loop.totals.slow_clients += 1
+            self.abort()
 
     def shut_down(self) -> None:
         """Owner: the server stops; an answer that is on its way still arrives."""
@@ -321,10 +376,12 @@ class Peer:
             self.loop.sendable.notify_all()
 
     def _gather(self) -> None:
+        queued = len(self.out)
         if self._unsent:
-            self._unsent = b"".join([self._unsent, self._join(len(self.out))])
+            self._unsent = b"".join([self._unsent, self._join(queued)])
         else:
-            self._unsent = self._join(len(self.out))
+            self._unsent = self._join(queued)
+        self.frames_out += queued
         self._in_turn_size = 0
 
     def _join(self, queued: int) -> bytes:
@@ -421,8 +478,7 @@ class Peer:
         if self.loop.owned():
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
-                log.warning("%s is too slow for what it is sent and is cut off", self.address)
-                self.loop.call_soon(self.abort)
+                self.loop.call_soon(partial(self.cut_off, "is too slow for what it is sent"))
         elif (size > LARGE_FRAME or len(self.out) > FEW_FRAMES or self._unsent) and self._too_much:
             self._wait()
 

@@ -51,7 +51,14 @@ class PageRoute:
     content_type: str
 
 
-Route = WebSocketRoute | EventRoute | PageRoute
+@dataclass(frozen=True, eq=False)
+class MetricsRoute:
+    """The numbers of the servers, as they are when somebody asks."""
+
+    encode: Callable[[], bytes]
+
+
+Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute
 
 
 class Path:

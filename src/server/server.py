@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from math import inf
@@ -25,8 +26,10 @@ from .listener import BACKLOG, Listener
 from .loop import Loop
 from .monitor import Monitor
 from .peer import Peer
-from .routes import EventRoute, PageRoute, Routes, WebSocketRoute
+from .proxies import Proxies
+from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
+from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .threads import Threads
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
@@ -53,7 +56,9 @@ class Server:
         self.host = host
         self.port: int = sockets[0].getsockname()[1]
         self.settings = settings
+        self._started = monotonic()
         self._routes = routes
+        self._proxies = Proxies(settings.trusted_proxies)
         self._threads = Threads(settings.max_threads)
         self._monitor = Monitor()
         self.loops = tuple(
@@ -83,6 +88,22 @@ class Server:
     def url(self) -> str:
         """Any thread: where the server is, as in "http://localhost:9292"."""
         return url(self.host, self.port)
+
+    @property
+    def running(self) -> bool:
+        """Any thread: whether it has not stopped yet."""
+        return not self._stopped.is_set()
+
+    def stats(self) -> Stats:
+        """Any thread: what the server has done and does, in numbers."""
+        workers, handlers, waiting = self._threads.counts()
+        return replace(
+            total(map(of_loop, self.loops)),
+            uptime=monotonic() - self._started,
+            threads=workers + len(self._feeds) + 1,  # the monitor's
+            handlers_in_threads=handlers,
+            handlers_waiting=waiting,
+        )
 
     def __enter__(self) -> Server:
         """Any thread: the server itself."""
@@ -163,6 +184,8 @@ class Server:
 
     def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""
+        peer.request = request
+        self._proxies.apply(request)
         if request.http_version not in ("1.0", "1.1"):
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
         if request.http_version == "1.1" or "Host" in request.headers:
@@ -179,16 +202,18 @@ class Server:
         with_body = request.method == "GET"
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
+        elif isinstance(route, MetricsRoute):
+            respond(peer, 200, route.encode(), content_type=CONTENT_TYPE, with_body=with_body)
         elif with_body:
             self._authorize(peer, request, route, partial(self._open_stream, peer, request, route))
         else:
-            self._authorize(peer, request, route, partial(peer.finish, encode_stream_head()))
+            self._authorize(peer, request, route, partial(self._answer_head, peer))
 
     def _upgrade(
         self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
     ) -> None:
         acceptance = accept(
-            request.headers.items(),
+            _with_host(request),
             method=request.method,
             http_version=request.http_version,
             subprotocols=route.subprotocols,
@@ -231,17 +256,23 @@ class Server:
         kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
         session = kind(peer, peer.loop.habit(route, route.blocking), codec, request, route.handler)
         peer.switch(session)
-        peer.out.append(acceptance.encode())
+        peer.subprotocol = acceptance.subprotocol
+        peer.begin_answer(WEBSOCKET, 101, acceptance.encode())
         session.begin()
         if rest:
             session.data_received(memoryview(rest))
+
+    def _answer_head(self, peer: Peer) -> None:
+        """Answer a HEAD for an event stream."""
+        peer.status = 200
+        peer.finish(encode_stream_head())
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
         habit = peer.loop.habit(route, route.blocking)
         feed = self._feeds.get(id(route.source))
         session = EventStreamSession(peer, habit, request, feed, route.handler)
         peer.switch(session)
-        peer.out.append(encode_stream_head())
+        peer.begin_answer(EVENT_STREAM, 200, encode_stream_head())
         session.start()
 
     def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:
@@ -261,6 +292,16 @@ def natural_loops() -> int:
     """As many loops as can run at once: one where there is a GIL."""
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     return 1 if gil else os.cpu_count() or 1
+
+
+def _with_host(request: Request) -> list[tuple[str, str]]:
+    """The headers with the host that the client knows, with which its Origin is compared."""
+    headers = request.headers.items()
+    if request.host == request.headers.get("Host"):
+        return headers
+    return [(name, value) for name, value in headers if name.lower() != "host"] + [
+        ("Host", request.host)
+    ]
 
 
 def _wait_for_all(events: Iterable[threading.Event], deadline: float) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+
+from .proxies import Proxies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class Settings:
             block. Past it they wait for one. Handlers that wait for each other need one each.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
             Python without a GIL.
+        trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
+            believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
+            proxies must set or remove these headers, whatever their clients send.
     """
 
     drain: float = 5.0
@@ -38,6 +44,7 @@ class Settings:
     heartbeat: float = 15.0
     max_threads: int = 64
     loops: int = 0
+    trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
@@ -46,3 +53,4 @@ class Settings:
                 raise ValueError(f"{name} must not be negative: {value!r}")
         if self.max_threads < 1:
             raise ValueError("max_threads must be at least 1")
+        Proxies(self.trusted_proxies)  # raises what is wrong with them

@@ -199,11 +199,13 @@ class WebSocketSession(Protocol, Turns):
         if not self.codec.only_messages:
             self._act_on(events)
             return None
+        self.peer.messages_in += len(events)
         return self.deliver(events) if self.over is None else None
 
     def _act_on(self, events: list[Any]) -> None:
         """Owner: hand on the messages, and act on what else there is among them."""
         messages = [event for event in events if type(event) in MESSAGES]
+        self.peer.messages_in += len(messages)
         self._answer_pings(events)
         if messages and self.over is None and self.deliver(messages) is not None:
             self.ask()
@@ -220,6 +222,7 @@ class WebSocketSession(Protocol, Turns):
             self.over = self._client_end or ConnectionClosed(
                 CloseCode.ABNORMAL_CLOSURE, "the client left in silence"
             )
+        self.peer.end = self.over
         self.deliver_end(self.over)
 
     def deadline_passed(self) -> None:
@@ -291,14 +294,14 @@ class WebSocketSession(Protocol, Turns):
         silence = now - self._silent_since
         if not self._pinged and silence >= settings.ping_interval:
             self._pinged = True
-            self.peer.out.append(self.codec.ping())
-            self.peer.flush()
+            self.peer.send_aside(self.codec.ping())
         left = settings.ping_interval + settings.ping_timeout * self._pinged - silence
         if left > 0 or not self._pinged:
             self._look_again(min(left, settings.ping_interval / 4))
         else:
             reason = f"no pong within {settings.ping_timeout:g} s (ping_timeout)"
             log.info("%s is closed: %s", self.peer.address, reason)
+            self.peer.loop.totals.ping_timeouts += 1
             self.close(CloseCode.INTERNAL_ERROR, reason)
 
     def _look_again(self, seconds: float) -> None:
@@ -317,10 +320,9 @@ class WebSocketSession(Protocol, Turns):
         self.deliver_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:
-        for event in events:
-            if isinstance(event, Ping) and not self.codec.close_sent:
-                self.peer.out.append(self.codec.pong(event.payload))
-        self.peer.flush()
+        pings = [event for event in events if isinstance(event, Ping)]
+        if pings and not self.codec.close_sent:
+            self.peer.send_aside(*(self.codec.pong(ping.payload) for ping in pings))
 
     # Any thread -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from wsframe.server import App, Settings, __main__
 
 from ..tools import missing_tool
-from .clients import TIMEOUT, StreamClient, WebSocketClient
+from .clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
 from .processes import ServerProcess, run
 
 COMMAND = ("-m", "wsframe.server")
@@ -99,7 +100,8 @@ def test_help_names_the_options() -> None:
     assert result.returncode == 0
     assert not result.stderr
     options = ("--host", "--port", "--workers", *map(option, OPTIONS))
-    for word in ("module:app", "demo", "9292", *options):
+    logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy")
+    for word in ("module:app", "demo", "9292", *options, *logs):
         assert word in result.stdout
 
 
@@ -118,7 +120,8 @@ def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, worker
     given = [f"{option(name)}={value}" for name, value in OPTIONS.items()]
     monkeypatch.setattr(sys, "argv", ["wsframe.server", f"--workers={workers}", *given])
     __main__.main()
-    assert served == [(Settings(**OPTIONS), workers)]  # type: ignore[arg-type]
+    settings = Settings(**OPTIONS, trusted_proxies=[])  # type: ignore[arg-type]
+    assert served == [(settings, workers)]
 
 
 @posix
@@ -160,6 +163,9 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
         (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
         (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
+        (["--metrics", "numbers"], "--metrics: a path begins with a slash"),
+        (["--metrics", "/"], "--metrics: '/' has a route already"),
+        (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--nothing"], "unrecognized arguments: --nothing"),
         (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
     ],
@@ -275,3 +281,89 @@ def test_the_demo_shows_its_page_and_its_clock() -> None:
                 pass
         for client in chatting:
             client.leave()
+
+
+# What operators see ------------------------------------------------------------------------------
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+
+def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answer:
+    client = Client(process.port)
+    try:
+        client.send(get(target, *headers))
+        return client.answer()
+    finally:
+        client.close()
+
+
+def test_no_line_is_logged_unasked() -> None:
+    with ServerProcess(*COMMAND, "--port", "0") as process:
+        assert ask(process, "/metrics").status == 404
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert (code, "GET" in output) == (0, False)
+
+
+def test_the_access_log() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--access-log") as process:
+        ask(process, "/?token=secret")
+        process.expect(re.compile(rf'^{TIME} 127\.0\.0\.1 "GET /" 200 seconds=\d+\.\d{{3}} bytes='))
+
+
+def test_the_log_in_json(directory: Path) -> None:
+    (directory / "bad.py").write_text(f"{PROGRAM}\n    1 / 0\n", encoding="utf-8")
+    options = ("--port", "0", "--log-json", "--trusted-proxy", "127.0.0.1")
+    with ServerProcess(*COMMAND, "bad:application", *options, directory=directory) as process:
+        client = WebSocketClient(process.port, "/hello/you", ("X-Forwarded-For", "203.0.113.7"))
+        assert client.next_event() == "hello you"
+        assert client.closed_by_server().code == 1011
+        error = json.loads(process.expect(re.compile(r"^{.*}$"))[0])
+        assert (error["level"], error["logger"]) == ("ERROR", "wsframe.server")
+        assert error["message"] == "the handler of /hello/you failed"
+        assert error["traceback"].endswith("ZeroDivisionError: division by zero")
+        line = json.loads(process.expect(re.compile(r"^{.*}$"))[0])
+        assert (line["logger"], line["client"]) == ("wsframe.access", "203.0.113.7")
+        assert (line["path"], line["close_code"]) == ("/hello/you", 1011)
+
+
+def test_the_last_lines_are_written_before_the_end() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--access-log") as process:
+        clients = [WebSocketClient(process.port, "/echo") for _ in range(50)]
+        process.signal(signal.SIGTERM)
+        for client in clients:
+            client.closed_by_server()
+        code, output = process.wait()
+        assert output.count("close=1001") == 50
+        assert code == 0
+
+
+def test_a_module_that_has_configured_logging_keeps_it_unless_json_is_asked_for(
+    directory: Path,
+) -> None:
+    configuration = "import logging\nlogging.basicConfig(format='mine: %(message)s')\n"
+    (directory / "own.py").write_text(configuration + PROGRAM, encoding="utf-8")
+    with ServerProcess(
+        *COMMAND, "own:application", "--port", "0", "--access-log", directory=directory
+    ) as process:
+        ask(process, "/")
+        process.expect(re.compile(rf'^mine: {TIME} 127\.0\.0\.1 "GET /" 404 '))
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert (code, '"GET /"' in output) == (0, False)
+    with ServerProcess(
+        *COMMAND, "own:application", "--port", "0", "--log-json", directory=directory
+    ) as process:
+        ask(process, "/")
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert code == 0
+        assert output.count('"path": "/"') == 1
+        assert "mine: " not in output
+
+
+def test_metrics_are_there_if_asked_for() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--metrics", "/numbers") as process:
+        answer = ask(process, "/numbers")
+        assert answer.status == 200
+        assert answer.body.endswith(b"# EOF\n")

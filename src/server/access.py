@@ -1,0 +1,112 @@
+"""The request log: one record for each connection, when it is over.
+
+Its logger is ``wsframe.access`` and its level INFO, so nobody gets it, or pays for it, who has not
+asked for it. What the record says are attributes of it, too, for handlers and formatters:
+
+- ``client``: the address, as trusted proxies have it; ``method``, ``path``, ``user_agent``: of the
+  request, None where it was too malformed for that. The query is left out: it may be a secret.
+- ``status``: what was answered; 101 for a WebSocket.
+- ``start``: when the client connected, in UTC, and ``seconds``: how long it stayed.
+- ``bytes_in``, ``bytes_out``: all of them, with the heads of request and answer.
+- ``messages_in``, ``messages_out``: of a WebSocket; an event stream's events count as messages.
+- ``close_code``, ``close_reason``, ``subprotocol``: of a WebSocket, else None.
+
+What comes from strangers cannot forge a line: in these values whatever cannot be printed, double
+quotes and backslashes are escaped.
+
+A record is handled on the loop's thread. A handler that may block, as one does that writes to a
+pipe, belongs behind a queue: :class:`logging.handlers.QueueHandler`, or
+:class:`wsframe.server.logs.Background`, which is what the command line uses.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from .loggers import safe_logger
+from .proxies import client_of
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+NAME = "wsframe.access"
+FIELDS = (
+    *("start", "seconds", "client", "method", "path", "status"),
+    *("bytes_in", "bytes_out", "messages_in", "messages_out"),
+    *("close_code", "close_reason", "subprotocol", "user_agent"),
+)
+
+log = safe_logger(NAME)
+
+
+def conclude(peer: Peer) -> None:
+    """Owner: the connection is over; log it, if an answer was due."""
+    if not log.isEnabledFor(logging.INFO) or not (peer.status or peer.request):
+        return
+    fields = _fields(peer)
+    log.info("%s", _line(fields), extra=fields)
+
+
+def timestamp(seconds: float) -> str:
+    """Any thread: a time since the epoch in ISO 8601, in UTC."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def printable(text: str) -> str:
+    """Any thread: the text with everything escaped that could forge a line or move a cursor."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        character if character.isprintable() and character not in '"\\' else _escaped(character)
+        for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return f"\\{character}" if character in '"\\' else ascii(character)[1:-1]
+
+
+def _fields(peer: Peer) -> dict[str, object]:
+    request = peer.request
+    end = peer.end if peer.status == 101 else None
+    seconds = monotonic() - peer.opened
+    texts: dict[str, str | None] = {
+        "client": request.client if request is not None else client_of(peer.address),
+        "method": request.method if request is not None else None,
+        "path": request.path if request is not None else None,
+        "close_reason": end.reason if end is not None else None,
+        "subprotocol": peer.subprotocol,
+        "user_agent": request.headers.get("User-Agent") if request is not None else None,
+    }
+    values = {
+        "start": timestamp(time() - seconds),
+        "seconds": round(seconds, 3),
+        "status": peer.status or None,
+        "bytes_in": peer.bytes_in,
+        "bytes_out": peer.bytes_out,
+        "messages_in": peer.messages_in,
+        "messages_out": peer.messages_out,
+        "close_code": int(end.code) if end is not None else None,
+        **{name: text if text is None else printable(text) for name, text in texts.items()},
+    }
+    return {name: values[name] for name in FIELDS}
+
+
+def _line(fields: dict[str, object]) -> str:
+    """What the record says as text."""
+    request = "-" if fields["method"] is None else f"{fields['method']} {fields['path']}"
+    line = (
+        f'{fields["start"]} {fields["client"]} "{request}" {fields["status"] or "-"}'
+        f" seconds={fields['seconds']:.3f} bytes={fields['bytes_in']}/{fields['bytes_out']}"
+        f" messages={fields['messages_in']}/{fields['messages_out']}"
+    )
+    if fields["close_code"] is not None:
+        line += f" close={fields['close_code']}"
+    for name in ("close_reason", "subprotocol", "user_agent"):
+        if fields[name]:
+            line += f' {name}="{fields[name]}"'
+    return line

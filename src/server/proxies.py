@@ -1,0 +1,140 @@
+"""What proxies say of a request: who asks, how, and for which host.
+
+Anybody can send these headers, so they count only from addresses that are trusted. Each proxy of a
+chain adds at the right what it sees. The client is the first from there that is not trusted itself:
+what stands to the left of it, that client may have made up.
+
+``X-Forwarded-For``, ``-Proto`` and ``-Host`` come before ``Forwarded`` (RFC 7239), which is looked
+at where none of the three is there. For most proxies set the former, and pass the latter on as it
+came from whomever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from wsframe import HandshakeError
+from wsframe.fields import TOKEN, Fields
+from wsframe.handshake import check_host
+
+if TYPE_CHECKING:
+    from .http import Request
+
+# What a client is called that comes through a unix socket, which has no addresses.
+UNIX = "unix"
+SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+# RFC 7239 section 4. An address with a port is often seen without the quotes that its colon needs.
+PAIR = re.compile(
+    rf'({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*(?:([;,])[ \t]*|$)'
+)
+# RFC 7239 section 6, and an IPv6 address without brackets, as X-Forwarded-For has it.
+PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
+UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}", re.IGNORECASE)
+NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){PORT}|([0-9A-Fa-f:.]+)")
+
+
+def client_of(address: object) -> str:
+    """Any thread: the client's address alone, of what the socket module gives."""
+    return str(address[0]) if isinstance(address, tuple) else UNIX
+
+
+@dataclass(frozen=True)
+class Hop:
+    """What one proxy says of who has connected to it; "" where it does not."""
+
+    client: str = ""
+    scheme: str = ""
+    host: str = ""
+
+
+class Proxies:
+    """The proxies that are trusted.
+
+    Args:
+        trusted: addresses, networks as in "10.0.0.0/8", and "unix" for unix sockets.
+
+    Raises:
+        TypeError: they are one ``str`` instead of a sequence of them.
+        ValueError: one is none of these.
+    """
+
+    def __init__(self, trusted: Sequence[str]) -> None:
+        if isinstance(trusted, str):
+            raise TypeError('trusted proxies are a sequence of str, as in ["127.0.0.1"]')
+        self._unix = UNIX in trusted
+        self._networks = [ip_network(item) for item in trusted if item != UNIX]
+
+    def trust(self, client: str) -> bool:
+        """Any thread: whether this address is a proxy's that is trusted."""
+        if client == UNIX:
+            return self._unix
+        address = _address(client)
+        return any(address in network for network in self._networks)
+
+    def apply(self, request: Request) -> None:
+        """Any thread: put into a request what is true of it by the word of trusted proxies.
+
+        Raises:
+            HandshakeError: 400; what one of them says is malformed, so that nobody knows who asks.
+        """
+        if not self.trust(request.client):
+            return
+        fields = Fields(request.headers.items())
+        try:
+            for hop in reversed(_x_forwarded(fields) or _forwarded(fields)):
+                if hop.scheme:
+                    request.scheme = SCHEMES[hop.scheme.lower()]
+                if hop.host:
+                    check_host([("Host", hop.host)])
+                    request.host = hop.host
+                if not hop.client or UNKNOWN.fullmatch(hop.client):
+                    return  # then the client is the last that is known
+                request.client = _node(hop.client)
+                if not self.trust(request.client):
+                    return
+        except (KeyError, ValueError, HandshakeError):
+            raise HandshakeError(400, "what the proxy says of the client is malformed") from None
+
+
+def _x_forwarded(fields: Fields) -> list[Hop]:
+    """The headers that are no standard: lists, which end at the right with the nearest proxy."""
+    lists = [fields.items(f"x-forwarded-{name}") for name in ("for", "proto", "host")]
+    length = max(map(len, lists))
+    filled = ([""] * (length - len(items)) + items for items in lists)
+    return [Hop(*said) for said in zip(*filled, strict=True)]
+
+
+def _forwarded(fields: Fields) -> list[Hop]:
+    """RFC 7239 section 4."""
+    text = ", ".join(fields.items("forwarded"))
+    hops: list[Hop] = []
+    said: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        pair = PAIR.match(text, position)
+        if pair is None or (name := pair[1].lower()) in said:
+            raise ValueError("not a pair, or the second of its name")
+        said[name] = pair[3] if pair[2] is None else re.sub(r"\\(.)", r"\1", pair[2])
+        position = pair.end()
+        if pair[4] != ";":
+            hops.append(Hop(said.get("for", ""), said.get("proto", ""), said.get("host", "")))
+            said = {}
+    return hops
+
+
+def _node(text: str) -> str:
+    """An address in its normal form, without a port."""
+    match = NODE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an address: {text!r}")
+    return str(_address(match[1] or match[2] or match[3]))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """One form of an address: IPv4 that is written as IPv6 is IPv4."""
+    address = ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address

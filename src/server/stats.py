@@ -1,0 +1,237 @@
+"""What a server has done, in numbers: for ``server.stats()``, and as text for a metrics scraper.
+
+What a connection counts stays on it while it is open; nobody but the owner writes it, and anybody
+may read it. When it ends, its loop's totals take it over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .loop import Loop
+    from .peer import Peer
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+# What a connection may be.
+REQUEST, WEBSOCKET, EVENT_STREAM = "request", "websocket", "event_stream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """The numbers of a server, or of all servers of an app that run. Nothing is ever reset.
+
+    Attributes:
+        uptime: how long it has run, in seconds; of several, the longest.
+        requests: connections that are open and (still) nothing but a request and its answer.
+        websockets: WebSockets that are open.
+        event_streams: event streams that are open.
+        accepted: connections, ever.
+        refused: requests that were refused, by the status that they were answered.
+        messages_in: messages that WebSockets have received.
+        messages_out: messages and events that have been sent to clients; a handler's pings count.
+        bytes_in: bytes received, with all that is around messages.
+        bytes_out: bytes sent, likewise.
+        threads: all threads of the server: for its loops, its handlers, its queues.
+        handlers_in_threads: handlers that have a thread at the moment.
+        handlers_waiting: handlers that wait for one.
+        steals: how often a handler has lost the loop, because it blocked.
+        loops: the I/O loops.
+        slow_clients: clients that were cut off, because they did not take what they were sent.
+        ping_timeouts: clients that were cut off, because they did not answer a ping.
+        feed_events: events that queues as sources have sent, to each client.
+    """
+
+    uptime: float = 0.0
+    requests: int = 0
+    websockets: int = 0
+    event_streams: int = 0
+    accepted: int = 0
+    refused: Mapping[int, int] = field(default_factory=dict)
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    threads: int = 0
+    handlers_in_threads: int = 0
+    handlers_waiting: int = 0
+    steals: int = 0
+    loops: int = 0
+    slow_clients: int = 0
+    ping_timeouts: int = 0
+    feed_events: int = 0
+
+
+class Totals:
+    """What one loop has counted. Its owner writes; what must fit together, under the lock.
+
+    Attributes:
+        lock: for ``messages_in`` to ``bytes_out``, and the loop's set of connections.
+        others: as in :class:`Stats`.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.accepted = 0
+        self.refused: Counter[int] = Counter()  # by status
+        self.messages_in = 0
+        self.messages_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.slow_clients = 0
+        self.ping_timeouts = 0
+        self.feed_events = 0
+
+    def take_over(self, peer: Peer) -> None:
+        """Owner, under the lock: a connection is over."""
+        self.messages_in += peer.messages_in
+        self.messages_out += peer.messages_out
+        self.bytes_in += peer.bytes_in
+        self.bytes_out += peer.bytes_out
+
+
+def of_loop(loop: Loop) -> Stats:
+    """Any thread: the numbers of one loop."""
+    totals = loop.totals
+    # A connection that ends meanwhile is counted here or there, and once: no sum ever decreases.
+    with totals.lock:
+        peers = loop.peers.copy()
+        messages_in, messages_out = totals.messages_in, totals.messages_out
+        bytes_in, bytes_out = totals.bytes_in, totals.bytes_out
+    kinds = Counter(peer.kind for peer in peers)
+    return Stats(
+        requests=kinds[REQUEST],
+        websockets=kinds[WEBSOCKET],
+        event_streams=kinds[EVENT_STREAM],
+        accepted=totals.accepted,
+        refused=dict(totals.refused),
+        messages_in=messages_in + sum(peer.messages_in for peer in peers),
+        messages_out=messages_out + sum(peer.messages_out for peer in peers),
+        bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
+        bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
+        steals=loop.steals,
+        loops=1,
+        slow_clients=totals.slow_clients,
+        ping_timeouts=totals.ping_timeouts,
+        feed_events=totals.feed_events,
+    )
+
+
+def total(several: Iterable[Stats]) -> Stats:
+    """Any thread: the numbers of several in one."""
+    several = list(several)
+    sums: dict[str, Any] = {
+        item.name: sum(getattr(stats, item.name) for stats in several)
+        for item in fields(Stats)
+        if item.name not in ("uptime", "refused")
+    }
+    refused: Counter[int] = Counter()
+    for stats in several:
+        refused.update(stats.refused)
+    return Stats(
+        uptime=max((stats.uptime for stats in several), default=0.0), refused=dict(refused), **sums
+    )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, and which fields it shows, by the label that tells them apart."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    samples: Mapping[str, str]
+    unit: str = ""
+
+    def lines(self, stats: Stats) -> Iterator[str]:
+        """The metric and its samples."""
+        yield f"# HELP {self.name} {self.help}"
+        yield f"# TYPE {self.name} {self.kind}"
+        if self.unit:
+            yield f"# UNIT {self.name} {self.unit}"
+        name = f"{self.name}_total" if self.kind == "counter" else self.name
+        for labels, attribute in self.samples.items():
+            value = getattr(stats, attribute)
+            if isinstance(value, Mapping):
+                for key, number in sorted(value.items()):
+                    yield f'{name}{{{labels}="{key}"}} {number}'
+            else:
+                yield f"{name}{labels} {value}"
+
+
+METRICS = (
+    Metric(
+        "wsframe_uptime_seconds",
+        "gauge",
+        "How long the server has run.",
+        {"": "uptime"},
+        unit="seconds",
+    ),
+    Metric(
+        "wsframe_connections",
+        "gauge",
+        "Connections that are open.",
+        {
+            '{kind="request"}': "requests",
+            '{kind="websocket"}': "websockets",
+            '{kind="event_stream"}': "event_streams",
+        },
+    ),
+    Metric("wsframe_accepted_connections", "counter", "Connections accepted.", {"": "accepted"}),
+    Metric(
+        "wsframe_refused_requests",
+        "counter",
+        "Requests refused, by the status of the answer.",
+        {"status": "refused"},
+    ),
+    Metric(
+        "wsframe_messages",
+        "counter",
+        "Messages received from clients, messages and events sent to them.",
+        {'{direction="in"}': "messages_in", '{direction="out"}': "messages_out"},
+    ),
+    Metric(
+        "wsframe_traffic_bytes",
+        "counter",
+        "Bytes received from clients and sent to them.",
+        {'{direction="in"}': "bytes_in", '{direction="out"}': "bytes_out"},
+        unit="bytes",
+    ),
+    Metric("wsframe_threads", "gauge", "Threads of the server.", {"": "threads"}),
+    Metric(
+        "wsframe_handlers",
+        "gauge",
+        "Handlers that have a thread, and that wait for one.",
+        {'{state="running"}': "handlers_in_threads", '{state="waiting"}': "handlers_waiting"},
+    ),
+    Metric("wsframe_loops", "gauge", "I/O loops.", {"": "loops"}),
+    Metric(
+        "wsframe_steals",
+        "counter",
+        "Handlers that lost the loop, for they blocked.",
+        {"": "steals"},
+    ),
+    Metric(
+        "wsframe_cut_off_clients",
+        "counter",
+        "Clients cut off that were too slow, or did not answer a ping.",
+        {'{reason="slow"}': "slow_clients", '{reason="ping"}': "ping_timeouts"},
+    ),
+    Metric(
+        "wsframe_feed_events",
+        "counter",
+        "Events that queues as sources have sent, to each client.",
+        {"": "feed_events"},
+    ),
+)
+
+
+def encode(stats: Stats) -> bytes:
+    """Any thread: the numbers in the text format of OpenMetrics 1.0."""
+    lines = [line for metric in METRICS for line in metric.lines(stats)]
+    return "\n".join([*lines, "# EOF", ""]).encode()
