@@ -119,7 +119,9 @@ class Loop:
         self._running = True
         self._ended = threading.Event()
         self._tenure = Tenure()
-        self._seen: list[Any] | None = None  # the monitor's: the token at its last look
+        # The monitor's: the token at its last look, and the last one that it could not take.
+        self._seen: list[Any] | None = None
+        self._not_stolen: list[Any] | None = None
         self._owner = 0
 
     # Any thread -------------------------------------------------------------------------------
@@ -173,15 +175,17 @@ class Loop:
         tenure = self._tenure
         token = next(iter(tenure.token), None)
         if token is not None and token is self._seen:
-            self._steal(tenure)
+            self._steal(tenure, token)
             token = None
         self._seen = token
         return token is not None
 
-    def _steal(self, tenure: Tenure) -> None:
+    def _steal(self, tenure: Tenure, token: list[Any]) -> None:
         worker = self._threads.reserve()
         if worker is None:
-            log.warning("a handler blocks the loop, and no thread is left to take it")
+            if token is not self._not_stolen:  # once for each turn
+                self._not_stolen = token
+                log.warning("a handler blocks the loop, and no thread is left to take it")
             return
         try:
             tenure.token.pop()
@@ -433,5 +437,7 @@ class Loop:
     def _run_elsewhere(self, turns: Turns, work: list[Any]) -> None:
         """A turn's own thread: run it, and tell the owner."""
         begin = monotonic()
-        turns.context.run(turns.run, work)
-        self.call_soon(partial(self._returned, turns, monotonic() - begin < SLICE))
+        try:
+            turns.context.run(turns.run, work)
+        finally:
+            self.call_soon(partial(self._returned, turns, monotonic() - begin < SLICE))
