@@ -1,13 +1,16 @@
-"""The same handler, both ways to write one."""
+"""Handlers of these tests: one in both ways to write one, and what a handler is held by."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import pytest
 
 from wsframe.server import App, WebSocket
+
+from .clients import TIMEOUT
 
 Waits: TypeAlias = Generator[None, "str | bytes", None]
 
@@ -33,3 +36,24 @@ def websocket_app(handler: Callable[..., Any], path: str = "/echo", **options: A
     app = App()
     app.websocket(path, **options)(handler)
     return app
+
+
+class Held:
+    """A handler's thread waits here until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._released = threading.Event()
+
+    def wait(self) -> None:
+        """The handler: wait."""
+        self.reached.set()
+        assert self._released.wait(3 * TIMEOUT)
+
+    def wait_for(self) -> None:
+        """The test: wait until the handler does."""
+        assert self.reached.wait(TIMEOUT)
+
+    def release(self) -> None:
+        """The test: let the handler go on, now and whenever it comes."""
+        self._released.set()

@@ -15,8 +15,7 @@ from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, WebSocketClient
 from .conftest import Clients, Serve, wait_until
-from .handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
-from .test_websocket import Held
+from .handlers import BOTH_KINDS, Held, Waits, generator_echo, websocket_app
 
 SHORT, LONG = 0.1, 60.0
 LOOKS = 4  # at the deadlines

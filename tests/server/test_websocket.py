@@ -21,26 +21,11 @@ from wsframe.server.peer import HIGH_WATER
 
 from .clients import TIMEOUT, WebSocketClient, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
-from .handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
+from .handlers import BOTH_KINDS, Held, Waits, generator_echo, plain_echo, websocket_app
 
 Handler = Callable[[WebSocket], Any]
 
 MIB = 1 << 20
-
-
-class Held:
-    """A handler's thread waits here until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self._released = threading.Event()
-
-    def wait(self) -> None:
-        self.reached.set()
-        assert self._released.wait(3 * TIMEOUT)
-
-    def release(self) -> None:
-        self._released.set()
 
 
 def numbered(number: int, size: int = 1 << 14) -> bytes:
@@ -974,7 +959,7 @@ def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
 
     client = clients.websocket(serve(websocket_app(hold)), "/echo")
     client.say("first")
-    assert held.reached.wait(TIMEOUT)
+    held.wait_for()
     count, rest = flood(client)
     held.release()
     client.send(rest)

@@ -1,0 +1,866 @@
+"""The hand-off, step by step: the test is the monitor, and decides when the loop is taken."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from math import inf
+from queue import Queue
+from time import monotonic
+from typing import Any, TypeVar
+
+import pytest
+
+from wsframe.server import loop as loop_module
+from wsframe.server import monitor as monitor_module
+from wsframe.server import threads as threads_module
+from wsframe.server import turns as turns_module
+from wsframe.server.loop import Loop
+from wsframe.server.monitor import Monitor
+from wsframe.server.peer import Peer, Protocol
+from wsframe.server.settings import Settings
+from wsframe.server.threads import Threads, Worker
+from wsframe.server.turns import (
+    BUSY,
+    HELD,
+    IDLE,
+    QUEUED,
+    ROUTE_MEMORY,
+    ROUTE_PROBATION,
+    WORK_A_TURN,
+    Habit,
+    Turns,
+)
+
+from .clients import TIMEOUT
+from .conftest import ServerLog, wait_until
+from .handlers import Held
+
+Result = TypeVar("Result")
+
+
+class Conversation(Protocol, Turns):
+    """Every read is work, and the test says what is done with it.
+
+    Attributes:
+        ran: the threads of its turns.
+        settled: for every settling, whether it was the owner's.
+    """
+
+    def __init__(self, peer: Peer, habit: Habit, act: Callable[[Conversation, bytes], object]):
+        super().__init__(peer, habit)
+        self.act = act
+        self.ran: list[threading.Thread] = []
+        self.settled: Queue[bool] = Queue()
+        self.refused = False
+        self._running = threading.Lock()
+
+    path = "/test"
+
+    def data_received(self, data: memoryview) -> Turns | None:
+        self.work = [*(self.work or ()), bytes(data)]
+        return self if self.state is IDLE else None
+
+    def run(self, work: list[Any]) -> None:
+        assert self._running.acquire(blocking=False), "two turns at once"
+        try:
+            self.ran.append(threading.current_thread())
+            for item in work:
+                self.act(self, item)
+        finally:
+            self._running.release()
+
+    def settle(self) -> None:
+        self.unsettled = False
+        if self.work is not None:
+            self.ask()
+        self.settled.put(self.peer.loop.owned())
+
+    def refuse(self) -> None:
+        self.refused = True
+
+    def peer_left(self) -> None:
+        pass
+
+    def deadline_passed(self) -> None:
+        pass
+
+    def shut_down(self) -> None:
+        pass
+
+
+class Rig:
+    """A loop with threads, and connections without a server.
+
+    Its monitor is never started; the test looks at the loop itself.
+    """
+
+    def __init__(self) -> None:
+        self.threads = Threads(4)
+        self.monitor = Monitor()
+        self.loop = Loop(Settings(), self.threads, self.monitor)
+        self._sockets: list[socket.socket] = []
+        self._habits: dict[str, Habit] = {}
+
+    def connect(
+        self,
+        act: Callable[[Conversation, bytes], object],
+        *,
+        route: str = "/",
+        blocking: bool | None = None,
+    ) -> tuple[Conversation, socket.socket]:
+        """A connection, and its client's socket."""
+        ours, theirs = socket.socketpair()
+        self._sockets += ours, theirs
+        ours.setblocking(False)
+        theirs.settimeout(TIMEOUT)
+        habit = self._habits.setdefault(route, Habit(blocking))
+
+        def begin() -> Conversation:
+            peer = Peer(self.loop, ours, "client")
+            turns = Conversation(peer, habit, act)
+            self.loop.unfinished.add(turns)
+            peer.open(turns, inf)
+            return turns
+
+        return self.ask(begin), theirs
+
+    def ask(self, function: Callable[[], Result]) -> Result:
+        """Have the owner call this, and return what it returns."""
+        answers: Queue[Result] = Queue()
+        self.loop.call_soon(lambda: answers.put(function()))
+        return answers.get(timeout=TIMEOUT)
+
+    def owner(self) -> threading.Thread:
+        """The owner's thread."""
+        return self.ask(threading.current_thread)
+
+    def look_twice(self) -> None:
+        """Take the loop from the turn that is under way."""
+        assert self.loop.watch()
+        assert not self.loop.watch()
+
+    def close(self) -> None:
+        """End the loop and its threads."""
+        if self.monitor._thread.is_alive():
+            self.monitor.stop()
+        self.loop.stop(TIMEOUT)
+        self.threads.close(monotonic() + TIMEOUT)
+        for sock in self._sockets:
+            sock.close()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A loop that runs."""
+    rig = Rig()
+    rig.loop.start()
+    yield rig
+    rig.close()
+
+
+def echo(turns: Conversation, item: bytes) -> None:
+    """Send it back."""
+    turns.peer.send(item)
+
+
+class Blocks:
+    """Sends ``item<`` and ``item>``, and is held in between if the item is upper case."""
+
+    def __init__(self) -> None:
+        self.held = {item: Held() for item in (b"A", b"B", b"C")}
+
+    def __call__(self, turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item + b"<")
+        if item in self.held:
+            self.held[item].wait()
+        turns.peer.send(item + b">")
+
+
+def block(rig: Rig, client: socket.socket, held: Held, item: bytes = b"A") -> None:
+    """Send what blocks, and take the loop from it."""
+    client.sendall(item)
+    held.wait_for()
+    rig.look_twice()
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    """So many bytes."""
+    data = b""
+    while len(data) < size:
+        data += client.recv(size - len(data))
+    return data
+
+
+def exchange(client: socket.socket, data: bytes) -> None:
+    """See that the connection is served."""
+    client.sendall(data)
+    assert receive(client, len(data)) == data
+
+
+# The token ---------------------------------------------------------------------------------------
+
+
+def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    owner = rig.owner()
+    assert not rig.loop.watch()
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    assert rig.loop.watch()
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    assert rig.owner() is owner
+    assert not rig.loop.watch()
+    assert not rig.loop.watch()
+    assert turns.ran == [owner]
+    assert turns.state is IDLE
+    assert rig.loop.steals == 0
+
+
+def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    other, others_client = rig.connect(echo)
+    first = rig.owner()
+    block(rig, client, act.held[b"A"])
+    exchange(others_client, b"x")
+    second = rig.owner()
+    assert second is not first
+    assert other.ran == [second]
+    assert turns.ran == [first]
+    assert turns.state is BUSY
+    assert (first.name, second.name) == ("wsframe-handler /test", "wsframe-loop")
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    wait_until(lambda: first.name == "wsframe-idle", "the thread is free")
+    assert rig.ask(lambda: turns.state) is IDLE
+    assert rig.owner() is second
+    assert rig.loop.steals == 1
+
+
+def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
+    """Even if they look the same, and nothing was seen in between."""
+    holds = [Held(), Held()]
+    entered = iter(holds)
+    turns, client = rig.connect(lambda turns, item: next(entered).wait())
+    for held in holds:
+        client.sendall(b"same")
+        held.wait_for()
+        assert rig.loop.watch()
+        if held is holds[0]:
+            held.release()
+    assert rig.loop.steals == 0
+    rig.loop.watch()
+    assert rig.owner() is not turns.ran[0]
+    assert rig.loop.steals == 1
+    holds[1].release()
+
+
+def test_a_steal_that_comes_too_late_changes_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn returns when a thread is reserved, and the token has not been taken."""
+    act = Blocks()
+    turns, client = rig.connect(act)
+    owner = rig.owner()
+    reserve = rig.threads.reserve
+
+    def reserve_late() -> Worker | None:
+        worker = reserve()
+        act.held[b"A"].release()
+        assert rig.owner() is owner  # the turn is over
+        return worker
+
+    monkeypatch.setattr(rig.threads, "reserve", reserve_late)
+    block(rig, client, act.held[b"A"])
+    assert rig.owner() is owner
+    assert rig.loop.steals == 0
+    assert rig.threads.counts() == (2, 0, 0)
+    assert turns.state is IDLE
+    client.sendall(b"b")
+    assert receive(client, 8) == b"A<A>b<b>"
+
+
+def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
+    rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    _, others_client = rig.connect(echo)
+    owner = rig.owner()
+    monkeypatch.setattr(rig.threads, "reserve", lambda: None)
+    block(rig, client, act.held[b"A"])
+    others_client.sendall(b"x")
+    rig.loop.watch()
+    rig.loop.watch()
+    act.held[b"A"].release()
+    assert receive(others_client, 1) == b"x"
+    assert receive(client, 4) == b"A<A>"
+    assert rig.owner() is owner
+    assert rig.loop.steals == 0
+    assert turns.credit == 0
+    log.expect("no thread is left to take it", logging.WARNING)
+    assert not log.records, "once is enough for one turn"
+
+
+def test_a_turn_that_was_stolen_cannot_take_a_later_ones_token(rig: Rig) -> None:
+    act = Blocks()
+    one, first = rig.connect(act)
+    two, second = rig.connect(act)
+    block(rig, first, act.held[b"A"])
+    second.sendall(b"B")
+    act.held[b"B"].wait_for()
+    act.held[b"A"].release()
+    # Nobody hears that it has returned as long as the other one has the loop.
+    wait_until(lambda: one.ran[0].name == "wsframe-idle", "the first one has returned")
+    rig.look_twice()
+    assert rig.ask(lambda: (one.state, two.state)) == (IDLE, BUSY)
+    assert rig.loop.steals == 2
+    act.held[b"B"].release()
+    assert receive(first, 4) == b"A<A>"
+    assert receive(second, 4) == b"B<B>"
+
+
+def test_a_turn_may_return_before_the_new_owner_has_begun(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    take_over = rig.loop._take_over
+
+    def take_over_late(stolen: Turns) -> None:
+        act.held[b"A"].release()
+        wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the turn has returned")
+        take_over(stolen)
+
+    monkeypatch.setattr(rig.loop, "_take_over", take_over_late)
+    block(rig, client, act.held[b"A"])
+    assert receive(client, 4) == b"A<A>"
+    assert turns.settled.get(timeout=TIMEOUT)
+    assert turns.settled.empty()
+    assert turns.state is IDLE
+    client.sendall(b"b")
+    assert receive(client, 4) == b"b<b>"
+
+
+def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog) -> None:
+    def fail(turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item)
+        raise KeyboardInterrupt
+
+    turns, client = rig.connect(fail)
+    owner = rig.owner()
+    exchange(client, b"x")
+    log.expect("a defect in the server")
+    assert not rig.loop.watch()
+    assert rig.owner() is owner
+    exchange(client, b"y")
+    log.expect("a defect in the server")
+    assert turns.state is IDLE
+
+
+def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log: ServerLog) -> None:
+    def fail(turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item)
+        raise KeyboardInterrupt
+
+    turns, client = rig.connect(fail, blocking=True)
+    for item in (b"x", b"y"):
+        exchange(client, item)
+        log.expect("a defect in the server")
+        assert turns.settled.get(timeout=TIMEOUT)
+    assert turns.state is IDLE
+
+
+# One connection ----------------------------------------------------------------------------------
+
+
+def test_frames_go_out_in_order_before_and_after_the_steal(rig: Rig) -> None:
+    holds = [Held(), Held()]
+
+    def act(turns: Conversation, item: bytes) -> None:
+        for number, held in enumerate(holds):
+            for _ in range(3):
+                turns.peer.send(b"%d" % number)
+            held.wait()
+        turns.peer.send(b"2")
+
+    turns, client = rig.connect(act)
+    block(rig, client, holds[0])
+    assert receive(client, 3) == b"000"
+    holds[0].release()
+    holds[1].wait_for()
+    assert receive(client, 3) == b"111", "while it blocks without the loop"
+    holds[1].release()
+    assert receive(client, 1) == b"2"
+    assert turns.settled.get(timeout=TIMEOUT)
+
+
+def test_within_a_turn_frames_are_sent_at_its_end(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    assert turns.peer.in_turn
+    assert turns.peer.out == [b"A<"]
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    assert not rig.ask(lambda: turns.peer.in_turn)
+
+
+def test_two_turns_of_a_connection_are_never_at_once(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    block(rig, client, act.held[b"A"])
+    client.sendall(b"b")
+    wait_until(lambda: turns.work == [b"b"], "it was read")
+    rig.ask(turns.ask)
+    assert turns.state is BUSY
+    assert len(turns.ran) == 1
+    act.held[b"A"].release()
+    assert receive(client, 8) == b"A<A>b<b>"
+    assert len(turns.ran) == 2
+
+
+@pytest.mark.parametrize("how", ["loop", "stolen", "thread"])
+def test_only_the_owner_settles(rig: Rig, how: str) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act, blocking=True if how == "thread" else None)
+
+    def unsettle() -> None:
+        turns.unsettled = True
+
+    rig.ask(unsettle)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    if how == "stolen":
+        rig.look_twice()
+    if how != "loop":
+        rig.owner()
+        assert turns.settled.empty()
+    act.held[b"A"].release()
+    assert turns.settled.get(timeout=TIMEOUT)
+    client.sendall(b"b")
+    assert receive(client, 8) == b"A<A>b<b>"
+    if how == "loop":
+        assert turns.settled.empty(), "nothing was unsettled"
+    else:
+        assert turns.settled.get(timeout=TIMEOUT)
+
+
+def test_a_turn_is_asked_for_once(rig: Rig) -> None:
+    turns, client = rig.connect(echo)
+
+    def ask() -> None:
+        turns.work = [b"x"]
+        turns.ask()
+        assert turns.state is QUEUED
+        turns.ask()
+        assert len(rig.loop._turns) == 1
+
+    rig.ask(ask)
+    assert receive(client, 1) == b"x"
+
+    def hold() -> None:
+        turns.work = [b"y"]
+        turns.state = HELD
+
+    rig.ask(hold)
+    rig.owner()
+    assert len(turns.ran) == 1
+    rig.ask(turns.ask)
+    assert receive(client, 1) == b"y"
+
+
+def test_much_work_is_done_in_many_turns(rig: Rig) -> None:
+    turns, client = rig.connect(echo)
+    work = [b"%04d" % number for number in range(2 * WORK_A_TURN + 1)]
+
+    def ask() -> None:
+        turns.work = list(work)
+        turns.ask()
+
+    rig.ask(ask)
+    assert receive(client, 4 * len(work)) == b"".join(work)
+    rig.owner()
+    assert len(turns.ran) == 3
+
+
+# Credit ------------------------------------------------------------------------------------------
+
+
+def where(turns: Conversation, client: socket.socket, rig: Rig) -> str:
+    """Where the next turn of a connection runs."""
+    client.sendall(b"x")
+    assert receive(client, 4) == b"x<x>"
+    rig.owner()  # it has heard of it
+    return "loop" if turns.ran[-1] is rig.owner() else "thread"
+
+
+def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "PROBATION", 3)
+    monkeypatch.setattr(loop_module, "SLICE", inf)
+    act = Blocks()
+    turns, client = rig.connect(act)
+    assert where(turns, client, rig) == "loop"
+    block(rig, client, act.held[b"A"])
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    found = [where(turns, client, rig) for _ in range(5)]
+    assert found == ["thread", "thread", "thread", "loop", "loop"]
+
+
+def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "PROBATION", 2)
+    monkeypatch.setattr(loop_module, "SLICE", inf)
+    turns, client = rig.connect(Blocks())
+    turns.credit = 2
+    assert where(turns, client, rig) == "thread"
+    monkeypatch.setattr(loop_module, "SLICE", 0)
+    assert where(turns, client, rig) == "thread"
+    monkeypatch.setattr(loop_module, "SLICE", inf)
+    assert [where(turns, client, rig) for _ in range(3)] == ["thread", "thread", "loop"]
+
+
+class Clock:
+    """What the time is, is the test's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(turns_module, "monotonic", lambda: self.now)
+
+
+def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, habit = Clock(monkeypatch), Habit(None)
+    for after, suspect in [(0, False), (0.5, False), (0.51, False), (0.48, True)]:
+        clock.now += after
+        assert habit.has_blocked() == suspect
+        assert habit.credit() == (ROUTE_PROBATION if suspect else 0)
+    clock.now += ROUTE_MEMORY - 0.01
+    assert habit.credit() == ROUTE_PROBATION
+    clock.now += 0.02
+    assert habit.credit() == 0
+    assert not habit.has_blocked()
+
+
+def test_all_connections_of_a_suspect_route_are_on_probation(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    act = Blocks()
+    blocking = [rig.connect(act) for _ in act.held]
+    quick, client = rig.connect(act)
+    other, others_client = rig.connect(act, route="/other")
+    for (_, their_client), (item, held) in zip(blocking, act.held.items(), strict=True):
+        assert rig.ask(lambda: quick.credit) == 0
+        block(rig, their_client, held, item)
+    assert rig.ask(lambda: quick.credit) == ROUTE_PROBATION
+    new, news_client = rig.connect(act)
+    assert new.credit == ROUTE_PROBATION
+    assert where(quick, client, rig) == where(new, news_client, rig) == "thread"
+    assert where(other, others_client, rig) == "loop"
+    for held in act.held.values():
+        held.release()
+    for turns, _ in blocking:
+        assert turns.settled.get(timeout=TIMEOUT)
+        assert turns.credit == turns_module.PROBATION
+    clock.now += ROUTE_MEMORY
+    assert rig.connect(act)[0].credit == 0
+
+
+def test_a_handler_that_is_said_to_block_never_has_the_loop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "SLICE", inf)
+    turns, client = rig.connect(Blocks(), blocking=True)
+    assert {where(turns, client, rig) for _ in range(20)} == {"thread"}
+    assert turns.credit == inf
+
+
+def test_a_handler_that_is_said_not_to_block_begins_on_the_loop_and_loses_it_all_the_same(
+    rig: Rig,
+) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act, blocking=False)
+    for item, held in act.held.items():
+        block(rig, client, held, item)
+        assert turns.ran[-1] is not rig.owner()
+        held.release()
+        assert receive(client, 4) == item + b"<" + item + b">"
+        assert where(turns, client, rig) == "loop"
+    assert rig.loop.steals == 3
+    assert rig.connect(act)[0].credit == 0
+
+
+@pytest.mark.parametrize("blocking", [None, True])
+def test_where_the_system_has_no_thread_a_suspect_runs_on_the_loop_and_who_may_not_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, blocking: bool | None
+) -> None:
+    monkeypatch.setattr(rig.threads, "run", lambda name, function: False)
+    turns, client = rig.connect(echo, blocking=blocking)
+    turns.credit = turns.credit or 5
+    client.sendall(b"x")
+    if blocking:
+        wait_until(lambda: turns.refused, "it is refused")
+        assert not turns.ran
+    else:
+        assert receive(client, 1) == b"x"
+        assert turns.ran == [rig.owner()]
+        assert turns.credit == 5
+
+
+# Threads -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(rig: Rig) -> Threads:
+    """Threads with room for one handler; their one loop sleeps."""
+    rig.threads._limit = 1
+    return rig.threads
+
+
+def test_past_the_limit_tasks_wait_and_run_in_order(threads: Threads, log: ServerLog) -> None:
+    held, order = Held(), Queue[int]()
+    assert threads.run("first", held.wait)
+    for number in range(5):
+        assert threads.run("next", lambda number=number: order.put(number))  # type: ignore[misc]
+    assert threads.counts() == (2, 1, 5)
+    log.expect("next waits for a thread: 1 have one", logging.WARNING)
+    assert not log.records
+    held.release()
+    assert [order.get(timeout=TIMEOUT) for _ in range(5)] == list(range(5))
+    wait_until(lambda: threads.counts() == (2, 0, 0), "all is quiet")
+
+
+def test_the_reserve_is_for_loops_alone(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "RESERVE", 2)
+    held, done = Held(), Held()
+    assert threads.run("first", held.wait)
+    reserved = [threads.reserve() for _ in range(3)]
+    assert [worker is not None for worker in reserved] == [True, True, False]
+    assert threads.run("second", done.wait)
+    assert threads.counts() == (4, 3, 1)
+    # One past the limit comes free, and another: only then is there room for a handler.
+    threads.give_back(reserved[0])  # type: ignore[arg-type]
+    assert threads.counts() == (4, 2, 1)
+    held.release()
+    wait_until(lambda: threads.counts() == (4, 1, 1), "the first one is done")
+    threads.give_back(reserved[1])  # type: ignore[arg-type]
+    done.wait_for()
+    assert threads.counts() == (4, 1, 0)
+    done.release()
+
+
+def test_a_thread_that_is_given_back_does_what_has_had_to_wait_meanwhile(threads: Threads) -> None:
+    worker = threads.reserve()
+    assert worker is not None
+    done: Queue[threading.Thread] = Queue()
+    assert threads.run("waits", lambda: done.put(threading.current_thread()))
+    assert threads.counts() == (2, 1, 1)
+    threads.give_back(worker)
+    assert done.get(timeout=TIMEOUT) is worker.thread
+    wait_until(lambda: threads.counts() == (2, 0, 0), "it is among the idle ones again")
+
+
+def test_a_thread_is_used_again_and_one_that_is_not_used_ends(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: Queue[threading.Thread] = Queue()
+
+    def run_one() -> threading.Thread:
+        assert threads.run("one", lambda: ran.put(threading.current_thread()))
+        thread = ran.get(timeout=TIMEOUT)
+        wait_until(lambda: threads.counts()[1] == 0, "it is idle")
+        return thread
+
+    first = run_one()
+    assert run_one() is first
+    monkeypatch.setattr(threads_module, "IDLE_TIME", 0.001)
+    assert run_one() is first  # which makes it look at the time
+    first.join(TIMEOUT)
+    assert threads.counts() == (1, 0, 0)
+    assert run_one() is not first
+
+
+def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads_module, "IDLE_TIME", 0.001)
+    done: Queue[threading.Thread] = Queue()
+    retire, retired = threads.retire, Queue[bool]()
+
+    def retire_late(worker: Worker) -> bool:
+        if retired.empty():
+            assert threads.run("late", lambda: done.put(threading.current_thread()))
+        ended = retire(worker)
+        retired.put(ended)
+        return ended
+
+    monkeypatch.setattr(threads, "retire", retire_late)
+    assert threads.run("first", lambda: done.put(threading.current_thread()))
+    first = done.get(timeout=TIMEOUT)
+    assert done.get(timeout=TIMEOUT) is first
+    first.join(TIMEOUT)
+    assert [retired.get(timeout=TIMEOUT) for _ in range(2)] == [False, True]
+    assert threads.counts() == (1, 0, 0)
+
+
+def test_a_thread_survives_what_its_task_raises(threads: Threads, log: ServerLog) -> None:
+    def fail() -> None:
+        raise SystemExit
+
+    done: Queue[bool] = Queue()
+    threads.run("fails", fail)
+    log.expect("a defect in the server")
+    threads.run("next", lambda: done.put(True))
+    assert done.get(timeout=TIMEOUT)
+
+
+def test_without_any_thread_it_is_said_at_once(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        assert not threads.run("none", int)
+        assert threads.reserve() is None
+        with pytest.raises(RuntimeError, match="no thread left for a loop"):
+            threads.start_loop(int)
+    assert threads.counts() == (1, 0, 0)
+
+
+# The loop ----------------------------------------------------------------------------------------
+
+
+def test_turns_that_are_queued_run_before_the_loop_ends(rig: Rig) -> None:
+    connections = [rig.connect(echo) for _ in range(3)]
+
+    def ask_and_end() -> None:
+        for turns, _ in connections:
+            turns.work = [b"x"]
+            turns.ask()
+        rig.loop._end()
+
+    rig.loop.call_soon(ask_and_end)
+    for _, client in connections:
+        assert receive(client, 1) == b"x"
+
+
+def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    block(rig, client, act.held[b"A"])
+    rig.loop.stop(TIMEOUT)
+    act.held[b"A"].release()
+    wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the thread is free")
+
+
+def test_a_call_wakes_a_loop_that_sleeps(rig: Rig) -> None:
+    for _ in range(3):
+        wait_until(rig.loop.sleeps, "it has nothing to do")
+        rig.owner()  # without a connection it would sleep for ever
+
+
+def test_a_call_costs_no_wake_up_while_the_loop_is_awake(rig: Rig) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    assert not rig.loop.sleeps()
+    called: Queue[int] = Queue()
+    for number in range(3):
+        rig.loop.call_soon(lambda number=number: called.put(number))  # type: ignore[misc]
+    with pytest.raises(BlockingIOError):
+        rig.loop._wakened.recv(1)
+    act.held[b"A"].release()
+    assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("moment", ["before it is announced", "after it was announced"])
+def test_a_call_is_not_lost_when_the_loop_falls_asleep(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    called = threading.Event()
+    poll, look = rig.loop._poller.poll, rig.loop._look_at_deadlines
+    calls: list[Callable[[], None]] = []
+
+    def call() -> None:
+        while calls:
+            rig.loop.call_soon(calls.pop())
+
+    def poll_late(timeout: float | None) -> list[tuple[int, int]]:
+        if moment == "after it was announced":
+            call()
+        return poll(timeout)
+
+    def look_late() -> None:
+        look()
+        if moment == "before it is announced":
+            call()
+
+    monkeypatch.setattr(rig.loop._poller, "poll", poll_late)
+    monkeypatch.setattr(rig.loop, "_look_at_deadlines", look_late)
+    monkeypatch.setattr(rig.loop, "_patience", lambda: None)
+    rig.loop.start()
+    _, client = rig.connect(echo)
+    calls.append(called.set)
+    exchange(client, b"x")
+    assert called.wait(TIMEOUT)
+    rig.close()
+
+
+# The monitor -------------------------------------------------------------------------------------
+
+
+def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "SLICE", 0.001)
+    monkeypatch.setattr(monitor_module, "QUIET_LOOKS", 2)
+    monkeypatch.setattr(monitor_module, "PARKED_TIME", 60)
+    act = Blocks()
+    _, client = rig.connect(act, blocking=False)
+    _, others_client = rig.connect(echo, route="/other")
+    rig.monitor.start([rig.loop])
+    for item, held in act.held.items():
+        wait_until(lambda: rig.monitor.parked, "it is parked")
+        client.sendall(item)
+        held.wait_for()
+        exchange(others_client, b"x")  # on the loop that it has taken
+        held.release()
+        assert receive(client, 4) == item + b"<" + item + b">"
+    assert rig.loop.steals == 3
+
+
+def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None:
+    """It may have looked whether there is a monitor to be woken just before."""
+    act = Blocks()
+    _, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    rig.monitor._loops = [rig.loop]
+    rig.monitor._park()
+    assert not rig.monitor.parked
+    act.held[b"A"].release()
+
+
+def test_a_monitor_that_looks_by_itself_stays_parked(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "PARKED_TIME", 0.001)
+    looks = iter([True, True, True, False])
+    monkeypatch.setattr(rig.loop, "sleeps", lambda: next(looks))
+    rig.monitor._loops = [rig.loop]
+    rig.monitor._park()
+    assert not list(looks)
