@@ -76,6 +76,8 @@ class GeneratorSession(WebSocketSession):
         """Owner: have a last turn."""
         if self._end is None:
             self._end = end
+            if self.closing and self.state is HELD:
+                self.work = None
             self.unsettled = True  # if a turn is queued or under way, another has to follow
             self.ask()
 
@@ -97,25 +99,27 @@ class GeneratorSession(WebSocketSession):
 
     def settle(self) -> None:
         """Owner: end with the handler, or go on with what was left and what came meanwhile."""
-        self.unsettled = self.peer.halted = False
+        self.peer.halted = False
         if self._outcome is not None:
             self.end()
             error, self._outcome = self._outcome, None
             self.handler_ended(None if isinstance(error, StopIteration) else error)
             return
         if self._left:
-            # After a close of its own, the handler has no use for messages.
-            self.work = [*self._left, *(self.work or ())] if self.over is None else None
+            self.work = [*self._left, *(self.work or ())]
             self._left = []
+        if self.closing:
+            self.work = None
         if self.work is None:
             self._held = 0
             if self._paused:
                 self._paused = False
                 self.peer.resume_reading()
-        elif self.peer.congested and self._end is None:
+        # What cannot be done yet is to be done after the next turn.
+        self.unsettled = self._paused or self._end is not None
+        if self.work is not None and self.peer.congested and self._end is None:
             self.state = HELD
-            return
-        if self.work is not None or self._end is not None:
+        elif self.work is not None or self._end is not None:
             self.ask()
 
     def refuse(self) -> None:

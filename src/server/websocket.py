@@ -146,6 +146,7 @@ class WebSocketSession(Protocol, Turns):
 
     Attributes:
         over: set once, when the connection has ended or is asked to; nothing is sent after it.
+        closing: somebody has called close, and has no use for messages any more.
     """
 
     __slots__ = (
@@ -155,6 +156,7 @@ class WebSocketSession(Protocol, Turns):
         "_pinged",
         "_reply",
         "_silent_since",
+        "closing",
         "codec",
         "over",
         "ws",
@@ -165,6 +167,7 @@ class WebSocketSession(Protocol, Turns):
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
         self.codec = codec
         self.over: ConnectionClosed | None = None
+        self.closing = False
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
         self._heard = 0  # bytes, when it was last looked for life
@@ -346,7 +349,7 @@ class WebSocketSession(Protocol, Turns):
         """Any thread: have the owner close, after what was sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
-            self.peer.halted = True
+            self.closing = self.peer.halted = True
             self.peer.loop.call_soon(lambda: self.close(code, reason))
 
     def next_message(self, timeout: float | None) -> str | bytes:
