@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import Queue
 from typing import Any, Literal, TypeVar, overload
 
@@ -24,6 +25,7 @@ from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
 from .stats import Stats, encode, total
+from .tls import tls_context
 from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
@@ -295,6 +297,8 @@ def run_workers(
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
     _check_main_thread()
+    tls = tls_context(settings)  # of all workers, so that a client can resume with another
+    settings = replace(settings, cert=None, key=None, ssl_context=tls)
     # Not yet shared, to find out whether the port is somebody else's; then kept for the workers, by
     # sockets that do not listen and so get no connection.
     for sock in bind(host, port):
@@ -309,7 +313,7 @@ def run_workers(
 
     def say_that_they_serve() -> None:
         print(
-            f"Serving on {url(host, port)}; Ctrl-C stops. Workers: {workers}. "
+            f"Serving on {url(host, port, secured=tls is not None)}; Ctrl-C stops. Workers: {workers}. "
             f"Kernels: {_kernels()}.",
             flush=True,
         )

@@ -33,6 +33,8 @@ from .threads import HANDLER_NAME, LOOP_NAME
 from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, Habit, Turns
 
 if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
     from .monitor import Monitor
     from .peer import Peer
     from .settings import Settings
@@ -201,19 +203,19 @@ class Loop:
 
     # Owner ------------------------------------------------------------------------------------
 
-    def register(self, sock: socket.socket, events: int, ready: Ready) -> None:
+    def register(self, sock: HasFileno, events: int, ready: Ready) -> None:
         """Owner: call ``ready.ready(events)`` when the socket is, until told otherwise."""
         assert self.owned()
         fd = sock.fileno()
         self._poller.register(fd, events)
         self._ready[fd] = ready
 
-    def modify(self, sock: socket.socket, events: int) -> None:
+    def modify(self, sock: HasFileno, events: int) -> None:
         """Owner: change what is waited for."""
         assert self.owned()
         self._poller.modify(sock.fileno(), events)
 
-    def unregister(self, sock: socket.socket) -> None:
+    def unregister(self, sock: HasFileno) -> None:
         """Owner: wait for this socket no longer."""
         assert self.owned()
         fd = sock.fileno()

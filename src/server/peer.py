@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import typing
 from abc import ABC, abstractmethod
 from functools import partial
 from math import inf
@@ -68,6 +69,20 @@ class Protocol(ABC):
 
     def drained(self) -> None:  # noqa: B027 - most have nothing to do then
         """Go on: what was unsent is not too much any more."""
+
+
+class Transport(typing.Protocol):
+    """What a peer needs of a socket that does not block; all of it is the owner's."""
+
+    def fileno(self) -> int: ...
+
+    def recv_into(self, buffer: memoryview, nbytes: int = 0, /) -> int: ...
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Peer:
@@ -149,7 +164,7 @@ class Peer:
         self.messages_in = 0
         self.frames_out = 0
         self.loop = loop
-        self._sock = sock
+        self._sock: Transport = sock
         self._protocol: Protocol = _Silence()
         self._unsent: bytes | memoryview = b""
         # Nothing is unsent, nobody waits for it, and there is no end in sight.
@@ -436,12 +451,7 @@ class Peer:
 
     def _update_interest(self) -> None:
         """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
-        wanted = 0
-        if not self.closed:
-            if self._reading and not self.congested:
-                wanted |= READ
-            if self._blocked:
-                wanted |= WRITE
+        wanted = 0 if self.closed else self._wanted()
         if wanted == self._interest:
             return
         if not self._interest:
@@ -451,6 +461,10 @@ class Peer:
         else:
             self.loop.modify(self._sock, wanted)
         self._interest = wanted
+
+    def _wanted(self) -> int:
+        wanted = READ if self._reading and not self.congested else 0
+        return wanted | WRITE if self._blocked else wanted
 
     # Any thread -------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .threads import Threads
+from .tls import TLSPeer, tls_context
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
 CUT_OFF_TIME = 0.5
@@ -51,6 +52,7 @@ class Server:
     def __init__(
         self, routes: Routes, host: str, sockets: Sequence[socket.socket], settings: Settings
     ) -> None:
+        self._tls = tls_context(settings)
         for sock in sockets:
             sock.listen(BACKLOG)
         self.host = host
@@ -87,7 +89,7 @@ class Server:
     @property
     def url(self) -> str:
         """Any thread: where the server is, as in "http://localhost:9292"."""
-        return url(self.host, self.port)
+        return url(self.host, self.port, secured=self._tls is not None)
 
     @property
     def running(self) -> bool:
@@ -178,7 +180,10 @@ class Server:
             loop.call_soon(partial(self._connected, loop, sock, address))
 
     def _connected(self, loop: Loop, sock: socket.socket, address: object) -> None:
-        peer = Peer(loop, sock, address)
+        if self._tls is None:
+            peer = Peer(loop, sock, address)
+        else:
+            peer = TLSPeer(loop, sock, address, self._tls)
         reader = RequestReader(peer, lambda request, rest: self._answer(peer, request, rest))
         peer.open(reader, self.settings.handshake_timeout)
 
@@ -282,10 +287,10 @@ class Server:
             loop.call_soon(partial(loop.when_empty, event.set))
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, secured: bool) -> str:
     """Where a server is that listens there."""
     host = host or "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if secured else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def natural_loops() -> int:

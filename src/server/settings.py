@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
 
 from .proxies import Proxies
 
@@ -33,6 +38,9 @@ class Settings:
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
             believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
             proxies must set or remove these headers, whatever their clients send.
+        cert: the file of a certificate, with those that vouch for it: the server speaks TLS.
+        key: the file of its private key, unless that is in the same file.
+        ssl_context: instead of both, for more than a certificate: what TLS is spoken with.
     """
 
     drain: float = 5.0
@@ -45,6 +53,9 @@ class Settings:
     max_threads: int = 64
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
+    cert: str | PathLike[str] | None = None
+    key: str | PathLike[str] | None = None
+    ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
@@ -54,3 +65,7 @@ class Settings:
         if self.max_threads < 1:
             raise ValueError("max_threads must be at least 1")
         Proxies(self.trusted_proxies)  # raises what is wrong with them
+        if self.cert is None and self.key is not None:
+            raise ValueError("a key needs a cert")
+        if self.cert is not None and self.ssl_context is not None:
+            raise ValueError("an ssl_context has a cert already")

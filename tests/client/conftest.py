@@ -12,12 +12,21 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
-import trustme
 
-from ..server.conftest import Serve, ServerLog, log, nothing_left_behind, serve
+from ..certificates import Certificates
+from ..server.conftest import Serve, ServerLog, certificates, log, nothing_left_behind, serve
 from .servers import TIMEOUT, Script, ScriptedServer
 
-__all__ = ["Connect", "Serve", "ServerLog", "log", "nothing_left_behind", "serve"]
+__all__ = [
+    "Certificates",
+    "Connect",
+    "Serve",
+    "ServerLog",
+    "certificates",
+    "log",
+    "nothing_left_behind",
+    "serve",
+]
 
 Connect = Callable[..., Any]
 
@@ -125,28 +134,3 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
         return asked
 
     return lead
-
-
-class Certificates:
-    """A server's certificate for this machine, and who vouches for it.
-
-    Attributes:
-        authority: who does.
-        server: the context of a server that has it.
-        client: the context of a client that trusts it.
-    """
-
-    def __init__(self) -> None:
-        self.authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.set_alpn_protocols(["h2", "http/1.1"])
-        certificate = self.authority.issue_cert("localhost", "127.0.0.1", "::1")
-        certificate.configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        self.authority.configure_trust(self.client)
-
-
-@pytest.fixture(scope="session")
-def certificates() -> Certificates:
-    """For TLS."""
-    return Certificates()

@@ -6,6 +6,7 @@ Every socket has a timeout, so that what does not come is an error and no hang.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -95,10 +96,16 @@ class Client:
 
     Args:
         receive_buffer: a small one makes the server's side of the connection run full early.
+        tls: the context, to speak TLS; an end that is not told by TLS is an error then.
     """
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", receive_buffer: int | None = None
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
@@ -108,6 +115,10 @@ class Client:
             if receive_buffer is not None:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self.sock.connect((host, port))
+            if tls is not None:
+                self.sock = tls.wrap_socket(
+                    self.sock, server_hostname=host, suppress_ragged_eofs=False
+                )
         except BaseException:
             self.sock.close()
             raise
@@ -187,8 +198,9 @@ class WebSocketClient(Client):
         first: bytes = b"",
         bytewise: bool = False,
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(port, receive_buffer=receive_buffer)
+        super().__init__(port, receive_buffer=receive_buffer, tls=tls)
         try:
             self.codec = Connection(Role.CLIENT, max_message_size=1 << 26)
             self._events: deque[Event] = deque()
@@ -255,8 +267,9 @@ class StreamClient(Client):
         target: str,
         *headers: tuple[str, str],
         receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(port, receive_buffer=receive_buffer)
+        super().__init__(port, receive_buffer=receive_buffer, tls=tls)
         try:
             self._decoder = EventStreamDecoder()
             self._events: deque[ServerSentEvent] = deque()

@@ -14,9 +14,14 @@ import pytest
 
 from wsframe.server import App, Server
 
+from ..certificates import Certificates
 from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
 
 FILES = "/proc/self/fd"
+
+# The ssl module does not close what it is given to wrap and finds to be reset; that is closed when
+# it is forgotten, which is at once.
+resets_under_tls = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
 AnyClient = TypeVar("AnyClient", bound=Client)
 
@@ -151,6 +156,12 @@ def clients(serve: Serve) -> Iterator[Clients]:
     """The clients of a test."""
     with ExitStack() as stack:
         yield Clients(stack)
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    """For TLS."""
+    return Certificates()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from .clients import TIMEOUT
 
-URL = re.compile(r"Serving on (http://\S+:(\d+));")
+URL = re.compile(r"Serving on (https?://\S+:(\d+));")
 
 
 class ServerProcess:

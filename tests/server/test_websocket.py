@@ -1157,6 +1157,7 @@ def test_sockets_send_at_once(serve: Serve, clients: Clients) -> None:
     clients.websocket(server, "/echo")
     peers = tuple(server.loops[0].peers)
     assert len(peers) == 1
+    assert isinstance(peers[0]._sock, socket.socket)
     assert peers[0]._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

@@ -1,0 +1,251 @@
+"""TLS: clients whose bytes go through the ssl module, without ever waiting for one.
+
+An ``SSLSocket`` breaks when two threads are in it, even if one reads and the other writes. Here it
+needs no lock for that: only the loop's owner touches it, as it does any socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+from wsframe import HandshakeError
+
+from .http import refuse
+from .loop import READ, WRITE, Loop
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .peer import Protocol
+    from .settings import Settings
+    from .turns import Turns
+
+log = logging.getLogger("wsframe.server")
+
+# The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of
+# it would be tried again and again, and no progress seen.
+RECORD = 16 * 1024
+# After so many bytes for one client, the others are looked after.
+SEND_AT_ONCE = 256 * 1024
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What TLS is spoken with, if it is.
+
+    Raises:
+        OSError: a file is missing, or is not what it should be.
+    """
+    if settings.cert is None:
+        return settings.ssl_context
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # which lets a client ask for work without end
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(settings.cert, settings.key)
+    return context
+
+
+class TLSSocket:
+    """A socket that speaks TLS, as a peer is used to sockets; all its methods are the owner's.
+
+    What TLS has to say on its own may make a read wait until the socket can be written to, and the
+    other way round.
+
+    Attributes:
+        secured: the handshake is over.
+        shakes_on: what the handshake waits for.
+        receives_on: what :meth:`recv_into` waits for.
+        sends_on: what :meth:`send` waits for.
+        left: there is more to be read, which is not in the socket any more.
+    """
+
+    __slots__ = ("_again", "_sock", "left", "receives_on", "secured", "sends_on", "shakes_on")
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self._sock = sock
+        self._again = 0  # the length of what could not be sent, and has to be tried next
+        self.secured = False
+        self.shakes_on = READ
+        self.receives_on = READ
+        self.sends_on = WRITE
+        self.left = False
+
+    def shake_hands(self) -> None:
+        """Owner: go on with the handshake, as far as it goes.
+
+        Raises:
+            OSError: it has failed.
+        """
+        try:
+            self._sock.do_handshake()
+            self.secured = True
+        except ssl.SSLWantReadError:
+            self.shakes_on = READ
+        except ssl.SSLWantWriteError:
+            self.shakes_on = WRITE
+
+    def say_goodbye(self) -> bool:
+        """Owner: say that nothing more is sent (RFC 8446 section 6.1); False to be tried again."""
+        try:
+            self._sock.unwrap()
+        except ssl.SSLWantWriteError:
+            self.sends_on = WRITE
+            return False
+        except (OSError, ValueError):
+            pass  # it is said, and not answered yet; or nobody is there to hear it
+        return True
+
+    def fileno(self) -> int:
+        """Owner: the socket's."""
+        return self._sock.fileno()
+
+    def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
+        """Owner: as the method of a socket; what is left of a record is for the next call."""
+        self.left = False
+        try:
+            count = self._sock.recv_into(buffer, size)
+        except ssl.SSLWantReadError:
+            self.receives_on = READ
+            raise BlockingIOError from None
+        except ssl.SSLWantWriteError:
+            self.receives_on = WRITE
+            raise BlockingIOError from None
+        self.receives_on = READ
+        self.left = count == size and self._sock.pending() > 0
+        return count
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Owner: as the method of a socket; what it does not take must come first the next time."""
+        view = memoryview(data)
+        sent = 0
+        try:
+            while sent < len(view) and sent < SEND_AT_ONCE:
+                # A record may have been begun, which must be given again just as it was.
+                record = view[sent : sent + (self._again or RECORD)]
+                self._again = len(record)
+                sent += self._sock.send(record)
+                self._again = 0
+        except ssl.SSLWantReadError:
+            self.sends_on = READ
+            return sent
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            pass
+        self.sends_on = WRITE
+        return sent
+
+    def shutdown(self, how: int, /) -> None:
+        """Owner: as the method of a socket; what still comes is not decrypted any more."""
+        self.left = False
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Owner: as the method of a socket."""
+        self._sock.close()
+
+    def into_plain(self) -> socket.socket:
+        """Owner: the socket below, which is not this object's any more."""
+        sock = socket.socket(fileno=self._sock.detach())
+        sock.setblocking(False)
+        return sock
+
+
+class TLSPeer(Peer):
+    """A client that speaks TLS, or ought to. The handshake has its share of the head's time.
+
+    All its methods are the owner's.
+    """
+
+    __slots__ = ("_context", "_tls")
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, address: object, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(loop, sock, address)
+        self._context = context
+        self._tls: TLSSocket | None = None
+
+    def open(self, protocol: Protocol, timeout: float) -> None:
+        """Owner: begin, with the handshake."""
+        assert isinstance(self._sock, socket.socket)
+        try:
+            sock = self._context.wrap_socket(
+                self._sock, server_side=True, do_handshake_on_connect=False
+            )
+        except OSError:  # the client has gone already, and its socket with the exception
+            self.abort()
+            return
+        self._sock = self._tls = TLSSocket(sock)
+        super().open(protocol, timeout)
+
+    def ready(self, events: int) -> Turns | None:
+        """Owner: the socket may be ready."""
+        tls = self._tls
+        if tls is None:
+            return super().ready(events)
+        if not tls.secured:
+            self._shake_hands(tls)
+            return None
+        crossed = tls.receives_on == WRITE or tls.sends_on == READ
+        if crossed:  # the event does not tell which of the two can go on
+            events = READ | WRITE if self._reading else WRITE
+        turns = super().ready(events)
+        if crossed or tls.left or tls.receives_on == WRITE:
+            self._update_interest()
+        return turns
+
+    def _shake_hands(self, tls: TLSSocket) -> None:
+        try:
+            tls.shake_hands()
+        except OSError as error:
+            log.debug("%s: the TLS handshake fails: %s", self.address, error)
+            if getattr(error, "reason", None) == "HTTP_REQUEST":
+                self._answer_in_plain(tls)
+            else:
+                self.abort()
+            return
+        self._update_interest()
+
+    def _answer_in_plain(self, tls: TLSSocket) -> None:
+        """Tell a client that speaks plain HTTP, instead of leaving it to guess."""
+        self._tls = None
+        self._sock = tls.into_plain()
+        self._update_interest()
+        refuse(self, HandshakeError(400, "TLS is spoken here"), with_body=True)
+
+    def _wanted(self) -> int:
+        tls = self._tls
+        if tls is None:
+            return super()._wanted()
+        if not tls.secured:
+            return tls.shakes_on
+        wanted = tls.receives_on if self._reading and not self.congested else 0
+        return wanted | tls.sends_on if self._blocked else wanted
+
+    def _update_interest(self) -> None:
+        super()._update_interest()
+        # The poller does not see what is left.
+        if self._has_left():
+            self.loop.call_soon(self._read_left)
+
+    def _read_left(self) -> None:
+        if self._has_left() and (turns := self.ready(READ)) is not None:
+            turns.ask()
+
+    def _has_left(self) -> bool:
+        if self._tls is None or self.closed:
+            return False
+        return self._tls.left and self._reading and not self.congested
+
+    def _end_of_input(self) -> None:
+        if self._tls is not None and not self._unsent:
+            self._tls.say_goodbye()
+        super()._end_of_input()
+
+    def _shut_write(self) -> None:
+        if self._tls is not None and not self._tls.say_goodbye():
+            self._blocked = True
+            self._update_interest()
+            return
+        super()._shut_write()
