@@ -26,6 +26,7 @@ from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
 from .stats import Stats, encode, total
 from .tls import tls_context
+from .unix import UnixFile
 from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
@@ -211,7 +212,8 @@ class App:
             **options: the fields of :class:`wsframe.server.Settings`.
 
         Raises:
-            OSError: the host is unknown, or the port is taken.
+            OSError: the host is unknown, or the port or the unix socket is taken, or a file is
+                missing or wrong.
             TypeError: there is no such option.
             ValueError: an option's value makes no sense.
         """
@@ -271,14 +273,21 @@ class App:
 
     def _serve(self, host: str, port: int, settings: Settings, *, shared: bool = False) -> Server:
         self._routes.fix()
-        sockets = bind(host, port, shared=shared)
+        file = None
+        if settings.unix is None:
+            sockets = bind(host, port, shared=shared)
+        else:
+            host, file = "", UnixFile(settings.unix)
+            sockets = [file.sock]
         try:
             for function in self._on_start:
                 function()
-            server = Server(self._routes, host, sockets, settings)
+            server = Server(self._routes, host, sockets, settings, file)
             self._servers = [*(other for other in self._servers if other.running), server]
             return server
         except BaseException:
+            if file is not None:
+                file.remove()
             for sock in sockets:
                 sock.close()
             raise
@@ -294,6 +303,8 @@ def run_workers(
     """
     if workers < 0:
         raise ValueError(f"workers must not be negative: {workers!r}")
+    if settings.unix is not None:
+        raise ValueError("workers share a port, not a unix socket")
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
     _check_main_thread()
@@ -311,10 +322,11 @@ def run_workers(
             sock.close()
         return load()._serve(host, port, settings, shared=True)
 
+    where = url(host, port, secured=tls is not None)
+
     def say_that_they_serve() -> None:
         print(
-            f"Serving on {url(host, port, secured=tls is not None)}; Ctrl-C stops. Workers: {workers}. "
-            f"Kernels: {_kernels()}.",
+            f"Serving on {where}; Ctrl-C stops. Workers: {workers}. Kernels: {_kernels()}.",
             flush=True,
         )
 

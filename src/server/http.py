@@ -40,7 +40,8 @@ class Request:
         query: the parameters after "?", each with all of its values, decoded.
         headers: names are looked up without regard to case; ``get_all`` gives all values of one.
         http_version: as in "1.1".
-        address: of whoever has connected, as the socket module gives it: the client, or a proxy.
+        address: of whoever has connected, as the socket module gives it: the client, or a proxy;
+            the server's path for a client of a unix socket, which has none.
         client: the client's address alone, by the word of proxies if they are trusted; "unix" for
             one that comes through a unix socket.
         scheme: "http" or "https", likewise.

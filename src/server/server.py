@@ -14,6 +14,7 @@ from itertools import cycle
 from math import inf
 from time import monotonic
 from types import TracebackType
+from urllib.parse import quote
 
 from wsframe import Acceptance, Connection, HandshakeError, Role, accept
 from wsframe.handshake import check_host
@@ -32,6 +33,7 @@ from .settings import Settings
 from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .threads import Threads
 from .tls import TLSPeer, tls_context
+from .unix import UnixFile
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
 CUT_OFF_TIME = 0.5
@@ -43,20 +45,26 @@ class Server:
     A context manager; leaving it stops the server.
 
     Attributes:
-        host: the name or address it was given.
-        port: the one it listens on.
+        host: the name or address it was given; "" where it listens on a unix socket.
+        port: the one it listens on; 0 then.
         settings: what else it was told.
         loops: its I/O loops.
     """
 
     def __init__(
-        self, routes: Routes, host: str, sockets: Sequence[socket.socket], settings: Settings
+        self,
+        routes: Routes,
+        host: str,
+        sockets: Sequence[socket.socket],
+        settings: Settings,
+        file: UnixFile | None = None,
     ) -> None:
         self._tls = tls_context(settings)
         for sock in sockets:
             sock.listen(BACKLOG)
         self.host = host
-        self.port: int = sockets[0].getsockname()[1]
+        self.port: int = sockets[0].getsockname()[1] if file is None else 0
+        self._file = file
         self.settings = settings
         self._started = monotonic()
         self._routes = routes
@@ -88,7 +96,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Any thread: where the server is, as in "http://localhost:9292"."""
+        """Any thread: where the server is, as in "http://localhost:9292".
+
+        Of a unix socket it is "http+unix://" and the percent-encoded path.
+        """
+        if self._file is not None:
+            scheme = "http" if self._tls is None else "https"
+            return f"{scheme}+unix://{quote(self._file.path, safe='')}"
         return url(self.host, self.port, secured=self._tls is not None)
 
     @property
@@ -150,6 +164,8 @@ class Server:
         deadline = monotonic() + (self.settings.drain if drain is None else drain)
         gone = [threading.Event() for _ in self.loops]
         try:
+            if self._file is not None:
+                self._file.remove()
             for listener in self._listeners:
                 self.loops[0].call_soon(listener.close)
             for feed in self._feeds.values():
@@ -173,6 +189,8 @@ class Server:
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
         """Owner of the first loop: deal a connection to a loop."""
+        if self._file is not None and not address:
+            address = self._file.path  # the clients of a unix socket rarely have one
         loop = next(self._next_loop)
         if loop.owned():
             self._connected(loop, sock, address)

@@ -38,6 +38,7 @@ class Settings:
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
             believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
             proxies must set or remove these headers, whatever their clients send.
+        unix: the path of a unix socket to listen on, in place of host and port.
         cert: the file of a certificate, with those that vouch for it: the server speaks TLS.
         key: the file of its private key, unless that is in the same file.
         ssl_context: instead of both, for more than a certificate: what TLS is spoken with.
@@ -53,6 +54,7 @@ class Settings:
     max_threads: int = 64
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
+    unix: str | PathLike[str] | None = None
     cert: str | PathLike[str] | None = None
     key: str | PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None

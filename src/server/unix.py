@@ -1,0 +1,74 @@
+"""Unix sockets: a file through which clients of this machine come."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+
+from .listener import BACKLOG
+
+
+class UnixFile:
+    """The file of a unix socket that is listened on.
+
+    A file that a dead server has left behind is replaced. Two servers that find it at the same
+    moment are not kept apart.
+
+    Args:
+        path: where it is to be.
+
+    Attributes:
+        path: the same, absolute.
+        sock: what listens there.
+
+    Raises:
+        OSError: a server is there, or a file that is no socket, or it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        if not hasattr(socket, "AF_UNIX"):
+            raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._bind(os.fspath(path))
+            self._identity = os.stat(self.path)
+            self.sock.listen(BACKLOG)
+            self.sock.setblocking(False)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def remove(self) -> None:
+        """Any thread, before the socket is closed: remove the file, unless it is another by now."""
+        with suppress(OSError):
+            if os.path.samestat(self._identity, os.stat(self.path)):
+                os.unlink(self.path)
+
+    def _bind(self, path: str) -> None:
+        """Bind to the path as it was given: the absolute one may be longer than is allowed."""
+        try:
+            self.sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_left_behind(path):
+                raise
+            os.unlink(path)
+            self.sock.bind(path)
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether this is a socket on which nobody listens."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # one that listens may be too busy to take it
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -1,0 +1,184 @@
+"""Unix sockets: a file that is there while the server is, and clients without an address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import unix_connect
+
+from wsframe.server import App, WebSocket
+
+from ..certificates import Certificates
+from ..tools import missing_tool
+from .clients import TIMEOUT, get, parse_answer
+from .conftest import wait_until
+from .handlers import BOTH_KINDS, generator_echo, websocket_app
+from .processes import run
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a socket can be: such paths must be short."""
+    monkeypatch.chdir(tmp_path)
+    return Path("s")
+
+
+def page_app() -> App:
+    app = websocket_app(generator_echo)
+    app.page("/", "hello")
+    return app
+
+
+def ask(path: Path, request: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.connect(str(path))
+        sock.sendall(request)
+        answer = b""
+        while data := sock.recv(1 << 16):
+            answer += data
+        return answer
+
+
+@BOTH_KINDS
+def test_websockets_come_through_a_file(path: Path, echo: Callable[..., None]) -> None:
+    with websocket_app(echo).start(unix=path) as server:
+        assert server.url == f"http+unix://{quote(str(path.absolute()), safe='')}"
+        assert (server.host, server.port) == ("", 0)
+        with unix_connect(str(path), "ws://localhost/echo", max_size=None) as client:
+            for message in ("hello", bytes(1 << 20)):
+                client.send(message)
+                assert client.recv(TIMEOUT) == message
+
+
+def test_tls_may_be_spoken_there(path: Path, certificates: Certificates) -> None:
+    with page_app().start(unix=path, ssl_context=certificates.server) as server:
+        assert server.url.startswith("https+unix://")
+        with unix_connect(str(path), "wss://localhost/echo", ssl=certificates.client) as client:
+            client.send("hello")
+            assert client.recv(TIMEOUT) == "hello"
+            assert isinstance(client.socket, ssl.SSLSocket)
+
+
+def test_the_servers_path_stands_for_a_client(path: Path) -> None:
+    app = App()
+
+    @app.websocket("/address")
+    def address(ws: WebSocket) -> None:
+        ws.send(repr(ws.request.address))
+
+    with app.start(unix=path), unix_connect(str(path), "ws://localhost/address") as client:
+        assert client.recv(TIMEOUT) == repr(str(path.absolute()))
+
+
+def test_the_rules_for_host_and_origin_hold(path: Path) -> None:
+    with page_app().start(unix=path):
+        assert parse_answer(ask(path, b"GET / HTTP/1.1\r\n\r\n")).status == 400
+        with pytest.raises(InvalidStatus, match="403"):
+            unix_connect(str(path), "ws://localhost/echo", origin="https://example.com")
+        with unix_connect(str(path), "ws://localhost/echo", origin="http://localhost"):
+            pass
+
+
+def test_the_file_goes_with_the_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with page_app().start(unix=path):
+        assert stat.S_ISSOCK(os.stat(path).st_mode)
+        monkeypatch.chdir("/")
+    monkeypatch.undo()
+    assert not path.exists()
+
+
+def test_the_file_goes_when_the_start_fails(path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        page_app().start(unix=path, cert="missing.pem")
+    assert not path.exists()
+
+
+def leave_behind(path: Path) -> None:
+    """The file of a server that has died."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+
+
+def test_a_file_that_was_left_behind_is_replaced(path: Path) -> None:
+    leave_behind(path)
+    with page_app().start(unix=path):
+        assert parse_answer(ask(path, get("/"))).body == b"hello"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_file_of_a_living_server_is_an_error(path: Path, busy: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as waiting:
+        living.bind(str(path))
+        living.listen(0 if busy else 10)
+        if busy:
+            waiting.connect(str(path))
+        with pytest.raises(OSError, match="in use"):
+            page_app().start(unix=path)
+        assert path.exists()
+
+
+def make_file(path: Path) -> None:
+    path.write_text("precious")
+
+
+def make_link(path: Path) -> None:
+    leave_behind(path.with_name("other"))
+    path.symlink_to("other")
+
+
+@pytest.mark.parametrize("make", [make_file, make_link, Path.mkdir])
+def test_what_is_no_socket_is_left_alone(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    before = os.lstat(path)
+    with pytest.raises(OSError, match="in use"):
+        page_app().start(unix=path)
+    assert os.path.samestat(os.lstat(path), before)
+
+
+@pytest.mark.parametrize("make", [make_file, leave_behind])
+def test_a_file_that_has_taken_its_place_is_left_alone(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    with page_app().start(unix=path):
+        path.unlink()
+        make(path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("path", [Path("no such directory") / "s", Path("x" * 200)])
+def test_a_path_that_cannot_be_is_an_error(path: Path) -> None:
+    with pytest.raises(OSError, match=r"No such file|too long"):
+        page_app().start(unix=path)
+
+
+def test_curl_comes_through_a_file(path: Path) -> None:
+    program = shutil.which("curl")
+    if program is None:
+        missing_tool("curl")
+    with page_app().start(unix=path):
+        result = run([program, "-sS", "--unix-socket", str(path), "http://localhost/"])
+        assert (result.stdout, result.stderr) == ("hello", "")
+
+
+def test_no_client_is_left_when_one_leaves(path: Path) -> None:
+    with page_app().start(unix=path) as server:
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                sock.sendall(b"GET")
+        wait_until(lambda: not server.loops[0].peers, "a connection is left behind")
