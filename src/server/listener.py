@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from logging import ERROR
 
+from .complaint import Complaint
 from .loop import READ, Loop
-
-log = logging.getLogger("wsframe.server")
 
 BACKLOG = 4096
 FREE_PORT_TRIES = 10
@@ -88,14 +87,18 @@ class Listener:
         self._sock = sock
         self._opened = opened
         self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._accepting = False
+        self._complaint = Complaint()
 
     def open(self) -> None:
         """Owner: begin to accept."""
+        self._accepting = True
         self._loop.register(self._sock, READ, self)
 
     def close(self) -> None:
         """Owner: accept no more."""
-        self._loop.unregister(self._sock)
+        if self._accepting:
+            self._loop.unregister(self._sock)
         self._sock.close()
         self._close_spare()
 
@@ -107,7 +110,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("a connection is not accepted: %s", error)
+                self._complaint.log(ERROR, "a connection is not accepted: %s", error)
                 if error.errno in NO_MORE_FILES:
                     self._refuse()
                 return
@@ -119,13 +122,25 @@ class Listener:
     def _refuse(self) -> None:
         """Let one client go: unaccepted, it would keep the socket ready and the loop busy.
 
-        The files have run out, and this is what one was kept in reserve for.
+        The files have run out, and this is what one was kept in reserve for. Another thread may be
+        faster to take it; then nobody is accepted for a while.
         """
         self._close_spare()
-        with suppress(OSError):
+        try:
             self._sock.accept()[0].close()
-        with suppress(OSError):  # another thread may have been faster
             self._spare = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            self._loop.unregister(self._sock)
+            self._accepting = False
+            self._loop.at_next_sweep(self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._sock.fileno() < 0:
+            return  # closed meanwhile
+        if self._spare < 0:
+            with suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY)
+        self.open()
 
     def _close_spare(self) -> None:
         if self._spare >= 0:

@@ -91,7 +91,13 @@ class Loop:
         totals: what else it has counted.
     """
 
-    def __init__(self, settings: Settings, threads: Threads, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        threads: Threads,
+        monitor: Monitor,
+        left: Callable[[Peer], object],
+    ) -> None:
         self.settings = settings
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
@@ -102,6 +108,7 @@ class Loop:
         self.totals = Totals()
         self._threads = threads
         self._monitor = monitor
+        self._left = left
         self._poller = Poller()
         self._ready: dict[int, Ready] = {}
         self._waker, self._wakened = socket.socketpair()
@@ -118,6 +125,7 @@ class Loop:
         self._goodbye: Goodbye | None = None
         self._sweep: Iterator[Peer] | None = None
         self._next_sweep = 0.0
+        self._at_sweep: list[Callable[[], object]] = []
         self._running = True
         self._ended = threading.Event()
         self._tenure = Tenure()
@@ -241,6 +249,7 @@ class Loop:
         with self.totals.lock:
             self.peers.discard(peer)
             self.totals.take_over(peer)
+        self._left(peer)
         self._tell_if_empty()
 
     def finished(self, turns: Turns) -> None:
@@ -269,6 +278,10 @@ class Loop:
         """Owner: call this as soon as no connection is left, and no user code of one."""
         self._when_empty = function
         self._tell_if_empty()
+
+    def at_next_sweep(self, function: Callable[[], object]) -> None:
+        """Owner: call this when the deadlines are looked at the next time."""
+        self._at_sweep.append(function)
 
     def queue_turn(self, turns: Turns) -> None:
         """Owner: have this turn soon, after those that are queued already."""
@@ -335,7 +348,7 @@ class Loop:
                 except Exception as error:
                     self._defect(error, source)
             source = turns = work = None  # a loop that sleeps keeps nobody alive
-            if self.peers:
+            if self.peers or self._at_sweep:
                 self._look_at_deadlines()
         self._close()
 
@@ -386,6 +399,9 @@ class Loop:
                 for peer in self._goodbye.due(now):
                     self._survive(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
+            due, self._at_sweep = self._at_sweep, []
+            for function in due:
+                self._survive(function)
         peers = list(islice(self._sweep, SWEEP_SLICE))
         for peer in peers:
             if peer.deadline <= now:
@@ -397,7 +413,7 @@ class Loop:
 
     def _patience(self) -> float | None:
         """How long the poller may wait, in seconds."""
-        if not self.peers:
+        if not (self.peers or self._at_sweep):
             return None
         return 0 if self._sweep is not None else max(0.0, self._next_sweep - monotonic())
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -17,8 +18,10 @@ from types import TracebackType
 from urllib.parse import quote
 
 from wsframe import Acceptance, Connection, HandshakeError, Role, accept
+from wsframe.fields import encode_response
 from wsframe.handshake import check_host
 
+from .admission import Admission
 from .authorization import Authorization
 from .eventstream import EventStreamSession, Feed, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
@@ -37,6 +40,11 @@ from .unix import UnixFile
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
 CUT_OFF_TIME = 0.5
+
+NO_ROOM = encode_response(
+    503,
+    [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")],
+)
 
 
 class Server:
@@ -71,8 +79,9 @@ class Server:
         self._proxies = Proxies(settings.trusted_proxies)
         self._threads = Threads(settings.max_threads)
         self._monitor = Monitor()
+        self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         self.loops = tuple(
-            Loop(settings, self._threads, self._monitor)
+            Loop(settings, self._threads, self._monitor, self._admission.leave)
             for _ in range(settings.loops or natural_loops())
         )
         self._next_loop = cycle(self.loops)
@@ -192,21 +201,38 @@ class Server:
         if self._file is not None and not address:
             address = self._file.path  # the clients of a unix socket rarely have one
         loop = next(self._next_loop)
-        if loop.owned():
-            self._connected(loop, sock, address)
-        else:
-            loop.call_soon(partial(self._connected, loop, sock, address))
-
-    def _connected(self, loop: Loop, sock: socket.socket, address: object) -> None:
         if self._tls is None:
             peer = Peer(loop, sock, address)
         else:
             peer = TLSPeer(loop, sock, address, self._tls)
+        if not self._admission.enter(peer):
+            self._turn_away(sock, address)
+        elif loop.owned():
+            self._connected(peer)
+        else:
+            loop.call_soon(partial(self._connected, peer))
+
+    def _turn_away(self, sock: socket.socket, address: object) -> None:
+        """Owner of the first loop: let a client go, and tell it why if that costs little."""
+        loop = self.loops[0]
+        peer = Peer(loop, sock, address)
+        if self._tls is not None:
+            sock.close()
+        elif self._admission.may_linger(peer):
+            loop.add(peer)
+            peer.finish(NO_ROOM)
+        else:
+            with suppress(OSError):
+                sock.send(NO_ROOM)
+            sock.close()
+
+    def _connected(self, peer: Peer) -> None:
         reader = RequestReader(peer, lambda request, rest: self._answer(peer, request, rest))
         peer.open(reader, self.settings.handshake_timeout)
 
     def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""
+        self._admission.has_asked(peer)
         peer.request = request
         self._proxies.apply(request)
         if request.http_version not in ("1.0", "1.1"):

@@ -38,6 +38,11 @@ class Settings:
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
             believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
             proxies must set or remove these headers, whatever their clients send.
+        max_connections: how many clients there may be at once; more are answered with 503. 0 for as
+            many as the process may have files, but for 32 that are kept for other things.
+        max_handshakes_per_address: how many clients of one IPv4 address, or of one IPv6 network of
+            64 bits, may be connected without having sent a whole request; more are answered with
+            503. 0 for half of ``max_connections``.
         unix: the path of a unix socket to listen on, in place of host and port.
         cert: the file of a certificate, with those that vouch for it: the server speaks TLS.
         key: the file of its private key, unless that is in the same file.
@@ -54,6 +59,8 @@ class Settings:
     max_threads: int = 64
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
+    max_connections: int = 0
+    max_handshakes_per_address: int = 0
     unix: str | PathLike[str] | None = None
     cert: str | PathLike[str] | None = None
     key: str | PathLike[str] | None = None

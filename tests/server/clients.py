@@ -97,6 +97,7 @@ class Client:
     Args:
         receive_buffer: a small one makes the server's side of the connection run full early.
         tls: the context, to speak TLS; an end that is not told by TLS is an error then.
+        source: the address to come from.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Client:
         host: str = "127.0.0.1",
         receive_buffer: int | None = None,
         tls: ssl.SSLContext | None = None,
+        source: str | None = None,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
@@ -114,6 +116,8 @@ class Client:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if receive_buffer is not None:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if source is not None:
+                self.sock.bind((source, 0))
             self.sock.connect((host, port))
             if tls is not None:
                 self.sock = tls.wrap_socket(

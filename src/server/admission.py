@@ -1,0 +1,117 @@
+"""Who may come in: so many connections in all, and so many of one address that have yet to ask."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Hashable
+from logging import WARNING
+from typing import TYPE_CHECKING
+
+from .complaint import Complaint
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+# Files that are kept for other things than connections.
+RESERVE = 32
+# How many that are turned away may wait, at once, until they have read why.
+LINGERING = RESERVE // 2
+# How many sockets Python's select() can wait for on Windows.
+WITHOUT_RESOURCES = 512
+
+
+class Admission:
+    """Counts the connections of all loops; every method is for any thread.
+
+    Args:
+        max_connections: how many there may be; 0 for as many as the process may have files, but
+            for a reserve.
+        max_handshakes: how many of one address may be without a complete request; 0 for half of
+            the connections.
+    """
+
+    def __init__(self, max_connections: int, max_handshakes: int) -> None:
+        self.max_connections = max_connections or max(1, _max_files() - RESERVE)
+        self.max_handshakes = max_handshakes or max(1, self.max_connections // 2)
+        self._lock = threading.Lock()  # for all that follows
+        self._count = 0
+        self._unfinished: dict[Peer, Hashable] = {}
+        self._handshakes: Counter[Hashable] = Counter()
+        self._turned_away: set[Peer] = set()
+        self._complaint = Complaint()
+
+    def enter(self, peer: Peer) -> bool:
+        """Let a new connection in, if there is room."""
+        origin = origin_of(peer.address)
+        with self._lock:
+            if self._count >= self.max_connections:
+                self._complaint.log(WARNING, "no more connections: there are %d", self._count)
+                return False
+            if origin is not None:
+                if self._handshakes[origin] >= self.max_handshakes:
+                    self._complaint.log(
+                        WARNING,
+                        "no more connections of %s: %d have yet to ask for something",
+                        peer.address,
+                        self.max_handshakes,
+                    )
+                    return False
+                self._handshakes[origin] += 1
+                self._unfinished[peer] = origin
+            self._count += 1
+            return True
+
+    def may_linger(self, peer: Peer) -> bool:
+        """Whether one that was not let in may stay until it has read why."""
+        with self._lock:
+            if len(self._turned_away) >= LINGERING:
+                return False
+            self._turned_away.add(peer)
+            return True
+
+    def has_asked(self, peer: Peer) -> None:
+        """Note that a connection's request is complete."""
+        with self._lock:
+            self._end_handshake(peer)
+
+    def leave(self, peer: Peer) -> None:
+        """Note that a connection is over, whether it was let in or not."""
+        with self._lock:
+            if peer in self._turned_away:
+                self._turned_away.discard(peer)
+                return
+            self._end_handshake(peer)
+            self._count -= 1
+
+    def _end_handshake(self, peer: Peer) -> None:
+        origin = self._unfinished.pop(peer, None)
+        if origin is not None:
+            self._handshakes[origin] -= 1
+            if not self._handshakes[origin]:
+                del self._handshakes[origin]
+
+
+def origin_of(address: object) -> Hashable:
+    """What one client can be expected to have one of: an IPv4 address, or an IPv6 network (/64).
+
+    None if it has no address.
+    """
+    if not isinstance(address, tuple):
+        return None
+    host = address[0]
+    return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else host
+
+
+def _max_files() -> int:
+    if resource is None:
+        return WITHOUT_RESOURCES
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
