@@ -13,6 +13,7 @@ from .app import App, run_workers
 from .logs import configure
 from .proxies import Proxies
 from .settings import Settings
+from .tls import tls_context
 
 
 def main() -> None:
@@ -42,6 +43,11 @@ def main() -> None:
         help="serve in so many processes, which share the port; one that dies is replaced; "
         "0 for this process alone (%(default)s)",
     )
+    parser.add_argument(
+        "--unix", metavar="PATH", help="unix socket to listen on, in place of host and port"
+    )
+    parser.add_argument("--cert", metavar="FILE", help="certificate, to speak TLS with")
+    parser.add_argument("--key", metavar="FILE", help="its key, if that is in another file")
     for name, kind, metavar, text in OPTIONS:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -79,11 +85,18 @@ def main() -> None:
     arguments = parser.parse_args()
     names = {field.name for field in fields(Settings)}
     options = {name: value for name, value in vars(arguments).items() if name in names}
+    cert, key = options.pop("cert"), options.pop("key")
     try:
+        options["ssl_context"] = tls_context(Settings(cert=cert, key=key))
         settings = Settings(**options)
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:  # which does not say of what
+        files = cert if key is None else f"{cert} and {key}"
+        parser.error(f"no certificate with its key in {files}: {error.strerror}")
     host, port, workers = arguments.host, arguments.port, arguments.workers
+    if workers and settings.unix is not None:
+        parser.error("workers share a port, not a unix socket")
     load = partial(_prepare, arguments)
     app = None if workers else load()
     try:
@@ -92,7 +105,8 @@ def main() -> None:
         else:
             run_workers(load, host, port, workers, settings)
     except OSError as error:
-        sys.exit(f"cannot listen on {host or '*'}:{port}: {error.strerror}")
+        where = settings.unix or f"{host or '*'}:{port}"
+        sys.exit(f"cannot listen on {where}: {error.strerror or error}")
 
 
 def _port(text: str) -> int:
@@ -174,6 +188,19 @@ OPTIONS = [
         "N",
         "how many handlers of a process may have a thread at once: those that block, and those "
         "that are plain functions; others wait for one",
+    ),
+    (
+        "max_connections",
+        _count,
+        "N",
+        "how many clients a process may have at once; 0 for as many as it may have files, but for "
+        "a few",
+    ),
+    (
+        "max_handshakes_per_address",
+        _count,
+        "N",
+        "how many of them may be of one address and have yet to send a whole request; 0 for half",
     ),
     (
         "drain",

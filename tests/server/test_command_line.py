@@ -12,11 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from wsframe.server import App, Settings, __main__
 
+from ..certificates import Certificates
 from ..tools import missing_tool
 from .clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
 from .processes import ServerProcess, run
@@ -87,6 +89,8 @@ OPTIONS = {
     "heartbeat": 0.0,
     "max_threads": 3,
     "loops": 2,
+    "max_connections": 12,
+    "max_handshakes_per_address": 4,
 }
 
 
@@ -99,9 +103,9 @@ def test_help_names_the_options() -> None:
     result = run([sys.executable, *COMMAND, "--help"])
     assert result.returncode == 0
     assert not result.stderr
-    options = ("--host", "--port", "--workers", *map(option, OPTIONS))
+    given = ("--host", "--port", "--workers", "--unix", "--cert", "--key", *map(option, OPTIONS))
     logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy")
-    for word in ("module:app", "demo", "9292", *options, *logs):
+    for word in ("module:app", "demo", "9292", *given, *logs):
         assert word in result.stdout
 
 
@@ -166,6 +170,13 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--metrics", "numbers"], "--metrics: a path begins with a slash"),
         (["--metrics", "/"], "--metrics: '/' has a route already"),
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
+        (["--unix", "s", "--workers", "2"], "workers share a port, not a unix socket"),
+        (["--key", "key.pem"], "a key needs a cert"),
+        (["--cert", "none.pem"], "no certificate with its key in none.pem: No such file"),
+        (["--cert", "shop.py", "--key", "shop.py"], "no certificate with its key in shop.py and "),
+        (["--unix", "none/s"], "cannot listen on none/s: No such file"),
+        (["--unix", "x" * 200], f"cannot listen on {'x' * 200}: AF_UNIX path too long"),
+        (["--unix", "shop.py"], "cannot listen on shop.py: Address already in use"),
         (["--nothing"], "unrecognized arguments: --nothing"),
         (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
     ],
@@ -178,6 +189,60 @@ def test_what_is_wrong_is_said_in_a_line(
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not result.stdout
+
+
+def test_tls_is_spoken_with_a_certificate(directory: Path, certificates: Certificates) -> None:
+    program = shutil.which("curl")
+    if program is None:
+        missing_tool("curl")
+    certificates.write(directory)
+    files = ("--cert", "cert.pem", "--key", "key.pem")
+    with ServerProcess(*COMMAND, "--port", "0", *files, directory=directory) as process:
+        assert process.url == f"https://localhost:{process.port}"
+        curl = [program, "-sS", "-N", "--cacert", str(directory / "ca.pem")]
+        result = run([*curl, f"{process.url}/"])
+        assert "<title>" in result.stdout
+        result = run([*curl, "--max-time", "2.5", f"{process.url}/time"])
+        assert re.search(r"data: \d\d:\d\d:\d\d\n\n", result.stdout)
+        client = WebSocketClient(process.port, "/hello", tls=certificates.client)
+        assert client.next_event() == "Hello world!"
+        client.leave()
+
+
+@posix
+def test_workers_speak_tls(directory: Path, certificates: Certificates) -> None:
+    certificates.write(directory)
+    command = (*COMMAND, "shop:pids", "--workers", "2", "--port", "0", "--cert", "both.pem")
+    with ServerProcess(*command, directory=directory) as process:
+        assert process.url == f"https://localhost:{process.port}"
+        client = WebSocketClient(process.port, "/pid", tls=certificates.client)
+        _, parent = str(client.next_event()).split()
+        assert int(parent) == process.pid
+        client.closed_by_server()
+
+
+def test_more_connections_than_were_told_are_turned_away() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--max-connections", "1") as process:
+        client = WebSocketClient(process.port, "/hello")
+        assert client.next_event() == "Hello world!"
+        assert Client(process.port).answer().status == 503
+        client.leave()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
+def test_a_unix_socket_is_there_while_the_server_is(directory: Path) -> None:
+    command = [sys.executable, *COMMAND, "--unix", "s"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = f"http+unix://{quote(str(directory / 's'), safe='')}"
+            assert process.stdout.readline().startswith(f"Serving on {url}; ")
+            assert (directory / "s").is_socket()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+    assert not (directory / "s").exists()
 
 
 def test_a_port_that_is_taken_is_named() -> None:
