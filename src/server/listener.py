@@ -13,6 +13,7 @@ from .complaint import Complaint
 from .loop import READ, Loop
 
 BACKLOG = 4096
+LOOPBACK = ("127.0.0.1", "::1")
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # How many connections to accept before the loop looks after the others again.
@@ -23,7 +24,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Take a port of every address that the host name has, all of them or none; to listen on.
 
     Args:
-        host: a name or an address; "" for every interface.
+        host: a name or an address; "" for every interface. "localhost" is both loopback addresses,
+            whatever the system knows of it (RFC 6761 section 6.3).
         port: 0 for one that is free, the same for all addresses.
         shared: with other processes that say so, too (SO_REUSEPORT).
 
@@ -37,7 +39,13 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
 
 
 def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = [
+        address
+        for name in (LOOPBACK if host == "localhost" else (host or None,))
+        for address in socket.getaddrinfo(
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    ]
     listeners: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
