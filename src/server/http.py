@@ -154,7 +154,7 @@ class RequestReader(Protocol):
             http_version=self._parser.get_http_version(),
             address=self._peer.address,
             client=client_of(self._peer.address),
-            scheme="http",
+            scheme=self._peer.scheme,
             host=headers.get("Host") or "",
         )
 

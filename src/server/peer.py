@@ -106,8 +106,11 @@ class Peer:
         end: how a WebSocket has ended.
         bytes_in, bytes_out: what was read and sent.
         messages_in: how many messages of the client were decoded.
+        scheme: what its clients call what is spoken here.
         frames_out: how many items of ``out`` have been gathered, less those that are no messages.
     """
+
+    scheme = "http"
 
     __slots__ = (
         "_at_ease",

@@ -215,6 +215,7 @@ class Server:
     def _turn_away(self, sock: socket.socket, address: object) -> None:
         """Owner of the first loop: let a client go, and tell it why if that costs little."""
         loop = self.loops[0]
+        loop.totals.refused[503] += 1
         peer = Peer(loop, sock, address)
         if self._tls is not None:
             sock.close()

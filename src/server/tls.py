@@ -157,6 +157,8 @@ class TLSPeer(Peer):
     All its methods are the owner's.
     """
 
+    scheme = "https"
+
     __slots__ = ("_context", "_tls")
 
     def __init__(

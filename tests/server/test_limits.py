@@ -320,8 +320,7 @@ def test_without_a_file_left_those_inside_are_served(
         stack.close()
         process.signal(signal.SIGTERM)
         code, output = process.wait()
-        # At its end Python itself finds the disk full.
-        assert code == (0 if log_to == "standard-error" else 120)
+        assert code == 0
         if log_to == "standard-error":
             # Not a line for each of them.
             assert 1 <= output.count("a connection is not accepted: ") < 100

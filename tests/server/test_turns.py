@@ -100,7 +100,7 @@ class Rig:
     def __init__(self) -> None:
         self.threads = Threads(4)
         self.monitor = Monitor()
-        self.loop = Loop(Settings(), self.threads, self.monitor)
+        self.loop = Loop(Settings(), self.threads, self.monitor, lambda peer: None)
         self._sockets: list[socket.socket] = []
         self._habits: dict[str, Habit] = {}
 
