@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,11 +17,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 from wsframe import HandshakeError
-from wsframe.fields import encode_response
-from wsframe.handshake import wants_upgrade
+from wsframe.fields import Fields, encode_response
 
 from .peer import Peer, Protocol
 from .proxies import client_of
+from .routes import NO_PARAMETERS
 from .stats import REQUEST
 
 MAX_HEAD = 16 * 1024
@@ -30,42 +30,84 @@ MAX_TARGET = 8 * 1024
 END_OF_HEAD = b"\r\n\r\n"
 
 
-@dataclass
 class Request:
     """The request that opened a connection.
+
+    What it says is kept as it came, for as long as the connection lasts; ``query`` and ``headers``
+    are read from that each time.
 
     Attributes:
         method: as in "GET".
         path: as it stands in the request, percent-encoded, without the query.
-        query: the parameters after "?", each with all of its values, decoded.
-        headers: names are looked up without regard to case; ``get_all`` gives all values of one.
         http_version: as in "1.1".
         address: of whoever has connected, as the socket module gives it: the client, or a proxy;
             the server's path for a client of a unix socket, which has none.
         client: the client's address alone, by the word of proxies if they are trusted; "unix" for
             one that comes through a unix socket.
         scheme: "http" or "https", likewise.
-        host: the name, and the port if one was given, by which the client knows the server,
-            likewise; "" where HTTP/1.0 does not say.
         parameters: what the route's path has in braces, decoded.
         identity: what the route's ``authorize`` has returned; None where there is none.
     """
 
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    headers: Headers
-    http_version: str
-    address: object
-    client: str
-    scheme: str
-    host: str
-    parameters: dict[str, str] = field(default_factory=dict)
-    identity: Any = None
+    __slots__ = (
+        "_fields",
+        "_host",
+        "_query",
+        "address",
+        "client",
+        "http_version",
+        "identity",
+        "method",
+        "parameters",
+        "path",
+        "scheme",
+    )
 
-    def wants_upgrade(self) -> bool:
-        """Whether an upgrade to WebSocket is asked for, rightly or not."""
-        return wants_upgrade(self.headers.items())
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        fields: Iterable[tuple[str, str]],
+        http_version: str,
+        address: object,
+        scheme: str,
+    ) -> None:
+        # One copy of what nearly all requests have in common.
+        self.method = sys.intern(method)
+        self.http_version = sys.intern(http_version)
+        self.path = path
+        self.address = address
+        self.client = client_of(address)
+        self.scheme = scheme
+        self.parameters: Mapping[str, str] = NO_PARAMETERS
+        self.identity: Any = None
+        self._query = query
+        self._fields = "\n".join(f"{name}:{value}" for name, value in fields)
+        self._host: str | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """Names are looked up without regard to case; ``get_all`` gives all values of one."""
+        fields = (line.partition(":") for line in self._fields.split("\n") if line)
+        return Headers([(name, value) for name, _, value in fields])
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The parameters after "?", each with all of its values, decoded."""
+        return parse_qs(self._query, keep_blank_values=True)
+
+    @property
+    def host(self) -> str:
+        """The name, and the port if one was given, by which the client knows the server.
+
+        By the word of proxies if they are trusted; "" where HTTP/1.0 does not say.
+        """
+        return (self.headers.get("Host") or "") if self._host is None else self._host
+
+    @host.setter
+    def host(self, host: str) -> None:
+        self._host = host
 
 
 class RequestReader(Protocol):
@@ -73,11 +115,11 @@ class RequestReader(Protocol):
 
     Args:
         peer: the connection.
-        answer: called once, by the owner, with the request and what followed its head; it may raise
-            HandshakeError, which is answered.
+        answer: called once, by the owner, with the request, its fields, and what followed its head;
+            it may raise HandshakeError, which is answered.
     """
 
-    def __init__(self, peer: Peer, answer: Callable[[Request, memoryview], None]) -> None:
+    def __init__(self, peer: Peer, answer: Callable[[Request, Fields, memoryview], None]) -> None:
         self._peer = peer
         self._answer = answer
         self._parser = httptools.HttpRequestParser(self)
@@ -101,7 +143,8 @@ class RequestReader(Protocol):
             if self._received > MAX_HEAD:
                 raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
             if self._complete:
-                self._answer(self._request(), data[len(head) :])
+                request = self._request()
+                self._answer(request, Fields(self._headers), data[len(head) :])
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
@@ -140,22 +183,19 @@ class RequestReader(Protocol):
             url = httptools.parse_url(bytes(self._target))
         except httptools.HttpParserInvalidURLError:
             raise HandshakeError(400, "the target of the request is malformed") from None
-        headers = Headers(self._headers)
         if url.host is not None:
             # RFC 9112 section 3.2.2: an absolute target counts, whatever Host says.
             port = "" if url.port is None else f":{url.port}"
-            if [f"{url.host.decode('latin-1')}{port}"] != headers.get_all("Host"):
+            if [f"{url.host.decode('latin-1')}{port}"] != Headers(self._headers).get_all("Host"):
                 raise HandshakeError(400, "the target and the Host header differ")
         return Request(
             method=self._parser.get_method().decode("latin-1"),
             path=(url.path or b"/").decode("latin-1"),
-            query=parse_qs((url.query or b"").decode("latin-1"), keep_blank_values=True),
-            headers=headers,
+            query=(url.query or b"").decode("latin-1"),
+            fields=self._headers,
             http_version=self._parser.get_http_version(),
             address=self._peer.address,
-            client=client_of(self._peer.address),
             scheme=self._peer.scheme,
-            host=headers.get("Host") or "",
         )
 
     # Called by the parser, inside _feed.

@@ -16,7 +16,7 @@ BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# How many connections to accept before the loop looks after the others again.
+# How many connections to accept, at most, before the loop looks after the others again.
 ACCEPT_AT_ONCE = 64
 
 
@@ -96,6 +96,7 @@ class Listener:
         self._opened = opened
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._accepting = False
+        self._at_once = 1
         self._complaint = Complaint()
 
     def open(self) -> None:
@@ -111,11 +112,12 @@ class Listener:
         self._close_spare()
 
     def ready(self, events: int) -> None:
-        """Owner: accept what has connected."""
-        for _ in range(ACCEPT_AT_ONCE):
+        """Owner: accept what has connected; more at once for as long as more are there."""
+        for _ in range(self._at_once):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._at_once = 1
                 return
             except OSError as error:
                 self._complaint.log(ERROR, "a connection is not accepted: %s", error)
@@ -126,6 +128,7 @@ class Listener:
             with suppress(OSError):  # the client may be gone already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._opened(sock, address)
+        self._at_once = min(2 * self._at_once, ACCEPT_AT_ONCE)
 
     def _refuse(self) -> None:
         """Let one client go: unaccepted, it would keep the socket ready and the loop busy.

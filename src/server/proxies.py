@@ -72,6 +72,8 @@ class Proxies:
         """Any thread: whether this address is a proxy's that is trusted."""
         if client == UNIX:
             return self._unix
+        if not self._networks:
+            return False
         address = _address(client)
         return any(address in network for network in self._networks)
 
@@ -81,8 +83,6 @@ class Proxies:
         Raises:
             HandshakeError: 400; what one of them says is malformed, so that nobody knows who asks.
         """
-        if not self.trust(request.client):
-            return
         fields = Fields(request.headers.items())
         try:
             for hop in reversed(_x_forwarded(fields) or _forwarded(fields)):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Queue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
 Authorize: TypeAlias = "Callable[[Request], object]"
+
+NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -134,11 +137,11 @@ class Routes:
             raise ValueError(f"{pattern!r} has a route already")
         known.append(route)
 
-    def find(self, path: str, upgrade: bool) -> tuple[Route, dict[str, str]] | None:
+    def find(self, path: str, upgrade: bool) -> tuple[Route, Mapping[str, str]] | None:
         """The route for a path, and its parameters; a path without parameters comes first."""
         path = _normal(path)
         if path in self._literal:
-            return _choose(self._literal[path], upgrade), {}
+            return _choose(self._literal[path], upgrade), NO_PARAMETERS
         for pattern, routes in self._patterns:
             parameters = pattern.match(path)
             if parameters is not None:

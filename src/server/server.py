@@ -18,8 +18,8 @@ from types import TracebackType
 from urllib.parse import quote
 
 from wsframe import Acceptance, Connection, HandshakeError, Role, accept
-from wsframe.fields import encode_response
-from wsframe.handshake import check_host
+from wsframe.fields import Fields, encode_response
+from wsframe.handshake import check_host, wants_upgrade
 
 from .admission import Admission
 from .authorization import Authorization
@@ -228,24 +228,26 @@ class Server:
             sock.close()
 
     def _connected(self, peer: Peer) -> None:
-        reader = RequestReader(peer, lambda request, rest: self._answer(peer, request, rest))
-        peer.open(reader, self.settings.handshake_timeout)
+        peer.open(RequestReader(peer, partial(self._answer, peer)), self.settings.handshake_timeout)
 
-    def _answer(self, peer: Peer, request: Request, rest: memoryview) -> None:
+    def _answer(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""
         self._admission.has_asked(peer)
         peer.request = request
-        self._proxies.apply(request)
         if request.http_version not in ("1.0", "1.1"):
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
-        if request.http_version == "1.1" or "Host" in request.headers:
-            check_host(request.headers.items())
-        found = self._routes.find(request.path, request.wants_upgrade())
+        if request.http_version == "1.1" or fields.items("host"):
+            check_host(fields)
+        if self._proxies.trust(request.client):
+            self._proxies.apply(request)
+            if request.host:  # which the client knows, and with which its Origin is compared
+                fields = fields.replace("host", request.host)
+        found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
             raise HandshakeError(404, "nothing is here")
         route, request.parameters = found
         if isinstance(route, WebSocketRoute):
-            self._upgrade(peer, request, rest, route)
+            self._upgrade(peer, request, fields, rest, route)
             return
         if request.method not in ("GET", "HEAD"):
             raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
@@ -260,10 +262,15 @@ class Server:
             self._authorize(peer, request, route, partial(self._answer_head, peer))
 
     def _upgrade(
-        self, peer: Peer, request: Request, rest: memoryview, route: WebSocketRoute
+        self,
+        peer: Peer,
+        request: Request,
+        fields: Fields,
+        rest: memoryview,
+        route: WebSocketRoute,
     ) -> None:
         acceptance = accept(
-            _with_host(request),
+            fields,
             method=request.method,
             http_version=request.http_version,
             subprotocols=route.subprotocols,
@@ -342,16 +349,6 @@ def natural_loops() -> int:
     """As many loops as can run at once: one where there is a GIL."""
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     return 1 if gil else os.cpu_count() or 1
-
-
-def _with_host(request: Request) -> list[tuple[str, str]]:
-    """The headers with the host that the client knows, with which its Origin is compared."""
-    headers = request.headers.items()
-    if request.host == request.headers.get("Host"):
-        return headers
-    return [(name, value) for name, value in headers if name.lower() != "host"] + [
-        ("Host", request.host)
-    ]
 
 
 def _wait_for_all(events: Iterable[threading.Event], deadline: float) -> None:

@@ -50,6 +50,17 @@ class Fields:
         for name, value in pairs(headers):
             self._values.setdefault(name.lower(), []).append(value.strip(" \t"))
 
+    @classmethod
+    def of(cls, headers: Headers | Fields) -> Fields:
+        """The fields of these headers, which may be fields already."""
+        return headers if isinstance(headers, Fields) else cls(headers)
+
+    def replace(self, name: str, value: str) -> Fields:
+        """These fields with another value of one."""
+        fields = Fields((), self._status)
+        fields._values = {**self._values, name: [value]}
+        return fields
+
     def single(self, name: str) -> str | None:
         """The value of a field that may stand once; None where it is missing.
 

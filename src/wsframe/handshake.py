@@ -64,7 +64,7 @@ class Acceptance:
 
 
 def accept(
-    headers: Headers,
+    headers: Headers | Fields,
     *,
     method: str = "GET",
     http_version: str = "1.1",
@@ -92,7 +92,7 @@ def accept(
             origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
     """
     check_choices(subprotocols, origins)
-    fields = Fields(headers)
+    fields = Fields.of(headers)
     _check_host(fields)
     if fields.tokens("transfer-encoding") or fields.single("content-length") not in (None, "0"):
         raise HandshakeError(400, "an upgrade request has no body")
@@ -244,18 +244,18 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
         raise TypeError('subprotocols and origins are sequences of str, as in ["chat"]')
 
 
-def wants_upgrade(headers: Headers) -> bool:
+def wants_upgrade(headers: Headers | Fields) -> bool:
     """Whether a request asks for an upgrade to WebSocket, rightly or not."""
-    return "websocket" in Fields(headers).tokens("upgrade")
+    return "websocket" in Fields.of(headers).tokens("upgrade")
 
 
-def check_host(headers: Headers) -> None:
+def check_host(headers: Headers | Fields) -> None:
     """Judge the Host of any HTTP/1.1 request (RFC 9112 section 3.2).
 
     Raises:
         HandshakeError: 400; there is not exactly one, or it is malformed.
     """
-    _check_host(Fields(headers))
+    _check_host(Fields.of(headers))
 
 
 def _is_upgrade(fields: Fields) -> bool:
