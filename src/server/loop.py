@@ -260,7 +260,7 @@ class Loop:
     def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
         """Owner: call this for every connection, whatever happens to one of them."""
         for peer in tuple(self.peers):
-            self._survive(tell, peer)
+            self.survive(tell, peer)
 
     def say_goodbye(self, spread: float, phase: float) -> None:
         """Owner: from now on tell the connections that the server stops; see :class:`Goodbye`.
@@ -270,7 +270,7 @@ class Loop:
         """
         for peer in tuple(self.peers):
             if peer.unasked:
-                self._survive(peer.shut_down)
+                self.survive(peer.shut_down)
         self._goodbye = Goodbye(self.peers, spread, phase)
         self._next_sweep = 0.0
 
@@ -296,7 +296,7 @@ class Loop:
         self._owner = threading.get_ident()
         tenure.thread = threading.current_thread()
         if stolen is not None:
-            self._survive(self._take_over, stolen)
+            self.survive(self._take_over, stolen)
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
         asleep, monitor, token = self._asleep, self._monitor, tenure.token
         myself = (self._wakened.fileno(), 0)
@@ -306,7 +306,7 @@ class Loop:
             found = poll(0 if queue or calls else self._patience())
             asleep.clear()
             for _ in range(len(calls)):
-                self._survive(calls.popleft())
+                self.survive(calls.popleft())
             if queue:
                 found.insert(0, myself)
             if found and monitor.parked:
@@ -317,6 +317,8 @@ class Loop:
                     continue  # it was closed a moment ago
                 try:
                     turns = source.ready(events)
+                    if turns is None and queue:
+                        turns = queue.popleft()
                     while turns is not None:
                         turns.state = IDLE
                         work = turns.work
@@ -397,17 +399,17 @@ class Loop:
             if self._goodbye is not None:
                 self._next_sweep = now + GOODBYE_INTERVAL
                 for peer in self._goodbye.due(now):
-                    self._survive(peer.shut_down)
+                    self.survive(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
             due, self._at_sweep = self._at_sweep, []
             for function in due:
-                self._survive(function)
+                self.survive(function)
         peers = list(islice(self._sweep, SWEEP_SLICE))
         for peer in peers:
             if peer.deadline <= now:
-                self._survive(peer.deadline_passed)
+                self.survive(peer.deadline_passed)
             if peer.send_deadline <= now:
-                self._survive(peer.stalled)
+                self.survive(peer.stalled)
         if len(peers) < SWEEP_SLICE:
             self._sweep = None
 
@@ -432,8 +434,8 @@ class Loop:
         self._threads.loop_ended()
         self._ended.set()
 
-    def _survive(self, function: Callable[..., Any], *arguments: object) -> None:
-        """One connection's fault must not end the others."""
+    def survive(self, function: Callable[..., Any], *arguments: object) -> None:
+        """Owner: call this; what it raises ends the connection whose method it is, and no other."""
         try:
             function(*arguments)
         except Exception as error:
@@ -442,7 +444,7 @@ class Loop:
     def _defect(self, error: Exception, source: object) -> None:
         log.error("a defect in the server", exc_info=error)
         if source in self.peers:
-            self._survive(source.abort)
+            self.survive(source.abort)
 
     def ready(self, events: int) -> Turns | None:
         """Owner: somebody has woken the loop, or turns are queued."""

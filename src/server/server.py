@@ -27,7 +27,7 @@ from .eventstream import EventStreamSession, Feed, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
 from .listener import BACKLOG, Listener
-from .loop import Loop
+from .loop import READ, Loop
 from .monitor import Monitor
 from .peer import Peer
 from .proxies import Proxies
@@ -229,6 +229,7 @@ class Server:
 
     def _connected(self, peer: Peer) -> None:
         peer.open(RequestReader(peer, partial(self._answer, peer)), self.settings.handshake_timeout)
+        peer.loop.survive(peer.ready, READ)  # what is asked is often there already
 
     def _answer(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
         """Answer the request on its route, or hand the connection to what its route speaks."""

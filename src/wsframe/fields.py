@@ -74,7 +74,9 @@ class Fields:
 
     def items(self, name: str) -> list[str]:
         """A comma-separated list, in however many fields it stands (RFC 9110 section 5.6.1)."""
-        values = self._values.get(name, ())
+        values = self._values.get(name)
+        if values is None:
+            return []
         items = (item.strip(" \t") for value in values for item in value.split(","))
         return [item for item in items if item]
 

@@ -600,7 +600,7 @@ def test_who_waits_for_the_client_does_not_spin(
     for number in range(200):
         other.say(str(number))
         assert other.next_event() == str(number)
-    assert Counting.handshakes == 1
+    assert 1 <= Counting.handshakes <= 2  # once it was accepted, and once its byte was there
     assert 1 <= Counting.sends <= 3
     Counting.deaf = False
     deaf.say("now")
