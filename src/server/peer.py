@@ -484,7 +484,8 @@ class Peer:
         A thread other than the owner waits here while too much is unsent; when it is the owner, on
         behalf of another connection, a client that is too slow is cut off.
         """
-        if self.in_turn:
+        owned = self.loop.owned()
+        if owned and self.in_turn:
             self._in_turn_size += size
             if self._in_turn_size > HIGH_WATER:
                 self.halted = True
@@ -492,7 +493,7 @@ class Peer:
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush_as_scheduled)
-        if self.loop.owned():
+        if owned:
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
                 self.loop.call_soon(partial(self.cut_off, "is too slow for what it is sent"))
