@@ -74,5 +74,6 @@ class Authorization(Turns):
         except HandshakeError as error:
             refuse(self.peer, error, with_body=self._request.method != "HEAD")
 
-    def refuse(self) -> None:
-        """Owner: there is no thread; only a hook that blocks needs one, and any may be run here."""
+    def refuse(self) -> bool:
+        """Owner: there is no thread; a hook may be run on the loop."""
+        return False

@@ -157,10 +157,11 @@ class EventStreamSession(Protocol, Turns):
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
         self.end()
 
-    def refuse(self) -> None:
+    def refuse(self) -> bool:
         """Owner: there is no thread."""
         self.end()
         refuse_for_want_of_threads(self.peer)
+        return True
 
     def feed(self, event: bytes) -> None:
         """Owner: send what all streams of the feed get; a client that is too slow is cut off.

@@ -122,11 +122,14 @@ class GeneratorSession(WebSocketSession):
         elif self.work is not None or self._end is not None:
             self.ask()
 
-    def refuse(self) -> None:
+    def refuse(self) -> bool:
         """Owner: it was to run in a thread from the beginning, and there is none."""
+        if inspect.getgeneratorstate(self._generator) != inspect.GEN_CREATED:
+            return False
         self.end()
         self._generator.close()
         refuse_for_want_of_threads(self.peer)
+        return True
 
     # Whichever thread has the turn ------------------------------------------------------------
 
@@ -198,10 +201,11 @@ class ThreadSession(WebSocketSession):
         self.end()
         self.handler_ended(self._outcome)
 
-    def refuse(self) -> None:
+    def refuse(self) -> bool:
         """Owner: there is no thread."""
         self.end()
         refuse_for_want_of_threads(self.peer)
+        return True
 
     def deliver(self, messages: list[str | bytes]) -> None:
         """Owner: queue the messages; past the bound, the client is not read."""

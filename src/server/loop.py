@@ -65,16 +65,16 @@ class Tenure:
 
     Attributes:
         token: has one item while user code runs: the work of that turn, a new list each time.
-        turns: whose turn it is, or was.
+        turns: whose turn it is, or was; at first, the one that has lost the loop, if one has.
         thread: the owner.
     """
 
     __slots__ = ("thread", "token", "turns")
 
-    def __init__(self) -> None:
+    def __init__(self, stolen: Turns | None = None) -> None:
         self.thread = threading.current_thread()
         self.token: list[list[Any]] = []
-        self.turns: Turns | None = None
+        self.turns = stolen
 
 
 class Loop:
@@ -142,7 +142,7 @@ class Loop:
         Raises:
             RuntimeError: the system has none left.
         """
-        self._threads.start_loop(partial(self._run, self._tenure, None))
+        self._threads.start_loop(partial(self._run, self._tenure))
 
     def stop(self, timeout: float) -> None:
         """Any thread but the owner, once: stop the loop, and wait for its end.
@@ -203,11 +203,11 @@ class Loop:
             self._threads.give_back(worker)
             return
         # Nobody else fills in tenures: the old owner has lost the loop, the new one has not begun.
-        self._tenure = Tenure()
-        self._owner = 0
         assert tenure.turns is not None
+        self._tenure = Tenure(tenure.turns)
+        self._owner = 0
         tenure.thread.name = f"{HANDLER_NAME} {tenure.turns.path}"
-        worker.given.put((LOOP_NAME, partial(self._run, self._tenure, tenure.turns)))
+        worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -288,15 +288,16 @@ class Loop:
         assert self.owned()
         self._turns.append(turns)
 
-    def _run(self, tenure: Tenure, stolen: Turns | None) -> None:
+    def _run(self, tenure: Tenure) -> None:
         """Become the owner, and be it until the loop ends or a turn loses it.
 
         What is done for every read is written out here, for a call would cost as much again.
         """
         self._owner = threading.get_ident()
         tenure.thread = threading.current_thread()
-        if stolen is not None:
-            self.survive(self._take_over, stolen)
+        if tenure.turns is not None:
+            self.survive(self._take_over, tenure.turns)
+        peer: Peer | None
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
         asleep, monitor, token = self._asleep, self._monitor, tenure.token
         myself = (self._wakened.fileno(), 0)
@@ -349,7 +350,8 @@ class Loop:
                         turns = queue.popleft() if queue else None
                 except Exception as error:
                     self._defect(error, source)
-            source = turns = work = None  # a loop that sleeps keeps nobody alive
+            # A loop that sleeps keeps nobody alive.
+            source = peer = turns = work = tenure.turns = None
             if self.peers or self._at_sweep:
                 self._look_at_deadlines()
         self._close()
@@ -362,10 +364,7 @@ class Loop:
             turns.peer.flush()
             return True
         turns.state = IDLE
-        if turns.credit == inf:
-            turns.refuse()
-            return True
-        return False
+        return turns.credit == inf and turns.refuse()
 
     def _take_over(self, stolen: Turns) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""

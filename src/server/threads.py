@@ -52,6 +52,7 @@ class Worker:
                     function()
                 except BaseException:
                     log.exception("a defect in the server")
+                del function  # an idle thread keeps nobody alive
                 task = self._threads.next_task(self)
             self.thread.name = IDLE_NAME
 

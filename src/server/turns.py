@@ -138,8 +138,12 @@ class Turns(ABC):
         """Owner: carry out what has come of the turn, and ask for the next one."""
 
     @abstractmethod
-    def refuse(self) -> None:
-        """Owner: instead of the first turn, when the system has no thread left for it."""
+    def refuse(self) -> bool:
+        """Owner: instead of the first turn, when the system has no thread left for it.
+
+        Returns:
+            False if it is not the first, which is then run on the loop.
+        """
 
     def ask(self) -> None:
         """Owner: have a turn soon, unless one is under way: its end will ask again."""

@@ -705,6 +705,19 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
     assert max(session.credit for session in sessions(server)) >= ROUTE_PROBATION - 2
 
 
+def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
+    serve: Serve, clients: Clients
+) -> None:
+    server = serve(websocket_app(generator_echo, blocking=True))
+    client = clients.websocket(server, "/echo")
+    client.say("x")
+    assert client.next_event() == "x"
+    server._threads.run = lambda name, function: False  # type: ignore[method-assign]
+    client.say("y")
+    assert client.next_event() == "y"
+    assert client.leave() == Close(1000)
+
+
 # Stop --------------------------------------------------------------------------------------------
 
 

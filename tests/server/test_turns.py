@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from math import inf
 from queue import Queue
@@ -19,7 +21,7 @@ from wsframe.server import threads as threads_module
 from wsframe.server import turns as turns_module
 from wsframe.server.loop import Loop
 from wsframe.server.monitor import Monitor
-from wsframe.server.peer import Peer, Protocol
+from wsframe.server.peer import HIGH_WATER, Peer, Protocol
 from wsframe.server.settings import Settings
 from wsframe.server.threads import Threads, Worker
 from wsframe.server.turns import (
@@ -78,8 +80,9 @@ class Conversation(Protocol, Turns):
             self.ask()
         self.settled.put(self.peer.loop.owned())
 
-    def refuse(self) -> None:
-        self.refused = True
+    def refuse(self) -> bool:
+        self.refused = not self.ran
+        return self.refused
 
     def peer_left(self) -> None:
         pass
@@ -488,6 +491,49 @@ def test_much_work_is_done_in_many_turns(rig: Rig) -> None:
     assert receive(client, 4 * len(work)) == b"".join(work)
     rig.owner()
     assert len(turns.ran) == 3
+
+
+def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
+    """The turn does not count for it, and would not end for it."""
+    act = Blocks()
+    turns, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    frame = bytes(HIGH_WATER // 2)
+
+    def push() -> None:
+        for _ in range(6):
+            turns.peer.send(frame)
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    wait_until(lambda: turns.peer._foreign > HIGH_WATER, "it has to wait")
+    assert not turns.peer.halted
+    act.held[b"A"].release()
+    assert receive(client, 4 + 6 * len(frame)).replace(b"\0", b"") == b"A<A>"
+    pushing.join(TIMEOUT)
+    assert not pushing.is_alive()
+
+
+@pytest.mark.parametrize("how", ["loop", "stolen", "thread"])
+def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act, blocking=True if how == "thread" else None)
+    if how == "stolen":
+        block(rig, client, act.held[b"A"])
+    else:
+        client.sendall(b"A")
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    gone = weakref.ref(turns)
+    rig.ask(turns.end)
+    client.close()
+    del turns
+    wait_until(lambda: not rig.loop.peers, "the client has left")
+    wait_until(rig.loop.sleeps, "all is quiet")
+    wait_until(lambda: rig.threads.counts()[1] == 0, "all is quiet")
+    gc.collect()
+    assert gone() is None
 
 
 # Credit ------------------------------------------------------------------------------------------
