@@ -350,6 +350,27 @@ def test_a_turn_may_return_before_the_new_owner_has_begun(
     assert receive(client, 4) == b"b<b>"
 
 
+def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, owned = Held(), Queue[bool]()
+
+    def act(turns: Conversation, item: bytes) -> None:
+        held.wait()
+        owned.put(rig.loop.owned())
+
+    _, client = rig.connect(act)
+    worker = rig.threads.reserve()
+    assert worker is not None
+    late = Worker(rig.threads)  # which never begins
+    monkeypatch.setattr(rig.threads, "reserve", lambda: late)
+    block(rig, client, held)
+    held.release()
+    assert not owned.get(timeout=TIMEOUT)
+    worker.given.put(late.given.get(timeout=TIMEOUT))
+    assert rig.owner() is worker.thread
+
+
 def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog) -> None:
     def fail(turns: Conversation, item: bytes) -> None:
         turns.peer.send(item)
@@ -736,6 +757,21 @@ def test_a_thread_is_used_again_and_one_that_is_not_used_ends(
     assert run_one() is not first
 
 
+def test_the_thread_that_was_used_last_is_used_next_so_that_others_can_end(
+    threads: Threads,
+) -> None:
+    threads._limit = 2
+    held, ran = [Held(), Held()], Queue[threading.Thread]()
+    for one in held:
+        assert threads.run("one", one.wait)
+    for number, one in enumerate(held):
+        one.release()
+        wait_until(lambda number=number: threads.counts()[1] == 1 - number, "it is idle")  # type: ignore[misc]
+    last = threads._idle[-1].thread
+    assert threads.run("next", lambda: ran.put(threading.current_thread()))
+    assert ran.get(timeout=TIMEOUT) is last
+
+
 def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -788,8 +824,14 @@ def test_without_any_thread_it_is_said_at_once(
 # The loop ----------------------------------------------------------------------------------------
 
 
-def test_turns_that_are_queued_run_before_the_loop_ends(rig: Rig) -> None:
-    connections = [rig.connect(echo) for _ in range(3)]
+def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(rig: Rig) -> None:
+    called: Queue[bytes] = Queue()
+
+    def act(turns: Conversation, item: bytes) -> None:
+        echo(turns, item)
+        rig.loop.call_soon(lambda: called.put(item))
+
+    connections = [rig.connect(act) for _ in range(3)]
 
     def ask_and_end() -> None:
         for turns, _ in connections:
@@ -800,6 +842,7 @@ def test_turns_that_are_queued_run_before_the_loop_ends(rig: Rig) -> None:
     rig.loop.call_soon(ask_and_end)
     for _, client in connections:
         assert receive(client, 1) == b"x"
+    assert [called.get(timeout=TIMEOUT) for _ in connections] == [b"x"] * 3
 
 
 def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
