@@ -535,7 +535,31 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
         assert client.hear(2) == [bytes(KERNEL), "end"]
         if message is not None:
             assert seen.get(timeout=TIMEOUT) == message
+    wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
     assert client.leave() == Close(1000)
+
+
+def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_closes(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_the_loop(monkeypatch)
+    seen: Queue[object] = Queue()
+
+    def push(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                seen.put((yield))
+                ws.send(bytes(KERNEL))
+        except ConnectionClosed as end:
+            seen.put(end.code)
+
+    server = serve(websocket_app(push))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    client.say("one", "two")
+    wait_until(lambda: sessions(server, HELD), "the second one has to wait")
+    sessions(server)[0].ws.close(4000)
+    assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["one", 4000]
+    assert client.hear(2) == [bytes(KERNEL), Close(4000)]
 
 
 def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(

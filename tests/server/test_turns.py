@@ -564,7 +564,7 @@ def where(turns: Conversation, client: socket.socket, rig: Rig) -> str:
     """Where the next turn of a connection runs."""
     client.sendall(b"x")
     assert receive(client, 4) == b"x<x>"
-    rig.owner()  # it has heard of it
+    wait_until(lambda: rig.ask(lambda: turns.state) is IDLE, "the owner has heard of its end")
     return "loop" if turns.ran[-1] is rig.owner() else "thread"
 
 
