@@ -327,6 +327,10 @@ def test_a_valid_host(codec: ModuleType, host: str) -> None:
         "[]",
         "[::1]x",
         "[example.com]",
+        "[:::::]",
+        "[::1%25lo]",
+        "%zz.example",
+        "100%",
         "exa\nmple.com",
         "example.com\n",
         "exämple.com",
@@ -547,3 +551,9 @@ def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -
 def test_one_str_is_no_sequence_of_them(codec: ModuleType, arguments: dict[str, str]) -> None:
     with pytest.raises(TypeError, match="sequences of str"):
         codec.accept(REQUEST, **arguments)
+
+
+@pytest.mark.parametrize("subprotocol", ["", "a b", "a,b", "a\r\nX: y", "\xe9"])
+def test_what_the_server_speaks_is_a_token(codec: ModuleType, subprotocol: str) -> None:
+    with pytest.raises(ValueError, match="a subprotocol is a token"):
+        codec.accept(REQUEST, subprotocols=["chat", subprotocol])

@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"subprotocol-{subprotocol!r}": ({"subprotocols": ["good", subprotocol]}, TOKEN)
         for subprotocol in ("", " ", "a b", "a,b", "a;b", '"a"', "a/b", "\xe4", "a\n", INJECTION)
     },
-    "subprotocol-twice": ({"subprotocols": ["a", "b", "a"]}, TOKEN),
+    "subprotocol-twice": ({"subprotocols": ["a", "b", "a"]}, "a subprotocol is named once"),
     **{
         f"header-name-{name!r}": ({"headers": [(name, "x")]}, "a header's name must be a token")
         for name in ("", "a b", "a:", "a\n", "X: y\r\nb", "\xe4", " host")

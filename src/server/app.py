@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import wsframe
 from wsframe import Connection, PerMessageDeflate, Role
+from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
@@ -87,7 +88,8 @@ class App:
                 raise :class:`wsframe.HandshakeError` for another answer.
 
         Raises:
-            ValueError: the path is malformed or taken, or the size is not positive.
+            ValueError: the path is malformed or taken, the size is not positive, or a subprotocol
+                is not a token.
             RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function; or
                 subprotocols or origins are one ``str`` instead of a sequence of them.
@@ -163,9 +165,10 @@ class App:
         """Answer a path with a fixed page.
 
         Raises:
-            ValueError: the path is malformed or taken.
+            ValueError: the path is malformed or taken, or the content type cannot be a header.
             RuntimeError: the app has been started; its routes are fixed then.
         """
+        check_field("Content-Type", content_type)
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import IPv6Address
 from typing import Literal
 
 from .deflate import EXTENSION, Parameters, PerMessageDeflate
@@ -27,7 +28,7 @@ __all__ = [
 
 # uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
 HOST = re.compile(
-    r"(?P<name>[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
+    r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
 )
 ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<host>[^/?#@\s]+)")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
@@ -88,6 +89,7 @@ def accept(
 
     Raises:
         TypeError: subprotocols or origins are one ``str`` instead of a sequence of them.
+        ValueError: a subprotocol is not a token.
         HandshakeError: with the status to answer: 400 for what is malformed, 403 for a foreign
             origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
     """
@@ -165,9 +167,8 @@ class UpgradeRequest:
             raise ValueError(
                 f"a target begins with a slash, without spaces or fragment: {target!r}"
             )
-        for subprotocol in subprotocols:
-            if not TOKEN.fullmatch(subprotocol) or list(subprotocols).count(subprotocol) > 1:
-                raise ValueError(f"a subprotocol is a token, and named once: {subprotocol!r}")
+        if len(set(subprotocols)) < len(subprotocols):
+            raise ValueError(f"a subprotocol is named once: {subprotocols!r}")
         self.host = host
         self.target = target
         self._key = b64encode(os.urandom(16)).decode()
@@ -239,9 +240,13 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
 
     Raises:
         TypeError: they are one ``str`` instead of a sequence of them.
+        ValueError: a subprotocol is not a token.
     """
     if isinstance(subprotocols, str) or (isinstance(origins, str) and origins != "*"):
         raise TypeError('subprotocols and origins are sequences of str, as in ["chat"]')
+    for subprotocol in subprotocols:
+        if not TOKEN.fullmatch(subprotocol):
+            raise ValueError(f"a subprotocol is a token: {subprotocol!r}")
 
 
 def wants_upgrade(headers: Headers | Fields) -> bool:
@@ -278,6 +283,11 @@ def _split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
     port = match["port"] or ""
     if port and int(port) > 65535:
         return None
+    if match["name"].startswith("["):
+        try:
+            IPv6Address(match["name"][1:-1])
+        except ValueError:
+            return None
     return match["name"].lower(), "" if port == DEFAULT_PORTS.get(scheme or "") else port
 
 

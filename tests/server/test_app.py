@@ -213,6 +213,7 @@ def test_what_is_called_on_start_is_no_coroutine_function() -> None:
     [
         ({"subprotocols": "chat"}, TypeError),
         ({"origins": "https://example.com"}, TypeError),
+        *(({"subprotocols": ["chat", bad]}, ValueError) for bad in ("", "a b", "a\r\nX-A: b", "é")),
         ({"max_message_size": 0}, ValueError),
         ({"max_message_size": -1}, ValueError),
     ],
@@ -221,9 +222,16 @@ def test_options_that_cannot_work_are_refused_at_once(
     options: dict[str, Any], error: type[Exception]
 ) -> None:
     app = App()
-    with pytest.raises(error, match=r"subprotocols|origins|max_message_size"):
+    with pytest.raises(error, match=r"subprotocol|origins|max_message_size"):
         app.websocket("/echo", **options)(generator_echo)
     app.websocket("/echo")(generator_echo)
+
+
+@pytest.mark.parametrize("content_type", ["text/html\r\nX-A: b", "text/html\0", "\u20ac"])
+def test_a_content_type_that_would_forge_a_header_is_refused_at_once(content_type: str) -> None:
+    app = App()
+    with pytest.raises(ValueError, match=r"Content-Type|latin-1"):
+        app.page("/", "", content_type=content_type)
 
 
 # Handlers ----------------------------------------------------------------------------------------
