@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
@@ -28,6 +29,10 @@ MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET = 8 * 1024
 END_OF_HEAD = b"\r\n\r\n"
+# RFC 9112 section 3: single spaces, and no fragment. Nothing stands before it but, for section 2.2,
+# an empty line; and HTTP/0.9, which has no version, is refused as such.
+REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
+SCHEMES = (b"http", b"https", b"ws", b"wss")
 
 
 class Request:
@@ -123,8 +128,7 @@ class RequestReader(Protocol):
         self._peer = peer
         self._answer = answer
         self._parser = httptools.HttpRequestParser(self)
-        self._received = 0
-        self._last = b""  # the last three bytes, in which the end of the head may have begun
+        self._head = bytearray()
         self._target = bytearray()
         self._headers: list[tuple[str, str]] = []
         self._complete = False
@@ -133,14 +137,15 @@ class RequestReader(Protocol):
         """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
         if self._complete:
             return  # one request a connection; its answer is on its way
-        begin = len(self._last)
-        end = (self._last + data).find(END_OF_HEAD)
-        head = data if end < 0 else data[: end + len(END_OF_HEAD) - begin]
-        self._received += len(head)
-        self._last = (self._last + head)[-3:]
+        begin = len(self._head)
+        self._head += data
+        end = self._head.find(END_OF_HEAD, max(0, begin - 3))
+        if end >= 0:
+            del self._head[end + len(END_OF_HEAD) :]
+        head = data[: len(self._head) - begin]
         try:
             self._feed(head)
-            if self._received > MAX_HEAD:
+            if len(self._head) > MAX_HEAD:
                 raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
             if self._complete:
                 request = self._request()
@@ -179,11 +184,16 @@ class RequestReader(Protocol):
             raise HandshakeError(400, "the request is malformed") from None
 
     def _request(self) -> Request:
+        if not REQUEST_LINE.match(self._head):
+            raise HandshakeError(400, "the request line is malformed")
         try:
             url = httptools.parse_url(bytes(self._target))
         except httptools.HttpParserInvalidURLError:
             raise HandshakeError(400, "the target of the request is malformed") from None
         if url.host is not None:
+            # RFC 9110 sections 4.2.4 and 7.4: neither a user nor another protocol's resource.
+            if url.userinfo is not None or url.schema.lower() not in SCHEMES:
+                raise HandshakeError(400, "the target of the request is malformed")
             # RFC 9112 section 3.2.2: an absolute target counts, whatever Host says.
             port = "" if url.port is None else f":{url.port}"
             if [f"{url.host.decode('latin-1')}{port}"] != Headers(self._headers).get_all("Host"):
