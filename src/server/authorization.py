@@ -14,6 +14,8 @@ from .turns import Habit, Turns
 
 log = logging.getLogger("wsframe.server")
 
+UNJUDGED = HandshakeError(500, "the request could not be judged")
+
 
 class Authorization(Turns):
     """One call of a route's ``authorize``, which is a turn like any: it may block.
@@ -66,13 +68,18 @@ class Authorization(Turns):
                 raise self._error
             if self._error is not None:
                 log.error("the authorize of %s failed", self.path, exc_info=self._error)
-                raise HandshakeError(500, "the request could not be judged")
+                raise UNJUDGED
             if not self._request.identity:
                 raise HandshakeError(403, "this is not for you")
             self.peer.resume_reading()
             self._go_on()
         except HandshakeError as error:
-            refuse(self.peer, error, with_body=self._request.method != "HEAD")
+            with_body = self._request.method != "HEAD"
+            try:
+                refuse(self.peer, error, with_body=with_body)
+            except (TypeError, ValueError):  # its status or a header is none
+                log.exception("the answer of the authorize of %s cannot be sent", self.path)
+                refuse(self.peer, UNJUDGED, with_body=with_body)
 
     def refuse(self) -> bool:
         """Owner: there is no thread; a hook may be run on the loop."""

@@ -82,6 +82,27 @@ def test_a_hook_that_fails_is_logged_and_answered_500(
     assert log.expect("the authorize of /ws failed").exc_info
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        HandshakeError(401, "no", [("X-User", "anna\r\nSet-Cookie: session=anna")]),
+        HandshakeError(401, "no", [("X User", "anna")]),
+        HandshakeError(999, "no"),
+    ],
+    ids=["value", "name", "status"],
+)
+def test_an_answer_that_cannot_be_sent_is_logged_and_500(
+    serve: Serve, clients: Clients, log: ServerLog, error: HandshakeError
+) -> None:
+    def authorize(request: Request) -> bool:
+        raise error
+
+    answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
+    assert (answer.status, answer.body) == (500, b"the request could not be judged\n")
+    assert answer.headers["X-User"] is answer.headers["Set-Cookie"] is None
+    assert log.expect("the answer of the authorize of /ws cannot be sent").exc_info
+
+
 def test_a_request_that_is_not_in_order_is_refused_without_asking(
     serve: Serve, clients: Clients
 ) -> None:
