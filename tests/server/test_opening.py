@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
-from wsframe import Close, CloseCode, Opcode
-from wsframe.server import App, Server, Settings, WebSocket
+from wsframe import Close, CloseCode, Opcode, ServerSentEvent
+from wsframe.server import App, EventStream, Server, Settings, WebSocket
 
 from .clients import KEY, Client, Pairs, get, head, masked, parse_answer, upgrade
-from .conftest import Clients, Serve
-from .handlers import Waits
+from .conftest import Clients, Serve, ServerLog
+from .handlers import Waits, generator_echo, websocket_app
 
 HOST = ("Host", "localhost")
 MUST_UPGRADE = (
@@ -164,6 +165,19 @@ def test_the_answer_to_what_is_refused(
     assert not opened
 
 
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+def test_the_answer_of_a_full_server(serve: Serve, clients: Clients, bytewise: bool) -> None:
+    """There is no room to read the request, so that it is the same to all."""
+    server = serve(websocket_app(generator_echo), max_connections=1)
+    clients.websocket(server, "/echo")
+    client = clients.connect(server)
+    (client.send_bytewise if bytewise else client.send)(upgrade("/echo"))
+    assert client.read_to_end() == (
+        b"HTTP/1.1 503 Service Unavailable\r\n"
+        b"Retry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+
+
 @pytest.mark.parametrize("change", ["inserted", "put in place of another"])
 @pytest.mark.parametrize("byte", [b"\0", b"\r", b"\n", b"\x80"], ids=["NUL", "CR", "LF", "0x80"])
 def test_a_byte_that_is_wrong_everywhere(
@@ -285,3 +299,90 @@ def test_an_offer_that_cannot_be_kept_is_declined(
 def test_nobody_is_waited_for_longer_than_ten_seconds() -> None:
     """As documented; what it means is tested with a shorter time."""
     assert Settings().handshake_timeout == 10
+
+
+# What comes back -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "parameter"),
+    [
+        ("/echo/%0d%0aX-A:%20b", "\r\nX-A: b"),
+        ("/echo/%00", "\0"),
+        ("/echo/a%0A%0Ab", "a\n\nb"),
+        ("/echo/..", ".."),
+        ("/echo/%2e%2e", ".."),
+        ("/echo/..%2f..%2Fetc%2fpasswd", "../../etc/passwd"),
+        ("/echo/%252e", "%2e"),
+        ("/echo/%ff", "\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_parameter_is_a_text_and_nothing_else(
+    serve: Serve, clients: Clients, log: ServerLog, target: str, parameter: str
+) -> None:
+    """It is in no header; and in the log stands the path as it came, which has no line breaks."""
+    app = App()
+
+    @app.websocket("/echo/{text}")
+    def fail(ws: WebSocket, text: str) -> Waits:
+        ws.send(text)
+        yield
+        raise RuntimeError
+
+    client = clients.websocket(serve(app), target)
+    assert client.headers.keys() == ["Upgrade", "Connection", "Sec-WebSocket-Accept"]
+    client.say("fail")
+    assert client.hear(2) == [parameter, Close(1011, "the handler failed")]
+    assert log.expect("the handler of").getMessage() == f"the handler of {target} failed"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/..", "/../ws", "/./ws", "//ws", "/ws/", "/ws/..", "/x/../ws", "/%2e%2e/ws", "/%2fws"),
+        *("/etc/passwd", "/../../etc/passwd", "/%2e%2e%2fetc%2fpasswd", "/..%5c..%5cwindows"),
+        *("/ws%00", "/ws%0d%0a", "/ws;a=b", "/WS", "/%zz", "/pyproject.toml", "/.git/config"),
+    ],
+)
+def test_a_path_is_no_file_and_has_no_way_up(
+    server: Server, clients: Clients, opened: list[str], target: str
+) -> None:
+    for request in (get(target), upgrade(target)):
+        client = clients.connect(server)
+        client.send(request)
+        expect_refusal(client.read_to_end(), 404)
+    assert not opened
+
+
+def test_a_reason_is_any_text_and_no_frame(serve: Serve, clients: Clients) -> None:
+    """Control characters may stand in it; what does not fit is refused, not cut."""
+    reason = "\r\n\0\x7f\x88\x00 \N{SNOWMAN}"
+
+    def close(ws: WebSocket) -> None:
+        with pytest.raises(ValueError, match="123"):
+            ws.close(4000, "\r\n" * 62)
+        ws.close(4000, reason)
+
+    client = clients.websocket(serve(websocket_app(close)), "/echo")
+    assert client.closed_by_server() == Close(4000, reason)
+
+
+@pytest.mark.parametrize("field", ["event", "id"])
+@pytest.mark.parametrize("bad", ["a\rb", "a\nid: 7", "a\0"], ids=["CR", "LF", "NUL"])
+def test_an_event_cannot_forge_another(
+    serve: Serve, clients: Clients, field: str, bad: str
+) -> None:
+    app = App()
+    forged: dict[str, Any] = {field: bad}
+
+    @app.sse("/stream")
+    def stream(stream: EventStream) -> None:
+        with pytest.raises(ValueError, match="CR, LF and NUL"):
+            stream.send(ServerSentEvent("forged", **forged))
+        stream.send(f"data\rid: 7\nevent: {bad}")
+        stream.close()
+
+    client = clients.stream(serve(app), "/stream")
+    expected = f"data\nid: 7\nevent: {bad}".replace("\r", "\n")
+    assert client.next_event() == ServerSentEvent(expected)
+    client.expect_end()
