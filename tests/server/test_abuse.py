@@ -1,0 +1,302 @@
+"""What is in order and yet too much: slow, silent, or far too often.
+
+It is measured in the process of the server, which has to give back what it has taken.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from wsframe import Close, Opcode
+
+from ..certificates import Certificates
+from ..memory import Growth, at_most
+from .clients import Client, WebSocketClient, get, masked, upgrade
+from .conftest import wait_until
+from .processes import ServerProcess
+
+resource = pytest.importorskip("resource")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
+
+PROGRAM = """
+from threading import Event
+from wsframe.server import App
+
+app, go_on = App(), Event()
+app.page("/", "the page")
+
+@app.websocket("/plain")
+def plain(ws):
+    for message in ws:
+        ws.send(message)
+
+@app.websocket("/generator")
+@app.websocket("/deflate", deflate=True)
+def generator(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/stuck/plain")
+def stick(ws):
+    go_on.wait()
+    ws.send(f"{sum(1 for _ in iter(ws.receive, 'enough'))}")
+
+@app.websocket("/stuck/generator")
+def stick_at_yield(ws):
+    count = 0
+    while (yield) != "enough":
+        go_on.wait()
+        count += 1
+    ws.send(f"{count}")
+
+@app.websocket("/free")
+def free(ws):
+    go_on.set()
+    yield from generator(ws)
+"""
+
+MIB = 1 << 20
+# What a connection may cost: 256 KiB that wait for the handler, as much for the client, what one
+# read of as much makes of it, and a copy.
+BOUND = 3 * MIB
+MANY = 200_000
+CROWD = 2000
+
+Start: TypeAlias = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the program with these options; it and this process may have many files."""
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limits[1] < 2 * CROWD:
+        pytest.skip("this process may not have so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    command = ("-m", "wsframe.server", "program:app", "--port", "0")
+    more = ("--max-connections", f"{2 * CROWD}", "--max-handshakes-per-address", f"{2 * CROWD}")
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        yield lambda *options: stack.enter_context(
+            ServerProcess(*command, *more, *options, directory=tmp_path)
+        )
+
+
+@pytest.fixture
+def stack(start: Start) -> Iterator[ExitStack]:
+    """Closes the clients before the server is killed."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def talker(stack: ExitStack, server: ServerProcess, path: str = "/generator") -> WebSocketClient:
+    """A client that is served."""
+    client = WebSocketClient(server.port, path)
+    stack.callback(client.close)
+    talk(client)
+    return client
+
+
+def talk(client: WebSocketClient) -> None:
+    """The server answers; what it was sent before by others, it has been able to read."""
+    client.say("hello")
+    assert client.next_event() == "hello"
+
+
+def files(server: ServerProcess) -> int:
+    """How many files the server has."""
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def assert_given_back(server: ServerProcess, crowd: Callable[[], None], size: int) -> None:
+    """What a crowd takes, in bytes, is given back: four take little more than one, and no file."""
+    before = files(server)
+    with Growth(server.pid) as growth:
+        for _ in range(4):
+            crowd()
+            wait_until(lambda: files(server) <= before, "connections are over and kept")
+    assert growth.size < at_most(size)
+
+
+# Slow and silent ---------------------------------------------------------------------------------
+
+
+def test_thousands_that_say_nothing(start: Start) -> None:
+    server = start("--handshake-timeout", "0.5")
+    begun = (b"", b"G", get("/")[:-1], upgrade("/plain")[:-1])
+
+    def crowd() -> None:
+        with ExitStack() as stack:
+            visitor = talker(stack, server)
+            silent = []
+            for number in range(CROWD):
+                silent.append(Client(server.port))
+                stack.callback(silent[-1].close)
+                silent[-1].send(begun[number % len(begun)])
+                if number % 100 == 0:
+                    talk(visitor)
+            talker(stack, server)
+            for client in silent:
+                assert client.read_to_end() == b""
+            talk(visitor)
+
+    assert_given_back(server, crowd, CROWD * 6 << 10)  # seen: 2.5 KiB for one, 4 for many times
+
+
+def test_tls_handshakes_that_stop_or_drip(
+    start: Start, stack: ExitStack, tmp_path: Path, certificates: Certificates
+) -> None:
+    certificates.write(tmp_path)
+    server = start("--cert", "both.pem", "--handshake-timeout", "0.5")
+    hello = ssl.MemoryBIO()
+    handshake = certificates.client.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    flight = hello.read()
+
+    def crowd() -> None:
+        with ExitStack() as stack:
+            stopped = []
+            for number in range(CROWD // 4):
+                stopped.append(Client(server.port))
+                stack.callback(stopped[-1].close)
+                stopped[-1].send(flight[: number % len(flight)])
+            for client in stopped:
+                assert client.read_to_end() == b""
+
+    assert_given_back(server, crowd, CROWD // 4 * 96 << 10)  # seen: 36 KiB for one
+    client = Client(server.port)
+    stack.callback(client.close)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+        for byte in flight:
+            client.send(bytes([byte]))
+            time.sleep(0.01)
+    visitor = WebSocketClient(server.port, "/generator", tls=certificates.client)
+    stack.callback(visitor.close)
+    talk(visitor)
+
+
+def test_frames_that_come_a_byte_at_a_time(start: Start, stack: ExitStack) -> None:
+    """No clock is against it, and it costs neither memory nor anybody's time."""
+    server = start("--handshake-timeout", "0.1", "--send-timeout", "0.1", "--close-timeout", "0.1")
+    visitor = talker(stack, server)
+    slow = [talker(stack, server, ("/plain", "/generator")[number % 2]) for number in range(100)]
+    large = masked(Opcode.BINARY, bytes(MIB))
+    small = masked(Opcode.TEXT, "slowly")
+    for client in slow[:50]:
+        client.send(large[:14])  # its head
+    with Growth(server.pid) as growth:
+        for place in range(len(small) - 1):
+            for client in slow[:50]:
+                client.send(b"\0")
+            for client in slow[50:]:
+                client.send(small[place : place + 1])
+            talk(visitor)
+    assert growth.size < at_most(MIB)
+    late = Client(server.port)
+    stack.callback(late.close)
+    assert late.read_to_end() == b""  # the clocks of the others have run out, too
+    for client in slow[50:]:
+        client.send(small[-1:])
+        assert client.next_event() == "slowly"
+
+
+# Floods ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])
+@pytest.mark.parametrize("path", ["/plain", "/generator"])
+def test_who_floods_and_reads_nothing_is_cut_off(
+    start: Start, stack: ExitStack, path: str, opcode: Opcode
+) -> None:
+    server = start("--send-timeout", "0.5")
+    visitor = talker(stack, server)
+    before = files(server)
+    block = masked(opcode, b"x" * 125) * 100_000
+    with Growth(server.pid) as growth:
+        client = WebSocketClient(server.port, path, receive_buffer=1 << 16)
+        stack.callback(client.close)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+            for _ in range(10):
+                client.send(block)
+        talk(visitor)
+    assert growth.size < at_most(BOUND)
+    wait_until(lambda: files(server) <= before, "the connection is over and kept")
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
+def test_thousands_that_come_and_go(start: Start, leave: Callable[[Client], None]) -> None:
+    server = start()
+    said = (b"", b"GET / HT", get("/"), upgrade("/plain"), upgrade("/generator") + b"\x81")
+
+    def crowd() -> None:
+        with ExitStack() as stack:
+            visitor = talker(stack, server)
+            for number in range(CROWD):
+                client = Client(server.port)
+                stack.callback(client.close)
+                client.send(said[number % len(said)])
+                leave(client)
+                if number % 100 == 0:
+                    talk(visitor)
+
+    assert_given_back(server, crowd, 10 * MIB)  # seen: 6 MiB, most of it for 64 threads
+
+
+def test_messages_in_fragments_of_a_byte(start: Start, stack: ExitStack) -> None:
+    server = start()
+    visitor = talker(stack, server)
+    clients = [talker(stack, server) for _ in range(5)]
+    allowed = MIB // 16
+    fragments = masked(Opcode.CONTINUATION, b"x", fin=False) * (allowed - 1)
+    with Growth(server.pid) as growth:
+        for client in clients:
+            client.send(masked(Opcode.BINARY, b"x", fin=False) + fragments)
+            talk(visitor)
+        for client in clients[1:]:
+            client.send(masked(Opcode.CONTINUATION, b"x"))
+            close = client.next_event()
+            assert close == Close(1009, f"a message in more fragments than the limit of {allowed}")
+    assert growth.size < at_most(len(clients) * MIB + BOUND)
+    clients[0].close()
+    talk(visitor)
+
+
+@pytest.mark.parametrize("path", ["/plain", "/generator", "/deflate"])
+def test_messages_of_nothing(start: Start, stack: ExitStack, path: str) -> None:
+    server = start()
+    visitor = talker(stack, server)
+    client = talker(stack, server, path)
+    with Growth(server.pid) as growth:
+        for _ in range(MANY // 20_000):
+            client.send(masked(Opcode.TEXT, b"") * 20_000)
+            talk(visitor)
+            assert client.hear(20_000) == [""] * 20_000
+    assert growth.size < at_most(BOUND)
+
+
+@pytest.mark.parametrize("path", ["/stuck/plain", "/stuck/generator"])
+def test_messages_of_nothing_for_a_handler_that_blocks(
+    start: Start, stack: ExitStack, path: str
+) -> None:
+    server = start()
+    visitor = talker(stack, server)
+    client = WebSocketClient(server.port, path)
+    stack.callback(client.close)
+    with Growth(server.pid) as growth:
+        client.send(masked(Opcode.TEXT, b"") * MANY)
+        for _ in range(200):  # in each of these turns the server reads the first one, if it may
+            talk(visitor)
+        talker(stack, server, "/free")
+        client.say("enough")
+        assert client.next_event() == f"{MANY}"
+    assert growth.size < at_most(BOUND)
