@@ -616,6 +616,33 @@ def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: 
     assert ended.wait(TIMEOUT)
 
 
+def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_order(
+    serve: Serve, clients: Clients
+) -> None:
+    """It ends early for what it sent on the loop; what was left comes before what came since."""
+    held = Held()
+
+    def handler(ws: WebSocket) -> Waits:
+        while True:
+            message = yield
+            if message == "block":
+                ws.send(bytes(2 * HIGH_WATER))
+                held.wait()
+            ws.send(message)
+
+    server = serve(websocket_app(handler))
+    client = clients.websocket(server, "/echo")
+    client.say("block", "left", "too")
+    held.wait_for()
+    wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
+    (session,) = sessions(server)
+    client.say("came", "since")
+    wait_until(lambda: session.work == ["came", "since"], "they are read")
+    held.release()
+    assert client.hear(6) == [bytes(2 * HIGH_WATER), "block", "left", "too", "came", "since"]
+    wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
+
+
 @pytest.mark.parametrize("where", ["loop", "thread"])
 def test_one_answer_may_be_as_large_as_it_likes(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, where: str
