@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[bytes, int, Pairs]] = {
     "an asterisk": (head("OPTIONS * HTTP/1.1", [HOST]), 404, ()),
     "8,193 bytes": (upgrade("/ws?" + "a" * 8189), 414, ()),
     # The head.
-    "16,385 bytes": (upgrade("/ws", ("X-A", "a" * (16_379 - len(upgrade("/ws"))))), 431, ()),
+    "16,385 bytes": (upgrade("/ws", ("X-A", "a" * (16_378 - len(upgrade("/ws"))))), 431, ()),
     "101 headers": (upgrade("/ws", *[("X-A", "")] * 96), 431, ()),
     # Host.
     "no Host": (upgrade("/ws", changes={"Host": None}), 400, ()),
@@ -228,6 +228,18 @@ def test_a_request_behind_an_upgrade_is_no_request(
     assert close.code == CloseCode.PROTOCOL_ERROR
     client.expect_end()
     assert opened == ["/ws"]
+
+
+@pytest.mark.parametrize("left", [1, 2, 3, 4])
+def test_a_frame_may_come_with_the_end_of_the_head(
+    server: Server, clients: Clients, left: int
+) -> None:
+    request = upgrade("/ws")
+    client = clients.connect(server)
+    client.send_bytewise(request[:-left])
+    client.send(request[-left:] + HELLO)
+    assert parse_answer(client.read_until(b"\r\n\r\n")).status == 101
+    assert client.read_until(b"hello") == b"\x81\x05hello"
 
 
 def test_a_page_is_not_upgraded_to_http_2(server: Server, clients: Clients) -> None:
