@@ -76,10 +76,13 @@ class GeneratorSession(WebSocketSession):
         """Owner: have a last turn."""
         if self._end is None:
             self._end = end
-            if self.closing and self.state is HELD:
-                self.work = None
             self.unsettled = True  # if a turn is queued or under way, another has to follow
-            self.ask()
+        if self.state is HELD:
+            if self.over is None:
+                return  # what was said before the end is answered as the client takes the answers
+            if self.closing:
+                self.work = None
+        self.ask()
 
     def drained(self) -> None:
         """Owner: the client has taken what was too much; its next messages can be answered."""
@@ -117,7 +120,7 @@ class GeneratorSession(WebSocketSession):
                 self.peer.resume_reading()
         # What cannot be done yet is to be done after the next turn.
         self.unsettled = self._paused or self._end is not None
-        if self.work is not None and self.peer.congested and self._end is None:
+        if self.work is not None and self.peer.congested and self.over is None:
             self.state = HELD
         elif self.work is not None or self._end is not None:
             self.ask()

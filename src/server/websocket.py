@@ -238,6 +238,7 @@ class WebSocketSession(Protocol, Turns):
         elif self._client_end is not None:
             self.over = self.over or self._client_end
             self.answer_client()
+            self.deliver_end(self.over)
         else:
             self._look_for_life()
 
@@ -259,11 +260,11 @@ class WebSocketSession(Protocol, Turns):
         self.over = self.over or ConnectionClosed(code, reason)
         if self._reply is not None:
             self.answer_client()
-            return
-        self.peer.seal(self.codec.close(code, reason))
-        self.peer.deadline = monotonic() + self.peer.loop.settings.close_timeout
-        self.peer.resume_reading()  # the client's close frame is behind what was not read
-        self.peer.flush()
+        else:
+            self.peer.seal(self.codec.close(code, reason))
+            self.peer.deadline = monotonic() + self.peer.loop.settings.close_timeout
+            self.peer.resume_reading()  # the client's close frame is behind what was not read
+            self.peer.flush()
         self.deliver_end(self.over)
 
     def handler_ended(self, error: BaseException | None) -> None:

@@ -643,6 +643,38 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
     wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "reads nothing"])
+def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    keep_the_loop(monkeypatch)
+    monkeypatch.setattr(loop_module, "SWEEP_INTERVAL", 0.01)
+    seen: Queue[str | int | bytes] = Queue()
+
+    def push(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                seen.put((yield))
+                ws.send(bytes(KERNEL))
+        except ConnectionClosed as end:
+            seen.put(end.code)
+
+    server = serve(websocket_app(push), close_timeout=60 if reads else 0.2)
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    client.send(masked(Opcode.TEXT, "x") * 3 + masked(Opcode.CLOSE, b"\x0f\xa0"))
+    assert seen.get(timeout=TIMEOUT) == "x"
+    if reads:
+        wait_until(lambda: sessions(server, HELD), "the second one has to wait")
+        assert seen.empty()
+        assert client.hear(3) == [bytes(KERNEL)] * 3
+        assert client.next_event() == Close(4000)
+        client.expect_end()
+        assert [seen.get(timeout=TIMEOUT) for _ in range(3)] == ["x", "x", 4000]
+    else:
+        # The answer to the second one is refused.
+        assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["x", 4000]
+
+
 @pytest.mark.parametrize("where", ["loop", "thread"])
 def test_one_answer_may_be_as_large_as_it_likes(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, where: str
