@@ -28,4 +28,4 @@ def block(ws: WebSocket) -> Generator[None, str | bytes, None]:
         ws.send(message)
 
 
-app.run("127.0.0.1", int(sys.argv[1]))
+app.run("127.0.0.1", int(sys.argv[1]), ping_interval=0)
