@@ -418,7 +418,7 @@ class Peer:
             self.abort()
             return
         self.bytes_out += sent
-        if self._finishing and sent:
+        if self._sealed and sent:
             self.deadline = monotonic() + self.loop.settings.close_timeout
         if sent == len(data):
             self._unsent = b""

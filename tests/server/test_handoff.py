@@ -696,6 +696,38 @@ def test_one_answer_may_be_as_large_as_it_likes(
     assert client.next_event() == "end"
 
 
+def test_a_client_that_is_closed_and_reads_a_little_has_its_time_again(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_the_loop(monkeypatch)
+
+    def push(ws: WebSocket) -> Waits:
+        yield
+        ws.send(bytes(32 * MIB))
+
+    server = serve(websocket_app(push))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    (peer,) = server.loops[0].peers
+    client.say("push")
+    wait_until(lambda: not server.loops[0].unfinished, "that the handler has ended")
+    settled = threading.Event()
+    server.loops[0].call_soon(settled.set)
+    assert settled.wait(TIMEOUT)
+    first = peer.deadline
+    received = 0
+    while peer.deadline == first:
+        data = client.receive()
+        assert data
+        received += len(data)
+    assert first < peer.deadline
+    while received < 32 * MIB + 14:  # with the frame's head, and the close frame
+        data = client.receive()
+        assert data
+        received += len(data)
+    client.send(client.codec.close())
+    client.expect_end()
+
+
 # Threads -----------------------------------------------------------------------------------------
 
 
