@@ -294,7 +294,7 @@ class Server:
             return
         peer.deadline = inf  # the client has done its part
         peer.pause_reading()
-        habit = peer.loop.habit(route.authorize, None)
+        habit = peer.loop.habit(id(route.authorize), None)  # it may have no hash
         Authorization(peer, habit, request, route.authorize, go_on).begin()
 
     def _open_websocket(

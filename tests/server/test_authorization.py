@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import Queue
 from typing import Any
 
@@ -66,6 +67,19 @@ def test_the_hook_may_choose_the_answer(serve: Serve, clients: Clients) -> None:
     answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Basic")
     assert answer.body == b"log in first\n"
+
+
+def test_the_hook_may_be_an_object_without_a_hash(serve: Serve, clients: Clients) -> None:
+    @dataclass
+    class Sessions:
+        known: set[str]
+
+        def __call__(self, request: Request) -> bool:
+            return whose(request) in self.known
+
+    server = serve(protected(Sessions({"anna"})))
+    assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello True"
+    assert ask(clients, server, upgrade("/ws")).status == 403
 
 
 @pytest.mark.parametrize("error", [LookupError("no such user"), SystemExit(3)])
