@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Hashable
+from contextlib import suppress
 from logging import WARNING
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,17 @@ def origin_of(address: object) -> Hashable:
         return None
     host = address[0]
     return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else host
+
+
+def allow_all_files() -> None:
+    """Any thread: let the process have as many files as the system allows it.
+
+    What is set is often 1,024, for the sake of programs that call ``select``.
+    """
+    if resource is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        with suppress(ValueError, OSError):  # macOS names a limit that it does not keep
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _max_files() -> int:

@@ -19,6 +19,7 @@ from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
+from .admission import allow_all_files
 from .goodbye import SPREAD
 from .listener import bind
 from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
@@ -227,7 +228,8 @@ class App:
     ) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end, with exit code 1.
 
-        Clients are told that the server stops over most of ``drain``; see :meth:`Server.stop`.
+        From here on the process may have as many files as the system allows it. Clients are told
+        that the server stops over most of ``drain``; see :meth:`Server.stop`.
 
         To be called in the main thread, where Python runs signal handlers.
 
@@ -251,6 +253,7 @@ class App:
             run_workers(lambda: self, host, port, workers, settings)
             return
         _check_main_thread()
+        allow_all_files()
         stopped = threading.Event()
         with Signals(*STOP_SIGNALS) as signals:
             server = self._serve(host, port, settings)
@@ -311,6 +314,7 @@ def run_workers(
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
     _check_main_thread()
+    allow_all_files()
     tls = tls_context(settings)  # of all workers, so that a client can resume with another
     settings = replace(settings, cert=None, key=None, ssl_context=tls)
     # Not yet shared, to find out whether the port is somebody else's; then kept for the workers, by

@@ -233,7 +233,7 @@ PROGRAM = f"""
 import logging, resource, sys
 from wsframe.server import App
 
-resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
+resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES // 2}, {FILES}))
 app = App()
 
 @app.websocket("/echo")
