@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from math import inf
@@ -59,6 +62,12 @@ def as_event(item: object) -> ServerSentEvent:
     if isinstance(item, ServerSentEvent):
         return item
     return ServerSentEvent(item if isinstance(item, str) else json.dumps(item, allow_nan=False))
+
+
+# What a queue raises that was shut down, as it can be from Python 3.13 on.
+SHUT_DOWN: list[type[Exception]] = []
+if sys.version_info >= (3, 13):
+    SHUT_DOWN.append(queue.ShutDown)
 
 
 def _nothing() -> None:
@@ -248,6 +257,7 @@ class Feed:
     def __init__(self, loops: Sequence[Loop], source: Queue[Any]) -> None:
         self.sessions: dict[Loop, set[EventStreamSession]] = {loop: set() for loop in loops}
         self._source = source
+        self._caught_up = _Mark()
         self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
         self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
 
@@ -257,16 +267,22 @@ class Feed:
 
     def catch_up(self) -> None:
         """Any thread, until it is stopped: wait until what was put before is on its way."""
-        mark = _Mark()
-        self._source.put(mark)
-        mark.wait()
+        with suppress(*SHUT_DOWN):
+            self._source.put(self._caught_up)
+        self._caught_up.wait()
 
     def stop(self) -> None:
         """Any thread, once: take no more items, and wait until the thread has ended."""
-        self._source.put(self)  # which ends the thread
+        with suppress(*SHUT_DOWN):
+            self._source.put(self)  # which ends the thread
         self._thread.join()
 
     def _run(self) -> None:
+        with suppress(*SHUT_DOWN):  # the queue's end is ours
+            self._take_items()
+        self._caught_up.set()
+
+    def _take_items(self) -> None:
         while (item := self._source.get()) is not self:
             if isinstance(item, _Mark):
                 item.set()

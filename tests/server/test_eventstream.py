@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -284,6 +285,27 @@ def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
     stop_within(server, TIMEOUT)
     assert stream.hear(1) == ["last"]
     stream.expect_end()
+
+
+@pytest.mark.skipif(not hasattr(queue, "ShutDown"), reason="no queue can be shut down")
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_queue_that_is_shut_down_does_not_keep_the_server_from_its_end(
+    serve: Serve, clients: Clients, immediate: bool
+) -> None:
+    app, source = source_app()
+    server = serve(app)
+    stream = clients.stream(server, "/time")
+    source.put("last")
+    if not immediate:
+        source.shutdown()  # type: ignore[attr-defined]
+    assert stream.hear(1) == ["last"]
+    if immediate:
+        source.shutdown(immediate=True)  # type: ignore[attr-defined]
+    stopping = threading.Thread(target=server.stop, daemon=True)
+    stopping.start()
+    stream.expect_end()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
 
 
 # Handlers ----------------------------------------------------------------------------------------
