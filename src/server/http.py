@@ -256,7 +256,10 @@ def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
 
 
 def refuse_for_want_of_threads(peer: Peer) -> None:
-    """Owner: answer the request after all, with 503; its 101 is queued and has not gone out."""
+    """Owner: answer the request after all, with 503, while its first answer is still queued."""
+    if peer.bytes_out:  # it has gone out with the pong to a ping that came with the request
+        peer.abort()
+        return
     peer.out.clear()
     peer.kind = REQUEST
     refuse(
