@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wsframe.server")
 
-
 COMMENT = b":\n\n"
 
 

@@ -168,7 +168,7 @@ class RequestReader(Protocol):
         return not self._complete
 
     def shut_down(self) -> None:
-        """Owner: nothing was asked, so nothing is owed."""
+        """Owner: nothing was asked, or the application has yet to judge it: nothing is owed."""
         self._peer.abort()
 
     def _feed(self, head: memoryview) -> None:

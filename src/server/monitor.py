@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,8 +10,6 @@ from .turns import SLICE
 
 if TYPE_CHECKING:
     from .loop import Loop
-
-log = logging.getLogger("wsframe.server")
 
 # So many looks in a row that find no handler at work, and the monitor waits to be woken.
 QUIET_LOOKS = 20

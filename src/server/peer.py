@@ -29,8 +29,6 @@ HIGH_WATER = 256 * 1024
 LARGE_FRAME = 4 * 1024
 # As long as no more frames than these are queued, and none of them is large, nobody counts bytes.
 FEW_FRAMES = 64
-
-
 # A read of more is followed by another: the end of a long message often comes a moment later, and
 # a message that is there whole takes half of the time.
 LONG_READ = 32 * 1024
