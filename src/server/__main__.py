@@ -10,6 +10,7 @@ from dataclasses import fields
 from functools import partial
 
 from .app import App, run_workers
+from .listener import ListenError
 from .logs import configure
 from .proxies import Proxies
 from .settings import Settings
@@ -104,7 +105,7 @@ def main() -> None:
             app.run(host, port, **options)
         else:
             run_workers(load, host, port, workers, settings)
-    except OSError as error:
+    except ListenError as error:
         where = settings.unix or f"{host or '*'}:{port}"
         sys.exit(f"cannot listen on {where}: {error.strerror or error}")
 

@@ -53,22 +53,24 @@ class Admission:
         """Let a new connection in, if there is room."""
         origin = origin_of(peer.address)
         with self._lock:
-            if self._count >= self.max_connections:
-                self._complaint.log(WARNING, "no more connections: there are %d", self._count)
-                return False
-            if origin is not None:
-                if self._handshakes[origin] >= self.max_handshakes:
-                    self._complaint.log(
-                        WARNING,
-                        "no more connections of %s: %d have yet to ask for something",
-                        peer.address,
-                        self.max_handshakes,
-                    )
-                    return False
-                self._handshakes[origin] += 1
-                self._unfinished[peer] = origin
-            self._count += 1
-            return True
+            room = self._count < self.max_connections
+            may_ask = origin is None or self._handshakes[origin] < self.max_handshakes
+            if room and may_ask:
+                if origin is not None:
+                    self._handshakes[origin] += 1
+                    self._unfinished[peer] = origin
+                self._count += 1
+                return True
+        if room:
+            self._complaint.log(
+                WARNING,
+                "no more connections of %s: %d have yet to ask for something",
+                peer.address,
+                self.max_handshakes,
+            )
+        else:
+            self._complaint.log(WARNING, "no more connections: there are %d", self.max_connections)
+        return False
 
     def may_linger(self, peer: Peer) -> bool:
         """Whether one that was not let in may stay until it has read why."""

@@ -304,7 +304,7 @@ class Feed:
 
 
 def _feed_all(loop: Loop, sessions: set[EventStreamSession], event: bytes) -> None:
-    """Owner: encoded once, sent to all."""
+    """Owner: encoded once, sent to all, whatever happens to one of them."""
     for session in tuple(sessions):
-        session.feed(event)
+        loop.survive(session.feed, event)
     loop.totals.feed_events += len(sessions)  # without those that were cut off

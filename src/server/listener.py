@@ -20,6 +20,10 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ACCEPT_AT_ONCE = 64
 
 
+class ListenError(OSError):
+    """There, nobody can listen."""
+
+
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Take a port of every address that the host name has, all of them or none; to listen on.
 
@@ -30,12 +34,15 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
         shared: with other processes that say so, too (SO_REUSEPORT).
 
     Raises:
-        OSError: the name is unknown, or the port is taken.
+        ListenError: the name is unknown, or the port is taken.
     """
     for _ in range(FREE_PORT_TRIES if port == 0 else 0):
         with suppress(OSError):  # the port that was free for one address was not for another
             return _bind(host, port, shared)
-    return _bind(host, port, shared)
+    try:
+        return _bind(host, port, shared)
+    except OSError as error:
+        raise ListenError(*error.args) from None
 
 
 def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
@@ -109,6 +116,10 @@ class Listener:
         if self._accepting:
             self._loop.unregister(self._sock)
         self._sock.close()
+        self._close_spare()
+
+    def discard(self) -> None:
+        """Any thread, instead of :meth:`open`: accept nothing, ever; the socket is its owner's."""
         self._close_spare()
 
     def ready(self, events: int) -> None:

@@ -30,7 +30,17 @@ from .loggers import safe_logger
 from .poller import READ, WRITE, Poller
 from .stats import Totals
 from .threads import HANDLER_NAME, LOOP_NAME
-from .turns import BUSY, IDLE, PROBATION, ROUTE_PROBATION, SLICE, WORK_A_TURN, Habit, Turns
+from .turns import (
+    BUSY,
+    IDLE,
+    PROBATION,
+    QUEUED,
+    ROUTE_PROBATION,
+    SLICE,
+    WORK_A_TURN,
+    Habit,
+    Turns,
+)
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
@@ -129,6 +139,7 @@ class Loop:
         self._sweep: Iterator[Peer] | None = None
         self._next_sweep = 0.0
         self._at_sweep: list[Callable[[], object]] = []
+        self._started = False
         self._running = True
         self._ended = threading.Event()
         self._tenure = Tenure()
@@ -146,6 +157,12 @@ class Loop:
             RuntimeError: the system has none left.
         """
         self._threads.start_loop(partial(self._run, self._tenure))
+        self._started = True
+
+    def discard(self) -> None:
+        """Any thread: if the loop was never started, it never will be."""
+        if not self._started:
+            self._close_files()
 
     def stop(self, timeout: float) -> None:
         """Any thread but the owner, once: stop the loop, and wait for its end.
@@ -317,7 +334,9 @@ class Loop:
             for _ in range(len(calls)):
                 self.survive(calls.popleft())
             if queue:
-                found.insert(0, myself)
+                # Those that are queued have their turns first; whoever queues again waits for the
+                # others' sockets.
+                found[:0] = [myself] * len(queue)
             if found and monitor.parked:
                 monitor.unpark()
             for fd, events in found:
@@ -326,36 +345,36 @@ class Loop:
                     continue  # it was closed a moment ago
                 try:
                     turns = source.ready(events)
-                    if turns is None and queue:
+                    if turns is None:
+                        if not queue:
+                            continue
                         turns = queue.popleft()
-                    while turns is not None:
+                    if turns.state is QUEUED:
                         turns.state = IDLE
-                        work = turns.work
-                        if work is None or len(work) > WORK_A_TURN:
-                            work = turns.take()
-                        else:
-                            turns.work = None
-                        if work is not None and not (
-                            turns.credit and self._run_in_a_thread(turns, work)
-                        ):
-                            source = peer = turns.peer  # for whom to blame, too
-                            tenure.turns = turns
-                            peer.in_turn = True
-                            token.append(work)
-                            try:
-                                turns.context.run(turns.run, work)
-                            except BaseException:  # whatever it is, the token must be taken back
-                                log.exception("a defect in the server")
-                            peer.in_turn = False
-                            try:
-                                token.pop()
-                            except IndexError:
-                                self.call_soon(partial(self._returned, turns))
-                                return
-                            peer.flush()
-                            if turns.unsettled:
-                                turns.settle()
-                        turns = queue.popleft() if queue else None
+                    work = turns.work
+                    if work is None or len(work) > WORK_A_TURN:
+                        work = turns.take()
+                    else:
+                        turns.work = None
+                    if work is None or (turns.credit and self._run_in_a_thread(turns, work)):
+                        continue
+                    source = peer = turns.peer  # for whom to blame, too
+                    tenure.turns = turns
+                    peer.in_turn = True
+                    token.append(work)
+                    try:
+                        turns.context.run(turns.run, work)
+                    except BaseException:  # whatever it is, the token must be taken back
+                        log.exception("a defect in the server")
+                    peer.in_turn = False
+                    try:
+                        token.pop()
+                    except IndexError:
+                        self.call_soon(partial(self._returned, turns))
+                        return
+                    peer.flush()
+                    if turns.unsettled:
+                        turns.settle()
                 except Exception as error:
                     self._defect(error, source)
             # A loop that sleeps keeps nobody alive.
@@ -392,8 +411,11 @@ class Loop:
         turns.state = IDLE
         if turns.habit.blocking is None:
             turns.credit = turns.credit - 1 if quick else PROBATION
-        turns.peer.flush()
-        turns.settle()
+        try:
+            turns.peer.flush()
+            turns.settle()
+        except Exception as error:
+            self._defect(error, turns.peer)
 
     def _look_at_deadlines(self) -> None:
         """Look at some of the connections, if it is time for that."""
@@ -435,11 +457,14 @@ class Loop:
 
     def _close(self) -> None:
         self._owner = 0  # a thread that is started later may get the same identifier
+        self._close_files()
+        self._threads.loop_ended()
+        self._ended.set()
+
+    def _close_files(self) -> None:
         self._poller.close()
         self._waker.close()
         self._wakened.close()
-        self._threads.loop_ended()
-        self._ended.set()
 
     def survive(self, function: Callable[..., Any], *arguments: object) -> None:
         """Owner: call this; what it raises ends the connection whose method it is, and no other."""

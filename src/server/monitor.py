@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from .turns import SLICE
 
 if TYPE_CHECKING:
     from .loop import Loop
+
+log = logging.getLogger("wsframe.server")
 
 # So many looks in a row that find no handler at work, and the monitor waits to be woken.
 QUIET_LOOKS = 20
@@ -58,11 +61,19 @@ class Monitor:
         quiet = 0
         while self._running:
             self._woken.acquire(timeout=SLICE)
-            at_work = [loop.watch() for loop in self._loops]
-            quiet = 0 if any(at_work) else quiet + 1
+            quiet = 0 if self._look() else quiet + 1
             if quiet == QUIET_LOOKS:
                 self._park()
                 quiet = 0
+
+    def _look(self) -> bool:
+        """Look at all loops; whether one of them was in a turn."""
+        try:
+            at_work = [loop.watch() for loop in self._loops]  # all of them, whatever one says
+            return any(at_work)
+        except Exception:  # without its monitor, the next handler that blocks would be the last
+            log.exception("a defect in the server")
+            return True
 
     def _park(self) -> None:
         self.parked = True

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
@@ -95,11 +95,21 @@ class Server:
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
-        for loop in self.loops:
-            loop.start()
-        self._monitor.start(self.loops)
-        for feed in self._feeds.values():
-            feed.start()
+        with ExitStack() as undo:  # if the system has no thread left for one of these
+            for listener in self._listeners:
+                undo.callback(listener.discard)
+            for loop in self.loops:
+                undo.callback(loop.discard)
+            undo.callback(lambda: self._threads.close(monotonic() + CUT_OFF_TIME))
+            for loop in self.loops:
+                loop.start()
+                undo.callback(loop.stop, CUT_OFF_TIME)
+            self._monitor.start(self.loops)
+            undo.callback(self._monitor.stop)
+            for feed in self._feeds.values():
+                feed.start()
+                undo.callback(feed.stop)
+            undo.pop_all()
         for listener in self._listeners:
             self.loops[0].call_soon(listener.open)
 

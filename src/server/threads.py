@@ -84,12 +84,14 @@ class Threads:
             if worker is not None:
                 worker.given.put((name, function))
                 return True
-            if not self._busy:
+            busy = self._busy
+            if not busy:
                 return False
-            if not self._waiting:
-                log.warning("%s waits for a thread: %d have one", name, self._busy)
+            first = not self._waiting
             self._waiting.append((name, function))
-            return True
+        if first:
+            log.warning("%s waits for a thread: %d have one", name, busy)
+        return True
 
     def start_loop(self, function: Callable[[], object]) -> None:
         """Give a loop its first thread.

@@ -8,7 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 
-from .listener import BACKLOG
+from .listener import BACKLOG, ListenError
 
 
 class UnixFile:
@@ -25,22 +25,22 @@ class UnixFile:
         sock: what listens there.
 
     Raises:
-        OSError: a server is there, or a file that is no socket, or it cannot be written.
+        ListenError: a server is there, or a file that is no socket, or it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
         if not hasattr(socket, "AF_UNIX"):
-            raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
+            raise ListenError(errno.EAFNOSUPPORT, "this system has no unix sockets")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._bind(os.fspath(path))
             self._identity = os.stat(self.path)
             self.sock.listen(BACKLOG)
             self.sock.setblocking(False)
-        except BaseException:
+        except OSError as error:
             self.sock.close()
-            raise
+            raise ListenError(*error.args) from None
 
     def remove(self) -> None:
         """Any thread, before the socket is closed: remove the file, unless it is another by now."""

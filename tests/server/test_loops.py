@@ -7,8 +7,12 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
+import pytest
+
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
+from wsframe.server.eventstream import Feed
+from wsframe.server.threads import Threads
 
 from .clients import TIMEOUT
 from .conftest import Clients, Serve, stop_within, wait_until
@@ -104,3 +108,49 @@ def test_all_loops_stop(serve: Serve, clients: Clients, echo: Callable[..., Any]
         assert client.closed_by_server() == Close(1001, "the server stops")
     stopping.join(TIMEOUT)
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
+
+
+@pytest.mark.parametrize("loops", range(3))
+def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loops: int) -> None:
+    app = App()
+    app.sse("/time", source=Queue())
+    started = 0
+    start_loop = Threads.start_loop
+
+    def start(threads: Threads, function: Callable[[], object]) -> None:
+        nonlocal started
+        if started == loops:
+            raise RuntimeError("the system has no thread left for a loop")
+        started += 1
+        start_loop(threads, function)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Threads, "start_loop", start)
+        with pytest.raises(RuntimeError, match="no thread left"):
+            app.start("127.0.0.1", loops=3)
+    with app.start("127.0.0.1", loops=3):  # as if nothing had been
+        pass
+
+
+def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App()
+    app.sse("/time", source=Queue())
+    app.sse("/date", source=Queue())
+    start = Feed.start
+
+    def start_one(feed: Feed) -> None:
+        if feed is list(feeds)[-1]:
+            raise RuntimeError("can't start new thread")
+        start(feed)
+
+    feeds: list[Feed] = []
+    init = Feed.__init__
+
+    def keep(feed: Feed, *arguments: Any) -> None:
+        init(feed, *arguments)
+        feeds.append(feed)
+
+    monkeypatch.setattr(Feed, "__init__", keep)
+    monkeypatch.setattr(Feed, "start", start_one)
+    with pytest.raises(RuntimeError, match="new thread"):
+        app.start("127.0.0.1", loops=2)
