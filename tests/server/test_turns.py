@@ -206,6 +206,38 @@ def exchange(client: socket.socket, data: bytes) -> None:
 # The token ---------------------------------------------------------------------------------------
 
 
+def test_who_asks_again_and_again_does_not_keep_others_waiting(rig: Rig) -> None:
+    done = threading.Event()
+
+    def go_on(turns: Conversation, item: bytes) -> None:
+        if not done.is_set():
+            turns.work = [item]
+            turns.unsettled = True
+
+    _, restless = rig.connect(go_on)
+    _, client = rig.connect(echo)
+    restless.sendall(b"x")
+    exchange(client, b"hello")
+    done.set()
+
+
+def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
+    rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+
+    def fail(turns: Conversation) -> None:
+        raise LookupError("nothing to settle")
+
+    monkeypatch.setattr(Conversation, "settle", fail)
+    block(rig, client, act.held[b"A"])
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    assert client.recv(1) == b""
+    assert log.expect("a defect in the server").exc_info
+
+
 def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
     act = Blocks()
     turns, client = rig.connect(act)
