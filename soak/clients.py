@@ -176,7 +176,7 @@ class WebSocketClient(Client):
         """Send, rest, read slowly, or leave."""
         random = self.random
         self.wake = now + random.expovariate(1)
-        if self._codec is None or self._closing:
+        if self._codec is None or self._codec.close_sent:
             return
         if now > self.leaves:
             self._leave()
