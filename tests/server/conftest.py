@@ -117,7 +117,8 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as servers:
 
         def start(app: App, *, host: str = "127.0.0.1", **options: Any) -> Server:
-            server = app.start(host, **options)
+            # The same loops on every Python: the tests look at them.
+            server = app.start(host, **{"loops": 1, **options})
             servers.callback(stop_within, server, 20)
             return server
 
