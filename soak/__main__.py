@@ -162,8 +162,11 @@ def main() -> None:
     arguments = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # The C library of Linux has 8 heaps a core for threads to share, and each keeps the most that
+    # it ever held: with hundreds of threads that grows for long, and hides what is looked for.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     with subprocess.Popen(
-        [sys.executable, "-m", "soak.app"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "soak.app"], stdout=subprocess.PIPE, text=True, env=environment
     ) as server:
         try:
             assert server.stdout is not None
