@@ -99,7 +99,6 @@ class Loop:
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
-        now: the time of the last sweep, on the monotonic clock.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
     """
@@ -116,7 +115,6 @@ class Loop:
         self.unfinished: set[Turns] = set()
         self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self.sendable = threading.Condition()
-        self.now = monotonic()
         self.steals = 0
         self.totals = Totals()
         self._threads = threads
@@ -423,7 +421,6 @@ class Loop:
         if self._sweep is None:
             if now < self._next_sweep:
                 return
-            self.now = now
             self._next_sweep = now + SWEEP_INTERVAL
             if self._goodbye is not None:
                 self._next_sweep = now + GOODBYE_INTERVAL

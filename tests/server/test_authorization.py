@@ -163,8 +163,8 @@ def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clien
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
     (peer,) = server.loops[0].peers
-    swept = peer.loop.now
-    wait_until(lambda: peer.loop.now > swept + 0.4, "the deadlines are looked at")
+    due = peer.loop._next_sweep
+    wait_until(lambda: peer.loop._next_sweep > due + 0.4, "the deadlines are looked at")
     go_on.set()
     assert b" 101 " in client.read_until(b"\r\n\r\n")
     assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"
