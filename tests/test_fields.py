@@ -365,3 +365,17 @@ def test_what_is_written_is_read(
     wire = codec.fields.encode_response(status, headers)
     expected = [(name, value.strip(" \t")) for name, value in headers]
     assert codec.fields.decode_response(wire) == (status, expected)
+
+
+def test_a_field_is_replaced_in_a_copy(codec: ModuleType) -> None:
+    fields = codec.fields.Fields([("Host", "a.example"), ("host", "b.example"), ("Accept", "*/*")])
+    replaced = fields.replace("host", "c.example")
+    assert replaced.single("host") == "c.example"
+    assert replaced.single("accept") == "*/*"
+    assert fields.items("host") == ["a.example", "b.example"]
+
+
+def test_fields_are_taken_as_they_are(codec: ModuleType) -> None:
+    fields = codec.fields.Fields([("Host", "a.example")])
+    assert codec.fields.Fields.of(fields) is fields
+    assert codec.fields.Fields.of([("Host", "a.example")]).single("host") == "a.example"
