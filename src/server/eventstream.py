@@ -14,7 +14,6 @@ from email.utils import formatdate
 from functools import partial
 from math import inf
 from queue import Queue
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
@@ -76,21 +75,24 @@ def _nothing() -> None:
 class EventStream:
     """One client's event stream, as its handler sees it.
 
-    A generator function yields what is to be sent, and its end is the stream's end; a plain
-    function calls :meth:`send`, and the stream stays open after it, for other threads to go on
-    with. Either runs in a thread of its own while it runs.
+    A generator function yields what is to be sent, and its end is the stream's end; it has a thread
+    of its own while it runs. A plain function calls :meth:`send`, and the stream stays open after
+    it, for other threads to go on with; it has a thread only if it blocks.
 
     Attributes:
         request: the request that opened the stream.
-        last_event_id: the ``Last-Event-ID`` of a client that comes back; "" for a new one.
     """
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
-        # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.3).
-        last_event_id = request.headers.get("Last-Event-ID") or ""
-        self.last_event_id = last_event_id.encode("latin-1").decode("utf-8", "replace")
         self._session = session
+
+    @property
+    def last_event_id(self) -> str:
+        """Any thread: the ``Last-Event-ID`` of a client that comes back; "" for a new one."""
+        # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.3).
+        last_event_id = self.request.headers.get("Last-Event-ID") or ""
+        return last_event_id.encode("latin-1").decode("utf-8", "replace")
 
     @property
     def closed(self) -> bool:
@@ -201,7 +203,7 @@ class EventStreamSession(Protocol, Turns):
         self._sent = self.peer.bytes_out
         heartbeat = self.peer.loop.settings.heartbeat
         if heartbeat and not self.peer.closed:
-            self.peer.deadline = monotonic() + heartbeat / 2
+            self.peer.due_in(heartbeat / 2)
 
     def shut_down(self) -> None:
         """Owner: the server stops."""

@@ -91,9 +91,9 @@ class GeneratorSession(WebSocketSession):
 
     def take(self) -> list[Any] | None:
         """Owner: the messages that have come; when there is none any more, the end."""
-        work = super().take()
         if self.state is ENDED:
             return None
+        work = super().take()
         if work is None and self._end is not None and not self._saying_goodbye:
             if self.over is None:
                 self.over = self._end

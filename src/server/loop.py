@@ -14,9 +14,7 @@ or the monitor, when it takes too long, which gives the loop to another thread.
 from __future__ import annotations
 
 import socket
-import sys
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,7 +27,7 @@ from .goodbye import GOODBYE_INTERVAL, Goodbye
 from .loggers import safe_logger
 from .poller import READ, WRITE, Poller
 from .stats import Totals
-from .threads import HANDLER_NAME, LOOP_NAME
+from .threads import HANDLER_NAME, LOOP_NAME, stack_of
 from .turns import (
     BUSY,
     IDLE,
@@ -170,8 +168,7 @@ class Loop:
         """
         self.call_soon(self._end)
         if not self._ended.wait(timeout):
-            frame = sys._current_frames().get(self._owner)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+            stack = stack_of(self._owner)
             log.error("a handler blocks the loop, which is left behind:\n%s", stack)
 
     def owned(self) -> bool:

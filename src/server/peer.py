@@ -191,7 +191,11 @@ class Peer:
     def switch(self, protocol: Protocol, timeout: float = inf) -> None:
         """Owner: speak another protocol from here on."""
         self._protocol = protocol
-        self.deadline = monotonic() + timeout
+        self.due_in(timeout)
+
+    def due_in(self, seconds: float) -> None:
+        """Owner: have the protocol's ``deadline_passed`` called then, and not before."""
+        self.deadline = monotonic() + seconds
 
     @property
     def congested(self) -> bool:
@@ -223,9 +227,7 @@ class Peer:
     def send_aside(self, *frames: bytes) -> None:
         """Owner: send what is queued, and then these frames, which are no messages."""
         if not self._sealed:
-            self._gather()
-            self._unsent = b"".join([self._unsent, *frames])
-            self._at_ease = False
+            self._gather(*frames)
         self.flush()
 
     def pause_reading(self) -> None:
@@ -246,7 +248,7 @@ class Peer:
             queued = len(out)  # other threads may append meanwhile
             if not queued:
                 return
-            data = out.pop(0) if queued == 1 else self._join(queued)
+            data = out.pop(0) if queued == 1 else b"".join(self._take(queued))
             self.frames_out += queued
             try:
                 sent = self._sock.send(data)
@@ -291,9 +293,7 @@ class Peer:
         """Owner: queue these last words; what other threads append after them is not sent."""
         if self._sealed:
             return
-        self._gather()
-        self._unsent = b"".join([self._unsent, *last])
-        self._at_ease = False
+        self._gather(*last)
         self._sealed = True
         self._let_go_on()  # nobody waits for what will not be sent
 
@@ -307,7 +307,7 @@ class Peer:
             return
         self.seal(*last)
         self._finishing = True
-        self.deadline = monotonic() + self.loop.settings.close_timeout
+        self.due_in(self.loop.settings.close_timeout)
         self.flush()
 
     def abort(self) -> None:
@@ -391,20 +391,20 @@ class Peer:
         with self.loop.sendable:
             self.loop.sendable.notify_all()
 
-    def _gather(self) -> None:
+    def _gather(self, *aside: bytes) -> None:
+        """Put what is queued behind what is unsent, and behind that what is no message."""
         queued = len(self.out)
-        if self._unsent:
-            self._unsent = b"".join([self._unsent, self._join(queued)])
-        else:
-            self._unsent = self._join(queued)
+        before = [self._unsent] if self._unsent else []
+        self._unsent = b"".join([*before, *self._take(queued), *aside])
+        self._at_ease = False
         self.frames_out += queued
         self._in_turn_size = 0
 
-    def _join(self, queued: int) -> bytes:
+    def _take(self, queued: int) -> list[bytes]:
         """Take so many frames; other threads may append meanwhile."""
-        data = b"".join(self.out[:queued])
+        frames = self.out[:queued]
         del self.out[:queued]
-        return data
+        return frames
 
     def _send(self) -> None:
         data = self._unsent
@@ -417,7 +417,7 @@ class Peer:
             return
         self.bytes_out += sent
         if self._sealed and sent:
-            self.deadline = monotonic() + self.loop.settings.close_timeout
+            self.due_in(self.loop.settings.close_timeout)
         if sent == len(data):
             self._unsent = b""
             self.send_deadline = inf

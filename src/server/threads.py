@@ -24,6 +24,12 @@ IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-ha
 Task: TypeAlias = "tuple[str, Callable[[], object]]"
 
 
+def stack_of(identifier: int | None) -> str:
+    """Any thread: what a thread is doing; "" if it has ended."""
+    frame = sys._current_frames().get(identifier or 0)
+    return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
 class Worker:
     """One thread, which runs what it is given, again and again.
 
@@ -166,9 +172,9 @@ class Threads:
         for worker in workers:
             worker.thread.join(max(0.0, deadline - monotonic()))
         for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
-            frame = sys._current_frames().get(thread.ident or 0)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-            log.error("%s has not ended and is left behind:\n%s", thread.name, stack)
+            log.error(
+                "%s has not ended and is left behind:\n%s", thread.name, stack_of(thread.ident)
+            )
 
     @property
     def _busy(self) -> int:

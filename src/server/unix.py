@@ -36,11 +36,13 @@ class UnixFile:
         try:
             self._bind(os.fspath(path))
             self._identity = os.stat(self.path)
-            self.sock.listen(BACKLOG)
+            self.sock.listen(BACKLOG)  # at once: another server would take it for left behind
             self.sock.setblocking(False)
-        except OSError as error:
+        except BaseException as error:
             self.sock.close()
-            raise ListenError(*error.args) from None
+            if isinstance(error, OSError):
+                raise ListenError(*error.args) from None
+            raise
 
     def remove(self) -> None:
         """Any thread, before the socket is closed: remove the file, unless it is another by now."""

@@ -262,7 +262,7 @@ class WebSocketSession(Protocol, Turns):
             self.answer_client()
         else:
             self.peer.seal(self.codec.close(code, reason))
-            self.peer.deadline = monotonic() + self.peer.loop.settings.close_timeout
+            self.peer.due_in(self.peer.loop.settings.close_timeout)
             self.peer.resume_reading()  # the client's close frame is behind what was not read
             self.peer.flush()
         self.deliver_end(self.over)
@@ -310,7 +310,7 @@ class WebSocketSession(Protocol, Turns):
 
     def _look_again(self, seconds: float) -> None:
         if self.peer.loop.settings.ping_interval and not self.peer.closed:
-            self.peer.deadline = monotonic() + seconds
+            self.peer.due_in(seconds)
 
     def _client_ends(self, end: ConnectionClosed, reason: str) -> None:
         if self.codec.close_sent:
@@ -318,9 +318,8 @@ class WebSocketSession(Protocol, Turns):
             return
         self._reply = end.code, reason
         self._client_end = end
-        self.peer.deadline = (
-            monotonic() + self.peer.loop.settings.close_timeout
-        )  # for what came before to be answered
+        # What came before is answered first, within that time.
+        self.peer.due_in(self.peer.loop.settings.close_timeout)
         self.deliver_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:

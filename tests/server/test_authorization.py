@@ -15,7 +15,7 @@ from wsframe.server import App, EventStream, Request, WebSocket
 
 from .clients import TIMEOUT, Answer, get, masked, upgrade
 from .conftest import Clients, Serve, ServerLog, wait_until
-from .handlers import Waits, generator_echo, websocket_app
+from .handlers import Held, Waits, generator_echo, websocket_app
 
 COOKIE = ("Cookie", "session=anna")
 
@@ -129,79 +129,69 @@ def test_a_request_that_is_not_in_order_is_refused_without_asking(
     assert asked.empty()
 
 
-def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
-    asked, go_on = threading.Event(), threading.Event()
+def hold(held: Held) -> Callable[[Request], object]:
+    """A hook that blocks, and then lets everyone in."""
 
     def authorize(request: Request) -> bool:
-        asked.set()
-        return go_on.wait(TIMEOUT)
+        held.wait()
+        return True
 
-    app = protected(authorize)
+    return authorize
+
+
+def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    app = protected(hold(held))
     app.websocket("/echo")(generator_echo)
     server = serve(app)
     waiting = clients.connect(server)
     waiting.send(upgrade("/ws"))
-    assert asked.wait(TIMEOUT)
+    held.wait_for()
     echo = clients.websocket(server, "/echo")
     echo.say("through")
     assert echo.next_event() == "through"
-    go_on.set()
+    held.release()
     assert b" 101 " in waiting.read_until(b"\r\n\r\n")
 
 
 def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def authorize(request: Request) -> bool:
-        asked.set()
-        return go_on.wait(TIMEOUT)
-
-    server = serve(websocket_app(generator_echo, authorize=authorize), handshake_timeout=0.1)
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)), handshake_timeout=0.1)
     client = clients.connect(server)
     client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
-    assert asked.wait(TIMEOUT)
+    held.wait_for()
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
     (peer,) = server.loops[0].peers
     due = peer.loop._next_sweep
     wait_until(lambda: peer.loop._next_sweep > due + 0.4, "the deadlines are looked at")
-    go_on.set()
+    held.release()
     assert b" 101 " in client.read_until(b"\r\n\r\n")
     assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"
 
 
 def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clients) -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def authorize(request: Request) -> bool:
-        asked.set()
-        return go_on.wait(TIMEOUT)
-
-    server = serve(websocket_app(generator_echo, authorize=authorize))
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)))
     client = clients.connect(server)
     client.send(upgrade("/echo"))
-    assert asked.wait(TIMEOUT)
+    held.wait_for()
     client.reset()
-    go_on.set()
+    held.release()
     wait_until(lambda: not server.loops[0].peers, "the connection is over")
 
 
 def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(
     serve: Serve, clients: Clients
 ) -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def authorize(request: Request) -> bool:
-        asked.set()
-        return go_on.wait(TIMEOUT)
-
-    server = serve(websocket_app(generator_echo, authorize=authorize), drain=60)
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)), drain=60)
     client = clients.connect(server)
     client.send(upgrade("/echo"))
-    assert asked.wait(TIMEOUT)
+    held.wait_for()
     stopping = threading.Thread(target=server.stop)
     stopping.start()
     assert client.receive() == b""
-    go_on.set()
+    held.release()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()

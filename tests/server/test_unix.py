@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -182,3 +183,9 @@ def test_no_client_is_left_when_one_leaves(path: Path) -> None:
                 sock.connect(str(path))
                 sock.sendall(b"GET")
         wait_until(lambda: not server.loops[0].peers, "a connection is left behind")
+
+
+def test_a_path_that_cannot_be_one_leaves_no_socket() -> None:
+    with pytest.raises(ValueError, match="null"):
+        App().start(unix="a\0b")
+    gc.collect()  # a socket left open would be a warning here
