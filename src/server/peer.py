@@ -30,7 +30,7 @@ LARGE_FRAME = 4 * 1024
 # As long as no more frames than these are queued, and none of them is large, nobody counts bytes.
 FEW_FRAMES = 64
 # A read of more is followed by another: the end of a long message often comes a moment later, and
-# a message that is there whole takes half of the time.
+# a message that is there whole is decoded in one piece.
 LONG_READ = 32 * 1024
 # How much is read at once before it is known what is spoken.
 READ_SIZE = 16 * 1024

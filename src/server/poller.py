@@ -12,7 +12,7 @@ if sys.platform == "linux":
     class Poller:
         """What is to be waited for, file by file. All methods are the loop's owner's.
 
-        Epoll itself, without the selectors module on it, which would cost as much again.
+        Epoll itself: the selectors module would make objects for each file that is ready.
         """
 
         def __init__(self) -> None:

@@ -52,7 +52,7 @@ class State(Enum):
     ENDED = "there will be no turn any more"
 
 
-# As names of the module they are looked up in half the time.
+# As names of the module they are looked up faster.
 IDLE, QUEUED, HELD, BUSY, ENDED = State
 
 
