@@ -8,15 +8,21 @@ from .http import Request
 from .server import Server
 from .settings import Settings
 from .stats import Stats
+from .topics.delivery import Subscription
+from .topics.topic import Published, Topic, TopicStats
 from .websocket import WebSocket
 
 __all__ = [
     "App",
     "ConnectionClosed",
     "EventStream",
+    "Published",
     "Request",
     "Server",
     "Settings",
     "Stats",
+    "Subscription",
+    "Topic",
+    "TopicStats",
     "WebSocket",
 ]

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from queue import Queue
 from typing import Any, Literal, TypeVar, overload
@@ -28,6 +28,9 @@ from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
 from .stats import Stats, encode, total
 from .tls import tls_context
+from .topics.registry import Topics
+from .topics.sources import check_source
+from .topics.topic import Policy, Topic
 from .unix import UnixFile
 from .workers import Supervisor
 
@@ -51,6 +54,7 @@ class App:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
+        self._topics = Topics()
 
     def websocket(
         self,
@@ -121,21 +125,28 @@ class App:
     ) -> Callable[[Handler], Handler]: ...
 
     @overload
-    def sse(self, path: str, source: Queue[Any], *, authorize: Authorize | None = None) -> None: ...
+    def sse(
+        self,
+        path: str,
+        source: Topic | Queue[Any] | Iterable[Any],
+        *,
+        authorize: Authorize | None = None,
+    ) -> None: ...
 
     def sse(
         self,
         path: str,
-        source: Queue[Any] | None = None,
+        source: Topic | Queue[Any] | Iterable[Any] | None = None,
         *,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
-        With a ``source``, every item put on that queue goes to every client: a ServerSentEvent as
-        it is, a ``str`` as data, anything else as JSON. What is put while no client is there is
-        gone. A client that is too slow is cut off, and comes back by itself.
+        With a ``source``, every client is subscribed to a topic: that :class:`Topic`, or one of the
+        path's own that is fed from a queue or another iterable by one thread, while the app is
+        served: a ServerSentEvent as it is, a ``str`` as data, anything else as JSON. A client that
+        comes back is sent what it has missed; a new one begins with what comes next.
 
         Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
         yields such items, and its end ends the stream; it has a thread of its own. A plain function
@@ -147,10 +158,19 @@ class App:
         Raises:
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes are fixed then.
-            TypeError: the handler does not take these arguments, or is a coroutine function.
+            TypeError: the handler does not take these arguments, or is a coroutine function; or
+                the source is nothing that can be one.
         """
         if source is not None:
-            self._routes.add(path, EventRoute(None, source, None, authorize))
+            sources = self._topics.sources
+            # Routes that share a queue share its topic.
+            known = source if isinstance(source, Topic) else sources.topic_of(source)
+            if known is None:
+                check_source(source)
+            topic = known or Topic(path, self._topics)
+            self._routes.add(path, EventRoute(None, topic, None, authorize))
+            if known is None:
+                sources.add(source, topic)
             return None
 
         def register(handler: Handler) -> Handler:
@@ -172,6 +192,40 @@ class App:
         check_field("Content-Type", content_type)
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
+
+    def topic(
+        self,
+        name: str,
+        *,
+        history: int | None = None,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        policy: Policy | None = None,
+    ) -> Topic:
+        """Any thread: the topic of this name, for publishing; it exists as soon as it is named.
+
+        A topic remembers its latest events, so that clients can come back for what they have
+        missed. It is forgotten when nobody is subscribed to it and all of its events are too old,
+        or when very many others have been used since: its next events have ids that no client has
+        seen. What is configured before the app is started stays; later, a configuration is
+        forgotten with the topic.
+
+        Args:
+            name: any text; a handler that takes names from clients says which are allowed.
+            history: how many events are kept (256).
+            max_bytes: how many bytes of them (1 MiB). As much may wait for a slow client.
+            max_age: how old they may be, in seconds (300).
+            policy: what becomes of a client that is slower than that. By default "disconnect": an
+                event stream is cut off, and comes back for the rest by itself; a WebSocket is
+                closed with 1013. With "drop-oldest" it misses the oldest events, and is told of the
+                gap. With "latest" only the newest event of each ``key`` is kept at all, so that a
+                client is never further behind than that, and a new one can begin with them.
+
+        Raises:
+            ValueError: a number is negative, the policy is unknown, or "latest" comes too late for
+                what was published.
+        """
+        return self._topics.get(name, history, max_bytes, max_age, policy)
 
     def on_start(self, function: Function) -> Function:
         """Have a function called wherever the app is served, before it takes connections.
@@ -203,8 +257,13 @@ class App:
         self._routes.add(path, MetricsRoute(lambda: encode(self.stats())))
 
     def stats(self) -> Stats:
-        """Any thread: what the app's servers that run have done and do, in numbers."""
-        return total(server.stats() for server in self._servers if server.running)
+        """Any thread: what the app's servers that run, and its topics, have done and do."""
+        return replace(
+            total(server.stats() for server in self._servers if server.running),
+            topics=len(self._topics),
+            published=self._topics.published,
+            dropped_events=self._topics.dropped,
+        )
 
     def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:
         """Start a server in threads of its own, and return when it accepts connections.
@@ -279,6 +338,7 @@ class App:
 
     def _serve(self, host: str, port: int, settings: Settings, *, shared: bool = False) -> Server:
         self._routes.fix()
+        self._topics.fix()
         file = None
         if settings.unix is None:
             sockets = bind(host, port, shared=shared)
@@ -288,7 +348,7 @@ class App:
         try:
             for function in self._on_start:
                 function()
-            server = Server(self._routes, host, sockets, settings, file)
+            server = Server(self._routes, host, sockets, settings, self._topics, file)
             self._servers = [*(other for other in self._servers if other.running), server]
             return server
         except BaseException:

@@ -1,31 +1,28 @@
-"""Event streams: what a handler sees of one, and the queue that feeds many."""
+"""Event streams: what a handler sees of one, and the server's side of it."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import logging
-import queue
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from email.utils import formatdate
-from functools import partial
 from math import inf
-from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
 from .http import refuse_for_want_of_threads
-from .peer import Peer, Protocol
-from .turns import Turns
+from .peer import Peer
+from .topics.encodings import EVENT_STREAM, StreamOfMany, id_for
+from .topics.entry import as_text
+from .topics.subscriber import Subscriber
+from .turns import ENDED
 
 if TYPE_CHECKING:
     from .http import Request
-    from .loop import Loop
+    from .topics.delivery import Subscription
+    from .topics.topic import Topic
     from .turns import Habit
 
 log = logging.getLogger("wsframe.server")
@@ -57,19 +54,7 @@ def as_event(item: object) -> ServerSentEvent:
         TypeError: JSON has no form for the item.
         ValueError: it contains itself, or a number that is none.
     """
-    if isinstance(item, ServerSentEvent):
-        return item
-    return ServerSentEvent(item if isinstance(item, str) else json.dumps(item, allow_nan=False))
-
-
-# What a queue raises that was shut down, as it can be from Python 3.13 on.
-SHUT_DOWN: list[type[Exception]] = []
-if sys.version_info >= (3, 13):
-    SHUT_DOWN.append(queue.ShutDown)
-
-
-def _nothing() -> None:
-    """The task_done of a queue that has none."""
+    return item if isinstance(item, ServerSentEvent) else ServerSentEvent(as_text(item))
 
 
 class EventStream:
@@ -111,12 +96,44 @@ class EventStream:
         """
         self._session.send(as_event(item).encode())
 
+    def subscribe(
+        self, topic: str | Topic, *, after: str | None = None, member: str | None = None
+    ) -> Subscription:
+        """Any thread: have what is published to a topic sent, until the subscription is closed.
+
+        It is sent beside what the handler sends, in the topic's order. A client that comes back is
+        sent what it has missed; where that is not remembered any more, it is first sent an event
+        "gap" whose data is JSON: the ``topic`` and the ``oldest`` id that is left. A client that is
+        too slow meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
+
+        Args:
+            topic: its name, or itself.
+            after: where a client begins that does not come back, as in
+                :meth:`WebSocket.subscribe`.
+            member: who subscribes, for :meth:`Topic.members`.
+
+        Raises:
+            ConnectionClosed: the client has left, or the stream was closed.
+        """
+        if self._session.over:
+            raise over_error()
+        name = topic if isinstance(topic, str) else topic.name
+        last_id = self.last_event_id
+        if last_id:
+            after = id_for(name, last_id)
+        return self._session.subscribe(topic, EVENT_STREAM, after, member)
+
     def close(self) -> None:
         """Any thread: end the stream, after what was sent before. A browser will come back."""
         self._session.request_close()
 
 
-class EventStreamSession(Protocol, Turns):
+def over_error() -> ConnectionClosed:
+    """What to raise at a handler that goes on after the end."""
+    return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
+
+
+class EventStreamSession(Subscriber):
     """The server's side of one event stream.
 
     Its handler has one turn. A generator's is in a thread from the beginning, for it waits inside.
@@ -125,20 +142,22 @@ class EventStreamSession(Protocol, Turns):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    __slots__ = ("_feed", "_handler", "_sent", "over", "stream")
+    __slots__ = ("_handler", "_sent", "_topic", "stream")
+
+    over: bool
 
     def __init__(
         self,
         peer: Peer,
         habit: Habit,
         request: Request,
-        feed: Feed | None,
+        topic: Topic | None,
         handler: Callable[..., Any] | None,
     ) -> None:
         super().__init__(peer, habit)
         self.over = False
         self.stream = EventStream(self, request)
-        self._feed = feed
+        self._topic = topic
         self._sent = 0  # bytes, when it was last looked
         self._handler = handler
         if inspect.isgeneratorfunction(handler):
@@ -152,10 +171,10 @@ class EventStreamSession(Protocol, Turns):
         return self.stream.request.path
 
     def start(self) -> None:
-        """Owner: begin to feed the stream; its head is queued."""
+        """Owner: begin; the head is queued."""
         self._look_again()
-        if self._feed is not None:
-            self._feed.sessions[self.peer.loop].add(self)
+        if self._topic is not None:
+            self.stream.subscribe(self._topic)
         if self._handler is not None:
             self.work = [None]  # there is one turn, and it is all of the handler
             self.unsettled = True
@@ -173,16 +192,27 @@ class EventStreamSession(Protocol, Turns):
         refuse_for_want_of_threads(self.peer)
         return True
 
-    def feed(self, event: bytes) -> None:
-        """Owner: send what all streams of the feed get; a client that is too slow is cut off.
+    def subscribed(self, subscription: Subscription) -> None:
+        """Owner: a subscription has begun; from the second one on, each id tells of all."""
+        super().subscribed(subscription)
+        if len(self.subscriptions) == 1:
+            return
+        first = self.subscriptions[0]
+        if not first.encoding.of_one:
+            encoding = StreamOfMany()
+            first.change_encoding(encoding)
+            encoding.opening(first.topic.name, first.last_id)
+        subscription.change_encoding(first.encoding)
 
-        It comes back by itself, which is better than to hold up the others or the memory.
-        """
-        if self.peer.congested:
-            self.peer.cut_off("is too slow for its event stream")
-        else:
-            self.peer.out.append(event)
-            self.peer.flush()
+    def topic_ended(self, subscription: Subscription) -> None:
+        """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
+        super().topic_ended(subscription)
+        if not self.subscriptions and (self._handler is None or self.state is ENDED):
+            self.finish()
+
+    def too_slow(self, topic: str) -> None:
+        """Owner: the client has not taken this topic's events in time; it comes back by itself."""
+        self.peer.cut_off("is too slow for its event stream")
 
     def data_received(self, data: memoryview) -> None:
         """Owner: a client has nothing to say here."""
@@ -190,8 +220,7 @@ class EventStreamSession(Protocol, Turns):
     def peer_left(self) -> None:
         """Owner: the client has left, or the stream was closed."""
         self.over = True
-        if self._feed is not None:
-            self._feed.sessions[self.peer.loop].discard(self)
+        self.leave_topics()
 
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
@@ -207,7 +236,12 @@ class EventStreamSession(Protocol, Turns):
 
     def shut_down(self) -> None:
         """Owner: the server stops."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Owner: end the stream, after what was sent before."""
         self.over = True
+        self.leave_topics()
         self.peer.finish()
 
     # Any thread -------------------------------------------------------------------------------
@@ -215,13 +249,13 @@ class EventStreamSession(Protocol, Turns):
     def send(self, event: bytes) -> None:
         """Any thread: queue an event."""
         if self.over:
-            raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
+            raise over_error()
         self.peer.send(event)
 
     def request_close(self) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""
         self.over = True
-        self.peer.loop.call_soon(self.peer.finish)
+        self.peer.loop.call_soon(self.finish)
 
     # Whichever thread has the turn ------------------------------------------------------------
 
@@ -242,71 +276,3 @@ class EventStreamSession(Protocol, Turns):
             if not (isinstance(error, ConnectionClosed) and self.over):
                 log.exception("the handler of %s failed", self.path)
         self.request_close()
-
-
-class _Mark(threading.Event):
-    """An item that is set when a feed comes to it."""
-
-
-class Feed:
-    """A queue whose every item goes to every stream of one route.
-
-    Attributes:
-        sessions: the streams of each loop; each set is its owner's.
-    """
-
-    def __init__(self, loops: Sequence[Loop], source: Queue[Any]) -> None:
-        self.sessions: dict[Loop, set[EventStreamSession]] = {loop: set() for loop in loops}
-        self._source = source
-        self._caught_up = _Mark()
-        self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
-        self._thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
-
-    def start(self) -> None:
-        """Any thread, once: begin to take items off the queue."""
-        self._thread.start()
-
-    def catch_up(self) -> None:
-        """Any thread, until it is stopped: wait until what was put before is on its way."""
-        with suppress(*SHUT_DOWN):
-            self._source.put(self._caught_up)
-        self._caught_up.wait()
-
-    def stop(self) -> None:
-        """Any thread, once: take no more items, and wait until the thread has ended."""
-        with suppress(*SHUT_DOWN):
-            self._source.put(self)  # which ends the thread
-        self._thread.join()
-
-    def _run(self) -> None:
-        with suppress(*SHUT_DOWN):  # the queue's end is ours
-            self._take_items()
-        self._caught_up.set()
-
-    def _take_items(self) -> None:
-        while (item := self._source.get()) is not self:
-            if isinstance(item, _Mark):
-                item.set()
-            elif isinstance(item, Feed):  # of another server, which takes items off the same queue
-                if item._thread.is_alive():
-                    self._source.put(item)
-            else:
-                self._publish(item)
-            self._done()
-        self._done()
-
-    def _publish(self, item: object) -> None:
-        try:
-            event = as_event(item).encode()
-        except Exception:  # whatever encoding it can raise, the next item may be in order
-            log.exception("an item of an event source is not an event: %.200r", item)
-        else:
-            for loop, sessions in self.sessions.items():
-                loop.call_soon(partial(_feed_all, loop, sessions, event))
-
-
-def _feed_all(loop: Loop, sessions: set[EventStreamSession], event: bytes) -> None:
-    """Owner: encoded once, sent to all, whatever happens to one of them."""
-    for session in tuple(sessions):
-        loop.survive(session.feed, event)
-    loop.totals.feed_events += len(sessions)  # without those that were cut off

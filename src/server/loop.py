@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .peer import Peer
     from .settings import Settings
     from .threads import Threads
+    from .topics.registry import Topics
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
 
@@ -97,6 +98,7 @@ class Loop:
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
+        topics: the app's.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
     """
@@ -107,8 +109,10 @@ class Loop:
         threads: Threads,
         monitor: Monitor,
         left: Callable[[Peer], object],
+        topics: Topics,
     ) -> None:
         self.settings = settings
+        self.topics = topics
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
         self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
@@ -371,7 +375,7 @@ class Loop:
                     if turns.unsettled:
                         turns.settle()
                 except Exception as error:
-                    self._defect(error, source)
+                    self.defect(error, source)
             # A loop that sleeps keeps nobody alive.
             source = peer = turns = work = tenure.turns = None
             if self.peers or self._at_sweep:
@@ -410,7 +414,7 @@ class Loop:
             turns.peer.flush()
             turns.settle()
         except Exception as error:
-            self._defect(error, turns.peer)
+            self.defect(error, turns.peer)
 
     def _look_at_deadlines(self) -> None:
         """Look at some of the connections, if it is time for that."""
@@ -465,9 +469,10 @@ class Loop:
         try:
             function(*arguments)
         except Exception as error:
-            self._defect(error, getattr(function, "__self__", None))
+            self.defect(error, getattr(function, "__self__", None))
 
-    def _defect(self, error: Exception, source: object) -> None:
+    def defect(self, error: Exception, source: object = None) -> None:
+        """Owner: log what should not be; the connection whose fault it is ends."""
         log.error("a defect in the server", exc_info=error)
         if source in self.peers:
             self.survive(source.abort)

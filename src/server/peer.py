@@ -68,6 +68,9 @@ class Protocol(ABC):
     def drained(self) -> None:  # noqa: B027 - most have nothing to do then
         """Go on: what was unsent is not too much any more."""
 
+    def sent_all(self) -> None:  # noqa: B027 - most do not ask for it
+        """Go on: nothing is unsent any more, of which the protocol wanted to be told."""
+
 
 class Transport(typing.Protocol):
     """What a peer needs of a socket that does not block; all of it is the owner's."""
@@ -101,6 +104,7 @@ class Peer:
         request: the one that opened it, when it has come.
         status: what that was answered; 0 before.
         subprotocol: of a WebSocket.
+        tell_when_sent: the protocol wants to be told, once, when nothing is unsent any more.
         end: how a WebSocket has ended.
         bytes_in, bytes_out: what was read and sent.
         messages_in: how many messages of the client were decoded.
@@ -143,6 +147,7 @@ class Peer:
         "send_deadline",
         "status",
         "subprotocol",
+        "tell_when_sent",
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
@@ -159,6 +164,7 @@ class Peer:
         self.request: Request | None = None
         self.status = 0
         self.subprotocol: str | None = None
+        self.tell_when_sent = False
         self.end: ConnectionClosed | None = None
         self.bytes_in = 0
         self.bytes_out = 0
@@ -288,6 +294,9 @@ class Peer:
         self._at_ease = not (self._unsent or self._blocked or self._sealed or self.closed)
         if was_congested and not self.congested:
             self._protocol.drained()
+        if self.tell_when_sent and not (self._unsent or self._sealed or self.closed):
+            self.tell_when_sent = False
+            self._protocol.sent_all()
 
     def seal(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""

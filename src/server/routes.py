@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from queue import Queue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote, unquote
@@ -14,6 +13,7 @@ from wsframe import PerMessageDeflate
 
 if TYPE_CHECKING:
     from .http import Request
+    from .topics.topic import Topic
 
 #: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
 Authorize: TypeAlias = "Callable[[Request], object]"
@@ -38,10 +38,10 @@ class WebSocketRoute:
 
 @dataclass(frozen=True, eq=False)
 class EventRoute:
-    """A handler for event streams, or a queue that feeds all of them."""
+    """A handler for event streams, or a topic that all of them are subscribed to."""
 
     handler: Callable[..., Any] | None
-    source: Queue[Any] | None
+    topic: Topic | None
     blocking: bool | None
     authorize: Authorize | None
 
@@ -147,11 +147,6 @@ class Routes:
             if parameters is not None:
                 return _choose(routes, upgrade), parameters
         return None
-
-    def event_routes(self) -> list[EventRoute]:
-        """All routes of event streams."""
-        everything = [*self._literal.values(), *(routes for _, routes in self._patterns)]
-        return [route for routes in everything for route in routes if isinstance(route, EventRoute)]
 
 
 def _normal(path: str) -> str:

@@ -23,7 +23,7 @@ from wsframe.handshake import check_host, wants_upgrade
 
 from .admission import Admission
 from .authorization import Authorization
-from .eventstream import EventStreamSession, Feed, encode_stream_head
+from .eventstream import EventStreamSession, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond
 from .listener import BACKLOG, Listener
@@ -36,6 +36,7 @@ from .settings import Settings
 from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .threads import Threads
 from .tls import TLSPeer, tls_context
+from .topics.registry import Topics
 from .unix import UnixFile
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
@@ -65,6 +66,7 @@ class Server:
         host: str,
         sockets: Sequence[socket.socket],
         settings: Settings,
+        topics: Topics,
         file: UnixFile | None = None,
     ) -> None:
         self._tls = tls_context(settings)
@@ -76,22 +78,17 @@ class Server:
         self.settings = settings
         self._started = monotonic()
         self._routes = routes
+        self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
         self._threads = Threads(settings.max_threads)
         self._monitor = Monitor()
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         self.loops = tuple(
-            Loop(settings, self._threads, self._monitor, self._admission.leave)
+            Loop(settings, self._threads, self._monitor, self._admission.leave, topics)
             for _ in range(settings.loops or natural_loops())
         )
         self._next_loop = cycle(self.loops)
         self._listeners = [Listener(self.loops[0], sock, self._accepted) for sock in sockets]
-        # Two routes may share a queue, which has one feed then.
-        self._feeds = {
-            id(source): Feed(self.loops, source)
-            for source in (route.source for route in routes.event_routes())
-            if source is not None
-        }
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
@@ -106,9 +103,8 @@ class Server:
                 undo.callback(loop.stop, CUT_OFF_TIME)
             self._monitor.start(self.loops)
             undo.callback(self._monitor.stop)
-            for feed in self._feeds.values():
-                feed.start()
-                undo.callback(feed.stop)
+            topics.sources.start()
+            undo.callback(topics.sources.stop)
             undo.pop_all()
         for listener in self._listeners:
             self.loops[0].call_soon(listener.open)
@@ -135,7 +131,7 @@ class Server:
         return replace(
             total(map(of_loop, self.loops)),
             uptime=monotonic() - self._started,
-            threads=workers + len(self._feeds) + 1,  # the monitor's
+            threads=workers + self._topics.sources.running() + 1,  # the monitor's
             handlers_in_threads=handlers,
             handlers_waiting=waiting,
         )
@@ -187,14 +183,12 @@ class Server:
                 self._file.remove()
             for listener in self._listeners:
                 self.loops[0].call_soon(listener.close)
-            for feed in self._feeds.values():
-                feed.catch_up()
+            self._topics.sources.catch_up()
             # Behind what the listeners have dealt out before.
             self.loops[0].call_soon(partial(self._say_goodbye, spread, gone))
             _wait_for_all(gone, deadline)
         finally:
-            for feed in self._feeds.values():
-                feed.stop()
+            self._topics.sources.stop()
             for loop in self.loops:
                 loop.call_soon(partial(loop.for_each_peer, Peer.abort))
             _wait_for_all(gone, max(deadline, monotonic() + CUT_OFF_TIME))
@@ -337,8 +331,7 @@ class Server:
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
         habit = peer.loop.habit(route, route.blocking)
-        feed = self._feeds.get(id(route.source))
-        session = EventStreamSession(peer, habit, request, feed, route.handler)
+        session = EventStreamSession(peer, habit, request, route.topic, route.handler)
         peer.switch(session)
         peer.begin_answer(EVENT_STREAM, 200, encode_stream_head())
         session.start()

@@ -44,7 +44,12 @@ class Stats:
         loops: the I/O loops.
         slow_clients: clients that were cut off, because they did not take what they were sent.
         ping_timeouts: clients that were cut off, because they did not answer a ping.
-        feed_events: events that queues as sources have sent, to each client.
+        topics: topics that are in use, or remember something.
+        subscriptions: subscriptions to topics.
+        published: events published to topics by this process.
+        topic_events: events that topics have sent, to each client.
+        dropped_events: events that topics' subscribers have lost, or connections, for they were too
+            slow; and events that newer ones have replaced.
     """
 
     uptime: float = 0.0
@@ -64,7 +69,11 @@ class Stats:
     loops: int = 0
     slow_clients: int = 0
     ping_timeouts: int = 0
-    feed_events: int = 0
+    topics: int = 0
+    subscriptions: int = 0
+    published: int = 0
+    topic_events: int = 0
+    dropped_events: int = 0
 
 
 class Totals:
@@ -85,7 +94,8 @@ class Totals:
         self.bytes_out = 0
         self.slow_clients = 0
         self.ping_timeouts = 0
-        self.feed_events = 0
+        self.subscriptions = 0
+        self.topic_events = 0
 
     def take_over(self, peer: Peer) -> None:
         """Owner, under the lock: a connection is over."""
@@ -118,7 +128,8 @@ def of_loop(loop: Loop) -> Stats:
         loops=1,
         slow_clients=totals.slow_clients,
         ping_timeouts=totals.ping_timeouts,
-        feed_events=totals.feed_events,
+        subscriptions=totals.subscriptions,
+        topic_events=totals.topic_events,
     )
 
 
@@ -222,11 +233,20 @@ METRICS = (
         "Clients cut off that were too slow, or did not answer a ping.",
         {'{reason="slow"}': "slow_clients", '{reason="ping"}': "ping_timeouts"},
     ),
+    Metric("wsframe_topics", "gauge", "Topics in use, or with a history.", {"": "topics"}),
+    Metric("wsframe_subscriptions", "gauge", "Subscriptions to topics.", {"": "subscriptions"}),
+    Metric("wsframe_published_events", "counter", "Events published to topics.", {"": "published"}),
     Metric(
-        "wsframe_feed_events",
+        "wsframe_topic_events",
         "counter",
-        "Events that queues as sources have sent, to each client.",
-        {"": "feed_events"},
+        "Events that topics have sent, to each client.",
+        {"": "topic_events"},
+    ),
+    Metric(
+        "wsframe_dropped_events",
+        "counter",
+        "Events that clients of topics have lost, being slow, or that newer ones have replaced.",
+        {"": "dropped_events"},
     ),
 )
 

@@ -21,13 +21,17 @@ from wsframe import (
     StateError,
 )
 
-from .peer import LARGE_FRAME, Peer, Protocol
+from .peer import LARGE_FRAME, Peer
+from .topics.encodings import message_encoding
+from .topics.subscriber import Subscriber
 from .turns import Habit, Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .http import Request
+    from .topics.delivery import Subscription
+    from .topics.topic import Topic
 
 log = logging.getLogger("wsframe.server")
 
@@ -100,6 +104,38 @@ class WebSocket:
         if not peer.in_turn or len(frame) > LARGE_FRAME:
             peer.kick(len(frame))
 
+    def subscribe(
+        self,
+        topic: str | Topic,
+        *,
+        after: str | None = None,
+        envelope: bool = False,
+        member: str | None = None,
+    ) -> Subscription:
+        """Any thread: have what is published to a topic sent, until the subscription is closed.
+
+        It is sent beside what the handler sends, in the topic's order. A client that is too slow
+        meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
+
+        Args:
+            topic: its name, or itself.
+            after: None begins now; an id begins with what came after that event, or says that some
+                of it is gone; "" begins with all that is remembered.
+            envelope: send not just the data, but a JSON object with ``topic``, ``id``, ``event``
+                and ``data``, so that the client knows after what to subscribe when it comes back.
+                Binary data is in base64, and ``binary`` is true. An object without data is a
+                notice: of the "open" subscription, with the id to go on from while nothing has
+                come; or of a "gap", with that id, and the ``oldest`` id that is left.
+            member: who subscribes, for :meth:`Topic.members`.
+
+        Raises:
+            ConnectionClosed: the connection is over, or :meth:`close` was called.
+        """
+        if self._session.over is not None:
+            raise self._session.over_error()
+        encoding = message_encoding(self._session.codec.deflate, envelope)
+        return self._session.subscribe(topic, encoding, after, member)
+
     def ping(self, payload: Buffer = b"") -> None:
         """Any thread: send a ping, which the client answers by itself.
 
@@ -141,7 +177,7 @@ class WebSocket:
             yield message
 
 
-class WebSocketSession(Protocol, Turns):
+class WebSocketSession(Subscriber):
     """The server's side of one WebSocket; one subclass for each way to run a handler.
 
     Attributes:
@@ -158,15 +194,16 @@ class WebSocketSession(Protocol, Turns):
         "_silent_since",
         "closing",
         "codec",
-        "over",
         "ws",
     )
+
+    over: ConnectionClosed | None
 
     def __init__(self, peer: Peer, habit: Habit, codec: Connection, request: Request) -> None:
         super().__init__(peer, habit)
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
         self.codec = codec
-        self.over: ConnectionClosed | None = None
+        self.over = None
         self.closing = False
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
@@ -226,6 +263,7 @@ class WebSocketSession(Protocol, Turns):
                 CloseCode.ABNORMAL_CLOSURE, "the client left in silence"
             )
         self.peer.end = self.over
+        self.leave_topics()
         self.deliver_end(self.over)
 
     def deadline_passed(self) -> None:
@@ -258,6 +296,7 @@ class WebSocketSession(Protocol, Turns):
         if self.codec.close_sent or self.peer.closed:
             return
         self.over = self.over or ConnectionClosed(code, reason)
+        self.leave_topics()
         if self._reply is not None:
             self.answer_client()
         else:
@@ -284,7 +323,14 @@ class WebSocketSession(Protocol, Turns):
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
         if self._reply is not None and not self.codec.close_sent:
+            self.leave_topics()
             self.peer.finish(self.codec.close(*self._reply))
+
+    def too_slow(self, topic: str) -> None:
+        """Owner: the client has not taken this topic's events in time, and may try again later."""
+        log.warning("%s is too slow for the topic %r and is closed", self.peer.address, topic)
+        self.peer.loop.totals.slow_clients += 1
+        self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
     def _look_for_life(self) -> None:
         """Owner: ping a client that has long been silent, and close if that does not help."""

@@ -285,6 +285,19 @@ class StreamClient(Client):
             self.sock.close()
             raise
 
+    @property
+    def last_event_id(self) -> str:
+        """What to say as ``Last-Event-ID`` after the end."""
+        return self._decoder.last_event_id
+
+    def read_opening(self) -> bytes:
+        """What a stream that is subscribed to a topic begins with: where it begins, and no data."""
+        opening = self.read_until(b"\n\n")
+        assert b"id: " in opening, opening
+        assert b"data" not in opening, opening
+        self._decoder.receive(opening)
+        return opening
+
     def next_event(self) -> ServerSentEvent:
         """The next event."""
         while not self._events:

@@ -316,17 +316,18 @@ def test_curl_prints_events_as_they_come() -> None:
         try:
             assert talk.stdout is not None
             os.set_blocking(talk.stdout.fileno(), True)
-            events = [[talk.stdout.readline().decode().strip() for _ in range(4)] for _ in range(2)]
+            lines = [talk.stdout.readline().decode().strip() for _ in range(8)]
         finally:
             talk.kill()
             talk.communicate(timeout=TIMEOUT)
-    ids = []
-    for id_line, retry, data, blank in events:
-        assert retry == "retry: 1000"
-        assert re.fullmatch(r"data: \d\d:\d\d:\d\d", data)
-        assert blank == ""
-        ids.append(int(id_line.removeprefix("id: ")))
-    assert ids == [ids[0], ids[0] + 1]
+    opening, blank, *events = lines
+    assert blank == ""
+    numbers = [int(line.rpartition("-")[2]) for line in (opening, events[0], events[3])]
+    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
+    for number in (0, 3):
+        assert events[number].startswith("id: ")
+        assert re.fullmatch(r"data: \d\d:\d\d:\d\d", events[number + 1])
+    assert events[2] == ""
 
 
 def test_the_demo_shows_its_page_and_its_clock() -> None:

@@ -148,8 +148,7 @@ def test_a_client_dies(
     if handled:
         scene.ended.get(timeout=TIMEOUT)
     elif state == "a stream":
-        (feed,) = server._feeds.values()
-        wait_until(lambda: not feed.sessions[server.loops[0]], "it is fed after its death")
+        wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
     wait_until(lambda: server.loops[0].peers == stay, "it is left behind")
     other.say("and now?")
     assert other.next_event() == "and now?"

@@ -11,8 +11,8 @@ import pytest
 
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.eventstream import Feed
 from wsframe.server.threads import Threads
+from wsframe.server.topics.sources import QueuePump
 
 from .clients import TIMEOUT
 from .conftest import Clients, Serve, stop_within, wait_until
@@ -136,21 +136,13 @@ def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     app = App()
     app.sse("/time", source=Queue())
     app.sse("/date", source=Queue())
-    start = Feed.start
+    start = QueuePump.start
 
-    def start_one(feed: Feed) -> None:
-        if feed is list(feeds)[-1]:
+    def start_one(pump: QueuePump) -> None:
+        if pump.topic.name == "/date":
             raise RuntimeError("can't start new thread")
-        start(feed)
+        start(pump)
 
-    feeds: list[Feed] = []
-    init = Feed.__init__
-
-    def keep(feed: Feed, *arguments: Any) -> None:
-        init(feed, *arguments)
-        feeds.append(feed)
-
-    monkeypatch.setattr(Feed, "__init__", keep)
-    monkeypatch.setattr(Feed, "start", start_one)
+    monkeypatch.setattr(QueuePump, "start", start_one)
     with pytest.raises(RuntimeError, match="new thread"):
         app.start("127.0.0.1", loops=2)

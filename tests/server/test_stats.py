@@ -131,8 +131,10 @@ def test_events_of_a_queue(serve: Serve, clients: Clients) -> None:
         source.put(event)
     for stream in streams:
         assert stream.hear(2) == ["a", "b"]
-    wait_until(lambda: server.stats().feed_events == 6, "each event for each stream is counted")
-    assert server.stats().messages_out == 6
+    wait_until(lambda: app.stats().topic_events == 6, "each event for each stream is counted")
+    stats = app.stats()
+    assert stats.messages_out == 6
+    assert (stats.topics, stats.subscriptions, stats.published) == (0, 3, 2)
 
 
 def test_slow_clients(serve: Serve, clients: Clients) -> None:

@@ -24,6 +24,7 @@ from wsframe.server.monitor import Monitor
 from wsframe.server.peer import HIGH_WATER, Peer, Protocol
 from wsframe.server.settings import Settings
 from wsframe.server.threads import Threads, Worker
+from wsframe.server.topics.registry import Topics
 from wsframe.server.turns import (
     BUSY,
     HELD,
@@ -103,7 +104,7 @@ class Rig:
     def __init__(self) -> None:
         self.threads = Threads(4)
         self.monitor = Monitor()
-        self.loop = Loop(Settings(), self.threads, self.monitor, lambda peer: None)
+        self.loop = Loop(Settings(), self.threads, self.monitor, lambda peer: None, Topics())
         self._sockets: list[socket.socket] = []
         self._habits: dict[str, Habit] = {}
 

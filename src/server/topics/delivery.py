@@ -1,0 +1,360 @@
+"""What brings a topic's events to the clients of one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..loop import Loop
+    from ..peer import Peer
+    from .encodings import Encoding
+    from .entry import Entry
+    from .subscriber import Subscriber
+    from .topic import Topic
+
+# How many clients are sent to before the loop looks at its sockets again.
+SLICE = 128
+# How much of the past a client is sent at once; the next when it has taken that.
+PIECE = 64 * 1024
+
+
+class Subscription:
+    """What :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return.
+
+    A context manager; leaving it ends the subscription. It ends with the connection, too.
+
+    Attributes:
+        topic: what it is to.
+        session: the connection.
+        peer: its socket.
+        member: who it is, for :meth:`Topic.members`.
+        encoding: how its client is sent the events; the owner's.
+        at_ease: the client has been sent all that the loop has taken; the owner's.
+        position: where in the log it is, if it is not at ease; under the topic's lock.
+        missed: whether the client has missed something before that and is to be told; likewise.
+        dropped: how many events it has lost, because it was too slow or the policy keeps but the
+            newest.
+        over: it has ended, or is to.
+    """
+
+    __slots__ = (
+        "_delivery",
+        "_ended",
+        "at_ease",
+        "dropped",
+        "encoding",
+        "member",
+        "missed",
+        "over",
+        "peer",
+        "position",
+        "session",
+        "topic",
+    )
+
+    def __init__(
+        self, topic: Topic, session: Subscriber, encoding: Encoding, member: str | None
+    ) -> None:
+        self.topic = topic
+        self.session = session
+        self.peer: Peer = session.peer
+        self.member = member
+        self.encoding = encoding
+        self.at_ease = False
+        self.position = 0
+        self.missed = False
+        self.dropped = 0
+        self.over = False
+        self._delivery: Delivery | None = None
+        self._ended = False
+
+    @property
+    def last_id(self) -> str:
+        """Any thread: what to subscribe after, to go on from what has been sent by now."""
+        with self.topic.lock:
+            delivery = self._delivery
+            position = delivery.base if self.at_ease and delivery else self.position
+            return self.topic.cursor(position)
+
+    def close(self) -> None:
+        """Any thread: end it; closing twice does nothing."""
+        self.over = True
+        self.peer.loop.call_soon(self.end)
+
+    def __enter__(self) -> Subscription:
+        """Any thread: the subscription itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Any thread: end it."""
+        self.close()
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Owner, once: send what comes after the position."""
+        if self.over or self.session.over or self.peer.closed:
+            self.end()
+            return
+        with self.topic.lock:
+            self._delivery = self.topic.delivery(self.peer.loop)
+            self._delivery.subscriptions += 1
+            cursor = self.topic.cursor(self.position)
+        self.peer.loop.totals.subscriptions += 1
+        self.session.subscribed(self)
+        if not self.missed:  # of which it is told with the place where it begins
+            self.session.tell(self.encoding.opening(self.topic.name, cursor))
+        self.advance()
+
+    def advance(self) -> None:
+        """Owner: send what can be sent, if it is not at ease."""
+        if not self.at_ease and self._delivery is not None:
+            self._delivery.advance(self)
+
+    def change_encoding(self, encoding: Encoding) -> None:
+        """Owner: from here on its client is sent the events like this."""
+        if self.at_ease and self._delivery is not None:
+            self._delivery.finish_fan_out()
+        if self.at_ease and self._delivery is not None:
+            self._delivery.leave(self)
+            self.encoding = encoding
+            self._delivery.settle(self)
+        self.encoding = encoding
+
+    def too_slow(self) -> None:
+        """Owner: what the client is to be sent next is gone."""
+        if not self._ended:
+            self.session.too_slow(self.topic.name)
+            self.end()
+
+    def end(self) -> None:
+        """Owner: forget the subscriber."""
+        if self._ended:
+            return
+        self.over = self._ended = True
+        self.topic.remove(self)
+        if self._delivery is not None:
+            self.peer.loop.totals.subscriptions -= 1
+            self.session.unsubscribed(self)
+            self._delivery.forget(self)
+
+
+class Delivery:
+    """The subscribers of one topic on one loop; all of it is the owner's, if nothing else is said.
+
+    Those at ease get the same: what the topic encoded once is appended to each as the same bytes.
+
+    Attributes:
+        loop: theirs.
+        position: up to where the loop has taken the log; written under the topic's lock.
+        offset: the same in bytes.
+        base: up to where all that are at ease have been sent it; under the topic's lock.
+        subscriptions: how many there are.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_at_ease",
+        "_fan_out",
+        "_joining",
+        "_topic",
+        "base",
+        "loop",
+        "offset",
+        "position",
+        "subscriptions",
+    )
+
+    def __init__(self, topic: Topic, loop: Loop) -> None:
+        self.loop = loop
+        self.position = self.base = topic.log.head
+        self.offset = topic.log.offset
+        self.subscriptions = 0
+        self._topic = topic
+        self._at_ease: dict[Encoding, set[Subscription]] = {}
+        self._joining: list[Subscription] = []  # that are past the position
+        self._asked = False  # under the topic's lock; once it is, one call is on its way
+        self._fan_out: Iterator[bool] = iter(())
+
+    def ask(self) -> None:
+        """Any thread, under the topic's lock: have the loop deliver what has come."""
+        if not self._asked:
+            self._asked = True
+            self.loop.call_soon(self._deliver)
+
+    def advance(self, subscription: Subscription) -> None:
+        """Owner: send a subscriber what comes after its position, as far as the socket takes it."""
+        peer = subscription.peer
+        while not (subscription.over or peer.closed):
+            if peer.has_unsent:
+                peer.tell_when_sent = True
+                return
+            found = self._read(subscription)
+            if found is None:
+                return
+            entries, notice = found
+            if notice:
+                subscription.session.tell(notice)
+            if entries:
+                block = subscription.encoding.block(self._topic.name, entries)
+                self._send(subscription, block, entries)
+
+    def settle(self, subscription: Subscription) -> None:
+        """Owner: the subscriber has all that the loop has taken."""
+        subscription.at_ease = True
+        self._at_ease.setdefault(subscription.encoding, set()).add(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Owner: the subscriber is not at ease any more."""
+        subscription.at_ease = False
+        members = self._at_ease[subscription.encoding]
+        members.remove(subscription)
+        if not members:
+            del self._at_ease[subscription.encoding]
+
+    def forget(self, subscription: Subscription) -> None:
+        """Owner: the subscriber is gone."""
+        if subscription.at_ease:
+            self.leave(subscription)
+        self.subscriptions -= 1
+        if not self.subscriptions:
+            with self._topic.lock:
+                self._topic.end_delivery(self.loop)
+
+    def finish_fan_out(self) -> None:
+        """Owner: send to all now what is being sent, before something changes."""
+        for _ in self._fan_out:
+            pass
+        with self._topic.lock:
+            self.base = self.position
+
+    def _read(self, subscription: Subscription) -> tuple[list[Entry], bytes] | None:
+        """What is next for a subscriber, and what it is to be told before; None if nothing is."""
+        topic, notice = self._topic, b""
+        with topic.lock:
+            log = topic.log
+            if subscription.position > self.position:
+                self._joining.append(subscription)  # what makes it so is on its way
+                return None
+            topic.take_from_behind(subscription)
+            position = max(subscription.position, log.floor)
+            subscription.dropped += position - subscription.position
+            missed = subscription.missed or position > subscription.position
+            subscription.missed = False
+            entries = log.after(position, self.position, PIECE)
+            if sum(entry.size for entry in entries) < PIECE:
+                subscription.position = self.position  # it is all of it
+            else:
+                subscription.position = entries[-1].position
+            replaced = subscription.position - position - len(entries)
+            if replaced:
+                topic.lost(replaced)
+                subscription.dropped += replaced
+            if missed:
+                oldest = log.oldest()
+                notice = subscription.encoding.gap(
+                    topic.name, topic.cursor(position), (oldest and oldest.id) or ""
+                )
+            if not entries and not notice:
+                self.settle(subscription)
+                return None
+            topic.put_behind(subscription)
+        return entries, notice
+
+    def _deliver(self) -> None:
+        """Owner: send what has come, to some at a time; one call of it is on its way at most."""
+        if self.base == self.position:
+            self._take()
+        try:
+            more = next(self._fan_out, False)
+        except Exception as error:
+            self.loop.defect(error)
+            self._abandon()
+            more = False
+        if more:
+            self.loop.call_soon(self._deliver)
+            return
+        joining, self._joining = self._joining, []
+        with self._topic.lock:
+            self.base = self.position
+            self._topic.trim()
+            self._asked = False
+            if self._topic.log.head > self.position:
+                self.ask()
+        for subscription in joining:
+            self.loop.survive(subscription.advance)
+
+    def _take(self) -> None:
+        with self._topic.lock:
+            log = self._topic.log
+            entries = log.after(self.position, log.head)
+            self.position, self.offset = log.head, log.offset
+            self._topic.taken()
+        if entries:
+            self._fan_out = self._send_to_all(entries)
+
+    def _send_to_all(self, entries: Sequence[Entry]) -> Iterator[bool]:
+        """Send to all that are at ease now; yields now and then."""
+        replaced = self.position - self.base - len(entries)
+        groups = [(encoding, tuple(members)) for encoding, members in self._at_ease.items()]
+        since = lost = 0
+        for encoding, members in groups:
+            block = encoding.block(self._topic.name, entries)
+            for subscription in members:
+                if subscription.over or not subscription.at_ease:
+                    continue
+                peer = subscription.peer
+                if peer.has_unsent:
+                    self._fall_behind(subscription, self.base)
+                else:
+                    try:
+                        self._send(subscription, block, entries)
+                    except Exception as error:
+                        self.loop.defect(error, peer)
+                    if replaced:
+                        subscription.dropped += replaced
+                        lost += replaced
+                    if peer.has_unsent and subscription.at_ease:
+                        self._fall_behind(subscription, self.position)
+                since += 1
+                if since == SLICE:
+                    since = 0
+                    yield True
+        if lost:
+            with self._topic.lock:
+                self._topic.lost(lost)
+
+    def _send(self, subscription: Subscription, block: bytes, entries: Sequence[Entry]) -> None:
+        """Append to what a client is sent; the same bytes for all of a kind."""
+        peer, newest = subscription.peer, entries[-1]
+        if block:
+            events = len(entries) - newest.last
+            peer.out.append(block)
+            peer.frames_out += events - 1
+            peer.flush()
+            self.loop.totals.topic_events += events
+            if subscription.encoding.of_one:
+                subscription.encoding.sent(self._topic.name, entries)
+        if newest.last:
+            subscription.session.topic_ended(subscription)
+
+    def _fall_behind(self, subscription: Subscription, position: int) -> None:
+        """The subscriber has been sent the log up to there, and cannot be sent more now."""
+        self.leave(subscription)
+        subscription.peer.tell_when_sent = True
+        with self._topic.lock:
+            subscription.position = position
+            self._topic.put_behind(subscription)
+
+    def _abandon(self) -> None:
+        """What was to be sent to all cannot be: rather no connection than one with a hole."""
+        for members in tuple(self._at_ease.values()):
+            for subscription in tuple(members):
+                self.loop.survive(subscription.peer.abort)

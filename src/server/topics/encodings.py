@@ -1,0 +1,197 @@
+"""How a topic's entries look on the wire: once for each kind of client, not for each client."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
+
+if TYPE_CHECKING:
+    from .entry import Entry
+
+GAP = "gap"
+
+
+def text_of(entry: Entry) -> str:
+    """The data as text; bytes have none but base64."""
+    data = entry.data
+    return data if isinstance(data, str) else b64encode(data).decode()
+
+
+class Encoding(ABC):
+    """What one kind of client is sent; any thread may use it.
+
+    Attributes:
+        of_one: it is one client's alone, and is told of what was :meth:`sent`.
+    """
+
+    of_one = False
+
+    def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
+        """The client has been sent these."""
+
+    def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
+        """Several entries in one piece; each is encoded once, whoever needs it first."""
+        if len(entries) == 1:
+            return self._once(topic, entries[0])
+        return b"".join([self._once(topic, entry) for entry in entries])
+
+    def _once(self, topic: str, entry: Entry) -> bytes:
+        encoded = entry.encoded.get(self)
+        if encoded is None:
+            # Of two loops that come to it together, both take what the first has made.
+            encoded = entry.encoded.setdefault(self, self.encode(topic, entry))
+        return encoded
+
+    @abstractmethod
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        """One entry."""
+
+    @abstractmethod
+    def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
+        """Something was missed: where the client is now, and the id of the oldest that is left."""
+
+    @abstractmethod
+    def opening(self, topic: str, cursor: str) -> bytes:
+        """Where the client begins."""
+
+
+class EventStreamEncoding(Encoding):
+    """An event of an event stream."""
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        if entry.last:
+            return b""
+        return ServerSentEvent(text_of(entry), entry.event, entry.id, entry.retry).encode()
+
+    def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
+        told = json.dumps({"topic": topic, "oldest": oldest})
+        return ServerSentEvent(told, GAP, cursor).encode()
+
+    def opening(self, topic: str, cursor: str) -> bytes:
+        return encode_id(cursor)
+
+
+class StreamOfMany(EventStreamEncoding):
+    """The events of a stream that is subscribed to several topics.
+
+    A client says but one id when it comes back, so each event's id tells where the client is in all
+    of them: "?" and a query, as in "?room-1=...&room-2=...".
+    """
+
+    of_one = True
+
+    def __init__(self) -> None:
+        self._cursors: dict[str, str] = {}
+
+    def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
+        return b"".join(
+            ServerSentEvent(
+                text_of(entry), entry.event, self._cursor(topic, entry.id or ""), entry.retry
+            ).encode()
+            for entry in entries
+            if not entry.last
+        )
+
+    def sent(self, topic: str, entries: Sequence[Entry]) -> None:
+        self._cursors[topic] = entries[-1].id or ""
+
+    def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
+        self._cursors[topic] = cursor
+        return super().gap(topic, self._cursor(topic, cursor), oldest)
+
+    def opening(self, topic: str, cursor: str) -> bytes:
+        self._cursors[topic] = cursor
+        return encode_id(self._cursor(topic, cursor))
+
+    def _cursor(self, topic: str, cursor: str) -> str:
+        return "?" + urlencode({**self._cursors, topic: cursor})
+
+
+def id_for(topic: str, last_event_id: str) -> str | None:
+    """What a client's last id says of one topic; None if it says that it knew others only."""
+    cursors = dict(parse_qsl(last_event_id[1:])) if last_event_id.startswith("?") else {}
+    return cursors.get(topic) if cursors else last_event_id
+
+
+def encode_id(cursor: str) -> bytes:
+    """A block without data, which a browser keeps the id of and nothing else.
+
+    (WHATWG HTML section 9.2.6: the last event ID is set before it is looked whether there is data.)
+    """
+    return f"id: {cursor}\n\n".encode()
+
+
+class MessageEncoding(Encoding):
+    """A WebSocket message: just the data.
+
+    Args:
+        deflate: what was agreed on with the clients; None for no compression.
+    """
+
+    def __init__(self, deflate: PerMessageDeflate | None) -> None:
+        self._deflate = deflate
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        return b"" if entry.last else self.frame(entry.data)
+
+    def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
+        return b""  # there is no place for it
+
+    def opening(self, topic: str, cursor: str) -> bytes:
+        return b""
+
+    def frame(self, message: str | bytes) -> bytes:
+        """One message in one frame."""
+        if self._deflate is not None:
+            return self._deflate.encode(message)
+        return encode_frame(Opcode.TEXT if isinstance(message, str) else Opcode.BINARY, message)
+
+
+class EnvelopeEncoding(MessageEncoding):
+    """A WebSocket message that says what it is: a JSON object with topic, id, event and data.
+
+    Binary data is base64, and then ``binary`` is true. What has no data is a notice: "open" begins,
+    with the id to go on from if nothing comes; "gap" tells of a gap, with that id and ``oldest``.
+    """
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        if entry.last:
+            return b""
+        told: dict[str, Any] = {
+            "topic": topic,
+            "id": entry.id,
+            "event": entry.event,
+            "data": text_of(entry),
+        }
+        if entry.is_binary:
+            told["binary"] = True
+        return self.frame(json.dumps(told))
+
+    def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
+        told = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
+        return self.frame(json.dumps(told))
+
+    def opening(self, topic: str, cursor: str) -> bytes:
+        return self.frame(json.dumps({"topic": topic, "id": cursor, "event": "open"}))
+
+
+EVENT_STREAM = EventStreamEncoding()
+
+
+@lru_cache(maxsize=256)
+def message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> MessageEncoding:
+    """The encoding for WebSockets that have agreed on this.
+
+    A compressor that keeps a context is one client's alone; such a client gets what is published
+    uncompressed, as RFC 7692 section 6 allows for any message.
+    """
+    if deflate is not None and not deflate.server_no_context_takeover:
+        deflate = None
+    return (EnvelopeEncoding if envelope else MessageEncoding)(deflate)

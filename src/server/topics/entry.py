@@ -1,0 +1,107 @@
+"""One event of a topic, as it was published."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from wsframe import ServerSentEvent
+
+if TYPE_CHECKING:
+    from .encodings import Encoding
+
+
+class Entry:
+    """What was published, once; its encodings are made when the first client needs them.
+
+    Attributes:
+        data: a text message, or a binary one.
+        event: the type that an EventSource listens for; None for "message".
+        id: what a client says that comes back; one that is not given comes from the topic's log.
+        key: what the event is the newest news of, where a topic keeps but the newest.
+        retry: how long an EventSource is to wait before it comes back, in milliseconds.
+        last: nothing is published after it, and it is no event itself.
+        size: what it counts where bytes are bounded.
+        position: how many entries of its log came before it, and it.
+        offset: how many bytes these have in all.
+        published: when it came into the log, on the monotonic clock.
+        encoded: what has been made of it so far.
+    """
+
+    __slots__ = (
+        "data",
+        "encoded",
+        "event",
+        "id",
+        "key",
+        "last",
+        "offset",
+        "position",
+        "published",
+        "retry",
+        "size",
+    )
+
+    def __init__(
+        self,
+        data: str | bytes,
+        event: str | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name in the standard
+        *,
+        key: str | None = None,
+        retry: int | None = None,
+        last: bool = False,
+    ) -> None:
+        if event is not None or id is not None or retry is not None:
+            ServerSentEvent("", event, id, retry)  # raises what is wrong with them
+        if isinstance(data, str):
+            # Raises for a lone surrogate, which no encoding has a form for.
+            self.size = len(data) if data.isascii() else len(data.encode())
+        else:
+            self.size = len(data)
+        self.data = data
+        self.event = event
+        self.id = id
+        self.key = key
+        self.retry = retry
+        self.last = last
+        self.position = 0
+        self.offset = 0
+        self.published = 0.0
+        self.encoded: dict[Encoding, bytes] = {}
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is bytes."""
+        return isinstance(self.data, bytes)
+
+
+def as_entry(
+    item: object,
+    event: str | None = None,
+    id: str | None = None,  # noqa: A002
+    key: str | None = None,
+) -> Entry:
+    """The entry for what somebody publishes.
+
+    Raises:
+        TypeError: JSON has no form for the item.
+        ValueError: it contains itself, or a number that is none, or text that UTF-8 has no form
+            for; or CR, LF or NUL stand in ``event`` or ``id``.
+    """
+    if isinstance(item, ServerSentEvent):
+        return Entry(
+            item.data,
+            item.event if event is None else event,
+            item.id if id is None else id,
+            key=key,
+            retry=item.retry,
+        )
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return Entry(bytes(item), event, id, key=key)
+    return Entry(as_text(item), event, id, key=key)
+
+
+def as_text(item: object) -> str:
+    """The text for an item: itself if it is a ``str``, or else its JSON."""
+    return item if isinstance(item, str) else json.dumps(item, allow_nan=False)

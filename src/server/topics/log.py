@@ -1,0 +1,153 @@
+"""The log of a topic: what was published, as far back as it is kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+
+from .entry import Entry
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a topic keeps.
+
+    Attributes:
+        history: how many events, at most, for clients that come back.
+        max_bytes: how many bytes of them; and of those that wait for a client that is too slow.
+        max_age: how old they may be, in seconds.
+    """
+
+    history: int = 256
+    max_bytes: int = 1 << 20
+    max_age: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("history", "max_bytes", "max_age"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative: {value!r}")
+
+
+class Log:
+    """Entries in order; each has a position, which is how many were ever put in up to it.
+
+    Not thread-safe: it is its topic's, under the topic's lock.
+
+    Attributes:
+        head: the position of the newest; 0 before the first.
+        floor: the position of the newest that is gone. What is left is all that came after it.
+        size: bytes of what is left.
+        offset: bytes of all that was ever put in.
+    """
+
+    def __init__(self, bounds: Bounds, head: int = 0) -> None:
+        self.bounds = bounds
+        self.head = head
+        self.floor = head
+        self.size = 0
+        self.offset = 0
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._given: dict[str, int] = {}  # positions by ids that are not the log's own
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, entry: Entry) -> None:
+        """Put an entry behind the others."""
+        self.head += 1
+        self.size += entry.size
+        self.offset += entry.size
+        entry.position = self.head
+        entry.offset = self.offset
+        entry.published = monotonic()
+        self._entries[self.head] = entry
+        if entry.id is not None:
+            self._given[entry.id] = self.head
+
+    def oldest(self) -> Entry | None:
+        """The oldest that is left."""
+        return next(iter(self._entries.values()), None)
+
+    def after(self, position: int, to: int, size: float = inf) -> list[Entry]:
+        """What is left after one position, up to another; the first of it, past so many bytes."""
+        found = []
+        for here in range(max(position, self.floor) + 1, to + 1):
+            entry = self._entries[here]
+            found.append(entry)
+            size -= entry.size
+            if size <= 0:
+                break
+        return found
+
+    def position_of(self, given: str) -> int | None:
+        """Where the entry is that was given this id; None if it is gone or never was."""
+        return self._given.get(given)
+
+    def begin(self) -> int:
+        """The position before the history; more may be left, for those that are too slow."""
+        return max(self.floor, self.head - self.bounds.history)
+
+    def trim(self, needed: Callable[[Entry], bool]) -> None:
+        """Forget what is past the bounds, up to the first entry that is needed all the same."""
+        entries, bounds = self._entries, self.bounds
+        while entries:
+            entry = next(iter(entries.values()))
+            if (
+                len(entries) <= bounds.history
+                and self.size <= bounds.max_bytes
+                and entry.published + bounds.max_age >= monotonic()
+            ) or needed(entry):
+                break
+            self._forget(entry)
+            self.floor = entry.position
+
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry.position]
+        self.size -= entry.size
+        if entry.id is not None and self._given.get(entry.id) == entry.position:
+            del self._given[entry.id]
+
+
+class LatestLog(Log):
+    """The newest entry of each key; no other is of interest to anybody."""
+
+    def __init__(self, bounds: Bounds, head: int = 0) -> None:
+        super().__init__(bounds, head)
+        self._newest: dict[str | None, Entry] = {}
+
+    def append(self, entry: Entry) -> None:
+        """Put an entry behind the others, and forget what it replaces."""
+        if not entry.last:
+            old = self._newest.pop(entry.key, None)
+            if old is not None:
+                super()._forget(old)
+            self._newest[entry.key] = entry
+        super().append(entry)
+
+    def begin(self) -> int:
+        """The position before all keys."""
+        return self.floor
+
+    def after(self, position: int, to: int, size: float = inf) -> list[Entry]:
+        """What is left after one position, up to another; the first of it, past so many bytes."""
+        found = []
+        for entry in reversed(self._entries.values()):
+            if entry.position <= position:
+                break
+            if entry.position <= to:
+                found.append(entry)
+        found.reverse()
+        for number, entry in enumerate(found, 1):
+            size -= entry.size
+            if size <= 0:
+                return found[:number]
+        return found
+
+    def _forget(self, entry: Entry) -> None:
+        super()._forget(entry)
+        if self._newest.get(entry.key) is entry:
+            del self._newest[entry.key]

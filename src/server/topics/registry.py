@@ -1,0 +1,107 @@
+"""The topics of an app, by their names."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from .sources import Sources
+from .topic import Topic
+
+if TYPE_CHECKING:
+    from .topic import Policy
+
+# How many topics without a subscriber are kept for what they remember, at most, and how many bytes
+# they may hold: names often come from clients.
+MAX_UNUSED = 10_000
+MAX_UNUSED_BYTES = 64 << 20
+
+
+class Topics:
+    """Makes topics as they are asked for, and forgets those that nobody has a use for.
+
+    A topic lives while somebody is subscribed to it or holds it, and then as long as it remembers
+    something. One that was configured before the app is started lives as long as that.
+
+    Attributes:
+        sources: what feeds them from beside.
+        published, dropped: events, as in :class:`wsframe.server.stats.Stats`.
+    """
+
+    def __init__(self) -> None:
+        self.sources = Sources()
+        self.published = 0
+        self.dropped = 0
+        self._tally = threading.Lock()
+        self._lock = threading.Lock()
+        self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
+        self._declared: set[Topic] = set()
+        self._fixed = False
+        # Without a subscriber, the one that was used longest ago first, and until when.
+        self._unused: OrderedDict[Topic, tuple[float, int]] = OrderedDict()
+        self._unused_bytes = 0
+
+    def fix(self) -> None:
+        """Any thread: the app starts; a topic that is configured later is forgotten like any."""
+        self._fixed = True
+
+    def get(
+        self,
+        name: str,
+        history: int | None = None,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        policy: Policy | None = None,
+    ) -> Topic:
+        """Any thread: the topic of this name."""
+        with self._lock:
+            topic = self._all.get(name)
+            if topic is None:
+                topic = self._all[name] = Topic(name, self)
+            if (history, max_bytes, max_age, policy) != (None,) * 4:
+                topic.configure(history, max_bytes, max_age, policy)
+                if not self._fixed:
+                    self._declared.add(topic)
+            return topic
+
+    def keep(self, topic: Topic) -> None:
+        """Any thread: it has no subscriber; keep it while there is something in its log."""
+        with topic.lock:
+            size, entries, max_age = topic.log.size, len(topic.log), topic.log.bounds.max_age
+        now = monotonic()
+        with self._lock:
+            self._forget(topic)
+            if entries:
+                self._unused[topic] = now + max_age, size
+                self._unused_bytes += size
+            while self._unused:
+                oldest, (until, _) = next(iter(self._unused.items()))
+                if (
+                    until > now
+                    and len(self._unused) <= MAX_UNUSED
+                    and self._unused_bytes <= MAX_UNUSED_BYTES
+                ):
+                    break
+                self._forget(oldest)
+
+    def is_used(self, topic: Topic) -> None:
+        """Any thread: somebody is subscribed to it."""
+        with self._lock:
+            self._forget(topic)
+
+    def count(self, published: int = 0, dropped: int = 0) -> None:
+        """Any thread: so many events were published, or lost by subscribers."""
+        with self._tally:
+            self.published += published
+            self.dropped += dropped
+
+    def _forget(self, topic: Topic) -> None:
+        _, size = self._unused.pop(topic, (0.0, 0))
+        self._unused_bytes -= size
+
+    def __len__(self) -> int:
+        """Any thread: how many there are."""
+        return len(self._all)

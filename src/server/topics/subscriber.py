@@ -1,0 +1,82 @@
+"""What a connection has to do with topics, of either kind."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from wsframe import ConnectionClosed
+
+from ..peer import Protocol
+from ..turns import Turns
+from .delivery import Subscription
+
+if TYPE_CHECKING:
+    from ..peer import Peer
+    from ..turns import Habit
+    from .encodings import Encoding
+    from .topic import Topic
+
+
+class Subscriber(Protocol, Turns):
+    """A connection that can be subscribed to topics.
+
+    Attributes:
+        subscriptions: those that have begun; the owner's.
+        over: true when it has ended or is asked to.
+    """
+
+    __slots__ = ("over", "subscriptions")
+
+    over: ConnectionClosed | bool | None
+
+    def __init__(self, peer: Peer, habit: Habit) -> None:
+        super().__init__(peer, habit)
+        self.subscriptions: tuple[Subscription, ...] = ()
+
+    def subscribe(
+        self, topic: str | Topic, encoding: Encoding, after: str | None, member: str | None
+    ) -> Subscription:
+        """Any thread: begin a subscription, at a place in the log that is fixed here and now."""
+        if isinstance(topic, str):
+            topic = self.peer.loop.topics.get(topic)
+        subscription = Subscription(topic, self, encoding, member)
+        topic.add(subscription, after)
+        if self.peer.loop.owned() and not self.peer.in_turn:
+            subscription.begin()
+        else:
+            self.peer.loop.call_soon(subscription.begin)
+        return subscription
+
+    def subscribed(self, subscription: Subscription) -> None:
+        """Owner: a subscription has begun."""
+        self.subscriptions = (*self.subscriptions, subscription)
+
+    def unsubscribed(self, subscription: Subscription) -> None:
+        """Owner: it has ended."""
+        self.subscriptions = tuple(
+            other for other in self.subscriptions if other is not subscription
+        )
+
+    def leave_topics(self) -> None:
+        """Owner: end all subscriptions, for nothing more can be sent."""
+        for subscription in self.subscriptions:
+            subscription.end()
+
+    def sent_all(self) -> None:
+        """Owner: the client has taken all that it was sent; send it more."""
+        for subscription in self.subscriptions:
+            subscription.advance()
+
+    def tell(self, notice: bytes) -> None:
+        """Owner: send what is no message."""
+        if notice:
+            self.peer.send_aside(notice)
+
+    def topic_ended(self, subscription: Subscription) -> None:
+        """Owner: nothing more comes of this one."""
+        subscription.end()
+
+    @abstractmethod
+    def too_slow(self, topic: str) -> None:
+        """Owner: the client has not taken this topic's events in time, and is to be let go."""
