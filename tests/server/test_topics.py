@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from queue import Queue
 from typing import Any
 
 import pytest
 
-from wsframe import Close, PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, Published, Topic, WebSocket
 
-from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
-from .conftest import Clients, Serve, ServerLog, wait_until
+from .conftest import Clients, Serve, wait_until
 from .handlers import Waits
 
 
@@ -77,7 +73,8 @@ def test_the_order_is_the_same_for_all(serve: Serve, clients: Clients) -> None:
     threads = [threading.Thread(target=publish, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
-    received = [client.hear(1500) for client in (*streams, *sockets)]
+    clients_of_all: list[StreamClient | WebSocketClient] = [*streams, *sockets]
+    received = [client.hear(1500) for client in clients_of_all]
     for thread in threads:
         thread.join()
     assert all(other == received[0] for other in received)
