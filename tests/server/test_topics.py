@@ -10,6 +10,7 @@ import pytest
 
 from wsframe.server import App, EventStream, Published, Topic, WebSocket
 
+from .clients import StreamClient, WebSocketClient
 from .conftest import Clients, Serve, wait_until
 from .handlers import Waits
 
