@@ -48,13 +48,24 @@ class App:
 
     They are added before it is started, by one thread. A path may have parameters in braces,
     ``"/rooms/{room}"``; a handler gets each as a keyword argument.
+
+    Args:
+        redis: where the topics' logs are, so that several processes share them: the URL of a Redis
+            6.2 or newer, as in "redis://user:password@host:6379/0", "rediss://..." for TLS,
+            "unix:///path". None for logs in this process, which need nothing.
+
+    Raises:
+        ModuleNotFoundError: redis-py is needed, and not installed.
+        ValueError: the URL is none of these.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, redis: str | None = None) -> None:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
         self._topics = Topics()
+        if redis is not None:
+            self.share_topics(redis)
 
     def websocket(
         self,
@@ -226,6 +237,20 @@ class App:
                 what was published.
         """
         return self._topics.get(name, history, max_bytes, max_age, policy)
+
+    def share_topics(self, redis: str) -> None:
+        """Keep the topics' logs in this Redis; before any of them is used, as :class:`App` says."""
+        from .topics.redis import RedisStreams
+
+        self._topics.share(RedisStreams(redis))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Any thread: have what was published sent to Redis, and let go of it.
+
+        The last server that stops does this. A program that only publishes does it at its end.
+        """
+        if self._topics.shared is not None:
+            self._topics.shared.close(timeout)
 
     def on_start(self, function: Function) -> Function:
         """Have a function called wherever the app is served, before it takes connections.

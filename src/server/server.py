@@ -103,8 +103,8 @@ class Server:
                 undo.callback(loop.stop, CUT_OFF_TIME)
             self._monitor.start(self.loops)
             undo.callback(self._monitor.stop)
-            topics.sources.start()
-            undo.callback(topics.sources.stop)
+            topics.begin()
+            undo.callback(topics.end, 0.0)
             undo.pop_all()
         for listener in self._listeners:
             self.loops[0].call_soon(listener.open)
@@ -183,12 +183,12 @@ class Server:
                 self._file.remove()
             for listener in self._listeners:
                 self.loops[0].call_soon(listener.close)
-            self._topics.sources.catch_up()
+            self._topics.catch_up()
             # Behind what the listeners have dealt out before.
             self.loops[0].call_soon(partial(self._say_goodbye, spread, gone))
             _wait_for_all(gone, deadline)
         finally:
-            self._topics.sources.stop()
+            self._topics.end(max(0.0, deadline - monotonic()))
             for loop in self.loops:
                 loop.call_soon(partial(loop.for_each_peer, Peer.abort))
             _wait_for_all(gone, max(deadline, monotonic() + CUT_OFF_TIME))

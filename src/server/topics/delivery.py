@@ -260,7 +260,7 @@ class Delivery:
             if missed:
                 oldest = log.oldest()
                 notice = subscription.encoding.gap(
-                    topic.name, topic.cursor(position), (oldest and oldest.id) or ""
+                    topic.name, topic.cursor(position), "" if oldest is None else oldest.id or ""
                 )
             if not entries and not notice:
                 self.settle(subscription)

@@ -46,12 +46,19 @@ class Encoding(ABC):
         encoded = entry.encoded.get(self)
         if encoded is None:
             # Of two loops that come to it together, both take what the first has made.
-            encoded = entry.encoded.setdefault(self, self.encode(topic, entry))
+            encoded = entry.encoded.setdefault(self, self._whatever(topic, entry))
         return encoded
+
+    def _whatever(self, topic: str, entry: Entry) -> bytes:
+        if entry.last:
+            return b""
+        if entry.oldest is not None:
+            return self.gap(topic, entry.stream_id, entry.oldest)
+        return self.encode(topic, entry)
 
     @abstractmethod
     def encode(self, topic: str, entry: Entry) -> bytes:
-        """One entry."""
+        """One event."""
 
     @abstractmethod
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
@@ -66,8 +73,6 @@ class EventStreamEncoding(Encoding):
     """An event of an event stream."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        if entry.last:
-            return b""
         return ServerSentEvent(text_of(entry), entry.event, entry.id, entry.retry).encode()
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
@@ -91,13 +96,11 @@ class StreamOfMany(EventStreamEncoding):
         self._cursors: dict[str, str] = {}
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
-        return b"".join(
-            ServerSentEvent(
-                text_of(entry), entry.event, self._cursor(topic, entry.id or ""), entry.retry
-            ).encode()
-            for entry in entries
-            if not entry.last
-        )
+        return b"".join([self._whatever(topic, entry) for entry in entries])
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        cursor = self._cursor(topic, entry.id or "")
+        return ServerSentEvent(text_of(entry), entry.event, cursor, entry.retry).encode()
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
         self._cursors[topic] = entries[-1].id or ""
@@ -139,7 +142,7 @@ class MessageEncoding(Encoding):
         self._deflate = deflate
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        return b"" if entry.last else self.frame(entry.data)
+        return self.frame(entry.data)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return b""  # there is no place for it
@@ -162,8 +165,6 @@ class EnvelopeEncoding(MessageEncoding):
     """
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        if entry.last:
-            return b""
         told: dict[str, Any] = {
             "topic": topic,
             "id": entry.id,

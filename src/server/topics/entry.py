@@ -18,6 +18,8 @@ class Entry:
         data: a text message, or a binary one.
         event: the type that an EventSource listens for; None for "message".
         id: what a client says that comes back; one that is not given comes from the topic's log.
+        stream_id: what the entry is called in a log that is shared.
+        oldest: it is a gap in a shared log, and this the id of what follows it.
         key: what the event is the newest news of, where a topic keeps but the newest.
         retry: how long an EventSource is to wait before it comes back, in milliseconds.
         last: nothing is published after it, and it is no event itself.
@@ -36,10 +38,12 @@ class Entry:
         "key",
         "last",
         "offset",
+        "oldest",
         "position",
         "published",
         "retry",
         "size",
+        "stream_id",
     )
 
     def __init__(
@@ -51,6 +55,8 @@ class Entry:
         key: str | None = None,
         retry: int | None = None,
         last: bool = False,
+        stream_id: str = "",
+        oldest: str | None = None,
     ) -> None:
         if event is not None or id is not None or retry is not None:
             ServerSentEvent("", event, id, retry)  # raises what is wrong with them
@@ -65,6 +71,8 @@ class Entry:
         self.key = key
         self.retry = retry
         self.last = last
+        self.stream_id = stream_id
+        self.oldest = oldest
         self.position = 0
         self.offset = 0
         self.published = 0.0

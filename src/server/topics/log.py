@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
+from typing import Any
 
 from .entry import Entry
 
@@ -42,14 +44,16 @@ class Log:
         floor: the position of the newest that is gone. What is left is all that came after it.
         size: bytes of what is left.
         offset: bytes of all that was ever put in.
+        floor_id, head_id: what the floor and the head are called in a log that is shared.
     """
 
-    def __init__(self, bounds: Bounds, head: int = 0) -> None:
+    def __init__(self, bounds: Bounds, head: int = 0, offset: int = 0, floor_id: str = "") -> None:
         self.bounds = bounds
+        self.floor_id = self.head_id = floor_id
         self.head = head
         self.floor = head
         self.size = 0
-        self.offset = 0
+        self.offset = offset
         self._entries: OrderedDict[int, Entry] = OrderedDict()
         self._given: dict[str, int] = {}  # positions by ids that are not the log's own
 
@@ -65,6 +69,7 @@ class Log:
         entry.offset = self.offset
         entry.published = monotonic()
         self._entries[self.head] = entry
+        self.head_id = entry.stream_id
         if entry.id is not None:
             self._given[entry.id] = self.head
 
@@ -82,6 +87,22 @@ class Log:
             if size <= 0:
                 break
         return found
+
+    def newest_to(self, position: int) -> Entry | None:
+        """The newest that is left, up to a position."""
+        return self._entries.get(position) or next(
+            (entry for entry in reversed(self._entries.values()) if entry.position <= position),
+            None,
+        )
+
+    def newest_by(self, place: Any, order: Callable[[Entry], Any]) -> int:
+        """The position of the newest that is left and not past a place; or the floor."""
+        positions = self._positions()
+        index = bisect_right(positions, place, key=lambda here: order(self._entries[here]))
+        return positions[index - 1] if index else self.floor
+
+    def _positions(self) -> Sequence[int]:
+        return range(self.floor + 1, self.head + 1)
 
     def position_of(self, given: str) -> int | None:
         """Where the entry is that was given this id; None if it is gone or never was."""
@@ -103,7 +124,7 @@ class Log:
             ) or needed(entry):
                 break
             self._forget(entry)
-            self.floor = entry.position
+            self.floor, self.floor_id = entry.position, entry.stream_id
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.position]
@@ -115,8 +136,8 @@ class Log:
 class LatestLog(Log):
     """The newest entry of each key; no other is of interest to anybody."""
 
-    def __init__(self, bounds: Bounds, head: int = 0) -> None:
-        super().__init__(bounds, head)
+    def __init__(self, bounds: Bounds, head: int = 0, offset: int = 0, floor_id: str = "") -> None:
+        super().__init__(bounds, head, offset, floor_id)
         self._newest: dict[str | None, Entry] = {}
 
     def append(self, entry: Entry) -> None:
@@ -131,6 +152,9 @@ class LatestLog(Log):
     def begin(self) -> int:
         """The position before all keys."""
         return self.floor
+
+    def _positions(self) -> Sequence[int]:
+        return list(self._entries)
 
     def after(self, position: int, to: int, size: float = inf) -> list[Entry]:
         """What is left after one position, up to another; the first of it, past so many bytes."""

@@ -12,6 +12,7 @@ from .sources import Sources
 from .topic import Topic
 
 if TYPE_CHECKING:
+    from .redis import RedisStreams
     from .topic import Policy
 
 # How many topics without a subscriber are kept for what they remember, at most, and how many bytes
@@ -27,11 +28,13 @@ class Topics:
     something. One that was configured before the app is started lives as long as that.
 
     Attributes:
+        shared: where their logs are, if other processes share them.
         sources: what feeds them from beside.
         published, dropped: events, as in :class:`wsframe.server.stats.Stats`.
     """
 
     def __init__(self) -> None:
+        self.shared: RedisStreams | None = None
         self.sources = Sources()
         self.published = 0
         self.dropped = 0
@@ -43,6 +46,30 @@ class Topics:
         # Without a subscriber, the one that was used longest ago first, and until when.
         self._unused: OrderedDict[Topic, tuple[float, int]] = OrderedDict()
         self._unused_bytes = 0
+
+    def share(self, shared: RedisStreams) -> None:
+        """Any thread: keep the logs there, before there is anything in them.
+
+        Raises:
+            RuntimeError: a topic is in use already.
+        """
+        with self._lock:
+            self.shared = shared
+            for topic in tuple(self._all.values()):
+                topic.share(shared)
+
+    def begin(self) -> None:
+        """Any thread, once for each server: it starts."""
+        self.sources.start()
+
+    def catch_up(self) -> None:
+        """Any thread: wait until what sources have by now is published."""
+        self.sources.catch_up()
+
+    def end(self, timeout: float) -> None:
+        """Any thread, once for each server: it has stopped; what it published is to be sent yet."""
+        if self.sources.stop() and self.shared is not None:
+            self.shared.close(timeout)
 
     def fix(self) -> None:
         """Any thread: the app starts; a topic that is configured later is forgotten like any."""
@@ -60,7 +87,7 @@ class Topics:
         with self._lock:
             topic = self._all.get(name)
             if topic is None:
-                topic = self._all[name] = Topic(name, self)
+                topic = self._all[name] = Topic(name, self, self.shared)
             if (history, max_bytes, max_age, policy) != (None,) * 4:
                 topic.configure(history, max_bytes, max_age, policy)
                 if not self._fixed:

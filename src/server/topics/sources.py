@@ -219,13 +219,15 @@ class Sources:
                 for pump in self._all():
                     pump.catch_up()
 
-    def stop(self) -> None:
-        """Any thread, once for each server: it has stopped."""
+    def stop(self) -> bool:
+        """Any thread, once for each server: it has stopped; True if none is left."""
         with self._lock:
             self._leave()
-            if not self._users:
-                for pump in self._all():
-                    pump.stop()
+            if self._users:
+                return False
+            for pump in self._all():
+                pump.stop()
+            return True
 
     def running(self) -> int:
         """Any thread: how many threads there are."""

@@ -41,7 +41,8 @@ class Subscriber(Protocol, Turns):
         if isinstance(topic, str):
             topic = self.peer.loop.topics.get(topic)
         subscription = Subscription(topic, self, encoding, member)
-        topic.add(subscription, after)
+        if not topic.add(subscription, after):
+            return subscription
         if self.peer.loop.owned() and not self.peer.in_turn:
             subscription.begin()
         else:

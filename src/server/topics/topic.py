@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from secrets import token_urlsafe
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
@@ -20,6 +21,7 @@ from wsframe import StateError
 
 from .delivery import Delivery
 from .entry import Entry, as_entry
+from .ids import EpochIds, Ids, StreamIds
 from .log import Bounds, LatestLog, Log
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..loop import Loop
     from .delivery import Subscription
+    from .redis import RedisStreams
     from .registry import Topics
 
 #: What becomes of a client that is slower than its topic: see :meth:`wsframe.server.App.topic`.
@@ -35,6 +38,8 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 # How many bytes may be published that loops have not taken yet, until a thread that goes on
 # publishing waits for them. Loops never wait for clients, so nor does the thread.
 AHEAD = 64 * 1024
+# How long a client that knows more of a shared log than this process is waited with, in seconds.
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,16 @@ class Topic:
         log: what was published; under the lock.
     """
 
-    def __init__(self, name: str, topics: Topics) -> None:
+    def __init__(self, name: str, topics: Topics, shared: RedisStreams | None = None) -> None:
         self.name = name
         self.lock = threading.Lock()
         self.log = Log(Bounds())
         self._topics = topics
+        self._shared: RedisStreams | None = None
+        self._ids: Ids = EpochIds()
+        self._known = True  # a shared log is only known while it is followed
+        # Those whose place is not known yet, and until when to wait for it.
+        self._unplaced: list[tuple[Subscription, str | None, float]] = []
         self._policy: Policy = "disconnect"
         self._closed = False
         self._deliveries: dict[Loop, Delivery] = {}
@@ -97,11 +107,22 @@ class Topic:
         self._behind_count = 0
         self._published = 0
         self._dropped = 0
-        self._members: dict[str, int] = {}
+        self._members: Counter[str] = Counter()
         self._taken = threading.Condition(self.lock)
-        # Makes the ids of this log unlike those of any other, before or after it.
-        self._epoch = token_urlsafe(8)
         _topics.add(self)
+        if shared is not None:
+            self.share(shared)
+
+    def share(self, shared: RedisStreams) -> None:
+        """Any thread: keep the log there, before there is anything in it.
+
+        Raises:
+            RuntimeError: it has events or subscribers.
+        """
+        with self.lock:
+            if self.log.head or self._subscribers:
+                raise RuntimeError(f"the topic {self.name!r} is in use already")
+            self._shared, self._ids, self._known = shared, StreamIds(), False
 
     def configure(
         self,
@@ -156,7 +177,10 @@ class Topic:
                 for; or CR, LF or NUL stand in ``event`` or ``id``.
             StateError: the topic was closed.
         """
-        return self.append([as_entry(data, event, id, key)])
+        entry = as_entry(data, event, id, key)
+        if self._shared is None:
+            return self.append([entry])
+        return self._share(entry)
 
     def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
         """Any thread: publish what comes out of a queue or another iterable.
@@ -177,12 +201,15 @@ class Topic:
         end for good: their clients do not come back.
         """
         with suppress(StateError):
-            self.append([Entry("", last=True)])
+            entry = Entry("", last=True)
+            if self._shared is None:
+                self.append([entry])
+            else:
+                self._share(entry)
 
     def append(self, entries: Iterable[Entry]) -> Published:
         """Any thread: put entries into the log, and have the loops send them."""
         with self.lock:
-            published = self._published
             for entry in entries:
                 if self._closed:
                     raise StateError(f"the topic {self.name!r} was closed")
@@ -190,19 +217,37 @@ class Topic:
                 if entry.id is None:
                     entry.id = self.cursor(entry.position)
                 self._closed = entry.last
-                self._published += not entry.last
-            self._topics.count(published=self._published - published)
+                if self._shared is None:
+                    self._count(entry)
             dropped = self.trim()
             for delivery in self._deliveries.values():
                 delivery.ask()
-            at_ease = self._subscribers - self._behind_count
-            reach = Published(at_ease, self._behind_count, dropped)
+            reach = self._reach(dropped)
             if self._is_ahead():
                 self._taken.wait_for(lambda: not self._is_ahead())
             unused = not self._subscribers
         if unused:
             self._topics.keep(self)
         return reach
+
+    def _share(self, entry: Entry) -> Published:
+        """Have an entry put into the shared log; it comes back from there."""
+        assert self._shared is not None
+        with self.lock:
+            if self._closed:
+                raise StateError(f"the topic {self.name!r} was closed")
+            self._shared.publish(self, entry)
+            self._count(entry)
+            return self._reach(0)
+
+    def _count(self, entry: Entry) -> None:
+        if not entry.last:
+            self._published += 1
+            self._topics.count(published=1)
+
+    def _reach(self, dropped: int) -> Published:
+        behind = self._behind_count + len(self._unplaced)
+        return Published(self._subscribers - behind, behind, dropped)
 
     def _is_ahead(self) -> bool:
         """Whether the calling thread has to wait for a loop."""
@@ -211,10 +256,48 @@ class Topic:
             for delivery in self._deliveries.values()
         )
 
+    # A shared log, by the thread that reads it -------------------------------------------------
+
+    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
+        """The reader: this is all that the shared log has, after a place that is called so."""
+        with self.lock:
+            old = self.log
+            self.log = type(old)(old.bounds, old.head, old.offset, floor_id)
+            self._closed = False
+            self._known = True
+        self.append(entries)
+        self.place()
+
+    def lose(self, floor_id: str, oldest: str) -> None:
+        """The reader: what came next is gone from the shared log; tell the subscribers."""
+        self.append([Entry("", id=floor_id, stream_id=floor_id, oldest=oldest)])
+
+    def place(self) -> None:
+        """The reader: begin those subscriptions whose place is known now, or must be."""
+        with self.lock:
+            unplaced, self._unplaced = self._unplaced, []
+            for subscription, after, until in unplaced:
+                if not self._place(subscription, after):
+                    if monotonic() < until or not self._known:
+                        self._unplaced.append((subscription, after, until))
+                        continue
+                    # Its event should have come by now: it is not of this log.
+                    self._place(subscription, "")
+                    subscription.missed = True
+                subscription.peer.loop.call_soon(subscription.begin)
+
     # Presence ---------------------------------------------------------------------------------
 
     def members(self) -> list[str]:
-        """Any thread: who is subscribed, of those that have said who they are, in order of name."""
+        """Any thread: who is subscribed, of those that have said who they are, in order of name.
+
+        Over Redis it asks Redis, and may wait for it.
+
+        Raises:
+            RedisUnavailable: there is no answer from Redis.
+        """
+        if self._shared is not None:
+            return self._shared.members(self)
         with self.lock:
             return sorted(self._members)
 
@@ -232,32 +315,43 @@ class Topic:
 
     # Subscribing ------------------------------------------------------------------------------
 
-    def add(self, subscription: Subscription, after: str | None) -> None:
-        """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`."""
+    def add(self, subscription: Subscription, after: str | None) -> bool:
+        """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`.
+
+        Returns:
+            Whether it can begin now; else that is done when its place is known.
+        """
         with self.lock:
-            if after is None:
-                subscription.position = self.log.head
-            else:
-                self.trim()
-                subscription.position, subscription.missed = self._locate(after)
-            self.put_behind(subscription)
             self._subscribers += 1
-            member = subscription.member
-            if member is not None:
-                self._members[member] = self._members.get(member, 0) + 1
+            if self._shared is not None and self._subscribers == 1:
+                self._known = False
+                self._shared.follow(self)
+            self.trim()
+            placed = self._place(subscription, after)
+            if not placed:
+                until = monotonic() + PATIENCE
+                self._unplaced.append((subscription, after, until))
+            if subscription.member is not None:
+                self._members[subscription.member] += 1
+                if self._shared is not None:
+                    self._shared.join(self.name, subscription.member)
         self._topics.is_used(self)
+        return placed
 
     def remove(self, subscription: Subscription) -> None:
         """Any thread, once: end a subscription."""
         with self.lock:
             self.take_from_behind(subscription)
+            self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
             self._subscribers -= 1
-            member = subscription.member
-            if member is not None:
-                self._members[member] -= 1
-                if not self._members[member]:
-                    del self._members[member]
+            if subscription.member is not None:
+                self._members[subscription.member] -= 1
+                self._members += Counter()  # which drops those that are not there any more
+                if self._shared is not None:
+                    self._shared.leave(self.name, subscription.member)
             unused = not self._subscribers
+            if self._shared is not None and unused:
+                self._shared.unfollow(self)
         if unused:
             self._topics.keep(self)
 
@@ -276,7 +370,7 @@ class Topic:
 
     def cursor(self, position: int) -> str:
         """The id to go on from after this position."""
-        return f"{self._epoch}-{position}"
+        return self._ids.cursor(self.log, position)
 
     def taken(self) -> None:
         """A loop has taken what there was."""
@@ -336,20 +430,26 @@ class Topic:
         self._dropped += events
         self._topics.count(dropped=events)
 
-    def _locate(self, after: str) -> tuple[int, bool]:
-        """The position after an id, and whether something that came after it is gone."""
-        log = self.log
-        if not after:
-            return log.begin(), False
-        epoch, _, number = after.rpartition("-")
-        position: int | None
-        if epoch == self._epoch and number.isascii() and number.isdigit() and len(number) < 20:
-            position = int(number)
+    def _place(self, subscription: Subscription, after: str | None) -> bool:
+        """Find where a subscription begins; False if that is not known yet."""
+        log, position = self.log, None
+        if not self._known:
+            return False
+        if after is None:
+            position = log.head
+        elif not after:
+            position = log.begin()
         else:
-            position = log.position_of(after)
-        if position is None or not log.floor <= position <= log.head:
-            return log.floor, True
-        return position, False
+            position = self._ids.position(log, after)
+            if position is None:
+                position = log.position_of(after)
+            elif position > log.head:
+                return False
+        if position is None or position < log.floor:
+            position, subscription.missed = log.floor, True
+        subscription.position = position
+        self.put_behind(subscription)
+        return True
 
 
 _topics: WeakSet[Topic] = WeakSet()
@@ -358,7 +458,8 @@ _topics: WeakSet[Topic] = WeakSet()
 def _begin_new_epochs() -> None:
     """After a fork parent and child go on with different events, and must have different ids."""
     for topic in _topics:
-        topic._epoch = token_urlsafe(8)
+        if isinstance(topic._ids, EpochIds):
+            topic._ids.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
