@@ -23,9 +23,10 @@ TIMEOUT = 10.0
 
 def redis_server() -> str:
     """The program; a test that needs it is skipped where there is none."""
-    for program in _programs():
-        return program
-    missing_tool("redis-server")
+    program = next(_programs(), None)
+    if program is None:
+        missing_tool("redis-server")
+    return program
 
 
 def _programs() -> Iterator[str]:
@@ -40,7 +41,7 @@ def _programs() -> Iterator[str]:
 
 
 class RedisServer:
-    """A Redis that keeps what it acknowledged, and can be killed and started again; a context manager.
+    """A Redis that keeps what it acknowledged; a context manager.
 
     Args:
         directory: where it keeps its files.

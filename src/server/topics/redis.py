@@ -68,7 +68,7 @@ NOT_NOW = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", 
 AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
-class RedisUnavailable(WSFrameError):
+class RedisUnavailable(WSFrameError):  # noqa: N818 - what it says is enough
     """Redis is away, and what was asked for cannot wait for it."""
 
 
@@ -482,7 +482,7 @@ class RedisStreams:
             last_id = entries[-1][0] if entries else floor_id
             self._reading[topic.name] = _Reading(topic, last_id, opened.n)
             topic.load(floor_id, [entry for _, _, entry in entries])
-        for name, reading in tuple(self._reading.items()):
+        for name in tuple(self._reading):
             if name not in followed:
                 del self._reading[name]
 
