@@ -10,6 +10,7 @@ import pytest
 from wsframe.server import App, Topic, WebSocket
 
 from ..redis_server import RedisServer
+from .clients import StreamClient, WebSocketClient
 from .conftest import Clients, Serve, wait_until
 from .handlers import Waits
 
@@ -50,10 +51,11 @@ def test_two_servers_share_everything(redis: RedisServer, serve: Serve, clients:
     for app in apps:
         subscribed(app.topic("news"), 2)
     sockets[0].say("from the first")
-    for client in (*streams, *sockets):
+    everybody: list[StreamClient | WebSocketClient] = [*streams, *sockets]
+    for client in everybody:
         assert client.hear(1) == ["from the first"]
     apps[1].topic("news").publish("from the second", event="x")
-    for client in (*streams, *sockets):
+    for client in everybody:
         assert client.hear(1) == ["from the second"]
     # A client comes back to the other server.
     again = clients.stream(servers[1], "/events", ("Last-Event-ID", streams[0].last_event_id))

@@ -306,7 +306,7 @@ class Topic:
         with self.lock:
             return TopicStats(
                 subscribers=self._subscribers,
-                behind=self._behind_count,
+                behind=self._behind_count + len(self._unplaced),
                 published=self._published,
                 dropped=self._dropped,
                 history=len(self.log),
