@@ -74,6 +74,12 @@ def main() -> None:
         help="answer on this path, as in /metrics, with statistics for Prometheus (OpenMetrics)",
     )
     parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="keep the logs of topics in this Redis, for all processes that name it: "
+        "redis://user:password@host:6379/0, rediss://... for TLS, unix:///path",
+    )
+    parser.add_argument(
         "--trusted-proxy",
         dest="trusted_proxies",
         type=_proxy,
@@ -152,6 +158,11 @@ def _prepare(arguments: argparse.Namespace) -> App:
             app.metrics(arguments.metrics)
         except ValueError as error:
             sys.exit(f"--metrics: {error}")
+    if arguments.redis is not None:
+        try:
+            app.share_topics(arguments.redis)
+        except (ModuleNotFoundError, ValueError, RuntimeError) as error:
+            sys.exit(f"--redis: {error}")
     return app
 
 

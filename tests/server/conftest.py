@@ -18,6 +18,7 @@ from ..certificates import Certificates
 from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
 
 FILES = "/proc/self/fd"
+MANY_FILES = 4000
 
 # The ssl module does not close what it is given to wrap and finds to be reset; that is closed when
 # it is forgotten, which is at once.
@@ -157,6 +158,18 @@ def clients(serve: Serve) -> Iterator[Clients]:
     """The clients of a test."""
     with ExitStack() as stack:
         yield Clients(stack)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process, and those that it starts, may have thousands of files."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limits[1] < MANY_FILES:
+        pytest.skip("this process may not have so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,6 @@ from .clients import Client, WebSocketClient, get, masked, upgrade
 from .conftest import wait_until
 from .processes import ServerProcess
 
-resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
 
 PROGRAM = """
@@ -75,17 +74,12 @@ Start: TypeAlias = Callable[..., ServerProcess]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, many_files: None) -> Iterator[Start]:
     """Starts the program with these options; it and this process may have many files."""
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= limits[1] < 2 * CROWD:
-        pytest.skip("this process may not have so many files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     command = ("-m", "wsframe.server", "program:app", "--port", "0")
     more = ("--max-connections", f"{2 * CROWD}", "--max-handshakes-per-address", f"{2 * CROWD}")
     with ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         yield lambda *options: stack.enter_context(
             ServerProcess(*command, *more, *options, directory=tmp_path)
         )
