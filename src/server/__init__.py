@@ -9,7 +9,7 @@ from .server import Server
 from .settings import Settings
 from .stats import Stats
 from .topics.delivery import Subscription
-from .topics.topic import Published, Topic, TopicStats
+from .topics.topic import Published, RedisUnavailable, Topic, TopicStats
 from .websocket import WebSocket
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionClosed",
     "EventStream",
     "Published",
+    "RedisUnavailable",
     "Request",
     "Server",
     "Settings",

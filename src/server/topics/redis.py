@@ -34,12 +34,13 @@ except ModuleNotFoundError as error:
         'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
     ) from error
 
-from wsframe import StateError, WSFrameError
+from wsframe import StateError
 
 from ..loggers import safe_logger
 from . import scripts
 from .entry import Entry
 from .ids import place_of
+from .topic import RedisUnavailable
 
 if TYPE_CHECKING:
     from .topic import Topic
@@ -66,10 +67,6 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 # What Redis answers when it is there, but not ready to write.
 NOT_NOW = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
 AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
-
-
-class RedisUnavailable(WSFrameError):  # noqa: N818 - what it says is enough
-    """Redis is away, and what was asked for cannot wait for it."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
-from wsframe import StateError
+from wsframe import StateError, WSFrameError
 
 from .delivery import Delivery
 from .entry import Entry, as_entry
@@ -40,6 +40,10 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 AHEAD = 64 * 1024
 # How long a client that knows more of a shared log than this process is waited with, in seconds.
 PATIENCE = 2.0
+
+
+class RedisUnavailable(WSFrameError):  # noqa: N818 - what it says is enough
+    """Redis is away, and what was asked for cannot wait for it."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ class Topic:
             ValueError: it contains itself, or a number that is none, or text that UTF-8 has no form
                 for; or CR, LF or NUL stand in ``event`` or ``id``.
             StateError: the topic was closed.
+            RedisUnavailable: Redis is away, and as much waits for it as may.
         """
         entry = as_entry(data, event, id, key)
         if self._shared is None:
