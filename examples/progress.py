@@ -1,32 +1,55 @@
-"""A job that reports its progress to whoever watches: ``python examples/progress.py``."""
+"""The progress of a long job: ``python examples/progress.py``, then http://localhost:9292.
 
+Close the tab while the job runs, and open its address again: the page shows where the job is.
+"""
+
+import re
 import threading
 import time
-from queue import Queue
+from pathlib import Path
 
-from wsframe.server import App
-
-PAGE = """<!doctype html><meta charset="utf-8"><title>Progress</title>
-<progress max="100" value="0"></progress>
-<script>
-  new EventSource("/progress").onmessage = (event) =>
-    document.querySelector("progress").value = JSON.parse(event.data).done;
-</script>"""
+from wsframe import HandshakeError
+from wsframe.server import App, EventStream, Request, Topic
 
 app = App()
-progress: Queue[dict[str, int]] = Queue()
-app.page("/", PAGE)
-app.sse("/progress", source=progress)
+app.page("/", Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+
+MOST_JOBS = 20
+MOST_NAMES = 1000
+jobs: dict[str, threading.Thread] = {}  # the newest last; not all of them run
+lock = threading.Lock()
 
 
-def work() -> None:
-    """Do the job, again and again; the queue is all that it knows of the server."""
-    while True:
-        for done in range(101):
-            progress.put({"done": done})
-            time.sleep(0.1)
+def may_start(request: Request) -> bool:
+    """Whether the page's name for its job is a name, and there is room for it."""
+    name = request.parameters["job"]
+    running = sum(job.is_alive() for job in tuple(jobs.values()))
+    if name not in jobs and running >= MOST_JOBS:
+        raise HandshakeError(503, "too many jobs run", [("Retry-After", "10")])
+    return re.fullmatch("[a-z0-9-]{1,40}", name) is not None
+
+
+@app.sse("/jobs/{job}", authorize=may_start)
+def watch(stream: EventStream, job: str) -> None:
+    """Send all that the job has told so far, and what it tells from now on."""
+    topic = app.topic(f"job {job}", max_age=3600.0)
+    stream.subscribe(topic, after="")
+    with lock:
+        if job in jobs:
+            return
+        jobs[job] = threading.Thread(target=work, args=(topic,), daemon=True)
+        jobs[job].start()
+        if len(jobs) > MOST_NAMES:
+            del jobs[next(iter(jobs))]
+
+
+def work(topic: Topic) -> None:
+    """Do the job; the topic is all that it knows of who watches."""
+    for done in range(101):
+        topic.publish({"done": done})
+        time.sleep(0.1)
+    topic.close()  # nobody has to come back for more
 
 
 if __name__ == "__main__":
-    threading.Thread(target=work, daemon=True).start()
     app.run()

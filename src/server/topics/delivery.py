@@ -36,7 +36,8 @@ class Subscription:
         missed: whether the client has missed something before that and is to be told; likewise.
         dropped: how many events it has lost, because it was too slow or the policy keeps but the
             newest.
-        over: it has ended, or is to.
+        over: it has ended, or is to; set before it is removed from the topic.
+        removed: the topic knows it no more; under the topic's lock.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Subscription:
         "over",
         "peer",
         "position",
+        "removed",
         "session",
         "topic",
     )
@@ -67,6 +69,7 @@ class Subscription:
         self.missed = False
         self.dropped = 0
         self.over = False
+        self.removed = False
         self._delivery: Delivery | None = None
         self._ended = False
 
@@ -81,6 +84,7 @@ class Subscription:
     def close(self) -> None:
         """Any thread: end it; closing twice does nothing."""
         self.over = True
+        self.topic.remove(self)
         self.peer.loop.call_soon(self.end)
 
     def __enter__(self) -> Subscription:
@@ -240,6 +244,8 @@ class Delivery:
         topic, notice = self._topic, b""
         with topic.lock:
             log = topic.log
+            if subscription.over:
+                return None
             if subscription.position > self.position:
                 self._joining.append(subscription)  # what makes it so is on its way
                 return None
@@ -350,8 +356,9 @@ class Delivery:
         self.leave(subscription)
         subscription.peer.tell_when_sent = True
         with self._topic.lock:
-            subscription.position = position
-            self._topic.put_behind(subscription)
+            if not subscription.over:
+                subscription.position = position
+                self._topic.put_behind(subscription)
 
     def _abandon(self) -> None:
         """What was to be sent to all cannot be: rather no connection than one with a hole."""

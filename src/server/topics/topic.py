@@ -344,8 +344,11 @@ class Topic:
         return placed
 
     def remove(self, subscription: Subscription) -> None:
-        """Any thread, once: end a subscription."""
+        """Any thread: end a subscription, the first time."""
         with self.lock:
+            if subscription.removed:
+                return
+            subscription.removed = True
             self.take_from_behind(subscription)
             self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
             self._subscribers -= 1

@@ -1,0 +1,40 @@
+"""The time, for everyone who looks: ``python examples/clock.py``, then http://localhost:9292.
+
+A thread puts it on a queue, and knows nothing of the web.
+"""
+
+import threading
+import time
+from queue import Queue
+
+from wsframe.server import App
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>Clock</title>
+<style>body { font: 4rem system-ui; display: grid; place-items: center; height: 90vh }</style>
+<output>...</output>
+<script>
+  new EventSource("/time").onmessage = (event) =>
+    document.querySelector("output").value = event.data;
+</script>"""
+
+app = App()
+ticks: Queue[str] = Queue()
+app.page("/", PAGE)
+app.sse("/time", source=ticks)
+
+
+@app.on_start
+def start() -> None:
+    """Where the app is served, and nowhere else."""
+    threading.Thread(target=tell_the_time, daemon=True).start()
+
+
+def tell_the_time() -> None:
+    """Put the time on the queue once a second."""
+    while True:
+        ticks.put(time.strftime("%H:%M:%S"))
+        time.sleep(1 - time.time() % 1)
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,60 @@
+"""Numbers of which only the newest count: ``python examples/dashboard.py``, http://localhost:9292.
+
+With the policy "latest" a slow client skips what newer numbers have replaced, and a new one begins
+with the newest of each.
+"""
+
+import random
+import threading
+import time
+
+from wsframe.server import App, EventStream
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>Dashboard</title>
+<style>
+  body { font: 1.5rem system-ui; margin: 2rem auto; width: max-content }
+  td { padding: .2rem 1rem; font-variant-numeric: tabular-nums } td + td { text-align: right }
+</style>
+<table></table>
+<script>
+  const cells = {};
+  new EventSource("/numbers").onmessage = (event) => {
+    const {name, value} = JSON.parse(event.data);
+    if (!cells[name]) {
+      const row = document.querySelector("table").insertRow();
+      row.insertCell().textContent = name;
+      cells[name] = row.insertCell();
+    }
+    cells[name].textContent = value.toFixed(1);
+  };
+</script>"""
+
+app = App()
+numbers = app.topic("numbers", policy="latest")
+app.page("/", PAGE)
+
+
+@app.sse("/numbers")
+def stream_numbers(stream: EventStream) -> None:
+    """Begin with the newest of each; nothing waits here, so no thread is held."""
+    stream.subscribe(numbers, after="")
+
+
+@app.on_start
+def start() -> None:
+    """Where the app is served, and nowhere else."""
+    threading.Thread(target=measure, daemon=True).start()
+
+
+def measure() -> None:
+    """Publish a hundred numbers a second."""
+    values = dict.fromkeys(("load", "memory", "requests", "temperature"), 50.0)
+    while True:
+        for name in values:
+            values[name] += random.uniform(-1, 1)
+            numbers.publish({"name": name, "value": values[name]}, key=name)
+        time.sleep(0.04)
+
+
+if __name__ == "__main__":
+    app.run()
