@@ -468,6 +468,34 @@ def test_a_star_among_the_allowed_is_no_origin(codec: ModuleType) -> None:
     assert refusal(codec, headers, origins=["*"])[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("origin", "origins", "found"),
+    [
+        ("https://A.example", ["https://a.EXAMPLE"], "https://A.example"),
+        ("https://a.example", "*", "https://a.example"),
+        ("http://server.example.com", "*", "http://server.example.com"),
+        ("http://server.example.com", ["http://server.example.com"], "http://server.example.com"),
+        ("http://server.example.com", ["https://a.example"], None),
+        ("https://server.example.com", (), None),
+        (None, "*", None),
+        (None, (), None),
+    ],
+)
+def test_of_any_request_it_is_known_which_origin_was_allowed(
+    codec: ModuleType, origin: str | None, origins: Any, found: str | None
+) -> None:
+    headers = [("Host", "server.example.com"), *([("Origin", origin)] if origin else [])]
+    assert codec.handshake.check_origin(headers, origins) == found
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://[", "null"])
+def test_no_host_is_nobodys_own(codec: ModuleType, origin: str) -> None:
+    # As HTTP/1.0 has it, and then even an origin that has none either is a foreign one.
+    with pytest.raises(codec.HandshakeError) as caught:
+        codec.handshake.check_origin([("Origin", origin)], ["https://a.example"])
+    assert (caught.value.status, caught.value.reason) == (403, FOREIGN)
+
+
 # The subprotocol (RFC 6455 section 4.2.2) ---------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "accept",
     "check_choices",
     "check_host",
+    "check_origin",
     "wants_upgrade",
 ]
 
@@ -107,7 +108,7 @@ def accept(
     if fields.single("sec-websocket-version") != VERSION:
         raise HandshakeError(426, "only version 13 is spoken here", UPGRADE_REQUIRED)
     key = _check_key(fields)
-    _check_origin(fields, origins)
+    check_origin(fields, origins)
     subprotocol = _choose_subprotocol(fields, subprotocols)
     extensions = fields.extensions()
 
@@ -263,6 +264,36 @@ def check_host(headers: Headers | Fields) -> None:
     _check_host(Fields.of(headers))
 
 
+def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"]) -> str | None:
+    """Judge the Origin of any request: a browser says which site's script is asking.
+
+    (RFC 6455 section 10.2.)
+
+    Args:
+        headers: of the request.
+        origins: as for :func:`accept`.
+
+    Returns:
+        The origin if it is one of these; None for the request's own host, or no browser.
+
+    Raises:
+        HandshakeError: 403 for any other, 400 for more than one.
+    """
+    fields = Fields.of(headers)
+    origin = fields.single("origin")
+    if origin is None or origins == "*" or origin.lower() in {item.lower() for item in origins}:
+        return origin
+    match = ORIGIN.fullmatch(origin)
+    if match is not None:
+        # Behind a proxy that ends TLS the scheme of the request is not known: hosts are compared,
+        # each without the port that the origin's scheme implies.
+        scheme = match["scheme"].lower()
+        own = _split_host(fields.single("host") or "", scheme)
+        if own is not None and own == _split_host(match["host"], scheme):
+            return None
+    raise HandshakeError(403, "this Origin may not connect")
+
+
 def _is_upgrade(fields: Fields) -> bool:
     return "websocket" in fields.tokens("upgrade") and "upgrade" in fields.tokens("connection")
 
@@ -299,21 +330,6 @@ def _check_key(fields: Fields) -> str:
     if not KEY.fullmatch(key):
         raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     return key
-
-
-def _check_origin(fields: Fields, origins: Sequence[str] | Literal["*"]) -> None:
-    """RFC 6455 section 10.2: a browser says which site's script is asking."""
-    origin = fields.single("origin")
-    if origin is None or origins == "*" or origin.lower() in {item.lower() for item in origins}:
-        return
-    match = ORIGIN.fullmatch(origin)
-    if match is not None:
-        # Behind a proxy that ends TLS the scheme of the request is not known: hosts are compared,
-        # each without the port that the origin's scheme implies.
-        scheme = match["scheme"].lower()
-        if _split_host(match["host"], scheme) == _split_host(fields.single("host") or "", scheme):
-            return
-    raise HandshakeError(403, "this Origin may not connect")
 
 
 def _choose_subprotocol(fields: Fields, subprotocols: Sequence[str]) -> str | None:
