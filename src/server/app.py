@@ -132,7 +132,12 @@ class App:
 
     @overload
     def sse(
-        self, path: str, *, blocking: bool | None = None, authorize: Authorize | None = None
+        self,
+        path: str,
+        *,
+        origins: Sequence[str] | Literal["*"] = (),
+        blocking: bool | None = None,
+        authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler]: ...
 
     @overload
@@ -141,6 +146,7 @@ class App:
         path: str,
         source: Topic | Queue[Any] | Iterable[Any],
         *,
+        origins: Sequence[str] | Literal["*"] = (),
         authorize: Authorize | None = None,
     ) -> None: ...
 
@@ -149,6 +155,7 @@ class App:
         path: str,
         source: Topic | Queue[Any] | Iterable[Any] | None = None,
         *,
+        origins: Sequence[str] | Literal["*"] = (),
         blocking: bool | None = None,
         authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler] | None:
@@ -163,15 +170,20 @@ class App:
         yields such items, and its end ends the stream; it has a thread of its own. A plain function
         sends them with ``stream.send``, and the stream stays open after it; it gets a thread if it
         blocks. Either learns that its client has left when it sends: one that waits for something
-        to send had better wait with a time-out, and look at ``stream.closed``. ``blocking`` and
-        ``authorize`` are as for :meth:`websocket`.
+        to send had better wait with a time-out, and look at ``stream.closed``.
+
+        ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`. A page of another
+        site that ``origins`` admits may read the streams, and set headers (CORS); its browser sends
+        cookies along, if the page asks for that, where ``origins`` names the site.
 
         Raises:
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function; or
-                the source is nothing that can be one.
+                the source is nothing that can be one; or origins are one ``str`` instead of a
+                sequence of them.
         """
+        check_choices((), origins)
         if source is not None:
             sources = self._topics.sources
             # Routes that share a queue share its topic.
@@ -179,14 +191,14 @@ class App:
             if known is None:
                 check_source(source)
             topic = known or Topic(path, self._topics)
-            self._routes.add(path, EventRoute(None, topic, None, authorize))
+            self._routes.add(path, EventRoute(None, topic, origins, None, authorize))
             if known is None:
                 sources.add(source, topic)
             return None
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            self._routes.add(path, EventRoute(handler, None, blocking, authorize))
+            self._routes.add(path, EventRoute(handler, None, origins, blocking, authorize))
             return handler
 
         return register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,18 @@ log = logging.getLogger("wsframe.server")
 COMMENT = b":\n\n"
 
 
-def encode_stream_head() -> bytes:
+def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
     """The answer that an event stream follows; its end is the end of the connection.
 
     Proxies are asked to hold nothing back.
+
+    Args:
+        headers: of this one.
     """
     return encode_response(
         200,
         [
+            *headers,
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", "text/event-stream; charset=utf-8"),
             ("Cache-Control", "no-store, no-transform"),

@@ -239,6 +239,7 @@ def respond(
     """Owner: answer and close; one request a connection leaves no request to smuggle."""
     head = [
         *headers,
+        *peer.sharing,
         ("Date", formatdate(usegmt=True)),
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
@@ -246,6 +247,13 @@ def respond(
     ]
     peer.status = status
     peer.finish(encode_response(status, head, body if with_body else b""))
+
+
+def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
+    """Owner: answer with 204, which has no length either (RFC 9110 section 8.6), and close."""
+    peer.status = 204
+    date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
+    peer.finish(encode_response(204, [*headers, *peer.sharing, date, close]))
 
 
 def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:

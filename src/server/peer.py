@@ -102,6 +102,7 @@ class Peer:
         opened: when it was accepted, on the monotonic clock.
         kind: what it is, for the statistics.
         request: the one that opened it, when it has come.
+        sharing: headers of the answer that let a page of another site read it.
         status: what that was answered; 0 before.
         subprotocol: of a WebSocket.
         tell_when_sent: the protocol wants to be told, once, when nothing is unsent any more.
@@ -145,6 +146,7 @@ class Peer:
         "read_size",
         "request",
         "send_deadline",
+        "sharing",
         "status",
         "subprotocol",
         "tell_when_sent",
@@ -162,6 +164,7 @@ class Peer:
         self.opened = monotonic()
         self.kind = REQUEST
         self.request: Request | None = None
+        self.sharing: tuple[tuple[str, str], ...] = ()
         self.status = 0
         self.subprotocol: str | None = None
         self.tell_when_sent = False

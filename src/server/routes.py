@@ -42,6 +42,7 @@ class EventRoute:
 
     handler: Callable[..., Any] | None
     topic: Topic | None
+    origins: Sequence[str] | Literal["*"]
     blocking: bool | None
     authorize: Authorize | None
 

@@ -23,9 +23,10 @@ from wsframe.handshake import check_host, wants_upgrade
 
 from .admission import Admission
 from .authorization import Authorization
+from .cors import preflight, sharing
 from .eventstream import EventStreamSession, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
-from .http import Request, RequestReader, respond
+from .http import Request, RequestReader, respond, respond_without_content
 from .listener import BACKLOG, Listener
 from .loop import READ, Loop
 from .monitor import Monitor
@@ -254,6 +255,12 @@ class Server:
         if isinstance(route, WebSocketRoute):
             self._upgrade(peer, request, fields, rest, route)
             return
+        if isinstance(route, EventRoute):
+            peer.sharing = sharing(fields, route.origins)
+            allowed = preflight(request.method, fields) if route.origins else None
+            if allowed is not None:
+                respond_without_content(peer, allowed)
+                return
         if request.method not in ("GET", "HEAD"):
             raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
         with_body = request.method == "GET"
@@ -261,10 +268,8 @@ class Server:
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
         elif isinstance(route, MetricsRoute):
             respond(peer, 200, route.encode(), content_type=CONTENT_TYPE, with_body=with_body)
-        elif with_body:
-            self._authorize(peer, request, route, partial(self._open_stream, peer, request, route))
         else:
-            self._authorize(peer, request, route, partial(self._answer_head, peer))
+            self._authorize(peer, request, route, partial(self._open_stream, peer, request, route))
 
     def _upgrade(
         self,
@@ -324,16 +329,16 @@ class Server:
         if rest:
             session.data_received(memoryview(rest))
 
-    def _answer_head(self, peer: Peer) -> None:
-        """Answer a HEAD for an event stream."""
-        peer.status = 200
-        peer.finish(encode_stream_head())
-
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
+        head = encode_stream_head(peer.sharing)
+        if request.method == "HEAD":
+            peer.status = 200
+            peer.finish(head)
+            return
         habit = peer.loop.habit(route, route.blocking)
         session = EventStreamSession(peer, habit, request, route.topic, route.handler)
         peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, encode_stream_head())
+        peer.begin_answer(EVENT_STREAM, 200, head)
         session.start()
 
     def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:
