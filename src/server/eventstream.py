@@ -14,6 +14,7 @@ from wsframe.fields import encode_response
 
 from .http import refuse_for_want_of_threads
 from .peer import Peer
+from .resume import last_event_id
 from .topics.encodings import EVENT_STREAM, StreamOfMany, id_for
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
@@ -78,10 +79,13 @@ class EventStream:
 
     @property
     def last_event_id(self) -> str:
-        """Any thread: the ``Last-Event-ID`` of a client that comes back; "" for a new one."""
-        # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.3).
-        last_event_id = self.request.headers.get("Last-Event-ID") or ""
-        return last_event_id.encode("latin-1").decode("utf-8", "replace")
+        """Any thread: the id of the last event that the client has seen; "" for a new one.
+
+        By its ``Last-Event-ID`` header; where there is none, by a parameter of the query, whose
+        name is that or ``lastEventId`` or ``last_event_id``, in any case. What cannot stand in an
+        id, bytes that are not UTF-8 among it, is U+FFFD.
+        """
+        return last_event_id(self.request)
 
     @property
     def closed(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from queue import Queue
 
 import pytest
 
-from wsframe import HandshakeError
+from wsframe import HandshakeError, ServerSentEvent
 from wsframe.server import App, EventStream, Request, Server
 
 from .clients import Answer, get, head, parse_answer
@@ -217,3 +218,79 @@ def test_origins_are_a_sequence() -> None:
     with pytest.raises(TypeError, match="origins"):
         app.sse("/queue", source=Queue(), origins="https://friend.example")
     app.sse("/queue", source=Queue())
+
+
+# What a client says that comes back --------------------------------------------------------------
+
+BALLOON = "é🎈".encode().decode("latin-1")  # as UTF-8 looks in a header
+LONG_ID = "7" * 7000
+
+
+def told(serve: Serve, clients: Clients, target: str, *headers: tuple[str, str]) -> str:
+    """What the handler is told of the client's last event."""
+    app = App()
+
+    @app.sse("/job")
+    def tell(stream: EventStream) -> None:
+        stream.send(ServerSentEvent(repr(stream.last_event_id), id=stream.last_event_id))
+
+    return str(literal_eval(clients.stream(serve(app), target, *headers).next_event().data))
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "expected"),
+    [
+        ("/job", None, ""),
+        ("/job", "41", "41"),
+        ("/job", "a b", "a b"),
+        ("/job", BALLOON, "é🎈"),
+        ("/job", "a\xff\xc3", "a\ufffd\ufffd"),
+        ("/job", "\xe9", "\ufffd"),
+        ("/job", LONG_ID, LONG_ID),
+        ("/job?lastEventId=41", None, "41"),
+        ("/job?LASTEVENTID=41", None, "41"),
+        ("/job?last-event-id=41", None, "41"),
+        ("/job?Last-Event-ID=41", None, "41"),
+        ("/job?last_event_id=41&last_event_id=42", None, "41"),
+        ("/job?a=1&lastEventId=a+b%26c", None, "a b&c"),
+        ("/job?lastEventId=%C3%A9%F0%9F%8E%88", None, "é🎈"),
+        ("/job?lastEventId=a%FF%ED%A0%80", None, "a" + 4 * "\ufffd"),
+        ("/job?lastEventId=a%00b%0Ac%0D%0Adata:+x", None, "a\ufffdb\ufffdc\ufffd\ufffddata: x"),
+        (f"/job?lastEventId={LONG_ID}", None, LONG_ID),
+        ("/job?lastEventId=", None, ""),
+        ("/job?lastEventId=&last-event-id=41", None, "41"),
+        ("/job?id=41&eventId=42&last=43", None, ""),
+        ("/job?lastEventId=41", "42", "42"),
+        ("/job?lastEventId=41", "", "41"),
+    ],
+)
+def test_what_a_client_saw_last_is_in_a_header_or_the_query(
+    serve: Serve, clients: Clients, target: str, header: str | None, expected: str
+) -> None:
+    headers = () if header is None else (("Last-Event-ID", header),)
+    assert told(serve, clients, target, *headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "status"),
+    [
+        ("/queue", "7" * 16_384, 431),
+        ("/queue", "a\0b", 400),
+        ("/queue?lastEventId=" + "7" * 8192, "", 414),
+    ],
+)
+def test_an_id_that_no_request_can_hold_is_refused(
+    serve: Serve, clients: Clients, target: str, header: str, status: int
+) -> None:
+    request = get(target, ("Last-Event-ID", header))
+    assert ask(clients, serve(shared_app(())), request).status == status
+
+
+def test_a_topic_goes_on_after_the_id_in_the_query(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    app.sse("/news", source=topic)
+    server = serve(app)
+    for number in range(3):
+        topic.publish(str(number), id=f"n{number}")
+    assert clients.stream(server, "/news?lastEventId=n0").hear(2) == ["1", "2"]
