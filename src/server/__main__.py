@@ -257,6 +257,13 @@ OPTIONS = [
         "SECONDS",
         "how long an event stream may be silent before its client is sent a comment; 0 for never",
     ),
+    (
+        "retry",
+        _seconds,
+        "SECONDS",
+        "how long the clients of an event stream are told to wait, more or less, before they come "
+        "back; 0 to tell them nothing",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from math import inf
+from random import uniform
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
@@ -50,6 +51,14 @@ def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
             ("Connection", "close"),
         ],
     )
+
+
+def encode_retry(seconds: float) -> bytes:
+    """A block without data, by which a client knows how long to wait before it comes back.
+
+    Each is told another time, so that those who are cut off together do not come back together.
+    """
+    return f"retry: {round(1000 * seconds * uniform(0.5, 1.5))}\n\n".encode() if seconds else b""
 
 
 def as_event(item: object) -> ServerSentEvent:

@@ -24,7 +24,7 @@ from wsframe.handshake import check_host, wants_upgrade
 from .admission import Admission
 from .authorization import Authorization
 from .cors import preflight, sharing
-from .eventstream import EventStreamSession, encode_stream_head
+from .eventstream import EventStreamSession, encode_retry, encode_stream_head
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond, respond_without_content
 from .listener import BACKLOG, Listener
@@ -338,7 +338,7 @@ class Server:
         habit = peer.loop.habit(route, route.blocking)
         session = EventStreamSession(peer, habit, request, route.topic, route.handler)
         peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, head)
+        peer.begin_answer(EVENT_STREAM, 200, head + encode_retry(self.settings.retry))
         session.start()
 
     def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ class Settings:
         heartbeat: how long an event stream may be silent before its client is sent a comment, so
             that nobody on the way takes it for dead, and a client that has gone is noticed. 0 for
             never.
+        retry: how long the clients of an event stream are told to wait before they come back: each
+            another time, from half of this to one and a half of it, so that they do not come
+            together. 0 to tell them nothing.
         max_threads: how many handlers may have a thread at once: plain functions, and those that
             block. Past it they wait for one. Handlers that wait for each other need one each.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
@@ -56,6 +60,7 @@ class Settings:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     heartbeat: float = 15.0
+    retry: float = 2.0
     max_threads: int = 64
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
@@ -71,6 +76,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, (int, float)) and value < 0:
                 raise ValueError(f"{name} must not be negative: {value!r}")
+        if not isfinite(self.retry):
+            raise ValueError(f"retry must be finite: {self.retry!r}")
         if self.max_threads < 1:
             raise ValueError("max_threads must be at least 1")
         Proxies(self.trusted_proxies)  # raises what is wrong with them

@@ -291,8 +291,13 @@ class StreamClient(Client):
         return self._decoder.last_event_id
 
     def read_opening(self) -> bytes:
-        """What a stream that is subscribed to a topic begins with: where it begins, and no data."""
+        """What a stream that is subscribed to a topic begins with, before there is any data.
+
+        How long to wait before coming back, and where it begins.
+        """
         opening = self.read_until(b"\n\n")
+        if opening.startswith(b"retry: "):
+            opening += self.read_until(b"\n\n")
         assert b"id: " in opening, opening
         assert b"data" not in opening, opening
         self._decoder.receive(opening)

@@ -87,6 +87,7 @@ OPTIONS = {
     "ping_interval": 10.0,
     "ping_timeout": 11.0,
     "heartbeat": 0.0,
+    "retry": 3.5,
     "max_threads": 3,
     "loops": 2,
     "max_connections": 12,
@@ -316,12 +317,13 @@ def test_curl_prints_events_as_they_come() -> None:
         try:
             assert talk.stdout is not None
             os.set_blocking(talk.stdout.fileno(), True)
-            lines = [talk.stdout.readline().decode().strip() for _ in range(8)]
+            lines = [talk.stdout.readline().decode().strip() for _ in range(10)]
         finally:
             talk.kill()
             talk.communicate(timeout=TIMEOUT)
-    opening, blank, *events = lines
-    assert blank == ""
+    retry, blank, opening, other_blank, *events = lines
+    assert re.fullmatch(r"retry: [1-3]\d\d\d", retry)
+    assert blank == other_blank == ""
     numbers = [int(line.rpartition("-")[2]) for line in (opening, events[0], events[3])]
     assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
     for number in (0, 3):

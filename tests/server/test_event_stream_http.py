@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import pytest
 from wsframe import HandshakeError, ServerSentEvent
 from wsframe.server import App, EventStream, Request, Server
 
-from .clients import Answer, get, head, parse_answer
+from .clients import Answer, StreamClient, get, head, parse_answer
 from .conftest import Clients, Serve
 
 HERE = ("Origin", "http://localhost")
@@ -294,3 +295,44 @@ def test_a_topic_goes_on_after_the_id_in_the_query(serve: Serve, clients: Client
     for number in range(3):
         topic.publish(str(number), id=f"n{number}")
     assert clients.stream(server, "/news?lastEventId=n0").hear(2) == ["1", "2"]
+
+
+# When to come back -------------------------------------------------------------------------------
+
+
+def waits(client: StreamClient) -> float:
+    """How long the client is told to wait, in seconds, before anything else."""
+    said = re.fullmatch(rb"retry: ([1-9][0-9]*)\n\n", client.read_until(b"\n\n"))
+    assert said is not None
+    return int(said[1]) / 1000
+
+
+def test_each_client_is_told_another_time_to_wait(serve: Serve, clients: Clients) -> None:
+    server = serve(shared_app(()), retry=40.0)
+    streams = [clients.stream(server, target) for target in 20 * ("/queue", "/handler")]
+    times = list(map(waits, streams))
+    assert len(set(times)) > 20
+    assert 20 <= min(times) < 35
+    assert 45 < max(times) <= 60
+    for stream in streams[1::2]:
+        assert stream.hear(1) == ["hello"]
+    assert server.stats().messages_out == 20
+
+
+def test_by_default_clients_wait_two_seconds_more_or_less(serve: Serve, clients: Clients) -> None:
+    assert 1 <= waits(clients.stream(serve(shared_app(())), "/queue")) <= 3
+
+
+def test_clients_need_not_be_told_to_wait(serve: Serve, clients: Clients) -> None:
+    stream = clients.stream(serve(shared_app(()), retry=0), "/handler")
+    assert stream.read_until(b"\n\n") == b"data: hello\n\n"
+
+
+def test_a_head_alone_has_nothing_behind_it(serve: Serve, clients: Clients) -> None:
+    assert ask(clients, serve(shared_app(())), get("/queue", method="HEAD")).body == b""
+
+
+@pytest.mark.parametrize("retry", [float("inf"), float("nan"), -1.0])
+def test_a_time_to_wait_is_one_that_can_be_said(retry: float) -> None:
+    with pytest.raises(ValueError, match="retry must"):
+        App().start(retry=retry)
