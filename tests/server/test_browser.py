@@ -3,84 +3,23 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from ..tools import missing_tool
+from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
 from .processes import ServerProcess
 
 COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 15_000  # milliseconds
+
+__all__ = ["browser", "faults", "pages"]
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> None:
     """The servers are other processes; the threads and files of this one are the browser's."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests here."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing_tool("chromium")
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=program, args=ARGUMENTS) as running,
-    ):
-        yield running
-
-
-@pytest.fixture
-def faults() -> list[str]:
-    """What went wrong in a page: exceptions, and errors on its console."""
-    return []
-
-
-class Pages:
-    """Opens the demo in pages that share nothing."""
-
-    def __init__(self, browser: Browser, stack: ExitStack, faults: list[str]) -> None:
-        self._browser = browser
-        self._stack = stack
-        self._faults = faults
-
-    def open(self, url: str, **options: str) -> Page:
-        """Open the page in a window of its own."""
-        context = self._stack.enter_context(
-            self._browser.new_context(**options)  # type: ignore[arg-type]
-        )
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
-        page.on("pageerror", lambda error: self._faults.append(str(error)))
-        page.on("console", self._console)
-        page.goto(url)
-        return page
-
-    def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self._faults.append(message.text)
-
-
-@pytest.fixture
-def pages(browser: Browser, faults: list[str]) -> Iterator[Pages]:
-    with ExitStack() as stack:
-        yield Pages(browser, stack, faults)
 
 
 @pytest.fixture
@@ -171,8 +110,7 @@ def test_a_page_survives_the_servers_death(pages: Pages, faults: list[str]) -> N
         expect_events(page, before + 2)
         say(page, "still here")
         expect_message(page, "still here")
-    known = re.compile("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET")
-    assert [fault for fault in faults if not known.search(fault)] == []
+    assert [fault for fault in faults if not AWAY.search(fault)] == []
 
 
 def test_the_page_is_light_or_dark_as_the_user_likes(

@@ -8,15 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from contextlib import suppress
 from importlib.resources import files
 from queue import Queue
 
-from .. import App, ConnectionClosed, WebSocket
+from .. import App, WebSocket
 
 app = App()
 ticks: Queue[str] = Queue()
-visitors: set[WebSocket] = set()
+chat_room = app.topic("chat")
 
 app.page("/", files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 app.sse("/time", source=ticks)
@@ -41,15 +40,10 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
 @app.websocket("/chat")
 def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
     """Send every message to everyone who has the page open."""
-    visitors.add(ws)
-    try:
+    with ws.subscribe(chat_room):
         while True:
             message = yield
-            for visitor in tuple(visitors):
-                with suppress(ConnectionClosed):  # who has just left is not there any more
-                    visitor.send(message)
-    finally:
-        visitors.remove(ws)
+            chat_room.publish(message)
 
 
 @app.on_start

@@ -1,0 +1,106 @@
+"""The examples, in a real browser, across a restart of their server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
+from .processes import ServerProcess
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+__all__ = ["browser", "faults", "pages"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """The servers are other processes; the threads and files of this one are the browser's."""
+
+
+def serve(example: str, port: int = 0) -> ServerProcess:
+    """Serve an example's app."""
+    command = ("-m", "wsframe.server", f"{example}:app", "--host", "127.0.0.1", "--retry", "0.2")
+    return ServerProcess(*command, "--port", str(port), directory=EXAMPLES)
+
+
+def no_surprise(faults: list[str]) -> bool:
+    return not [fault for fault in faults if not AWAY.search(fault)]
+
+
+def say(page: Page, text: str) -> None:
+    page.fill("input", text)
+    page.click("button")
+
+
+def lines(page: Page) -> list[str]:
+    return page.locator("#messages li").all_inner_texts()
+
+
+def test_the_clock(pages: Pages, faults: list[str]) -> None:
+    with serve("clock") as server:
+        page = pages.open(server.url)
+        expect(page.locator("output")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"), timeout=PATIENCE)
+    assert no_surprise(faults)
+
+
+def test_the_dashboard(pages: Pages, faults: list[str]) -> None:
+    with serve("dashboard") as server:
+        page = pages.open(server.url)
+        expect(page.locator("tr")).to_have_count(4, timeout=PATIENCE)
+        assert {row.split()[0] for row in page.locator("tr").all_inner_texts()} == {
+            "load",
+            "memory",
+            "requests",
+            "temperature",
+        }
+    assert no_surprise(faults)
+
+
+def test_the_chat(pages: Pages, faults: list[str], tmp_path: Path) -> None:
+    with serve("chat") as first:
+        ann = pages.open(f"{first.url}/?room=tea&name=Ann")
+        expect(ann.locator("#members")).to_have_text("Here: Ann", timeout=PATIENCE)
+        say(ann, "before <b>Bob</b> 🎈")
+        expect(ann.locator("li").last).to_contain_text("before <b>Bob</b> 🎈")
+        bob = pages.open(f"{first.url}/?room=tea&name=Bob")
+        for page in (ann, bob):
+            expect(page.locator("#members")).to_have_text("Here: Ann, Bob", timeout=PATIENCE)
+        assert lines(bob) == lines(ann)  # who joins sees what was said before
+        other = pages.open(f"{first.url}/?room=coffee&name=Cid")
+        expect(other.locator("#members")).to_have_text("Here: Cid", timeout=PATIENCE)
+        assert lines(other) == []
+        first.kill()
+        expect(ann.locator("#members")).to_have_text("connecting…", timeout=PATIENCE)
+    with serve("chat", first.port):
+        for page in (ann, bob):
+            expect(page.locator("#members")).to_have_text("Here: Ann, Bob", timeout=PATIENCE)
+        say(bob, "after the restart")
+        expect(ann.locator("li").last).to_contain_text("after the restart", timeout=PATIENCE)
+        assert [line for line in lines(ann) if "not remembered" in line]  # told, not silent
+        ann.screenshot(path=tmp_path / "chat.png")
+        bob.close()
+        expect(ann.locator("#members")).to_have_text("Here: Ann", timeout=PATIENCE)
+    assert no_surprise(faults)
+
+
+def test_the_progress(pages: Pages, faults: list[str], tmp_path: Path) -> None:
+    with serve("progress") as first:
+        page = pages.open(first.url)
+        page.click("button")
+        expect(page.locator("#state")).to_have_text(re.compile(r"\d+ of 100"), timeout=PATIENCE)
+        address = page.url
+        page.close()  # the job goes on
+        page = pages.open(address)
+        expect(page.locator("#state")).to_have_text(re.compile(r"\d\d of 100"), timeout=PATIENCE)
+        first.kill()
+        expect(page.locator("#state")).to_contain_text("trying again", timeout=PATIENCE)
+    with serve("progress", first.port):
+        expect(page.locator("#state")).to_have_text(re.compile(r"\d+ of 100"), timeout=PATIENCE)
+        page.screenshot(path=tmp_path / "progress.png")
+        expect(page.locator("#state")).to_have_text("All is done.", timeout=2 * PATIENCE)
+        expect(page.locator("button")).to_be_enabled(timeout=PATIENCE)  # it does not come back
+    assert no_surprise(faults)
