@@ -167,10 +167,12 @@ class App:
         comes back is sent what it has missed; a new one begins with what comes next.
 
         Without, a decorator for a handler, ``handler(stream, **parameters)``. A generator function
-        yields such items, and its end ends the stream; it has a thread of its own. A plain function
-        sends them with ``stream.send``, and the stream stays open after it; it gets a thread if it
-        blocks. Either learns that its client has left when it sends: one that waits for something
-        to send had better wait with a time-out, and look at ``stream.closed``.
+        yields such items, and has a thread of its own. When it returns, it has said all, and the
+        stream ends for good; when it raises, or calls ``stream.close()`` before it returns, the
+        client comes back, and it begins again. A plain function sends items with ``stream.send``,
+        and the stream stays open after it; it gets a thread if it blocks. Either learns that its
+        client has left when it sends: one that waits for something to send had better wait with a
+        time-out, and look at ``stream.closed``.
 
         ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`. A page of another
         site that ``origins`` admits may read the streams, and set headers (CORS); its browser sends

@@ -15,8 +15,8 @@ from wsframe.fields import encode_response
 
 from .http import refuse_for_want_of_threads
 from .peer import Peer
-from .resume import last_event_id
-from .topics.encodings import EVENT_STREAM, StreamOfMany, id_for
+from .resume import END, last_event_id
+from .topics.encodings import EVENT_STREAM, StreamOfMany, encode_id, id_for
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
 from .turns import ENDED
@@ -74,9 +74,10 @@ def as_event(item: object) -> ServerSentEvent:
 class EventStream:
     """One client's event stream, as its handler sees it.
 
-    A generator function yields what is to be sent, and its end is the stream's end; it has a thread
-    of its own while it runs. A plain function calls :meth:`send`, and the stream stays open after
-    it, for other threads to go on with; it has a thread only if it blocks.
+    A generator function yields what is to be sent, and when it returns, that was all: the stream
+    ends for good. It has a thread of its own while it runs. A plain function calls :meth:`send`,
+    and the stream stays open after it, for other threads to go on with; it has a thread only if it
+    blocks.
 
     Attributes:
         request: the request that opened the stream.
@@ -140,9 +141,14 @@ class EventStream:
             after = id_for(name, last_id)
         return self._session.subscribe(topic, EVENT_STREAM, after, member)
 
-    def close(self) -> None:
-        """Any thread: end the stream, after what was sent before. A browser will come back."""
-        self._session.request_close()
+    def close(self, *, final: bool = False) -> None:
+        """Any thread: end the stream, after what was sent before; the first time counts.
+
+        Args:
+            final: end it for good. A browser comes back after any other end; after this one, it
+                does so once, with ":end" for its last id, and is told by a 204 to let it be.
+        """
+        self._session.request_close(final=final)
 
 
 def over_error() -> ConnectionClosed:
@@ -255,11 +261,15 @@ class EventStreamSession(Subscriber):
         """Owner: the server stops."""
         self.finish()
 
-    def finish(self) -> None:
-        """Owner: end the stream, after what was sent before."""
+    def finish(self, *last: bytes) -> None:
+        """Owner: end the stream, after what was sent before and these last words."""
         self.over = True
         self.leave_topics()
-        self.peer.finish()
+        self.peer.finish(*last)
+
+    def end_for_good(self) -> None:
+        """Owner: end the stream, after what was sent before, and have no client come back."""
+        self.finish(encode_id(END))
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -269,10 +279,10 @@ class EventStreamSession(Subscriber):
             raise over_error()
         self.peer.send(event)
 
-    def request_close(self) -> None:
+    def request_close(self, *, final: bool = False) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""
         self.over = True
-        self.peer.loop.call_soon(self.finish)
+        self.peer.loop.call_soon(self.end_for_good if final else self.finish)
 
     # Whichever thread has the turn ------------------------------------------------------------
 
@@ -292,4 +302,6 @@ class EventStreamSession(Subscriber):
             # The end of this stream is no failure; another's is one like any.
             if not (isinstance(error, ConnectionClosed) and self.over):
                 log.exception("the handler of %s failed", self.path)
-        self.request_close()
+            self.request_close()
+        else:
+            self.request_close(final=True)

@@ -13,6 +13,10 @@ PARAMETERS = frozenset(("lasteventid", "last-event-id", "last_event_id"))
 # What no id has: a browser ignores one with NUL, and a line ends at the others. They become what
 # bad UTF-8 does, which is no id that was ever sent, and can be sent back.
 IMPOSSIBLE = re.compile("[\0\r\n]")
+# The id that a stream which has ended for good leaves its client with. A browser comes back after
+# any end, until it is answered 204 (WHATWG HTML sections 9.2.2 and 9.2.3): whoever comes back with
+# this is, by any server and at any time.
+END = ":end"
 
 
 def last_event_id(request: Request) -> str:

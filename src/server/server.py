@@ -32,6 +32,7 @@ from .loop import READ, Loop
 from .monitor import Monitor
 from .peer import Peer
 from .proxies import Proxies
+from .resume import END, last_event_id
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
@@ -330,6 +331,9 @@ class Server:
             session.data_received(memoryview(rest))
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
+        if last_event_id(request) == END:
+            respond_without_content(peer, [("Cache-Control", "no-store")])
+            return
         head = encode_stream_head(peer.sharing)
         if request.method == "HEAD":
             peer.status = 200

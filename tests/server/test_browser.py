@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from wsframe import ServerSentEvent
+from wsframe.server import App, EventStream, Request
+from wsframe.server.routes import Authorize
+
 from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
+from .conftest import Serve
 from .processes import ServerProcess
 
 COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
@@ -132,3 +137,118 @@ def test_the_page_is_light_or_dark_as_the_user_likes(
 def brightness(color: str) -> float:
     parts = [int(part) for part in re.findall(r"\d+", color)[:3]]
     return sum(parts) / 3
+
+
+# Event streams that pages open -------------------------------------------------------------------
+
+FOLLOW = """url => {
+    window.heard = [];
+    window.source = new EventSource(url);
+    source.onmessage = event => heard.push(event.data);
+}"""
+
+
+def follow(page: Page, url: str) -> None:
+    """Have the page open an EventSource."""
+    page.evaluate(FOLLOW, url)
+
+
+def expect_heard(page: Page, *data: str) -> None:
+    page.wait_for_function("count => heard.length >= count", arg=len(data))
+    assert page.evaluate("heard") == list(data)
+
+
+def asking_app() -> tuple[App, list[str], Authorize]:
+    """An app with a page, and a hook that notes the last ids with which streams are asked for."""
+    app = App()
+    app.page("/", "<!doctype html><title>a page</title><link rel=icon href=data:,>")
+    asked: list[str] = []
+
+    def authorize(request: Request) -> bool:
+        asked.append(request.headers.get("Last-Event-ID") or "")
+        return True
+
+    return app, asked, authorize
+
+
+def returns(stream: EventStream) -> Iterator[str]:
+    yield "last"
+
+
+def closes_for_good(stream: EventStream) -> None:
+    stream.send("last")
+    stream.close(final=True)
+
+
+@pytest.mark.parametrize("handler", [returns, closes_for_good])
+def test_a_browser_comes_back_once_after_an_end_for_good_and_lets_it_be(
+    serve: Serve, pages: Pages, faults: list[str], handler: Callable[[EventStream], object]
+) -> None:
+    app, asked, authorize = asking_app()
+    app.sse("/job", authorize=authorize)(handler)
+    server = serve(app, retry=0.01)
+    page = pages.open(server.url)
+    follow(page, f"{server.url}/job")
+    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert page.evaluate("heard") == ["last"]
+    # Another of the page begins anew, and nobody has asked in between.
+    follow(page, f"{server.url}/job")
+    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert page.evaluate("heard") == ["last"]
+    assert asked == ["", ":end", "", ":end"]
+    assert faults == []
+
+
+def test_a_browser_comes_back_after_any_other_end(
+    serve: Serve, pages: Pages, faults: list[str]
+) -> None:
+    app, asked, authorize = asking_app()
+
+    @app.sse("/job", authorize=authorize)
+    def job(stream: EventStream) -> None:
+        stream.send(ServerSentEvent(f"{len(asked)}", id=f"{len(asked)}"))
+        if len(asked) < 3:
+            stream.close()
+
+    server = serve(app, retry=0.01)
+    page = pages.open(server.url)
+    follow(page, f"{server.url}/job")
+    expect_heard(page, "1", "2", "3")
+    assert asked == ["", "1", "2"]
+    assert faults == []
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_page_of_an_allowed_site_hears_events(
+    serve: Serve, pages: Pages, faults: list[str], everybody: bool
+) -> None:
+    site = serve(asking_app()[0])
+    app, asked, authorize = asking_app()
+    origins = "*" if everybody else [site.url]
+    app.sse("/job", origins=origins, authorize=authorize)(returns)
+    server = serve(app, retry=0.01)
+    page = pages.open(site.url)
+    follow(page, f"{server.url}/job")
+    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert page.evaluate("heard") == ["last"]
+    assert asked == ["", ":end"]
+    # With a header of its own the browser asks beforehand; and cookies are another matter.
+    fetched = "([url, options]) => fetch(url, options).then(answer => answer.status, () => 0)"
+    mine = {"headers": {"X-Mine": "1"}}
+    assert page.evaluate(fetched, [f"{server.url}/job", mine]) == 200
+    with_cookies = {"credentials": "include", **mine}
+    status = page.evaluate(fetched, [f"{server.url}/job", with_cookies])
+    assert status == (0 if everybody else 200)
+    assert everybody or faults == []
+
+
+def test_a_page_of_another_site_hears_nothing(serve: Serve, pages: Pages) -> None:
+    site = serve(asking_app()[0])
+    app, asked, authorize = asking_app()
+    app.sse("/job", origins=["https://friend.example"], authorize=authorize)(returns)
+    server = serve(app)
+    page = pages.open(site.url)
+    follow(page, f"{server.url}/job")
+    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert page.evaluate("heard") == []
+    assert asked == []

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import threading
 from ast import literal_eval
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import Queue
 
 import pytest
 
 from wsframe import HandshakeError, ServerSentEvent
+from wsframe.client import events
 from wsframe.server import App, EventStream, Request, Server
 
-from .clients import Answer, StreamClient, get, head, parse_answer
-from .conftest import Clients, Serve
+from .clients import TIMEOUT, Answer, StreamClient, get, head, parse_answer
+from .conftest import Clients, Serve, ServerLog, wait_until
 
 HERE = ("Origin", "http://localhost")
 FRIEND = ("Origin", "https://friend.example")
@@ -336,3 +337,167 @@ def test_a_head_alone_has_nothing_behind_it(serve: Serve, clients: Clients) -> N
 def test_a_time_to_wait_is_one_that_can_be_said(retry: float) -> None:
     with pytest.raises(ValueError, match="retry must"):
         App().start(retry=retry)
+
+
+# An end for good ---------------------------------------------------------------------------------
+
+END = b"id: :end\n\n"
+COMES_BACK = ("Last-Event-ID", ":end")
+
+
+def rest_of(stream: StreamClient) -> bytes:
+    """All that the stream brings after the time to wait."""
+    waits(stream)
+    return stream.read_to_end()
+
+
+def generator_returns(stream: EventStream) -> Iterator[str]:
+    yield "last"
+
+
+def generator_returns_at_once(stream: EventStream) -> Iterator[str]:
+    stream.send("last")
+    yield from ()
+
+
+def function_closes_for_good(stream: EventStream) -> None:
+    stream.send("last")
+    stream.close(final=True)
+    stream.close()
+
+
+def generator_closes_for_good(stream: EventStream) -> Iterator[str]:
+    yield "last"
+    stream.close(final=True)
+    raise RuntimeError("the handler's own affair")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [generator_returns, generator_returns_at_once, function_closes_for_good],
+)
+def test_an_end_for_good_is_told_and_remembered_by_the_client(
+    serve: Serve, clients: Clients, handler: Callable[[EventStream], object]
+) -> None:
+    app = App()
+    app.sse("/job")(handler)
+    server = serve(app)
+    assert rest_of(clients.stream(server, "/job")) == b"data: last\n\n" + END
+    answer = ask(clients, server, get("/job", COMES_BACK))
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Length"] is None
+
+
+def test_the_first_close_counts(serve: Serve, clients: Clients, log: ServerLog) -> None:
+    app = App()
+    app.sse("/job")(generator_closes_for_good)
+    assert rest_of(clients.stream(serve(app), "/job")) == b"data: last\n\n" + END
+    log.expect("the handler of /job failed")
+
+
+def generator_fails(stream: EventStream) -> Iterator[str]:
+    yield "last"
+    raise ZeroDivisionError
+
+
+def generator_closes(stream: EventStream) -> Iterator[str]:
+    yield "last"
+    stream.close()
+
+
+def generator_sends_after_close(stream: EventStream) -> Iterator[str]:
+    yield "last"
+    stream.close()
+    yield "lost"
+
+
+def function_closes(stream: EventStream) -> None:
+    stream.send("last")
+    stream.close()
+    stream.close(final=True)
+
+
+@pytest.mark.parametrize(
+    "handler", [generator_fails, generator_closes, generator_sends_after_close, function_closes]
+)
+def test_after_any_other_end_clients_come_back(
+    serve: Serve, clients: Clients, log: ServerLog, handler: Callable[[EventStream], object]
+) -> None:
+    app = App()
+    app.sse("/job")(handler)
+    assert rest_of(clients.stream(serve(app), "/job")) == b"data: last\n\n"
+    if handler is generator_fails:
+        log.expect("the handler of /job failed")
+
+
+def test_clients_come_back_when_the_server_stops(serve: Serve, clients: Clients) -> None:
+    begun = threading.Event()
+    app = App()
+
+    @app.sse("/job")
+    def job(stream: EventStream) -> Iterator[str]:
+        yield "first"
+        begun.set()
+        wait_until(lambda: stream.closed, "the stream is over")
+
+    server = serve(app)
+    stream = clients.stream(server, "/job")
+    assert begun.wait(TIMEOUT)
+    server.stop()
+    assert rest_of(stream) == b"data: first\n\n"
+
+
+@pytest.mark.parametrize("target", ["/queue", "/handler"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get("{}", COMES_BACK, FRIEND),
+        get("{}?lastEventId=:end", FRIEND),
+        get("{}?last-event-id=%3Aend", FRIEND),
+        get("{}", COMES_BACK, FRIEND, method="HEAD"),
+    ],
+)
+def test_who_has_seen_the_end_is_sent_away_by_any_server(
+    serve: Serve, clients: Clients, target: str, request_: bytes
+) -> None:
+    server = serve(shared_app(FRIENDS))
+    answer = ask(clients, server, request_.replace(b"{}", target.encode()))
+    assert answer.status == 204
+    assert allowed(answer)["Allow-Origin"] == FRIEND[1]
+    assert server.stats().refused == {}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get("/nowhere", COMES_BACK), 404),
+        (get("/job", COMES_BACK, method="POST"), 405),
+        (get("/job", COMES_BACK, STRANGER), 403),
+        (get("/job", COMES_BACK), 401),
+    ],
+)
+def test_the_end_opens_no_door(
+    serve: Serve, clients: Clients, request_: bytes, status: int
+) -> None:
+    def authorize(request: Request) -> bool:
+        raise HandshakeError(401, "log in first")
+
+    app = App()
+    app.sse("/job", authorize=authorize)(generator_returns)
+    assert ask(clients, serve(app), request_).status == status
+
+
+def test_our_own_client_knows_an_end_for_good(serve: Serve) -> None:
+    asked = []
+
+    def authorize(request: Request) -> bool:
+        asked.append(request.headers.get("Last-Event-ID"))
+        return True
+
+    app = App()
+    app.sse("/job", authorize=authorize)(generator_returns)
+    server = serve(app, retry=0.01)
+    with events(f"{server.url}/job") as stream:
+        assert [event.data for event in stream] == ["last"]
+    assert asked == [None, ":end"]
