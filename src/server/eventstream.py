@@ -231,7 +231,7 @@ class EventStreamSession(Subscriber):
         """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
         super().topic_ended(subscription)
         if not self.subscriptions and (self._handler is None or self.state is ENDED):
-            self.finish()
+            self.end_for_good()
 
     def too_slow(self, topic: str) -> None:
         """Owner: the client has not taken this topic's events in time; it comes back by itself."""

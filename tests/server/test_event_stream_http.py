@@ -448,6 +448,22 @@ def test_clients_come_back_when_the_server_stops(serve: Serve, clients: Clients)
     assert rest_of(stream) == b"data: first\n\n"
 
 
+def test_a_topic_that_is_closed_ends_its_streams_for_good(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    app.sse("/news", source=topic)
+    server = serve(app)
+    stream = clients.stream(server, "/news")
+    stream.read_opening()
+    topic.publish("last", id="9")
+    topic.close()
+    assert stream.read_to_end() == b"id: 9\ndata: last\n\n" + END
+    # Who has not seen the end may see what came before it.
+    late = clients.stream(server, "/news?lastEventId=8")
+    late.read_until(b"data: last\n\n")
+    assert late.read_to_end() == END
+
+
 @pytest.mark.parametrize("target", ["/queue", "/handler"])
 @pytest.mark.parametrize(
     "request_",
