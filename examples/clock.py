@@ -10,6 +10,7 @@ from queue import Queue
 from wsframe.server import App
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Clock</title>
+<link rel="icon" href="data:,">
 <style>body { font: 4rem system-ui; display: grid; place-items: center; height: 90vh }</style>
 <output>...</output>
 <script>

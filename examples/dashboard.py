@@ -11,6 +11,7 @@ import time
 from wsframe.server import App, EventStream
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Dashboard</title>
+<link rel="icon" href="data:,">
 <style>
   body { font: 1.5rem system-ui; margin: 2rem auto; width: max-content }
   td { padding: .2rem 1rem; font-variant-numeric: tabular-nums } td + td { text-align: right }

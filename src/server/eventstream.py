@@ -165,7 +165,7 @@ class EventStreamSession(Subscriber):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    __slots__ = ("_handler", "_sent", "_topic", "stream")
+    __slots__ = ("_complete", "_handler", "_sent", "_topic", "stream")
 
     over: bool
 
@@ -181,6 +181,7 @@ class EventStreamSession(Subscriber):
         self.over = False
         self.stream = EventStream(self, request)
         self._topic = topic
+        self._complete = False  # the topics that it was subscribed to have ended
         self._sent = 0  # bytes, when it was last looked
         self._handler = handler
         if inspect.isgeneratorfunction(handler):
@@ -208,6 +209,8 @@ class EventStreamSession(Subscriber):
     def settle(self) -> None:
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
         self.end()
+        if self._complete and not self.subscriptions:
+            self.end_for_good()
 
     def refuse(self) -> bool:
         """Owner: there is no thread."""
@@ -230,7 +233,8 @@ class EventStreamSession(Subscriber):
     def topic_ended(self, subscription: Subscription) -> None:
         """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
         super().topic_ended(subscription)
-        if not self.subscriptions and (self._handler is None or self.state is ENDED):
+        self._complete = not self.subscriptions
+        if self._complete and (self._handler is None or self.state is ENDED):
             self.end_for_good()
 
     def too_slow(self, topic: str) -> None:
