@@ -129,9 +129,17 @@ def test_the_readme_s_server_has_both_kinds_of_handlers() -> None:
         assert client.ask(client.codec.encode("hello")) == "hello"
 
 
+def test_the_readme_s_room_remembers_what_was_said() -> None:
+    app = run_block(2)["app"]
+    with served(app, "/rooms/blue") as client:
+        assert client.ask(client.codec.encode("hello")) == "hello"
+        app.topic("blue").publish("from a thread")
+        assert client.codec.receive(client.sock.recv(65536)) == ["from a thread"]
+
+
 def test_the_readme_s_feed_is_compressed() -> None:
     message = "round and round " * 20
-    with served(run_block(2)["app"], "/feed") as client:
+    with served(run_block(3)["app"], "/feed") as client:
         client.sock.sendall(client.codec.encode(message))
         wire = b""
         while len(wire) < len(message):
@@ -145,7 +153,7 @@ def test_the_readme_s_feed_is_compressed() -> None:
 
 
 def test_the_readme_s_client_asks_and_follows() -> None:
-    client, served_there = run_block(3), run_block(1)
+    client, served_there = run_block(4), run_block(1)
     with served_there["app"].start() as server:
         assert client["ask"](f"ws://localhost:{server.port}/echo") == "hello"
         stream = client["follow"](f"http://localhost:{server.port}/time")
