@@ -262,7 +262,12 @@ class App:
         """Any thread: have what was published sent to Redis, and let go of it.
 
         The last server that stops does this. A program that only publishes does it at its end.
+
+        Raises:
+            RuntimeError: a server of the app runs.
         """
+        if any(server.running for server in self._servers):
+            raise RuntimeError("a server of the app runs: it is to be stopped first")
         if self._topics.shared is not None:
             self._topics.shared.close(timeout)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # How many clients are sent to before the loop looks at its sockets again.
 SLICE = 128
-# How much of the past a client is sent at once; the next when it has taken that.
+# The weight of what a client that is behind is sent at once; the next when it has taken that.
 PIECE = 64 * 1024
 
 
@@ -158,7 +158,7 @@ class Delivery:
     Attributes:
         loop: theirs.
         position: up to where the loop has taken the log; written under the topic's lock.
-        offset: the same in bytes.
+        offset: the same in weight.
         base: up to where all that are at ease have been sent it; under the topic's lock.
         subscriptions: how many there are.
     """
@@ -254,11 +254,7 @@ class Delivery:
             subscription.dropped += position - subscription.position
             missed = subscription.missed or position > subscription.position
             subscription.missed = False
-            entries = log.after(position, self.position, PIECE)
-            if sum(entry.size for entry in entries) < PIECE:
-                subscription.position = self.position  # it is all of it
-            else:
-                subscription.position = entries[-1].position
+            entries, subscription.position = log.after(position, self.position, PIECE)
             replaced = subscription.position - position - len(entries)
             if replaced:
                 topic.lost(replaced)
@@ -300,7 +296,7 @@ class Delivery:
     def _take(self) -> None:
         with self._topic.lock:
             log = self._topic.log
-            entries = log.after(self.position, log.head)
+            entries, _ = log.after(self.position, log.head)
             self.position, self.offset = log.head, log.offset
             self._topic.taken()
         if entries:

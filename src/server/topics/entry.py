@@ -25,7 +25,6 @@ class Entry:
         last: nothing is published after it, and it is no event itself.
         size: what it counts where bytes are bounded.
         position: how many entries of its log came before it, and it.
-        offset: how many bytes these have in all.
         published: when it came into the log, on the monotonic clock.
         encoded: what has been made of it so far.
     """
@@ -37,7 +36,6 @@ class Entry:
         "id",
         "key",
         "last",
-        "offset",
         "oldest",
         "position",
         "published",
@@ -74,7 +72,6 @@ class Entry:
         self.stream_id = stream_id
         self.oldest = oldest
         self.position = 0
-        self.offset = 0
         self.published = 0.0
         self.encoded: dict[Encoding, bytes] = {}
 

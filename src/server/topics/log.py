@@ -12,6 +12,9 @@ from typing import Any
 
 from .entry import Entry
 
+# What an entry weighs besides its bytes, where it counts what there is to do.
+ENTRY_WEIGHT = 64
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -43,7 +46,7 @@ class Log:
         head: the position of the newest; 0 before the first.
         floor: the position of the newest that is gone. What is left is all that came after it.
         size: bytes of what is left.
-        offset: bytes of all that was ever put in.
+        offset: the weight of all that was ever put in.
         floor_id, head_id: what the floor and the head are called in a log that is shared.
     """
 
@@ -64,9 +67,8 @@ class Log:
         """Put an entry behind the others."""
         self.head += 1
         self.size += entry.size
-        self.offset += entry.size
+        self.offset += entry.size + ENTRY_WEIGHT
         entry.position = self.head
-        entry.offset = self.offset
         entry.published = monotonic()
         self._entries[self.head] = entry
         self.head_id = entry.stream_id
@@ -77,16 +79,19 @@ class Log:
         """The oldest that is left."""
         return next(iter(self._entries.values()), None)
 
-    def after(self, position: int, to: int, size: float = inf) -> list[Entry]:
-        """What is left after one position, up to another; the first of it, past so many bytes."""
+    def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
+        """What is left after one position, up to another, and up to where it is.
+
+        It is the first of it, if it weighs more than that: bytes, and so much for each entry.
+        """
         found = []
         for here in range(max(position, self.floor) + 1, to + 1):
             entry = self._entries[here]
             found.append(entry)
-            size -= entry.size
-            if size <= 0:
-                break
-        return found
+            weight -= entry.size + ENTRY_WEIGHT
+            if weight <= 0:
+                return found, here
+        return found, to
 
     def newest_to(self, position: int) -> Entry | None:
         """The newest that is left, up to a position."""
@@ -156,9 +161,9 @@ class LatestLog(Log):
     def _positions(self) -> Sequence[int]:
         return list(self._entries)
 
-    def after(self, position: int, to: int, size: float = inf) -> list[Entry]:
-        """What is left after one position, up to another; the first of it, past so many bytes."""
-        found = []
+    def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
+        """What is left after one position, up to another, and up to where it is."""
+        found: list[Entry] = []
         for entry in reversed(self._entries.values()):
             if entry.position <= position:
                 break
@@ -166,10 +171,10 @@ class LatestLog(Log):
                 found.append(entry)
         found.reverse()
         for number, entry in enumerate(found, 1):
-            size -= entry.size
-            if size <= 0:
-                return found[:number]
-        return found
+            weight -= entry.size + ENTRY_WEIGHT
+            if weight <= 0:
+                return found[:number], entry.position
+        return found, to
 
     def _forget(self, entry: Entry) -> None:
         super()._forget(entry)

@@ -238,6 +238,7 @@ class RedisStreams:
     def close(self, timeout: float) -> None:
         """Any thread: flush, as far as the time allows, and end the threads; it can begin again."""
         with self._news:
+            self._members_client.close()
             if not self._threads:
                 return
             for topic, member in tuple(self._present):
@@ -254,7 +255,6 @@ class RedisStreams:
             log.error("%d events could not be published, for Redis was away", lost)
         for thread in threads:
             thread.join()
-        self._members_client.close()
         self._reading.clear()
 
     # Under the lock ---------------------------------------------------------------------------

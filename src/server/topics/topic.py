@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: What becomes of a client that is slower than its topic: see :meth:`wsframe.server.App.topic`.
 Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 
-# How many bytes may be published that loops have not taken yet, until a thread that goes on
+# The weight of what may be published that loops have not taken yet, until a thread that goes on
 # publishing waits for them. Loops never wait for clients, so nor does the thread.
 AHEAD = 64 * 1024
 # How long a client that knows more of a shared log than this process is waited with, in seconds.
