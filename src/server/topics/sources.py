@@ -86,11 +86,14 @@ class QueuePump(Pump):
     def catch_up(self) -> None:
         """Wait until what was put before is published."""
         self._caught_up = mark = _Mark()
-        if not self.running:
+        if self._thread is None or not self.running:
             return
-        with suppress(*SHUT_DOWN):
+        try:
             self._source.put(mark)
-        mark.wait()
+        except tuple(SHUT_DOWN):
+            self._thread.join()  # when it has taken what is left
+        else:
+            mark.wait()
 
     def stop(self) -> None:
         """Take no more items, and wait until the thread has ended."""
