@@ -136,6 +136,7 @@ class App:
         path: str,
         *,
         origins: Sequence[str] | Literal["*"] = (),
+        compress: bool = False,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler]: ...
@@ -147,6 +148,7 @@ class App:
         source: Topic | Queue[Any] | Iterable[Any],
         *,
         origins: Sequence[str] | Literal["*"] = (),
+        compress: bool = False,
         authorize: Authorize | None = None,
     ) -> None: ...
 
@@ -156,6 +158,7 @@ class App:
         source: Topic | Queue[Any] | Iterable[Any] | None = None,
         *,
         origins: Sequence[str] | Literal["*"] = (),
+        compress: bool = False,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
     ) -> Callable[[Handler], Handler] | None:
@@ -178,6 +181,9 @@ class App:
         site that ``origins`` admits may read the streams, and set headers (CORS); its browser sends
         cookies along, if the page asks for that, where ``origins`` names the site.
 
+        ``compress`` is for clients that take gzip, as all browsers do. Each event is compressed by
+        itself, once for all clients, and is read as soon as it is there.
+
         Raises:
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes are fixed then.
@@ -193,14 +199,16 @@ class App:
             if known is None:
                 check_source(source)
             topic = known or Topic(path, self._topics)
-            self._routes.add(path, EventRoute(None, topic, origins, None, authorize))
+            self._routes.add(path, EventRoute(None, topic, origins, compress, None, authorize))
             if known is None:
                 sources.add(source, topic)
             return None
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            self._routes.add(path, EventRoute(handler, None, origins, blocking, authorize))
+            self._routes.add(
+                path, EventRoute(handler, None, origins, compress, blocking, authorize)
+            )
             return handler
 
         return register

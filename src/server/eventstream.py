@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
+from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .http import refuse_for_want_of_threads
 from .peer import Peer
 from .resume import END, last_event_id
-from .topics.encodings import EVENT_STREAM, StreamOfMany, encode_id, id_for
+from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id, id_for
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
 from .turns import ENDED
@@ -139,7 +140,7 @@ class EventStream:
         last_id = self.last_event_id
         if last_id:
             after = id_for(name, last_id)
-        return self._session.subscribe(topic, EVENT_STREAM, after, member)
+        return self._session.subscribe(topic, self._session.encoding, after, member)
 
     def close(self, *, final: bool = False) -> None:
         """Any thread: end the stream, after what was sent before; the first time counts.
@@ -165,7 +166,7 @@ class EventStreamSession(Subscriber):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
     """
 
-    __slots__ = ("_complete", "_handler", "_sent", "_topic", "stream")
+    __slots__ = ("_complete", "_gzip", "_handler", "_sent", "_topic", "stream")
 
     over: bool
 
@@ -176,6 +177,8 @@ class EventStreamSession(Subscriber):
         request: Request,
         topic: Topic | None,
         handler: Callable[..., Any] | None,
+        *,
+        gzip: bool,
     ) -> None:
         super().__init__(peer, habit)
         self.over = False
@@ -184,6 +187,7 @@ class EventStreamSession(Subscriber):
         self._complete = False  # the topics that it was subscribed to have ended
         self._sent = 0  # bytes, when it was last looked
         self._handler = handler
+        self._gzip = GzipStream() if gzip else None
         if inspect.isgeneratorfunction(handler):
             self.credit = inf
 
@@ -194,8 +198,17 @@ class EventStreamSession(Subscriber):
         """Any thread: the path of the request."""
         return self.stream.request.path
 
+    def opening(self) -> bytes:
+        """Owner: what stands right behind the head."""
+        retry = encode_retry(self.peer.loop.settings.retry)
+        if self._gzip is None:
+            return retry
+        blocks = [HEADER]
+        self._gzip.put(retry, blocks.append)
+        return b"".join(blocks)
+
     def start(self) -> None:
-        """Owner: begin; the head is queued."""
+        """Owner: begin; the head and the opening are queued."""
         self._look_again()
         if self._topic is not None:
             self.stream.subscribe(self._topic)
@@ -230,6 +243,21 @@ class EventStreamSession(Subscriber):
             encoding.opening(first.topic.name, first.last_id)
         subscription.change_encoding(first.encoding)
 
+    def put(self, block: bytes) -> None:
+        """Owner: queue events in one piece."""
+        if self._gzip is None:
+            self.peer.out.append(block)
+        else:
+            self._gzip.put(block, self.peer.out.append)
+
+    def tell(self, notice: bytes) -> None:
+        """Owner: send what is no event."""
+        if self._gzip is None:
+            super().tell(notice)
+        elif notice:
+            self._gzip.put(notice, self.peer.queue_aside)
+            self.peer.flush()
+
     def topic_ended(self, subscription: Subscription) -> None:
         """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
         super().topic_ended(subscription)
@@ -252,7 +280,7 @@ class EventStreamSession(Subscriber):
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
-            self.peer.send_aside(COMMENT)
+            self.tell(COMMENT)
         self._look_again()
 
     def _look_again(self) -> None:
@@ -269,7 +297,11 @@ class EventStreamSession(Subscriber):
         """Owner: end the stream, after what was sent before and these last words."""
         self.over = True
         self.leave_topics()
-        self.peer.finish(*last)
+        if self._gzip is None:
+            self.peer.finish(*last)
+        else:
+            self._gzip.end(b"".join(last), self.peer.seal)
+            self.peer.finish()
 
     def end_for_good(self) -> None:
         """Owner: end the stream, after what was sent before, and have no client come back."""
@@ -277,11 +309,19 @@ class EventStreamSession(Subscriber):
 
     # Any thread -------------------------------------------------------------------------------
 
+    @property
+    def encoding(self) -> EventStreamEncoding:
+        """Any thread: how the events of topics are sent here."""
+        return EVENT_STREAM if self._gzip is None else GZIPPED_EVENT_STREAM
+
     def send(self, event: bytes) -> None:
         """Any thread: queue an event."""
         if self.over:
             raise over_error()
-        self.peer.send(event)
+        if self._gzip is None:
+            self.peer.send(event)
+        else:
+            self.peer.kick(self._gzip.put(event, self.peer.out.append))
 
     def request_close(self, *, final: bool = False) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""

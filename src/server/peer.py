@@ -235,9 +235,13 @@ class Peer:
 
     def send_aside(self, *frames: bytes) -> None:
         """Owner: send what is queued, and then these frames, which are no messages."""
+        self.queue_aside(*frames)
+        self.flush()
+
+    def queue_aside(self, *frames: bytes) -> None:
+        """Owner: queue these frames, which are no messages; to be flushed."""
         if not self._sealed:
             self._gather(*frames)
-        self.flush()
 
     def pause_reading(self) -> None:
         """Owner: leave what the client sends to TCP, which will slow it down."""
@@ -303,7 +307,7 @@ class Peer:
 
     def seal(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""
-        if self._sealed:
+        if self._sealed or self.closed:
             return
         self._gather(*last)
         self._sealed = True

@@ -43,6 +43,7 @@ class EventRoute:
     handler: Callable[..., Any] | None
     topic: Topic | None
     origins: Sequence[str] | Literal["*"]
+    compress: bool
     blocking: bool | None
     authorize: Authorize | None
 

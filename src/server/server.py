@@ -24,7 +24,8 @@ from wsframe.handshake import check_host, wants_upgrade
 from .admission import Admission
 from .authorization import Authorization
 from .cors import preflight, sharing
-from .eventstream import EventStreamSession, encode_retry, encode_stream_head
+from .eventstream import EventStreamSession, encode_stream_head
+from .gzipped import accepts_gzip
 from .handlers import GeneratorSession, ThreadSession
 from .http import Request, RequestReader, respond, respond_without_content
 from .listener import BACKLOG, Listener
@@ -270,7 +271,9 @@ class Server:
         elif isinstance(route, MetricsRoute):
             respond(peer, 200, route.encode(), content_type=CONTENT_TYPE, with_body=with_body)
         else:
-            self._authorize(peer, request, route, partial(self._open_stream, peer, request, route))
+            gzip = route.compress and accepts_gzip(fields)
+            go_on = partial(self._open_stream, peer, request, route, gzip)
+            self._authorize(peer, request, route, go_on)
 
     def _upgrade(
         self,
@@ -330,19 +333,24 @@ class Server:
         if rest:
             session.data_received(memoryview(rest))
 
-    def _open_stream(self, peer: Peer, request: Request, route: EventRoute) -> None:
+    def _open_stream(self, peer: Peer, request: Request, route: EventRoute, gzip: bool) -> None:
         if last_event_id(request) == END:
             respond_without_content(peer, [("Cache-Control", "no-store")])
             return
-        head = encode_stream_head(peer.sharing)
+        headers = list(peer.sharing)
+        if route.compress:
+            headers.append(("Vary", "Accept-Encoding"))
+        if gzip:
+            headers.append(("Content-Encoding", "gzip"))
+        head = encode_stream_head(headers)
         if request.method == "HEAD":
             peer.status = 200
             peer.finish(head)
             return
         habit = peer.loop.habit(route, route.blocking)
-        session = EventStreamSession(peer, habit, request, route.topic, route.handler)
+        session = EventStreamSession(peer, habit, request, route.topic, route.handler, gzip=gzip)
         peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, head + encode_retry(self.settings.retry))
+        peer.begin_answer(EVENT_STREAM, 200, head + session.opening())
         session.start()
 
     def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:

@@ -218,6 +218,28 @@ def test_a_browser_comes_back_after_any_other_end(
     assert faults == []
 
 
+def test_a_browser_reads_each_event_of_a_compressed_stream_at_once(
+    serve: Serve, pages: Pages, faults: list[str]
+) -> None:
+    app, asked, authorize = asking_app()
+    topic = app.topic("news")
+    app.sse("/news", source=topic, compress=True, authorize=authorize)
+    server = serve(app, retry=0.01, heartbeat=0.02)
+    page = pages.open(server.url)
+    encodings: list[str | None] = []
+    page.on("response", lambda answer: encodings.append(answer.headers.get("content-encoding")))
+    follow(page, f"{server.url}/news")
+    page.wait_for_function("source.readyState === EventSource.OPEN")
+    for number in range(3):
+        topic.publish("x" * number)
+        expect_heard(page, *("x" * before for before in range(number + 1)))
+    topic.close()
+    page.wait_for_function("source.readyState === EventSource.CLOSED")
+    assert asked == ["", ":end"]
+    assert encodings[0] == "gzip"
+    assert faults == []
+
+
 @pytest.mark.parametrize("everybody", [False, True])
 def test_a_page_of_an_allowed_site_hears_events(
     serve: Serve, pages: Pages, faults: list[str], everybody: bool

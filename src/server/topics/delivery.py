@@ -338,7 +338,7 @@ class Delivery:
         peer, newest = subscription.peer, entries[-1]
         if block:
             events = len(entries) - newest.last
-            peer.out.append(block)
+            subscription.session.put(block)
             peer.frames_out += events - 1
             peer.flush()
             self.loop.totals.topic_events += events

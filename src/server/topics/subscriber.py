@@ -69,6 +69,10 @@ class Subscriber(Protocol, Turns):
         for subscription in self.subscriptions:
             subscription.advance()
 
+    def put(self, block: bytes) -> None:
+        """Owner: queue messages in one piece."""
+        self.peer.out.append(block)
+
     def tell(self, notice: bytes) -> None:
         """Owner: send what is no message."""
         if notice:
