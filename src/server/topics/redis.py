@@ -6,8 +6,7 @@ do that:
 
 - the *writer* adds what was published, in order, and asks for what a new subscriber needs. What it
   has no answer to it sends again; numbers tell Redis what it has seen already (``scripts.py``).
-- the *reader* waits for what is new in all streams that somebody here is subscribed to, each after
-  the last id that has come. Entries are numbered, so a hole is seen, and told as a gap.
+- the *reader* (``reader.py``) waits for what is new.
 
 Both begin again, from where they were, when the connection or Redis itself is lost.
 """
@@ -17,32 +16,29 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from random import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from logging import ERROR, WARNING
 from secrets import token_hex
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
-    ) from error
+import redis
 
-from wsframe import StateError
-
+from ..complaint import Complaint
 from ..loggers import safe_logger
 from . import scripts
-from .entry import Entry
-from .ids import place_of
+from .link import Link, is_refusal
+from .reader import SPARE, SPARE_BYTES, Opening, Reader, lifetime, opening_arguments, reach
 from .topic import RedisUnavailable
+from .wire import fields, opened
 
 if TYPE_CHECKING:
+    from .entry import Entry
     from .topic import Topic
 
 log = safe_logger("wsframe.server")
@@ -50,82 +46,62 @@ log = safe_logger("wsframe.server")
 # What may wait for Redis while it is away.
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 16 << 20
-# A stream keeps this many entries beyond the history, for processes that read a little late.
-SPARE = 10_000
-# All of a topic expires when it has not been used for its max_age and this long, in seconds.
-SPARE_TIME = 60.0
-LONGEST = 10 * 365 * 86400.0  # for max_age, which may be infinite
 # How long a member is believed to be there without a word of its process; how often that speaks.
 PRESENCE = 30.0
 PRESENCE_INTERVAL = 10.0
 
 BATCH = 100
-BLOCK = 1.0  # how long the reader waits at once, in seconds
-ANSWER_TIME = 5.0  # how long Redis may take for an answer
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-
-# What Redis answers when it is there, but not ready to write.
-NOT_NOW = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY")
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Event:
     """An event on its way to Redis."""
 
     topic: str
     number: int
     before: int  # the number of the event before it in its topic; 0 if unknown
-    entry: Entry
-    bounds: tuple[int, int, int]  # entries, ms, ms
-    lease: str | None
+    size: int
+    last: bool
+    bounds: tuple[int, int, int]  # entries, bytes, ms
+    fields: list[bytes]
 
 
-@dataclass
-class _Opening:
-    """A topic that is to be followed."""
-
-    topic: Topic
-    number: int  # unlike that of an earlier time at which it was followed
-
-
-@dataclass
+@dataclass(eq=False)
 class _Presence:
     """Members of a topic who are to be there, or not any more."""
 
     topic: str
-    members: list[str]
     there: bool
+    members: list[str]
 
 
-# An entry's id, its number, and itself.
-_Numbered: TypeAlias = "tuple[str, int, Entry]"
+@dataclass(eq=False)
+class _Run:
+    """The threads, from when they begin to when they are to stop."""
 
-
-@dataclass
-class _Opened:
-    """A topic as it was when it began to be followed: what came after its floor."""
-
-    floor_id: str
-    n: int
-    entries: list[_Numbered]
-
-
-@dataclass
-class _Reading:
-    """How far a topic has been read."""
-
-    topic: Topic
-    last_id: str
-    n: int | None  # the number of the last entry; None if the next may have any
+    publisher: str
+    stop: threading.Event
+    reader: Reader
+    numbers: OrderedDict[str, int] = field(default_factory=OrderedDict)  # of topics' last events
+    threads: list[threading.Thread] = field(default_factory=list)
 
 
 class RedisStreams:
     """The connection of an app's topics to Redis.
 
-    Its threads begin with the first thing to do. What Redis has acknowledged survives its restart
-    with ``appendfsync always``; with ``everysec`` the last second may be lost with the machine, and
-    without persistence everything, which subscribers are told as a gap.
+    Its threads begin with the first thing to do. An event that was published waits here until Redis
+    has acknowledged it; what happens to it then is Redis' to say:
+
+    - with ``appendfsync always`` it is on the disk, and survives whatever happens to Redis;
+    - with ``appendfsync everysec`` it survives the end of Redis, but if the machine fails the last
+      second is lost; and so are events that a replica has not yet when it takes over;
+    - with snapshots what came after the last of them is lost, and without persistence everything.
+
+    What is lost in this way is told to subscribers as a gap, unless they had it already.
+
+    Redis keeps a topic's newest entries: of the history and SPARE more, of ``max_bytes`` and
+    SPARE_BYTES more, none that is older than ``max_age`` and SPARE_TIME more. What is more is for
+    processes that come late; clients are given what the topic's own bounds say.
 
     Args:
         url: as in "redis://user:password@host:6379/0", "rediss://..." for TLS (with
@@ -137,63 +113,70 @@ class RedisStreams:
     """
 
     def __init__(self, url: str, prefix: str = "wsframe:") -> None:
-        self._url = url
-        self._prefix = prefix
-        self._members_client = self._client()
-        # All below is under this lock, but for what is one thread's alone.
-        self._news = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._pid = 0
-        self._publisher = ""
-        self._number = 0
-        self._numbers: OrderedDict[str, int] = OrderedDict()  # of the last event of each topic
-        self._queue: deque[_Event | _Opening | _Presence] = deque()
-        self._events = 0
-        self._bytes = 0
-        self._closing = False
-        self._followed: dict[str, _Opening] = {}
-        self._openings = 0
+        self._url, self._prefix = url, prefix
+        self._refused, self._late = Complaint(), Complaint()
         self._present: Counter[tuple[str, str]] = Counter()
-        self._opened: deque[tuple[_Opening, _Opened]] = deque()
-        self._away = False
-        self._stop = threading.Event()
-        self._reading: dict[str, _Reading] = {}  # the reader's
+        self._followed: dict[str, Opening] = {}
+        self._number = 0
+        self._begin_anew()
+        _all.add(self)
+
+    def _begin_anew(self) -> None:
+        """Be as one that has published nothing yet, and has no thread."""
+        self.link = Link(self._url, self._prefix)
+        self._members_client = self.link.client("members")
+        # All of it is under this lock, but for what is one thread's alone.
+        self._news = threading.Condition()
+        self._run: _Run | None = None
+        self._queue: deque[_Event] = deque()
+        self._bytes = 0
+        self._openings: dict[str, Opening] = {}  # what is yet to be asked for
+        self._presence: dict[tuple[str, str], bool] = {}  # what is yet to be told
+
+    def after_fork(self) -> None:
+        """The child of a fork: what was published before is its parent's to send."""
+        self._present.clear()
+        self._followed.clear()
+        self._begin_anew()
 
     # Any thread -------------------------------------------------------------------------------
 
-    def publish(self, topic: Topic, entry: Entry, lease: str | None = None) -> None:
+    def publish(self, topic: Topic, entry: Entry) -> None:
         """Any thread: add an event to its stream, soon; never waits.
 
         Raises:
             RedisUnavailable: too much waits for Redis already.
+            ValueError: UTF-8 has no form for the topic's name, or what else is text.
         """
-        bounds = topic.log.bounds
+        bounds, name = topic.log.bounds, _checked(topic.name)
+        kept = (bounds.history + SPARE, bounds.max_bytes + SPARE_BYTES, lifetime(topic))
+        event = _Event(name, 0, 0, entry.size, entry.last, kept, fields(entry))
         with self._news:
-            if self._events >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES:
+            if len(self._queue) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES:
                 raise RedisUnavailable(
-                    f"{self._events} events ({self._bytes} bytes) wait for Redis, which is away"
+                    f"{len(self._queue)} events ({self._bytes} bytes) wait for Redis"
+                    " already, which is away or too slow"
                 )
-            self._start()
+            numbers = self._running().numbers
             self._number += 1
-            before = self._numbers.pop(topic.name, 0)
-            self._numbers[topic.name] = self._number
-            if len(self._numbers) > MAX_WAITING:
-                self._numbers.popitem(last=False)
-            age = round(min(bounds.max_age, LONGEST) * 1000)
-            kept = (bounds.history + SPARE, age, expiry(topic))
-            self._queue.append(_Event(topic.name, self._number, before, entry, kept, lease))
-            self._events += 1
-            self._bytes += entry.size
+            event.number, event.before = self._number, numbers.pop(name, 0)
+            numbers[name] = self._number
+            if len(numbers) > MAX_WAITING:
+                numbers.popitem(last=False)
+            self._queue.append(event)
+            self._bytes += event.size
             self._news.notify_all()
 
     def follow(self, topic: Topic) -> None:
-        """Any thread, under the topic's lock: have it loaded, and what comes appended."""
+        """Any thread, under the topic's lock: have it loaded, and what comes appended.
+
+        Raises:
+            ValueError: UTF-8 has no form for its name.
+        """
+        name = _checked(topic.name)
         with self._news:
-            self._start()
-            self._openings += 1
-            opening = _Opening(topic, self._openings)
-            self._followed[topic.name] = opening
-            self._queue.append(opening)
+            self._running()
+            self._followed[name] = self._openings[name] = Opening(topic)
             self._news.notify_all()
 
     def unfollow(self, topic: Topic) -> None:
@@ -202,20 +185,34 @@ class RedisStreams:
             opening = self._followed.get(topic.name)
             if opening is not None and opening.topic is topic:
                 del self._followed[topic.name]
+                self._openings.pop(topic.name, None)
 
     def join(self, topic: str, member: str) -> None:
-        """Any thread: a member of a topic is there."""
+        """Any thread: a member of a topic is there.
+
+        Raises:
+            ValueError: UTF-8 has no form for its name.
+        """
+        here = (_checked(topic), _checked(member))
         with self._news:
-            self._present[topic, member] += 1
-            self._tell(_Presence(topic, [member], there=True))
+            self._running()
+            self._present[here] += 1
+            self._presence[here] = True
+            self._news.notify_all()
 
     def leave(self, topic: str, member: str) -> None:
         """Any thread: a member has left; it may be there more than once."""
+        here = (topic, member)
         with self._news:
-            self._present[topic, member] -= 1
-            if not self._present[topic, member]:
-                del self._present[topic, member]
-                self._tell(_Presence(topic, [member], there=False))
+            self._present[here] -= 1
+            if self._present[here] > 0:
+                return
+            del self._present[here]
+            self._presence.pop(here, None)
+            # With no thread, or while Redis is away for long, it is left to expire.
+            if self._run is not None and len(self._presence) < MAX_WAITING:
+                self._presence[here] = False
+                self._news.notify_all()
 
     def members(self, topic: Topic) -> list[str]:
         """Any thread: who is there, in all processes.
@@ -223,9 +220,10 @@ class RedisStreams:
         Raises:
             RedisUnavailable: Redis does not answer.
         """
-        key = self._key(topic.name, "members")
         try:
-            found = self._members_client.eval(scripts.MEMBERS, 1, key)
+            found = self._members_client.eval(
+                scripts.MEMBERS, 1, self.link.key(topic.name, "members")
+            )
         except redis.RedisError as error:
             raise RedisUnavailable(f"Redis does not tell who is there: {error}") from error
         return sorted({member.decode().partition("\0")[2] for member in found})
@@ -233,332 +231,196 @@ class RedisStreams:
     def flush(self, timeout: float) -> bool:
         """Any thread: wait until all that was published is in Redis; False if it is not in time."""
         with self._news:
-            return self._news.wait_for(lambda: not self._events, timeout)
+            return self._news.wait_for(lambda: not self._queue, timeout)
 
     def close(self, timeout: float) -> None:
         """Any thread: flush, as far as the time allows, and end the threads; it can begin again."""
+        self._members_client.close()
         with self._news:
-            self._members_client.close()
-            if not self._threads:
+            run = self._run
+            if run is None:
                 return
-            for topic, member in tuple(self._present):
-                self._queue.append(_Presence(topic, [member], there=False))
+            self._presence.update(dict.fromkeys(self._present, False))
             self._news.notify_all()
-            self._news.wait_for(lambda: not self._queue, timeout)
-            lost, self._events, self._bytes = self._events, 0, 0
+            until = monotonic() + timeout
+            while self._queue or (self._presence and not self.link.away):
+                left = until - monotonic()
+                if left <= 0:
+                    break
+                self._news.wait(min(left, 0.1))  # nobody says that Redis is away
+            if self._run is not run:  # another thread was faster
+                return
+            lost = len(self._queue)
+            self._run = None
             self._queue.clear()
-            self._closing = True
-            self._stop.set()
+            self._bytes = 0
+            self._presence.clear()
+            run.stop.set()
             self._news.notify_all()
-            threads, self._threads = self._threads, []
         if lost:
-            log.error("%d events could not be published, for Redis was away", lost)
-        for thread in threads:
+            log.error("%d events are lost: Redis has not acknowledged them", lost)
+        for thread in run.threads:
             thread.join()
-        self._reading.clear()
 
     # Under the lock ---------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if self._threads and self._pid == os.getpid():
-            return
-        # A process that was forked off is another publisher.
-        self._pid = os.getpid()
-        self._publisher = token_hex(8)
-        self._numbers.clear()
-        self._closing = False
-        self._stop.clear()
-        self._threads = [
-            threading.Thread(target=run, name=f"wsframe-redis-{name}", daemon=True)
-            for name, run in (("writer", self._write), ("reader", self._read))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _tell(self, presence: _Presence) -> None:
-        self._start()
-        self._queue.append(presence)
-        self._news.notify_all()
-
-    # Either of the two threads ----------------------------------------------------------------
-
-    def _client(self) -> Any:
-        # What a lost connection means is ours to say, so redis-py is to try nothing again.
-        return redis.Redis.from_url(
-            self._url,
-            protocol=2,
-            socket_timeout=ANSWER_TIME,
-            socket_connect_timeout=ANSWER_TIME,
-            retry=Retry(NoBackoff(), 0),
-        )
-
-    def _key(self, topic: str, kind: str = "") -> str:
-        # One place for all keys of a topic, in a cluster, too.
-        return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
-
-    def _keep_on(self, act: Callable[[Any], None]) -> None:
-        """Do it with a connection, and again with a new one, until it is to stop."""
-        pause = SHORTEST_PAUSE
-        while not self._stop.is_set():
-            client = self._client()
-            try:
-                client.ping()
-                self._is_there()
-                pause = SHORTEST_PAUSE
-                act(client)
-            except AWAY as error:
-                self._is_away(error)
-            except redis.ResponseError as error:
-                if not str(error).startswith(NOT_NOW):
-                    log.exception("Redis refuses what topics need")
-                self._is_away(error)
-            except Exception as error:
-                log.exception("a defect in the topics over Redis")
-                self._is_away(error)
-            finally:
-                with suppress(Exception):
-                    client.close()
-            # Processes that have lost it together do not come back together.
-            self._stop.wait(pause * (0.5 + random()))
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _is_away(self, error: Exception) -> None:
-        with self._news:
-            if not self._away and not self._closing:
-                self._away = True
-                log.warning("Redis is away: %s", error)
-
-    def _is_there(self) -> None:
-        with self._news:
-            if self._away:
-                self._away = False
-                log.warning("Redis is back")
-
-    # The writer's thread ----------------------------------------------------------------------
-
-    def _write(self) -> None:
-        self._keep_on(self._write_with)
-
-    def _write_with(self, client: Any) -> None:
-        shas = {
-            script: client.script_load(script)
-            for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN)
-        }
-        refresh = 0.0
-        while True:
-            with self._news:
-                self._news.wait_for(
-                    lambda: self._queue or self._closing, max(0.0, refresh - monotonic())
+    def _running(self) -> _Run:
+        if self._run is None:
+            stop, publisher = threading.Event(), token_hex(8)
+            run = _Run(publisher, stop, Reader(self.link, publisher, self._copy_of_followed, stop))
+            write = partial(self._write_with, run=run)
+            run.threads = [
+                threading.Thread(
+                    target=target, args=args, name=f"wsframe-redis-{name}", daemon=True
                 )
-                closing = self._closing
-                if monotonic() >= refresh:
-                    refresh = monotonic() + PRESENCE_INTERVAL
-                    self._refresh_presence()
-                batch = [self._queue[number] for number in range(min(BATCH, len(self._queue)))]
-            if closing:
-                self._rouse_the_reader(client)
-                return
-            if batch:
-                self._write_batch(client, shas, batch)
+                for name, target, args in (
+                    ("writer", self.link.keep_on, ("writer", write, stop)),
+                    ("reader", run.reader.run, ()),
+                )
+            ]
+            with ExitStack() as undo:  # if the system has no thread left for one of them
+                undo.callback(stop.set)
+                for thread in run.threads:
+                    thread.start()
+                undo.pop_all()
+            self._openings.update(self._followed)
+            self._run = run
+        return self._run
 
-    def _refresh_presence(self) -> None:
-        by_topic: dict[str, list[str]] = {}
-        for topic, member in self._present:
-            by_topic.setdefault(topic, []).append(member)
-        for topic, members in by_topic.items():
-            self._queue.append(_Presence(topic, members, there=True))
+    def _batch(self) -> list[Opening | _Presence | _Event]:
+        """What is to be done next, in this order; it is forgotten when it is done."""
+        groups: dict[tuple[str, bool], list[str]] = {}
+        for (topic, member), there in self._presence.items():
+            groups.setdefault((topic, there), []).append(member)
+        presence = [_Presence(topic, there, members) for (topic, there), members in groups.items()]
+        events = islice(self._queue, BATCH)
+        return [*self._openings.values(), *presence, *events]
 
-    def _write_batch(
-        self,
-        client: Any,
-        shas: dict[str, str],
-        batch: list[_Event | _Opening | _Presence],
-    ) -> None:
-        """Send a batch; what has no answer, and what is behind it, stays in the queue."""
-        pipe = client.pipeline(transaction=False)
-        for item in batch:
-            if isinstance(item, _Event):
-                pipe.execute_command("EVALSHA", shas[scripts.PUBLISH], *self._publishing(item))
-            elif isinstance(item, _Opening):
-                pipe.execute_command("EVALSHA", shas[scripts.OPEN], *self._opening(item.topic))
-            else:
-                members = [f"{self._publisher}\0{member}" for member in item.members]
-                key = self._key(item.topic, "members")
-                if item.there:
-                    ttl = round(PRESENCE * 1000)
-                    pipe.execute_command("EVALSHA", shas[scripts.JOIN], 1, key, ttl, *members)
-                else:
-                    pipe.execute_command("ZREM", key, *members)
-        replies = pipe.execute(raise_on_error=False)
-        opened = False
-        for item, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, redis.exceptions.NoScriptError):
-                raise redis.ConnectionError("Redis has begun anew") from reply
-            if isinstance(reply, Exception) and str(reply).startswith(NOT_NOW):
-                raise reply
-            if reply == b"hole" and isinstance(item, _Event):
-                log.error("Redis has lost events of %r that it had acknowledged", item.topic)
-                item.before = 0
-                break
-            if isinstance(reply, Exception):
-                log.error("Redis refuses %r", item, exc_info=reply)
-            elif isinstance(item, _Opening):
-                self._opened.append((item, _opened(reply)))
-                opened = True
-            with self._news:
-                if self._closing:
-                    return
-                self._queue.popleft()
-                if isinstance(item, _Event):
-                    self._events -= 1
-                    self._bytes -= item.entry.size
-                self._news.notify_all()
-        if opened:
-            self._rouse_the_reader(client)
-
-    def _rouse_the_reader(self, client: Any) -> None:
-        client.xadd(self._wake(), {"w": 1}, maxlen=1, approximate=False)
-        client.pexpire(self._wake(), 60_000)
-
-    def _wake(self) -> str:
-        """A stream that the reader reads, too, to be told that there is something else to do."""
-        return f"{self._prefix}wake:{self._publisher}"
-
-    def _publishing(self, event: _Event) -> Iterator[object]:
-        keys = [self._key(event.topic, kind) for kind in ("", "meta", f"by:{self._publisher}")]
-        if event.lease is not None:
-            keys.append(event.lease)
-        yield len(keys)
-        yield from keys
-        yield from (self._publisher, event.number, event.before, *event.bounds)
-        yield from _fields(event.entry)
-
-    def _opening(self, topic: Topic) -> tuple[object, ...]:
-        history = topic.log.bounds.history + 1
-        return 2, self._key(topic.name), self._key(topic.name, "meta"), history, expiry(topic)
+    def _settle(self, item: Opening | _Presence | _Event, reply: Any, run: _Run) -> bool:
+        """Forget what is done; False if it is to be done again, with all that is behind it."""
+        if isinstance(item, Opening):
+            if reply is not None:
+                run.reader.begin(item, opened(reply))
+            if self._openings.get(item.topic.name) is item:
+                del self._openings[item.topic.name]
+        elif isinstance(item, _Presence):
+            for member in item.members:
+                if self._presence.get((item.topic, member)) is item.there:
+                    del self._presence[item.topic, member]
+        elif reply == b"hole":
+            log.error("Redis has lost events of %r that it had acknowledged", item.topic)
+            item.before = 0
+            return False
+        else:
+            if reply == b"closed" and not item.last:
+                self._late.log(WARNING, "an event of %r is left out: it was closed", item.topic)
+            self._queue.popleft()
+            self._bytes -= item.size
+        self._news.notify_all()
+        return True
 
     # The reader's thread ----------------------------------------------------------------------
 
-    def _read(self) -> None:
-        self._keep_on(self._read_with)
-
-    def _read_with(self, client: Any) -> None:
-        wake = self._wake()
-        wake_id = "0-0"
-        refreshed = monotonic()
-        for reading in self._reading.values():
-            self._catch_up(client, reading)
-        while not self._stop.is_set():
-            self._begin_reading()
-            names = {self._key(name): reading for name, reading in self._reading.items()}
-            ids = [wake_id, *(reading.last_id for reading in names.values())]
-            block = ("COUNT", 1000, "BLOCK", round(BLOCK * 1000), "STREAMS")
-            for key, entries in client.execute_command("XREAD", *block, wake, *names, *ids) or ():
-                if key.decode() == wake:
-                    wake_id = entries[-1][0].decode()
-                else:
-                    self._take(names[key.decode()], [_numbered(*entry) for entry in entries])
-            for reading in self._reading.values():
-                reading.topic.place()
-            if monotonic() - refreshed > SPARE_TIME / 3:
-                refreshed = monotonic()
-                self._keep_alive(client)
-
-    def _begin_reading(self) -> None:
-        """Read what was opened since, and nothing that is not followed any more."""
+    def _copy_of_followed(self) -> dict[str, Opening]:
         with self._news:
-            followed = dict(self._followed)
-        while self._opened:
-            opening, opened = self._opened.popleft()
-            topic, entries = opening.topic, opened.entries
-            if followed.get(topic.name) is not opening:
+            return dict(self._followed)
+
+    # The writer's thread ----------------------------------------------------------------------
+
+    def _write_with(self, client: Any, works: Callable[[], None], run: _Run) -> None:
+        sender = _Sender(client, self.link, run.publisher)
+        refresh = 0.0
+        while True:
+            with self._news:
+                if monotonic() >= refresh:
+                    refresh = monotonic() + PRESENCE_INTERVAL
+                    self._presence.update(dict.fromkeys(self._present, True))
+                batch = self._batch()
+            if run.stop.is_set():
+                run.reader.wake(client)
+                return
+            try:
+                self._answered(batch, sender.send(batch), run)
+            except redis.exceptions.NoScriptError:  # somebody made Redis forget them
+                sender.load()
                 continue
-            floor_id = opened.floor_id
-            if len(entries) > topic.log.bounds.history:
-                floor_id, _, _ = entries.pop(0)
-            last_id = entries[-1][0] if entries else floor_id
-            self._reading[topic.name] = _Reading(topic, last_id, opened.n)
-            topic.load(floor_id, [entry for _, _, entry in entries])
-        for name in tuple(self._reading):
-            if name not in followed:
-                del self._reading[name]
+            if any(isinstance(item, Opening) for item in batch):
+                run.reader.wake(client)
+            works()
+            with self._news:
+                self._news.wait_for(
+                    lambda: self._queue or self._openings or self._presence or run.stop.is_set(),
+                    max(0.0, refresh - monotonic()),
+                )
 
-    def _take(self, reading: _Reading, entries: list[_Numbered]) -> None:
-        """Put into the log what has come, and a gap where something is missing."""
-        for stream_id, n, _ in entries[:1]:
-            if reading.n is not None and n != reading.n + 1:
-                reading.topic.lose(_before(stream_id), stream_id)
-        reading.last_id, reading.n, _ = entries[-1]
-        try:
-            reading.topic.append([entry for _, _, entry in entries])
-        except StateError as error:
-            log.warning("an event is left out: %s", error)
-
-    def _catch_up(self, client: Any, reading: _Reading) -> None:
-        """See that what comes after the last id is still there; XREAD then begins behind it."""
-        now = _opened(client.eval(scripts.OPEN, *self._opening(reading.topic)))
-        gone = place_of(now.floor_id) > place_of(reading.last_id) or now.n < (reading.n or 0)
-        if gone:
-            first = next(iter(now.entries), None)
-            reading.topic.lose(now.floor_id, first[0] if first else "")
-            reading.last_id, reading.n = now.floor_id, None
-
-    def _keep_alive(self, client: Any) -> None:
-        """What is followed does not expire, however long nothing comes."""
-        pipe = client.pipeline(transaction=False)
-        for reading in self._reading.values():
-            for kind in ("", "meta"):
-                pipe.pexpire(self._key(reading.topic.name, kind), expiry(reading.topic))
-        pipe.execute()
+    def _answered(
+        self, batch: Sequence[Opening | _Presence | _Event], replies: Sequence[Any], run: _Run
+    ) -> None:
+        for item, reply in zip(batch, replies, strict=True):
+            refused = is_refusal(reply)
+            if refused:
+                self._refused.log(ERROR, "Redis refuses what topics ask of it: %s", reply)
+            elif isinstance(reply, Exception):
+                raise reply
+            with self._news:
+                # What a run has left undone is given up, or is the next one's.
+                if run.stop.is_set() or not self._settle(item, None if refused else reply, run):
+                    return
 
 
-def expiry(topic: Topic) -> int:
-    """For how many ms a topic is kept that nobody uses."""
-    return round((min(topic.log.bounds.max_age, LONGEST) + SPARE_TIME) * 1000)
+class _Sender:
+    """Sends what the writer has to do, by one connection."""
+
+    def __init__(self, client: Any, link: Link, publisher: str) -> None:
+        self._client = client
+        self._link = link
+        self._publisher = publisher
+        self.load()
+
+    def load(self) -> None:
+        """Have Redis know the scripts."""
+        self._publish, self._open, self._join = (
+            self._client.script_load(script)
+            for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN)
+        )
+
+    def send(self, batch: Iterable[Opening | _Presence | _Event]) -> list[Any]:
+        """Send it all at once; the answers, errors among them."""
+        pipe = self._client.pipeline(transaction=False)
+        for item in batch:
+            pipe.execute_command(*self._command(item))
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+        return replies
+
+    def _command(self, item: Opening | _Presence | _Event) -> tuple[object, ...]:
+        key = self._link.key
+        if isinstance(item, Opening):
+            topic = item.topic
+            return "EVALSHA", self._open, *opening_arguments(self._link, topic, reach(topic) + 1)
+        if isinstance(item, _Presence):
+            here = key(item.topic, "members")
+            # The members of a process that died are not those of the one in its place.
+            members = [f"{self._publisher}\0{member}" for member in item.members]
+            if item.there:
+                return "EVALSHA", self._join, 1, here, round(PRESENCE * 1000), *members
+            return "ZREM", here, *members
+        keys = [key(item.topic, kind) for kind in ("", "meta", f"by:{self._publisher}")]
+        numbers = (item.number, item.before, *item.bounds, int(item.last))
+        return "EVALSHA", self._publish, len(keys), *keys, *numbers, *item.fields
 
 
-def _fields(entry: Entry) -> Iterator[object]:
-    """An entry as fields of a stream's."""
-    yield from ("b" if entry.is_binary else "d", entry.data)
-    for name, value in (("e", entry.event), ("i", entry.id), ("k", entry.key), ("r", entry.retry)):
-        if value is not None:
-            yield from (name, value)
-    if entry.last:
-        yield from ("l", 1)
+def _checked(name: str) -> str:
+    name.encode()  # raises UnicodeEncodeError, here and not where it has to be sent
+    return name
 
 
-def _numbered(stream_id: bytes, fields: Mapping[bytes, bytes]) -> _Numbered:
-    """An entry from the fields of a stream's."""
-
-    def text(name: bytes) -> str | None:
-        value = fields.get(name)
-        return None if value is None else value.decode()
-
-    binary, retry = fields.get(b"b"), text(b"r")
-    name = stream_id.decode()
-    entry = Entry(
-        (text(b"d") or "") if binary is None else binary,
-        text(b"e"),
-        text(b"i") or name,
-        key=text(b"k"),
-        retry=None if retry is None else int(retry),
-        last=b"l" in fields,
-        stream_id=name,
-    )
-    return name, int(fields.get(b"n", 0)), entry
+_all: WeakSet[RedisStreams] = WeakSet()
 
 
-def _opened(reply: tuple[bytes, bytes, list[tuple[bytes, list[bytes]]]]) -> _Opened:
-    """What the script has answered: the newest entries, one more than are to be kept."""
-    floor_id, n, newest = reply
-    entries = [
-        _numbered(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
-        for stream_id, fields in reversed(newest)
-    ]
-    return _Opened(floor_id.decode(), int(n), entries)
+def _after_fork() -> None:
+    for streams in tuple(_all):
+        streams.after_fork()
 
 
-def _before(stream_id: str) -> str:
-    """The last id that comes before another."""
-    time, number = place_of(stream_id)
-    return f"{time}-{number - 1}" if number else f"{time - 1}-{(1 << 64) - 1}"
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

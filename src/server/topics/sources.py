@@ -12,8 +12,6 @@ from contextlib import ExitStack, suppress
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
-from .entry import as_entry
-
 if TYPE_CHECKING:
     from .topic import Topic
 
@@ -65,7 +63,7 @@ class Pump(ABC):
     def publish(self, item: object) -> None:
         """The pump's thread: publish an item."""
         try:
-            self.topic.append([as_entry(item)])
+            self.topic.publish(item)
         except Exception:  # whatever that can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)
 

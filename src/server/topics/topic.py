@@ -204,6 +204,9 @@ class Topic:
 
         When they have been sent what came before, event streams that are subscribed to nothing else
         end for good: their clients do not come back.
+
+        Raises:
+            RedisUnavailable: as :meth:`publish`.
         """
         with suppress(StateError):
             entry = Entry("", last=True)
@@ -216,7 +219,7 @@ class Topic:
         """Any thread: put entries into the log, and have the loops send them."""
         with self.lock:
             for entry in entries:
-                if self._closed:
+                if self._closed and self._shared is None:  # else Redis sees to it
                     raise StateError(f"the topic {self.name!r} was closed")
                 self.log.append(entry)
                 if entry.id is None:
@@ -242,6 +245,7 @@ class Topic:
             if self._closed:
                 raise StateError(f"the topic {self.name!r} was closed")
             self._shared.publish(self, entry)
+            self._closed = entry.last
             self._count(entry)
             return self._reach(0)
 
@@ -279,6 +283,8 @@ class Topic:
 
     def place(self) -> None:
         """The reader: begin those subscriptions whose place is known now, or must be."""
+        if not self._unplaced:  # of thousands of topics, most
+            return
         with self.lock:
             unplaced, self._unplaced = self._unplaced, []
             for subscription, after, until in unplaced:

@@ -1,0 +1,807 @@
+"""What keeps topics in a Redis: without the server around it, whatever happens to the Redis."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from wsframe.server import App, RedisUnavailable, Topic
+from wsframe.server.topics import link, reader, redis, scripts
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.registry import Topics
+
+from ..certificates import Certificates
+from ..redis_server import RedisServer, Relay
+from .clients import TIMEOUT
+from .conftest import Serve, ServerLog, wait_until
+
+THREADS = ("wsframe-writer", "wsframe-reader")
+
+
+class Heard(Topic):
+    """A topic that keeps all that its stream has brought."""
+
+    def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
+        super().__init__(name, Topics(), streams)
+        self.configure(**bounds)
+        self.streams = streams
+        self.entries: list[Entry] = []
+        self.floors: list[str] = []
+        self._arrived = threading.Condition()
+
+    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
+        super().load(floor_id, entries)
+        with self._arrived:
+            self.floors.append(floor_id)
+            self._arrived.notify_all()
+
+    def append(self, entries: Iterable[Entry]) -> Any:
+        entries = list(entries)
+        published = super().append(entries)
+        with self._arrived:
+            self.entries += entries
+            self._arrived.notify_all()
+        return published
+
+    def say(self, *items: object) -> None:
+        """Publish these."""
+        for item in items:
+            self.publish(item)
+
+    def wait(self, count: int) -> list[Entry]:
+        """Wait until there are so many entries."""
+        with self._arrived:
+            came = self._arrived.wait_for(lambda: len(self.entries) >= count, TIMEOUT)
+            assert came, f"there are not {count} entries but {len(self.entries)}"
+            return list(self.entries)
+
+    def hear(self, *items: str | bytes) -> list[Entry]:
+        """Wait for just these, and nothing else, since the beginning."""
+        entries = self.wait(len(items))
+        assert [entry.data for entry in entries] == list(items)
+        return entries
+
+    def left(self) -> list[Entry]:
+        """What is in its log."""
+        with self.lock:
+            self.trim()
+            return self.log.after(0, self.log.head)[0]
+
+    def follow(self) -> Heard:
+        """Follow it, and wait until it is loaded."""
+        self.streams.follow(self)
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: self.floors, TIMEOUT), "it is not loaded"
+        return self
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], RedisStreams]]:
+    """Makes what each process has one of; closed when the test is over."""
+    with ExitStack() as stack:
+
+        def make(url: str) -> RedisStreams:
+            streams = RedisStreams(url)
+            stack.callback(streams.close, TIMEOUT)
+            return streams
+
+        yield make
+
+
+@pytest.fixture
+def streams(server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+    return connect(server.url)
+
+
+@pytest.fixture
+def others(server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+    """Those of another process."""
+    return connect(server.url)
+
+
+def numbers(count: int, who: str = "") -> list[str]:
+    return [f"{who}{number}" for number in range(count)]
+
+
+def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
+    return [entry.data for entry in entries]
+
+
+# Order ----------------------------------------------------------------------------------------
+
+
+def test_all_processes_hear_the_same(streams: RedisStreams, others: RedisStreams) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    publishing = [
+        threading.Thread(target=topic.say, args=numbers(300, who))
+        for topic, who in ((here, "a"), (there, "b"), (here, "c"))
+    ]
+    for thread in publishing:
+        thread.start()
+    for thread in publishing:
+        thread.join()
+    entries = here.wait(900)
+    assert data_of(entries) == data_of(there.wait(900))
+    assert sorted(data_of(entries)) == sorted(
+        [*numbers(300, "a"), *numbers(300, "b"), *numbers(300, "c")]
+    )
+    for who in "abc":
+        assert [d for d in data_of(entries) if str(d).startswith(who)] == numbers(300, who)
+    places = [place_of(entry.stream_id) for entry in entries]
+    assert places == sorted(set(places))
+    assert [entry.id for entry in entries] == [entry.stream_id for entry in entries]
+
+
+def test_an_event_comes_as_it_was_published(streams: RedisStreams, others: RedisStreams) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    here.publish("héllo\n", event="greeting", id="mine", key="k")
+    here.publish(b"\x00\xff")
+    here.publish("")
+    here.publish({"a": 1})
+    here.streams.publish(here, Entry("wait", retry=250))
+    text, binary, empty, json, wait = there.wait(5)
+    assert (text.data, text.event, text.id, text.key) == ("héllo\n", "greeting", "mine", "k")
+    assert (binary.data, binary.event, binary.key, binary.retry) == (b"\x00\xff", None, None, None)
+    assert data_of([empty, json]) == ["", '{"a": 1}']
+    assert wait.retry == 250
+    assert len(here.wait(5)) == 5
+
+
+def test_what_follows_later_has_the_history(streams: RedisStreams, others: RedisStreams) -> None:
+    here = Heard(streams, history=3).follow()
+    here.say(*numbers(5))
+    entries = here.wait(5)
+    there = Heard(others, history=3).follow()
+    there.hear("2", "3", "4")
+    assert there.floors == [entries[1].stream_id]
+    assert streams.flush(TIMEOUT)
+
+
+def test_a_topic_that_is_followed_again_is_loaded_again(
+    streams: RedisStreams, others: RedisStreams
+) -> None:
+    here, there = Heard(streams), Heard(others).follow()
+    for round_ in range(20):
+        here.floors.clear()
+        here.follow()
+        there.say(str(round_))
+        streams.unfollow(here)
+    there.hear(*numbers(20))
+    here.floors.clear()
+    here.follow()
+    assert data_of(here.left()) == numbers(20)
+
+
+# What may happen to Redis ----------------------------------------------------------------------
+
+
+class Publishing:
+    """Publishes numbers in a thread, never too many ahead; a context manager that stops it."""
+
+    def __init__(self, topic: Heard) -> None:
+        self.count = 0
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with suppress(RedisUnavailable):
+                self._topic.publish(str(self.count))
+                self.count += 1
+            self._stop.wait(0.0005)
+
+    def __enter__(self) -> Publishing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def check_that_all_came(publishing: Publishing, *topics: Heard) -> None:
+    for topic in topics:
+        topic.hear(*numbers(publishing.count))
+
+
+def test_a_killed_redis_loses_and_doubles_nothing(
+    server: RedisServer, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    with Publishing(here) as publishing:
+        for _ in range(4):
+            there.wait(len(there.entries) + 50)
+            server.kill()
+            wait_until(lambda: streams.link.away and others.link.away, "nobody misses it")
+            server.start()
+            wait_until(lambda: not (streams.link.away or others.link.away), "it is not found")
+    check_that_all_came(publishing, here, there)
+
+
+@pytest.mark.parametrize("thread", THREADS)
+def test_a_cut_connection_loses_and_doubles_nothing(
+    server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    cuts = 0
+    with Publishing(here) as publishing:
+        while cuts < 10:
+            there.wait(len(there.entries) + 20)
+            cuts += server.cut(thread)
+    check_that_all_came(publishing, here, there)
+
+
+def test_an_event_whose_answer_is_lost_is_not_doubled(
+    server: RedisServer, connect: Callable[[str], RedisStreams], others: RedisStreams
+) -> None:
+    there = Heard(others).follow()
+    with Relay(server) as relay:
+        streams = connect(relay.url)
+        here = Heard(streams)
+        for round_ in range(3):
+            relay.lose_the_answer_to(b"the last")
+            here.say(*numbers(20, f"{round_}-"), f"the last of {round_}")
+            assert relay.lost.wait(TIMEOUT)
+            assert streams.flush(TIMEOUT)
+        streams.close(TIMEOUT)
+    there.hear(*(d for n in range(3) for d in [*numbers(20, f"{n}-"), f"the last of {n}"]))
+
+
+def publish_by_script(client: Any, number: int, before: int, data: str = "x", **bounds: int) -> Any:
+    """As the publisher "p" does it, by whatever connection."""
+    kept = {"entries": 1000, "size": 1 << 20, "ms": 60_000, "last": 0, **bounds}
+    keys = [f"wsframe:{{news}}{kind}" for kind in ("", ":meta", ":by:p")]
+    return client.eval(scripts.PUBLISH, 3, *keys, number, before, *kept.values(), "d", data)
+
+
+def test_redis_knows_what_it_was_sent_before(server: RedisServer) -> None:
+    with server.client() as client:
+        first = publish_by_script(client, 3, 0)
+        assert place_of(first.decode())
+        assert publish_by_script(client, 3, 0) == b"known"
+        # What an old connection has left in the network comes late, or what is before it is lost.
+        assert publish_by_script(client, 2, 0) == b"known"
+        assert publish_by_script(client, 9, 8) == b"hole"
+        second = publish_by_script(client, 8, 3)
+        assert place_of(second.decode()) > place_of(first.decode())
+        assert client.xlen("wsframe:{news}") == 2
+        assert client.hget("wsframe:{news}:meta", "n") == b"2"
+
+
+def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    for _ in range(2):
+        server.kill()
+        here.say("while it is away")
+        log.expect("Redis is away: ", logging.WARNING)
+        wait_until(lambda: len(streams.link._lost) == 2, "one has not noticed")
+        server.start()
+        log.expect("Redis is back", logging.WARNING)
+    here.hear("while it is away", "while it is away")
+    assert not [record for record in log.records if "Redis" in record.getMessage()]
+
+
+def test_a_redis_that_does_not_answer_is_away(
+    server: RedisServer, streams: RedisStreams, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "ANSWER_TIME", 0.5)
+    monkeypatch.setattr(reader, "BLOCK", 0.1)
+    here = Heard(streams).follow()
+    server.signal(signal.SIGSTOP)
+    here.say("hello")
+    log.expect("Redis is away: ", logging.WARNING)
+    assert not streams.flush(0)
+    server.signal(signal.SIGCONT)
+    here.hear("hello")
+    assert streams.flush(TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("command", "back"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    ],
+    ids=["OOM", "READONLY"],
+)
+def test_a_redis_that_cannot_write_now_is_waited_for(
+    server: RedisServer,
+    streams: RedisStreams,
+    log: ServerLog,
+    command: tuple[str, ...],
+    back: tuple[str, ...],
+) -> None:
+    here = Heard(streams).follow()
+    with server.client() as client:
+        client.execute_command(*command)
+        here.say("hello", "world")
+        log.expect("Redis does not do what topics need: ")
+        assert not streams.flush(0)
+        client.execute_command(*back)
+        here.hear("hello", "world")
+    log.expect("Redis is back", logging.WARNING)
+    assert streams.flush(TIMEOUT)
+    # The reader has met with it, too, and may have been told otherwise.
+    log.records[:] = [each for each in log.records if "what topics need" not in each.getMessage()]
+
+
+def test_scripts_that_redis_has_forgotten_are_loaded_again(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    with server.client() as client:
+        client.script_flush()
+    here.say("hello")
+    here.hear("hello")
+    assert not log.records
+
+
+# Buffers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "fit"), [("MAX_WAITING", 7, 7), ("MAX_WAITING_BYTES", 10, 5)]
+)
+def test_what_does_not_fit_is_refused_and_the_rest_comes(
+    server: RedisServer,
+    streams: RedisStreams,
+    others: RedisStreams,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    value: int,
+    fit: int,
+) -> None:
+    monkeypatch.setattr(redis, bound, value)
+    here = Heard(streams)
+    server.kill()
+    here.say(*numbers(fit, "x"))
+    with pytest.raises(RedisUnavailable, match=rf"{fit} events \({2 * fit} bytes\) wait for Redis"):
+        here.publish("too much")
+    assert here.stats().published == fit
+    server.start()
+    assert streams.flush(TIMEOUT)
+    here.say("more")
+    Heard(others).follow().hear(*numbers(fit, "x"), "more")
+
+
+def test_what_is_lost_at_the_end_is_told(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    server.kill()
+    Heard(streams).say(*numbers(3))
+    streams.close(0.1)
+    log.expect("3 events are lost")
+    streams.close(0.1)  # and not again
+
+
+def test_what_was_published_last_is_there_after_the_end(
+    streams: RedisStreams, others: RedisStreams
+) -> None:
+    here = Heard(streams)
+    here.say(*numbers(200))
+    streams.close(TIMEOUT)
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
+    here.say("again")
+    assert streams.flush(TIMEOUT)
+    Heard(others).follow().hear(*numbers(200), "again")
+
+
+def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: RedisStreams) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    with Publishing(here) as publishing:
+        for count in range(1, 6):
+            there.wait(30 * count)
+            streams.close(TIMEOUT)
+    check_that_all_came(publishing, there)
+    # What followed it is loaded again by each run.
+    wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
+
+
+def test_who_leaves_after_the_end_starts_nothing(streams: RedisStreams) -> None:
+    streams.join("news", "ann")
+    streams.close(TIMEOUT)
+    streams.leave("news", "ann")
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
+
+
+def test_a_program_that_only_publishes(server: RedisServer, others: RedisStreams) -> None:
+    app = App(redis=server.url)
+    app.topic("news").publish("hello")
+    app.close()
+    Heard(others).follow().hear("hello")
+
+
+def test_a_fed_topic_is_shared(server: RedisServer, others: RedisStreams, serve: Serve) -> None:
+    app, source = App(redis=server.url), Queue[str]()
+    app.topic("news").feed(source)
+    serve(app)
+    there = Heard(others).follow()
+    source.put("hello")
+    there.hear("hello")
+
+
+# Bounds ----------------------------------------------------------------------------------------
+
+
+def kept(client: Any) -> tuple[list[bytes], bytes, int]:
+    """What the stream has, the id after which nothing is gone, and how many bytes it counts."""
+    entries = client.execute_command("XRANGE", "wsframe:{news}", "-", "+")
+    floor, size = client.hmget("wsframe:{news}:meta", "floor", "bytes")
+    return [fields[b"d"] for _, fields in entries], floor, int(size)
+
+
+def test_the_oldest_are_forgotten_where_there_are_too_many(server: RedisServer) -> None:
+    with server.client() as client:
+        ids = [publish_by_script(client, n, n - 1, str(n), entries=3) for n in range(1, 6)]
+        assert kept(client) == ([b"3", b"4", b"5"], ids[1], 6)
+
+
+def test_the_oldest_are_forgotten_where_they_have_too_many_bytes(server: RedisServer) -> None:
+    with server.client() as client:
+        ids = [publish_by_script(client, n, n - 1, 9 * str(n), size=35) for n in range(1, 6)]
+        assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 30)
+        # One that is alone is kept, whatever it has.
+        last = publish_by_script(client, 6, 5, 100 * "6", size=35)
+        assert kept(client) == ([100 * b"6"], ids[4], 101)
+        assert place_of(last.decode()) > place_of(ids[4].decode())
+
+
+def old_topic(client: Any, *ages: float) -> list[str]:
+    """A topic whose entries are so many seconds old; their ids."""
+    seconds, _ = client.time()
+    ids = [f"{(seconds - round(age)) * 1000}-0" for age in ages]
+    for n, id_ in enumerate(ids, 1):
+        client.xadd("wsframe:{news}", {"n": n, "d": str(n)}, id=id_)
+    before = f"{place_of(ids[0])[0] - 1}-0"
+    client.hset(
+        "wsframe:{news}:meta", mapping={"floor": before, "n": len(ids), "bytes": 2 * len(ids)}
+    )
+    return ids
+
+
+def test_the_oldest_are_forgotten_where_they_are_too_old(server: RedisServer) -> None:
+    with server.client() as client:
+        ids = old_topic(client, 300, 200, 100, 10)
+        publish_by_script(client, 1, 0, "new", ms=150_000)
+        assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), 8)
+
+
+def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
+    server: RedisServer, streams: RedisStreams
+) -> None:
+    here = Heard(streams, history=0, max_bytes=0, max_age=0).follow()
+    here.say(*numbers(50))
+    here.hear(*numbers(50))
+    with server.client() as client:
+        assert len(kept(client)[0]) == 50
+
+
+def test_history_is_as_old_as_the_events_are(server: RedisServer, streams: RedisStreams) -> None:
+    with server.client() as client:
+        ids = old_topic(client, 300, 200, 100, 10)
+    here = Heard(streams, max_age=150).follow()
+    assert here.floors == [f"{place_of(ids[0])[0] - 1}-0"]
+    assert data_of(here.left()) == ["3", "4"]
+    assert (here.log.floor_id, here.log.head_id) == (ids[1], ids[3])
+
+
+def test_all_that_redis_has_of_a_topic_expires(server: RedisServer, streams: RedisStreams) -> None:
+    here = Heard(streams, max_age=1).follow()
+    here.say("hello")
+    here.hear("hello")
+    with server.client() as client:
+        times = {key: client.pttl(key) for key in client.scan_iter()}
+        assert len(times) == 4  # the stream, its meta, its publisher, and what wakes the reader
+        assert all(0 < left <= 61_000 for left in times.values()), times
+
+
+def test_what_is_followed_does_not_expire(
+    server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "SPARE_TIME", 3.0)
+    monkeypatch.setattr(reader, "BLOCK", 0.1)
+    Heard(streams, max_age=0).follow()
+    meta = "wsframe:{news}:meta"
+    with server.client() as client:
+        wait_until(lambda: client.pttl(meta) < 2700, "it is not to expire at all")
+        wait_until(lambda: client.pttl(meta) > 2800, "it is let expire")
+        client.flushall()
+        wait_until(lambda: client.exists(meta), "it is not there again")
+
+
+# Gaps ------------------------------------------------------------------------------------------
+
+
+def test_a_wiped_redis_is_told_as_a_gap(server: RedisServer, streams: RedisStreams) -> None:
+    here = Heard(streams).follow()
+    here.say(*numbers(3))
+    here.hear(*numbers(3))
+    with server.client() as client:
+        client.flushall()
+    here.say("new")
+    *_, gap, new = here.wait(5)
+    assert (gap.data, gap.oldest) == ("", new.stream_id)
+    assert place_of(here.entries[2].stream_id) <= place_of(gap.stream_id) < place_of(new.stream_id)
+    here.say("next")
+    assert data_of(here.wait(6))[5:] == ["next"]
+
+
+def test_a_redis_that_begins_anew_is_told_as_a_gap(
+    tmp_path: Path, connect: Callable[[str], RedisStreams]
+) -> None:
+    with RedisServer(tmp_path, persistent=False) as server:
+        here = Heard(connect(server.url)).follow()
+        here.say(*numbers(3))
+        here.hear(*numbers(3))
+        server.restart()
+        gap = here.wait(4)[3]
+        assert (gap.data, gap.oldest) == ("", "")
+        assert place_of(gap.stream_id) > place_of(here.entries[2].stream_id)
+        here.say("new")
+        assert data_of(here.wait(5))[4:] == ["new"]
+
+
+def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
+    server: RedisServer, streams: RedisStreams
+) -> None:
+    here = Heard(streams).follow()
+    here.say("first")
+    here.hear("first")
+    with server.client() as client, client.pipeline() as pipe:
+        pipe.multi()
+        for number in range(1, 6):
+            publish_by_script(pipe, number, number - 1, str(number), entries=2)
+        *_, oldest, newest = pipe.execute()
+    entries = here.wait(4)
+    assert data_of(entries) == ["first", "", "4", "5"]
+    assert [entries[1].oldest, entries[2].stream_id, entries[3].stream_id] == [
+        oldest.decode(),
+        oldest.decode(),
+        newest.decode(),
+    ]
+
+
+def test_redis_that_has_lost_what_it_acknowledged_goes_on(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    here.say("first", "second")
+    here.hear("first", "second")
+    with server.client() as client:
+        (publisher,) = client.keys("*:by:*")
+        client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
+    here.say("third", "fourth")
+    assert data_of(here.wait(4)) == ["first", "second", "third", "fourth"]
+    log.expect("Redis has lost events of 'news' that it had acknowledged")
+
+
+# What somebody else has done to Redis ------------------------------------------------------------
+
+
+def test_a_key_that_is_no_stream_concerns_its_topic_alone(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    with server.client() as client:
+        client.set("wsframe:{bad}", "taken")
+    bad = Heard(streams, "bad")
+    bad.say("lost")
+    log.expect("WRONGTYPE")
+    here.say("hello")
+    here.hear("hello")
+    with server.client() as client:
+        client.set("wsframe:{worse}", "taken")
+        client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
+    bad.say("good")
+    bad.follow().hear("good")
+    with server.client() as client:
+        client.set("wsframe:{bad}", "taken")  # while it is read
+    log.expect("WRONGTYPE")
+    log.expect("Redis refuses the topic 'bad'")
+    here.say("world")
+    here.hear("hello", "world")
+
+
+def test_an_entry_that_is_no_event_is_left_out(
+    server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    with server.client() as client:
+        client.xadd("wsframe:{news}", {"d": b"\xff"})
+    log.expect("a stream of Redis has something that is no event")
+    here.say("hello")
+    assert data_of(here.wait(2)) == ["", "hello"]
+
+
+@pytest.mark.parametrize("what", ["publish", "follow", "join", "key"])
+def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -> None:
+    topic, bad = Heard(streams), Heard(streams, "\ud800")
+    attempts: dict[str, Callable[[], object]] = {
+        "publish": lambda: bad.publish("x"),
+        "follow": lambda: streams.follow(bad),
+        "join": lambda: streams.join("news", "\ud800"),
+        "key": lambda: topic.publish("x", key="\ud800"),
+    }
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        attempts[what]()
+
+
+# The end of a topic ------------------------------------------------------------------------------
+
+
+def test_nothing_comes_after_the_end(
+    streams: RedisStreams, others: RedisStreams, log: ServerLog
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others)
+    here.say("hello")
+    here.close()
+    there.say("too late")
+    assert others.flush(TIMEOUT)
+    hello, end = here.wait(2)
+    assert (hello.data, hello.last, end.last) == ("hello", False, True)
+    log.expect("an event of 'news' is left out: it was closed", logging.WARNING)
+    there.close()
+    assert others.flush(TIMEOUT)
+    assert there.follow().wait(2)[1].last
+    assert len(here.entries) == 2
+
+
+def test_the_end_is_known_to_those_who_come_later(
+    streams: RedisStreams, others: RedisStreams
+) -> None:
+    Heard(streams).say("hello")
+    Heard(streams).close()
+    assert streams.flush(TIMEOUT)
+    there = Heard(others, history=0).follow()
+    (end,) = there.wait(1)
+    assert end.last
+    assert end.stream_id == there.floors[0]
+
+
+# Presence ----------------------------------------------------------------------------------------
+
+
+def members(streams: RedisStreams, *expected: str) -> None:
+    topic = Heard(streams)
+    wait_until(lambda: topic.members() == list(expected), f"not {expected}")
+
+
+def test_who_is_there_is_known_to_all(streams: RedisStreams, others: RedisStreams) -> None:
+    streams.join("news", "ann")
+    streams.join("news", "ann")
+    others.join("news", "ann")
+    others.join("news", "bob")
+    others.join("other", "eve")
+    for each in (streams, others):
+        members(each, "ann", "bob")
+    others.leave("news", "ann")
+    streams.leave("news", "ann")
+    others.leave("news", "bob")
+    members(others, "ann")
+    streams.leave("news", "ann")
+    for each in (streams, others):
+        members(each)
+
+
+def test_who_is_there_is_there_no_more_after_the_end(
+    streams: RedisStreams, others: RedisStreams
+) -> None:
+    streams.join("news", "ann")
+    members(others, "ann")
+    streams.close(TIMEOUT)
+    members(others)
+
+
+def test_members_of_a_process_that_is_silent_expire(
+    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "PRESENCE", 0.5)
+    streams.join("news", "ann")
+    members(others, "ann")
+    members(others)
+    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.0)
+    others.join("news", "bob")
+    until = time.monotonic() + 1.0
+    wait_until(lambda: Heard(others).members() == ["bob"] and time.monotonic() > until, "not kept")
+
+
+def test_members_are_there_again_when_redis_has_forgotten_them(
+    server: RedisServer,
+    streams: RedisStreams,
+    others: RedisStreams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.05)
+    streams.join("news", "ann")
+    members(others, "ann")
+    with server.client() as client:
+        client.flushall()
+    members(others, "ann")
+
+
+def test_who_is_there_is_not_known_while_redis_is_away(
+    server: RedisServer, streams: RedisStreams
+) -> None:
+    topic = Heard(streams)
+    assert topic.members() == []
+    server.kill()
+    with pytest.raises(RedisUnavailable, match="Redis does not tell who is there"):
+        topic.members()
+    server.start()
+    assert topic.members() == []
+
+
+def test_coming_and_going_takes_no_memory_while_redis_is_away(
+    server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "MAX_WAITING", 10)
+    here = Heard(streams).follow()
+    server.kill()
+    for number in range(100):
+        streams.join("news", f"member {number}")
+        streams.unfollow(here)
+        streams.follow(here)
+        streams.leave("news", f"member {number}")
+    assert len(streams._presence) <= 10
+    assert len(streams._openings) == 1
+
+
+# Ways to a Redis ---------------------------------------------------------------------------------
+
+
+def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> None:
+    here = Heard(connect(url)).follow()
+    here.say("hello")
+    here.hear("hello")
+    here.streams.join("news", "ann")
+    members(connect(url), "ann")
+
+
+def test_a_password(tmp_path: Path, connect: Callable[[str], RedisStreams], log: ServerLog) -> None:
+    with RedisServer(tmp_path, password="p@ss/w:rd") as server:
+        check_that_it_works(server.url, connect)
+        wrong = connect(f"redis://:wrong@127.0.0.1:{server.port}")
+        Heard(wrong).say("lost")
+        log.expect("Redis does not do what topics need: ")
+        wrong.close(0)
+        log.expect("1 events are lost")
+
+
+def test_tls(
+    tmp_path: Path, connect: Callable[[str], RedisStreams], certificates: Certificates
+) -> None:
+    with RedisServer(tmp_path, certificates=certificates) as server:
+        check_that_it_works(server.url, connect)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
+def test_a_unix_socket(tmp_path: Path, connect: Callable[[str], RedisStreams]) -> None:
+    with RedisServer(tmp_path, unix="s", password="secret") as server:
+        check_that_it_works(server.url, connect)
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(ValueError, match="must specify one of"):
+        App(redis="http://localhost")
