@@ -561,6 +561,7 @@ def test_a_redis_that_begins_anew_is_told_as_a_gap(
         assert place_of(gap.stream_id) > place_of(here.entries[2].stream_id)
         here.say("new")
         assert data_of(here.wait(5))[4:] == ["new"]
+        assert here.streams.flush(TIMEOUT)
 
 
 def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
