@@ -62,3 +62,18 @@ def test_two_servers_share_everything(redis: RedisServer, serve: Serve, clients:
     subscribed(apps[1].topic("news"), 3)
     apps[0].topic("news").publish("after")
     assert again.hear(1) == ["after"]
+
+
+def test_members_of_all_processes(redis: RedisServer, serve: Serve, clients: Clients) -> None:
+    apps = [shared_app(redis) for _ in range(2)]
+    servers = [serve(app) for app in apps]
+    ann = clients.websocket(servers[0], "/messages?name=Ann")
+    subscribed(apps[0].topic("news"), 1)
+    assert apps[0].topic("news").members() == ["Ann"]  # who has just come is there
+    bob = clients.websocket(servers[1], "/messages?name=Bob")
+    subscribed(apps[1].topic("news"), 1)
+    assert apps[1].topic("news").members() == ["Ann", "Bob"]
+    ann.leave()
+    subscribed(apps[0].topic("news"), 0)
+    assert apps[0].topic("news").members() == ["Bob"]  # who has just left is not
+    bob.leave()

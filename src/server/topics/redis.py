@@ -32,7 +32,7 @@ import redis
 from ..complaint import Complaint
 from ..loggers import safe_logger
 from . import scripts
-from .link import Link, is_refusal
+from .link import ANSWER_TIME, Link, is_refusal
 from .reader import SPARE, SPARE_BYTES, Opening, Reader, lifetime, opening_arguments, reach
 from .topic import RedisUnavailable
 from .wire import fields, opened
@@ -215,11 +215,16 @@ class RedisStreams:
                 self._news.notify_all()
 
     def members(self, topic: Topic) -> list[str]:
-        """Any thread: who is there, in all processes.
+        """Any thread: who is there, in all processes; of this one, as it is now.
 
         Raises:
             RedisUnavailable: Redis does not answer.
         """
+        with self._news:
+            self._news.wait_for(
+                lambda: self.link.away or all(name != topic.name for name, _ in self._presence),
+                ANSWER_TIME,
+            )
         try:
             found = self._members_client.eval(
                 scripts.MEMBERS, 1, self.link.key(topic.name, "members")
