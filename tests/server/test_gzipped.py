@@ -25,7 +25,7 @@ from wsframe.server.gzipped import HEADER, Block, GzipStream, accepts_gzip, comp
 
 from ..tools import missing_tool
 from .clients import TIMEOUT, StreamClient, get, parse_answer
-from .conftest import Clients, Serve, wait_until
+from .conftest import Clients, Serve, until_it_stands_still, wait_until
 
 GZIP = ("Accept-Encoding", "gzip, deflate, br")
 END = b"id: :end\n\n"
@@ -441,19 +441,17 @@ def test_what_many_send_at_once_is_whole(serve: Serve, gzip_clients: Connect) ->
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_clients: Connect) -> None:
     noise = Random(2).randbytes(1 << 15).hex()
     sent, count = 0, 500
-    done = threading.Event()
 
     def push(stream: EventStream) -> Iterator[str]:
         nonlocal sent
         for _ in range(count):
             yield noise
             sent += 1
-        done.set()
 
     app = App()
     app.sse("/job", compress=True)(push)
     client = gzip_clients(serve(app), "/job", receive_buffer=1 << 16)
-    assert not done.wait(1)
+    until_it_stands_still(lambda: sent)
     assert 0 < sent < count
     assert client.hear(count) == [noise] * count
     client.expect_whole()
