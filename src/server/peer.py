@@ -307,7 +307,7 @@ class Peer:
 
     def seal(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""
-        if self._sealed or self.closed:
+        if self._sealed:
             return
         self._gather(*last)
         self._sealed = True
