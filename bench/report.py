@@ -1,13 +1,13 @@
-"""The tables of the server bench."""
+"""The tables of the server benches."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from .aims import aligned
-from .scenarios import AIMS, ECHOES, SCENARIOS, Aim, Figures
+from .comparison import Aim, Figures, Scenario
 from .serving import LIMIT
 
 # Of each server of a scenario, round by round; None where it failed.
@@ -27,12 +27,11 @@ def ratio(rounds: Rounds, figure: str, ours: str, rival: str) -> float | None:
     return median(ratios) if ratios else None
 
 
-def scenario_table(key: str, rounds: Rounds) -> Iterator[str]:
+def scenario_table(key: str, scenario: Scenario, rounds: Rounds) -> Iterator[str]:
     """Return the lines of a scenario's table: a server a row, medians of its rounds."""
-    scenario = SCENARIOS[key]
-    limited = key in ECHOES
     heads = [head for head, _, _ in scenario.columns]
-    table: list[tuple[str, ...]] = [("", *heads, *(("of C", "min..max") if limited else ()))]
+    ratio_heads = ("of C", "min..max") if scenario.of_limit else ()
+    table: list[tuple[str, ...]] = [("", *heads, *ratio_heads)]
     for name, by_round in rounds.items():
         good = [figures for figures in by_round if figures]
         if not good:
@@ -40,7 +39,7 @@ def scenario_table(key: str, rounds: Rounds) -> Iterator[str]:
         cells = [
             format(median(f[figure] for f in good), form) for _, figure, form in scenario.columns
         ]
-        if limited:
+        if scenario.of_limit:
             of_limit = [
                 ratio({name: [mine], LIMIT: [limit]}, "per_cpu", name, LIMIT)
                 for mine, limit in zip(by_round, rounds.get(LIMIT, ()), strict=False)
@@ -56,10 +55,10 @@ def scenario_table(key: str, rounds: Rounds) -> Iterator[str]:
     yield from aligned(table, left=(0,))
 
 
-def aims_table(results: Mapping[str, Rounds]) -> list[str]:
+def aims_table(aims: Iterable[Aim], results: Mapping[str, Rounds]) -> list[str]:
     """Return the lines of the table of aims, as far as they were measured."""
     table: list[tuple[str, ...]] = [("aim", "figure", "against", "measured", "", "")]
-    for aim in AIMS:
+    for aim in aims:
         rounds = results.get(aim.scenario, {})
         if aim.ours in rounds and (aim.rival is None or aim.rival in rounds):
             value = _measured(aim, rounds)

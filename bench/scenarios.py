@@ -1,19 +1,17 @@
-"""What the servers are put through, who takes part, and what wsframe is to reach."""
+"""What the echo servers are put through, who takes part, and what wsframe is to reach."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from . import load
+from .comparison import Aim, Figures, Scenario, figures_of
 from .serving import ASYNC_PEERS, GENERATOR, LIMIT, PICOWS, SERVERS, THREAD, WEBSOCKETS, serve
 
-Figures = Mapping[str, float]
 CROWD = 5000
 BLOCKERS = 8
 
-# A figure's heading, name and format.
 ECHO_COLUMNS = (
     ("msg/s", "rate", ",.0f"),
     ("msg/CPU s", "per_cpu", ",.0f"),
@@ -51,54 +49,18 @@ STORM_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A load, and the servers that take turns under it.
-
-    Attributes:
-        title: what it is, for people.
-        servers: who takes part.
-        measure: puts a fresh process of the server, by its name, under the load for so many
-            seconds.
-        columns: what the table shows.
-    """
-
-    title: str
-    servers: tuple[str, ...]
-    measure: Callable[[str, float], Figures]
-    columns: tuple[tuple[str, str, str], ...] = ECHO_COLUMNS
-
-
-@dataclass(frozen=True)
-class Aim:
-    """A bound on a figure of one server, or on its ratio to a rival's in the same round."""
-
-    scenario: str
-    ours: str
-    figure: str
-    relation: str
-    bound: float
-    rival: str | None = None
-
-
-def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        "rate": measured["messages"] / measured["seconds"],
-        "per_cpu": measured["messages"] / measured["cpu"],
-        "busy": measured["cpu"] / measured["seconds"],
-        "p50": measured["p50_us"] / 1000,
-        "p99": measured["p99_us"] / 1000,
-    }
-
-
 def _echo(**options: float | str | bool) -> Callable[[str, float], Figures]:
     def measure(name: str, seconds: float) -> Figures:
         with serve(name) as server:
             measured = load.run("echo", server, seconds=seconds, **options)
         extra = {name: measured[name] for name in ("events_per_poll", "starving")}
-        return _figures(measured) | extra | _beside(measured["beside"])
+        return figures_of(measured) | extra | _beside(measured["beside"])
 
     return measure
+
+
+def _echoes(title: str, **options: float | str | bool) -> Scenario:
+    return Scenario(title, SERVERS, _echo(**options), ECHO_COLUMNS)
 
 
 def _beside(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -116,7 +78,7 @@ def _hindered(name: str, seconds: float) -> Figures:
 
 def _handshakes(name: str, seconds: float) -> Figures:
     with serve(name) as server:
-        return _figures(load.run("handshakes", server, seconds=seconds))
+        return figures_of(load.run("handshakes", server, seconds=seconds))
 
 
 def _storm(name: str, seconds: float) -> Figures:
@@ -128,33 +90,34 @@ def _storm(name: str, seconds: float) -> Figures:
 
 NOT_THREADS = (LIMIT, GENERATOR, *ASYNC_PEERS)
 SCENARIOS = {
-    "1x1": Scenario(
-        "1 connection, 1 message in flight, 125 B", SERVERS, _echo(connections=1, spin=True)
-    ),
-    "64x1": Scenario("64 connections, 1 in flight, 125 B", SERVERS, _echo(connections=64)),
-    "1000x1": Scenario(
-        "1,000 connections, 1 in flight, 125 B", SERVERS, _echo(connections=1000, warm_up=1)
-    ),
-    "64x16": Scenario(
-        "64 connections, 16 in flight, 125 B", SERVERS, _echo(connections=64, in_flight=16)
-    ),
-    "64KiB": Scenario(
-        "8 connections, 1 in flight, 64 KiB", SERVERS, _echo(connections=8, size=65536)
-    ),
+    "1x1": _echoes("1 connection, 1 message in flight, 125 B", connections=1, spin=True),
+    "64x1": _echoes("64 connections, 1 in flight, 125 B", connections=64),
+    "1000x1": _echoes("1,000 connections, 1 in flight, 125 B", connections=1000, warm_up=1),
+    "64x16": _echoes("64 connections, 16 in flight, 125 B", connections=64, in_flight=16),
+    "64KiB": _echoes("8 connections, 1 in flight, 64 KiB", connections=8, size=65536),
     "hindered": Scenario(
         f"64 connections, 1 in flight, 125 B, beside {BLOCKERS} that block 200 ms in each message",
         (GENERATOR, THREAD),
         _hindered,
         HINDERED_COLUMNS,
+        of_limit=False,
     ),
     "handshakes": Scenario(
-        "connect, upgrade, close, one after another", SERVERS, _handshakes, HANDSHAKE_COLUMNS
+        "connect, upgrade, close, one after another",
+        SERVERS,
+        _handshakes,
+        HANDSHAKE_COLUMNS,
+        of_limit=False,
     ),
     "storm": Scenario(
-        f"{CROWD:,} connections at once, one echo each", NOT_THREADS, _storm, STORM_COLUMNS
+        f"{CROWD:,} connections at once, one echo each",
+        NOT_THREADS,
+        _storm,
+        STORM_COLUMNS,
+        of_limit=False,
     ),
 }
-ECHOES = ("1x1", "64x1", "1000x1", "64x16", "64KiB")  # that have the limit beside them
+ECHOES = tuple(key for key, scenario in SCENARIOS.items() if scenario.of_limit)
 
 AIMS = (
     Aim("64x1", GENERATOR, "per_cpu", ">=", 0.85, LIMIT),

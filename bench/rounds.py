@@ -1,0 +1,77 @@
+"""Servers in turn under the same loads, and the tables of that."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from time import monotonic
+
+from .comparison import Aim, Figures, Scenario
+from .report import aims_table, scenario_table
+from .serving import LOAD_CORE, SERVER_CORE, BenchError
+
+# By scenario and server, round by round; None where it failed.
+Results = dict[str, dict[str, list[Figures | None]]]
+
+
+def parser_for(
+    what: str, scenarios: Iterable[str], servers: Iterable[str]
+) -> argparse.ArgumentParser:
+    """Return the parser for the options that every comparison has."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each run")
+    parser.add_argument("--scenario", action="append", choices=scenarios, help="instead of all")
+    parser.add_argument("--server", action="append", choices=servers, help="instead of all")
+    return parser
+
+
+def compare(
+    scenarios: Mapping[str, Scenario], aims: Iterable[Aim], arguments: argparse.Namespace
+) -> Results:
+    """Measure as the arguments say, print the tables, and return what they are made of."""
+    if SERVER_CORE == LOAD_CORE:
+        sys.exit("The server benches need two cores.")
+    results: Results = {}
+    for key, scenario in scenarios.items():
+        names = set(scenario.servers) & set(arguments.server or scenario.servers)
+        if names and key in (arguments.scenario or scenarios):
+            results[key] = {name: [] for name in scenario.servers if name in names}
+    if not results:
+        sys.exit("None of these servers takes part in one of these scenarios.")
+    failures = _measure(scenarios, results, arguments.rounds, arguments.seconds)
+    for key, rounds in results.items():
+        print("\n" + "\n".join(scenario_table(key, scenarios[key], rounds)))
+    print("\n" + "\n".join(aims_table(aims, results)))
+    if failures:
+        print("\nfailed:", *failures, sep="\n")
+    return results
+
+
+def _measure(
+    scenarios: Mapping[str, Scenario], results: Results, rounds: int, seconds: float
+) -> list[str]:
+    """Fill the results, saying on stderr what is being done; return what failed."""
+    failures = []
+    begin = monotonic()
+    for number in range(rounds):
+        for key, by_server in results.items():
+            _say(f"\n{monotonic() - begin:4.0f} s, round {number + 1} of {rounds}, {key}:")
+            names = list(by_server)
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                _say(f" {name}")
+                figures = None
+                try:
+                    figures = scenarios[key].measure(name, seconds)
+                except BenchError as failure:
+                    _say(" (failed)")
+                    failures.append(f"round {number + 1}, {key}, {name}: {failure}")
+                by_server[name].append(figures)
+    _say(f"\n{monotonic() - begin:4.0f} s, done\n")
+    return failures
+
+
+def _say(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
