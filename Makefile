@@ -12,10 +12,10 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo test test-all coverage test-arm64 autobahn bench bench-servers bench-idle fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
+.PHONY: help demo test test-all coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 	@$(BIN)/python -m wsframe.server --port $(PORT)
@@ -54,6 +54,10 @@ bench: $(VENV)/installed-bench ## compare the codec with its peers, a few minute
 
 bench-servers: $(VENV)/installed-bench ## compare echo servers, ten minutes
 	$(BIN)/python -m bench.servers
+
+bench-broadcast: $(VENV)/installed-bench ## compare servers that send to many, five minutes
+	$(BIN)/python -m bench.broadcast
+	$(BIN)/python -m bench.broadcast --crowd
 
 bench-idle: $(VENV)/installed-bench ## count what idle connections cost echo servers
 	$(BIN)/python -m bench.idle

@@ -1,4 +1,4 @@
-"""The load in C, driven from here; see ``native/load.c`` for what it does."""
+"""The loads in C, driven from here; ``native/`` says what they do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(mode: str, server: Server, **options: float | str | bool) -> dict[str, A
     Raises:
         BenchError: the server was wrong, or is silent, or gone.
     """
-    with _load(mode, server, options) as process:
+    with _load(["load", mode], server, options) as process:
         try:
             said, complaint = process.communicate(timeout=LONGEST)
         except subprocess.TimeoutExpired:
@@ -64,7 +64,7 @@ def idle(server: Server, **options: float | str | bool) -> Iterator[Idle]:
     Raises:
         BenchError: the server was wrong, or is silent, or gone.
     """
-    with _load("idle", server, options) as process:
+    with _load(["load", "idle"], server, options) as process:
         assert process.stdin
         assert process.stdout
         held = Idle(process, process.stdin, process.stdout)
@@ -76,10 +76,27 @@ def idle(server: Server, **options: float | str | bool) -> Iterator[Idle]:
 
 
 @contextmanager
+def broadcast(server: Server, **options: float | str | bool) -> Iterator[dict[str, Any]]:
+    """Have messages sent to many, and give what was measured; the many stay for the context.
+
+    Raises:
+        BenchError: the server was wrong, or is silent, or gone.
+    """
+    with _load(["broadcast"], server, options) as process:
+        assert process.stdout
+        measured = process.stdout.readline()
+        if measured:
+            yield json.loads(measured)
+        complaint = process.communicate(timeout=LONGEST)[1]
+        if process.returncode:
+            raise BenchError(complaint.strip())
+
+
+@contextmanager
 def _load(
-    mode: str, server: Server, options: dict[str, float | str | bool]
+    command: list[str], server: Server, options: dict[str, float | str | bool]
 ) -> Iterator[subprocess.Popen[str]]:
-    command = [str(program("load")), mode, "--port", str(server.port)]
+    command = [str(program(command[0])), *command[1:], "--port", str(server.port)]
     for pid in server.pids():
         command += ["--pid", str(pid)]
     for name, value in options.items():

@@ -1,4 +1,4 @@
-"""The echo servers, each in a fresh process on a core of its own."""
+"""The servers, each in a fresh process on a core of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """An echo server that runs."""
+    """A server that runs."""
 
     port: int
     pid: int
@@ -48,8 +48,15 @@ class Server:
 
     def memory(self) -> int:
         """Return the KiB of memory that its first process has in use."""
-        lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+        return self._kib("smaps_rollup", "Rss:")
+
+    def peak(self) -> int:
+        """Return the most that it ever had."""
+        return self._kib("status", "VmHWM:")
+
+    def _kib(self, file: str, field: str) -> int:
+        lines = Path(f"/proc/{self.pid}/{file}").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def on_core(core: int) -> None:
@@ -60,13 +67,12 @@ def on_core(core: int) -> None:
 
 
 @contextmanager
-def serve(name: str) -> Iterator[Server]:
-    """Run one of SERVERS, for as long as the context."""
+def serve(name: str, package: str = "echo") -> Iterator[Server]:
+    """Run the limit, or a server of a package here, for as long as the context."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = (
-        [str(program("echo"))] if name == LIMIT else [sys.executable, "-m", f"bench.echo.{name}"]
-    )
+    module = f"bench.{package}.{name}"
+    command = [str(program("limit"))] if name == LIMIT else [sys.executable, "-m", module]
     with TemporaryFile() as said:
         process = subprocess.Popen(
             [*command, str(port)],

@@ -1,4 +1,4 @@
-"""The load and the limit of the server bench, in C; compiled when they are needed."""
+"""The loads and the limit of the server benches, in C; compiled when they are needed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "build" / "bench"
-UNITS = {"load": ("load.c", "client.c"), "echo": ("echo.c",)}
+UNITS = {
+    "load": ("load.c", "client.c", "measure.c"),
+    "broadcast": ("broadcast.c", "stream.c", "client.c", "measure.c"),
+    "limit": ("limit.c",),
+}
 
 
 def program(name: str) -> Path:
-    """Return the path of "load" or "echo", which is compiled if a source is newer."""
+    """Return the path of one of UNITS, which is compiled if a source is newer."""
     target = BUILT / name
     newest = max(source.stat().st_mtime for source in HERE.glob("*.[ch]"))
     if not target.exists() or target.stat().st_mtime < newest:

@@ -4,11 +4,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 enum { READ_SIZE = 1 << 18, FIELD_SIZE = 10, MASK_SIZE = 4 };
@@ -21,41 +21,27 @@ const char *reason(void)
     return errno == EAGAIN ? "it is silent" : strerror(errno);
 }
 
-void fail(const char *format, ...)
+void allow_files(int connections)
 {
-    va_list values;
-    va_start(values, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, values);
-    fputc('\n', stderr);
-    exit(1);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    if ((rlim_t)connections + 16 > files.rlim_max)
+        fail("the limit on open files, %llu, is too low", (unsigned long long)files.rlim_max);
 }
 
-uint64_t now(clockid_t clock)
+void forget(struct group *group)
 {
-    struct timespec time;
-    if (clock_gettime(clock, &time))
-        fail("a process of the server is gone");
-    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+    group->messages = 0;
+    memset(&group->latency, 0, sizeof group->latency);
 }
 
-void count(struct histogram *histogram, uint64_t time)
+void print_span(const struct group *group, uint64_t begin, uint64_t end, uint64_t used)
 {
-    int shift = time < 32 ? 0 : 58 - __builtin_clzll(time);
-    histogram->cells[(uint64_t)shift * 32 + (time >> shift)]++;
-    histogram->count++;
-}
-
-/* In microseconds, the middle of the cell that it falls into. */
-double percentile(const struct histogram *histogram, double share)
-{
-    uint64_t wanted = (uint64_t)(share * (double)histogram->count), below = 0;
-    for (int cell = 0; cell < CELLS; cell++)
-        if ((below += histogram->cells[cell]) > wanted) {
-            int shift = cell < 64 ? 0 : cell / 32 - 1;
-            return ((double)(cell - shift * 32) + 0.5) * (double)(1ull << shift) / 1000;
-        }
-    return 0;
+    printf("\"messages\": %llu, \"seconds\": %.6f, \"cpu\": %.6f, \"p50_us\": %.1f, \"p99_us\": %.1f",
+           (unsigned long long)group->messages, (double)(end - begin) / SECOND, (double)used / SECOND,
+           percentile(&group->latency, 0.5), percentile(&group->latency, 0.99));
 }
 
 static size_t put_header(unsigned char *target, size_t size, unsigned char mask_bit)
@@ -74,6 +60,7 @@ void make_messages(struct client *client)
     size_t size = client->group->size;
     uint64_t messages = client->turn = client->group->in_flight + 1;
     unsigned char field[FIELD_SIZE];
+    client->from = client;
     client->echo = put_header(field, size, 0) + size;
     client->frame = client->echo + MASK_SIZE;
     client->out = malloc(2 * messages * client->frame);
@@ -136,9 +123,8 @@ int judge_answer(const struct group *group, char answer[HEAD_SIZE + 1], size_t s
     return 1;
 }
 
-int open_socket(const struct group *group)
+int open_socket(const struct group *group, char answer[HEAD_SIZE + 1])
 {
-    char answer[HEAD_SIZE + 1];
     size_t size = 0;
     bool refused;
     int verdict, fd = connect_socket(group, 0, &refused);
@@ -186,25 +172,32 @@ bool put_messages(struct client *client, uint64_t messages, uint64_t time)
 int64_t take_messages(struct client *client, uint64_t *time)
 {
     static unsigned char data[READ_SIZE];
-    struct group *group = client->group;
-    uint64_t at = client->received % (client->turn * client->echo), first = client->received / client->echo;
+    const struct client *from = client->from;
     ssize_t got = recv(client->fd, data, READ_SIZE, 0);
     *time = now(CLOCK_MONOTONIC);
     if (got <= 0)
         return got < 0 && errno == EAGAIN ? 0 : -1;
-    if (client->received + (uint64_t)got > client->due / client->frame * client->echo)
+    if (client->received + (uint64_t)got > from->due / from->frame * from->echo)
         fail("on connection %d more came back than was sent", client->number);
-    if (memcmp(data, client->in + at, (size_t)got))
+    if (memcmp(data, from->in + client->received % (from->turn * from->echo), (size_t)got))
         fail("on connection %d an echo differs from what was sent", client->number);
-    client->received += (uint64_t)got;
-    uint64_t messages = client->received / client->echo - first;
+    return arrived(client, (uint64_t)got, *time);
+}
+
+int64_t arrived(struct client *client, uint64_t bytes, uint64_t time)
+{
+    const struct client *from = client->from;
+    struct group *group = client->group;
+    uint64_t first = client->received / from->echo;
+    client->received += bytes;
+    uint64_t messages = client->received / from->echo - first;
     for (uint64_t i = 0; i < messages; i++)
-        count(&group->latency, *time - client->since[(first + i) % client->turn]);
+        count(&group->latency, time - from->since[(first + i) % from->turn]);
     if (messages) {
         client->starving = false;
         group->waiting -= messages;
         group->messages += messages;
-        group->last = *time;
+        group->last = time;
     }
     return (int64_t)messages;
 }

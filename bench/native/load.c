@@ -21,11 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 1024, PIDS = 16, PATIENCE = 30 }; /* seconds that a storm may take */
+enum { EVENTS = 1024, PATIENCE = 30 }; /* seconds that a storm may take */
 
 static const unsigned char CLOSE[] = {0x88, 0x82, 0x8a, 0x17, 0xf3, 0x5c, 0x03 ^ 0x8a, 0xe8 ^ 0x17};
 static const unsigned char CLOSED[] = {0x88, 0x02, 0x03, 0xe8}; /* 1000 */
@@ -35,47 +34,16 @@ static struct group groups[2] = {
     {.path = "/block", .in_flight = 1},
 };
 static struct client *clients;
-static int connections = 1, beside, everybody, pids;
-static pid_t pid[PIDS];
+static int connections = 1, beside, everybody;
 static double seconds = 1, warm_up = 0.3;
 static bool spin;
 static uint64_t polls, events_seen;
 
-/* Of all threads of the server, as /proc/PID/stat has it, but in nanoseconds. */
-static uint64_t processor_time(void)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < pids; i++) {
-        clockid_t clock;
-        if (clock_getcpuclockid(pid[i], &clock))
-            fail("there is no process %d", pid[i]);
-        sum += now(clock);
-    }
-    return sum;
-}
-
-static uint64_t after(double duration)
-{
-    return now(CLOCK_MONOTONIC) + (uint64_t)(duration * SECOND);
-}
-
-static void forget(struct group *group)
-{
-    group->messages = 0;
-    memset(&group->latency, 0, sizeof group->latency);
-}
-
-static void print_span(const struct group *group, uint64_t begin, uint64_t end, uint64_t used)
-{
-    printf("\"messages\": %llu, \"seconds\": %.6f, \"cpu\": %.6f, \"p50_us\": %.1f, \"p99_us\": %.1f",
-           (unsigned long long)group->messages, (double)(end - begin) / SECOND, (double)used / SECOND,
-           percentile(&group->latency, 0.5), percentile(&group->latency, 0.99));
-}
-
 static void open_all(void)
 {
+    char answer[HEAD_SIZE + 1];
     for (int i = 0; i < everybody; i++)
-        clients[i].fd = open_socket(clients[i].group);
+        clients[i].fd = open_socket(clients[i].group, answer);
 }
 
 /* Keep the messages in flight until then; with 0, wait until none is. */
@@ -142,8 +110,9 @@ static void echo(void)
 static void shake_hands(void)
 {
     unsigned char answer[sizeof CLOSED + 1];
+    char head[HEAD_SIZE + 1];
     size_t size = 0;
-    int fd = open_socket(groups);
+    int fd = open_socket(groups, head);
     ssize_t got = send(fd, CLOSE, sizeof CLOSE, MSG_NOSIGNAL);
     while (size < sizeof answer && (got = recv(fd, answer + size, sizeof answer - size, 0)) > 0)
         size += (size_t)got;
@@ -280,7 +249,7 @@ static void read_options(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (option) {
         case 'p': groups[0].port = groups[1].port = atoi(optarg); break;
-        case 'i': pid[pids++ % PIDS] = atoi(optarg); break;
+        case 'i': add_process(atoi(optarg)); break;
         case 'a': groups[0].path = optarg; break;
         case 'n': connections = atoi(optarg); break;
         case 'k': beside = atoi(optarg); break;
@@ -292,7 +261,7 @@ static void read_options(int argc, char **argv)
         case 'x': spin = true; break;
         default: exit(2);
         }
-    if (pids > PIDS || connections < 1 || beside < 0 || groups[0].in_flight < 1)
+    if (connections < 1 || beside < 0 || groups[0].in_flight < 1)
         fail("an option is out of range");
 }
 
@@ -302,16 +271,10 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } modes[] = {{"echo", echo}, {"handshakes", handshakes}, {"storm", storm}, {"idle", idle}};
-    struct rlimit files;
 
     read_options(argc, argv);
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
     everybody = connections + beside;
-    if ((rlim_t)everybody + 16 > files.rlim_max)
-        fail("the limit on open files, %llu, is too low", (unsigned long long)files.rlim_max);
-
+    allow_files(everybody);
     groups[1].size = groups[0].size;
     poller = epoll_create1(0);
     clients = calloc((size_t)everybody, sizeof *clients);

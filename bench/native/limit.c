@@ -1,8 +1,10 @@
-/* The limit for an echo server: one thread, one epoll; a read, a loop over its frames, a write.
+/* The limit for a server: one thread, one epoll; a read, a loop over its frames, a write.
  *
- * echo PORT
+ * limit PORT
  *
- * It takes frames cut anywhere and many in a read, unmasks them where they lie, and checks nothing. */
+ * It sends back what comes on a WebSocket. Only what comes on one to "/publish" it sends to all others, and to the
+ * event streams from "/events"; what is published together, in one write to each. It takes frames cut anywhere and many
+ * in a read, unmasks them where they lie, and checks nothing. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,17 +23,21 @@ enum { BUFFER_SIZE = 1 << 18, EVENTS = 1024, MASK_SIZE = 4 };
 /* Every client has the key of RFC 6455 section 1.3, so the answer is always the same. */
 static const char ANSWER[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                              "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+static const char STREAM_ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 
 struct peer {
     int fd;
-    bool upgraded, closing;
+    enum { UNKNOWN, WEBSOCKET, STREAM, PUBLISHER } kind;
+    bool closing;
+    struct peer *next, **link; /* of all that are published to, and what points here */
     unsigned char *kept;   /* the beginning of a frame whose rest has not come yet */
     unsigned char *unsent; /* what the socket did not take; nothing is read until it has */
     size_t kept_size, unsent_size;
 };
 
 static int poller;
-static unsigned char shared[BUFFER_SIZE];
+static unsigned char shared[BUFFER_SIZE], text[16 * BUFFER_SIZE]; /* an event is less than 16 times its frame */
+static struct peer *receivers;
 
 static void watch(struct peer *peer, uint32_t events)
 {
@@ -42,6 +48,10 @@ static void watch(struct peer *peer, uint32_t events)
 static void drop(struct peer *peer)
 {
     close(peer->fd);
+    if (peer->link)
+        *peer->link = peer->next;
+    if (peer->link && peer->next)
+        peer->next->link = peer->link;
     free(peer->kept);
     free(peer->unsent);
     free(peer);
@@ -116,6 +126,55 @@ static bool put(struct peer *peer, const unsigned char *data, size_t size)
     return true;
 }
 
+/* The events for whole frames of a server; return their size. */
+static size_t put_events(const unsigned char *frames, size_t size)
+{
+    static unsigned long long number;
+    size_t out = 0;
+    for (const unsigned char *end = frames + size; frames < end; frames += size) {
+        size_t field = frames[1] < 126 ? 0 : frames[1] == 126 ? 2 : 8;
+        size = field ? 0 : frames[1];
+        for (size_t i = 0; i < field; i++)
+            size = size << 8 | frames[2 + i];
+        frames += 2 + field;
+        out += (size_t)sprintf((char *)text + out, "id: %llu\ndata: ", ++number);
+        memcpy(text + out, frames, size);
+        out += size;
+        memcpy(text + out, "\n\n", 2);
+        out += 2;
+    }
+    return out;
+}
+
+/* Who does not take all of it at once is cut off. */
+static void publish(const unsigned char *frames, size_t size)
+{
+    size_t text_size = 0;
+    for (struct peer *peer = receivers; peer; peer = peer->next) {
+        if (peer->kind == STREAM && !text_size)
+            text_size = put_events(frames, size);
+        bool done = peer->kind == STREAM ? put(peer, text, text_size) : put(peer, frames, size);
+        if (!done || peer->unsent_size)
+            shutdown(peer->fd, SHUT_RDWR);
+    }
+}
+
+/* A request is whole: answer it. */
+static bool welcome(struct peer *peer, const char *request)
+{
+    bool publisher = !strncmp(request, "GET /publish ", 13), stream = !strncmp(request, "GET /events ", 12);
+    peer->kind = publisher ? PUBLISHER : stream ? STREAM : WEBSOCKET;
+    if (!publisher) {
+        peer->link = &receivers;
+        peer->next = receivers;
+        if (receivers)
+            receivers->link = &peer->next;
+        receivers = peer;
+    }
+    const char *answer = stream ? STREAM_ANSWER : ANSWER;
+    return send(peer->fd, answer, strlen(answer), MSG_NOSIGNAL) == (ssize_t)strlen(answer);
+}
+
 /* Read once and answer; return whether the connection goes on. */
 static bool serve(struct peer *peer)
 {
@@ -124,17 +183,18 @@ static bool serve(struct peer *peer)
     if (got <= 0)
         return got < 0 && errno == EAGAIN;
     size_t size = peer->kept_size + (size_t)got, used = 0;
-    if (!peer->upgraded) {
+    if (peer->kind == UNKNOWN) {
         unsigned char *end = memmem(data, size, "\r\n\r\n", 4);
         if (end) {
             used = (size_t)(end - data) + 4;
-            peer->upgraded = true;
-            if (send(peer->fd, ANSWER, sizeof ANSWER - 1, MSG_NOSIGNAL) != sizeof ANSWER - 1)
+            if (!welcome(peer, (char *)data))
                 return false;
         }
     }
-    size_t out = peer->upgraded ? echo_frames(data, size, &used, &peer->closing) : 0;
-    if (out && !put(peer, data, out))
+    size_t out = peer->kind == UNKNOWN ? 0 : echo_frames(data, size, &used, &peer->closing);
+    if (peer->kind == PUBLISHER && out && !peer->closing)
+        publish(data, out);
+    else if (out && !put(peer, data, out))
         return false;
     peer->kept_size = size - used;
     if (peer->kept_size == BUFFER_SIZE)

@@ -1,0 +1,133 @@
+"""What one publishes, sent to many: ``make bench-broadcast``, on Linux; README.md says how.
+
+WebSockets and event streams get messages as fast as the slowest of them takes them; with
+``--crowd``, ten thousand event streams get ten events a second for a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import load
+from .comparison import Aim, Figures, Scenario, figures_of
+from .rounds import compare, parser_for
+from .serving import LIMIT, PICOWS, WEBSOCKETS, serve
+
+TOPIC, ASYNCIO, STARLETTE = "wsframe_topic", "websockets_asyncio", "sse_starlette"
+WEBSOCKET_SERVERS = (LIMIT, TOPIC, PICOWS, ASYNCIO, WEBSOCKETS)
+STREAM_SERVERS = (LIMIT, TOPIC, STARLETTE)
+RECEIVERS = 1000
+CROWD = 10_000
+CROWD_RATE = 10  # events a second
+CROWD_SECONDS = 60.0  # unless the arguments say otherwise
+FEW = 10
+
+COLUMNS = (
+    ("delivered/s", "rate", ",.0f"),
+    ("per CPU s", "per_cpu", ",.0f"),
+    ("busy", "busy", ".0%"),
+    ("load's", "load_busy", ".0%"),
+    ("p50 ms", "p50", ".1f"),
+    ("p99 ms", "p99", ".1f"),
+    ("per read", "per_read", ".1f"),
+)
+CROWD_COLUMNS = (
+    ("events", "published", ",.0f"),
+    ("delivered/s", "rate", ",.0f"),
+    ("busy", "busy", ".0%"),
+    ("load's", "load_busy", ".0%"),
+    ("p50 ms", "p50", ".1f"),
+    ("p99 ms", "p99", ".1f"),
+    ("p99.9 ms", "p999", ".1f"),
+    ("longest ms", "longest", ".1f"),
+    ("KiB each", "kib", ".2f"),
+    ("at most", "peak_kib", ".2f"),
+)
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    names = dict.fromkeys(WEBSOCKET_SERVERS + STREAM_SERVERS)
+    parser = parser_for("Compare servers that broadcast.", SCENARIOS, names)
+    parser.add_argument(
+        "--crowd",
+        action="store_true",
+        help=f"instead: {CROWD_RATE} events a second to very many, once, for {CROWD_SECONDS:.0f} s",
+    )
+    parser.add_argument("--clients", type=int, default=CROWD, help="how many these are")
+    arguments = parser.parse_args()
+    if arguments.crowd:
+        parser.set_defaults(rounds=1, seconds=CROWD_SECONDS)
+        arguments = parser.parse_args()
+    scenarios = {"crowd": crowd(arguments.clients)} if arguments.crowd else SCENARIOS
+    compare(scenarios, AIMS, arguments)
+
+
+def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        **figures_of(measured),
+        "load_busy": measured["load_cpu"] / measured["seconds"],
+        "p999": measured["p999_us"] / 1000,
+        "longest": measured["longest_us"] / 1000,
+        "published": measured["published"],
+        "per_read": measured["per_read"],
+    }
+
+
+def _scenario(title: str, servers: tuple[str, ...], **options: float | str | bool) -> Scenario:
+    def measure(name: str, seconds: float) -> Figures:
+        with (
+            serve(name, "fanout") as server,
+            load.broadcast(server, connections=RECEIVERS, seconds=seconds, **options) as measured,
+        ):
+            return _figures(measured)
+
+    return Scenario(f"{RECEIVERS:,} {title}, 125 B", servers, measure, COLUMNS)
+
+
+def crowd(clients: int) -> Scenario:
+    """Return the scenario of so many event streams."""
+
+    def measure(name: str, seconds: float) -> Figures:
+        with serve(name, "fanout") as server:
+            # What all clients share has its size before they come.
+            with load.broadcast(server, streams=True, connections=FEW, in_flight=FEW):
+                pass
+            before = server.memory()
+            with load.broadcast(
+                server,
+                streams=True,
+                connections=clients,
+                rate=CROWD_RATE,
+                in_flight=round((seconds + 10) * CROWD_RATE),
+                seconds=seconds,
+            ) as measured:
+                each = (server.memory() - before) / clients
+                at_most = (server.peak() - before) / clients
+        return _figures(measured) | {"kib": each, "peak_kib": at_most}
+
+    title = f"{clients:,} event streams, {CROWD_RATE} events of 125 B a second to each"
+    return Scenario(title, (LIMIT, TOPIC), measure, CROWD_COLUMNS, of_limit=False)
+
+
+SCENARIOS = {
+    "ws-1": _scenario("WebSockets, 1 message in flight", WEBSOCKET_SERVERS),
+    "ws-8": _scenario("WebSockets, 8 messages in flight", WEBSOCKET_SERVERS, in_flight=8),
+    "sse-1": _scenario("event streams, 1 event in flight", STREAM_SERVERS, streams=True),
+    "sse-8": _scenario(
+        "event streams, 8 events in flight", STREAM_SERVERS, streams=True, in_flight=8
+    ),
+}
+
+AIMS = (
+    Aim("ws-8", TOPIC, "per_cpu", ">=", 4.0, PICOWS),
+    Aim("ws-8", TOPIC, "per_cpu", ">=", 8.0, ASYNCIO),
+    Aim("sse-8", TOPIC, "per_cpu", ">=", 5.0, STARLETTE),
+    Aim("sse-8", TOPIC, "rate", ">=", 5.0, STARLETTE),
+    Aim("crowd", TOPIC, "kib", "<=", 3.0),
+)
+
+
+if __name__ == "__main__":
+    main()

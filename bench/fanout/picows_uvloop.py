@@ -1,0 +1,55 @@
+"""picows on uvloop, writing to each."""
+
+import sys
+
+import uvloop
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    ws_create_server,
+)
+
+receivers: set[WSTransport] = set()
+
+
+class Receiver(WSListener):
+    """Gets what is published, and sends every message back."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Take part."""
+        receivers.add(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Send a frame back."""
+        transport.send(frame.msg_type, frame.get_payload_as_memoryview())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Take part no more."""
+        receivers.discard(transport)
+
+
+class Publisher(WSListener):
+    """Sends every message to all receivers."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Send a frame to all."""
+        payload = frame.get_payload_as_bytes()
+        for receiver in receivers:
+            receiver.send(WSMsgType.TEXT, payload)
+
+
+def listener(request: WSUpgradeRequest) -> WSListener:
+    """Return what serves a request."""
+    return Publisher() if request.path == b"/publish" else Receiver()
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), backlog=1024)
+    await server.serve_forever()
+
+
+uvloop.run(main())

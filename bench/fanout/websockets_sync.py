@@ -1,0 +1,26 @@
+"""websockets, its server of threads, and its broadcast."""
+
+import sys
+
+from websockets.sync.server import ServerConnection, broadcast, serve
+
+receivers: set[ServerConnection] = set()
+
+
+def handle(websocket: ServerConnection) -> None:
+    """Send every message to all, or take part and send it back."""
+    assert websocket.request
+    if websocket.request.path == "/publish":
+        for message in websocket:
+            broadcast(receivers, message)
+        return
+    receivers.add(websocket)
+    for message in websocket:
+        websocket.send(message)
+    receivers.remove(websocket)
+
+
+with serve(
+    handle, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+) as server:
+    server.serve_forever()
