@@ -124,6 +124,8 @@ class RequestReader(Protocol):
             it may raise HandshakeError, which is answered.
     """
 
+    __slots__ = ("_answer", "_complete", "_head", "_headers", "_parser", "_peer", "_target")
+
     def __init__(self, peer: Peer, answer: Callable[[Request, Fields, memoryview], None]) -> None:
         self._peer = peer
         self._answer = answer

@@ -850,7 +850,8 @@ def test_a_stop_tells_handlers_that_block_and_waits_for_those_that_return(
         assert client.closed_by_server() == Close(1001, "the server stops")
     for one in held[:2]:
         one.release()
-    assert sorted(map(str, handler.next_seen(7))) == sorted(["block"] * 3 + ["1001", "finally"] * 2)
+    seen = [item if isinstance(item, str) else f"{item:d}" for item in handler.next_seen(7)]
+    assert sorted(seen) == sorted(["block"] * 3 + ["1001", "finally"] * 2)
     stopping.join(TIMEOUT)
     assert 0.2 <= time.monotonic() - begin < 4
     record = log.expect("wsframe-handler /block has not ended and is left behind")
