@@ -143,7 +143,8 @@ def test_thousands_that_say_nothing(start: Start) -> None:
                 assert client.read_to_end() == b""
             talk(visitor)
 
-    assert_given_back(server, crowd, CROWD * 6 << 10)  # seen: 2.5 KiB for one, 4 for many times
+    # Seen: 2.5 KiB for one, 4 for many times; on Python 3.10, up to 7.
+    assert_given_back(server, crowd, CROWD * 8 << 10)
 
 
 def test_tls_handshakes_that_stop_or_drip(
