@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -47,8 +48,13 @@ class Fields:
     def __init__(self, headers: Headers, status: int = 400) -> None:
         self._values: dict[str, list[str]] = {}
         self._status = status
+        values = self._values
         for name, value in pairs(headers):
-            self._values.setdefault(name.lower(), []).append(value.strip(" \t"))
+            name, value = name.lower(), value.strip(" \t")
+            if name in values:
+                values[name].append(value)
+            else:
+                values[name] = [value]
 
     @classmethod
     def of(cls, headers: Headers | Fields) -> Fields:
@@ -67,17 +73,19 @@ class Fields:
         Raises:
             HandshakeError: it is there more than once.
         """
-        values = self._values.get(name, ())
+        values = self._values.get(name)
+        if values is None:
+            return None
         if len(values) > 1:
             raise self.fault(f"more than one {name.title()} header")
-        return values[0] if values else None
+        return values[0]
 
     def items(self, name: str) -> list[str]:
         """A comma-separated list, in however many fields it stands (RFC 9110 section 5.6.1)."""
         values = self._values.get(name)
         if values is None:
             return []
-        items = (item.strip(" \t") for value in values for item in value.split(","))
+        items = [item.strip(" \t") for value in values for item in value.split(",")]
         return [item for item in items if item]
 
     def tokens(self, name: str) -> set[str]:
@@ -90,8 +98,10 @@ class Fields:
         Raises:
             HandshakeError: it is not of that form.
         """
-        text = ", ".join(self._values.get("sec-websocket-extensions", ()))
         found: list[Extension] = []
+        if "sec-websocket-extensions" not in self._values:
+            return found
+        text = ", ".join(self._values["sec-websocket-extensions"])
         position = BETWEEN_ITEMS.match(text).end()  # type: ignore[union-attr]
         while position < len(text):
             name = TOKEN.match(text, position)
@@ -136,11 +146,15 @@ def check_field(name: str, value: str) -> None:
         ValueError: the name is not a token, or the value has a control character in it, such as a
             line break that would forge another field, or a character that Latin-1 has not.
     """
+    _check_characters(name, value)
+    value.encode("latin-1")
+
+
+def _check_characters(name: str, value: str) -> None:
     if not TOKEN.fullmatch(name):
         raise ValueError(f"a header's name must be a token: {name!r}")
     if FORBIDDEN_IN_A_VALUE.search(value):
         raise ValueError(f"control characters must not stand in a header: {name}: {value!r}")
-    value.encode("latin-1")
 
 
 def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -151,7 +165,7 @@ def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """
     lines = [first_line]
     for name, value in headers:
-        check_field(name, value)
+        _check_characters(name, value)
         lines.append(f"{name}: {value}")
     return "\r\n".join((*lines, "", "")).encode("latin-1")
 
@@ -164,7 +178,12 @@ def encode_response(
     Raises:
         ValueError: a status without a name in :class:`http.HTTPStatus`, or as :func:`check_field`.
     """
-    return encode_head(f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}", headers) + body
+    return encode_head(_status_line(status), headers) + body
+
+
+@lru_cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}"
 
 
 def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
