@@ -415,7 +415,9 @@ def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: Re
             there.wait(30 * count)
             streams.close(TIMEOUT)
     check_that_all_came(publishing, there)
-    # What followed it is loaded again by each run.
+    # Each run loads again what is followed.
+    here.say("one more")
+    there.wait(publishing.count + 1)
     wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
 
 
@@ -538,6 +540,7 @@ def test_a_wiped_redis_is_told_as_a_gap(server: RedisServer, streams: RedisStrea
     here = Heard(streams).follow()
     here.say(*numbers(3))
     here.hear(*numbers(3))
+    assert streams.flush(TIMEOUT)
     with server.client() as client:
         client.flushall()
     here.say("new")
@@ -555,6 +558,7 @@ def test_a_redis_that_begins_anew_is_told_as_a_gap(
         here = Heard(connect(server.url)).follow()
         here.say(*numbers(3))
         here.hear(*numbers(3))
+        assert here.streams.flush(TIMEOUT)
         server.restart()
         gap = here.wait(4)[3]
         assert (gap.data, gap.oldest) == ("", "")
@@ -590,6 +594,7 @@ def test_redis_that_has_lost_what_it_acknowledged_goes_on(
     here = Heard(streams).follow()
     here.say("first", "second")
     here.hear("first", "second")
+    assert streams.flush(TIMEOUT)
     with server.client() as client:
         (publisher,) = client.keys("*:by:*")
         client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
@@ -776,6 +781,7 @@ def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> Non
     here = Heard(connect(url)).follow()
     here.say("hello")
     here.hear("hello")
+    assert here.streams.flush(TIMEOUT)
     here.streams.join("news", "ann")
     members(connect(url), "ann")
 
