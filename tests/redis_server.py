@@ -111,6 +111,7 @@ class RedisServer:
         while not self._answers():
             if process.poll() is not None:
                 said, _ = process.communicate()
+                self._process = None
                 if b"tls" in said.lower():
                     missing_tool("a redis-server with TLS")
                 raise AssertionError(f"redis-server has ended: {said.decode()}")

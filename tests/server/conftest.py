@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
 from wsframe.server import App, Server
+from wsframe.server.topics.redis import RedisStreams
 
 from ..certificates import Certificates
+from ..redis_server import RedisServer
 from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
 
 FILES = "/proc/self/fd"
@@ -194,3 +197,34 @@ def until_it_stands_still(value: Callable[[], int]) -> None:
         now = value()
         still = still + 1 if now == last else 0
         last = now
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    with RedisServer(tmp_path) as redis_server:
+        yield redis_server
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], RedisStreams]]:
+    """Makes what each process has one of; closed when the test is over."""
+    with ExitStack() as stack:
+
+        def make(url: str) -> RedisStreams:
+            streams = RedisStreams(url)
+            stack.callback(streams.close, TIMEOUT)
+            return streams
+
+        yield make
+
+
+@pytest.fixture
+def streams(redis_server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+    return connect(redis_server.url)
+
+
+@pytest.fixture
+def others(redis_server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+    """Those of another process."""
+    return connect(redis_server.url)

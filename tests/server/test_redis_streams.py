@@ -3,127 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
 
-from wsframe.server import App, RedisUnavailable, Topic
+from wsframe.server import App, RedisUnavailable
 from wsframe.server.topics import link, reader, redis, scripts
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import RedisStreams
-from wsframe.server.topics.registry import Topics
 
 from ..certificates import Certificates
 from ..redis_server import RedisServer, Relay
 from .clients import TIMEOUT
 from .conftest import Serve, ServerLog, wait_until
+from .streams import Heard, data_of, numbers
 
 THREADS = ("wsframe-writer", "wsframe-reader")
-
-
-class Heard(Topic):
-    """A topic that keeps all that its stream has brought."""
-
-    def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
-        super().__init__(name, Topics(), streams)
-        self.configure(**bounds)
-        self.streams = streams
-        self.entries: list[Entry] = []
-        self.floors: list[str] = []
-        self._arrived = threading.Condition()
-
-    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
-        super().load(floor_id, entries)
-        with self._arrived:
-            self.floors.append(floor_id)
-            self._arrived.notify_all()
-
-    def append(self, entries: Iterable[Entry]) -> Any:
-        entries = list(entries)
-        published = super().append(entries)
-        with self._arrived:
-            self.entries += entries
-            self._arrived.notify_all()
-        return published
-
-    def say(self, *items: object) -> None:
-        """Publish these."""
-        for item in items:
-            self.publish(item)
-
-    def wait(self, count: int) -> list[Entry]:
-        """Wait until there are so many entries."""
-        with self._arrived:
-            came = self._arrived.wait_for(lambda: len(self.entries) >= count, TIMEOUT)
-            assert came, f"there are not {count} entries but {len(self.entries)}"
-            return list(self.entries)
-
-    def hear(self, *items: str | bytes) -> list[Entry]:
-        """Wait for just these, and nothing else, since the beginning."""
-        entries = self.wait(len(items))
-        assert [entry.data for entry in entries] == list(items)
-        return entries
-
-    def left(self) -> list[Entry]:
-        """What is in its log."""
-        with self.lock:
-            self.trim()
-            return self.log.after(0, self.log.head)[0]
-
-    def follow(self) -> Heard:
-        """Follow it, and wait until it is loaded."""
-        self.streams.follow(self)
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: self.floors, TIMEOUT), "it is not loaded"
-        return self
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
-    with RedisServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def connect() -> Iterator[Callable[[str], RedisStreams]]:
-    """Makes what each process has one of; closed when the test is over."""
-    with ExitStack() as stack:
-
-        def make(url: str) -> RedisStreams:
-            streams = RedisStreams(url)
-            stack.callback(streams.close, TIMEOUT)
-            return streams
-
-        yield make
-
-
-@pytest.fixture
-def streams(server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
-    return connect(server.url)
-
-
-@pytest.fixture
-def others(server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
-    """Those of another process."""
-    return connect(server.url)
-
-
-def numbers(count: int, who: str = "") -> list[str]:
-    return [f"{who}{number}" for number in range(count)]
-
-
-def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
-    return [entry.data for entry in entries]
 
 
 # Order ----------------------------------------------------------------------------------------
@@ -225,37 +131,37 @@ def check_that_all_came(publishing: Publishing, *topics: Heard) -> None:
 
 
 def test_a_killed_redis_loses_and_doubles_nothing(
-    server: RedisServer, streams: RedisStreams, others: RedisStreams
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here, there = Heard(streams).follow(), Heard(others).follow()
     with Publishing(here) as publishing:
         for _ in range(4):
             there.wait(len(there.entries) + 50)
-            server.kill()
+            redis_server.kill()
             wait_until(lambda: streams.link.away and others.link.away, "nobody misses it")
-            server.start()
+            redis_server.start()
             wait_until(lambda: not (streams.link.away or others.link.away), "it is not found")
     check_that_all_came(publishing, here, there)
 
 
 @pytest.mark.parametrize("thread", THREADS)
 def test_a_cut_connection_loses_and_doubles_nothing(
-    server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str
 ) -> None:
     here, there = Heard(streams).follow(), Heard(others).follow()
     cuts = 0
     with Publishing(here) as publishing:
         while cuts < 10:
             there.wait(len(there.entries) + 20)
-            cuts += server.cut(thread)
+            cuts += redis_server.cut(thread)
     check_that_all_came(publishing, here, there)
 
 
 def test_an_event_whose_answer_is_lost_is_not_doubled(
-    server: RedisServer, connect: Callable[[str], RedisStreams], others: RedisStreams
+    redis_server: RedisServer, connect: Callable[[str], RedisStreams], others: RedisStreams
 ) -> None:
     there = Heard(others).follow()
-    with Relay(server) as relay:
+    with Relay(redis_server) as relay:
         streams = connect(relay.url)
         here = Heard(streams)
         for round_ in range(3):
@@ -274,8 +180,8 @@ def publish_by_script(client: Any, number: int, before: int, data: str = "x", **
     return client.eval(scripts.PUBLISH, 3, *keys, number, before, *kept.values(), "d", data)
 
 
-def test_redis_knows_what_it_was_sent_before(server: RedisServer) -> None:
-    with server.client() as client:
+def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
         first = publish_by_script(client, 3, 0)
         assert place_of(first.decode())
         assert publish_by_script(client, 3, 0) == b"known"
@@ -289,31 +195,34 @@ def test_redis_knows_what_it_was_sent_before(server: RedisServer) -> None:
 
 
 def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = Heard(streams).follow()
     for _ in range(2):
-        server.kill()
+        redis_server.kill()
         here.say("while it is away")
         log.expect("Redis is away: ", logging.WARNING)
         wait_until(lambda: len(streams.link._lost) == 2, "one has not noticed")
-        server.start()
+        redis_server.start()
         log.expect("Redis is back", logging.WARNING)
     here.hear("while it is away", "while it is away")
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
 def test_a_redis_that_does_not_answer_is_away(
-    server: RedisServer, streams: RedisStreams, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer,
+    streams: RedisStreams,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "ANSWER_TIME", 0.5)
     monkeypatch.setattr(reader, "BLOCK", 0.1)
     here = Heard(streams).follow()
-    server.signal(signal.SIGSTOP)
+    redis_server.signal(signal.SIGSTOP)
     here.say("hello")
     log.expect("Redis is away: ", logging.WARNING)
     assert not streams.flush(0)
-    server.signal(signal.SIGCONT)
+    redis_server.signal(signal.SIGCONT)
     here.hear("hello")
     assert streams.flush(TIMEOUT)
 
@@ -327,14 +236,14 @@ def test_a_redis_that_does_not_answer_is_away(
     ids=["OOM", "READONLY"],
 )
 def test_a_redis_that_cannot_write_now_is_waited_for(
-    server: RedisServer,
+    redis_server: RedisServer,
     streams: RedisStreams,
     log: ServerLog,
     command: tuple[str, ...],
     back: tuple[str, ...],
 ) -> None:
     here = Heard(streams).follow()
-    with server.client() as client:
+    with redis_server.client() as client:
         client.execute_command(*command)
         here.say("hello", "world")
         log.expect("Redis does not do what topics need: ")
@@ -348,10 +257,10 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
 
 
 def test_scripts_that_redis_has_forgotten_are_loaded_again(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = Heard(streams).follow()
-    with server.client() as client:
+    with redis_server.client() as client:
         client.script_flush()
     here.say("hello")
     here.hear("hello")
@@ -365,7 +274,7 @@ def test_scripts_that_redis_has_forgotten_are_loaded_again(
     ("bound", "value", "fit"), [("MAX_WAITING", 7, 7), ("MAX_WAITING_BYTES", 10, 5)]
 )
 def test_what_does_not_fit_is_refused_and_the_rest_comes(
-    server: RedisServer,
+    redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
     monkeypatch: pytest.MonkeyPatch,
@@ -375,21 +284,21 @@ def test_what_does_not_fit_is_refused_and_the_rest_comes(
 ) -> None:
     monkeypatch.setattr(redis, bound, value)
     here = Heard(streams)
-    server.kill()
+    redis_server.kill()
     here.say(*numbers(fit, "x"))
     with pytest.raises(RedisUnavailable, match=rf"{fit} events \({2 * fit} bytes\) wait for Redis"):
         here.publish("too much")
     assert here.stats().published == fit
-    server.start()
+    redis_server.start()
     assert streams.flush(TIMEOUT)
     here.say("more")
     Heard(others).follow().hear(*numbers(fit, "x"), "more")
 
 
 def test_what_is_lost_at_the_end_is_told(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    server.kill()
+    redis_server.kill()
     Heard(streams).say(*numbers(3))
     streams.close(0.1)
     log.expect("3 events are lost")
@@ -428,15 +337,55 @@ def test_who_leaves_after_the_end_starts_nothing(streams: RedisStreams) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
 
 
-def test_a_program_that_only_publishes(server: RedisServer, others: RedisStreams) -> None:
-    app = App(redis=server.url)
+def test_a_program_that_only_publishes(redis_server: RedisServer, others: RedisStreams) -> None:
+    app = App(redis=redis_server.url)
     app.topic("news").publish("hello")
     app.close()
     Heard(others).follow().hear("hello")
 
 
-def test_a_fed_topic_is_shared(server: RedisServer, others: RedisStreams, serve: Serve) -> None:
-    app, source = App(redis=server.url), Queue[str]()
+FORK = """
+import os, sys, time, warnings
+from wsframe.server import App
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+app = App(redis=sys.argv[1])
+topic = app.topic("news")
+topic.publish("before")
+while not app._topics.shared.link.away:
+    time.sleep(0.01)
+child = os.fork()
+topic.publish("after" if child else "child")
+print("ready", flush=True)
+app.close(30)
+if child:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_publishes_nothing_twice(redis_server: RedisServer, others: RedisStreams) -> None:
+    redis_server.kill()
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, redis_server.url], stdout=subprocess.PIPE
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert [program.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
+            redis_server.start()
+            assert program.wait(TIMEOUT) == 0
+        finally:
+            program.kill()
+    there = Heard(others).follow()
+    assert sorted(map(str, data_of(there.wait(3)))) == ["after", "before", "child"]
+    assert len(there.entries) == 3
+
+
+def test_a_fed_topic_is_shared(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
     app.topic("news").feed(source)
     serve(app)
     there = Heard(others).follow()
@@ -454,14 +403,14 @@ def kept(client: Any) -> tuple[list[bytes], bytes, int]:
     return [fields[b"d"] for _, fields in entries], floor, int(size)
 
 
-def test_the_oldest_are_forgotten_where_there_are_too_many(server: RedisServer) -> None:
-    with server.client() as client:
+def test_the_oldest_are_forgotten_where_there_are_too_many(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
         ids = [publish_by_script(client, n, n - 1, str(n), entries=3) for n in range(1, 6)]
         assert kept(client) == ([b"3", b"4", b"5"], ids[1], 6)
 
 
-def test_the_oldest_are_forgotten_where_they_have_too_many_bytes(server: RedisServer) -> None:
-    with server.client() as client:
+def test_the_oldest_are_forgotten_where_they_have_too_many_bytes(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
         ids = [publish_by_script(client, n, n - 1, 9 * str(n), size=35) for n in range(1, 6)]
         assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 30)
         # One that is alone is kept, whatever it has.
@@ -483,25 +432,27 @@ def old_topic(client: Any, *ages: float) -> list[str]:
     return ids
 
 
-def test_the_oldest_are_forgotten_where_they_are_too_old(server: RedisServer) -> None:
-    with server.client() as client:
+def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
         ids = old_topic(client, 300, 200, 100, 10)
         publish_by_script(client, 1, 0, "new", ms=150_000)
         assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), 8)
 
 
 def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
-    server: RedisServer, streams: RedisStreams
+    redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     here = Heard(streams, history=0, max_bytes=0, max_age=0).follow()
     here.say(*numbers(50))
     here.hear(*numbers(50))
-    with server.client() as client:
+    with redis_server.client() as client:
         assert len(kept(client)[0]) == 50
 
 
-def test_history_is_as_old_as_the_events_are(server: RedisServer, streams: RedisStreams) -> None:
-    with server.client() as client:
+def test_history_is_as_old_as_the_events_are(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    with redis_server.client() as client:
         ids = old_topic(client, 300, 200, 100, 10)
     here = Heard(streams, max_age=150).follow()
     assert here.floors == [f"{place_of(ids[0])[0] - 1}-0"]
@@ -509,24 +460,26 @@ def test_history_is_as_old_as_the_events_are(server: RedisServer, streams: Redis
     assert (here.log.floor_id, here.log.head_id) == (ids[1], ids[3])
 
 
-def test_all_that_redis_has_of_a_topic_expires(server: RedisServer, streams: RedisStreams) -> None:
+def test_all_that_redis_has_of_a_topic_expires(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
     here = Heard(streams, max_age=1).follow()
     here.say("hello")
     here.hear("hello")
-    with server.client() as client:
+    with redis_server.client() as client:
         times = {key: client.pttl(key) for key in client.scan_iter()}
         assert len(times) == 4  # the stream, its meta, its publisher, and what wakes the reader
         assert all(0 < left <= 61_000 for left in times.values()), times
 
 
 def test_what_is_followed_does_not_expire(
-    server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "SPARE_TIME", 3.0)
     monkeypatch.setattr(reader, "BLOCK", 0.1)
     Heard(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
-    with server.client() as client:
+    with redis_server.client() as client:
         wait_until(lambda: client.pttl(meta) < 2700, "it is not to expire at all")
         wait_until(lambda: client.pttl(meta) > 2800, "it is let expire")
         client.flushall()
@@ -536,12 +489,12 @@ def test_what_is_followed_does_not_expire(
 # Gaps ------------------------------------------------------------------------------------------
 
 
-def test_a_wiped_redis_is_told_as_a_gap(server: RedisServer, streams: RedisStreams) -> None:
+def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
     here = Heard(streams).follow()
     here.say(*numbers(3))
     here.hear(*numbers(3))
     assert streams.flush(TIMEOUT)
-    with server.client() as client:
+    with redis_server.client() as client:
         client.flushall()
     here.say("new")
     *_, gap, new = here.wait(5)
@@ -554,12 +507,12 @@ def test_a_wiped_redis_is_told_as_a_gap(server: RedisServer, streams: RedisStrea
 def test_a_redis_that_begins_anew_is_told_as_a_gap(
     tmp_path: Path, connect: Callable[[str], RedisStreams]
 ) -> None:
-    with RedisServer(tmp_path, persistent=False) as server:
-        here = Heard(connect(server.url)).follow()
+    with RedisServer(tmp_path, persistent=False) as redis_server:
+        here = Heard(connect(redis_server.url)).follow()
         here.say(*numbers(3))
         here.hear(*numbers(3))
         assert here.streams.flush(TIMEOUT)
-        server.restart()
+        redis_server.restart()
         gap = here.wait(4)[3]
         assert (gap.data, gap.oldest) == ("", "")
         assert place_of(gap.stream_id) > place_of(here.entries[2].stream_id)
@@ -569,12 +522,12 @@ def test_a_redis_that_begins_anew_is_told_as_a_gap(
 
 
 def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
-    server: RedisServer, streams: RedisStreams
+    redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     here = Heard(streams).follow()
     here.say("first")
     here.hear("first")
-    with server.client() as client, client.pipeline() as pipe:
+    with redis_server.client() as client, client.pipeline() as pipe:
         pipe.multi()
         for number in range(1, 6):
             publish_by_script(pipe, number, number - 1, str(number), entries=2)
@@ -589,13 +542,13 @@ def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
 
 
 def test_redis_that_has_lost_what_it_acknowledged_goes_on(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = Heard(streams).follow()
     here.say("first", "second")
     here.hear("first", "second")
     assert streams.flush(TIMEOUT)
-    with server.client() as client:
+    with redis_server.client() as client:
         (publisher,) = client.keys("*:by:*")
         client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
     here.say("third", "fourth")
@@ -607,22 +560,22 @@ def test_redis_that_has_lost_what_it_acknowledged_goes_on(
 
 
 def test_a_key_that_is_no_stream_concerns_its_topic_alone(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = Heard(streams).follow()
-    with server.client() as client:
+    with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")
     bad = Heard(streams, "bad")
     bad.say("lost")
     log.expect("WRONGTYPE")
     here.say("hello")
     here.hear("hello")
-    with server.client() as client:
+    with redis_server.client() as client:
         client.set("wsframe:{worse}", "taken")
         client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
     bad.say("good")
     bad.follow().hear("good")
-    with server.client() as client:
+    with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
     log.expect("WRONGTYPE")
     log.expect("Redis refuses the topic 'bad'")
@@ -631,10 +584,10 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
 
 
 def test_an_entry_that_is_no_event_is_left_out(
-    server: RedisServer, streams: RedisStreams, log: ServerLog
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = Heard(streams).follow()
-    with server.client() as client:
+    with redis_server.client() as client:
         client.xadd("wsframe:{news}", {"d": b"\xff"})
     log.expect("a stream of Redis has something that is no event")
     here.say("hello")
@@ -661,9 +614,11 @@ def test_nothing_comes_after_the_end(
     streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     here, there = Heard(streams).follow(), Heard(others)
-    here.say("hello")
+    there.say("hello")
+    here.wait(1)
     here.close()
-    there.say("too late")
+    here.wait(2)
+    there.say("too late", "and this")
     assert others.flush(TIMEOUT)
     hello, end = here.wait(2)
     assert (hello.data, hello.last, end.last) == ("hello", False, True)
@@ -734,7 +689,7 @@ def test_members_of_a_process_that_is_silent_expire(
 
 
 def test_members_are_there_again_when_redis_has_forgotten_them(
-    server: RedisServer,
+    redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
     monkeypatch: pytest.MonkeyPatch,
@@ -742,29 +697,29 @@ def test_members_are_there_again_when_redis_has_forgotten_them(
     monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.05)
     streams.join("news", "ann")
     members(others, "ann")
-    with server.client() as client:
+    with redis_server.client() as client:
         client.flushall()
     members(others, "ann")
 
 
 def test_who_is_there_is_not_known_while_redis_is_away(
-    server: RedisServer, streams: RedisStreams
+    redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     topic = Heard(streams)
     assert topic.members() == []
-    server.kill()
+    redis_server.kill()
     with pytest.raises(RedisUnavailable, match="Redis does not tell who is there"):
         topic.members()
-    server.start()
+    redis_server.start()
     assert topic.members() == []
 
 
 def test_coming_and_going_takes_no_memory_while_redis_is_away(
-    server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis, "MAX_WAITING", 10)
     here = Heard(streams).follow()
-    server.kill()
+    redis_server.kill()
     for number in range(100):
         streams.join("news", f"member {number}")
         streams.unfollow(here)
@@ -787,9 +742,9 @@ def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> Non
 
 
 def test_a_password(tmp_path: Path, connect: Callable[[str], RedisStreams], log: ServerLog) -> None:
-    with RedisServer(tmp_path, password="p@ss/w:rd") as server:
-        check_that_it_works(server.url, connect)
-        wrong = connect(f"redis://:wrong@127.0.0.1:{server.port}")
+    with RedisServer(tmp_path, password="p@ss/w:rd") as redis_server:
+        check_that_it_works(redis_server.url, connect)
+        wrong = connect(f"redis://:wrong@127.0.0.1:{redis_server.port}")
         Heard(wrong).say("lost")
         log.expect("Redis does not do what topics need: ")
         wrong.close(0)
@@ -799,14 +754,14 @@ def test_a_password(tmp_path: Path, connect: Callable[[str], RedisStreams], log:
 def test_tls(
     tmp_path: Path, connect: Callable[[str], RedisStreams], certificates: Certificates
 ) -> None:
-    with RedisServer(tmp_path, certificates=certificates) as server:
-        check_that_it_works(server.url, connect)
+    with RedisServer(tmp_path, certificates=certificates) as redis_server:
+        check_that_it_works(redis_server.url, connect)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
 def test_a_unix_socket(tmp_path: Path, connect: Callable[[str], RedisStreams]) -> None:
-    with RedisServer(tmp_path, unix="s", password="secret") as server:
-        check_that_it_works(server.url, connect)
+    with RedisServer(tmp_path, unix="s", password="secret") as redis_server:
+        check_that_it_works(redis_server.url, connect)
 
 
 def test_a_url_that_is_none() -> None:

@@ -43,7 +43,9 @@ class Link:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._lost: dict[str, str] = {}  # the threads that wait for it, and why
-        self.client("check")
+        # Raises what is wrong with the URL; and has redis-py import what it imports late, for what
+        # a thread is importing stays half a module in the child of a fork.
+        self.client("check").connection_pool.make_connection()
 
     @property
     def away(self) -> bool:

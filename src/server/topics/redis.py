@@ -32,6 +32,7 @@ import redis
 from ..complaint import Complaint
 from ..loggers import safe_logger
 from . import scripts
+from .channels import Channels, Feed
 from .link import ANSWER_TIME, Link, is_refusal
 from .reader import SPARE, SPARE_BYTES, Opening, Reader, lifetime, opening_arguments, reach
 from .topic import RedisUnavailable
@@ -118,12 +119,14 @@ class RedisStreams:
         self._present: Counter[tuple[str, str]] = Counter()
         self._followed: dict[str, Opening] = {}
         self._number = 0
+        self._feeds: list[Feed] = []
         self._begin_anew()
         _all.add(self)
 
     def _begin_anew(self) -> None:
         """Be as one that has published nothing yet, and has no thread."""
         self.link = Link(self._url, self._prefix)
+        self.channels = Channels(self.link, self._feeds)
         self._members_client = self.link.client("members")
         # All of it is under this lock, but for what is one thread's alone.
         self._news = threading.Condition()

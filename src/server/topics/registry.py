@@ -61,6 +61,8 @@ class Topics:
     def begin(self) -> None:
         """Any thread, once for each server: it starts."""
         self.sources.start()
+        if self.shared is not None:
+            self.shared.channels.start()
 
     def catch_up(self) -> None:
         """Any thread: wait until what sources have by now is published."""
@@ -69,6 +71,7 @@ class Topics:
     def end(self, timeout: float) -> None:
         """Any thread, once for each server: it has stopped; what it published is to be sent yet."""
         if self.sources.stop() and self.shared is not None:
+            self.shared.channels.stop()
             self.shared.close(timeout)
 
     def fix(self) -> None:

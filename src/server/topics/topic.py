@@ -199,6 +199,22 @@ class Topic:
         """
         self._topics.sources.add(source, self)
 
+    def subscribe_pubsub(self, channel: str) -> None:
+        """Any thread: publish what other programs say on a channel of Redis, by a plain PUBLISH.
+
+        It is published once, however many processes listen, while a server of the app runs in at
+        least one of them; text as text, what is no UTF-8 as bytes. Redis keeps nothing of what is
+        said on a channel: what comes while the connection to it is lost, or until another process
+        has taken the place of one that died, is lost. What must not be is published to the topic.
+
+        Raises:
+            RuntimeError: the topic is not in a Redis.
+            ValueError: UTF-8 has no form for the name.
+        """
+        if self._shared is None:
+            raise RuntimeError(f"the topic {self.name!r} is not in a Redis")
+        self._shared.channels.add(channel, self)
+
     def close(self) -> None:
         """Any thread: say that nothing more comes; closing twice does nothing.
 

@@ -1,0 +1,79 @@
+"""Topics in a Redis, without a server around them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from wsframe.server import Topic
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.registry import Topics
+
+from .clients import TIMEOUT
+
+
+class Heard(Topic):
+    """A topic that keeps all that its stream has brought."""
+
+    def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
+        super().__init__(name, Topics(), streams)
+        self.configure(**bounds)
+        self.streams = streams
+        self.entries: list[Entry] = []
+        self.floors: list[str] = []
+        self._arrived = threading.Condition()
+
+    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
+        super().load(floor_id, entries)
+        with self._arrived:
+            self.floors.append(floor_id)
+            self._arrived.notify_all()
+
+    def append(self, entries: Iterable[Entry]) -> Any:
+        entries = list(entries)
+        published = super().append(entries)
+        with self._arrived:
+            self.entries += entries
+            self._arrived.notify_all()
+        return published
+
+    def say(self, *items: object) -> None:
+        """Publish these."""
+        for item in items:
+            self.publish(item)
+
+    def wait(self, count: int) -> list[Entry]:
+        """Wait until there are so many entries."""
+        with self._arrived:
+            came = self._arrived.wait_for(lambda: len(self.entries) >= count, TIMEOUT)
+            assert came, f"there are not {count} entries but {len(self.entries)}"
+            return list(self.entries)
+
+    def hear(self, *items: str | bytes) -> list[Entry]:
+        """Wait for just these, and nothing else, since the beginning."""
+        entries = self.wait(len(items))
+        assert [entry.data for entry in entries] == list(items)
+        return entries
+
+    def left(self) -> list[Entry]:
+        """What is in its log."""
+        with self.lock:
+            self.trim()
+            return self.log.after(0, self.log.head)[0]
+
+    def follow(self) -> Heard:
+        """Follow it, and wait until it is loaded."""
+        self.streams.follow(self)
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: self.floors, TIMEOUT), "it is not loaded"
+        return self
+
+
+def numbers(count: int, who: str = "") -> list[str]:
+    return [f"{who}{number}" for number in range(count)]
+
+
+def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
+    return [entry.data for entry in entries]
