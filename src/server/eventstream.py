@@ -139,7 +139,7 @@ class EventStream:
         name = topic if isinstance(topic, str) else topic.name
         last_id = self.last_event_id
         if last_id:
-            after = id_for(name, last_id)
+            after = id_for(name, last_id, after)
         return self._session.subscribe(topic, self._session.encoding, after, member)
 
     def close(self, *, final: bool = False) -> None:
@@ -164,9 +164,10 @@ class EventStreamSession(Subscriber):
 
     Attributes:
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
+        encoding: how the events of topics are sent here; the owner sets it.
     """
 
-    __slots__ = ("_complete", "_gzip", "_handler", "_sent", "_topic", "stream")
+    __slots__ = ("_complete", "_gzip", "_handler", "_sent", "_topic", "encoding", "stream")
 
     over: bool
 
@@ -188,6 +189,7 @@ class EventStreamSession(Subscriber):
         self._sent = 0  # bytes, when it was last looked
         self._handler = handler
         self._gzip = GzipStream() if gzip else None
+        self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
         if inspect.isgeneratorfunction(handler):
             self.credit = inf
 
@@ -211,7 +213,9 @@ class EventStreamSession(Subscriber):
         """Owner: begin; the head and the opening are queued."""
         self._look_again()
         if self._topic is not None:
-            self.stream.subscribe(self._topic)
+            subscription = self.stream.subscribe(self._topic)
+            if subscription.placed:
+                subscription.begin()  # so that the head and what follows are sent in one piece
         if self._handler is not None:
             self.work = [None]  # there is one turn, and it is all of the handler
             self.unsettled = True
@@ -232,16 +236,17 @@ class EventStreamSession(Subscriber):
         return True
 
     def subscribed(self, subscription: Subscription) -> None:
-        """Owner: a subscription has begun; from the second one on, each id tells of all."""
-        super().subscribed(subscription)
-        if len(self.subscriptions) == 1:
-            return
-        first = self.subscriptions[0]
-        if not first.encoding.of_one:
-            encoding = StreamOfMany()
-            first.change_encoding(encoding)
-            encoding.opening(first.topic.name, first.last_id)
-        subscription.change_encoding(first.encoding)
+        """Owner: a subscription begins; from the second one on, each id tells of all."""
+        if not self.encoding.of_one:
+            begun = (one for one in self.subscriptions if one.begun and one is not subscription)
+            first = next(begun, None)
+            if first is None:
+                return
+            self.encoding = StreamOfMany()
+            self.encoding.opening(first.topic.name, first.last_id)
+            first.change_encoding(self.encoding)
+            first.advance()
+        subscription.change_encoding(self.encoding)
 
     def put(self, block: bytes) -> None:
         """Owner: queue events in one piece."""
@@ -308,11 +313,6 @@ class EventStreamSession(Subscriber):
         self.finish(encode_id(END))
 
     # Any thread -------------------------------------------------------------------------------
-
-    @property
-    def encoding(self) -> EventStreamEncoding:
-        """Any thread: how the events of topics are sent here."""
-        return EVENT_STREAM if self._gzip is None else GZIPPED_EVENT_STREAM
 
     def send(self, event: bytes) -> None:
         """Any thread: queue an event."""

@@ -212,6 +212,11 @@ class Peer:
         return len(self._unsent) > HIGH_WATER
 
     @property
+    def sealed(self) -> bool:
+        """Owner: whether nothing more is sent than what is queued."""
+        return self._sealed or self.closed
+
+    @property
     def has_unsent(self) -> bool:
         """Owner: whether the client has not taken all that was sent."""
         return bool(self._unsent)

@@ -577,7 +577,7 @@ def test_options_of_topics() -> None:
         app.topic("a", policy="best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="history must not be negative"):
         app.topic("a", history=-1)
-    with pytest.raises(ValueError, match='too late for "latest"'):
+    with pytest.raises(ValueError, match='too late for the policy "latest"'):
         app.topic("a", policy="latest")
 
 

@@ -31,8 +31,11 @@ class Subscription:
         peer: its socket.
         member: who it is, for :meth:`Topic.members`.
         encoding: how its client is sent the events; the owner's.
+        delivery: what brings them; None before it is added to the topic.
+        begun: the owner has begun to send; the owner's.
         at_ease: the client has been sent all that the loop has taken; the owner's.
-        position: where in the log it is, if it is not at ease; under the topic's lock.
+        position: up to where in the log it has been sent the events, or has lost them.
+        placed: the position is known; under the topic's lock.
         missed: whether the client has missed something before that and is to be told; likewise.
         dropped: how many events it has lost, because it was too slow or the policy keeps but the
             newest.
@@ -41,15 +44,17 @@ class Subscription:
     """
 
     __slots__ = (
-        "_delivery",
         "_ended",
         "at_ease",
+        "begun",
+        "delivery",
         "dropped",
         "encoding",
         "member",
         "missed",
         "over",
         "peer",
+        "placed",
         "position",
         "removed",
         "session",
@@ -64,28 +69,28 @@ class Subscription:
         self.peer: Peer = session.peer
         self.member = member
         self.encoding = encoding
+        self.delivery: Delivery | None = None
+        self.begun = False
         self.at_ease = False
         self.position = 0
+        self.placed = False
         self.missed = False
         self.dropped = 0
         self.over = False
         self.removed = False
-        self._delivery: Delivery | None = None
         self._ended = False
 
     @property
     def last_id(self) -> str:
         """Any thread: what to subscribe after, to go on from what has been sent by now."""
         with self.topic.lock:
-            delivery = self._delivery
-            position = delivery.base if self.at_ease and delivery else self.position
-            return self.topic.cursor(position)
+            return self.topic.cursor(self.position)
 
     def close(self) -> None:
         """Any thread: end it; closing twice does nothing."""
         self.over = True
         self.topic.remove(self)
-        self.peer.loop.call_soon(self.end)
+        self.peer.loop.call_soon(self._close)
 
     def __enter__(self) -> Subscription:
         """Any thread: the subscription itself."""
@@ -103,40 +108,40 @@ class Subscription:
     # Owner ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Owner, once: send what comes after the position."""
-        if self.over or self.session.over or self.peer.closed:
+        """Owner: send what comes after the position; the first time counts."""
+        if self.begun:
+            return
+        if self.over or self.peer.sealed:
             self.end()
             return
-        with self.topic.lock:
-            self._delivery = self.topic.delivery(self.peer.loop)
-            self._delivery.subscriptions += 1
-            cursor = self.topic.cursor(self.position)
+        self.begun = True
         self.peer.loop.totals.subscriptions += 1
         self.session.subscribed(self)
         if not self.missed:  # of which it is told with the place where it begins
-            self.session.tell(self.encoding.opening(self.topic.name, cursor))
+            self.session.tell(self.encoding.opening(self.topic.name, self.last_id))
         self.advance()
 
     def advance(self) -> None:
         """Owner: send what can be sent, if it is not at ease."""
-        if not self.at_ease and self._delivery is not None:
-            self._delivery.advance(self)
+        if self.delivery is not None and self.begun and not self.at_ease:
+            self.delivery.advance(self)
 
     def change_encoding(self, encoding: Encoding) -> None:
         """Owner: from here on its client is sent the events like this."""
-        if self.at_ease and self._delivery is not None:
-            self._delivery.finish_fan_out()
-        if self.at_ease and self._delivery is not None:
-            self._delivery.leave(self)
-            self.encoding = encoding
-            self._delivery.settle(self)
+        if self.delivery is not None and self.at_ease:
+            self.delivery.fall_behind(self)
         self.encoding = encoding
 
     def too_slow(self) -> None:
         """Owner: what the client is to be sent next is gone."""
         if not self._ended:
-            self.session.too_slow(self.topic.name)
             self.end()
+            self.session.too_slow(self.topic.name)
+
+    def finish(self) -> None:
+        """Owner: before the end, send what was published by now, if it can be."""
+        if self.delivery is not None and self.begun and not (self.over or self.peer.sealed):
+            self.delivery.finish(self)
 
     def end(self) -> None:
         """Owner: forget the subscriber."""
@@ -144,10 +149,15 @@ class Subscription:
             return
         self.over = self._ended = True
         self.topic.remove(self)
-        if self._delivery is not None:
+        self.session.unsubscribed(self)
+        if self.delivery is not None and self.at_ease:
+            self.delivery.leave(self)
+        if self.begun:
             self.peer.loop.totals.subscriptions -= 1
-            self.session.unsubscribed(self)
-            self._delivery.forget(self)
+
+    def _close(self) -> None:
+        self.encoding.forget(self.topic.name)
+        self.end()
 
 
 class Delivery:
@@ -160,7 +170,7 @@ class Delivery:
         position: up to where the loop has taken the log; written under the topic's lock.
         offset: the same in weight.
         base: up to where all that are at ease have been sent it; under the topic's lock.
-        subscriptions: how many there are.
+        subscriptions: how many there are; under the topic's lock.
     """
 
     __slots__ = (
@@ -185,7 +195,7 @@ class Delivery:
         self._at_ease: dict[Encoding, set[Subscription]] = {}
         self._joining: list[Subscription] = []  # that are past the position
         self._asked = False  # under the topic's lock; once it is, one call is on its way
-        self._fan_out: Iterator[bool] = iter(())
+        self._fan_out: Iterator[bool] | None = None
 
     def ask(self) -> None:
         """Any thread, under the topic's lock: have the loop deliver what has come."""
@@ -194,26 +204,28 @@ class Delivery:
             self.loop.call_soon(self._deliver)
 
     def advance(self, subscription: Subscription) -> None:
-        """Owner: send a subscriber what comes after its position, as far as the socket takes it."""
-        peer = subscription.peer
-        while not (subscription.over or peer.closed):
-            if peer.has_unsent:
-                peer.tell_when_sent = True
-                return
-            found = self._read(subscription)
-            if found is None:
-                return
-            entries, notice = found
-            if notice:
-                subscription.session.tell(notice)
-            if entries:
-                block = subscription.encoding.block(self._topic.name, entries)
-                self._send(subscription, block, entries)
+        """Owner: send a subscriber a piece of what comes after its position, if it has taken all.
 
-    def settle(self, subscription: Subscription) -> None:
-        """Owner: the subscriber has all that the loop has taken."""
-        subscription.at_ease = True
-        self._at_ease.setdefault(subscription.encoding, set()).add(subscription)
+        The next one follows when it has taken that, and others have had their turn.
+        """
+        peer = subscription.peer
+        if peer.has_unsent:
+            peer.tell_when_sent = True
+        elif self._send_piece(subscription, self.position):
+            if peer.has_unsent:
+                if subscription.at_ease:
+                    self.fall_behind(subscription)
+                peer.tell_when_sent = True
+            elif not subscription.at_ease:
+                self.loop.call_soon(subscription.advance)
+
+    def finish(self, subscription: Subscription) -> None:
+        """Owner: send a subscriber all that was published before, as far as its socket takes it."""
+        if subscription.at_ease:
+            self.fall_behind(subscription)
+        while not subscription.peer.has_unsent:
+            if not self._send_piece(subscription, self._topic.log.head):
+                return
 
     def leave(self, subscription: Subscription) -> None:
         """Owner: the subscriber is not at ease any more."""
@@ -223,30 +235,35 @@ class Delivery:
         if not members:
             del self._at_ease[subscription.encoding]
 
-    def forget(self, subscription: Subscription) -> None:
-        """Owner: the subscriber is gone."""
-        if subscription.at_ease:
-            self.leave(subscription)
-        self.subscriptions -= 1
-        if not self.subscriptions:
-            with self._topic.lock:
-                self._topic.end_delivery(self.loop)
-
-    def finish_fan_out(self) -> None:
-        """Owner: send to all now what is being sent, before something changes."""
-        for _ in self._fan_out:
-            pass
+    def fall_behind(self, subscription: Subscription) -> None:
+        """Owner: the subscriber is at ease no more, and cannot be sent what comes."""
+        self.leave(subscription)
         with self._topic.lock:
-            self.base = self.position
+            if not subscription.over:
+                self._topic.put_behind(subscription)
 
-    def _read(self, subscription: Subscription) -> tuple[list[Entry], bytes] | None:
+    def _send_piece(self, subscription: Subscription, to: int) -> bool:
+        """Send what comes after a position, up to another; whether there was something."""
+        if subscription.over or subscription.peer.closed:
+            return False
+        found = self._read(subscription, to)
+        if found is None:
+            return False
+        entries, notice = found
+        subscription.session.tell(notice)
+        if entries:
+            block = subscription.encoding.block(self._topic.name, entries)
+            self._send(subscription, block, entries)
+        return True
+
+    def _read(self, subscription: Subscription, to: int) -> tuple[list[Entry], bytes] | None:
         """What is next for a subscriber, and what it is to be told before; None if nothing is."""
         topic, notice = self._topic, b""
         with topic.lock:
             log = topic.log
             if subscription.over:
                 return None
-            if subscription.position > self.position:
+            if subscription.position > to:
                 self._joining.append(subscription)  # what makes it so is on its way
                 return None
             topic.take_from_behind(subscription)
@@ -254,7 +271,7 @@ class Delivery:
             subscription.dropped += position - subscription.position
             missed = subscription.missed or position > subscription.position
             subscription.missed = False
-            entries, subscription.position = log.after(position, self.position, PIECE)
+            entries, subscription.position = log.after(position, to, PIECE)
             replaced = subscription.position - position - len(entries)
             if replaced:
                 topic.lost(replaced)
@@ -264,17 +281,19 @@ class Delivery:
                 notice = subscription.encoding.gap(
                     topic.name, topic.cursor(position), "" if oldest is None else oldest.id or ""
                 )
-            if not entries and not notice:
-                self.settle(subscription)
-                return None
-            topic.put_behind(subscription)
-        return entries, notice
+            if subscription.position == self.position:
+                subscription.at_ease = True
+                self._at_ease.setdefault(subscription.encoding, set()).add(subscription)
+                topic.trim()  # what was kept for it
+            else:
+                topic.put_behind(subscription)
+        return (entries, notice) if entries or notice else None
 
     def _deliver(self) -> None:
         """Owner: send what has come, to some at a time; one call of it is on its way at most."""
-        if self.base == self.position:
-            self._take()
         try:
+            if self._fan_out is None:
+                self._fan_out = self._send_to_all(self._take())
             more = next(self._fan_out, False)
         except Exception as error:
             self.loop.defect(error)
@@ -283,48 +302,55 @@ class Delivery:
         if more:
             self.loop.call_soon(self._deliver)
             return
+        self._fan_out = None
         joining, self._joining = self._joining, []
         with self._topic.lock:
             self.base = self.position
             self._topic.trim()
             self._asked = False
-            if self._topic.log.head > self.position:
+            if self.subscriptions and self._topic.log.head > self.position:
                 self.ask()
         for subscription in joining:
             self.loop.survive(subscription.advance)
 
-    def _take(self) -> None:
+    def _take(self) -> list[Entry]:
         with self._topic.lock:
-            log = self._topic.log
-            entries, _ = log.after(self.position, log.head)
+            log, position = self._topic.log, self.position
             self.position, self.offset = log.head, log.offset
             self._topic.taken()
-        if entries:
-            self._fan_out = self._send_to_all(entries)
+            entries, _ = log.after(position, log.head)
+        return entries
 
     def _send_to_all(self, entries: Sequence[Entry]) -> Iterator[bool]:
         """Send to all that are at ease now; yields now and then."""
+        if not entries:
+            return
         replaced = self.position - self.base - len(entries)
         groups = [(encoding, tuple(members)) for encoding, members in self._at_ease.items()]
         since = lost = 0
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
-                if subscription.over or not subscription.at_ease:
+                # One that has gone on by itself meanwhile has these already.
+                if (
+                    subscription.over
+                    or not subscription.at_ease
+                    or subscription.position != self.base
+                ):
                     continue
                 peer = subscription.peer
-                if peer.has_unsent:
-                    self._fall_behind(subscription, self.base)
-                else:
+                if not peer.has_unsent:
+                    subscription.position = self.position
+                    if replaced:
+                        subscription.dropped += replaced
+                        lost += replaced
                     try:
                         self._send(subscription, block, entries)
                     except Exception as error:
                         self.loop.defect(error, peer)
-                    if replaced:
-                        subscription.dropped += replaced
-                        lost += replaced
-                    if peer.has_unsent and subscription.at_ease:
-                        self._fall_behind(subscription, self.position)
+                if peer.has_unsent and subscription.at_ease:
+                    self.fall_behind(subscription)
+                    peer.tell_when_sent = True
                 since += 1
                 if since == SLICE:
                     since = 0
@@ -346,15 +372,6 @@ class Delivery:
                 subscription.encoding.sent(self._topic.name, entries)
         if newest.last:
             subscription.session.topic_ended(subscription)
-
-    def _fall_behind(self, subscription: Subscription, position: int) -> None:
-        """The subscriber has been sent the log up to there, and cannot be sent more now."""
-        self.leave(subscription)
-        subscription.peer.tell_when_sent = True
-        with self._topic.lock:
-            if not subscription.over:
-                subscription.position = position
-                self._topic.put_behind(subscription)
 
     def _abandon(self) -> None:
         """What was to be sent to all cannot be: rather no connection than one with a hole."""

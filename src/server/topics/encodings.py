@@ -36,6 +36,9 @@ class Encoding(ABC):
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
         """The client has been sent these."""
 
+    def forget(self, topic: str) -> None:  # noqa: B027
+        """The client is not subscribed to it any more."""
+
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         """Several entries in one piece; each is encoded once, whoever needs it first."""
         if len(entries) == 1:
@@ -105,6 +108,9 @@ class StreamOfMany(EventStreamEncoding):
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
         self._cursors[topic] = entries[-1].id or ""
 
+    def forget(self, topic: str) -> None:
+        self._cursors.pop(topic, None)
+
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         self._cursors[topic] = cursor
         return super().gap(topic, self._cursor(topic, cursor), oldest)
@@ -117,10 +123,10 @@ class StreamOfMany(EventStreamEncoding):
         return "?" + urlencode({**self._cursors, topic: cursor})
 
 
-def id_for(topic: str, last_event_id: str) -> str | None:
-    """What a client's last id says of one topic; None if it says that it knew others only."""
+def id_for(topic: str, last_event_id: str, new: str | None) -> str | None:
+    """What a client's last id says of one topic, or this if it says that it knew others only."""
     cursors = dict(parse_qsl(last_event_id[1:])) if last_event_id.startswith("?") else {}
-    return cursors.get(topic) if cursors else last_event_id
+    return cursors.get(topic, new) if cursors else last_event_id
 
 
 def encode_id(cursor: str) -> bytes:

@@ -47,6 +47,7 @@ class Log:
         floor: the position of the newest that is gone. What is left is all that came after it.
         size: bytes of what is left.
         offset: the weight of all that was ever put in.
+        ended: the newest is the last; it is kept, and is no event.
         floor_id, head_id: what the floor and the head are called in a log that is shared.
     """
 
@@ -57,11 +58,18 @@ class Log:
         self.floor = head
         self.size = 0
         self.offset = offset
+        self.ended = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
         self._given: dict[str, int] = {}  # positions by ids that are not the log's own
+        self._given_to_floor: str | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - self.ended
+
+    @property
+    def end(self) -> int:
+        """The position of the newest event."""
+        return self.head - self.ended
 
     def append(self, entry: Entry) -> None:
         """Put an entry behind the others."""
@@ -72,6 +80,7 @@ class Log:
         entry.published = entry.published or monotonic()
         self._entries[self.head] = entry
         self.head_id = entry.stream_id
+        self.ended = entry.last
         if entry.id is not None:
             self._given[entry.id] = self.head
 
@@ -110,26 +119,27 @@ class Log:
         return range(self.floor + 1, self.head + 1)
 
     def position_of(self, given: str) -> int | None:
-        """Where the entry is that was given this id; None if it is gone or never was."""
-        return self._given.get(given)
+        """Where the entry is, or the newest that is gone, that was given this id; or None."""
+        return self._given.get(given, self.floor if given == self._given_to_floor else None)
 
     def begin(self) -> int:
         """The position before the history; more may be left, for those that are too slow."""
-        return max(self.floor, self.head - self.bounds.history)
+        return max(self.floor, self.end - self.bounds.history)
 
     def trim(self, needed: Callable[[Entry], bool]) -> None:
         """Forget what is past the bounds, up to the first entry that is needed all the same."""
         entries, bounds = self._entries, self.bounds
-        while entries:
+        while len(self):
             entry = next(iter(entries.values()))
             if (
-                len(entries) <= bounds.history
+                len(self) <= bounds.history
                 and self.size <= bounds.max_bytes
                 and entry.published + bounds.max_age >= monotonic()
             ) or needed(entry):
                 break
             self._forget(entry)
             self.floor, self.floor_id = entry.position, entry.stream_id
+            self._given_to_floor = entry.id
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.position]

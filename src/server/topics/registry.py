@@ -100,7 +100,7 @@ class Topics:
     def keep(self, topic: Topic) -> None:
         """Any thread: it has no subscriber; keep it while there is something in its log."""
         with topic.lock:
-            size, entries, max_age = topic.log.size, len(topic.log), topic.log.bounds.max_age
+            size, entries, max_age = topic.log.size, topic.log.head, topic.log.bounds.max_age
         now = monotonic()
         with self._lock:
             self._forget(topic)

@@ -22,7 +22,7 @@ class Subscriber(Protocol, Turns):
     """A connection that can be subscribed to topics.
 
     Attributes:
-        subscriptions: those that have begun; the owner's.
+        subscriptions: those that have not ended; any thread appends, the owner removes.
         over: true when it has ended or is asked to.
     """
 
@@ -32,7 +32,7 @@ class Subscriber(Protocol, Turns):
 
     def __init__(self, peer: Peer, habit: Habit) -> None:
         super().__init__(peer, habit)
-        self.subscriptions: tuple[Subscription, ...] = ()
+        self.subscriptions: list[Subscription] = []
 
     def subscribe(
         self, topic: str | Topic, encoding: Encoding, after: str | None, member: str | None
@@ -41,32 +41,37 @@ class Subscriber(Protocol, Turns):
         if isinstance(topic, str):
             topic = self.peer.loop.topics.get(topic)
         subscription = Subscription(topic, self, encoding, member)
-        if not topic.add(subscription, after):
-            return subscription
-        if self.peer.loop.owned() and not self.peer.in_turn:
-            subscription.begin()
-        else:
+        self.subscriptions.append(subscription)
+        try:
+            topic.add(subscription, after)
+        except BaseException:
+            self.peer.loop.call_soon(subscription.end)
+            raise
+        if subscription.placed:
             self.peer.loop.call_soon(subscription.begin)
+        if self.peer.closed:  # and its loop may have made its last call
+            subscription.close()
         return subscription
 
     def subscribed(self, subscription: Subscription) -> None:
-        """Owner: a subscription has begun."""
-        self.subscriptions = (*self.subscriptions, subscription)
+        """Owner: a subscription begins."""
 
     def unsubscribed(self, subscription: Subscription) -> None:
-        """Owner: it has ended."""
-        self.subscriptions = tuple(
-            other for other in self.subscriptions if other is not subscription
-        )
+        """Owner: a subscription has ended."""
+        self.subscriptions.remove(subscription)
 
     def leave_topics(self) -> None:
-        """Owner: end all subscriptions, for nothing more can be sent."""
-        for subscription in self.subscriptions:
+        """Owner: end all subscriptions; what was published before is sent, if it can be."""
+        for subscription in tuple(self.subscriptions):
+            subscription.finish()
+        for subscription in tuple(self.subscriptions):
             subscription.end()
 
     def sent_all(self) -> None:
-        """Owner: the client has taken all that it was sent; send it more."""
-        for subscription in self.subscriptions:
+        """Owner: the client has taken all that it was sent; send it more, of each topic in turn."""
+        if self.subscriptions:
+            self.subscriptions.append(self.subscriptions.pop(0))
+        for subscription in tuple(self.subscriptions):
             subscription.advance()
 
     def put(self, block: bytes) -> None:

@@ -147,10 +147,11 @@ class Topic:
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
                 if self.log.head:
-                    raise ValueError(f'{self.name!r} has events: it is too late for "latest"')
+                    raise ValueError(f'too late for the policy "{policy}": {self.name!r} has events')
                 self.log = (LatestLog if latest else Log)(bounds)
             self.log.bounds = bounds
             self._policy = policy or self._policy
+            self.trim()
 
     # Publishing -------------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class Topic:
                 self.log.append(entry)
                 if entry.id is None:
                     entry.id = self.cursor(entry.position)
-                self._closed = entry.last
+                self._closed = self._closed or entry.last
                 if self._shared is None:
                     self._count(entry)
             dropped = self.trim()
@@ -261,7 +262,7 @@ class Topic:
             if self._closed:
                 raise StateError(f"the topic {self.name!r} was closed")
             self._shared.publish(self, entry)
-            self._closed = entry.last
+            self._closed = self._closed or entry.last
             self._count(entry)
             return self._reach(0)
 
@@ -342,59 +343,65 @@ class Topic:
 
     # Subscribing ------------------------------------------------------------------------------
 
-    def add(self, subscription: Subscription, after: str | None) -> bool:
+    def add(self, subscription: Subscription, after: str | None) -> None:
         """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`.
 
-        Returns:
-            Whether it can begin now; else that is done when its place is known.
+        If its place is not known yet, it begins when that is.
         """
+        loop, member = subscription.peer.loop, subscription.member
         with self.lock:
+            if subscription.removed:  # its connection has just ended
+                return
+            if self._shared is not None:
+                if member is not None:
+                    self._shared.join(self.name, member)
+                if not self._subscribers:
+                    self._known = False
+                    self._shared.follow(self)
             self._subscribers += 1
-            if self._shared is not None and self._subscribers == 1:
-                self._known = False
-                self._shared.follow(self)
+            if member is not None:
+                self._members[member] += 1
+            if loop not in self._deliveries:
+                self._deliveries[loop] = Delivery(self, loop)
+            subscription.delivery = self._deliveries[loop]
+            subscription.delivery.subscriptions += 1
             self.trim()
-            placed = self._place(subscription, after)
-            if not placed:
+            if not self._place(subscription, after):
                 until = monotonic() + PATIENCE
                 self._unplaced.append((subscription, after, until))
-            if subscription.member is not None:
-                self._members[subscription.member] += 1
-                if self._shared is not None:
-                    self._shared.join(self.name, subscription.member)
         self._topics.is_used(self)
-        return placed
 
     def remove(self, subscription: Subscription) -> None:
         """Any thread: end a subscription, the first time."""
         with self.lock:
-            if subscription.removed:
-                return
-            subscription.removed = True
-            self.take_from_behind(subscription)
-            self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
-            self._subscribers -= 1
-            if subscription.member is not None:
-                self._members[subscription.member] -= 1
-                self._members += Counter()  # which drops those that are not there any more
-                if self._shared is not None:
-                    self._shared.leave(self.name, subscription.member)
+            self._remove(subscription)
+            self.trim()  # what was kept for it
             unused = not self._subscribers
-            if self._shared is not None and unused:
-                self._shared.unfollow(self)
         if unused:
             self._topics.keep(self)
 
-    def delivery(self, loop: Loop) -> Delivery:
-        """Owner of the loop, under the lock: what delivers to its clients."""
-        if loop not in self._deliveries:
-            self._deliveries[loop] = Delivery(self, loop)
-        return self._deliveries[loop]
-
-    def end_delivery(self, loop: Loop) -> None:
-        """Owner of the loop, under the lock: it has no subscriber there any more."""
-        self._deliveries.pop(loop, None)
-        self._taken.notify_all()
+    def _remove(self, subscription: Subscription) -> None:
+        delivery, member = subscription.delivery, subscription.member
+        if delivery is None or subscription.removed:
+            subscription.removed = True
+            return
+        subscription.removed = True
+        self.take_from_behind(subscription)
+        if not subscription.placed:
+            self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
+        delivery.subscriptions -= 1
+        if not delivery.subscriptions:
+            del self._deliveries[delivery.loop]
+            self._taken.notify_all()
+        if member is not None:
+            self._members[member] -= 1
+            if not self._members[member]:
+                del self._members[member]
+            if self._shared is not None:
+                self._shared.leave(self.name, member)
+        self._subscribers -= 1
+        if not self._subscribers and self._shared is not None:
+            self._shared.unfollow(self)
 
     # Under the lock ---------------------------------------------------------------------------
 
@@ -434,26 +441,31 @@ class Topic:
                 or (self._behind_count > 0 and log.size <= log.bounds.max_bytes)
             )
         )
-        if floor == log.floor or not self._behind:
-            return 0
-        passed = [position for position in self._behind if position < log.floor]
+        # Whichever is less to look at: the floor may have moved by one, or by millions.
+        gone = range(floor, log.floor)
+        behind = gone if len(gone) < len(self._behind) else tuple(self._behind)
+        passed = [here for here in behind if here in self._behind and here < log.floor]
         return sum(map(self._pass_by, passed))
 
     def _pass_by(self, position: int) -> int:
         """What came after this position is gone; return how many have lost something by that."""
         waiting = self._behind.pop(position)
+        lost = len(waiting)
         if self._policy == "disconnect":
-            self._behind_count -= len(waiting)
+            self._behind_count -= lost
+            self.lost(lost)
             for subscription in waiting:
+                subscription.over = True
+                self._remove(subscription)
                 subscription.peer.loop.call_soon(subscription.too_slow)
         else:
+            self.lost(lost * (self.log.floor - position))
             # All of them are moved at once, however many they are.
             others = self._behind.get(self.log.floor, set())
             small, large = sorted((waiting, others), key=len)
             large |= small
             self._behind[self.log.floor] = large
-        self.lost(len(waiting))
-        return len(waiting)
+        return lost
 
     def lost(self, events: int) -> None:
         """Subscribers have lost so many events, or their connections."""
@@ -466,7 +478,7 @@ class Topic:
         if not self._known:
             return False
         if after is None:
-            position = log.head
+            position = log.end
         elif not after:
             position = log.begin()
         else:
@@ -477,7 +489,8 @@ class Topic:
                 return False
         if position is None or position < log.floor:
             position, subscription.missed = log.floor, True
-        subscription.position = position
+        subscription.position = min(position, log.end)
+        subscription.placed = True
         self.put_behind(subscription)
         return True
 
