@@ -147,7 +147,8 @@ class Topic:
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
                 if self.log.head:
-                    raise ValueError(f'too late for the policy "{policy}": {self.name!r} has events')
+                    reason = f'too late for the policy "{policy}": {self.name!r} has events'
+                    raise ValueError(reason)
                 self.log = (LatestLog if latest else Log)(bounds)
             self.log.bounds = bounds
             self._policy = policy or self._policy
