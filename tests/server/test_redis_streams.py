@@ -682,7 +682,7 @@ def test_members_of_a_process_that_is_silent_expire(
     streams.join("news", "ann")
     members(others, "ann")
     members(others)
-    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.0)
+    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.05)
     others.join("news", "bob")
     until = time.monotonic() + 1.0
     wait_until(lambda: Heard(others).members() == ["bob"] and time.monotonic() > until, "not kept")
