@@ -216,7 +216,7 @@ def test_a_redis_that_does_not_answer_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(link, "ANSWER_TIME", 0.5)
-    monkeypatch.setattr(reader, "BLOCK", 0.1)
+    monkeypatch.setattr(reader, "LISTEN", 0.1)
     here = Heard(streams).follow()
     redis_server.signal(signal.SIGSTOP)
     here.say("hello")
@@ -468,7 +468,7 @@ def test_all_that_redis_has_of_a_topic_expires(
     here.hear("hello")
     with redis_server.client() as client:
         times = {key: client.pttl(key) for key in client.scan_iter()}
-        assert len(times) == 4  # the stream, its meta, its publisher, and what wakes the reader
+        assert len(times) == 3  # the stream, its meta, and its publisher
         assert all(0 < left <= 61_000 for left in times.values()), times
 
 
@@ -476,7 +476,7 @@ def test_what_is_followed_does_not_expire(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "SPARE_TIME", 3.0)
-    monkeypatch.setattr(reader, "BLOCK", 0.1)
+    monkeypatch.setattr(reader, "LISTEN", 0.1)
     Heard(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
@@ -577,6 +577,7 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     bad.follow().hear("good")
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
+        client.publish("wsframe:{bad}", "")
     log.expect("WRONGTYPE")
     log.expect("Redis refuses the topic 'bad'")
     here.say("world")
@@ -589,8 +590,8 @@ def test_an_entry_that_is_no_event_is_left_out(
     here = Heard(streams).follow()
     with redis_server.client() as client:
         client.xadd("wsframe:{news}", {"d": b"\xff"})
-    log.expect("a stream of Redis has something that is no event")
     here.say("hello")
+    log.expect("a stream of Redis has something that is no event")
     assert data_of(here.wait(2)) == ["", "hello"]
 
 
@@ -605,6 +606,38 @@ def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -
     }
     with pytest.raises(ValueError, match="surrogates not allowed"):
         attempts[what]()
+
+
+def test_what_comes_at_once_is_read_piece_by_piece(
+    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    topics = [Heard(streams, name).follow() for name in ("news", *numbers(7))]
+    for topic in topics[1:]:
+        topic.say("hello")
+    with redis_server.client() as client, client.pipeline() as pipe:
+        for number in range(1, 21):
+            publish_by_script(pipe, number, number - 1, str(number - 1))
+        pipe.execute()
+    topics[0].hear(*numbers(20))
+    for topic in topics[1:]:
+        topic.hear("hello")
+
+
+def test_nobody_listens_to_what_nobody_follows(
+    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LISTEN", 0.1)
+    here, there = Heard(streams).follow(), Heard(streams, "other").follow()
+    streams.unfollow(here)
+    with redis_server.client() as client:
+
+        def channels() -> list[bytes]:
+            return [name for name in client.pubsub_channels() if b"wake" not in name]
+
+        wait_until(lambda: channels() == [b"wsframe:{other}"], "it is listened to")
+    there.say("hello")
+    there.hear("hello")
 
 
 # The end of a topic ------------------------------------------------------------------------------
@@ -736,9 +769,11 @@ def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> Non
     here = Heard(connect(url)).follow()
     here.say("hello")
     here.hear("hello")
-    assert here.streams.flush(TIMEOUT)
     here.streams.join("news", "ann")
-    members(connect(url), "ann")
+    others = connect(url)
+    members(others, "ann")
+    for streams in (here.streams, others):
+        streams.close(TIMEOUT)  # before the Redis ends
 
 
 def test_a_password(tmp_path: Path, connect: Callable[[str], RedisStreams], log: ServerLog) -> None:

@@ -68,8 +68,8 @@ class Link:
         """Any thread: a key of a topic; all of them are at one place, in a cluster, too."""
         return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
 
-    def wake_key(self, publisher: str) -> str:
-        """Any thread: the stream by which one thread of a process wakes another that reads."""
+    def wake_channel(self, publisher: str) -> str:
+        """Any thread: the channel by which one thread of a process wakes another that listens."""
         return f"{self._prefix}wake:{publisher}"
 
     def keep_on(

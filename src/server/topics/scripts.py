@@ -30,10 +30,11 @@ end
 """
 )
 
-# Add an entry, unless it was added before: a publisher numbers what it publishes, so what it sends
-# again, because it has heard no answer, is known. Then forget what is past the bounds: the oldest,
-# while there are too many entries, or too many bytes of them, or it is too old; not more than a
-# hundred or so at once, for others wait.
+# Add an entry, and say so on the channel that is called like the stream; unless it was added
+# before: a publisher numbers what it publishes, so what it sends again, because it has heard no
+# answer, is known. Then forget what is past the bounds: the oldest, while there are too many
+# entries, or too many bytes of them, or it is too old; not more than a hundred or so at once, for
+# others wait.
 # Keys: the stream, its meta, what is known of the publisher here.
 # Arguments: the entry's number, the number of the entry before it in this topic (0 if unknown), how
 # many entries to keep, how many bytes of them, for how many ms to keep an entry and all of it
@@ -55,7 +56,8 @@ local function size(fields, first)
   for i = first, #fields do sum = sum + #fields[i] end
   return sum
 end
--- What can fail comes first.
+-- What can fail comes first. Nobody can read before the end what is said now.
+redis.call('PUBLISH', stream, '')
 local n = redis.call('HGET', meta, 'n') + 1
 local id = redis.call('XADD', stream, '*', 'n', n, unpack(ARGV, 7))
 redis.call('HSET', meta, 'n', n)
