@@ -236,16 +236,14 @@ class EventStreamSession(Subscriber):
         return True
 
     def subscribed(self, subscription: Subscription) -> None:
-        """Owner: a subscription begins; from the second one on, each id tells of all."""
-        if not self.encoding.of_one:
-            begun = (one for one in self.subscriptions if one.begun and one is not subscription)
-            first = next(begun, None)
-            if first is None:
-                return
+        """Owner: a subscription begins; where there are several, each id tells of all."""
+        if len(self.subscriptions) > 1 and not self.encoding.of_one:
             self.encoding = StreamOfMany()
-            self.encoding.opening(first.topic.name, first.last_id)
-            first.change_encoding(self.encoding)
-            first.advance()
+            for other in tuple(self.subscriptions):
+                if other.begun and other is not subscription:
+                    self.encoding.opening(other.topic.name, other.last_id)
+                    other.change_encoding(self.encoding)
+                    other.advance()
         subscription.change_encoding(self.encoding)
 
     def put(self, block: bytes) -> None:

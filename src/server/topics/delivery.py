@@ -111,10 +111,11 @@ class Subscription:
         """Owner: send what comes after the position; the first time counts."""
         if self.begun:
             return
-        if self.over or self.peer.sealed:
+        if self.delivery is None or self.over or self.peer.sealed:
             self.end()
             return
         self.begun = True
+        self.delivery.begun(self)
         self.peer.loop.totals.subscriptions += 1
         self.session.subscribed(self)
         if not self.missed:  # of which it is told with the place where it begins
@@ -150,10 +151,10 @@ class Subscription:
         self.over = self._ended = True
         self.topic.remove(self)
         self.session.unsubscribed(self)
-        if self.delivery is not None and self.at_ease:
-            self.delivery.leave(self)
         if self.begun:
             self.peer.loop.totals.subscriptions -= 1
+        if self.delivery is not None:
+            self.delivery.forget(self)
 
     def _close(self) -> None:
         self.encoding.forget(self.topic.name)
@@ -169,8 +170,10 @@ class Delivery:
         loop: theirs.
         position: up to where the loop has taken the log; written under the topic's lock.
         offset: the same in weight.
-        base: up to where all that are at ease have been sent it; under the topic's lock.
-        subscriptions: how many there are; under the topic's lock.
+        base: what comes after it is kept, for those at ease and those that have yet to begin; under
+            the topic's lock.
+        new: those that have yet to begin; likewise.
+        subscriptions: how many there are; likewise.
     """
 
     __slots__ = (
@@ -181,6 +184,7 @@ class Delivery:
         "_topic",
         "base",
         "loop",
+        "new",
         "offset",
         "position",
         "subscriptions",
@@ -190,6 +194,7 @@ class Delivery:
         self.loop = loop
         self.position = self.base = topic.log.head
         self.offset = topic.log.offset
+        self.new: set[Subscription] = set()
         self.subscriptions = 0
         self._topic = topic
         self._at_ease: dict[Encoding, set[Subscription]] = {}
@@ -202,6 +207,23 @@ class Delivery:
         if not self._asked:
             self._asked = True
             self.loop.call_soon(self._deliver)
+
+    def expect(self, subscription: Subscription) -> None:
+        """Any thread, under the topic's lock: a subscriber is to begin at its position."""
+        self.new.add(subscription)
+        self.base = min(self.base, subscription.position)
+
+    def begun(self, subscription: Subscription) -> None:
+        """Owner: a subscriber begins."""
+        with self._topic.lock:
+            self.new.discard(subscription)
+            self._raise_base()
+
+    def forget(self, subscription: Subscription) -> None:
+        """Owner: a subscriber is gone."""
+        if subscription.at_ease:
+            self.leave(subscription)
+        self.begun(subscription)
 
     def advance(self, subscription: Subscription) -> None:
         """Owner: send a subscriber a piece of what comes after its position, if it has taken all.
@@ -261,7 +283,7 @@ class Delivery:
         topic, notice = self._topic, b""
         with topic.lock:
             log = topic.log
-            if subscription.over:
+            if subscription.removed:
                 return None
             if subscription.position > to:
                 self._joining.append(subscription)  # what makes it so is on its way
@@ -293,7 +315,7 @@ class Delivery:
         """Owner: send what has come, to some at a time; one call of it is on its way at most."""
         try:
             if self._fan_out is None:
-                self._fan_out = self._send_to_all(self._take())
+                self._fan_out = self._send_to_all()
             more = next(self._fan_out, False)
         except Exception as error:
             self.loop.defect(error)
@@ -305,38 +327,37 @@ class Delivery:
         self._fan_out = None
         joining, self._joining = self._joining, []
         with self._topic.lock:
-            self.base = self.position
-            self._topic.trim()
+            self._raise_base()
             self._asked = False
             if self.subscriptions and self._topic.log.head > self.position:
                 self.ask()
         for subscription in joining:
             self.loop.survive(subscription.advance)
 
-    def _take(self) -> list[Entry]:
+    def _raise_base(self) -> None:
+        """Under the topic's lock: let go of what nobody here needs any more."""
+        if self._fan_out is None and not self.new:
+            self.base = self.position
+            self._topic.trim()
+
+    def _send_to_all(self) -> Iterator[bool]:
+        """Send what has come to all that are at ease now; yields now and then."""
+        before = self.position
         with self._topic.lock:
-            log, position = self._topic.log, self.position
+            log = self._topic.log
             self.position, self.offset = log.head, log.offset
             self._topic.taken()
-            entries, _ = log.after(position, log.head)
-        return entries
-
-    def _send_to_all(self, entries: Sequence[Entry]) -> Iterator[bool]:
-        """Send to all that are at ease now; yields now and then."""
+            entries, _ = log.after(before, log.head)
         if not entries:
             return
-        replaced = self.position - self.base - len(entries)
+        replaced = self.position - before - len(entries)
         groups = [(encoding, tuple(members)) for encoding, members in self._at_ease.items()]
         since = lost = 0
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
                 # One that has gone on by itself meanwhile has these already.
-                if (
-                    subscription.over
-                    or not subscription.at_ease
-                    or subscription.position != self.base
-                ):
+                if subscription.over or not subscription.at_ease or subscription.position != before:
                     continue
                 peer = subscription.peer
                 if not peer.has_unsent:

@@ -147,8 +147,9 @@ class Topic:
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
                 if self.log.head:
-                    reason = f'too late for the policy "{policy}": {self.name!r} has events'
-                    raise ValueError(reason)
+                    raise ValueError(
+                        f'{self.name!r} has events: too late for the policy "{policy}"'
+                    )
                 self.log = (LatestLog if latest else Log)(bounds)
             self.log.bounds = bounds
             self._policy = policy or self._policy
@@ -456,7 +457,6 @@ class Topic:
             self._behind_count -= lost
             self.lost(lost)
             for subscription in waiting:
-                subscription.over = True
                 self._remove(subscription)
                 subscription.peer.loop.call_soon(subscription.too_slow)
         else:
@@ -493,6 +493,8 @@ class Topic:
         subscription.position = min(position, log.end)
         subscription.placed = True
         self.put_behind(subscription)
+        if subscription.delivery is not None:
+            subscription.delivery.expect(subscription)
         return True
 
 

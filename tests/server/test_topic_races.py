@@ -1,0 +1,190 @@
+"""Topics: what happens together, and in an unlucky order."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from wsframe.server import App, EventStream, Topic, WebSocket
+from wsframe.server.topics.delivery import SLICE, Subscription
+
+from .conftest import Clients, Serve, wait_until
+from .handlers import Waits
+
+
+def subscribed(topic: Topic, count: int) -> None:
+    wait_until(
+        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        f"there are not {count} subscribers: {topic.stats()}",
+    )
+
+
+@pytest.mark.parametrize("kind", ["streams", "sockets"])
+def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, kind: str) -> None:
+    """Who is sent to by and by is told of the stop by and by, too."""
+    app = App()
+    topic = app.topic("news")
+    app.sse("/streams", source=topic)
+
+    @app.websocket("/sockets")
+    def sockets(ws: WebSocket) -> Waits:
+        ws.subscribe(topic)
+        while True:
+            yield
+
+    server = serve(app)
+    open_one: Any = clients.stream if kind == "streams" else clients.websocket
+    everybody = [open_one(server, f"/{kind}") for _ in range(2 * SLICE + 10)]
+    subscribed(topic, len(everybody))
+    topic.publish("one")
+    topic.publish("two")
+    threading.Thread(target=server.stop).start()
+    for client in everybody:
+        assert client.hear(2) == ["one", "two"]
+        client.close()
+
+
+def test_who_has_just_subscribed_is_not_too_slow(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news", max_bytes=100, history=1)
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        ws.subscribe(topic)
+        topic.publish("x" * 200)
+        topic.publish("y" * 200)
+        yield
+
+    server = serve(app)
+    assert clients.websocket(server, "/news").hear(2) == ["x" * 200, "y" * 200]
+
+
+def test_subscribing_another_connection_is_left_to_its_owner(
+    serve: Serve, clients: Clients
+) -> None:
+    """A turn may lose the loop at any time, so nothing of the owner's is done within one."""
+    app = App()
+    topic = app.topic("news")
+    others: list[WebSocket] = []
+    begun: list[bool] = []
+
+    @app.websocket("/other")
+    def other(ws: WebSocket) -> Waits:
+        others.append(ws)
+        while True:
+            yield
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        subscription = others[0].subscribe(topic)
+        begun.append(subscription.begun)
+        yield
+
+    server = serve(app)
+    first = clients.websocket(server, "/other")
+    wait_until(lambda: others, "the other is there")
+    clients.websocket(server, "/news")
+    subscribed(topic, 1)
+    topic.publish("1")
+    assert first.hear(1) == ["1"]
+    assert begun == [False]
+
+
+def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: Clients) -> None:
+    app = App()
+    over, going_on = app.topic("over"), app.topic("going on")
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe(over, after="")
+        stream.subscribe(going_on)
+
+    server = serve(app)
+    over.publish("1")
+    over.close()
+    stream = clients.stream(server, "/both")
+    assert stream.hear(1) == ["1"]
+    subscribed(going_on, 1)
+    going_on.publish("2")
+    assert stream.hear(1) == ["2"]
+    # Nor when it comes back.
+    stream.close()
+    going_on.publish("3")
+    again = clients.stream(server, "/both", ("Last-Event-ID", stream.last_event_id))
+    assert again.hear(1) == ["3"]
+    going_on.close()
+    again.expect_end()
+    assert again.last_event_id == ":end"
+
+
+def all_over(subscriptions: list[Subscription], count: int) -> bool:
+    """Whether there are so many, and all are over."""
+    return len(subscriptions) == count and all(one.over for one in subscriptions)
+
+
+@pytest.mark.parametrize("after", [None, ""])
+def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str | None) -> None:
+    """It is sent what is asked for, however short the history; and that was all."""
+    app = App()
+    topic = app.topic("news", history=1)
+    ended: list[Subscription] = []
+
+    @app.sse("/stream")
+    def stream(stream: EventStream) -> None:
+        stream.subscribe(topic, after=after)
+
+    @app.websocket("/socket")
+    def socket(ws: WebSocket) -> Waits:
+        ended.append(ws.subscribe(topic, after=after))
+        while True:
+            yield
+
+    server = serve(app)
+    topic.publish("1")
+    topic.publish("2")
+    topic.close()
+    assert topic.stats().history == 1
+    for count in (1, 2):
+        client = clients.stream(server, "/stream")
+        if after == "":
+            assert client.hear(1) == ["2"]
+        client.expect_end()
+        assert client.last_event_id == ":end"
+        listener = clients.websocket(server, "/socket")
+        if after == "":
+            assert listener.hear(1) == ["2"]
+        wait_until(partial(all_over, ended, count), "the subscription is over")
+        listener.leave()
+    assert topic.stats().subscribers == 0
+
+
+def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    subscriptions: list[Subscription] = []
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        with ws.subscribe(topic) as subscription:
+            subscriptions.append(subscription)
+            yield
+        ws.send("over")
+        yield
+        ws.subscribe(topic, after=subscription.last_id)
+        while True:
+            yield
+
+    server = serve(app)
+    client = clients.websocket(server, "/news")
+    subscribed(topic, 1)
+    topic.publish("1")
+    topic.publish("2")
+    assert client.hear(2) == ["1", "2"]
+    client.say("end it")
+    assert client.hear(1) == ["over"]
+    topic.publish("3")
+    client.say("go on")
+    assert client.hear(1) == ["3"]
