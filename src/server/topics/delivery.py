@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # How many clients are sent to before the loop looks at its sockets again.
 SLICE = 128
-# The weight of what a client that is behind is sent at once; the next when it has taken that.
+# The weight of what a client that is behind is sent at once; the next when it has taken that, and
+# after so many when others have had their turn. Whoever publishes cannot be faster than that.
 PIECE = 64 * 1024
+PIECES = 16
 
 
 class Subscription:
@@ -115,12 +117,12 @@ class Subscription:
             self.end()
             return
         self.begun = True
-        self.delivery.begun(self)
         self.peer.loop.totals.subscriptions += 1
         self.session.subscribed(self)
         if not self.missed:  # of which it is told with the place where it begins
             self.session.tell(self.encoding.opening(self.topic.name, self.last_id))
         self.advance()
+        self.delivery.has_begun(self)
 
     def advance(self) -> None:
         """Owner: send what can be sent, if it is not at ease."""
@@ -213,8 +215,8 @@ class Delivery:
         self.new.add(subscription)
         self.base = min(self.base, subscription.position)
 
-    def begun(self, subscription: Subscription) -> None:
-        """Owner: a subscriber begins."""
+    def has_begun(self, subscription: Subscription) -> None:
+        """Owner: nothing is to be kept for a new subscriber any more."""
         with self._topic.lock:
             self.new.discard(subscription)
             self._raise_base()
@@ -223,23 +225,26 @@ class Delivery:
         """Owner: a subscriber is gone."""
         if subscription.at_ease:
             self.leave(subscription)
-        self.begun(subscription)
+        self.has_begun(subscription)
 
     def advance(self, subscription: Subscription) -> None:
-        """Owner: send a subscriber a piece of what comes after its position, if it has taken all.
+        """Owner: send a subscriber what comes after its position, as far as its socket takes it.
 
-        The next one follows when it has taken that, and others have had their turn.
+        After some pieces others have their turn.
         """
         peer = subscription.peer
+        for _ in range(PIECES):
+            if peer.has_unsent or subscription.at_ease:
+                break
+            if not self._send_piece(subscription, self.position):
+                return
+        else:
+            self.loop.call_soon(subscription.advance)
+            return
         if peer.has_unsent:
+            if subscription.at_ease:
+                self.fall_behind(subscription)
             peer.tell_when_sent = True
-        elif self._send_piece(subscription, self.position):
-            if peer.has_unsent:
-                if subscription.at_ease:
-                    self.fall_behind(subscription)
-                peer.tell_when_sent = True
-            elif not subscription.at_ease:
-                self.loop.call_soon(subscription.advance)
 
     def finish(self, subscription: Subscription) -> None:
         """Owner: send a subscriber all that was published before, as far as its socket takes it."""
@@ -261,7 +266,7 @@ class Delivery:
         """Owner: the subscriber is at ease no more, and cannot be sent what comes."""
         self.leave(subscription)
         with self._topic.lock:
-            if not subscription.over:
+            if not subscription.removed:
                 self._topic.put_behind(subscription)
 
     def _send_piece(self, subscription: Subscription, to: int) -> bool:
