@@ -29,9 +29,6 @@ HIGH_WATER = 256 * 1024
 LARGE_FRAME = 4 * 1024
 # As long as no more frames than these are queued, and none of them is large, nobody counts bytes.
 FEW_FRAMES = 64
-# A read of more is followed by another: the end of a long message often comes a moment later, and
-# a message that is there whole is decoded in one piece.
-LONG_READ = 32 * 1024
 # How much is read at once before it is known what is spoken.
 READ_SIZE = 16 * 1024
 
@@ -391,21 +388,10 @@ class Peer:
         except OSError:
             size = 0
         if size:
-            if size > LONG_READ:
-                size += self._read_more(size)
             self.bytes_in += size
             return self._protocol.data_received(self.loop.buffer[:size])
         self._end_of_input()
         return None
-
-    def _read_more(self, size: int) -> int:
-        """Read what has come meanwhile, behind so many bytes; the end is seen the next time."""
-        if self.read_size:
-            return 0
-        try:
-            return self._sock.recv_into(self.loop.buffer[size:])
-        except OSError:
-            return 0
 
     def _let_go_on(self) -> None:
         """Have threads that wait look again."""
