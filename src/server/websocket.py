@@ -6,6 +6,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from random import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from wsframe import (
     Ping,
     Role,
     StateError,
+    encode_frame,
 )
+from wsframe.frames import BINARY, TEXT
 
 from .peer import LARGE_FRAME, Peer
 from .topics.encodings import message_encoding
@@ -53,16 +56,16 @@ class WebSocket:
         subprotocol: the one that was agreed on, or None.
     """
 
-    __slots__ = ("_encode", "_encoding", "_peer", "_session", "request", "subprotocol")
+    __slots__ = ("_compresses", "_encoding", "_peer", "_session", "request", "subprotocol")
 
     def __init__(self, session: WebSocketSession, request: Request) -> None:
         self.request = request
         self.subprotocol = session.codec.subprotocol
         self._session = session
         self._peer = session.peer
-        self._encode = session.codec.encode
-        # Where compression keeps a context, frames go out in the order in which they were made.
         deflate = session.codec.deflate
+        self._compresses = deflate is not None
+        # Where compression keeps a context, frames go out in the order in which they were made.
         takeover = deflate is not None and not deflate.server_no_context_takeover
         self._encoding = threading.Lock() if takeover else None
 
@@ -86,23 +89,26 @@ class WebSocket:
         """
         if self._session.over is not None:
             raise self._session.over_error()
-        # Peer.send in line: this runs for every message, and the call was measurable.
+        # Connection.encode and Peer.send in line: this runs for every message, and the calls were
+        # measurable.
         peer = self._peer
-        try:
-            if self._encoding is None:
-                if compress is None:
-                    frame = self._encode(message)
-                else:
-                    frame = self._encode(message, compress=compress)
-                peer.out.append(frame)
-            else:
-                with self._encoding:
-                    frame = self._encode(message, compress=compress)
-                    peer.out.append(frame)
-        except StateError:
-            raise self._session.over_error() from None
+        if self._compresses:
+            frame = self._compress(message, compress)
+        else:
+            frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
+            peer.out.append(frame)
         if not peer.in_turn or len(frame) > LARGE_FRAME:
             peer.kick(len(frame))
+
+    def _compress(self, message: str | Buffer, compress: bool | None) -> bytes:
+        """Any thread: queue the frame of a message where compression was agreed on."""
+        try:
+            with self._encoding or nullcontext():
+                frame = self._session.codec.encode(message, compress=compress)
+                self._peer.out.append(frame)
+        except StateError:
+            raise self._session.over_error() from None
+        return frame
 
     def subscribe(
         self,
