@@ -51,7 +51,7 @@ class Authorization(Turns):
         """Any thread: the path of the request."""
         return self._request.path
 
-    def run(self, work: list[Any]) -> None:
+    def work_on(self, work: list[Any]) -> None:
         """Whichever thread has the turn: call the hook."""
         try:
             self._request.identity = self._hook(self._request)

@@ -328,7 +328,7 @@ class EventStreamSession(Subscriber):
 
     # Whichever thread has the turn ------------------------------------------------------------
 
-    def run(self, work: list[Any]) -> None:
+    def work_on(self, work: list[Any]) -> None:
         """Whichever thread has the turn: all of the handler."""
         assert self._handler is not None
         try:

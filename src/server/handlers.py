@@ -37,7 +37,7 @@ class GeneratorSession(WebSocketSession):
     ``yield``, so that its ``finally`` runs.
     """
 
-    __slots__ = ("_end", "_generator", "_held", "_left", "_outcome", "_saying_goodbye")
+    __slots__ = ("_end", "_generator", "_held", "_left", "_outcome", "_resume", "_saying_goodbye")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class GeneratorSession(WebSocketSession):
     ) -> None:
         super().__init__(peer, habit, codec, request)
         self._generator = handler(self.ws, **request.parameters)
+        self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
@@ -99,6 +100,7 @@ class GeneratorSession(WebSocketSession):
                 self.over = self._end
                 self.answer_client()
             self._saying_goodbye = True
+            self._resume = self._generator.throw
             work = [self.over_error()]
         return work
 
@@ -140,23 +142,34 @@ class GeneratorSession(WebSocketSession):
 
     def run(self, work: list[Any]) -> None:
         """Whichever thread has the turn: resume the handler with each message, or with the end."""
-        resume = self._generator.throw if self._saying_goodbye else self._generator.send
-        messages = iter(work)
         try:
-            for message in messages:
-                if resume(message) is not None:
-                    raise TypeError("a WebSocket handler yields nothing; it sends with ws.send")
-                if self.peer.halted:
-                    self._left = list(messages)
-                    self.unsettled = True
-                    break
+            if len(work) == 1:  # as most turns have, which need no call more
+                said = self.context.run(self._resume, work[0])
+            else:
+                said = self.context.run(self.work_on, work)
+            if said is not None:
+                raise TypeError("a WebSocket handler yields nothing; it sends with ws.send")
             if self._saying_goodbye:
                 log.error("the handler of %s yields after the end", self.path)
                 raise StopIteration
+            if self.peer.halted:
+                self.unsettled = True
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
             self.unsettled = True
-            self._close()
+            self.context.run(self._close)
+
+    def work_on(self, work: list[Any]) -> object:
+        """Whichever thread has the turn: resume the handler until it yields anything but None."""
+        messages = iter(work)
+        for message in messages:
+            said = self._resume(message)
+            if said is not None:
+                return said
+            if self.peer.halted:
+                self._left = list(messages)
+                break
+        return None
 
     def _close(self) -> None:
         """Have the generator end; it has, unless the error was raised out here."""
@@ -237,7 +250,7 @@ class ThreadSession(WebSocketSession):
 
     # The handler's own thread ------------------------------------------------------------------
 
-    def run(self, work: list[Any]) -> None:
+    def work_on(self, work: list[Any]) -> None:
         """The handler's own thread: all of the handler."""
         try:
             result = self._handler()

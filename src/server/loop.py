@@ -330,8 +330,9 @@ class Loop:
                 found = poll(0 if calls else self._patience())
                 asleep.clear()
             eager = EMPTY_POLLS if found else eager - 1 if eager else 0
-            for _ in range(len(calls)):
-                self.survive(calls.popleft())
+            if calls:
+                for _ in range(len(calls)):
+                    self.survive(calls.popleft())
             if queue:
                 # Those that are queued have their turns first; whoever queues again waits for the
                 # others' sockets.
@@ -347,9 +348,7 @@ class Loop:
                     if turns is None:
                         if not queue:
                             continue
-                        turns = queue.popleft()
-                    if turns.state is QUEUED:
-                        turns.state = IDLE
+                        turns = self._next_queued()
                     work = turns.work
                     if work is None or len(work) > WORK_A_TURN:
                         work = turns.take()
@@ -362,7 +361,7 @@ class Loop:
                     peer.in_turn = True
                     token.append(work)
                     try:
-                        turns.context.run(turns.run, work)
+                        turns.run(work)
                     except BaseException:  # whatever it is, the token must be taken back
                         log.exception("a defect in the server")
                     peer.in_turn = False
@@ -481,7 +480,13 @@ class Loop:
         """Owner: somebody has woken the loop, or turns are queued."""
         if events:
             self._wakened.recv(64)
-        return self._turns.popleft() if self._turns else None
+        return self._next_queued() if self._turns else None
+
+    def _next_queued(self) -> Turns:
+        turns = self._turns.popleft()
+        if turns.state is QUEUED:
+            turns.state = IDLE
+        return turns
 
     # A thread of its own ----------------------------------------------------------------------
 
@@ -489,6 +494,6 @@ class Loop:
         """A turn's own thread: run it, and tell the owner."""
         begin = monotonic()
         try:
-            turns.context.run(turns.run, work)
+            turns.run(work)
         finally:
             self.call_soon(partial(self._returned, turns, monotonic() - begin < SLICE))

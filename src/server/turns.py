@@ -129,8 +129,12 @@ class Turns(ABC):
         self.work = None
         return work
 
-    @abstractmethod
     def run(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: have it."""
+        self.context.run(self.work_on, work)
+
+    @abstractmethod
+    def work_on(self, work: list[Any]) -> object:
         """Whichever thread has the turn: run user code; whatever it raises is kept, not raised."""
 
     @abstractmethod

@@ -66,7 +66,7 @@ class Conversation(Protocol, Turns):
         self.work = [*(self.work or ()), bytes(data)]
         return self if self.state is IDLE else None
 
-    def run(self, work: list[Any]) -> None:
+    def work_on(self, work: list[Any]) -> None:
         assert self._running.acquire(blocking=False), "two turns at once"
         try:
             self.ran.append(threading.current_thread())
