@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address
 from typing import Literal
@@ -306,6 +307,7 @@ def _check_host(fields: Fields) -> None:
         raise HandshakeError(400, "the Host header is malformed")
 
 
+@lru_cache(maxsize=64)  # a server is known by few names, and each request is asked more than once
 def _split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
     """(name, port), with the port empty where it is the scheme's own; None if malformed."""
     match = HOST.fullmatch(host)
