@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from .report import Rounds, ratio
 from .scenarios import ECHOES, SCENARIOS
-from .serving import GENERATOR, LIMIT, SERVERS, THREAD
+from .serving import GENERATOR, LIMIT, PYTHON_LIMIT, SERVERS, THREAD
 
 LABELS = {
+    PYTHON_LIMIT: "a bare loop in Python",
     GENERATOR: "wsframe, generators",
     THREAD: "wsframe, plain functions",
     "picows_uvloop": "picows on uvloop",

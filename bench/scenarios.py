@@ -7,7 +7,17 @@ from typing import Any
 
 from . import load
 from .comparison import Aim, Figures, Scenario, figures_of
-from .serving import ASYNC_PEERS, GENERATOR, LIMIT, PICOWS, SERVERS, THREAD, WEBSOCKETS, serve
+from .serving import (
+    ASYNC_PEERS,
+    GENERATOR,
+    LIMIT,
+    PICOWS,
+    PYTHON_LIMIT,
+    SERVERS,
+    THREAD,
+    WEBSOCKETS,
+    serve,
+)
 
 CROWD = 5000
 BLOCKERS = 8
@@ -104,7 +114,7 @@ SCENARIOS = {
     ),
     "handshakes": Scenario(
         "connect, upgrade, close, one after another",
-        SERVERS,
+        tuple(name for name in SERVERS if name != PYTHON_LIMIT),  # which closes nothing
         _handshakes,
         HANDSHAKE_COLUMNS,
         of_limit=False,
