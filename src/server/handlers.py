@@ -161,12 +161,13 @@ class GeneratorSession(WebSocketSession):
 
     def work_on(self, work: list[Any]) -> object:
         """Whichever thread has the turn: resume the handler until it yields anything but None."""
+        resume, peer = self._resume, self.peer
         messages = iter(work)
         for message in messages:
-            said = self._resume(message)
+            said = resume(message)
             if said is not None:
                 return said
-            if self.peer.halted:
+            if peer.halted:
                 self._left = list(messages)
                 break
         return None

@@ -57,6 +57,8 @@ log = safe_logger("wsframe.server")  # the same for all modules
 # times as fast, for a tenth more of processor time, and a crowd none the worse.
 EMPTY_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
+# To cut a view costs as much as to decode a short message, so that those of fewer bytes are kept.
+SHORT_READ = 512
 SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines
 # How many connections are looked at before sockets are again, so that a sweep delays nobody.
 SWEEP_SLICE = 512
@@ -96,6 +98,8 @@ class Loop:
         peers: the connections that live on this loop; the owner's to look at.
         unfinished: the user's code that has begun and not ended; the owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
+        received: a view of it.
+        received_short: views of its beginning, by their length.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
         topics: the app's.
@@ -115,7 +119,9 @@ class Loop:
         self.topics = topics
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
-        self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
+        self.buffer = bytearray(RECEIVE_BUFFER)
+        self.received = memoryview(self.buffer)
+        self.received_short = [self.received[:size] for size in range(SHORT_READ)]
         self.sendable = threading.Condition()
         self.steals = 0
         self.totals = Totals()

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from . import access
-from .loop import READ, WRITE, Loop
+from .loop import READ, SHORT_READ, WRITE, Loop
 from .stats import REQUEST
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Transport(typing.Protocol):
 
     def fileno(self) -> int: ...
 
-    def recv_into(self, buffer: memoryview, nbytes: int = 0, /) -> int: ...
+    def recv_into(self, buffer: bytearray, nbytes: int = 0, /) -> int: ...
 
     def send(self, data: bytes | memoryview, /) -> int: ...
 
@@ -381,15 +381,18 @@ class Peer:
             self._update_interest()  # even if nothing was left to send
             if self.closed or events == WRITE:
                 return None
+        loop = self.loop
         try:
-            size = self._sock.recv_into(self.loop.buffer, self.read_size)
+            size = self._sock.recv_into(loop.buffer, self.read_size)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
             size = 0
         if size:
             self.bytes_in += size
-            return self._protocol.data_received(self.loop.buffer[:size])
+            return self._protocol.data_received(
+                loop.received_short[size] if size < SHORT_READ else loop.received[:size]
+            )
         self._end_of_input()
         return None
 

@@ -101,7 +101,7 @@ class TLSSocket:
         """Owner: the socket's."""
         return self._sock.fileno()
 
-    def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
+    def recv_into(self, buffer: bytearray, size: int = 0, /) -> int:
         """Owner: as the method of a socket; what is left of a record is for the next call."""
         self.left = False
         try:

@@ -27,7 +27,7 @@ from wsframe.frames import BINARY, TEXT
 from .peer import LARGE_FRAME, Peer
 from .topics.encodings import message_encoding
 from .topics.subscriber import Subscriber
-from .turns import Habit, Turns
+from .turns import IDLE, Habit, Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -246,7 +246,12 @@ class WebSocketSession(Subscriber):
             self._act_on(events)
             return None
         self.peer.messages_in += len(events)
-        return self.deliver(events) if self.over is None else None
+        if self.over is None:
+            if self.state is IDLE:  # deliver in line, where nothing is in its way
+                self.work = events
+                return self
+            self.deliver(events)
+        return None
 
     def _act_on(self, events: list[Any]) -> None:
         """Owner: hand on the messages, and act on what else there is among them."""
