@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from math import inf
-from queue import Empty, SimpleQueue
 from sys import getsizeof
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
@@ -189,6 +191,7 @@ class ThreadSession(WebSocketSession):
         "_end_queued",
         "_handler",
         "_inbox",
+        "_news",
         "_outcome",
         "_received",
     )
@@ -204,8 +207,10 @@ class ThreadSession(WebSocketSession):
         super().__init__(peer, habit, codec, request)
         self.credit = inf
         self._handler = partial(handler, self.ws, **request.parameters)
-        # The messages of one read, with their size; the end comes last.
-        self._inbox: SimpleQueue[tuple[list[str | bytes], int] | ConnectionClosed] = SimpleQueue()
+        # The messages of one read, with their size; the end comes last, and stays.
+        self._inbox: deque[tuple[list[str | bytes], int] | ConnectionClosed] = deque()
+        self._news = threading.Lock()  # to acquire it is to wait for more
+        self._news.acquire()
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self.work = [None]  # there is one turn
         self._end_queued = False
@@ -231,7 +236,8 @@ class ThreadSession(WebSocketSession):
         if self._end_queued:
             return
         size = sum(map(getsizeof, messages))
-        self._inbox.put((messages, size))
+        self._inbox.append((messages, size))
+        self.peer.loop.wake_soon(self._news)
         self._delivered += size
         if self._delivered - self._received >= INBOX_SIZE:
             self.peer.pause_reading()
@@ -242,7 +248,8 @@ class ThreadSession(WebSocketSession):
         """Owner: queue the end, behind the messages."""
         if not self._end_queued:
             self._end_queued = True
-            self._inbox.put(end)
+            self._inbox.append(end)
+            self.peer.loop.wake_soon(self._news)
 
     def _resume_if_drained(self) -> None:
         if self._paused and self._delivered - self._received <= INBOX_SIZE // 2:
@@ -265,18 +272,26 @@ class ThreadSession(WebSocketSession):
         """The handler's own thread: wait for a message."""
         for message in self._batch:
             return message
-        try:
-            item = self._inbox.get(timeout=timeout)
-        except Empty:
-            raise TimeoutError(f"no message in {timeout} seconds") from None
+        if not self._inbox:
+            self._wait(timeout)
+        item = self._inbox[0]
         if isinstance(item, ConnectionClosed):
-            self._inbox.put(item)  # for the next call
             self.over = self.over or item
             self.peer.loop.call_soon(self.answer_client)
             raise self.over_error()
+        self._inbox.popleft()
         messages, size = item
         self._received += size
         if self._paused:
             self.peer.loop.call_soon(self._resume_if_drained)
         self._batch = iter(messages)
         return next(self._batch)
+
+    def _wait(self, timeout: float | None) -> None:
+        """The handler's own thread: wait until there is something in the inbox."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self._inbox:  # it may have been told of what it had seen already
+            left = -1 if deadline is None else max(0.0, deadline - monotonic())
+            if not self._news.acquire(timeout=left):
+                raise TimeoutError(f"no message in {timeout} seconds")
+            self.peer.loop.wake_next()

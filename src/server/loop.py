@@ -27,7 +27,7 @@ from .goodbye import GOODBYE_INTERVAL, Goodbye
 from .loggers import safe_logger
 from .poller import READ, WRITE, Poller
 from .stats import Totals
-from .threads import HANDLER_NAME, LOOP_NAME, stack_of
+from .threads import HANDLER_NAME, LOOP_NAME, has_gil, stack_of
 from .turns import (
     BUSY,
     IDLE,
@@ -137,6 +137,8 @@ class Loop:
         self._ready[self._wakened.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._turns: deque[Turns] = deque()
+        self._wakes: deque[threading.Lock] = deque()
+        self._wakes_one = has_gil()
         self._habits: dict[object, Habit] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
@@ -194,6 +196,17 @@ class Loop:
                 self._waker.send(b"\0")
             except (IndexError, OSError):
                 return  # somebody else has woken it, or it has ended
+
+    def wake_next(self) -> None:
+        """Any thread that was just woken: wake the next that :meth:`wake_soon` was told of."""
+        while self._wakes:
+            try:
+                self._wakes.popleft().release()
+                return
+            except RuntimeError:
+                continue  # it was told before, and has not looked yet
+            except IndexError:
+                return  # another thread was faster
 
     def sleeps(self) -> bool:
         """Any thread: whether the owner waits in the poller, or is about to."""
@@ -313,6 +326,17 @@ class Loop:
         assert self.owned()
         self._turns.append(turns)
 
+    def wake_soon(self, news: threading.Lock) -> None:
+        """Owner: have this lock released soon, which a thread of user code waits to acquire.
+
+        Threads that wait for the GIL are not free: when many are woken at once, the system goes to
+        and fro between them and the one that has it. So the loop wakes one in each of its rounds,
+        and each that has got to run wakes the next, before it may block. All are woken where there
+        is no GIL.
+        """
+        assert self.owned()
+        self._wakes.append(news)
+
     def _run(self, tenure: Tenure) -> None:
         """Become the owner, and be it until the loop ends or a turn loses it.
 
@@ -324,11 +348,13 @@ class Loop:
             self.survive(self._take_over, tenure.turns)
         peer: Peer | None
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
-        asleep, monitor, token = self._asleep, self._monitor, tenure.token
+        wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, tenure.token
         myself = (self._wakened.fileno(), 0)
         eager = 0
-        while self._running or queue or calls:
-            if queue or calls or eager:
+        while self._running or queue or calls or wakes:
+            if wakes:
+                self._wake_some()
+            if queue or calls or wakes or eager:
                 found = poll(0)
             else:
                 # To announce sleep first and then look once more is what loses no wake-up.
@@ -444,6 +470,10 @@ class Loop:
                 self.survive(peer.stalled)
         if len(peers) < SWEEP_SLICE:
             self._sweep = None
+
+    def _wake_some(self) -> None:
+        for _ in range(1 if self._wakes_one else len(self._wakes)):
+            self.wake_next()
 
     def _patience(self) -> float | None:
         """How long the poller may wait, in seconds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -37,7 +36,7 @@ from .resume import END, last_event_id
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
-from .threads import Threads
+from .threads import Threads, has_gil
 from .tls import TLSPeer, tls_context
 from .topics.registry import Topics
 from .unix import UnixFile
@@ -368,8 +367,7 @@ def url(host: str, port: int, *, secured: bool) -> str:
 
 def natural_loops() -> int:
     """As many loops as can run at once: one where there is a GIL."""
-    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-    return 1 if gil else os.cpu_count() or 1
+    return 1 if has_gil() else os.cpu_count() or 1
 
 
 def _wait_for_all(events: Iterable[threading.Event], deadline: float) -> None:

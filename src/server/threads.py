@@ -30,6 +30,11 @@ def stack_of(identifier: int | None) -> str:
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
+def has_gil() -> bool:
+    """Any thread: whether only one of them runs Python at a time."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 class Worker:
     """One thread, which runs what it is given, again and again.
 

@@ -433,6 +433,71 @@ def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log:
     assert turns.state is IDLE
 
 
+# Waking ------------------------------------------------------------------------------------------
+
+
+def held_with_news(rig: Rig, held: Held, *news: threading.Lock) -> None:
+    """Have the loop told of these locks in one turn, and held in the next."""
+
+    def act(turns: Conversation, item: bytes) -> None:
+        if item == b"held":
+            held.wait()
+            return
+        for lock in news:
+            rig.loop.wake_soon(lock)
+        turns.work = [b"held"]
+        turns.unsettled = True
+
+    _, client = rig.connect(act)
+    client.sendall(b"tell")
+    held.wait_for()
+
+
+def locks(count: int) -> list[threading.Lock]:
+    """So many, acquired."""
+    found = [threading.Lock() for _ in range(count)]
+    for lock in found:
+        lock.acquire()
+    return found
+
+
+def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.loop, "_wakes_one", True)
+    held = Held()
+    first, second, third = locks(3)
+    held_with_news(rig, held, first, second, second, third)
+    assert [lock.locked() for lock in (first, second, third)] == [False, True, True]
+    rig.loop.wake_next()
+    assert not second.locked()
+    rig.loop.wake_next()  # the second has been told already
+    assert not third.locked()
+    rig.loop.wake_next()
+    held.release()
+
+
+def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.loop, "_wakes_one", True)
+    held = Held()
+    news = locks(20)
+    held_with_news(rig, held, *news)
+    held.release()
+    for lock in news:
+        assert lock.acquire(timeout=TIMEOUT)
+
+
+def test_all_are_woken_at_once_where_there_is_no_gil(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.loop, "_wakes_one", False)
+    held = Held()
+    news = locks(20)
+    held_with_news(rig, held, *news)
+    assert not any(lock.locked() for lock in news)
+    held.release()
+
+
 # One connection ----------------------------------------------------------------------------------
 
 

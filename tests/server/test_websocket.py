@@ -515,6 +515,58 @@ def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> 
     client.closed_by_server()
 
 
+def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: Clients) -> None:
+    """Neither for a wait that may end without a message, nor for one that may not."""
+    first, come = Held(), Held()
+
+    def receive(ws: WebSocket) -> None:
+        ws.receive()
+        first.wait()
+        ws.receive(0)
+        try:
+            ws.receive(0.01)
+        except TimeoutError as error:
+            ws.send(str(error))
+        come.wait()
+        ws.receive(0)
+        ws.send(ws.receive())
+
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    client.say("one")
+    first.wait_for()
+    client.say("two")
+    wait_until(lambda: server.stats().messages_in == 2, "both have come")
+    first.release()
+    assert client.next_event() == "no message in 0.01 seconds"
+    come.wait_for()
+    client.say("three")
+    wait_until(lambda: server.stats().messages_in == 3, "the third has come")
+    come.release()
+    client.say("four")
+    assert client.next_event() == "four"
+    client.closed_by_server()
+
+
+def test_all_threads_are_woken_though_none_of_them_comes_back(
+    serve: Serve, clients: Clients
+) -> None:
+    together = threading.Barrier(50)
+
+    def meet(ws: WebSocket) -> None:
+        for message in ws:
+            together.wait(TIMEOUT)
+            ws.send(message)
+
+    server = serve(websocket_app(meet))
+    visitors = [clients.websocket(server, "/echo") for _ in range(together.parties)]
+    for _ in range(3):
+        for client in visitors:
+            client.say("here")
+        for client in visitors:
+            assert client.next_event() == "here"
+
+
 def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
     def receive(ws: WebSocket) -> Waits:
         calls: list[Callable[[], object]] = [ws.receive, iter(ws).__next__]
