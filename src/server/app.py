@@ -255,8 +255,8 @@ class App:
                 client is never further behind than that, and a new one can begin with them.
 
         Raises:
-            ValueError: a number is negative, the policy is unknown, or "latest" comes too late for
-                what was published.
+            ValueError: UTF-8 has no form for the name, a number is negative, the policy is unknown,
+                or "latest" comes too late for what was published.
         """
         return self._topics.get(name, history, max_bytes, max_age, policy)
 

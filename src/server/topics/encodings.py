@@ -6,11 +6,13 @@ import json
 from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
+from wsframe.deflate import MAX_BITS
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -125,8 +127,9 @@ class StreamOfMany(EventStreamEncoding):
 
 def id_for(topic: str, last_event_id: str, new: str | None) -> str | None:
     """What a client's last id says of one topic, or this if it says that it knew others only."""
-    cursors = dict(parse_qsl(last_event_id[1:])) if last_event_id.startswith("?") else {}
-    return cursors.get(topic, new) if cursors else last_event_id
+    if not last_event_id.startswith("?"):
+        return last_event_id
+    return dict(parse_qsl(last_event_id[1:])).get(topic, new)
 
 
 def encode_id(cursor: str) -> bytes:
@@ -192,13 +195,22 @@ class EnvelopeEncoding(MessageEncoding):
 EVENT_STREAM = EventStreamEncoding()
 
 
-@lru_cache(maxsize=256)
 def message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> MessageEncoding:
-    """The encoding for WebSockets that have agreed on this.
+    """The encoding for WebSockets that have agreed on this, the same for as many as can be.
 
     A compressor that keeps a context is one client's alone; such a client gets what is published
     uncompressed, as RFC 7692 section 6 allows for any message.
     """
-    if deflate is not None and not deflate.server_no_context_takeover:
-        deflate = None
+    if deflate is not None:
+        # What the client does when it sends is the same to us.
+        deflate = (
+            replace(deflate, client_no_context_takeover=False, client_max_window_bits=MAX_BITS)
+            if deflate.server_no_context_takeover
+            else None
+        )
+    return _message_encoding(deflate, envelope)
+
+
+@cache
+def _message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> MessageEncoding:
     return (EnvelopeEncoding if envelope else MessageEncoding)(deflate)

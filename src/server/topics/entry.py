@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
 
+from ..resume import END
+
 if TYPE_CHECKING:
     from .encodings import Encoding
 
@@ -58,11 +60,10 @@ class Entry:
     ) -> None:
         if event is not None or id is not None or retry is not None:
             ServerSentEvent("", event, id, retry)  # raises what is wrong with them
-        if isinstance(data, str):
-            # Raises for a lone surrogate, which no encoding has a form for.
-            self.size = len(data) if data.isascii() else len(data.encode())
-        else:
-            self.size = len(data)
+        self.size = size_of(data)
+        for text in (event, key, None if id == stream_id else id):
+            if text is not None:
+                self.size += size_of(text)
         self.data = data
         self.event = event
         self.id = id
@@ -81,6 +82,15 @@ class Entry:
         return isinstance(self.data, bytes)
 
 
+def size_of(data: str | bytes) -> int:
+    """How many bytes it has, in UTF-8 if it is text.
+
+    Raises:
+        ValueError: there is a lone surrogate in it, which UTF-8 has no form for.
+    """
+    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
+
+
 def as_entry(
     item: object,
     event: str | None = None,
@@ -91,20 +101,18 @@ def as_entry(
 
     Raises:
         TypeError: JSON has no form for the item.
-        ValueError: it contains itself, or a number that is none, or text that UTF-8 has no form
-            for; or CR, LF or NUL stand in ``event`` or ``id``.
+        ValueError: as :meth:`wsframe.server.Topic.publish` says.
     """
+    retry = None
     if isinstance(item, ServerSentEvent):
-        return Entry(
-            item.data,
-            item.event if event is None else event,
-            item.id if id is None else id,
-            key=key,
-            retry=item.retry,
-        )
+        event = item.event if event is None else event
+        id = item.id if id is None else id  # noqa: A001
+        retry, item = item.retry, item.data
+    if id is not None and (id.startswith("?") or id == END):
+        raise ValueError(f"an id of a topic's event is not {END!r}, nor begins with '?': {id!r}")
     if isinstance(item, (bytes, bytearray, memoryview)):
         return Entry(bytes(item), event, id, key=key)
-    return Entry(as_text(item), event, id, key=key)
+    return Entry(as_text(item), event, id, key=key, retry=retry)
 
 
 def as_text(item: object) -> str:

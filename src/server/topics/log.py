@@ -91,15 +91,16 @@ class Log:
     def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
         """What is left after one position, up to another, and up to where it is.
 
-        It is the first of it, if it weighs more than that: bytes, and so much for each entry.
+        It is the first of it, if it weighs more than that: bytes, and so much for each entry. An
+        entry that weighs more by itself is alone.
         """
-        found = []
+        found: list[Entry] = []
         for here in range(max(position, self.floor) + 1, to + 1):
             entry = self._entries[here]
-            found.append(entry)
             weight -= entry.size + ENTRY_WEIGHT
-            if weight <= 0:
-                return found, here
+            if weight < 0 and found:
+                return found, here - 1
+            found.append(entry)
         return found, to
 
     def newest_to(self, position: int) -> Entry | None:
@@ -180,10 +181,10 @@ class LatestLog(Log):
             if entry.position <= to:
                 found.append(entry)
         found.reverse()
-        for number, entry in enumerate(found, 1):
+        for number, entry in enumerate(found):
             weight -= entry.size + ENTRY_WEIGHT
-            if weight <= 0:
-                return found[:number], entry.position
+            if weight < 0 and number:
+                return found[:number], found[number - 1].position
         return found, to
 
     def _forget(self, entry: Entry) -> None:

@@ -90,6 +90,7 @@ class Topics:
         with self._lock:
             topic = self._all.get(name)
             if topic is None:
+                name.encode()  # raises what is wrong with it
                 topic = self._all[name] = Topic(name, self, self.shared)
             if (history, max_bytes, max_age, policy) != (None,) * 4:
                 topic.configure(history, max_bytes, max_age, policy)

@@ -175,13 +175,13 @@ class Topic:
                 base64; a :class:`wsframe.ServerSentEvent`; or anything that JSON can say.
             event: the type that an ``EventSource`` listens for; "message" if left out.
             id: what a client says that comes back; unlike those of the other events. By default it
-                is made up.
+                is made up. It does not begin with "?", and is not ":end".
             key: what it is the newest news of, for the policy "latest".
 
         Raises:
             TypeError: JSON has no form for the data.
-            ValueError: it contains itself, or a number that is none, or text that UTF-8 has no form
-                for; or CR, LF or NUL stand in ``event`` or ``id``.
+            ValueError: it contains itself, or a number that is none; or UTF-8 has no form for what
+                is text; or CR, LF or NUL stand in ``event`` or ``id``; or the id is not allowed.
             StateError: the topic was closed.
             RedisUnavailable: Redis is away, and as much waits for it as may.
         """

@@ -1,0 +1,171 @@
+"""Topics: what strangers and odd values can do, which is little."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, quote
+
+import pytest
+
+from wsframe import PerMessageDeflate, ServerSentEvent
+from wsframe.server import App, EventStream
+from wsframe.server.topics.delivery import Subscription
+from wsframe.server.topics.encodings import message_encoding
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.log import Bounds, LatestLog, Log
+
+from .conftest import Clients, Serve, wait_until
+
+
+@pytest.mark.parametrize("name", ["event", "id"])
+def test_text_without_a_form_is_refused_where_it_is_published(name: str) -> None:
+    """Such as json.loads makes of what a client sends; and not at the subscribers."""
+    topic = App().topic("news")
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        topic.publish("x", **{name: "\ud800"})
+    assert topic.stats().published == 0
+
+
+def test_a_name_without_a_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        App().topic("\ud800")
+
+
+@pytest.mark.parametrize("given", ["?a=1", "?", ":end"])
+def test_ids_that_mean_something_else_are_refused(given: str) -> None:
+    topic = App().topic("news")
+    with pytest.raises(ValueError, match="an id of a topic's event"):
+        topic.publish("x", id=given)
+    with pytest.raises(ValueError, match="an id of a topic's event"):
+        topic.publish(ServerSentEvent("x", id=given))
+
+
+def test_an_empty_id_forgets_its_topic_alone(serve: Serve, clients: Clients) -> None:
+    app = App()
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe("a")
+        stream.subscribe("b")
+
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    first = clients.stream(server, "/both")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("1", id="")
+    assert first.hear(1) == ["1"]
+    first.close()
+    a.publish("2")
+    b.publish("3")
+    again = clients.stream(server, "/both", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["3"]
+
+
+ODD = ["a&b=c", "%3F+ x", "ü?\u2028", "#;=", "", "1-1", '"\\']
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_and_ids(serve: Serve, clients: Clients, name: str) -> None:
+    app = App()
+    topic, other = app.topic(name), app.topic("other")
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe(topic)
+        stream.subscribe(other)
+
+    server = serve(app)
+    first = clients.stream(server, "/both")
+    wait_until(lambda: other.stats().subscribers, "it is there")
+    topic.publish("1", id=name or "empty")
+    assert first.hear(1) == ["1"]
+    first.close()
+    topic.publish("2")
+    other.publish("3")
+    last_id = first.last_event_id.encode().decode("latin-1")
+    again = clients.stream(server, "/both", ("Last-Event-ID", last_id))
+    assert sorted(again.hear(2)) == ["2", "3"]
+    in_query = clients.stream(server, f"/both?last-event-id={quote(first.last_event_id)}")
+    assert sorted(in_query.hear(2)) == ["2", "3"]
+
+
+def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+
+    @app.sse("/{names}")
+    def several(stream: EventStream, names: str) -> None:
+        for name in names:
+            stream.subscribe(name, after="")
+
+    server = serve(app)
+    a, b, c = (app.topic(name) for name in "abc")
+    c.publish("c1")
+    first = clients.stream(server, "/ab")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("a1")
+    assert first.hear(1) == ["a1"]
+    first.close()
+    again = clients.stream(server, "/abc", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["c1"]
+
+
+def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> None:
+    """They would become longer and longer."""
+    app = App()
+    subscriptions: list[Subscription] = []
+
+    @app.sse("/rooms")
+    def rooms(stream: EventStream) -> None:
+        subscriptions.extend(stream.subscribe(f"room {number}") for number in range(10))
+
+    server = serve(app)
+    stream = clients.stream(server, "/rooms")
+    wait_until(lambda: server.stats().subscriptions == 10, "all have begun")
+    for subscription in subscriptions[1:-1]:
+        subscription.close()
+    wait_until(lambda: server.stats().subscriptions == 2, "most have ended")
+    app.topic("room 9").publish("x")
+    assert list(parse_qs(str(stream.next_event().id)[1:])) == ["room 0", "room 9"]
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["event", "id", "key"])
+def test_all_of_an_event_has_a_size(name: str) -> None:
+    topic = App().topic("news", max_bytes=1000)
+    for number in range(10):
+        topic.publish("", **{name: f"{number}" * 400})
+    assert topic.stats().history == 2
+    assert topic.stats().history_bytes == 800
+
+
+def test_clients_that_differ_in_what_they_send_get_the_same_bytes() -> None:
+    """What a client asks for must not multiply what is kept of an event."""
+    agreed = [
+        PerMessageDeflate(
+            server_no_context_takeover=True,
+            client_no_context_takeover=takeover,
+            client_max_window_bits=bits,
+        )
+        for takeover in (False, True)
+        for bits in range(8, 16)
+    ]
+    assert len({message_encoding(deflate, envelope=False) for deflate in agreed}) == 1
+    assert len({message_encoding(deflate, envelope=True) for deflate in agreed}) == 1
+    kept = PerMessageDeflate()
+    assert message_encoding(kept, envelope=False) is message_encoding(None, envelope=False)
+
+
+@pytest.mark.parametrize("kind", [Log, LatestLog])
+def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
+    """So that all who are behind share its bytes; in a piece with others each would have a copy."""
+    events = kind(Bounds())
+    for size in (10, 10, 10_000, 10, 10):
+        events.append(Entry("x" * size, key=f"{events.head}"))
+    pieces, position = [], 0
+    while position < events.head:
+        found, position = events.after(position, events.head, 1000)
+        pieces.append([len(entry.data) for entry in found])
+    assert pieces == [[10, 10], [10_000], [10, 10]]
