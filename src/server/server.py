@@ -185,7 +185,7 @@ class Server:
                 self._file.remove()
             for listener in self._listeners:
                 self.loops[0].call_soon(listener.close)
-            self._topics.catch_up()
+            self._topics.catch_up(max(0.0, deadline - monotonic()))
             # Behind what the listeners have dealt out before.
             self.loops[0].call_soon(partial(self._say_goodbye, spread, gone))
             _wait_for_all(gone, deadline)

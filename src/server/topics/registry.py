@@ -64,9 +64,9 @@ class Topics:
         if self.shared is not None:
             self.shared.channels.start()
 
-    def catch_up(self) -> None:
+    def catch_up(self, timeout: float) -> None:
         """Any thread: wait until what sources have by now is published."""
-        self.sources.catch_up()
+        self.sources.catch_up(timeout)
 
     def end(self, timeout: float) -> None:
         """Any thread, once for each server: it has stopped; what it published is to be sent yet."""

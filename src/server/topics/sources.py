@@ -10,14 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from queue import Queue
+from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from wsframe import StateError
+
+from ..complaint import Complaint
 
 if TYPE_CHECKING:
     from .topic import Topic
 
 log = logging.getLogger("wsframe.server")
 
-# How long an iterable may take to its next item when the server stops, in seconds.
+# How long a thread may take to end when the server stops, for its next item, in seconds.
 PATIENCE = 0.5
 
 # What a queue raises that was shut down, as it can be from Python 3.13 on.
@@ -35,37 +40,74 @@ class Pump(ABC):
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self._thread: threading.Thread | None = None
+        self._late = Complaint()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None  # that takes items; under the lock
+        self._wanted = False  # likewise
 
     @property
     def running(self) -> bool:
         """Any thread: whether it takes items."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None
 
     def start(self) -> None:
-        """Begin to take items."""
-        if not self.running:
-            self._thread = threading.Thread(target=self.run, name="wsframe-feed", daemon=True)
-            self._thread.start()
+        """Begin to take items, or go on where it was stopped."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._wanted = True
+
+    def stop(self) -> None:
+        """Take no more items; a thread that takes too long to end is left behind."""
+        with self._lock:
+            thread, self._wanted = self._thread, False
+        if thread is None:
+            return
+        self.rouse()
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            log.warning("the thread is left behind that waits for the next item of an event source")
 
     @abstractmethod
-    def catch_up(self) -> None:
+    def catch_up(self, timeout: float) -> None:
         """Wait until what is there before this call is published."""
 
     @abstractmethod
-    def stop(self) -> None:
-        """Take no more items, and wait until the thread has ended."""
+    def rouse(self) -> None:
+        """Have the thread see that it is not wanted, if it waits."""
 
     @abstractmethod
     def run(self) -> None:
-        """The pump's thread: publish the items until it is stopped, or there is none any more."""
+        """The pump's thread: publish the items until it is not wanted, or there is none."""
 
-    def publish(self, item: object) -> None:
-        """The pump's thread: publish an item."""
+    def is_unwanted(self) -> bool:
+        """The pump's thread: whether to end, and leave the rest to the next one."""
+        with self._lock:
+            if not self._wanted:
+                self._thread = None
+            return not self._wanted
+
+    def publish(self, item: object) -> bool:
+        """The pump's thread: publish an item; False if the topic was closed."""
         try:
             self.topic.publish(item)
+        except StateError as error:
+            self._late.log(logging.WARNING, "an event source has more: %s", error)
+            return False
         except Exception:  # whatever that can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)
+        return True
+
+    def _run(self) -> None:
+        try:
+            self.run()
+        except Exception:
+            log.exception("an event source failed")
+        with self._lock:
+            if self._thread is threading.current_thread():
+                self._thread = None
 
 
 class _Mark(threading.Event):
@@ -73,7 +115,7 @@ class _Mark(threading.Event):
 
 
 class QueuePump(Pump):
-    """Takes items off a queue. It ends by an item, and needs neither a time-out nor a flag."""
+    """Takes items off a queue. What it is roused by is an item, so that it needs no time-out."""
 
     def __init__(self, topic: Topic, source: Queue[Any]) -> None:
         super().__init__(topic)
@@ -81,42 +123,43 @@ class QueuePump(Pump):
         self._caught_up = _Mark()
         self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
 
-    def catch_up(self) -> None:
+    def catch_up(self, timeout: float) -> None:
         """Wait until what was put before is published."""
         self._caught_up = mark = _Mark()
-        if self._thread is None or not self.running:
+        if not self.running:
             return
-        try:
+        with suppress(*SHUT_DOWN):  # then it ends when it has taken what is left
             self._source.put(mark)
-        except tuple(SHUT_DOWN):
-            self._thread.join()  # when it has taken what is left
-        else:
-            mark.wait()
+        mark.wait(timeout)
 
-    def stop(self) -> None:
-        """Take no more items, and wait until the thread has ended."""
+    def rouse(self) -> None:
+        """Have the thread see that it is not wanted, if it waits."""
         with suppress(*SHUT_DOWN):
-            self._source.put(self)  # which ends the thread
-        assert self._thread is not None
-        self._thread.join()
+            self._source.put(self)
 
     def run(self) -> None:
         """The pump's thread: publish the items until it finds itself."""
-        with suppress(*SHUT_DOWN):  # the queue's end is ours
-            self._take_items()
-        self._caught_up.set()
+        try:
+            with suppress(*SHUT_DOWN):  # the queue's end is ours
+                while not self._take(self._source.get()):
+                    pass
+        finally:
+            self._caught_up.set()
 
-    def _take_items(self) -> None:
-        while (item := self._source.get()) is not self:
-            if isinstance(item, _Mark):
-                item.set()
-            elif isinstance(item, QueuePump):  # of another app, which takes items off the same one
-                if item.running:
-                    self._source.put(item)
-            else:
-                self.publish(item)
-            self._done()
+    def _take(self, item: object) -> bool:
+        """Do what is to be done with an item; whether it is the end."""
+        ends = False
+        if item is self:
+            ends = self.is_unwanted()
+        elif isinstance(item, _Mark):
+            item.set()
+        elif isinstance(item, QueuePump):  # of another app, which takes items off the same one
+            if item.running:
+                self._source.put(item)
+        else:
+            self.publish(item)
         self._done()
+        return ends
 
 
 class IterablePump(Pump):
@@ -126,37 +169,24 @@ class IterablePump(Pump):
         super().__init__(topic)
         self._source = source
         self._items: Iterator[Any] | None = None
-        self._stopping = False
 
-    def start(self) -> None:
-        """Begin to take items, or go on where it was stopped."""
-        self._stopping = False
-        super().start()
-
-    def catch_up(self) -> None:
+    def catch_up(self, timeout: float) -> None:
         """Nobody knows what an iterable has."""
 
-    def stop(self) -> None:
-        """Take no more items after the next; a thread that waits too long for that is left."""
-        self._stopping = True
-        assert self._thread is not None
-        self._thread.join(PATIENCE)
-        if self.running:
-            log.warning("the thread is left behind that waits for the next item of an event source")
+    def rouse(self) -> None:
+        """Nor can it be told anything: the thread sees it after the next item."""
 
     def run(self) -> None:
-        """The pump's thread: publish the items until it is stopped, or there is none any more."""
-        try:
-            if self._items is None:
-                self._items = iter(self._source)
-            while not self._stopping:
-                for item in self._items:
-                    self.publish(item)
-                    break
-                else:
+        """The pump's thread: publish the items until it is not wanted, or there is none."""
+        if self._items is None:
+            self._items = iter(self._source)
+        while not self.is_unwanted():
+            for item in self._items:
+                if not self.publish(item):
                     return
-        except Exception:
-            log.exception("an event source failed")
+                break
+            else:
+                return
 
 
 def check_source(source: object) -> Callable[[Topic, Any], Pump]:
@@ -166,10 +196,12 @@ def check_source(source: object) -> Callable[[Topic, Any], Pump]:
         TypeError: it is neither a queue nor an iterable.
     """
     if hasattr(source, "get") and hasattr(source, "put"):
-        return QueuePump
-    if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
+        # These wait by await, or give back copies of what was put; threads cannot use them.
+        if type(source).__module__.partition(".")[0] not in ("asyncio", "multiprocessing"):
+            return QueuePump
+    elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         return IterablePump
-    raise TypeError(f"a source is a topic, a queue or another iterable, not {source!r}")
+    raise TypeError(f"a source is a topic, a queue of threads or an iterable, not {source!r}")
 
 
 class Sources:
@@ -213,12 +245,13 @@ class Sources:
                     undo.callback(pump.stop)
                 undo.pop_all()
 
-    def catch_up(self) -> None:
+    def catch_up(self, timeout: float) -> None:
         """Any thread: wait until what is there by now is published."""
+        until = monotonic() + timeout
         with self._lock:
             if self._users:
                 for pump in self._all():
-                    pump.catch_up()
+                    pump.catch_up(max(0.0, until - monotonic()))
 
     def stop(self) -> bool:
         """Any thread, once for each server: it has stopped; True if none is left."""

@@ -1,0 +1,203 @@
+"""What feeds topics: sources that block, end or fail, when servers start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from wsframe.server import App, Topic
+from wsframe.server.topics.sources import IterablePump, QueuePump
+
+from .clients import TIMEOUT
+from .conftest import Clients, Serve, ServerLog, wait_until
+
+
+class Items:
+    """An iterable that gives what it is told to give, and tells when it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self._items: Queue[object] = Queue()
+
+    def give(self, item: object) -> None:
+        """Let the thread that waits have an item, or an exception."""
+        self._items.put(item)
+
+    def wait_for(self) -> None:
+        """Wait until a thread asks for an item."""
+        assert self.asked.acquire(timeout=TIMEOUT)
+
+    def __iter__(self) -> Iterator[object]:
+        while True:
+            self.asked.release()
+            item = self._items.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return
+            yield item
+
+
+def fed() -> tuple[App, Topic, Items]:
+    """A topic that is fed from an iterable."""
+    app, items = App(), Items()
+    topic = app.topic("news")
+    topic.feed(items)
+    return app, topic, items
+
+
+def published(topic: Topic, count: int) -> None:
+    wait_until(lambda: topic.stats().published == count, f"there are not {count} events")
+
+
+def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: ServerLog) -> None:
+    app, topic, items = fed()
+    server = serve(app)
+    items.wait_for()
+    server.stop()
+    log.expect("is left behind that waits for the next item", logging.WARNING)
+    server = serve(app)
+    assert server.stats().threads
+    items.give("1")
+    items.wait_for()
+    published(topic, 1)
+    items.give(None)
+    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+
+
+def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
+    """It had seen already that it was not wanted."""
+    _, topic, items = fed()
+    pump = IterablePump(topic, items)
+    pump.start()
+    items.wait_for()
+    seen, go_on = threading.Event(), threading.Event()
+    is_unwanted = pump.is_unwanted
+
+    def slow() -> bool:
+        unwanted = is_unwanted()
+        if unwanted:
+            seen.set()
+            assert go_on.wait(TIMEOUT)
+        return unwanted
+
+    pump.is_unwanted = slow  # type: ignore[method-assign]
+    stopping = threading.Thread(target=pump.stop)
+    stopping.start()
+    wait_until(lambda: not pump._wanted, "it is to stop")
+    items.give("1")
+    assert seen.wait(TIMEOUT)
+    stopping.join()
+    pump.start()
+    go_on.set()
+    items.wait_for()
+    items.give("2")
+    published(topic, 2)
+    items.give(None)
+    wait_until(lambda: not pump.running, "it has ended")
+
+
+def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None:
+    for last in (None, RuntimeError("the source is broken")):
+        app, topic, items = fed()
+        for _ in range(2):
+            server = serve(app)
+            items.give("1")
+            items.give(last)
+            if last is not None:
+                log.expect("an event source failed")
+            published(topic, 1)
+            wait_until(lambda: not app._topics.sources.running(), "it has ended")  # noqa: B023
+            server.stop()
+            last = None
+
+
+def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
+    app, topic, items = fed()
+    topic.close()
+    serve(app)
+    items.give("1")
+    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+
+
+def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
+    """Whoever fills it must not wait forever."""
+    app, source = App(), Queue[str](1)
+    topic = app.topic("news")
+    topic.feed(source)
+    topic.close()
+    serve(app)
+    for number in range(10):
+        source.put(str(number), timeout=TIMEOUT)
+    source.join()
+    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+
+
+def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerLog) -> None:
+    class Broken(Queue[Any]):
+        def get(self, *arguments: Any, **options: Any) -> Any:
+            super().get(*arguments, **options)
+            raise OSError("the queue is broken")
+
+    app, source = App(), Broken()
+    app.topic("news").feed(source)
+    server = serve(app)
+    source.put("x")
+    log.expect("an event source failed")
+    wait_until(lambda: not app._topics.sources.running(), "its thread has ended")
+    server.stop()
+    assert source.empty()
+
+
+def test_a_queue_goes_on_with_the_next_server(serve: Serve, clients: Clients) -> None:
+    app, source = App(), Queue[str]()
+    topic = app.topic("news")
+    topic.feed(source)
+    app.sse("/news", source=topic)
+    for number in range(3):
+        server = serve(app)
+        stream = clients.stream(server, "/news")
+        wait_until(lambda: topic.stats().subscribers, "it is there")
+        source.put(str(number))
+        assert stream.hear(1) == [str(number)]
+        stream.close()
+        server.stop()
+    assert source.empty()
+
+
+def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
+    """With what is left in the queue to end it: that was meant for the last server."""
+    source: Queue[Any] = Queue()
+    topic = App().topic("news")
+    pump = QueuePump(topic, source)
+    pump.start()
+    with topic.lock:  # which keeps it busy
+        source.put("1")
+        wait_until(source.empty, "it has taken the item")
+        stopping = threading.Thread(target=pump.stop)
+        stopping.start()
+        stopping.join(TIMEOUT)
+        assert not stopping.is_alive()
+        pump.start()
+    source.put("2")
+    published(topic, 2)
+    pump.stop()
+    assert not pump.running
+
+
+@pytest.mark.parametrize("kind", [asyncio.Queue, multiprocessing.Queue])
+def test_queues_that_are_not_for_threads(kind: Any) -> None:
+    source = kind()
+    with pytest.raises(TypeError, match="a source is"):
+        App().topic("news").feed(source)
+    if kind is multiprocessing.Queue:
+        source.close()
+        source.join_thread()
