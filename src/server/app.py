@@ -238,10 +238,10 @@ class App:
         """Any thread: the topic of this name, for publishing; it exists as soon as it is named.
 
         A topic remembers its latest events, so that clients can come back for what they have
-        missed. It is forgotten when nobody is subscribed to it and all of its events are too old,
-        or when very many others have been used since: its next events have ids that no client has
-        seen. What is configured before the app is started stays; later, a configuration is
-        forgotten with the topic.
+        missed. It is forgotten when nobody has been subscribed to it, or published, for so long
+        that all of its events are too old, or when very many others have been used since: its next
+        events have ids that no client has seen. What is configured before the app is started stays;
+        later, a configuration is forgotten with the topic.
 
         Args:
             name: any text; a handler that takes names from clients says which are allowed.

@@ -7,13 +7,15 @@ from urllib.parse import parse_qs, quote
 import pytest
 
 from wsframe import PerMessageDeflate, ServerSentEvent
-from wsframe.server import App, EventStream
+from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.topics import registry
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
 
 from .conftest import Clients, Serve, wait_until
+from .handlers import Waits
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
@@ -130,6 +132,57 @@ def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> N
 
 
 # Memory -------------------------------------------------------------------------------------------
+
+
+def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
+    app = App()
+    app.topic("declared", history=7)
+
+    @app.websocket("/room")
+    def room(ws: WebSocket) -> Waits:
+        ws.subscribe(app.topic("room", max_age=0.0))
+        while True:
+            yield
+
+    server = serve(app)
+    client = clients.websocket(server, "/room")
+    wait_until(lambda: app.stats().topics == 2, "the room is there")
+    client.leave()
+    wait_until(lambda: app.stats().topics == 1, "the room is forgotten")
+    for number in range(100):
+        app.topic(f"old {number}", max_age=0.0).publish("x")
+    assert app.stats().topics <= 2
+    for number in range(100):
+        app.topic(f"new {number}").publish("x")
+    assert app.stats().topics == 101
+
+
+def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) -> None:
+    """Its only client comes back, to hear that there was no gap."""
+    app = App()
+
+    @app.sse("/room")
+    def room(stream: EventStream) -> None:
+        stream.subscribe("room")
+
+    server = serve(app)
+    first = clients.stream(server, "/room")
+    first.read_opening()
+    first.close()
+    wait_until(lambda: not server.stats().subscriptions, "it is gone")
+    again = clients.stream(server, "/room", ("Last-Event-ID", first.last_event_id))
+    again.read_opening()
+    assert again.last_event_id == first.last_event_id
+
+
+@pytest.mark.parametrize("what", ["events", "names"])
+def test_topics_hold_so_much_memory_in_all(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MAX_UNUSED_BYTES", 1 << 20)
+    app = App()
+    for number in range(100):
+        for _ in range(100 if what == "events" else 1):
+            app.topic(f"{number}".ljust(10 if what == "events" else 50_000)).publish("")
+    assert app.stats().topics <= 21
 
 
 @pytest.mark.parametrize("name", ["event", "id", "key"])

@@ -581,23 +581,6 @@ def test_options_of_topics() -> None:
         app.topic("a", policy="latest")
 
 
-def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
-    app = App()
-    app.topic("declared", history=7)
-    join(app, "/room")
-    server = serve(app)
-    client = clients.websocket(server, "/room")
-    wait_until(lambda: app.stats().topics == 2, "the room is there")
-    client.leave()
-    wait_until(lambda: app.stats().topics == 1, "the room is forgotten")
-    for number in range(100):
-        app.topic(f"old {number}", max_age=0.0).publish("x")
-    assert app.stats().topics <= 2
-    for number in range(100):
-        app.topic(f"new {number}").publish("x")
-    assert app.stats().topics == 101
-
-
 @pytest.mark.parametrize("kind", ["queue", "iterable"])
 def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: str) -> None:
     app, topic = topics_app()

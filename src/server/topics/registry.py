@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from .entry import size_of
 from .sources import Sources
 from .topic import Topic
 
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
     from .redis import RedisStreams
     from .topic import Policy
 
-# How many topics without a subscriber are kept for what they remember, at most, and how many bytes
-# they may hold: names often come from clients.
+# How many topics without a subscriber are kept, at most, and how many bytes they may hold: names
+# often come from clients.
 MAX_UNUSED = 10_000
 MAX_UNUSED_BYTES = 64 << 20
+# What an event takes besides its own bytes.
+ENTRY_OVERHEAD = 512
 
 
 class Topics:
     """Makes topics as they are asked for, and forgets those that nobody has a use for.
 
-    A topic lives while somebody is subscribed to it or holds it, and then as long as it remembers
-    something. One that was configured before the app is started lives as long as that.
+    A topic lives while somebody is subscribed to it or holds it, and then for its ``max_age``, so
+    that a client which comes back finds it even if nothing was published. One that was configured
+    before the app is started lives as long as that.
 
     Attributes:
         shared: where their logs are, if other processes share them.
@@ -99,15 +103,15 @@ class Topics:
             return topic
 
     def keep(self, topic: Topic) -> None:
-        """Any thread: it has no subscriber; keep it while there is something in its log."""
+        """Any thread: it has no subscriber; keep it while somebody may come back to it."""
         with topic.lock:
-            size, entries, max_age = topic.log.size, topic.log.head, topic.log.bounds.max_age
+            log = topic.log
+            size = log.size + len(log) * ENTRY_OVERHEAD + size_of(topic.name)
         now = monotonic()
         with self._lock:
             self._forget(topic)
-            if entries:
-                self._unused[topic] = now + max_age, size
-                self._unused_bytes += size
+            self._unused[topic] = now + log.bounds.max_age, size
+            self._unused_bytes += size
             while self._unused:
                 oldest, (until, _) = next(iter(self._unused.items()))
                 if (
