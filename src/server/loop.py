@@ -155,6 +155,7 @@ class Loop:
         self._seen: list[Any] | None = None
         self._not_stolen: list[Any] | None = None
         self._owner = 0
+        topics.add_loop(self)
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -498,6 +499,7 @@ class Loop:
         self._poller.close()
         self._waker.close()
         self._wakened.close()
+        self.topics.remove_loop(self)
 
     def survive(self, function: Callable[..., Any], *arguments: object) -> None:
         """Owner: call this; what it raises ends the connection whose method it is, and no other."""
@@ -509,6 +511,7 @@ class Loop:
     def defect(self, error: Exception, source: object = None) -> None:
         """Owner: log what should not be; the connection whose fault it is ends."""
         log.error("a defect in the server", exc_info=error)
+        source = getattr(source, "peer", source)  # of what is done for a connection
         if source in self.peers:
             self.survive(source.abort)
 

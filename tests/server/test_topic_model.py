@@ -56,6 +56,7 @@ class FakeLoop:
 
     def __init__(self, topics: Topics) -> None:
         self.topics = topics
+        self.owner = True
         self.settings = Settings(heartbeat=0)
         self.totals = Totals()
         self.peers: set[Peer] = set()
@@ -63,7 +64,7 @@ class FakeLoop:
         self.calls: deque[Callable[[], object]] = deque()
 
     def owned(self) -> bool:
-        return True
+        return self.owner
 
     def call_soon(self, function: Callable[[], object]) -> None:
         self.calls.append(function)
@@ -168,6 +169,7 @@ class Model(RuleBasedStateMachine):
         self.clients: list[Client] = []
         self.topics = Topics()
         self.loops = [FakeLoop(self.topics) for _ in range(2)]
+        self.topics.loops = cast(Any, tuple(self.loops))
         self.by_name: dict[str, Topic] = {}
         self.published: dict[str, list[str]] = {name: [] for name in NAMES}  # the keys
         self.closed: set[str] = set()
@@ -392,6 +394,7 @@ def test_topics_of_one_client_take_turns(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(delivery, "PIECES", 1)
     topics = Topics()
     loop = FakeLoop(topics)
+    topics.loops = cast(Any, (loop,))
     flood = topics.get("flood", max_bytes=5000, policy="drop-oldest")
     news = topics.get("news")
     client = Client(loop, ["flood", "news"], None, 2000)

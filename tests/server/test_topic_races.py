@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.topics.delivery import SLICE, Subscription
+from wsframe.server.topics.encodings import EventStreamEncoding
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.topic import AHEAD
 
-from .conftest import Clients, Serve, wait_until
+from .clients import TIMEOUT
+from .conftest import Clients, Serve, ServerLog, wait_until
 from .handlers import Waits
+from .test_topic_model import Client, FakeLoop
 
 
 def subscribed(topic: Topic, count: int) -> None:
@@ -188,3 +194,74 @@ def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> No
     topic.publish("3")
     client.say("go on")
     assert client.hear(1) == ["3"]
+
+
+@pytest.mark.parametrize("path", ["/now", "/all"])
+def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
+    serve: Serve,
+    clients: Clients,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """A defect of ours, if there is one, leaves nobody waiting, and nobody with a hole."""
+    app = App()
+    topic = app.topic("news", history=1)
+    encode = EventStreamEncoding.encode
+
+    def fail(self: EventStreamEncoding, topic: str, entry: Entry) -> bytes:
+        if entry.data == "poison":
+            raise RuntimeError("poison")
+        return encode(self, topic, entry)
+
+    monkeypatch.setattr(EventStreamEncoding, "encode", fail)
+
+    @app.sse("/now")
+    def now(stream: EventStream) -> None:
+        stream.subscribe(topic)
+
+    @app.sse("/all")
+    def history(stream: EventStream) -> None:
+        stream.subscribe(topic, after="")
+
+    server = serve(app)
+    if path == "/all":
+        topic.publish("poison")
+        stream = clients.stream(server, path)
+    else:
+        stream = clients.stream(server, path)
+        subscribed(topic, 1)
+        topic.publish("poison")
+    log.expect("a defect in the server")
+    with pytest.raises((EOFError, ConnectionResetError)):
+        stream.next_event()
+    subscribed(topic, 0)
+    again = clients.stream(server, "/now")
+    subscribed(topic, 1)
+    topic.publish("1")
+    assert again.hear(1) == ["1"]
+
+
+@pytest.mark.parametrize("thread", ["a loop", "another"])
+def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
+    """Two that waited for each other would wait forever."""
+    topics = Topics()
+    mine, other = FakeLoop(topics), FakeLoop(topics)
+    topics.loops = cast(Any, (mine, other))
+    client = Client(other, ["news"], None, 1 << 20)
+    client.connect()
+    other.owner = False
+    mine.owner = thread == "a loop"
+    topic = topics.get("news")
+    publishing = threading.Thread(target=topic.publish, args=("x" * (AHEAD + 1),))
+    publishing.start()
+    wait_until(lambda: topic.stats().published, "it is published")
+    if mine.owner:
+        publishing.join(TIMEOUT)
+        assert not publishing.is_alive()
+    assert publishing.is_alive() is not mine.owner
+    other.owner = True
+    while other.calls:
+        other.calls.popleft()()
+    publishing.join(TIMEOUT)
+    assert not publishing.is_alive()

@@ -13,6 +13,7 @@ from .sources import Sources
 from .topic import Topic
 
 if TYPE_CHECKING:
+    from ..loop import Loop
     from .redis import RedisStreams
     from .topic import Policy
 
@@ -33,12 +34,14 @@ class Topics:
 
     Attributes:
         shared: where their logs are, if other processes share them.
+        loops: those of the app's servers.
         sources: what feeds them from beside.
         published, dropped: events, as in :class:`wsframe.server.stats.Stats`.
     """
 
     def __init__(self) -> None:
         self.shared: RedisStreams | None = None
+        self.loops: tuple[Loop, ...] = ()
         self.sources = Sources()
         self.published = 0
         self.dropped = 0
@@ -67,6 +70,16 @@ class Topics:
         self.sources.start()
         if self.shared is not None:
             self.shared.channels.start()
+
+    def add_loop(self, loop: Loop) -> None:
+        """Any thread: a loop is about to run."""
+        with self._lock:
+            self.loops = (*self.loops, loop)
+
+    def remove_loop(self, loop: Loop) -> None:
+        """Any thread: a loop does not run any more."""
+        with self._lock:
+            self.loops = tuple(other for other in self.loops if other is not loop)
 
     def catch_up(self, timeout: float) -> None:
         """Any thread: wait until what sources have by now is published."""

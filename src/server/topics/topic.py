@@ -278,11 +278,10 @@ class Topic:
         return Published(self._subscribers - behind, behind, dropped)
 
     def _is_ahead(self) -> bool:
-        """Whether the calling thread has to wait for a loop."""
+        """Whether the calling thread has to wait for a loop; one loop does not for another."""
         return any(
-            self.log.offset - delivery.offset > AHEAD and not delivery.loop.owned()
-            for delivery in self._deliveries.values()
-        )
+            self.log.offset - delivery.offset > AHEAD for delivery in self._deliveries.values()
+        ) and not any(loop.owned() for loop in self._topics.loops)
 
     # A shared log, by the thread that reads it -------------------------------------------------
 
