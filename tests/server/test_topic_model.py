@@ -382,6 +382,7 @@ def test_against_the_model(
     caplog.set_level(logging.ERROR, "wsframe.server")  # clients that are too slow are no news here
     clock = [1.0]
     monkeypatch.setattr(log, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", PIECES)
     monkeypatch.setattr(delivery, "SLICE", SLICE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -14,6 +14,8 @@ from .entry import Entry
 
 # What an entry weighs besides its bytes, where it counts what there is to do.
 ENTRY_WEIGHT = 64
+# How many positions of entries that are gone are kept, besides as many as there are entries.
+SPARE_POSITIONS = 100
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,15 @@ class Log:
         entry that weighs more by itself is alone.
         """
         found: list[Entry] = []
-        for here in range(max(position, self.floor) + 1, to + 1):
-            entry = self._entries[here]
+        for entry in self._between(position, to):
             weight -= entry.size + ENTRY_WEIGHT
             if weight < 0 and found:
-                return found, here - 1
+                return found, found[-1].position
             found.append(entry)
         return found, to
+
+    def _between(self, position: int, to: int) -> Iterator[Entry]:
+        return map(self._entries.__getitem__, range(max(position, self.floor) + 1, to + 1))
 
     def newest_to(self, position: int) -> Entry | None:
         """The newest that is left, up to a position."""
@@ -155,6 +159,7 @@ class LatestLog(Log):
     def __init__(self, bounds: Bounds, head: int = 0, offset: int = 0, floor_id: str = "") -> None:
         super().__init__(bounds, head, offset, floor_id)
         self._newest: dict[str | None, Entry] = {}
+        self._order: list[int] = []  # positions, some of them of entries that are gone
 
     def append(self, entry: Entry) -> None:
         """Put an entry behind the others, and forget what it replaces."""
@@ -164,6 +169,9 @@ class LatestLog(Log):
                 super()._forget(old)
             self._newest[entry.key] = entry
         super().append(entry)
+        self._order.append(self.head)
+        if len(self._order) > 2 * len(self._entries) + SPARE_POSITIONS:
+            self._order = list(self._entries)
 
     def begin(self) -> int:
         """The position before all keys."""
@@ -172,20 +180,13 @@ class LatestLog(Log):
     def _positions(self) -> Sequence[int]:
         return list(self._entries)
 
-    def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
-        """What is left after one position, up to another, and up to where it is."""
-        found: list[Entry] = []
-        for entry in reversed(self._entries.values()):
-            if entry.position <= position:
-                break
-            if entry.position <= to:
-                found.append(entry)
-        found.reverse()
-        for number, entry in enumerate(found):
-            weight -= entry.size + ENTRY_WEIGHT
-            if weight < 0 and number:
-                return found[:number], found[number - 1].position
-        return found, to
+    def _between(self, position: int, to: int) -> Iterator[Entry]:
+        for index in range(bisect_right(self._order, position), len(self._order)):
+            if self._order[index] > to:
+                return
+            entry = self._entries.get(self._order[index])
+            if entry is not None:
+                yield entry
 
     def _forget(self, entry: Entry) -> None:
         super()._forget(entry)
