@@ -43,7 +43,7 @@ from wsframe.server.topics.topic import Policy
 from wsframe.server.turns import Habit
 
 # What is sent at once, and to how many, small enough for the examples to go beyond it.
-PIECE, PIECES, SLICE = 400, 2, 2
+PIECE, PIECES, SLICE = 400, 2, 1
 EVERYTHING = 1 << 30
 
 NAMES = ["a", "b"]
@@ -389,15 +389,48 @@ def test_against_the_model(
     run_state_machine_as_test(cast(Any, lambda: Model(policy, with_ids, clock)))
 
 
-def test_topics_of_one_client_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is published to faster than the client reads leaves room for the other."""
+# By hand -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little is sent at once, and to few."""
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", 1)
+    monkeypatch.setattr(delivery, "SLICE", 1)
+
+
+def new_loops(count: int) -> tuple[FakeLoop, ...]:
+    """Loops of one app."""
     topics = Topics()
-    loop = FakeLoop(topics)
-    topics.loops = cast(Any, (loop,))
-    flood = topics.get("flood", max_bytes=5000, policy="drop-oldest")
-    news = topics.get("news")
+    loops = tuple(FakeLoop(topics) for _ in range(count))
+    topics.loops = cast(Any, loops)
+    return loops
+
+
+def make_all_calls(loop: FakeLoop) -> None:
+    while loop.calls:
+        loop.calls.popleft()()
+
+
+def listeners(loop: FakeLoop, count: int, after: str | None = None) -> list[Client]:
+    """Clients that take all that they are sent at once."""
+    clients = [Client(loop, ["news"], after, EVERYTHING) for _ in range(count)]
+    for client in clients:
+        client.connect()
+    return clients
+
+
+def heard(client: Client) -> list[str]:
+    return [event.data for event in client.read(EVERYTHING)]
+
+
+@pytest.mark.usefixtures("small")
+def test_topics_of_one_client_take_turns() -> None:
+    """One that is published to faster than the client reads leaves room for the other."""
+    (loop,) = new_loops(1)
+    flood = loop.topics.get("flood", max_bytes=5000, policy="drop-oldest")
+    news = loop.topics.get("news")
     client = Client(loop, ["flood", "news"], None, 2000)
     client.connect()
     received = []
@@ -406,8 +439,87 @@ def test_topics_of_one_client_take_turns(monkeypatch: pytest.MonkeyPatch) -> Non
         flood.publish("x" * 1000)
         if number == 10:
             news.publish("news")
-        while loop.calls:
-            loop.calls.popleft()()
+        make_all_calls(loop)
         received += [event.data for event in client.read(1000)]
     assert "news" in received
     assert flood.stats().dropped
+
+
+@pytest.mark.usefixtures("small")
+def test_who_is_ended_before_its_turn_has_all_that_was_published() -> None:
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news")
+    clients = listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    loop.calls.popleft()()  # which is for one of them
+    topic.publish("2")
+    for client in clients:
+        client.peer.shut_down()
+        assert heard(client) == ["1", "2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_who_subscribes_while_others_are_sent_to_misses_nothing() -> None:
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news")
+    listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    loop.calls.popleft()()
+    topic.publish("2")
+    (new,) = listeners(loop, 1)  # which is past what the loop has taken
+    make_all_calls(loop)
+    topic.publish("3")
+    make_all_calls(loop)
+    assert heard(new) == ["3"]
+
+
+def test_what_comes_before_a_subscription_begins_is_kept() -> None:
+    """However little is kept of the past, whoever has just come is not too slow."""
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news", history=0, max_bytes=100)
+    listeners(loop, 1)
+    make_all_calls(loop)
+    topic.publish("x" * 200)
+    (new,) = listeners(loop, 1)
+    topic.publish("y" * 200)
+    make_all_calls(loop)
+    assert heard(new) == ["y" * 200]
+    assert not topic.log.size
+
+
+def test_what_there_is_when_a_subscription_is_asked_for_is_kept_till_it_begins() -> None:
+    """Because the other loop has not taken it, all of it is there yet."""
+    mine, other = new_loops(2)
+    topic = mine.topics.get("news", history=5, max_bytes=100)
+    listeners(mine, 1)
+    listeners(other, 1)
+    make_all_calls(mine)
+    make_all_calls(other)
+    topic.publish("x" * 200)
+    make_all_calls(mine)
+    (new,) = listeners(mine, 1, after="")
+    make_all_calls(other)
+    make_all_calls(mine)
+    assert heard(new) == ["x" * 200]
+    assert not topic.log.size
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fan_out_keeps_what_it_sends() -> None:
+    """Who cannot be sent it goes on from the log, though others have begun meanwhile."""
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news", history=0, max_bytes=1000, policy="drop-oldest")
+    clients = listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    topic.publish("x" * 2000)
+    loop.calls.popleft()()
+    listeners(loop, 1)
+    loop.calls.rotate(1)
+    loop.calls.popleft()()  # the new one begins
+    assert topic.stats().history == 2
+    make_all_calls(loop)
+    assert topic.stats().history == 0
+    assert all(heard(client) == ["1", "x" * 2000] for client in clients)
