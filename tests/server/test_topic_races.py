@@ -265,3 +265,27 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
         other.calls.popleft()()
     publishing.join(TIMEOUT)
     assert not publishing.is_alive()
+
+
+def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
+    """It is sent twice, until one of both is closed; and its ids tell of it all the time."""
+    app = App()
+    subscriptions: list[Subscription] = []
+
+    @app.sse("/twice")
+    def twice(stream: EventStream) -> None:
+        subscriptions.extend(stream.subscribe(name) for name in ("a", "a", "b"))
+
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    stream = clients.stream(server, "/twice")
+    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    a.publish("1")
+    assert stream.hear(2) == ["1", "1"]
+    subscriptions[0].close()
+    b.publish("2")
+    assert stream.hear(1) == ["2"]
+    stream.close()
+    a.publish("3")
+    again = clients.stream(server, "/twice", ("Last-Event-ID", stream.last_event_id))
+    assert again.hear(2) == ["3", "3"]

@@ -159,8 +159,9 @@ class Subscription:
             self.delivery.forget(self)
 
     def _close(self) -> None:
-        self.encoding.forget(self.topic.name)
         self.end()
+        if all(other.topic is not self.topic for other in self.session.subscriptions):
+            self.encoding.forget(self.topic.name)
 
 
 class Delivery:
