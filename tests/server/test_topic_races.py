@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from wsframe import Close, StateError
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.topics.delivery import SLICE, Subscription
 from wsframe.server.topics.encodings import EventStreamEncoding
@@ -15,6 +16,7 @@ from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic import AHEAD
 
+from ..certificates import Certificates
 from .clients import TIMEOUT
 from .conftest import Clients, Serve, ServerLog, wait_until
 from .handlers import Waits
@@ -267,6 +269,61 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     assert not publishing.is_alive()
 
 
+def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
+    """Whoever closes, while events come as fast as they can, to handlers of either kind."""
+    app = App()
+    topic = app.topic("news", policy="drop-oldest")
+
+    @app.websocket("/waits")
+    def waits(ws: WebSocket) -> Waits:
+        with ws.subscribe(topic):
+            yield
+
+    @app.websocket("/blocks")
+    def blocks(ws: WebSocket) -> None:
+        with ws.subscribe(topic):
+            ws.receive()
+
+    server = serve(app)
+    over = threading.Event()
+
+    def publish() -> None:
+        while not over.is_set():
+            topic.publish("x" * 1000)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    try:
+        for path in ["/waits", "/blocks"] * 10:
+            client = clients.websocket(server, path)
+            assert client.hear(10) == ["x" * 1000] * 10
+            client.say("that is enough")  # the handler returns
+            while not isinstance(event := client.next_event(), Close):
+                pass
+            assert event.code == 1000
+            client.send(client.codec.close(1000))
+            client.expect_end()
+    finally:
+        over.set()
+        publishing.join()
+    wait_until(lambda: not topic.stats().subscribers, "all have gone")
+
+
+def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Certificates) -> None:
+    app = App()
+    topic = app.topic("news", history=5000, max_bytes=64 << 20)
+    app.sse("/news", source=topic)
+    server = serve(app, ssl_context=certificates.server)
+    stream = clients.stream(server, "/news", tls=certificates.client, receive_buffer=1 << 14)
+    subscribed(topic, 1)
+    texts = [f"{number} ".ljust(10_000, "x") for number in range(2000)]
+    for text in texts:
+        topic.publish(text)
+    assert topic.stats().behind == 1
+    assert stream.hear(2000) == texts
+    subscribed(topic, 1)
+
+
 def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
     """It is sent twice, until one of both is closed; and its ids tell of it all the time."""
     app = App()
@@ -289,3 +346,33 @@ def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
     a.publish("3")
     again = clients.stream(server, "/twice", ("Last-Event-ID", stream.last_event_id))
     assert again.hear(2) == ["3", "3"]
+
+
+def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
+    app = App()
+    serve(app)
+    app.topic("soon forgotten", max_age=0.0).close()
+    app.topic("soon forgotten").publish("1")
+    for _ in range(2):
+        app.topic("news").close()
+    with pytest.raises(StateError, match="the topic 'news' was closed"):
+        app.topic("news").publish("1")
+
+
+def test_publishing_from_wherever_user_code_runs(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news", history=10)
+    app.sse("/news", source=topic, authorize=lambda request: topic.publish("authorize"))
+
+    @app.on_start
+    def start() -> None:
+        topic.publish("start")
+
+    @app.sse("/all")
+    def history(stream: EventStream) -> None:
+        stream.subscribe(topic, after="")
+        topic.publish("handler")
+
+    server = serve(app)
+    clients.stream(server, "/news").read_opening()
+    assert clients.stream(server, "/all").hear(3) == ["start", "authorize", "handler"]
