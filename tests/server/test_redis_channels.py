@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,32 @@ def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
         holder.channels.start()
         wait_until(lambda: heard_by(program, LEASE) == 2, "it does not listen again")
     assert sorted(data_of(there.wait(count)), key=lambda data: int(data)) == numbers(count)
+
+
+def test_who_has_the_lease_is_heard(
+    program: Any, streams: RedisStreams, others: RedisStreams
+) -> None:
+    with program.pubsub(ignore_subscribe_messages=True) as pubsub:
+
+        def hear() -> bytes:
+            until = time.monotonic() + TIMEOUT
+            while (message := pubsub.get_message(timeout=1)) is None:
+                assert time.monotonic() < until, "nothing is said"
+            return bytes(message["data"])
+
+        listen(program, streams)
+        pubsub.subscribe(LEASE)
+        holder = program.get(LEASE)
+        Heard(others).subscribe_pubsub("prices")
+        others.channels.start()
+        wait_until(lambda: heard_by(program, LEASE) == 3, "not all listen")
+        others.channels.stop()  # which takes it from nobody
+        assert program.get(LEASE) == holder
+        streams.channels.stop()
+        assert program.get(LEASE) is None
+        assert hear() == b""
+        others.channels.start()
+        assert hear() == program.get(LEASE) != holder
 
 
 def test_a_holder_that_dies_is_replaced(

@@ -97,6 +97,46 @@ def test_a_topic_that_is_followed_again_is_loaded_again(
     assert data_of(here.left()) == numbers(20)
 
 
+def test_what_comes_while_a_topic_is_loaded_is_there(
+    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others)
+    begin = reader.Reader.begin
+
+    def begin_late(self: reader.Reader, *opened: Any) -> None:
+        there.say("hello")
+        here.wait(1)  # it was heard of, and read to what is followed no more
+        begin(self, *opened)
+
+    monkeypatch.setattr(reader.Reader, "begin", begin_late)
+    streams.unfollow(here)
+    here.floors.clear()
+    here.follow()
+    wait_until(lambda: data_of(here.left()) == ["hello"], "it is not there")
+
+
+def test_what_comes_before_it_is_listened_to_again_is_there(
+    redis_server: RedisServer,
+    streams: RedisStreams,
+    others: RedisStreams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others)
+    with redis_server.client() as client:
+        wait_until(lambda: client.pubsub_channels("wsframe:{news}"), "it is not listened to")
+    listen = reader.Reader._listen
+
+    def listen_late(self: reader.Reader, pubsub: Any) -> None:
+        monkeypatch.undo()
+        there.say("hello")
+        assert others.flush(TIMEOUT)
+        listen(self, pubsub)
+
+    monkeypatch.setattr(reader.Reader, "_listen", listen_late)
+    assert redis_server.cut("wsframe-reader")
+    here.hear("hello")
+
+
 # What may happen to Redis ----------------------------------------------------------------------
 
 

@@ -155,8 +155,6 @@ class _Listener:
         self._client = client
         self._pubsub = pubsub
         self._who = who
-        # Who has held a lease by a connection before this must hear anew where it begins.
-        self._token = token_hex(8).encode()
         self._heard: dict[Feed, _Heard] = {}
         self._by_channel: dict[bytes, list[_Heard]] = {}
         self._by_lease: dict[bytes, _Heard] = {}
@@ -188,10 +186,9 @@ class _Listener:
         pipe = self._client.pipeline(transaction=False)
         for heard in self._heard.values():
             if heard.all:
+                # Who has held it by a connection before this has to hear anew where it begins.
                 again = int(not heard.mine)
-                pipe.eval(
-                    scripts.TAKE, 1, heard.lease, self._who, round(LEASE * 1000), self._token, again
-                )
+                pipe.eval(scripts.TAKE, 1, heard.lease, self._who, round(LEASE * 1000), again)
         for reply in pipe.execute(raise_on_error=False):
             if isinstance(reply, Exception):
                 self._trouble.log(ERROR, "Redis refuses the lease of a channel: %s", reply)
@@ -216,16 +213,16 @@ class _Listener:
                 elif heard.kept is not None and len(heard.kept) < MAX_KEPT:
                     heard.kept.append(data)
 
-    def _lease_changes(self, heard: _Heard, token: bytes) -> None:
-        """From here on somebody holds it, or, if there is no token, nobody."""
+    def _lease_changes(self, heard: _Heard, holder: bytes) -> None:
+        """From here on this one holds it, or, if it is empty, nobody."""
         kept, heard.kept = heard.kept, None
-        if token == self._token:
+        heard.mine = holder == self._who.encode()
+        if heard.mine:
             for data in kept or ():
                 self._publish(heard.feed, data)
-        elif not token:
+        elif not holder:
             heard.kept = []
             self._renew = -inf
-        heard.mine = token == self._token
 
     def _publish(self, feed: Feed, data: bytes) -> None:
         message: str | bytes = data

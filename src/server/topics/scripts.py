@@ -124,13 +124,13 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
 )
 
 # Take a lease, or keep it, and have it heard where the holder begins: on a channel of its name.
-# Key: the lease. Arguments: by whom, for how many ms, what to say on the channel when it was taken,
-# and "1" to say that in any case. 1 if it is theirs.
+# Key: the lease. Arguments: by whom, for how many ms, and "1" to have it heard in any case. 1 if it
+# is theirs.
 TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if not holder or ARGV[4] == '1' then redis.call('PUBLISH', KEYS[1], ARGV[3]) end
+if not holder or ARGV[3] == '1' then redis.call('PUBLISH', KEYS[1], ARGV[1]) end
 return 1
 """
 
