@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from urllib.parse import parse_qs, quote
 
 import pytest
 
 from wsframe import PerMessageDeflate, ServerSentEvent
 from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.topics import log as logs
 from wsframe.server.topics import registry
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.encodings import message_encoding
@@ -222,3 +224,21 @@ def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
         found, position = events.after(position, events.head, 1000)
         pieces.append([len(entry.data) for entry in found])
     assert pieces == [[10, 10], [10_000], [10, 10]]
+
+
+@pytest.mark.parametrize("kind", [Log, LatestLog])
+def test_what_is_left_between_two_places(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SPARE_POSITIONS", 1)
+    random, events = Random(1), kind(Bounds(history=6))
+    left: dict[int, str] = {}
+    for number in range(1, 500):
+        key = random.choice("abcdefgh")
+        events.append(Entry("x", key=key))
+        events.trim(lambda entry: False)
+        if kind is LatestLog:
+            left = {place: other for place, other in left.items() if other != key}
+        left = dict([*left.items(), (number, key)][-6:])
+        position, to = sorted(random.choices(range(number + 1), k=2))
+        found, reached = events.after(position, to)
+        assert [entry.position for entry in found] == [n for n in left if position < n <= to]
+        assert reached == to

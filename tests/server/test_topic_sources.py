@@ -193,6 +193,31 @@ def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     assert not pump.running
 
 
+def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
+    taken, go_on = threading.Event(), threading.Event()
+
+    class Slow(Queue[Any]):
+        def get(self, *arguments: Any, **options: Any) -> Any:
+            item = super().get(*arguments, **options)
+            taken.set()
+            assert go_on.wait(TIMEOUT)
+            return item
+
+    source, topic = Slow(), App().topic("news")
+    pump = QueuePump(topic, source)
+    pump.start()
+    source.put("1")
+    assert taken.wait(TIMEOUT)
+    pump.catch_up(0.0)  # which takes no longer
+    assert topic.stats().published == 0
+    waiting = threading.Timer(0.1, go_on.set)
+    waiting.start()
+    pump.catch_up(TIMEOUT)
+    assert topic.stats().published == 1
+    waiting.join()
+    pump.stop()
+
+
 @pytest.mark.parametrize("kind", [asyncio.Queue, multiprocessing.Queue])
 def test_queues_that_are_not_for_threads(kind: Any) -> None:
     source = kind()
