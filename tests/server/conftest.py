@@ -214,6 +214,7 @@ def connect() -> Iterator[Callable[[str], RedisStreams]]:
         def make(url: str) -> RedisStreams:
             streams = RedisStreams(url)
             stack.callback(streams.close, TIMEOUT)
+            stack.callback(streams.channels.stop)
             return streams
 
         yield make

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from wsframe.server import App
-from wsframe.server.topics import channels
+from wsframe.server.topics import channels, link
 from wsframe.server.topics.redis import RedisStreams
 
 from ..redis_server import RedisServer
@@ -44,17 +44,6 @@ def listen(program: Any, *everybody: RedisStreams) -> None:
 def heard_by(program: Any, channel: str) -> int:
     ((_, count),) = program.pubsub_numsub(channel)
     return int(count)
-
-
-@pytest.fixture
-def stop(streams: RedisStreams, others: RedisStreams) -> Iterator[None]:
-    """Nobody listens when the test is over."""
-    yield
-    for each in (streams, others):
-        each.channels.stop()
-
-
-pytestmark = pytest.mark.usefixtures("stop")
 
 
 def test_what_another_program_says_comes_once(
@@ -150,6 +139,25 @@ def test_who_has_the_lease_is_heard(
         assert hear() == b""
         others.channels.start()
         assert hear() == program.get(LEASE) != holder
+
+
+def test_a_redis_that_hangs_does_not_hold_up_the_end(
+    redis_server: RedisServer,
+    program: Any,
+    streams: RedisStreams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
+    monkeypatch.setattr(link, "PATIENCE", 0.1)
+    listen(program, streams)
+    redis_server.signal(signal.SIGSTOP)
+    stopping = threading.Thread(target=streams.channels.stop)
+    stopping.start()
+    stopping.join(TIMEOUT)
+    ended = not stopping.is_alive()
+    redis_server.signal(signal.SIGCONT)
+    stopping.join()
+    assert ended
 
 
 def test_a_holder_that_dies_is_replaced(

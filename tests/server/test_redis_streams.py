@@ -267,6 +267,27 @@ def test_a_redis_that_does_not_answer_is_away(
     assert streams.flush(TIMEOUT)
 
 
+def test_a_redis_that_hangs_does_not_hold_up_the_end(
+    redis_server: RedisServer,
+    streams: RedisStreams,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
+    monkeypatch.setattr(link, "PATIENCE", 0.1)
+    here = Heard(streams).follow()
+    redis_server.signal(signal.SIGSTOP)
+    here.say("hello")
+    closing = threading.Thread(target=streams.close, args=(0.1,))
+    closing.start()
+    closing.join(TIMEOUT)
+    ended = not closing.is_alive()
+    redis_server.signal(signal.SIGCONT)
+    closing.join()
+    assert ended
+    log.expect("1 events are lost")
+
+
 @pytest.mark.parametrize(
     ("command", "back"),
     [

@@ -92,7 +92,7 @@ class Channels:
         if run is not None:
             thread, stop = run
             stop.set()
-            thread.join()
+            self._link.join(thread)
 
     def _run_if_wanted(self) -> None:
         if self._wanted and self._feeds and self._run is None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from random import random
+from time import monotonic
 from typing import Any
 
 try:
@@ -22,6 +23,7 @@ from ..loggers import safe_logger
 log = safe_logger("wsframe.server")
 
 ANSWER_TIME = 5.0  # how long Redis may take for an answer, in seconds
+PATIENCE = 2.0  # and how long when nobody needs it any more
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
@@ -43,6 +45,7 @@ class Link:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._lost: dict[str, str] = {}  # the threads that wait for it, and why
+        self._clients: dict[threading.Thread, Any] = {}
         # Raises what is wrong with the URL; and has redis-py import what it imports late, for what
         # a thread is importing stays half a module in the child of a fork.
         self.client("check").connection_pool.make_connection()
@@ -90,7 +93,7 @@ class Link:
             self._found(name)
 
         while not stop.is_set():
-            client = self.client(name)
+            client = self._clients[threading.current_thread()] = self.client(name)
             try:
                 client.ping()
                 act(client, works)
@@ -104,6 +107,17 @@ class Link:
             stop.wait(pause * (0.5 + random()))
             pause = min(2 * pause, LONGEST_PAUSE)
         self._forget(name)
+        self._clients.pop(threading.current_thread(), None)
+
+    def join(self, *threads: threading.Thread) -> None:
+        """Any thread: wait for the end of threads that are to stop; not for a Redis that hangs."""
+        until = monotonic() + PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, until - monotonic()))
+            while thread.is_alive():
+                with suppress(Exception):
+                    self._clients[thread].close()  # so that what it waits for fails
+                thread.join(PATIENCE)
 
     def _miss(self, name: str, error: Exception) -> None:
         with self._lock:

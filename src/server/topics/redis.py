@@ -267,8 +267,7 @@ class RedisStreams:
             self._news.notify_all()
         if lost:
             log.error("%d events are lost: Redis has not acknowledged them", lost)
-        for thread in run.threads:
-            thread.join()
+        self.link.join(*run.threads)
 
     # Under the lock ---------------------------------------------------------------------------
 
