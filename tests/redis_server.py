@@ -173,6 +173,8 @@ class RedisServer:
 class Relay:
     """Stands between a Redis and its clients, and can let answers be lost; a context manager.
 
+    Those of its clients that listen to channels it can leave without a word.
+
     Attributes:
         url: how the Redis is reached through it.
     """
@@ -183,6 +185,8 @@ class Relay:
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._lose_answer_to = b""
         self.lost = threading.Event()
+        self._listening: set[socket.socket] = set()
+        self._silent: set[socket.socket] = set()
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
@@ -190,6 +194,10 @@ class Relay:
         """Cut the connection that has sent something with this in it, when it is answered."""
         self.lost.clear()
         self._lose_answer_to = request
+
+    def fall_silent(self) -> None:
+        """Say nothing any more to those that listen to channels by now, as if Redis were gone."""
+        self._silent |= self._listening
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -224,7 +232,10 @@ class Relay:
                     self._lose_answer_to = b""
                     self.lost.set()
                     break
-                client.sendall(data)
+                if b"\r\nsubscribe\r\n" in data:
+                    self._listening.add(client)
+                if client not in self._silent:
+                    client.sendall(data)
         _shut(client)
 
     def __enter__(self) -> Relay:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from wsframe.server import App
 from wsframe.server.topics import channels, link
 from wsframe.server.topics.redis import RedisStreams
 
-from ..redis_server import RedisServer
+from ..redis_server import RedisServer, Relay
 from .clients import TIMEOUT
 from .conftest import Clients, Serve, ServerLog, wait_until
 from .streams import Heard, data_of, numbers
@@ -158,6 +159,32 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     redis_server.signal(signal.SIGCONT)
     stopping.join()
     assert ended
+
+
+def test_a_connection_that_falls_silent_is_made_anew(
+    redis_server: RedisServer,
+    program: Any,
+    connect: Callable[[str], RedisStreams],
+    others: RedisStreams,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = Heard(others).follow()
+    with Relay(redis_server) as relay:
+        streams = connect(relay.url)
+        listen(program, streams)
+        program.publish("prices", "1")
+        there.hear("1")
+        relay.fall_silent()
+        with monkeypatch.context() as impatient:
+            impatient.setattr(channels, "ANSWER_TIME", 0.5)
+            impatient.setattr(channels, "RENEWAL", 0.1)
+            log.expect("Redis is away: nothing is heard from the channels", logging.WARNING)
+        log.expect("Redis is back", logging.WARNING)
+        # It begins again when it has heard so on the new connection.
+        wait_until(lambda: program.publish("prices", "2") and len(there.entries) > 1, "it is not")
+        streams.channels.stop()
+        streams.close(TIMEOUT)
 
 
 def test_a_holder_that_dies_is_replaced(

@@ -267,6 +267,29 @@ def test_a_redis_that_does_not_answer_is_away(
     assert streams.flush(TIMEOUT)
 
 
+def test_a_connection_that_falls_silent_is_made_anew(
+    redis_server: RedisServer,
+    connect: Callable[[str], RedisStreams],
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
+    with Relay(redis_server) as relay:
+        streams = connect(relay.url)
+        here = Heard(streams).follow()
+        here.say("hello")
+        here.hear("hello")
+        relay.fall_silent()
+        here.say("world")
+        with monkeypatch.context() as impatient:
+            impatient.setattr(reader, "ANSWER_TIME", 0.5)
+            impatient.setattr(reader, "LISTEN", 0.1)
+            log.expect("Redis is away: nothing is heard of topics", logging.WARNING)
+        here.hear("hello", "world")
+        log.expect("Redis is back", logging.WARNING)
+        streams.close(TIMEOUT)
+
+
 def test_a_redis_that_hangs_does_not_hold_up_the_end(
     redis_server: RedisServer,
     streams: RedisStreams,
