@@ -89,6 +89,22 @@ def test_clients_hear_what_another_program_says(
     assert not program.get(LEASE)
 
 
+def test_what_an_access_control_list_has_to_allow(
+    redis_server: RedisServer, program: Any, connect: Callable[[str], RedisStreams]
+) -> None:
+    allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
+    program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
+    streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
+    here = Heard(streams).follow()
+    listen(program, streams)
+    here.say("1")
+    here.hear("1")
+    program.publish("prices", "2")
+    here.hear("1", "2")
+    streams.join("news", "ann")
+    assert here.members() == ["ann"]
+
+
 def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
