@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from .report import Rounds, ratio
-from .scenarios import ECHOES, SCENARIOS
-from .serving import GENERATOR, LIMIT, PYTHON_LIMIT, SERVERS, THREAD
+from .scenarios import ECHO_SERVERS, ECHOES, SCENARIOS
+from .serving import GENERATOR, LIMIT, PYTHON_LIMIT, THREAD
 
 LABELS = {
     PYTHON_LIMIT: "a bare loop in Python",
@@ -29,7 +29,7 @@ def draw(results: Mapping[str, Rounds], path: Path) -> None:
     """Write a panel for each echo scenario, and a bar in it for each server."""
     keys = [key for key in ECHOES if key in results]
     names = [
-        name for name in SERVERS if name != LIMIT and any(name in results[key] for key in keys)
+        name for name in ECHO_SERVERS if name != LIMIT and any(name in results[key] for key in keys)
     ]
     figure = Figure(figsize=(1.8 + 2.3 * len(keys), 1.9 + 0.34 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]

@@ -19,6 +19,8 @@ from .serving import (
     serve,
 )
 
+# The limit of Python echoes, and knows nothing else.
+ECHO_SERVERS = (LIMIT, PYTHON_LIMIT, *SERVERS[1:])
 CROWD = 5000
 BLOCKERS = 8
 
@@ -70,7 +72,7 @@ def _echo(**options: float | str | bool) -> Callable[[str, float], Figures]:
 
 
 def _echoes(title: str, **options: float | str | bool) -> Scenario:
-    return Scenario(title, SERVERS, _echo(**options), ECHO_COLUMNS)
+    return Scenario(title, ECHO_SERVERS, _echo(**options), ECHO_COLUMNS)
 
 
 def _beside(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -114,7 +116,7 @@ SCENARIOS = {
     ),
     "handshakes": Scenario(
         "connect, upgrade, close, one after another",
-        tuple(name for name in SERVERS if name != PYTHON_LIMIT),  # which closes nothing
+        SERVERS,
         _handshakes,
         HANDSHAKE_COLUMNS,
         of_limit=False,
@@ -140,6 +142,7 @@ AIMS = (
     Aim("1000x1", THREAD, "per_cpu", ">=", 10.0, WEBSOCKETS),
     Aim("hindered", GENERATOR, "kept", ">=", 0.7),
     Aim("hindered", GENERATOR, "p99", "<", 20.0),
+    Aim("handshakes", GENERATOR, "rate", ">", 1.0, PICOWS),
     Aim("handshakes", GENERATOR, "per_cpu", ">", 1.0, PICOWS),
     Aim("storm", GENERATOR, "served", ">=", CROWD),
     Aim("storm", GENERATOR, "refused", "<=", 0),

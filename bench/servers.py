@@ -9,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from .rounds import compare, parser_for
-from .scenarios import AIMS, ECHOES, SCENARIOS
-from .serving import LIMIT, SERVERS
+from .scenarios import AIMS, ECHO_SERVERS, ECHOES, SCENARIOS
+from .serving import LIMIT
 
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = parser_for("Compare echo servers.", SCENARIOS, SERVERS)
+    parser = parser_for("Compare echo servers.", SCENARIOS, ECHO_SERVERS)
     parser.add_argument("--chart", type=Path, help="draw the ratios to the limit, as .svg or .png")
     arguments = parser.parse_args()
     drawn = set(arguments.scenario or ECHOES) & set(ECHOES)
-    if arguments.chart and not (drawn and LIMIT in (arguments.server or SERVERS)):
+    if arguments.chart and not (drawn and LIMIT in (arguments.server or ECHO_SERVERS)):
         parser.error(f"a chart needs {LIMIT}, and one of {', '.join(ECHOES)}")
     results = compare(SCENARIOS, AIMS, arguments)
     if arguments.chart:

@@ -20,7 +20,7 @@ LIMIT, PYTHON_LIMIT = "c_epoll", "python_loop"
 GENERATOR, THREAD = "wsframe_generator", "wsframe_thread"
 PICOWS, WEBSOCKETS = "picows_uvloop", "websockets_sync"
 ASYNC_PEERS = (PICOWS, "aiohttp_uvloop", "uvicorn_uvloop", "websockets_asyncio")
-SERVERS = (LIMIT, PYTHON_LIMIT, GENERATOR, THREAD, *ASYNC_PEERS, WEBSOCKETS)
+SERVERS = (LIMIT, GENERATOR, THREAD, *ASYNC_PEERS, WEBSOCKETS)
 
 _cores = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from math import inf
+from queue import Empty, SimpleQueue
 from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -208,9 +207,9 @@ class ThreadSession(WebSocketSession):
         self.credit = inf
         self._handler = partial(handler, self.ws, **request.parameters)
         # The messages of one read, with their size; the end comes last, and stays.
-        self._inbox: deque[tuple[list[str | bytes], int] | ConnectionClosed] = deque()
-        self._news = threading.Lock()  # to acquire it is to wait for more
-        self._news.acquire()
+        self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
+        # What the thread waits for; a lock would do, but costs a page of its stack.
+        self._news: SimpleQueue[None] = SimpleQueue()
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self.work = [None]  # there is one turn
         self._end_queued = False
@@ -279,7 +278,7 @@ class ThreadSession(WebSocketSession):
             self.over = self.over or item
             self.peer.loop.call_soon(self.answer_client)
             raise self.over_error()
-        self._inbox.popleft()
+        self._inbox.pop(0)
         messages, size = item
         self._received += size
         if self._paused:
@@ -291,7 +290,9 @@ class ThreadSession(WebSocketSession):
         """The handler's own thread: wait until there is something in the inbox."""
         deadline = None if timeout is None else monotonic() + timeout
         while not self._inbox:  # it may have been told of what it had seen already
-            left = -1 if deadline is None else max(0.0, deadline - monotonic())
-            if not self._news.acquire(timeout=left):
-                raise TimeoutError(f"no message in {timeout} seconds")
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            try:
+                self._news.get(timeout=left)
+            except Empty:
+                raise TimeoutError(f"no message in {timeout} seconds") from None
             self.peer.loop.wake_next()

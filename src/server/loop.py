@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from math import inf
+from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -137,7 +138,7 @@ class Loop:
         self._ready[self._wakened.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._turns: deque[Turns] = deque()
-        self._wakes: deque[threading.Lock] = deque()
+        self._wakes: deque[SimpleQueue[None]] = deque()
         self._wakes_one = has_gil()
         self._habits: dict[object, Habit] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
@@ -202,12 +203,12 @@ class Loop:
         """Any thread that was just woken: wake the next that :meth:`wake_soon` was told of."""
         while self._wakes:
             try:
-                self._wakes.popleft().release()
-                return
-            except RuntimeError:
-                continue  # it was told before, and has not looked yet
+                news = self._wakes.popleft()
             except IndexError:
                 return  # another thread was faster
+            if news.empty():  # else it was told before, and has not looked yet
+                news.put(None)
+                return
 
     def sleeps(self) -> bool:
         """Any thread: whether the owner waits in the poller, or is about to."""
@@ -327,8 +328,8 @@ class Loop:
         assert self.owned()
         self._turns.append(turns)
 
-    def wake_soon(self, news: threading.Lock) -> None:
-        """Owner: have this lock released soon, which a thread of user code waits to acquire.
+    def wake_soon(self, news: SimpleQueue[None]) -> None:
+        """Owner: have something put on this queue soon, where a thread of user code waits for it.
 
         Threads that wait for the GIL are not free: when many are woken at once, the system goes to
         and fro between them and the one that has it. So the loop wakes one in each of its rounds,

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from math import inf
-from queue import Queue
+from queue import Queue, SimpleQueue
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -436,15 +436,15 @@ def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log:
 # Waking ------------------------------------------------------------------------------------------
 
 
-def held_with_news(rig: Rig, held: Held, *news: threading.Lock) -> None:
-    """Have the loop told of these locks in one turn, and held in the next."""
+def held_with_news(rig: Rig, held: Held, *news: SimpleQueue[None]) -> None:
+    """Have the loop told of these queues in one turn, and held in the next."""
 
     def act(turns: Conversation, item: bytes) -> None:
         if item == b"held":
             held.wait()
             return
-        for lock in news:
-            rig.loop.wake_soon(lock)
+        for queue in news:
+            rig.loop.wake_soon(queue)
         turns.work = [b"held"]
         turns.unsettled = True
 
@@ -453,12 +453,9 @@ def held_with_news(rig: Rig, held: Held, *news: threading.Lock) -> None:
     held.wait_for()
 
 
-def locks(count: int) -> list[threading.Lock]:
-    """So many, acquired."""
-    found = [threading.Lock() for _ in range(count)]
-    for lock in found:
-        lock.acquire()
-    return found
+def queues(count: int) -> list[SimpleQueue[None]]:
+    """So many, on which nothing is."""
+    return [SimpleQueue() for _ in range(count)]
 
 
 def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
@@ -466,13 +463,13 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", True)
     held = Held()
-    first, second, third = locks(3)
+    first, second, third = queues(3)
     held_with_news(rig, held, first, second, second, third)
-    assert [lock.locked() for lock in (first, second, third)] == [False, True, True]
+    assert [queue.qsize() for queue in (first, second, third)] == [1, 0, 0]
     rig.loop.wake_next()
-    assert not second.locked()
+    assert second.qsize() == 1
     rig.loop.wake_next()  # the second has been told already
-    assert not third.locked()
+    assert [queue.qsize() for queue in (first, second, third)] == [1, 1, 1]
     rig.loop.wake_next()
     held.release()
 
@@ -480,11 +477,11 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
 def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", True)
     held = Held()
-    news = locks(20)
+    news = queues(20)
     held_with_news(rig, held, *news)
     held.release()
-    for lock in news:
-        assert lock.acquire(timeout=TIMEOUT)
+    for queue in news:
+        queue.get(timeout=TIMEOUT)
 
 
 def test_all_are_woken_at_once_where_there_is_no_gil(
@@ -492,9 +489,9 @@ def test_all_are_woken_at_once_where_there_is_no_gil(
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", False)
     held = Held()
-    news = locks(20)
+    news = queues(20)
     held_with_news(rig, held, *news)
-    assert not any(lock.locked() for lock in news)
+    assert [queue.qsize() for queue in news] == [1] * 20
     held.release()
 
 
