@@ -26,10 +26,13 @@ class UnixFile:
 
     Raises:
         ListenError: a server is there, or a file that is no socket, or it cannot be written.
+        ValueError: there is a null in the path.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
+        if "\0" in self.path:  # to the system it would end there, or begin a name without a file
+            raise ValueError(f"a path has no null in it: {self.path!r}")
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError(errno.EAFNOSUPPORT, "this system has no unix sockets")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

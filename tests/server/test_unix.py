@@ -185,7 +185,12 @@ def test_no_client_is_left_when_one_leaves(path: Path) -> None:
         wait_until(lambda: not server.loops[0].peers, "a connection is left behind")
 
 
-def test_a_path_that_cannot_be_one_leaves_no_socket() -> None:
+@pytest.mark.parametrize("name", ["a\0b", "\0a"])
+def test_a_path_that_cannot_be_one_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="null"):
-        App().start(unix="a\0b")
+        App().start(unix=name)
     gc.collect()  # a socket left open would be a warning here
+    assert not list(tmp_path.iterdir())
