@@ -160,13 +160,19 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.minutes < 1:
+        parser.error("a minute at least, so that the thirds of the time can be compared")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # The C library of Linux has 8 heaps a core for threads to share, and each keeps the most that
     # it ever held: with hundreds of threads that grows for long, and hides what is looked for.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     with subprocess.Popen(
-        [sys.executable, "-m", "soak.app"], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "soak.app"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as server:
         try:
             assert server.stdout is not None

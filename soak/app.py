@@ -1,4 +1,4 @@
-"""What is served: ``python -m soak.app`` prints the port."""
+"""What is served: ``python -m soak.app`` prints the port, and ends with its standard input."""
 
 from __future__ import annotations
 
@@ -61,10 +61,16 @@ def tick() -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, or until whoever has started this is gone."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    threading.Thread(target=tick, daemon=True).start()
+
+    def stop_at_the_end_of_input() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    for task in (tick, stop_at_the_end_of_input):
+        threading.Thread(target=task, daemon=True).start()
     with app.start("127.0.0.1", 0, max_threads=1000, send_timeout=10, drain=5) as server:
         print(server.port, flush=True)
         stop.wait()
