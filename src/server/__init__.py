@@ -4,10 +4,10 @@ from wsframe import ConnectionClosed
 
 from .app import App
 from .eventstream import EventStream
-from .http import Request
+from .http.request import Request
+from .reports.stats import Stats
 from .server import Server
 from .settings import Settings
-from .stats import Stats
 from .topics.delivery import Subscription
 from .topics.topic import Published, RedisUnavailable, Topic, TopicStats
 from .websocket import WebSocket

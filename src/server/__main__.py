@@ -10,11 +10,11 @@ from dataclasses import fields
 from functools import partial
 
 from .app import App, run_workers
-from .listener import ListenError
-from .logs import configure
-from .proxies import Proxies
+from .http.proxies import Proxies
+from .reports.logs import configure
 from .settings import Settings
-from .tls import tls_context
+from .sockets.listener import ListenError
+from .sockets.tls import tls_context
 
 
 def main() -> None:

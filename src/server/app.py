@@ -19,19 +19,19 @@ from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
-from .admission import allow_all_files
-from .goodbye import SPREAD
-from .listener import bind
+from .reports.stats import Stats, encode, total
 from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
 from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
-from .stats import Stats, encode, total
-from .tls import tls_context
+from .sockets.admission import allow_all_files
+from .sockets.goodbye import SPREAD
+from .sockets.listener import bind
+from .sockets.tls import tls_context
+from .sockets.unix import UnixFile
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
-from .unix import UnixFile
 from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
-from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
-from .http import refuse_for_want_of_threads
-from .peer import Peer
-from .resume import END, last_event_id
+from .handoff.turns import ENDED
+from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
+from .http.request import refuse_for_want_of_threads
+from .http.resume import END, last_event_id
+from .sockets.peer import Peer
 from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id, id_for
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
-from .turns import ENDED
 
 if TYPE_CHECKING:
-    from .http import Request
+    from .handoff.turns import Habit
+    from .http.request import Request
     from .topics.delivery import Subscription
     from .topics.topic import Topic
-    from .turns import Habit
 
 log = logging.getLogger("wsframe.server")
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from .http import refuse_for_want_of_threads
-from .turns import ENDED, HELD, IDLE
+from .handoff.turns import ENDED, HELD, IDLE
+from .http.request import refuse_for_want_of_threads
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from wsframe import Connection
 
-    from .http import Request
-    from .peer import Peer
-    from .turns import Habit, Turns
+    from .handoff.turns import Habit, Turns
+    from .http.request import Request
+    from .sockets.peer import Peer
 
 log = logging.getLogger("wsframe.server")
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from wsframe import PerMessageDeflate
 
 if TYPE_CHECKING:
-    from .http import Request
+    from .http.request import Request
     from .topics.topic import Topic
 
 #: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.

@@ -20,26 +20,26 @@ from wsframe import Acceptance, Connection, HandshakeError, Role, accept
 from wsframe.fields import Fields, encode_response
 from wsframe.handshake import check_host, wants_upgrade
 
-from .admission import Admission
-from .authorization import Authorization
-from .cors import preflight, sharing
 from .eventstream import EventStreamSession, encode_stream_head
-from .gzipped import accepts_gzip
 from .handlers import GeneratorSession, ThreadSession
-from .http import Request, RequestReader, respond, respond_without_content
-from .listener import BACKLOG, Listener
-from .loop import READ, Loop
-from .monitor import Monitor
-from .peer import Peer
-from .proxies import Proxies
-from .resume import END, last_event_id
+from .handoff.loop import READ, Loop
+from .handoff.monitor import Monitor
+from .handoff.threads import Threads, has_gil
+from .http.authorization import Authorization
+from .http.cors import preflight, sharing
+from .http.gzipped import accepts_gzip
+from .http.proxies import Proxies
+from .http.request import Request, RequestReader, respond, respond_without_content
+from .http.resume import END, last_event_id
+from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
-from .stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
-from .threads import Threads, has_gil
-from .tls import TLSPeer, tls_context
+from .sockets.admission import Admission
+from .sockets.listener import BACKLOG, Listener
+from .sockets.peer import Peer
+from .sockets.tls import TLSPeer, tls_context
+from .sockets.unix import UnixFile
 from .topics.registry import Topics
-from .unix import UnixFile
 
 # How long handlers have to end when all are cut off, and then the threads, in seconds.
 CUT_OFF_TIME = 0.5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
-from .proxies import Proxies
+from .http.proxies import Proxies
 
 
 @dataclass(frozen=True, kw_only=True)

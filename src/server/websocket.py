@@ -24,15 +24,15 @@ from wsframe import (
 )
 from wsframe.frames import BINARY, TEXT
 
-from .peer import LARGE_FRAME, Peer
+from .handoff.turns import IDLE, Habit, Turns
+from .sockets.peer import LARGE_FRAME, Peer
 from .topics.encodings import message_encoding
 from .topics.subscriber import Subscriber
-from .turns import IDLE, Habit, Turns
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from .http import Request
+    from .http.request import Request
     from .topics.delivery import Subscription
     from .topics.topic import Topic
 

@@ -22,8 +22,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
-from .goodbye import SPREAD
 from .signals import STOP_SIGNALS, Signals
+from .sockets.goodbye import SPREAD
 
 if TYPE_CHECKING:
     from .server import Server

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from wsframe import Opcode
-from wsframe.server import App, EventStream, WebSocket, access
-from wsframe.server.logs import JSONFormatter, TextFormatter
-from wsframe.server.threads import Threads
+from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.handoff.threads import Threads
+from wsframe.server.reports import access
+from wsframe.server.reports.logs import JSONFormatter, TextFormatter
 
 from .clients import get, head, masked, upgrade
 from .conftest import Clients, Serve, ServerLog

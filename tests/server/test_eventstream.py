@@ -17,7 +17,7 @@ import pytest
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream
 from wsframe.server.eventstream import EventStreamSession
-from wsframe.server.peer import Peer
+from wsframe.server.sockets.peer import Peer
 
 from .clients import TIMEOUT, Client, StreamClient
 from .conftest import Clients, Serve, ServerLog, stop_within, wait_until

@@ -17,12 +17,12 @@ import pytest
 from wsframe import Close, ConnectionClosed, Pong
 from wsframe.frames import Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
-from wsframe.server import loop as loop_module
-from wsframe.server import monitor as monitor_module
 from wsframe.server.handlers import INBOX_SIZE, GeneratorSession
-from wsframe.server.loop import READ, RECEIVE_BUFFER
-from wsframe.server.peer import HIGH_WATER, Peer
-from wsframe.server.turns import BUSY, HELD, ROUTE_PROBATION
+from wsframe.server.handoff import loop as loop_module
+from wsframe.server.handoff import monitor as monitor_module
+from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
+from wsframe.server.handoff.turns import BUSY, HELD, ROUTE_PROBATION
+from wsframe.server.sockets.peer import HIGH_WATER, Peer
 
 from .clients import TIMEOUT, WebSocketClient, get, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until

@@ -10,7 +10,7 @@ import pytest
 
 from wsframe import Close, Ping
 from wsframe.server import App, ConnectionClosed, WebSocket
-from wsframe.server.peer import Peer
+from wsframe.server.sockets.peer import Peer
 from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, WebSocketClient

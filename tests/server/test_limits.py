@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from wsframe.server import App, Server
-from wsframe.server.admission import LINGERING, origin_of
-from wsframe.server.complaint import Complaint
+from wsframe.server.reports.complaint import Complaint
+from wsframe.server.sockets.admission import LINGERING, origin_of
 
 from ..certificates import Certificates
 from .clients import Client, WebSocketClient, get, upgrade

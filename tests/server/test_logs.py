@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from wsframe.server import App, logs
-from wsframe.server.logs import Background, JSONFormatter, TextFormatter
+from wsframe.server import App
+from wsframe.server.reports import logs
+from wsframe.server.reports.logs import Background, JSONFormatter, TextFormatter
 
 from .clients import TIMEOUT, get
 from .conftest import Clients, Serve, wait_until
@@ -178,7 +179,7 @@ def test_json_is_one_line_whatever_is_in_it() -> None:
 
 FORK = """
 import logging, os, sys
-from wsframe.server.logs import configure
+from wsframe.server.reports.logs import configure
 
 configure(access_log=True, as_json=False)
 log = logging.getLogger("wsframe.server")

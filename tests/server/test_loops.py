@@ -11,7 +11,7 @@ import pytest
 
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.threads import Threads
+from wsframe.server.handoff.threads import Threads
 from wsframe.server.topics.sources import QueuePump
 
 from .clients import TIMEOUT

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.proxies import Proxies, client_of
+from wsframe.server.http.proxies import Proxies, client_of
 
 from .clients import Answer, get, upgrade
 from .conftest import Clients, Serve

@@ -13,7 +13,7 @@ import pytest
 
 from wsframe import Close, Opcode
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.peer import HIGH_WATER
+from wsframe.server.sockets.peer import HIGH_WATER
 
 from .clients import KEY, Answer, Client, WebSocketClient, get, head, masked, parse_answer, upgrade
 from .conftest import Clients, Serve, until_it_stands_still, wait_until

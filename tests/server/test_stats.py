@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from wsframe import Opcode, Pong
 from wsframe.server import App, Stats, WebSocket
-from wsframe.server.stats import METRICS
+from wsframe.server.reports.stats import METRICS
 
 from .clients import TIMEOUT, get, masked, upgrade
 from .conftest import Clients, Serve, wait_until

@@ -24,11 +24,10 @@ from wsframe.server import (
     Request,
     Server,
     WebSocket,
-    goodbye,
-    loop,
-    monitor,
 )
-from wsframe.server.goodbye import Goodbye
+from wsframe.server.handoff import loop, monitor
+from wsframe.server.sockets import goodbye
+from wsframe.server.sockets.goodbye import Goodbye
 
 from .clients import TIMEOUT, StreamClient, WebSocketClient, get, upgrade
 from .conftest import AnyClient, Clients, Serve, ServerLog, wait_until

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 import wsframe.client
 from wsframe import ConnectionClosed, Opcode, Pong
 from wsframe.server import App, EventStream, Server, Settings, WebSocket
-from wsframe.server.tls import tls_context
+from wsframe.server.sockets.tls import tls_context
 
 from ..certificates import Certificates
 from ..tools import missing_tool

@@ -30,17 +30,17 @@ from hypothesis.stateful import (
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server import Topic
 from wsframe.server.eventstream import EventStreamSession
-from wsframe.server.http import Request
-from wsframe.server.loop import WRITE, Loop
-from wsframe.server.peer import Peer
-from wsframe.server.resume import END
+from wsframe.server.handoff.loop import WRITE, Loop
+from wsframe.server.handoff.turns import Habit
+from wsframe.server.http.request import Request
+from wsframe.server.http.resume import END
+from wsframe.server.reports.stats import EVENT_STREAM, Totals
 from wsframe.server.settings import Settings
-from wsframe.server.stats import EVENT_STREAM, Totals
+from wsframe.server.sockets.peer import Peer
 from wsframe.server.topics import delivery, log
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic import Policy
-from wsframe.server.turns import Habit
 
 # What is sent at once, and to how many, small enough for the examples to go beyond it.
 PIECE, PIECES, SLICE = 400, 2, 1

@@ -15,17 +15,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from wsframe.server import loop as loop_module
-from wsframe.server import monitor as monitor_module
-from wsframe.server import threads as threads_module
-from wsframe.server import turns as turns_module
-from wsframe.server.loop import Loop
-from wsframe.server.monitor import Monitor
-from wsframe.server.peer import HIGH_WATER, Peer, Protocol
-from wsframe.server.settings import Settings
-from wsframe.server.threads import Threads, Worker
-from wsframe.server.topics.registry import Topics
-from wsframe.server.turns import (
+from wsframe.server.handoff import loop as loop_module
+from wsframe.server.handoff import monitor as monitor_module
+from wsframe.server.handoff import threads as threads_module
+from wsframe.server.handoff import turns as turns_module
+from wsframe.server.handoff.loop import Loop
+from wsframe.server.handoff.monitor import Monitor
+from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.handoff.turns import (
     BUSY,
     HELD,
     IDLE,
@@ -36,6 +33,9 @@ from wsframe.server.turns import (
     Habit,
     Turns,
 )
+from wsframe.server.settings import Settings
+from wsframe.server.sockets.peer import HIGH_WATER, Peer, Protocol
+from wsframe.server.topics.registry import Topics
 
 from .clients import TIMEOUT
 from .conftest import ServerLog, wait_until

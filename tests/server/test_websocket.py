@@ -17,7 +17,7 @@ import pytest
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
-from wsframe.server.peer import HIGH_WATER
+from wsframe.server.sockets.peer import HIGH_WATER
 
 from .clients import TIMEOUT, WebSocketClient, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until

@@ -27,7 +27,7 @@ import redis
 
 from wsframe import WSFrameError
 
-from ..complaint import Complaint
+from ..reports.complaint import Complaint
 from . import scripts
 from .link import ANSWER_TIME, Link
 

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..loop import Loop
-    from ..peer import Peer
+    from ..handoff.loop import Loop
+    from ..sockets.peer import Peer
     from .encodings import Encoding
     from .entry import Entry
     from .subscriber import Subscriber

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
 
-from ..resume import END
+from ..http.resume import END
 
 if TYPE_CHECKING:
     from .encodings import Encoding

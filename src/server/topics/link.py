@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
         'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
     ) from error
 
-from ..loggers import safe_logger
+from ..reports.loggers import safe_logger
 
 log = safe_logger("wsframe.server")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ..loggers import safe_logger
+from ..reports.loggers import safe_logger
 from . import scripts
 from .entry import Entry
 from .ids import place_of

@@ -29,8 +29,8 @@ from weakref import WeakSet
 
 import redis
 
-from ..complaint import Complaint
-from ..loggers import safe_logger
+from ..reports.complaint import Complaint
+from ..reports.loggers import safe_logger
 from . import scripts
 from .channels import Channels, Feed
 from .link import ANSWER_TIME, Link, is_refusal

@@ -13,7 +13,7 @@ from .sources import Sources
 from .topic import Topic
 
 if TYPE_CHECKING:
-    from ..loop import Loop
+    from ..handoff.loop import Loop
     from .redis import RedisStreams
     from .topic import Policy
 

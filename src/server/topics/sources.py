@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import StateError
 
-from ..complaint import Complaint
+from ..reports.complaint import Complaint
 
 if TYPE_CHECKING:
     from .topic import Topic

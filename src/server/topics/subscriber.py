@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from wsframe import ConnectionClosed
 
-from ..peer import Protocol
-from ..turns import Turns
+from ..handoff.turns import Turns
+from ..sockets.peer import Protocol
 from .delivery import Subscription
 
 if TYPE_CHECKING:
-    from ..peer import Peer
-    from ..turns import Habit
+    from ..handoff.turns import Habit
+    from ..sockets.peer import Peer
     from .encodings import Encoding
     from .topic import Topic
 

@@ -27,7 +27,7 @@ from .log import Bounds, LatestLog, Log
 if TYPE_CHECKING:
     from queue import Queue
 
-    from ..loop import Loop
+    from ..handoff.loop import Loop
     from .delivery import Subscription
     from .redis import RedisStreams
     from .registry import Topics

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from ..loggers import safe_logger
+from ..reports.loggers import safe_logger
 from .entry import Entry
 from .ids import place_of
 

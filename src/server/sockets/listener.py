@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from logging import ERROR
 
-from .complaint import Complaint
-from .loop import READ, Loop
+from ..handoff.loop import READ, Loop
+from ..reports.complaint import Complaint
 
 BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")

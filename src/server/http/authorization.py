@@ -8,9 +8,9 @@ from typing import Any
 
 from wsframe import HandshakeError
 
-from .http import Request, refuse
-from .peer import Peer
-from .turns import Habit, Turns
+from ..handoff.turns import Habit, Turns
+from ..sockets.peer import Peer
+from .request import Request, refuse
 
 log = logging.getLogger("wsframe.server")
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
 
-from .http import refuse
-from .loop import READ, WRITE, Loop
+from ..handoff.loop import READ, WRITE, Loop
+from ..http.request import refuse
 from .peer import Peer
 
 if TYPE_CHECKING:
+    from ..handoff.turns import Turns
+    from ..settings import Settings
     from .peer import Protocol
-    from .settings import Settings
-    from .turns import Turns
 
 log = logging.getLogger("wsframe.server")
 

@@ -20,10 +20,10 @@ except ModuleNotFoundError as error:
 from wsframe import HandshakeError
 from wsframe.fields import Fields, encode_response
 
-from .peer import Peer, Protocol
+from ..reports.stats import REQUEST
+from ..routes import NO_PARAMETERS
+from ..sockets.peer import Peer, Protocol
 from .proxies import client_of
-from .routes import NO_PARAMETERS
-from .stats import REQUEST
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100

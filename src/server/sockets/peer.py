@@ -11,15 +11,15 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import access
-from .loop import READ, SHORT_READ, WRITE, Loop
-from .stats import REQUEST
+from ..handoff.loop import READ, SHORT_READ, WRITE, Loop
+from ..reports import access
+from ..reports.stats import REQUEST
 
 if TYPE_CHECKING:
     from wsframe import ConnectionClosed
 
-    from .http import Request
-    from .turns import Turns
+    from ..handoff.turns import Turns
+    from ..http.request import Request
 
 log = logging.getLogger("wsframe.server")
 

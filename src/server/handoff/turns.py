@@ -24,7 +24,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from ..sockets.peer import Peer
 
 log = logging.getLogger("wsframe.server")
 

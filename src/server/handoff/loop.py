@@ -24,10 +24,10 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .goodbye import GOODBYE_INTERVAL, Goodbye
-from .loggers import safe_logger
+from ..reports.loggers import safe_logger
+from ..reports.stats import Totals
+from ..sockets.goodbye import GOODBYE_INTERVAL, Goodbye
 from .poller import READ, WRITE, Poller
-from .stats import Totals
 from .threads import HANDLER_NAME, LOOP_NAME, has_gil, stack_of
 from .turns import (
     BUSY,
@@ -44,11 +44,11 @@ from .turns import (
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
+    from ..settings import Settings
+    from ..sockets.peer import Peer
+    from ..topics.registry import Topics
     from .monitor import Monitor
-    from .peer import Peer
-    from .settings import Settings
     from .threads import Threads
-    from .topics.registry import Topics
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
 

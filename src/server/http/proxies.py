@@ -22,7 +22,7 @@ from wsframe.fields import TOKEN, Fields
 from wsframe.handshake import check_host
 
 if TYPE_CHECKING:
-    from .http import Request
+    from .request import Request
 
 # What a client is called that comes through a unix socket, which has no addresses.
 UNIX = "unix"

@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .topics.encodings import EventStreamEncoding
+from ..topics.encodings import EventStreamEncoding
 
 if TYPE_CHECKING:
     from wsframe.fields import Fields
 
-    from .topics.entry import Entry
+    from ..topics.entry import Entry
 
 # RFC 1952 section 2.3: DEFLATE, and neither name nor time nor system.
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from .complaint import Complaint
+from ..reports.complaint import Complaint
 
 try:
     import resource

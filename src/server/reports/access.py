@@ -26,11 +26,11 @@ from datetime import datetime, timezone
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+from ..http.proxies import client_of
 from .loggers import safe_logger
-from .proxies import client_of
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from ..sockets.peer import Peer
 
 NAME = "wsframe.access"
 FIELDS = (

@@ -1,0 +1,1 @@
+"""The clients' sockets: how they are listened for, let in, read, written to, and left."""
