@@ -567,6 +567,28 @@ def test_all_threads_are_woken_though_none_of_them_comes_back(
             assert client.next_event() == "here"
 
 
+def test_a_thread_that_was_woken_wakes_the_next(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(websocket_app(plain_echo), loops=1)
+    (loop,) = server.loops
+    wake_next, woken_by = loop.wake_next, set[str]()
+
+    def note() -> None:
+        woken_by.add(threading.current_thread().name)
+        wake_next()
+
+    monkeypatch.setattr(loop, "wake_next", note)
+    client = clients.websocket(server, "/echo")
+
+    def wait_for_a_message() -> bool:  # unless it was there before the handler waited
+        client.say("x")
+        client.next_event()
+        return "wsframe-handler /echo" in woken_by
+
+    wait_until(wait_for_a_message, "the handler's thread was woken")
+
+
 def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
     def receive(ws: WebSocket) -> Waits:
         calls: list[Callable[[], object]] = [ws.receive, iter(ws).__next__]
