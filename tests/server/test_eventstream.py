@@ -20,7 +20,7 @@ from wsframe.server.eventstream import EventStreamSession
 from wsframe.server.sockets.peer import Peer
 
 from .clients import TIMEOUT, Client, StreamClient
-from .conftest import Clients, Serve, ServerLog, stop_within, wait_until
+from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
 
 # More than the kernel's own buffers hold of a connection.
 MUCH = 32 << 20
@@ -485,6 +485,41 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
     assert client.hear(count) == [CHUNK] * count
     assert done.wait(TIMEOUT)
     client.expect_end()
+
+
+def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would go on sending what nobody takes."""
+    opened = threading.Event()
+    ended = threading.Event()
+    sent = 0
+    gone_on: list[int] = []
+    peer_left = EventStreamSession.peer_left
+
+    def push(stream: EventStream) -> None:
+        nonlocal sent
+        opened.set()
+        try:
+            while True:
+                stream.send(CHUNK)
+                sent += 1
+        except ConnectionClosed:
+            ended.set()
+
+    def leave_late(self: EventStreamSession) -> None:
+        before = sent
+        ended.wait(0.3)
+        gone_on.append(sent - before)
+        peer_left(self)
+
+    client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
+    assert opened.wait(TIMEOUT)
+    until_it_stands_still(lambda: sent)
+    monkeypatch.setattr(EventStreamSession, "peer_left", leave_late)
+    client.reset()
+    assert ended.wait(TIMEOUT)
+    assert gone_on == [0]
 
 
 @pytest.mark.parametrize("how", ["close", "leave"])

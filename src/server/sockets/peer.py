@@ -339,10 +339,10 @@ class Peer:
         self.deadline = self.send_deadline = inf
         self._unsent = b""
         self.out.clear()
-        self._let_go_on()
         try:
             self._protocol.peer_left()
         finally:
+            self._let_go_on()  # only now: who waited to send is to find that it is over
             access.conclude(self)
             self.loop.remove(self)
 
