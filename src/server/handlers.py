@@ -193,6 +193,7 @@ class ThreadSession(WebSocketSession):
         "_news",
         "_outcome",
         "_received",
+        "_waits",
     )
 
     def __init__(
@@ -210,6 +211,7 @@ class ThreadSession(WebSocketSession):
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
         # What the thread waits for; a lock would do, but costs a page of its stack.
         self._news: SimpleQueue[None] = SimpleQueue()
+        self._waits: list[None] = []  # has something while it does, or is about to
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self.work = [None]  # there is one turn
         self._end_queued = False
@@ -235,8 +237,7 @@ class ThreadSession(WebSocketSession):
         if self._end_queued:
             return
         size = sum(map(getsizeof, messages))
-        self._inbox.append((messages, size))
-        self.peer.loop.wake_soon(self._news)
+        self._put((messages, size))
         self._delivered += size
         if self._delivered - self._received >= INBOX_SIZE:
             self.peer.pause_reading()
@@ -247,7 +248,13 @@ class ThreadSession(WebSocketSession):
         """Owner: queue the end, behind the messages."""
         if not self._end_queued:
             self._end_queued = True
-            self._inbox.append(end)
+            self._put(end)
+
+    def _put(self, item: tuple[list[str | bytes], int] | ConnectionClosed) -> None:
+        self._inbox.append(item)
+        # Who does not wait looks there before it does, and would be slow to wake the next.
+        if self._waits:
+            self._waits.clear()
             self.peer.loop.wake_soon(self._news)
 
     def _resume_if_drained(self) -> None:
@@ -289,10 +296,16 @@ class ThreadSession(WebSocketSession):
     def _wait(self, timeout: float | None) -> None:
         """The handler's own thread: wait until there is something in the inbox."""
         deadline = None if timeout is None else monotonic() + timeout
-        while not self._inbox:  # it may have been told of what it had seen already
+        # To announce it first and then look once more is what loses no wake-up.
+        self._waits.append(None)
+        while not self._inbox:
             left = None if deadline is None else max(0.0, deadline - monotonic())
             try:
                 self._news.get(timeout=left)
             except Empty:
-                raise TimeoutError(f"no message in {timeout} seconds") from None
+                break
+            self._waits.append(None)  # it may have been told of what it had seen already
             self.peer.loop.wake_next()
+        self._waits.clear()
+        if not self._inbox:
+            raise TimeoutError(f"no message in {timeout} seconds")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
-from queue import Queue
+from queue import Empty, Queue, SimpleQueue
 from select import select
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
+from wsframe.server.handoff.loop import Loop
 from wsframe.server.sockets.peer import HIGH_WATER
 
 from .clients import TIMEOUT, WebSocketClient, masked
@@ -545,6 +546,90 @@ def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: C
     come.release()
     client.say("four")
     assert client.next_event() == "four"
+    client.closed_by_server()
+
+
+def test_a_thread_that_does_not_wait_is_not_woken(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crowd, whoever waits would be woken after it, and it wakes nobody."""
+    held, woken = Held(), []
+    wake_soon = Loop.wake_soon
+
+    def note(loop: Loop, news: SimpleQueue[None]) -> None:
+        woken.append(news)
+        wake_soon(loop, news)
+
+    def receive(ws: WebSocket) -> None:
+        ws.receive()
+        held.wait()
+        ws.send(ws.receive())
+
+    monkeypatch.setattr(Loop, "wake_soon", note)
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    client.say("one")
+    held.wait_for()
+    woken.clear()
+    client.say("two")
+    wait_until(lambda: server.stats().messages_in == 2, "both have come")
+    assert not woken
+    held.release()
+    assert client.next_event() == "two"
+    client.closed_by_server()
+
+
+def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time(
+    serve: Serve, clients: Clients
+) -> None:
+    class News(Queue[None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            asleep.set()
+            assert come.wait(TIMEOUT)
+            raise Empty
+
+    asleep, come = threading.Event(), threading.Event()
+
+    def receive(ws: WebSocket) -> None:
+        ws._session._news = News()  # type: ignore[attr-defined]
+        ws.send(ws.receive(1))
+
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    assert asleep.wait(TIMEOUT)
+    client.say("late")
+    wait_until(lambda: server.stats().messages_in == 1, "it has come")
+    come.set()
+    assert client.next_event() == "late"
+    client.closed_by_server()
+
+
+def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
+    serve: Serve, clients: Clients
+) -> None:
+    """The loop takes down that it waits, and tells it of a message that it has taken before."""
+
+    class News(SimpleQueue[None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            if not told.is_set():
+                sessions.get()._waits.clear()
+                told.set()
+                return
+            again.set()
+            super().get(timeout=timeout)
+
+    told, again = threading.Event(), threading.Event()
+    sessions: Queue[Any] = Queue()
+
+    def receive(ws: WebSocket) -> None:
+        sessions.put(ws._session)
+        ws._session._news = News()  # type: ignore[attr-defined]
+        ws.send(ws.receive())
+
+    client = clients.websocket(serve(websocket_app(receive)), "/echo")
+    assert again.wait(TIMEOUT)
+    client.say("hello")
+    assert client.next_event() == "hello"
     client.closed_by_server()
 
 
