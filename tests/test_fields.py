@@ -240,6 +240,12 @@ def test_a_name_is_a_token(codec: ModuleType, name: str) -> None:
         codec.fields.check_field(name, "x")
 
 
+@pytest.mark.parametrize("value", [5, None, b"x", ["x"]], ids=repr)
+def test_a_value_is_text(codec: ModuleType, value: object) -> None:
+    with pytest.raises(TypeError):
+        codec.fields.check_field("a", value)
+
+
 CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\t"]
 
 

@@ -153,7 +153,7 @@ def check_field(name: str, value: str) -> None:
 def _check_characters(name: str, value: str) -> None:
     if not TOKEN.fullmatch(name):
         raise ValueError(f"a header's name must be a token: {name!r}")
-    if not value.isprintable() and FORBIDDEN_IN_A_VALUE.search(value):
+    if not str.isprintable(value) and FORBIDDEN_IN_A_VALUE.search(value):
         raise ValueError(f"control characters must not stand in a header: {name}: {value!r}")
 
 
