@@ -81,8 +81,9 @@ def main() -> None:
             for message in messages:
                 client.resume(message)
             out = client.out
-            client.send(out.pop() if len(out) == 1 else b"".join(out))
-            out.clear()
+            if out:
+                client.send(out.pop() if len(out) == 1 else b"".join(out))
+                out.clear()
 
 
 if __name__ == "__main__":
