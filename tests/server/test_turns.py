@@ -8,6 +8,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from queue import Queue, SimpleQueue
 from time import monotonic
@@ -21,7 +22,7 @@ from wsframe.server.handoff import threads as threads_module
 from wsframe.server.handoff import turns as turns_module
 from wsframe.server.handoff.loop import Loop
 from wsframe.server.handoff.monitor import Monitor
-from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.handoff.threads import Task, Threads, Worker
 from wsframe.server.handoff.turns import (
     BUSY,
     HELD,
@@ -650,6 +651,24 @@ def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
     wait_until(lambda: rig.threads.counts()[1] == 0, "all is quiet")
     gc.collect()
     assert gone() is None
+
+
+def test_a_thread_that_counts_as_idle_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(threads: Threads, worker: Worker) -> Task | None:
+        task = next_task(threads, worker)
+        gone.put(function() is None)
+        return task
+
+    next_task = Threads.next_task
+    monkeypatch.setattr(Threads, "next_task", note)
+    gone, threads, held = Queue[bool](), Threads(1), Held()
+    run = partial(held.wait)
+    function = weakref.ref(run)
+    assert threads.run("held", run)
+    del run
+    held.release()
+    assert gone.get(timeout=TIMEOUT)
+    threads.close(monotonic() + TIMEOUT)
 
 
 # Credit ------------------------------------------------------------------------------------------

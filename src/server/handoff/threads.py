@@ -58,12 +58,12 @@ class Worker:
             if task is None:
                 return
             while task is not None:
-                self.thread.name, function = task
+                (self.thread.name, function), task = task, None
                 try:
                     function()
                 except BaseException:
                     log.exception("a defect in the server")
-                del function  # an idle thread keeps nobody alive
+                del function  # an idle thread keeps nobody alive, and is one in the next line
                 task = self._threads.next_task(self)
             self.thread.name = IDLE_NAME
 
