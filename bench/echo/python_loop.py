@@ -1,4 +1,4 @@
-"""The limit of Python: a loop on wsframe's kernels with no server around it.
+"""The limit of Python for short messages: a loop on wsframe's kernels with no server around it.
 
 It judges nothing, closes nothing, and knows neither threads, deadlines nor slow clients. What a
 server in Python adds to it is what its rules cost.

@@ -307,7 +307,7 @@ def _check_host(fields: Fields) -> None:
         raise HandshakeError(400, "the Host header is malformed")
 
 
-@lru_cache(maxsize=64)  # a server is known by few names, and each request is asked more than once
+@lru_cache(maxsize=16)  # a server is known by few names, and each request is asked more than once
 def _split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
     """(name, port), with the port empty where it is the scheme's own; None if malformed."""
     match = HOST.fullmatch(host)
