@@ -16,7 +16,7 @@ quotes and backslashes are escaped.
 
 A record is handled on the loop's thread. A handler that may block, as one does that writes to a
 pipe, belongs behind a queue: :class:`logging.handlers.QueueHandler`, or
-:class:`wsframe.server.logs.Background`, which is what the command line uses.
+:class:`wsframe.server.reports.logs.Background`, which is what the command line uses.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Topics:
         shared: where their logs are, if other processes share them.
         loops: those of the app's servers.
         sources: what feeds them from beside.
-        published, dropped: events, as in :class:`wsframe.server.stats.Stats`.
+        published, dropped: events, as in :class:`wsframe.server.Stats`.
     """
 
     def __init__(self) -> None:
