@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,6 +143,17 @@ class RedisServer:
         """Send it a signal: one that is stopped is there and does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+    def ends_while_hanging(self, function: Callable[[], object]) -> bool:
+        """Whether this, in a thread, ends while the server does not answer; then it goes on."""
+        self.signal(signal.SIGSTOP)
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join(TIMEOUT)
+        ended = not thread.is_alive()
+        self.signal(signal.SIGCONT)
+        thread.join()
+        return ended
 
     def cut(self, name: str) -> int:
         """Cut the connections of the clients that are called so; how many there were."""

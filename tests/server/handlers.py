@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from wsframe.server import App, WebSocket
+from wsframe.server import App, EventStream, WebSocket
 
 from .clients import TIMEOUT
 
@@ -35,6 +35,18 @@ def websocket_app(handler: Callable[..., Any], path: str = "/echo", **options: A
     """An app with one WebSocket."""
     app = App()
     app.websocket(path, **options)(handler)
+    return app
+
+
+def two_topics_app() -> App:
+    """An app with streams of the topics "a" and "b"."""
+    app = App()
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe("a")
+        stream.subscribe("b")
+
     return app
 
 

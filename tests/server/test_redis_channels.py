@@ -167,14 +167,7 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
     monkeypatch.setattr(link, "PATIENCE", 0.1)
     listen(program, streams)
-    redis_server.signal(signal.SIGSTOP)
-    stopping = threading.Thread(target=streams.channels.stop)
-    stopping.start()
-    stopping.join(TIMEOUT)
-    ended = not stopping.is_alive()
-    redis_server.signal(signal.SIGCONT)
-    stopping.join()
-    assert ended
+    assert redis_server.ends_while_hanging(streams.channels.stop)
 
 
 def test_a_connection_that_falls_silent_is_made_anew(

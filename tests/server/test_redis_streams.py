@@ -299,15 +299,12 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
     monkeypatch.setattr(link, "PATIENCE", 0.1)
     here = Heard(streams).follow()
-    redis_server.signal(signal.SIGSTOP)
-    here.say("hello")
-    closing = threading.Thread(target=streams.close, args=(0.1,))
-    closing.start()
-    closing.join(TIMEOUT)
-    ended = not closing.is_alive()
-    redis_server.signal(signal.SIGCONT)
-    closing.join()
-    assert ended
+
+    def close() -> None:
+        here.say("hello")
+        streams.close(0.1)
+
+    assert redis_server.ends_while_hanging(close)
     log.expect("1 events are lost")
 
 

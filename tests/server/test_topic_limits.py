@@ -17,7 +17,7 @@ from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
 
 from .conftest import Clients, Serve, wait_until
-from .handlers import Waits
+from .handlers import Waits, two_topics_app
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
@@ -44,13 +44,7 @@ def test_ids_that_mean_something_else_are_refused(given: str) -> None:
 
 
 def test_an_empty_id_forgets_its_topic_alone(serve: Serve, clients: Clients) -> None:
-    app = App()
-
-    @app.sse("/both")
-    def both(stream: EventStream) -> None:
-        stream.subscribe("a")
-        stream.subscribe("b")
-
+    app = two_topics_app()
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
     first = clients.stream(server, "/both")

@@ -21,11 +21,11 @@ from wsframe import (
     UpgradeRequest,
     accept_key,
 )
-from wsframe.server import App, EventStream, Published, Topic, WebSocket
+from wsframe.server import App, Published, Topic, WebSocket
 
 from .clients import StreamClient, WebSocketClient
 from .conftest import Clients, Serve, ServerLog, wait_until
-from .handlers import Waits
+from .handlers import Waits, two_topics_app
 
 
 def topics_app(**options: Any) -> tuple[App, Topic]:
@@ -148,13 +148,7 @@ def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: s
 
 
 def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
-    app = App()
-
-    @app.sse("/both")
-    def both(stream: EventStream) -> None:
-        stream.subscribe("a")
-        stream.subscribe("b")
-
+    app = two_topics_app()
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
     first = clients.stream(server, "/both")
