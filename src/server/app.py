@@ -29,6 +29,7 @@ from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
 from .sockets.tls import tls_context
 from .sockets.unix import UnixFile
+from .timing import Timing
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
@@ -53,17 +54,19 @@ class App:
         redis: where the topics' logs are, so that several processes share them: the URL of a Redis
             6.2 or newer, as in "redis://user:password@host:6379/0", "rediss://..." for TLS,
             "unix:///path". None for logs in this process, which need nothing.
+        timing: the durations that no setting changes, and the clock; for tests.
 
     Raises:
         ModuleNotFoundError: redis-py is needed, and not installed.
         ValueError: the URL is none of these.
     """
 
-    def __init__(self, *, redis: str | None = None) -> None:
+    def __init__(self, *, redis: str | None = None, timing: Timing | None = None) -> None:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
-        self._topics = Topics()
+        self._timing = timing or Timing()
+        self._topics = Topics(self._timing)
         if redis is not None:
             self.share_topics(redis)
 
@@ -400,7 +403,7 @@ class App:
         try:
             for function in self._on_start:
                 function()
-            server = Server(self._routes, host, sockets, settings, self._topics, file)
+            server = Server(self._routes, host, sockets, settings, self._topics, self._timing, file)
             self._servers = [*(other for other in self._servers if other.running), server]
             return server
         except BaseException:

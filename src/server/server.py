@@ -39,10 +39,8 @@ from .sockets.listener import BACKLOG, Listener
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer, tls_context
 from .sockets.unix import UnixFile
+from .timing import Timing
 from .topics.registry import Topics
-
-# How long handlers have to end when all are cut off, and then the threads, in seconds.
-CUT_OFF_TIME = 0.5
 
 NO_ROOM = encode_response(
     503,
@@ -69,6 +67,7 @@ class Server:
         sockets: Sequence[socket.socket],
         settings: Settings,
         topics: Topics,
+        timing: Timing,
         file: UnixFile | None = None,
     ) -> None:
         self._tls = tls_context(settings)
@@ -78,15 +77,16 @@ class Server:
         self.port: int = sockets[0].getsockname()[1] if file is None else 0
         self._file = file
         self.settings = settings
+        self._timing = timing
         self._started = monotonic()
         self._routes = routes
         self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
-        self._threads = Threads(settings.max_threads)
-        self._monitor = Monitor()
+        self._threads = Threads(settings.max_threads, timing.idle_thread)
+        self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         self.loops = tuple(
-            Loop(settings, self._threads, self._monitor, self._admission.leave, topics)
+            Loop(settings, timing, self._threads, self._monitor, self._admission.leave, topics)
             for _ in range(settings.loops or natural_loops())
         )
         self._next_loop = cycle(self.loops)
@@ -99,10 +99,10 @@ class Server:
                 undo.callback(listener.discard)
             for loop in self.loops:
                 undo.callback(loop.discard)
-            undo.callback(lambda: self._threads.close(monotonic() + CUT_OFF_TIME))
+            undo.callback(lambda: self._threads.close(monotonic() + self._timing.cut_off))
             for loop in self.loops:
                 loop.start()
-                undo.callback(loop.stop, CUT_OFF_TIME)
+                undo.callback(loop.stop, self._timing.cut_off)
             self._monitor.start(self.loops)
             undo.callback(self._monitor.stop)
             topics.begin()
@@ -193,11 +193,11 @@ class Server:
             self._topics.end(max(0.0, deadline - monotonic()))
             for loop in self.loops:
                 loop.call_soon(partial(loop.for_each_peer, Peer.abort))
-            _wait_for_all(gone, max(deadline, monotonic() + CUT_OFF_TIME))
+            _wait_for_all(gone, max(deadline, monotonic() + self._timing.cut_off))
             for loop in self.loops:
-                loop.stop(CUT_OFF_TIME)
+                loop.stop(self._timing.cut_off)
             self._monitor.stop()
-            self._threads.close(max(deadline, monotonic() + CUT_OFF_TIME))
+            self._threads.close(max(deadline, monotonic() + self._timing.cut_off))
             self._stopped.set()
 
     # Owner ------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
 from random import random
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wsframe import (
@@ -294,7 +293,7 @@ class WebSocketSession(Subscriber):
     def begin(self) -> None:
         """Owner, once: run the handler, and look after the client from here on."""
         super().begin()
-        self._silent_since = monotonic()
+        self._silent_since = self.peer.loop.clock()
         # Clients that have come together are not all looked at, and pinged, together.
         self._look_again(random() * self.peer.loop.settings.ping_interval / 4)
 
@@ -346,7 +345,7 @@ class WebSocketSession(Subscriber):
     def _look_for_life(self) -> None:
         """Owner: ping a client that has long been silent, and close if that does not help."""
         settings = self.peer.loop.settings
-        now = monotonic()
+        now = self.peer.loop.clock()
         # Whom we do not read, or who has not yet taken what it is to answer, is not silent.
         if self.peer.bytes_in != self._heard or self._paused or self.peer.has_unsent:
             self._heard = self.peer.bytes_in

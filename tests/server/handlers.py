@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.timing import Timing
 
 from .clients import TIMEOUT
 
@@ -31,9 +32,14 @@ def generator_echo(ws: WebSocket) -> Waits:
 BOTH_KINDS = pytest.mark.parametrize("echo", [plain_echo, generator_echo])
 
 
-def websocket_app(handler: Callable[..., Any], path: str = "/echo", **options: Any) -> App:
+def websocket_app(
+    handler: Callable[..., Any],
+    path: str = "/echo",
+    timing: Timing | None = None,
+    **options: Any,
+) -> App:
     """An app with one WebSocket."""
-    app = App()
+    app = App(timing=timing)
     app.websocket(path, **options)(handler)
     return app
 
@@ -48,6 +54,10 @@ def two_topics_app() -> App:
         stream.subscribe("b")
 
     return app
+
+
+# No handler loses the loop within it.
+NO_STEALS = Timing(turn_slice=60)
 
 
 class Held:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from wsframe.server import Topic
+from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis import RedisStreams
 from wsframe.server.topics.registry import Topics
@@ -18,7 +19,7 @@ class Heard(Topic):
     """A topic that keeps all that its stream has brought."""
 
     def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
-        super().__init__(name, Topics(), streams)
+        super().__init__(name, Topics(Timing()), streams)
         self.configure(**bounds)
         self.streams = streams
         self.entries: list[Entry] = []

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 from queue import Queue
 from typing import Any, Literal
 
@@ -19,14 +20,14 @@ from wsframe.frames import Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.handlers import INBOX_SIZE, GeneratorSession
 from wsframe.server.handoff import loop as loop_module
-from wsframe.server.handoff import monitor as monitor_module
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
 from wsframe.server.handoff.turns import BUSY, HELD, ROUTE_PROBATION
 from wsframe.server.sockets.peer import HIGH_WATER, Peer
+from wsframe.server.timing import Timing
 
 from .clients import TIMEOUT, WebSocketClient, get, masked
 from .conftest import Clients, Serve, ServerLog, stop_within, until_it_stands_still, wait_until
-from .handlers import Held, Waits, generator_echo, websocket_app
+from .handlers import NO_STEALS, Held, Waits, generator_echo, websocket_app
 
 MIB = 1 << 20
 # What the kernel's own buffers, at most, hold of a connection; all else would be our memory.
@@ -98,11 +99,6 @@ def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
         for turns in found
         if isinstance(turns, GeneratorSession) and state in (None, turns.state)
     ]
-
-
-def keep_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no handler lose the loop."""
-    monkeypatch.setattr(monitor_module, "SLICE", 60)
 
 
 # The others go on --------------------------------------------------------------------------------
@@ -509,9 +505,8 @@ def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(
 
 
 def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_client_has_read(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    keep_the_loop(monkeypatch)
     seen: Queue[str | bytes] = Queue()
 
     def push(ws: WebSocket) -> Waits:
@@ -521,7 +516,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
             ws.send(bytes(KERNEL))
             ws.send("end")
 
-    server = serve(websocket_app(push))
+    server = serve(websocket_app(push, timing=NO_STEALS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.say("one", "two")
     assert seen.get(timeout=TIMEOUT) == "one"
@@ -540,9 +535,8 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
 
 
 def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_closes(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    keep_the_loop(monkeypatch)
     seen: Queue[object] = Queue()
 
     def push(ws: WebSocket) -> Waits:
@@ -553,7 +547,7 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
         except ConnectionClosed as end:
             seen.put(end.code)
 
-    server = serve(websocket_app(push))
+    server = serve(websocket_app(push, timing=NO_STEALS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.say("one", "two")
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
@@ -563,9 +557,8 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
 
 
 def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(
-    serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
-    monkeypatch.setattr(loop_module, "SWEEP_INTERVAL", 0.01)
     answered, ends = 0, Queue[int]()
     most = 0
 
@@ -582,7 +575,7 @@ def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(
         finally:
             ends.put(0)
 
-    server = serve(websocket_app(answer), send_timeout=0.2)
+    server = serve(websocket_app(answer, timing=Timing(sweep_interval=0.01)), send_timeout=0.2)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.send(masked(Opcode.TEXT, "x") * 30_000)
     assert ends.get(timeout=TIMEOUT) == 1006
@@ -645,10 +638,8 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
 
 @pytest.mark.parametrize("reads", [True, False], ids=["reads", "reads nothing"])
 def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, reads: bool
+    serve: Serve, clients: Clients, reads: bool
 ) -> None:
-    keep_the_loop(monkeypatch)
-    monkeypatch.setattr(loop_module, "SWEEP_INTERVAL", 0.01)
     seen: Queue[str | int | bytes] = Queue()
 
     def push(ws: WebSocket) -> Waits:
@@ -659,7 +650,10 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
         except ConnectionClosed as end:
             seen.put(end.code)
 
-    server = serve(websocket_app(push), close_timeout=60 if reads else 0.2)
+    server = serve(
+        websocket_app(push, timing=replace(NO_STEALS, sweep_interval=0.01)),
+        close_timeout=60 if reads else 0.2,
+    )
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.send(masked(Opcode.TEXT, "x") * 3 + masked(Opcode.CLOSE, b"\x0f\xa0"))
     assert seen.get(timeout=TIMEOUT) == "x"
@@ -676,11 +670,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
 
 
 @pytest.mark.parametrize("where", ["loop", "thread"])
-def test_one_answer_may_be_as_large_as_it_likes(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    if where == "loop":
-        keep_the_loop(monkeypatch)
+def test_one_answer_may_be_as_large_as_it_likes(serve: Serve, clients: Clients, where: str) -> None:
     answer = bytes(range(256)) * (64 * MIB // 256)
 
     def send(ws: WebSocket) -> Waits:
@@ -689,7 +679,7 @@ def test_one_answer_may_be_as_large_as_it_likes(
         ws.send("end")
         yield
 
-    server = serve(websocket_app(send, blocking=where == "thread"))
+    server = serve(websocket_app(send, timing=NO_STEALS, blocking=where == "thread"))
     client = clients.websocket(server, "/echo")
     client.say("x")
     assert client.next_event() == answer
@@ -697,15 +687,13 @@ def test_one_answer_may_be_as_large_as_it_likes(
 
 
 def test_a_client_that_is_closed_and_reads_a_little_has_its_time_again(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, clients: Clients
 ) -> None:
-    keep_the_loop(monkeypatch)
-
     def push(ws: WebSocket) -> Waits:
         yield
         ws.send(bytes(32 * MIB))
 
-    server = serve(websocket_app(push))
+    server = serve(websocket_app(push, timing=NO_STEALS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     (peer,) = server.loops[0].peers
     client.say("push")
@@ -929,8 +917,6 @@ def test_forty_clients_whose_handlers_block_at_random(
 ) -> None:
     """Order, nothing lost, nothing twice, every ``finally`` once."""
     piece = 0.001
-    for module in (loop_module, monitor_module):
-        monkeypatch.setattr(module, "SLICE", piece)
     monkeypatch.setattr(loop_module, "PROBATION", 5)
     monkeypatch.setattr(loop_module, "ROUTE_PROBATION", 1)
     entered: list[str] = []
@@ -962,7 +948,7 @@ def test_forty_clients_whose_handlers_block_at_random(
             everybody.discard(ws)
             left.append(name)
 
-    server = serve(websocket_app(handler, "/{name}"), loops=loops)
+    server = serve(websocket_app(handler, "/{name}", Timing(turn_slice=piece)), loops=loops)
     visitors = [Visitor(server, number) for number in range(40)]
     stopped = threading.Event()
 

@@ -25,13 +25,12 @@ from wsframe.server import (
     Server,
     WebSocket,
 )
-from wsframe.server.handoff import loop, monitor
-from wsframe.server.sockets import goodbye
 from wsframe.server.sockets.goodbye import Goodbye
+from wsframe.server.timing import Timing
 
 from .clients import TIMEOUT, StreamClient, WebSocketClient, get, upgrade
 from .conftest import AnyClient, Clients, Serve, ServerLog, wait_until
-from .handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
+from .handlers import BOTH_KINDS, NO_STEALS, Waits, generator_echo, plain_echo, websocket_app
 from .processes import ServerProcess
 
 # More than the kernel's own buffers hold of a connection.
@@ -95,17 +94,14 @@ def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., A
     assert told.empty()
 
 
-def test_what_a_client_was_sent_before_still_arrives(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "SLICE", 60)  # a handler without the loop would wait in send
-
+def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clients) -> None:
     def send(ws: WebSocket) -> Waits:
         ws.send(bytes(MUCH))
         ws.send("last")
         yield
 
-    server = serve(websocket_app(send), drain=60)
+    # A handler without the loop would wait in send.
+    server = serve(websocket_app(send, timing=NO_STEALS), drain=60)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     with stopping(server):
         assert client.hear(2) == [bytes(MUCH), "last"]
@@ -373,11 +369,9 @@ def test_a_queue_still_reaches_the_streams_that_have_not_been_told(
             stream.close()
 
 
-def test_in_the_end_everyone_has_been_told(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "SWEEP_INTERVAL", AGES)  # the goodbyes have one of their own
-    server = serve(websocket_app(generator_echo), drain=60, loops=2)
+def test_in_the_end_everyone_has_been_told(serve: Serve, clients: Clients) -> None:
+    timing = Timing(sweep_interval=AGES)  # the goodbyes have an interval of their own
+    server = serve(websocket_app(generator_echo, timing=timing), drain=60, loops=2)
     open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
     with stopping(server, spread=0.3):
         for client in open_ones:
@@ -392,9 +386,11 @@ def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: C
         assert open_ones[0].read_to_end() == b""
 
 
-def test_goodbyes_are_spread_evenly_over_all_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(goodbye, "monotonic", lambda: 100.0)
-    loops = [Goodbye([(k, n) for n in range(50)], 8, k / 4) for k in range(4)]  # type: ignore[misc]
+def test_goodbyes_are_spread_evenly_over_all_loops() -> None:
+    loops = [
+        Goodbye([(k, n) for n in range(50)], 8, k / 4, 100.0)  # type: ignore[misc]
+        for k in range(4)
+    ]
     told: list[Any] = []
     for step in range(200):
         now = 100.0 + step * 8 / 200

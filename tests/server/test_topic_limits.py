@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from time import monotonic
 from urllib.parse import parse_qs, quote
 
 import pytest
@@ -210,7 +211,7 @@ def test_clients_that_differ_in_what_they_send_get_the_same_bytes() -> None:
 @pytest.mark.parametrize("kind", [Log, LatestLog])
 def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
     """So that all who are behind share its bytes; in a piece with others each would have a copy."""
-    events = kind(Bounds())
+    events = kind(Bounds(), monotonic)
     for size in (10, 10, 10_000, 10, 10):
         events.append(Entry("x" * size, key=f"{events.head}"))
     pieces, position = [], 0
@@ -223,7 +224,7 @@ def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
 @pytest.mark.parametrize("kind", [Log, LatestLog])
 def test_what_is_left_between_two_places(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "SPARE_POSITIONS", 1)
-    random, events = Random(1), kind(Bounds(history=6))
+    random, events = Random(1), kind(Bounds(history=6), monotonic)
     left: dict[int, str] = {}
     for number in range(1, 500):
         key = random.choice("abcdefgh")

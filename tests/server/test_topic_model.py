@@ -37,10 +37,13 @@ from wsframe.server.http.resume import END
 from wsframe.server.reports.stats import EVENT_STREAM, Totals
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
 from wsframe.server.topics import delivery, log
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic import Policy
+
+from .clock import ManualClock
 
 # What is sent at once, and to how many, small enough for the examples to go beyond it.
 PIECE, PIECES, SLICE = 400, 2, 1
@@ -55,6 +58,8 @@ class FakeLoop:
     """A loop whose calls are made one by one, when the test says so."""
 
     def __init__(self, topics: Topics) -> None:
+        self.timing = topics.timing
+        self.clock = topics.timing.clock
         self.topics = topics
         self.owner = True
         self.settings = Settings(heartbeat=0)
@@ -135,7 +140,9 @@ class Client:
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", "", headers, "1.1", "client", "http")
-        session = EventStreamSession(self.peer, Habit(None), request, None, None, gzip=False)
+        session = EventStreamSession(
+            self.peer, Habit(None, self.peer.loop.timing), request, None, None, gzip=False
+        )
         self.peer.open(session, 10)
         self.peer.begin_answer(EVENT_STREAM, 200, b"")
         session.start()
@@ -161,13 +168,13 @@ class Client:
 class Model(RuleBasedStateMachine):
     """Two topics, on two loops, with a few clients."""
 
-    def __init__(self, policy: Policy, with_ids: bool, clock: list[float]) -> None:
+    def __init__(self, policy: Policy, with_ids: bool, clock: ManualClock) -> None:
         super().__init__()
         self.policy = policy
         self.with_ids = with_ids
         self.clock = clock
         self.clients: list[Client] = []
-        self.topics = Topics()
+        self.topics = Topics(Timing(clock=clock))
         self.loops = [FakeLoop(self.topics) for _ in range(2)]
         self.topics.loops = cast(Any, tuple(self.loops))
         self.by_name: dict[str, Topic] = {}
@@ -270,7 +277,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        self.clock[0] += 60
+        self.clock.now += 60
 
     @rule(name=st.sampled_from(NAMES), history=st.sampled_from([0, 2, 50]))
     def configure(self, name: str, history: int) -> None:
@@ -380,8 +387,7 @@ def test_against_the_model(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.ERROR, "wsframe.server")  # clients that are too slow are no news here
-    clock = [1.0]
-    monkeypatch.setattr(log, "monotonic", lambda: clock[0])
+    clock = ManualClock()
     monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", PIECES)
@@ -402,7 +408,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def new_loops(count: int) -> tuple[FakeLoop, ...]:
     """Loops of one app."""
-    topics = Topics()
+    topics = Topics(Timing())
     loops = tuple(FakeLoop(topics) for _ in range(count))
     topics.loops = cast(Any, loops)
     return loops

@@ -10,6 +10,7 @@ import pytest
 
 from wsframe import Close, StateError
 from wsframe.server import App, EventStream, Topic, WebSocket
+from wsframe.server.timing import Timing
 from wsframe.server.topics.delivery import SLICE, Subscription
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
@@ -247,7 +248,7 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
 @pytest.mark.parametrize("thread", ["a loop", "another"])
 def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     """Two that waited for each other would wait forever."""
-    topics = Topics()
+    topics = Topics(Timing())
     mine, other = FakeLoop(topics), FakeLoop(topics)
     topics.loops = cast(Any, (mine, other))
     client = Client(other, ["news"], None, 1 << 20)

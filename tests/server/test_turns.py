@@ -8,6 +8,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from math import inf
 from queue import Queue, SimpleQueue
@@ -28,7 +29,6 @@ from wsframe.server.handoff.turns import (
     HELD,
     IDLE,
     QUEUED,
-    ROUTE_MEMORY,
     ROUTE_PROBATION,
     WORK_A_TURN,
     Habit,
@@ -36,13 +36,16 @@ from wsframe.server.handoff.turns import (
 )
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.peer import HIGH_WATER, Peer, Protocol
+from wsframe.server.timing import Timing
 from wsframe.server.topics.registry import Topics
 
 from .clients import TIMEOUT
+from .clock import ManualClock
 from .conftest import ServerLog, wait_until
 from .handlers import Held
 
 Result = TypeVar("Result")
+TIMING = Timing()
 
 
 class Conversation(Protocol, Turns):
@@ -103,9 +106,11 @@ class Rig:
     """
 
     def __init__(self) -> None:
-        self.threads = Threads(4)
-        self.monitor = Monitor()
-        self.loop = Loop(Settings(), self.threads, self.monitor, lambda peer: None, Topics())
+        self.threads = Threads(4, TIMING.idle_thread)
+        self.monitor = Monitor(TIMING)
+        self.loop = Loop(
+            Settings(), TIMING, self.threads, self.monitor, lambda peer: None, Topics(TIMING)
+        )
         self._sockets: list[socket.socket] = []
         self._habits: dict[str, Habit] = {}
 
@@ -121,7 +126,7 @@ class Rig:
         self._sockets += ours, theirs
         ours.setblocking(False)
         theirs.settimeout(TIMEOUT)
-        habit = self._habits.setdefault(route, Habit(blocking))
+        habit = self._habits.setdefault(route, Habit(blocking, self.loop.timing))
 
         def begin() -> Conversation:
             peer = Peer(self.loop, ours, "client")
@@ -137,6 +142,10 @@ class Rig:
         answers: Queue[Result] = Queue()
         self.loop.call_soon(lambda: answers.put(function()))
         return answers.get(timeout=TIMEOUT)
+
+    def set_timing(self, **durations: Any) -> None:
+        """Change what the loop reads of its timing."""
+        self.loop.timing = replace(self.loop.timing, **durations)
 
     def owner(self) -> threading.Thread:
         """The owner's thread."""
@@ -661,7 +670,7 @@ def test_a_thread_that_counts_as_idle_keeps_nothing_alive(monkeypatch: pytest.Mo
 
     next_task = Threads.next_task
     monkeypatch.setattr(Threads, "next_task", note)
-    gone, threads, held = Queue[bool](), Threads(1), Held()
+    gone, threads, held = Queue[bool](), Threads(1, TIMING.idle_thread), Held()
     run = partial(held.wait)
     function = weakref.ref(run)
     assert threads.run("held", run)
@@ -686,7 +695,7 @@ def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop_module, "PROBATION", 3)
-    monkeypatch.setattr(loop_module, "SLICE", inf)
+    rig.set_timing(turn_slice=inf)
     act = Blocks()
     turns, client = rig.connect(act)
     assert where(turns, client, rig) == "loop"
@@ -699,43 +708,34 @@ def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
 
 def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "PROBATION", 2)
-    monkeypatch.setattr(loop_module, "SLICE", inf)
+    rig.set_timing(turn_slice=inf)
     turns, client = rig.connect(Blocks())
     turns.credit = 2
     assert where(turns, client, rig) == "thread"
-    monkeypatch.setattr(loop_module, "SLICE", 0)
+    rig.set_timing(turn_slice=0)
     assert where(turns, client, rig) == "thread"
-    monkeypatch.setattr(loop_module, "SLICE", inf)
+    rig.set_timing(turn_slice=inf)
     assert [where(turns, client, rig) for _ in range(3)] == ["thread", "thread", "loop"]
 
 
-class Clock:
-    """What the time is, is the test's."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(turns_module, "monotonic", lambda: self.now)
-
-
-def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, habit = Clock(monkeypatch), Habit(None)
+def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second() -> None:
+    clock = ManualClock()
+    timing = Timing(clock=clock)
+    habit = Habit(None, timing)
     for after, suspect in [(0, False), (0.5, False), (0.51, False), (0.48, True)]:
         clock.now += after
         assert habit.has_blocked() == suspect
         assert habit.credit() == (ROUTE_PROBATION if suspect else 0)
-    clock.now += ROUTE_MEMORY - 0.01
+    clock.now += timing.route_memory - 0.01
     assert habit.credit() == ROUTE_PROBATION
     clock.now += 0.02
     assert habit.credit() == 0
     assert not habit.has_blocked()
 
 
-def test_all_connections_of_a_suspect_route_are_on_probation(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock(monkeypatch)
+def test_all_connections_of_a_suspect_route_are_on_probation(rig: Rig) -> None:
+    clock = ManualClock()
+    rig.set_timing(clock=clock)
     act = Blocks()
     blocking = [rig.connect(act) for _ in act.held]
     quick, client = rig.connect(act)
@@ -753,14 +753,12 @@ def test_all_connections_of_a_suspect_route_are_on_probation(
     for turns, _ in blocking:
         assert turns.settled.get(timeout=TIMEOUT)
         assert turns.credit == turns_module.PROBATION
-    clock.now += ROUTE_MEMORY
+    clock.now += rig.loop.timing.route_memory
     assert rig.connect(act)[0].credit == 0
 
 
-def test_a_handler_that_is_said_to_block_never_has_the_loop(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop_module, "SLICE", inf)
+def test_a_handler_that_is_said_to_block_never_has_the_loop(rig: Rig) -> None:
+    rig.set_timing(turn_slice=inf)
     turns, client = rig.connect(Blocks(), blocking=True)
     assert {where(turns, client, rig) for _ in range(20)} == {"thread"}
     assert turns.credit == inf
@@ -864,7 +862,7 @@ def test_a_thread_is_used_again_and_one_that_is_not_used_ends(
 
     first = run_one()
     assert run_one() is first
-    monkeypatch.setattr(threads_module, "IDLE_TIME", 0.001)
+    threads.idle_time = 0.001
     assert run_one() is first  # which makes it look at the time
     first.join(TIMEOUT)
     assert threads.counts() == (1, 0, 0)
@@ -889,7 +887,7 @@ def test_the_thread_that_was_used_last_is_used_next_so_that_others_can_end(
 def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads_module, "IDLE_TIME", 0.001)
+    threads.idle_time = 0.001
     done: Queue[threading.Thread] = Queue()
     retire, retired = threads.retire, Queue[bool]()
 
@@ -1029,9 +1027,8 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
 def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor_module, "SLICE", 0.001)
     monkeypatch.setattr(monitor_module, "QUIET_LOOKS", 2)
-    monkeypatch.setattr(monitor_module, "PARKED_TIME", 60)
+    rig.monitor._timing = Timing(turn_slice=0.001, monitor_pause=60)
     act = Blocks()
     _, client = rig.connect(act, blocking=False)
     _, others_client = rig.connect(echo, route="/other")
@@ -1061,7 +1058,7 @@ def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None
 def test_a_monitor_that_looks_by_itself_stays_parked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor_module, "PARKED_TIME", 0.001)
+    rig.monitor._timing = Timing(monitor_pause=0.001)
     looks = iter([True, True, True, False])
     monkeypatch.setattr(rig.loop, "sleeps", lambda: next(looks))
     rig.monitor._loops = [rig.loop]

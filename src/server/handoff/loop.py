@@ -21,12 +21,11 @@ from functools import partial
 from itertools import islice
 from math import inf
 from queue import SimpleQueue
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..reports.loggers import safe_logger
 from ..reports.stats import Totals
-from ..sockets.goodbye import GOODBYE_INTERVAL, Goodbye
+from ..sockets.goodbye import Goodbye
 from .poller import READ, WRITE, Poller
 from .threads import HANDLER_NAME, LOOP_NAME, has_gil, stack_of
 from .turns import (
@@ -35,7 +34,6 @@ from .turns import (
     PROBATION,
     QUEUED,
     ROUTE_PROBATION,
-    SLICE,
     WORK_A_TURN,
     Habit,
     Turns,
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
 
     from ..settings import Settings
     from ..sockets.peer import Peer
+    from ..timing import Timing
     from ..topics.registry import Topics
     from .monitor import Monitor
     from .threads import Threads
@@ -60,7 +59,6 @@ EMPTY_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 # To cut a view costs as much as to decode a short message, so that those of fewer bytes are kept.
 SHORT_READ = 512
-SWEEP_INTERVAL = 0.5  # seconds between two looks at the deadlines
 # How many connections are looked at before sockets are again, so that a sweep delays nobody.
 SWEEP_SLICE = 512
 
@@ -103,6 +101,8 @@ class Loop:
         received_short: views of its beginning, by their length.
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
+        timing: the app's.
+        clock: the clock of ``timing``, by which deadlines are set.
         topics: the app's.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
@@ -111,12 +111,15 @@ class Loop:
     def __init__(
         self,
         settings: Settings,
+        timing: Timing,
         threads: Threads,
         monitor: Monitor,
         left: Callable[[Peer], object],
         topics: Topics,
     ) -> None:
         self.settings = settings
+        self.timing = timing
+        self.clock = timing.clock
         self.topics = topics
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
@@ -273,7 +276,7 @@ class Loop:
     def habit(self, owner: object, blocking: bool | None) -> Habit:
         """Owner: what is known here of a route's handler, or whatever else takes turns."""
         if owner not in self._habits:
-            self._habits[owner] = Habit(blocking)
+            self._habits[owner] = Habit(blocking, self.timing)
         return self._habits[owner]
 
     def add(self, peer: Peer) -> None:
@@ -311,7 +314,7 @@ class Loop:
         for peer in tuple(self.peers):
             if peer.unasked:
                 self.survive(peer.shut_down)
-        self._goodbye = Goodbye(self.peers, spread, phase)
+        self._goodbye = Goodbye(self.peers, spread, phase, self.clock())
         self._next_sweep = 0.0
 
     def when_empty(self, function: Callable[[], object]) -> None:
@@ -451,13 +454,13 @@ class Loop:
 
     def _look_at_deadlines(self) -> None:
         """Look at some of the connections, if it is time for that."""
-        now = monotonic()
+        now = self.clock()
         if self._sweep is None:
             if now < self._next_sweep:
                 return
-            self._next_sweep = now + SWEEP_INTERVAL
+            self._next_sweep = now + self.timing.sweep_interval
             if self._goodbye is not None:
-                self._next_sweep = now + GOODBYE_INTERVAL
+                self._next_sweep = now + self.timing.goodbye_interval
                 for peer in self._goodbye.due(now):
                     self.survive(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
@@ -481,7 +484,7 @@ class Loop:
         """How long the poller may wait, in seconds."""
         if not (self.peers or self._at_sweep):
             return None
-        return 0 if self._sweep is not None else max(0.0, self._next_sweep - monotonic())
+        return 0 if self._sweep is not None else max(0.0, self._next_sweep - self.clock())
 
     def _tell_if_empty(self) -> None:
         if self._when_empty is not None and not self.peers and not self.unfinished:
@@ -532,8 +535,9 @@ class Loop:
 
     def _run_elsewhere(self, turns: Turns, work: list[Any]) -> None:
         """A turn's own thread: run it, and tell the owner."""
-        begin = monotonic()
+        begin = self.clock()
         try:
             turns.run(work)
         finally:
-            self.call_soon(partial(self._returned, turns, monotonic() - begin < SLICE))
+            quick = self.clock() - begin < self.timing.turn_slice
+            self.call_soon(partial(self._returned, turns, quick))

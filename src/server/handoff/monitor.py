@@ -7,28 +7,29 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .turns import SLICE
-
 if TYPE_CHECKING:
+    from ..timing import Timing
     from .loop import Loop
 
 log = logging.getLogger("wsframe.server")
 
 # So many looks in a row that find no handler at work, and the monitor waits to be woken.
 QUIET_LOOKS = 20
-# It looks by itself after so many seconds, all the same.
-PARKED_TIME = 1.0
 
 
 class Monitor:
     """Looks at the loops every slice, for as long as they have work.
 
+    Args:
+        timing: the app's.
+
     Attributes:
         parked: it sleeps; a loop that has work is to call :meth:`unpark`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing) -> None:
         self.parked = False
+        self._timing = timing
         self._loops: Sequence[Loop] = ()
         self._woken = threading.Lock()
         self._woken.acquire()
@@ -60,7 +61,7 @@ class Monitor:
     def _run(self) -> None:
         quiet = 0
         while self._running:
-            self._woken.acquire(timeout=SLICE)
+            self._woken.acquire(timeout=self._timing.turn_slice)
             quiet = 0 if self._look() else quiet + 1
             if quiet == QUIET_LOOKS:
                 self._park()
@@ -79,5 +80,5 @@ class Monitor:
         self.parked = True
         # A loop that is awake by now may have looked before this was set.
         while self.parked and self._running and all(loop.sleeps() for loop in self._loops):
-            self._woken.acquire(timeout=PARKED_TIME)
+            self._woken.acquire(timeout=self._timing.monitor_pause)
         self.parked = False

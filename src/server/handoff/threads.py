@@ -17,8 +17,6 @@ log = logging.getLogger("wsframe.server")
 # Threads past the limit that only loops may take, so that more than the limit's handlers must
 # block to stop one.
 RESERVE = 8
-# How long a thread with nothing to do waits for something, in seconds, before it ends.
-IDLE_TIME = 10.0
 IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
 Task: TypeAlias = "tuple[str, Callable[[], object]]"
@@ -50,7 +48,7 @@ class Worker:
     def _run(self) -> None:
         while True:
             try:
-                task = self.given.get(timeout=IDLE_TIME)
+                task = self.given.get(timeout=self._threads.idle_time)
             except Empty:
                 if self._threads.retire(self):
                     return
@@ -73,9 +71,11 @@ class Threads:
 
     Args:
         limit: how many handlers may have a thread at once; past it they wait for one.
+        idle_time: how long a thread without work waits for some, in seconds, before it ends.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, idle_time: float) -> None:
+        self.idle_time = idle_time
         self._limit = limit
         self._lock = threading.Lock()  # for all that follows
         self._workers: set[Worker] = set()

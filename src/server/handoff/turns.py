@@ -20,24 +20,21 @@ from collections import deque
 from contextvars import Context
 from enum import Enum
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..sockets.peer import Peer
+    from ..timing import Timing
 
 log = logging.getLogger("wsframe.server")
 
-# How long a turn may hold the loop, in seconds; after once to twice that it goes to another thread.
-SLICE = 0.005
 # How many turns of a connection that has blocked must be quick, in a thread, before it is run on
 # the loop again: about what a lost slice costs, in hand-overs to a thread.
 PROBATION = 200
-# The same for connections whose route's others have blocked STEALS_OF_A_ROUTE times in a second;
-# for the new ones, during as many seconds as ROUTE_MEMORY.
+# The same for connections of a route that is suspected of blocking: other connections of it have
+# lost the loop STEALS_OF_A_ROUTE times within ``Timing.steal_window``.
 ROUTE_PROBATION = 16
 STEALS_OF_A_ROUTE = 3
-ROUTE_MEMORY = 60.0
 # How much work a turn has at most; then it is seen what has become of the answers.
 WORK_A_TURN = 256
 
@@ -62,10 +59,12 @@ class Habit:
     Args:
         blocking: what its author says: True for "always run it in a thread", False for "begin on
             the loop, whatever was seen", None to learn it.
+        timing: the app's.
     """
 
-    def __init__(self, blocking: bool | None) -> None:
+    def __init__(self, blocking: bool | None, timing: Timing) -> None:
         self.blocking = blocking
+        self._timing = timing
         self._blocked: deque[float] = deque(maxlen=STEALS_OF_A_ROUTE)
         self._suspected = -inf
 
@@ -73,13 +72,15 @@ class Habit:
         """How many turns a new connection has to be quick in a thread first."""
         if self.blocking:
             return inf
-        return ROUTE_PROBATION if monotonic() - self._suspected < ROUTE_MEMORY else 0
+        age = self._timing.clock() - self._suspected
+        return ROUTE_PROBATION if age < self._timing.route_memory else 0
 
     def has_blocked(self) -> bool:
         """Note that a turn held the loop; True if that makes all of the route suspect."""
-        now = monotonic()
+        now = self._timing.clock()
         self._blocked.append(now)
-        often = len(self._blocked) == STEALS_OF_A_ROUTE and now - self._blocked[0] < 1
+        window = self._timing.steal_window
+        often = len(self._blocked) == STEALS_OF_A_ROUTE and now - self._blocked[0] < window
         if often:
             self._suspected = now
         return often

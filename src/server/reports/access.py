@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from time import monotonic, time
+from time import time
 from typing import TYPE_CHECKING
 
 from ..http.proxies import client_of
@@ -73,7 +73,7 @@ def _escaped(character: str) -> str:
 def _fields(peer: Peer) -> dict[str, object]:
     request = peer.request
     end = peer.end if peer.status == 101 else None
-    seconds = monotonic() - peer.opened
+    seconds = peer.loop.clock() - peer.opened
     texts: dict[str, str | None] = {
         "client": request.client if request is not None else client_of(peer.address),
         "method": request.method if request is not None else None,

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .peer import Peer
 
-# How often it is looked whose turn has come, in seconds.
-GOODBYE_INTERVAL = 0.05
 # Over which part of drain a signal has them told; the rest is for the last ones to answer.
 SPREAD = 0.8
 
@@ -28,13 +25,14 @@ class Goodbye:
         spread: over how many seconds to tell them, evenly.
         phase: when the first is told, in parts of the time between two; loops with different ones
             take turns.
+        now: the time on the loop's clock.
     """
 
-    def __init__(self, peers: Iterable[Peer], spread: float, phase: float) -> None:
+    def __init__(self, peers: Iterable[Peer], spread: float, phase: float, now: float) -> None:
         self._waiting = list(peers)
         random.shuffle(self._waiting)
         self._pause = spread / max(1, len(self._waiting))
-        self._next = monotonic() + phase * self._pause
+        self._next = now + phase * self._pause
 
     def due(self, now: float) -> Iterator[Peer]:
         """Owner: those whose turn has come since the last time."""

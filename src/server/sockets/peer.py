@@ -8,7 +8,6 @@ import typing
 from abc import ABC, abstractmethod
 from functools import partial
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..handoff.loop import READ, SHORT_READ, WRITE, Loop
@@ -94,9 +93,9 @@ class Peer:
             set while that code has another thread, which would not wait when it should.
         halted: the turn is to end early, for too much is unsent, or the connection is over.
         read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
-        deadline: when, on the monotonic clock, the protocol's ``deadline_passed`` is due.
+        deadline: when, on the loop's clock, the protocol's ``deadline_passed`` is due.
         send_deadline: when the client must have taken something of what waits for it.
-        opened: when it was accepted, on the monotonic clock.
+        opened: when it was accepted, on the loop's clock.
         kind: what it is, for the statistics.
         request: the one that opened it, when it has come.
         sharing: headers of the answer that let a page of another site read it.
@@ -158,7 +157,7 @@ class Peer:
         self.deadline = inf
         self.send_deadline = inf
         self.closed = False
-        self.opened = monotonic()
+        self.opened = loop.clock()
         self.kind = REQUEST
         self.request: Request | None = None
         self.sharing: tuple[tuple[str, str], ...] = ()
@@ -201,7 +200,7 @@ class Peer:
 
     def due_in(self, seconds: float) -> None:
         """Owner: have the protocol's ``deadline_passed`` called then, and not before."""
-        self.deadline = monotonic() + seconds
+        self.deadline = self.loop.clock() + seconds
 
     @property
     def congested(self) -> bool:
@@ -433,7 +432,7 @@ class Peer:
             self.send_deadline = inf
             return
         if sent or self.send_deadline == inf:
-            self.send_deadline = monotonic() + self.loop.settings.send_timeout
+            self.send_deadline = self.loop.clock() + self.loop.settings.send_timeout
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
 from typing import Any
 
 from .entry import Entry
@@ -44,6 +43,11 @@ class Log:
 
     Not thread-safe: it is its topic's, under the topic's lock.
 
+    Args:
+        bounds: what is kept.
+        clock: dates the entries, in seconds; see :class:`wsframe.server.timing.Timing`.
+        head, offset, floor_id: of the log that this one continues.
+
     Attributes:
         head: the position of the newest; 0 before the first.
         floor: the position of the newest that is gone. What is left is all that came after it.
@@ -53,8 +57,16 @@ class Log:
         floor_id, head_id: what the floor and the head are called in a log that is shared.
     """
 
-    def __init__(self, bounds: Bounds, head: int = 0, offset: int = 0, floor_id: str = "") -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        clock: Callable[[], float],
+        head: int = 0,
+        offset: int = 0,
+        floor_id: str = "",
+    ) -> None:
         self.bounds = bounds
+        self.clock = clock
         self.floor_id = self.head_id = floor_id
         self.head = head
         self.floor = head
@@ -79,7 +91,7 @@ class Log:
         self.size += entry.size
         self.offset += entry.size + ENTRY_WEIGHT
         entry.position = self.head
-        entry.published = entry.published or monotonic()
+        entry.published = entry.published or self.clock()
         self._entries[self.head] = entry
         self.head_id = entry.stream_id
         self.ended = entry.last
@@ -139,7 +151,7 @@ class Log:
             if (
                 len(self) <= bounds.history
                 and self.size <= bounds.max_bytes
-                and entry.published + bounds.max_age >= monotonic()
+                and entry.published + bounds.max_age >= self.clock()
             ) or needed(entry):
                 break
             self._forget(entry)
@@ -156,8 +168,15 @@ class Log:
 class LatestLog(Log):
     """The newest entry of each key; no other is of interest to anybody."""
 
-    def __init__(self, bounds: Bounds, head: int = 0, offset: int = 0, floor_id: str = "") -> None:
-        super().__init__(bounds, head, offset, floor_id)
+    def __init__(
+        self,
+        bounds: Bounds,
+        clock: Callable[[], float],
+        head: int = 0,
+        offset: int = 0,
+        floor_id: str = "",
+    ) -> None:
+        super().__init__(bounds, clock, head, offset, floor_id)
         self._newest: dict[str | None, Entry] = {}
         self._order: list[int] = []  # positions, some of them of entries that are gone
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from ..timing import Timing
 from .entry import size_of
 from .sources import Sources
 from .topic import Topic
@@ -32,14 +32,19 @@ class Topics:
     that a client which comes back finds it even if nothing was published. One that was configured
     before the app is started lives as long as that.
 
+    Args:
+        timing: the app's.
+
     Attributes:
+        timing: the same.
         shared: where their logs are, if other processes share them.
         loops: those of the app's servers.
         sources: what feeds them from beside.
         published, dropped: events, as in :class:`wsframe.server.Stats`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing) -> None:
+        self.timing = timing
         self.shared: RedisStreams | None = None
         self.loops: tuple[Loop, ...] = ()
         self.sources = Sources()
@@ -120,7 +125,7 @@ class Topics:
         with topic.lock:
             log = topic.log
             size = log.size + len(log) * ENTRY_OVERHEAD + size_of(topic.name)
-        now = monotonic()
+        now = self.timing.clock()
         with self._lock:
             self._forget(topic)
             self._unused[topic] = now + log.bounds.max_age, size

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
@@ -38,8 +37,6 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 # The weight of what may be published that loops have not taken yet, until a thread that goes on
 # publishing waits for them. Loops never wait for clients, so nor does the thread.
 AHEAD = 64 * 1024
-# How long a client that knows more of a shared log than this process is waited with, in seconds.
-PATIENCE = 2.0
 
 
 class RedisUnavailable(WSFrameError):  # noqa: N818 - what it says is enough
@@ -94,7 +91,8 @@ class Topic:
     def __init__(self, name: str, topics: Topics, shared: RedisStreams | None = None) -> None:
         self.name = name
         self.lock = threading.Lock()
-        self.log = Log(Bounds())
+        self._timing = topics.timing
+        self.log = Log(Bounds(), self._timing.clock)
         self._topics = topics
         self._shared: RedisStreams | None = None
         self._ids: Ids = EpochIds()
@@ -150,7 +148,7 @@ class Topic:
                     raise ValueError(
                         f'{self.name!r} has events: too late for the policy "{policy}"'
                     )
-                self.log = (LatestLog if latest else Log)(bounds)
+                self.log = (LatestLog if latest else Log)(bounds, self._timing.clock)
             self.log.bounds = bounds
             self._policy = policy or self._policy
             self.trim()
@@ -289,7 +287,7 @@ class Topic:
         """The reader: this is all that the shared log has, after a place that is called so."""
         with self.lock:
             old = self.log
-            self.log = type(old)(old.bounds, old.head, old.offset, floor_id)
+            self.log = type(old)(old.bounds, old.clock, old.head, old.offset, floor_id)
             self._closed = False
             self._known = True
         self.append(entries)
@@ -307,7 +305,7 @@ class Topic:
             unplaced, self._unplaced = self._unplaced, []
             for subscription, after, until in unplaced:
                 if not self._place(subscription, after):
-                    if monotonic() < until or not self._known:
+                    if self._timing.clock() < until or not self._known:
                         self._unplaced.append((subscription, after, until))
                         continue
                     # Its event should have come by now: it is not of this log.
@@ -368,7 +366,7 @@ class Topic:
             subscription.delivery.subscriptions += 1
             self.trim()
             if not self._place(subscription, after):
-                until = monotonic() + PATIENCE
+                until = self._timing.clock() + self._timing.placement
                 self._unplaced.append((subscription, after, until))
         self._topics.is_used(self)
 
