@@ -7,7 +7,7 @@ PYTHON2 ?= python2.7
 MESSAGES ?= 50
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
-PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))

@@ -6,7 +6,7 @@ import platform
 import sys
 import zlib
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from . import suite
@@ -56,7 +56,7 @@ def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
     """The page, in Markdown."""
     bad = [f"{run}: {bad.case}" for run, cases in results.items() for bad in failures(cases)]
     return PAGE.format(
-        date=datetime.now(timezone.utc).date(),
+        date=datetime.now(UTC).date(),
         messages=messages,
         suite=suite.VERSION,
         wsframe=version("wsframe"),

@@ -143,7 +143,7 @@ def test_thousands_that_say_nothing(start: Start) -> None:
                 assert client.read_to_end() == b""
             talk(visitor)
 
-    # Seen: 2.5 KiB for one, 4 for many times; on Python 3.10, up to 7.
+    # Seen: 2.5 KiB for one, 4 for many times.
     assert_given_back(server, crowd, CROWD * 8 << 10)
 
 

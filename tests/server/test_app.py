@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from queue import Queue
@@ -358,7 +358,7 @@ def test_a_page_is_read_with_get_and_head(
         assert answer.headers["Content-Type"] == content_type
         assert answer.headers["Content-Length"] == str(len(body))
         assert answer.headers["Connection"] == "close"
-        age = datetime.now(timezone.utc) - parsedate_to_datetime(answer.headers["Date"])
+        age = datetime.now(UTC) - parsedate_to_datetime(answer.headers["Date"])
         assert abs(age.total_seconds()) < 60
         assert answer.body == (body if method == "GET" else b"")
 

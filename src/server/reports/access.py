@@ -22,7 +22,7 @@ pipe, belongs behind a queue: :class:`logging.handlers.QueueHandler`, or
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ def conclude(peer: Peer) -> None:
 
 def timestamp(seconds: float) -> str:
     """Any thread: a time since the epoch in ISO 8601, in UTC."""
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

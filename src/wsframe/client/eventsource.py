@@ -19,7 +19,7 @@ from .dial import Line, Location
 from .http import Answer, get
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 log = logging.getLogger("wsframe.client")
 

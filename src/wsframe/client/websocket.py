@@ -17,7 +17,9 @@ from ..handshake import Acceptance
 from .exchange import Exchange
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing import Self
+
+    from typing_extensions import Buffer
 
 
 class WebSocket:
