@@ -32,8 +32,6 @@ class Certificates:
     def client_context(self) -> ssl.SSLContext:
         """A context of its own for a client, to be changed."""
         context = ssl.create_default_context()
-        # CPython 3.11.2 sets this option on client contexts, and hides how a connection ended.
-        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         self.authority.configure_trust(context)
         return context
 

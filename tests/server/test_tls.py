@@ -349,8 +349,10 @@ def test_a_handshake_that_does_not_come_in_time_is_waited_for_no_longer(
         client.send(hello[: max(1, len(hello) * share // 100)])
     client.read_to_end()
     late = clients.connect(server, tls=certificates.client)
-    with pytest.raises(ssl.SSLEOFError):  # nothing was asked, so nothing is owed
-        late.receive()
+    # A client without a request gets no answer. CPython 3.11.2 sets OP_IGNORE_UNEXPECTED_EOF, so
+    # the end of the connection is b"" there; later versions raise.
+    with suppress(ssl.SSLEOFError):
+        assert late.receive() == b""
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
     assert client.answer().body == b"hello"
