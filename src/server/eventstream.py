@@ -280,6 +280,10 @@ class EventStreamSession(Subscriber):
         self.over = True
         self.leave_topics()
 
+    def after_fork(self) -> None:
+        """The child of a fork: for a handler that runs on here, the stream is over."""
+        self.over = True
+
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:

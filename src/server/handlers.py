@@ -250,6 +250,12 @@ class ThreadSession(WebSocketSession):
             self._end_queued = True
             self._put(end)
 
+    def after_fork(self) -> None:
+        """The child of a fork: for the handler that has forked, the connection is over."""
+        super().after_fork()
+        assert self.over is not None
+        self._inbox.append(self.over)
+
     def _put(self, item: tuple[list[str | bytes], int] | ConnectionClosed) -> None:
         self._inbox.append(item)
         # Who does not wait looks there before it does, and would be slow to wake the next.

@@ -21,6 +21,7 @@ from wsframe.fields import Fields, encode_response
 from wsframe.handshake import check_host, wants_upgrade
 
 from .eventstream import EventStreamSession, encode_stream_head
+from .forks import disconnect, give_up_in_children
 from .handlers import GeneratorSession, ThreadSession
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
@@ -94,6 +95,7 @@ class Server:
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
+        give_up_in_children(self)
         with ExitStack() as undo:  # if the system has no thread left for one of these
             for listener in self._listeners:
                 undo.callback(listener.discard)
@@ -200,6 +202,16 @@ class Server:
             self._threads.close(max(deadline, monotonic() + self._timing.cut_off))
             self._stopped.set()
 
+    def after_fork(self) -> None:
+        """The child of a fork: the server runs in the parent; here it has stopped."""
+        self._stopping = True
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._stopped.set()
+        for loop in self.loops:
+            loop.after_fork()
+        self._threads.after_fork()
+
     # Owner ------------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
@@ -224,14 +236,14 @@ class Server:
         loop.totals.refused[503] += 1
         peer = Peer(loop, sock, address)
         if self._tls is not None:
-            sock.close()
+            disconnect(sock)
         elif self._admission.may_linger(peer):
             loop.add(peer)
             peer.finish(NO_ROOM)
         else:
             with suppress(OSError):
                 sock.send(NO_ROOM)
-            sock.close()
+            disconnect(sock)
 
     def _connected(self, peer: Peer) -> None:
         peer.open(RequestReader(peer, partial(self._answer, peer)), self.settings.handshake_timeout)

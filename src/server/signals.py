@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from .forks import give_up_in_children
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+_at_fork = threading.local()
+
+
+class Interrupted(BaseException):
+    """A stop signal has come while user code started an application."""
 
 
 class Signals:
@@ -16,6 +28,8 @@ class Signals:
     The wait is one for a socket. A wait for a lock or a queue may miss a signal: the system hands
     it to any thread, and then nothing wakes the main one to run the handler. Python writes to the
     socket whichever thread is interrupted.
+
+    The children of forks handle the signals as they were handled before, from their first moment.
 
     Args:
         numbers: the signals that count; each is handled as before in the end.
@@ -29,6 +43,8 @@ class Signals:
         self.count = 0
         self._counted = numbers
         self._numbers = (*numbers, *others)
+        self._interrupts = False
+        self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Signals:
         """The main thread: begin to count."""
@@ -36,6 +52,7 @@ class Signals:
         self._waker.setblocking(False)
         self._fd_before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._heed) for number in self._numbers}
+        give_up_in_children(self)
         return self
 
     def __exit__(
@@ -45,15 +62,36 @@ class Signals:
         traceback: TracebackType | None,
     ) -> None:
         """The main thread: leave everything as it was."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        before, self._before = self._before, {}
+        if not before:
+            return  # in the child of a fork
+        for number, handler in before.items():
+            # None is a handler that Python has not installed, and cannot install again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._fd_before)
-        self._close()
+        self._wakened.close()
+        self._waker.close()
 
-    def leave_to_parent(self) -> None:
-        """The main thread of a child: have no part in what the parent has entered."""
-        signal.set_wakeup_fd(-1)
-        self._close()
+    def after_fork(self) -> None:
+        """The child of a fork: have no part in what the parent waits for."""
+        self.__exit__(None, None, None)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """The main thread: run user code that a stop signal ends at once.
+
+        Raises:
+            Interrupted: a signal has come, before or meanwhile.
+        """
+        self._interrupts = True
+        try:
+            if self.count:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupts = False
+        if self.count:  # and user code has gone on regardless
+            raise Interrupted
 
     def fileno(self) -> int:
         """Any thread: what to poll; when it is readable, :meth:`wait` does not wait."""
@@ -68,10 +106,25 @@ class Signals:
         with suppress(OSError):  # it is full, which wakes as well; or closed
             self._waker.send(b"\0")
 
-    def _close(self) -> None:
-        self._wakened.close()
-        self._waker.close()
-
     def _heed(self, number: int, frame: object) -> None:
         self.count += number in self._counted
         self.wake()  # for it may have been woken, and waited again, before this was called
+        if self._interrupts and self.count:
+            self._interrupts = False
+            raise Interrupted
+
+
+def _before_fork() -> None:
+    """The parent: have signals to the child wait until it has its own handlers."""
+    _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _after_fork() -> None:
+    """Both processes: handle signals again; the child's hooks of ``forks`` have run before."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.mask)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )

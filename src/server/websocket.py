@@ -276,6 +276,12 @@ class WebSocketSession(Subscriber):
         self.leave_topics()
         self.deliver_end(self.over)
 
+    def after_fork(self) -> None:
+        """The child of a fork: for a handler that runs on here, the connection is over."""
+        self.over = self.over or ConnectionClosed(
+            CloseCode.ABNORMAL_CLOSURE, "the connection is the parent process's"
+        )
+
     def deadline_passed(self) -> None:
         """Owner: the client, or the handler of what came before its close frame, is too slow.
 

@@ -260,7 +260,6 @@ class Supervisor:
         code = 1
         try:
             try:
-                self._signals.leave_to_parent()
                 os.close(self._life)
                 os.close(pipe)
                 for worker in self._workers:

@@ -340,7 +340,7 @@ class Exhausted:
     """A listening socket for which there are no files."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.fileno, self.close = sock.fileno, sock.close
+        self.fileno, self.shutdown, self.close = sock.fileno, sock.shutdown, sock.close
         self.accept = sock.accept
         self.asked = 0
 

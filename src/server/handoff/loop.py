@@ -17,6 +17,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from math import inf
@@ -216,6 +217,26 @@ class Loop:
     def sleeps(self) -> bool:
         """Any thread: whether the owner waits in the poller, or is about to."""
         return bool(self._asleep)
+
+    def after_fork(self) -> None:
+        """The child of a fork: close the copies of the files, and run nothing any more.
+
+        The poller is shared with the parent, so nothing is unregistered from it.
+        """
+        self._running = False
+        self._owner = 0
+        self._tenure.token.clear()  # the handler that has forked on this loop has lost the loop
+        for waiting in (self._calls, self._turns, self._wakes, self._asleep):
+            waiting.clear()
+        self.sendable = threading.Condition()  # a thread that is not here may hold the old one
+        self.totals.lock = threading.Lock()
+        peers, self.peers = self.peers, set()
+        for peer in peers:
+            peer.after_fork()
+        for file in (self._poller, self._waker, self._wakened):
+            with suppress(OSError):
+                file.close()
+        self.topics.loops = ()
 
     # The monitor's thread ---------------------------------------------------------------------
 

@@ -163,6 +163,13 @@ class Threads:
         with self._lock:
             return len(self._workers), self._busy, len(self._waiting)
 
+    def after_fork(self) -> None:
+        """The child of a fork: the threads are the parent's, but for the one that has forked."""
+        self._lock = threading.Lock()  # a thread that is not here may hold the old one
+        for there in (self._workers, self._idle, self._waiting):
+            there.clear()
+        self._closed = True
+
     def close(self, deadline: float) -> None:
         """Wait for all to end; what takes longer is logged with what it does, and left behind.
 

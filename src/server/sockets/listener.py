@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from logging import ERROR
 
+from ..forks import close_in_children, disconnect
 from ..handoff.loop import READ, Loop
 from ..reports.complaint import Complaint
 
@@ -74,7 +75,7 @@ def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
 
 
 def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = close_in_children(socket.socket(family, socket.SOCK_STREAM))
     try:
         if hasattr(socket, "IPV6_V6ONLY") and family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -115,7 +116,7 @@ class Listener:
         """Owner: accept no more."""
         if self._accepting:
             self._loop.unregister(self._sock)
-        self._sock.close()
+        disconnect(self._sock)
         self._close_spare()
 
     def discard(self) -> None:
@@ -149,7 +150,7 @@ class Listener:
         """
         self._close_spare()
         try:
-            self._sock.accept()[0].close()
+            disconnect(self._sock.accept()[0])
             self._spare = os.open(os.devnull, os.O_RDONLY)
         except OSError:
             self._loop.unregister(self._sock)

@@ -10,6 +10,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from ..forks import disconnect
 from ..handoff.loop import READ, SHORT_READ, WRITE, Loop
 from ..reports import access
 from ..reports.stats import REQUEST
@@ -60,6 +61,9 @@ class Protocol(ABC):
     def unasked(self) -> bool:
         """Whether the client has yet to ask for something, so that nothing is owed to it."""
         return False
+
+    def after_fork(self) -> None:  # noqa: B027 - most have no handler
+        """The child of a fork: end the connection for a handler that runs on in the child."""
 
     def drained(self) -> None:  # noqa: B027 - most have nothing to do then
         """Go on: what was unsent is not too much any more."""
@@ -334,7 +338,7 @@ class Peer:
         self.closed = True
         self._at_ease = False
         self._update_interest()
-        self._sock.close()
+        disconnect(self._sock)
         self.deadline = self.send_deadline = inf
         self._unsent = b""
         self.out.clear()
@@ -344,6 +348,14 @@ class Peer:
             self._let_go_on()  # only now: who waited to send is to find that it is over
             access.conclude(self)
             self.loop.remove(self)
+
+    def after_fork(self) -> None:
+        """The child of a fork: close the copy of the socket; the connection is the parent's."""
+        self.closed = True
+        self._at_ease = False
+        self._sock.close()
+        self.out.clear()
+        self._protocol.after_fork()
 
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""

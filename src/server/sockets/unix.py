@@ -8,6 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 
+from ..forks import close_in_children
 from .listener import BACKLOG, ListenError
 
 
@@ -35,7 +36,7 @@ class UnixFile:
             raise ValueError(f"a path has no null in it: {self.path!r}")
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError(errno.EAFNOSUPPORT, "this system has no unix sockets")
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = close_in_children(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             self._bind(os.fspath(path))
             self._identity = os.stat(self.path)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext, create_default_context
 from time import monotonic
 from urllib.parse import unquote, urlsplit
 
 from ..fields import Headers, pairs
+from .transport import cut
 
 CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -100,6 +101,7 @@ class Line:
         # While it is held the socket is not closed: its number would be another's.
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
+        self._process = os.getpid()
         self._cut = False
 
     def use(self, sock: socket.socket) -> None:
@@ -118,6 +120,7 @@ class Line:
         """The thread that works: close the socket."""
         with self._lock:
             if self._sock is not None:
+                cut(self._sock, self._process)
                 self._sock.close()
                 self._sock = None
 
@@ -126,9 +129,7 @@ class Line:
         with self._lock:
             self._cut = True
             if self._sock is not None:
-                with suppress(OSError):  # it is not connected
-                    # SSLSocket.shutdown would have another thread go on without TLS.
-                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                cut(self._sock, self._process)
 
 
 def dial(location: Location, deadline: float, ssl: SSLContext | None, line: Line) -> socket.socket:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import ssl
 from contextlib import suppress
 
+# SSLSocket.shutdown would have another thread go on without TLS.
+_shutdown = socket.socket.shutdown
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 # What waits for few sockets at the least cost: no file of its own, no limit on their numbers.
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def cut(sock: socket.socket, process: int) -> None:
+    """End a connection; its descriptor is still to be closed.
+
+    ``close`` alone ends nothing while a child process holds a copy of the descriptor. A child that
+    closes its own copy leaves the connection to its parent.
+
+    Args:
+        process: the number of the process that has connected.
+    """
+    if process == os.getpid():
+        with suppress(OSError):  # it is not connected any more
+            _shutdown(sock, socket.SHUT_RDWR)
 
 
 class Transport:
@@ -30,6 +47,7 @@ class Transport:
         self.writes_on = WRITE
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._process = os.getpid()
         self._events = 0  # that the socket is registered for
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
@@ -98,9 +116,10 @@ class Transport:
 
     def close(self) -> None:
         """Close the socket; nobody is in :meth:`poll`."""
-        if self._tls is not None:
+        if self._tls is not None and self._process == os.getpid():
             with suppress(OSError, ValueError):  # says goodbye if that takes no waiting
                 self._tls.unwrap()
+        cut(self._sock, self._process)
         for resource in (self._selector, self._sock, self._waker, self._wakened):
             resource.close()
 

@@ -1,0 +1,110 @@
+"""Connections of which a child process has a copy."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from .conftest import Certificates, Connect, Play
+from .servers import Visit
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """Copies of all sockets that are connected, as a child process has that was forked then."""
+    held: list[socket.socket] = []
+    connect = socket.socket.connect
+
+    def connect_and_copy(sock: socket.socket, address: object) -> None:
+        connect(sock, address)  # type: ignore[arg-type]
+        held.append(sock.dup())
+
+    monkeypatch.setattr(socket.socket, "connect", connect_and_copy)
+    yield held
+    for copy in held:
+        copy.close()
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_websocket_that_is_closed_is_over_for_the_server(
+    connect: Connect,
+    play: Play,
+    copies: list[socket.socket],
+    certificates: Certificates,
+    secured: bool,
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.answer_close()
+        visit.wait_for_end()
+
+    server = play(script, tls=certificates.server if secured else None)
+    ws = connect(server.url(), close_timeout=0.05, ssl=certificates.client)
+    ws.close()
+    server.stop()
+    assert len(copies) == 1
+
+
+def test_an_event_stream_that_is_closed_is_over_for_the_server(
+    events: Connect, play: Play, copies: list[socket.socket]
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        visit.wait_for_end()
+
+    server = play(script)
+    source = events(server.http_url())
+    assert next(source).data == "one"
+    source.close()
+    server.stop()
+    assert len(copies) == 1
+
+
+def test_a_connection_that_is_refused_is_over_for_the_server(
+    codec: ModuleType, play: Play, copies: list[socket.socket]
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.answer(403, ("Content-Length", "0"))
+        visit.wait_for_end()
+
+    server = play(script)
+    with pytest.raises(codec.HandshakeError, match="403"):
+        codec.client.connect(server.url())
+    server.stop()
+    assert len(copies) == 1
+
+
+def test_a_child_that_closes_its_copy_leaves_the_connection_to_its_parent(
+    connect: Connect,
+    events: Connect,
+    play: Play,
+    copies: list[socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def websocket(visit: Visit) -> None:
+        visit.upgrade()
+        visit.answer_close()
+        assert visit.sock.recv(1) == b"x"
+
+    def stream(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        assert visit.sock.recv(1) == b"x"
+
+    server = play(websocket, stream)
+    ws = connect(server.url(), close_timeout=0.05)
+    source = None
+    with monkeypatch.context() as child:
+        pid = os.getpid() + 1
+        child.setattr(os, "getpid", lambda: pid)
+        ws.close()
+    copies[0].send(b"x")
+    source = events(server.http_url())
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: pid)
+        source.close()
+    copies[1].send(b"x")
+    server.stop()

@@ -1,0 +1,382 @@
+"""Child processes that hold copies of the server's sockets, or had better not."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from wsframe.server import App, Server
+
+from ..certificates import Certificates
+from .clients import TIMEOUT, Client, StreamClient, WebSocketClient, get, upgrade
+from .conftest import Clients, Serve, resets_under_tls, wait_until
+from .handlers import generator_echo, websocket_app
+from .processes import ServerProcess
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="open files are found in /proc")
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """Copies of all connections that are accepted, as a child process has that C code forked."""
+    held: list[socket.socket] = []
+    accept = socket.socket.accept
+
+    def accept_and_copy(sock: socket.socket) -> tuple[socket.socket, Any]:
+        accepted, address = accept(sock)
+        held.append(accepted.dup())
+        return accepted, address
+
+    monkeypatch.setattr(socket.socket, "accept", accept_and_copy)
+    yield held
+    for copy in held:
+        copy.close()
+
+
+def sees_the_end(client: Client) -> None:
+    """Read until the connection is over; TLS says so in its own way."""
+    with suppress(ConnectionResetError, ssl.SSLError):
+        while client.sock.recv(1 << 16):
+            pass
+
+
+def abort_all(server: Server) -> None:
+    loop = server.loops[0]
+    loop.call_soon(lambda: [peer.abort() for peer in tuple(loop.peers)])
+
+
+@pytest.mark.parametrize("secured", [False, True])
+@pytest.mark.parametrize("request_head", [b"", b"GET / HT", upgrade("/echo")])
+def test_a_client_that_is_cut_off_sees_it_whoever_holds_a_copy(
+    serve: Serve,
+    clients: Clients,
+    copies: list[socket.socket],
+    certificates: Certificates,
+    request_head: bytes,
+    secured: bool,
+) -> None:
+    options = {"ssl_context": certificates.server} if secured else {}
+    server = serve(websocket_app(generator_echo), **options)
+    client = clients.connect(server, tls=certificates.client if secured else None)
+    client.send(request_head)
+    wait_until(lambda: server.stats().requests + server.stats().websockets, "it is there")
+    abort_all(server)
+    sees_the_end(client)
+    assert len(copies) == 1
+
+
+@resets_under_tls
+@pytest.mark.parametrize("secured", [False, True])
+def test_clients_that_are_turned_away_see_it_whoever_holds_a_copy(
+    serve: Serve,
+    clients: Clients,
+    copies: list[socket.socket],
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    secured: bool,
+) -> None:
+    monkeypatch.setattr("wsframe.server.sockets.admission.LINGERING", 0)
+    options = {"ssl_context": certificates.server} if secured else {}
+    server = serve(websocket_app(generator_echo), max_connections=1, **options)
+    clients.connect(server)
+    for _ in range(2):
+        sees_the_end(clients.connect(server))
+    assert len(copies) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a listener has no shutdown")
+@pytest.mark.parametrize("unix", [False, True])
+def test_nobody_is_accepted_after_a_stop_whoever_holds_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unix: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = App().start("127.0.0.1", **({"unix": "s"} if unix else {}))
+    family = socket.AF_UNIX if unix else socket.AF_INET
+    with ExitStack() as stack:
+        listener = server._listeners[0]._sock
+        stack.enter_context(listener.dup())
+        address = listener.getsockname()
+        os.link("s", "kept") if unix else None
+        server.stop()
+        client = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        with pytest.raises(ConnectionRefusedError):
+            client.connect("kept" if unix else address)
+        if not unix:
+            with socket.create_server(address):
+                pass
+
+
+# Forks that Python makes -------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, sys, time, warnings
+from wsframe.server import App
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+app = App()
+servers, first = [], 0
+start_server = App._serve
+
+def child_of(job):
+    # What a ProcessPoolExecutor does where processes are forked: the child lives on.
+    child = os.fork()
+    if child:
+        return child
+    try:
+        job()
+    finally:
+        os._exit(1)
+
+def said_by_child(job):
+    reading, writing = os.pipe()
+    child_of(lambda: os.write(writing, job().encode()))
+    os.close(writing)
+    with open(reading) as said:
+        return said.read()
+
+def outcome(use):
+    try:
+        return str(use())
+    except Exception as error:
+        return type(error).__name__
+
+def serve(*arguments, **options):
+    servers.append(start_server(*arguments, **options))
+    return servers[0]
+
+App._serve = serve
+
+@app.on_start
+def start():
+    global first
+    if "on_start" in sys.argv:
+        first = child_of(lambda: time.sleep(60))
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/fork/plain")
+def fork_in_a_thread(ws):
+    child = child_of(lambda: time.sleep(60))
+    ws.send(f"{os.getpid()} {child}")
+    for message in ws:
+        if message == "wait":
+            status = os.waitpid(child, 0)[1]
+        elif message == "how":
+            message = str(os.waitstatus_to_exitcode(status))
+        ws.send(message)
+
+@app.websocket("/fork/generator")
+def fork_on_the_loop(ws):
+    ws.send(f"{os.getpid()} {child_of(lambda: time.sleep(60))}")
+    while True:
+        message = yield
+        ws.send(str(first) if message == "first" else message)
+
+@app.websocket("/return")
+def let_the_child_return(ws):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        return  # which ends the thread, and with it the process
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    while True:
+        ws.send((yield))
+
+@app.websocket("/use")
+def use_in_the_child(ws):
+    def use():
+        said = [outcome(one) for one in (lambda: ws.send("the child"), ws.receive, ws.ping)]
+        ws.close()
+        servers[0].stop()
+        return f"{said} {servers[0].running}"
+
+    for message in ws:
+        ws.send(said_by_child(use))
+
+@app.sse("/stream")
+def stream(stream):
+    stream.send(said_by_child(lambda: outcome(lambda: stream.send("the child"))))
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", 0, workers=int(sys.argv[1]), drain=5)
+    os.write(1, b"run returned\\n")
+"""
+
+
+class Program:
+    """The program while it runs, and its clients."""
+
+    def __init__(self, process: ServerProcess, stack: ExitStack) -> None:
+        self.process = process
+        self._stack = stack
+
+    def websocket(self, target: str) -> WebSocketClient:
+        """A WebSocket that is closed when the test is over."""
+        client = WebSocketClient(self.process.port, target)
+        self._stack.callback(client.close)
+        return client
+
+    def stream(self, target: str) -> StreamClient:
+        """An event stream that is closed when the test is over."""
+        client = StreamClient(self.process.port, target)
+        self._stack.callback(client.close)
+        return client
+
+    def kill_later(self, pid: int) -> None:
+        """Kill a process when the test is over."""
+        self._stack.callback(os.kill, pid, signal.SIGKILL)
+
+
+class Run(Protocol):
+    """Run the program with these arguments."""
+
+    def __call__(self, *arguments: str) -> Program: ...
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Run]:
+    """Starts the program."""
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> Program:
+            process = ServerProcess("program.py", *arguments, directory=tmp_path)
+            return Program(stack.enter_context(process), stack)
+
+        yield run
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The sockets that a process has open."""
+    found = set()
+    with suppress(FileNotFoundError):  # it has just ended, or closed one
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.add(os.readlink(file))
+    return {file for file in found if file.startswith("socket:")}
+
+
+def shares_no_socket(child: int, parent: int) -> None:
+    """Wait until a new child has closed its copies; it runs before it has."""
+    wait_until(lambda: not sockets_of(child) & sockets_of(parent), "the child keeps a socket")
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", ["plain", "generator"])
+def test_a_child_keeps_no_socket_and_the_parent_serves_on(program: Run, kind: str) -> None:
+    server = program("0")
+    others = [server.websocket("/echo") for _ in range(2)]
+    client = server.websocket(f"/fork/{kind}")
+    _, child = map(int, str(client.next_event()).split())
+    server.kill_later(child)
+    shares_no_socket(child, server.process.pid)
+    for each in (client, *others):
+        each.say("x")
+        assert each.next_event() == "x"
+    server.process.signal(signal.SIGTERM)
+    for each in (client, *others):
+        each.closed_by_server()
+    server.process.expect(re.compile("run returned"))
+
+
+@needs_fork
+def test_a_child_that_returns_from_the_handler_serves_nobody(program: Run) -> None:
+    client = program("0").websocket("/return")
+    client.say("one", "two")
+    assert client.hear(2) == ["one", "two"]
+
+
+@needs_fork
+def test_in_a_child_the_connections_and_the_server_are_over(program: Run) -> None:
+    server = program("0")
+    client = server.websocket("/use")
+    for _ in range(3):
+        client.say("now")
+        assert client.next_event() == f"{['ConnectionClosed'] * 3} False"
+    assert server.stream("/stream").hear(1) == ["ConnectionClosed"]
+
+
+@needs_fork
+def test_the_signals_of_the_parent_are_not_those_of_a_child(program: Run) -> None:
+    server = program("0")
+    client = server.websocket("/fork/plain")
+    _, child = map(int, str(client.next_event()).split())
+    os.kill(child, signal.SIGTERM)
+    client.say("wait")
+    assert client.next_event() == "wait"
+    client.say("how")
+    assert client.next_event() == f"-{int(signal.SIGTERM)}"
+
+
+@needs_proc
+def test_a_killed_worker_leaves_no_listener_in_its_child(program: Run) -> None:
+    server = program("2")
+    client = server.websocket("/fork/plain")
+    worker, child = map(int, str(client.next_event()).split())
+    server.kill_later(child)
+    shares_no_socket(child, worker)
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        client.next_event()
+    server.process.expect(re.compile(f"worker {worker} has ended"))
+    for _ in range(40):
+        other = server.websocket("/echo")
+        other.say("x")
+        assert other.next_event() == "x"
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_the_port_is_free_after_a_stop_whatever_lives_on(program: Run, workers: str) -> None:
+    server = program(workers, "on_start")
+    client = server.websocket("/fork/generator")
+    pid, child = map(int, str(client.next_event()).split())
+    client.say("first")
+    children = child, int(str(client.next_event()))
+    for each in children:
+        server.kill_later(each)
+        shares_no_socket(each, pid)
+    server.process.signal(signal.SIGTERM)
+    client.closed_by_server()
+    server.process.expect(re.compile("run returned"))
+    with socket.create_server(("127.0.0.1", server.process.port)):
+        assert all(Path(f"/proc/{each}").exists() for each in children)
+
+
+@needs_fork
+def test_a_child_of_the_main_thread_ends_without_stopping_the_server(
+    serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = serve(websocket_app(generator_echo), unix="s")
+    with pytest.warns() if sys.version_info >= (3, 12) else ExitStack():
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            server.stop()
+            code = int(server.running)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.connect("s")
+        client.sendall(get("/"))
+        assert select.select([client], [], [], TIMEOUT)[0]
