@@ -13,8 +13,9 @@ from .app import App, run_workers
 from .http.proxies import Proxies
 from .reports.logs import configure
 from .settings import Settings
+from .sockets.certificate import CertificateError, tls_context
 from .sockets.listener import ListenError
-from .sockets.tls import tls_context
+from .sockets.unix import group_number
 
 
 def main() -> None:
@@ -46,6 +47,18 @@ def main() -> None:
     )
     parser.add_argument(
         "--unix", metavar="PATH", help="unix socket to listen on, in place of host and port"
+    )
+    parser.add_argument(
+        "--unix-mode",
+        type=_mode,
+        metavar="MODE",
+        help="permissions of its file, in octal, as in 660; by default what the umask leaves",
+    )
+    parser.add_argument(
+        "--unix-group",
+        type=_group,
+        metavar="GROUP",
+        help="group of its file, by name or number, such as the one of a proxy",
     )
     parser.add_argument("--cert", metavar="FILE", help="certificate, to speak TLS with")
     parser.add_argument("--key", metavar="FILE", help="its key, if that is in another file")
@@ -98,9 +111,10 @@ def main() -> None:
         settings = Settings(**options)
     except ValueError as error:
         parser.error(str(error))
-    except OSError as error:  # which does not say of what
-        files = cert if key is None else f"{cert} and {key}"
-        parser.error(f"no certificate with its key in {files}: {error.strerror}")
+    except CertificateError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"cannot read {error.filename}: {error.strerror}")
     host, port, workers = arguments.host, arguments.port, arguments.workers
     if workers and settings.unix is not None:
         parser.error("workers share a port, not a unix socket")
@@ -126,6 +140,21 @@ def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
         raise argparse.ArgumentTypeError(f"a whole number is wanted, not {text!r}")
     return int(text)
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"permissions are three octal digits, not {text!r}")
+    return int(text, 8)
+
+
+def _group(text: str) -> str | int:
+    group = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+    try:
+        group_number(group)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return group
 
 
 def _proxy(text: str) -> str:

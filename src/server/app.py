@@ -25,9 +25,9 @@ from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Signals
 from .sockets.admission import allow_all_files
+from .sockets.certificate import tls_context
 from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
-from .sockets.tls import tls_context
 from .sockets.unix import UnixFile
 from .timing import Timing
 from .topics.registry import Topics
@@ -398,7 +398,7 @@ class App:
         if settings.unix is None:
             sockets = bind(host, port, shared=shared)
         else:
-            host, file = "", UnixFile(settings.unix)
+            host, file = "", UnixFile(settings.unix, settings.unix_mode, settings.unix_group)
             sockets = [file.sock]
         try:
             for function in self._on_start:

@@ -36,9 +36,10 @@ from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .sockets.admission import Admission
+from .sockets.certificate import tls_context
 from .sockets.listener import BACKLOG, Listener
 from .sockets.peer import Peer
-from .sockets.tls import TLSPeer, tls_context
+from .sockets.tls import TLSPeer
 from .sockets.unix import UnixFile
 from .timing import Timing
 from .topics.registry import Topics

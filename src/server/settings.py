@@ -48,6 +48,10 @@ class Settings:
             64 bits, may be connected without having sent a whole request; more are answered with
             503. 0 for half of ``max_connections``.
         unix: the path of a unix socket to listen on, in place of host and port.
+        unix_mode: the permissions of its file, as in 0o660; who may connect must be allowed to
+            write. None for those that the umask leaves.
+        unix_group: the group of its file, by name or number, such as the one of a proxy; the
+            process must be root or one of its members. None for the process's own.
         cert: the file of a certificate, with those that vouch for it: the server speaks TLS.
         key: the file of its private key, unless that is in the same file.
         ssl_context: instead of both, for more than a certificate: what TLS is spoken with.
@@ -67,6 +71,8 @@ class Settings:
     max_connections: int = 0
     max_handshakes_per_address: int = 0
     unix: str | PathLike[str] | None = None
+    unix_mode: int | None = None
+    unix_group: str | int | None = None
     cert: str | PathLike[str] | None = None
     key: str | PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None
@@ -81,6 +87,10 @@ class Settings:
         if self.max_threads < 1:
             raise ValueError("max_threads must be at least 1")
         Proxies(self.trusted_proxies)  # raises what is wrong with them
+        if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
+            raise ValueError("unix_mode and unix_group are for a server that listens on unix")
+        if self.unix_mode is not None and self.unix_mode > 0o777:
+            raise ValueError(f"unix_mode must be from 0 to 0o777, as in 0o660: {self.unix_mode:#o}")
         if self.cert is None and self.key is not None:
             raise ValueError("a key needs a cert")
         if self.cert is not None and self.ssl_context is not None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,17 @@ def test_help_names_the_options() -> None:
     result = run([sys.executable, *COMMAND, "--help"])
     assert result.returncode == 0
     assert not result.stderr
-    given = ("--host", "--port", "--workers", "--unix", "--cert", "--key", *map(option, OPTIONS))
+    given = (
+        "--host",
+        "--port",
+        "--workers",
+        "--unix",
+        "--unix-mode",
+        "--unix-group",
+        "--cert",
+        "--key",
+        *map(option, OPTIONS),
+    )
     logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy")
     for word in ("module:app", "demo", "9292", *given, *logs):
         assert word in result.stdout
@@ -172,9 +183,12 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--metrics", "/"], "--metrics: '/' has a route already"),
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--unix", "s", "--workers", "2"], "workers share a port, not a unix socket"),
+        (["--unix-mode", "600"], "are for a server that listens on unix"),
+        (["--unix-mode", "999"], "permissions are three octal digits, not '999'"),
+        (["--unix", "s", "--unix-group", "no such"], "there is no group 'no such'"),
         (["--key", "key.pem"], "a key needs a cert"),
-        (["--cert", "none.pem"], "no certificate with its key in none.pem: No such file"),
-        (["--cert", "shop.py", "--key", "shop.py"], "no certificate with its key in shop.py and "),
+        (["--cert", "none.pem"], "cannot read none.pem: No such file"),
+        (["--cert", "shop.py", "--key", "shop.py"], "shop.py holds no certificate in PEM format"),
         (["--unix", "none/s"], "cannot listen on none/s: No such file"),
         (["--unix", "x" * 200], f"cannot listen on {'x' * 200}: AF_UNIX path too long"),
         (["--unix", "shop.py"], "cannot listen on shop.py: Address already in use"),
@@ -232,13 +246,14 @@ def test_more_connections_than_were_told_are_turned_away() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
 def test_a_unix_socket_is_there_while_the_server_is(directory: Path) -> None:
-    command = [sys.executable, *COMMAND, "--unix", "s"]
+    command = [sys.executable, *COMMAND, "--unix", "s", "--unix-mode=640", "--unix-group"]
+    command.append(str(os.getgid()))
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory, text=True) as process:
         try:
             assert process.stdout is not None
             url = f"http+unix://{quote(str(directory / 's'), safe='')}"
             assert process.stdout.readline().startswith(f"Serving on {url}; ")
-            assert (directory / "s").is_socket()
+            assert (directory / "s").stat().st_mode == stat.S_IFSOCK | 0o640
             process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT) == 0
         finally:

@@ -15,12 +15,19 @@ from queue import Queue, SimpleQueue
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from websockets.sync.client import connect
 
 import wsframe.client
 from wsframe import ConnectionClosed, Opcode, Pong
 from wsframe.server import App, EventStream, Server, Settings, WebSocket
-from wsframe.server.sockets.tls import tls_context
+from wsframe.server.sockets.certificate import CertificateError, tls_context
 
 from ..certificates import Certificates
 from ..tools import missing_tool
@@ -102,18 +109,47 @@ def test_no_version_is_spoken_that_is_not_safe(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "error", "message"),
     [
-        ({"cert": "missing.pem"}, FileNotFoundError),
-        ({"cert": "cert.pem"}, ssl.SSLError),
-        ({"cert": "cert.pem", "key": "ca.pem"}, ssl.SSLError),
-        ({"key": "key.pem"}, ValueError),
+        ({"cert": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
+        ({"cert": "cert.pem", "key": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
+        ({"cert": "."}, OSError, "directory"),
+        ({"cert": "cert.pem"}, CertificateError, "cert.pem holds no private key"),
+        ({"cert": "cert.pem", "key": "ca.pem"}, CertificateError, "ca.pem holds no private key"),
+        ({"cert": "key.pem"}, CertificateError, "key.pem holds no certificate"),
+        ({"cert": "cert.pem", "key": "empty.pem"}, CertificateError, "empty.pem holds no private"),
+        ({"cert": "empty.pem", "key": "key.pem"}, CertificateError, "empty.pem holds no cert"),
+        (
+            {"cert": "junk.pem", "key": "key.pem"},
+            CertificateError,
+            "junk.pem and .* cannot be used",
+        ),
+        (
+            {"cert": "cert.pem", "key": "other.pem"},
+            CertificateError,
+            "the key in .*other.pem does not belong to the certificate in .*cert.pem",
+        ),
+        ({"cert": "cert.pem", "key": "locked.pem"}, CertificateError, "locked.pem is encrypted"),
+        ({"cert": "cert.pem", "key": "old.pem"}, CertificateError, "old.pem is encrypted"),
+        ({"cert": "locked-both.pem"}, CertificateError, "locked-both.pem is encrypted"),
+        ({"key": "key.pem"}, ValueError, "a key needs a cert"),
     ],
 )
-def test_a_certificate_that_cannot_work_is_refused_at_once(
-    files: Path, options: dict[str, str], error: type[Exception]
+def test_a_certificate_that_cannot_work_is_refused_and_its_file_is_named(
+    files: Path, options: dict[str, str], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error):
+    key = load_pem_private_key((files / "key.pem").read_bytes(), None)
+    for name, form in (("locked", PrivateFormat.PKCS8), ("old", PrivateFormat.TraditionalOpenSSL)):
+        locked = key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+        (files / f"{name}.pem").write_bytes(locked)
+    both = (files / "cert.pem").read_bytes() + (files / "locked.pem").read_bytes()
+    (files / "locked-both.pem").write_bytes(both)
+    other = trustme.CA().issue_cert("localhost").private_key_pem
+    other.write_to_path(files / "other.pem")
+    (files / "empty.pem").touch()
+    junk = "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n"
+    (files / "junk.pem").write_text(junk, encoding="ascii")
+    with pytest.raises(error, match=message):
         App().start("127.0.0.1", **paths(files, options))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -27,6 +29,7 @@ from .conftest import wait_until
 from .handlers import BOTH_KINDS, generator_echo, websocket_app
 from .processes import run
 
+grp = pytest.importorskip("grp")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
 
 
@@ -195,3 +198,74 @@ def test_a_path_that_cannot_be_one_leaves_nothing(
         App().start(unix=name)
     gc.collect()  # a socket left open would be a warning here
     assert not list(tmp_path.iterdir())
+
+
+# Who may connect ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
+def test_the_file_has_the_permissions_that_were_asked_for(path: Path, mode: int) -> None:
+    with page_app().start(unix=path, unix_mode=mode):
+        assert stat.S_IMODE(os.stat(path).st_mode) == mode
+        assert parse_answer(ask(path, get("/"))).body == b"hello"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_file_has_the_group_that_was_asked_for(
+    path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = os.getgid()
+    others = [group for group in os.getgroups() if group != mine]
+    group = others[0] if others else mine
+    if os.getuid() == 0:
+        group = mine + 1  # whose name need not exist
+    monkeypatch.setattr(grp, "getgrnam", {"proxies": grp.struct_group(("", "", group, []))}.get)
+    with page_app().start(unix=path, unix_mode=0o660, unix_group="proxies" if named else group):
+        assert os.stat(path).st_gid == group
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        assert parse_answer(ask(path, get("/"))).body == b"hello"
+
+
+def test_nobody_connects_before_the_permissions_are_set(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chmod, refused = os.chmod, []
+
+    def connect_and_chmod(name: str, mode: int) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            ask(path, get("/"))
+        refused.append(mode)
+        chmod(name, mode)
+
+    monkeypatch.setattr(os, "chmod", connect_and_chmod)
+    with page_app().start(unix=path, unix_mode=0o600):
+        assert refused == [0o600]
+
+
+def test_a_group_that_the_file_cannot_have_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chown(name: str, user: int, group: int, **options: bool) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", chown)
+    with pytest.raises(OSError, match=r"cannot have the group 7 \(unix_group\): Operation not"):
+        page_app().start(unix=path, unix_group=7)
+    with pytest.raises(ValueError, match=r"there is no group 'no such group' \(unix_group\)"):
+        page_app().start(unix=path, unix_group="no such group")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unix_mode": 0o660}, "for a server that listens on unix"),
+        ({"unix_group": "root"}, "for a server that listens on unix"),
+        ({"unix": "s", "unix_mode": 660}, "unix_mode must be from 0 to 0o777, as in 0o660: 0o1224"),
+        ({"unix": "s", "unix_mode": -1}, "unix_mode must not be negative"),
+        ({"unix": "s", "unix_group": -1}, "unix_group must not be negative"),
+    ],
+)
+def test_settings_of_the_file_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        App().start(**options)

@@ -19,7 +19,6 @@ from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.turns import Turns
-    from ..settings import Settings
     from .peer import Protocol
 
 log = logging.getLogger("wsframe.server")
@@ -29,22 +28,6 @@ log = logging.getLogger("wsframe.server")
 RECORD = 16 * 1024
 # After so many bytes for one client, the others are looked after.
 SEND_AT_ONCE = 256 * 1024
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """What TLS is spoken with, if it is.
-
-    Raises:
-        OSError: a file is missing, or is not what it should be.
-    """
-    if settings.cert is None:
-        return settings.ssl_context
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # which lets a client ask for work without end
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(settings.cert, settings.key)
-    return context
 
 
 class TLSSocket:
