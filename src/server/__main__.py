@@ -118,6 +118,7 @@ def main() -> None:
     host, port, workers = arguments.host, arguments.port, arguments.workers
     if workers and settings.unix is not None:
         parser.error("workers share a port, not a unix socket")
+    _configure_log(arguments)  # for the parent of workers, too; the app may do it otherwise
     load = partial(_prepare, arguments)
     app = None if workers else load()
     try:
@@ -181,7 +182,7 @@ def _app_name(text: str) -> str:
 def _prepare(arguments: argparse.Namespace) -> App:
     """The app, and the logs of the process that serves it."""
     app = _load(arguments.app)
-    configure(access_log=arguments.access_log or arguments.log_json, as_json=arguments.log_json)
+    _configure_log(arguments)
     if arguments.metrics is not None:
         try:
             app.metrics(arguments.metrics)
@@ -193,6 +194,10 @@ def _prepare(arguments: argparse.Namespace) -> App:
         except (ModuleNotFoundError, ValueError, RuntimeError) as error:
             sys.exit(f"--redis: {error}")
     return app
+
+
+def _configure_log(arguments: argparse.Namespace) -> None:
+    configure(access_log=arguments.access_log or arguments.log_json, as_json=arguments.log_json)
 
 
 def _load(name: str | None) -> App:

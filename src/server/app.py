@@ -19,6 +19,8 @@ from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
 
+from .reports.loggers import outbox
+from .reports.logs import configure_by_default
 from .reports.stats import Stats, encode, total
 from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
 from .server import Server, url
@@ -281,6 +283,7 @@ class App:
             raise RuntimeError("a server of the app runs: it is to be stopped first")
         if self._topics.shared is not None:
             self._topics.shared.close(timeout)
+        outbox.close()
 
     def on_start(self, function: Function) -> Function:
         """Have a function called wherever the app is served, before it takes connections.
@@ -318,6 +321,7 @@ class App:
             topics=len(self._topics),
             published=self._topics.published,
             dropped_events=self._topics.dropped,
+            lost_log_records=outbox.lost.total(),
         )
 
     def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:
@@ -342,7 +346,8 @@ class App:
     ) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end, with exit code 1.
 
-        From here on the process may have as many files as the system allows it. Clients are told
+        From here on the process may have as many files as the system allows it, and the log goes to
+        standard error, unless the program has configured :mod:`logging`. Clients are told
         that the server stops over most of ``drain``; see :meth:`Server.stop`.
 
         To be called in the main thread, where Python runs signal handlers.
@@ -363,6 +368,7 @@ class App:
             SystemExit: no worker could be started, or they were forced to end.
         """
         settings = Settings(**options)
+        configure_by_default()
         if workers:
             run_workers(lambda: self, host, port, workers, settings)
             return
@@ -458,6 +464,7 @@ def run_workers(
         )
         code = supervisor.run()
     finally:
+        outbox.close()  # before the interpreter prints why it exits
         for sock in kept:
             sock.close()
     if code:

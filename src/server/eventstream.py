@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from math import inf
@@ -17,6 +16,7 @@ from .handoff.turns import ENDED
 from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .http.request import refuse_for_want_of_threads
 from .http.resume import END, last_event_id
+from .reports.loggers import log
 from .sockets.peer import Peer
 from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id, id_for
 from .topics.entry import as_text
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .topics.delivery import Subscription
     from .topics.topic import Topic
 
-log = logging.getLogger("wsframe.server")
 
 COMMENT = b":\n\n"
 

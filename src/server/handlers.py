@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from math import inf
@@ -16,6 +15,7 @@ from wsframe import ConnectionClosed
 
 from .handoff.turns import ENDED, HELD, IDLE
 from .http.request import refuse_for_want_of_threads
+from .reports.loggers import log
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .http.request import Request
     from .sockets.peer import Peer
 
-log = logging.getLogger("wsframe.server")
 
 # How much memory messages take that wait for a handler, before the client is not read.
 INBOX_SIZE = 256 * 1024

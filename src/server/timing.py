@@ -29,6 +29,9 @@ class Timing:
         cut_off: how long handlers and threads have to end after their clients were cut off.
         placement: how long a subscription waits for an event that its client has seen and this
             process has not read yet.
+        log_flush: how long a stop, and the end of the process, wait for the log to be written.
+        log_silence: how long a rate-limited line of the log is followed by none of its kind; then
+            the log has the number of those left out.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -41,3 +44,5 @@ class Timing:
     goodbye_interval: float = 0.05
     cut_off: float = 0.5
     placement: float = 2.0
+    log_flush: float = 1.0
+    log_silence: float = 1.0

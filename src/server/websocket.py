@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from wsframe import (
 from wsframe.frames import BINARY, TEXT
 
 from .handoff.turns import IDLE, Habit, Turns
+from .reports.loggers import log
 from .sockets.peer import LARGE_FRAME, Peer
 from .topics.encodings import message_encoding
 from .topics.subscriber import Subscriber
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .topics.delivery import Subscription
     from .topics.topic import Topic
 
-log = logging.getLogger("wsframe.server")
 
 # A byte of compressed messages may be a thousand when they are inflated, so few are read at once.
 COMPRESSED_READ_SIZE = 4 * 1024

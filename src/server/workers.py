@@ -22,13 +22,13 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
+from .reports.loggers import log, outbox
 from .signals import STOP_SIGNALS, Signals
 from .sockets.goodbye import SPREAD
 
 if TYPE_CHECKING:
     from .server import Server
 
-log = logging.getLogger("wsframe.server")
 
 # A worker that has lived for less than this, in seconds, is replaced after a pause, which doubles.
 SHORT_LIFE = 1.0
@@ -217,7 +217,9 @@ class Supervisor:
         """Count a worker that has ended before it served, or was not even forked."""
         if reason != self._last_reason:
             self._last_reason = reason
-            log.error("a worker cannot start: %s", reason)
+            lines = reason.splitlines()
+            above = {"stack": "\n".join(lines[:-1])} if len(lines) > 1 else None  # of a traceback
+            log.error("a worker cannot start: %s", lines[-1], extra=above)
         self._failures += 1
         if self._failures == MAX_FAILURES:
             self._give_up(f"no worker could be started, {MAX_FAILURES} times in a row")
@@ -235,6 +237,7 @@ class Supervisor:
 
     def _fork(self) -> None:
         _flush()  # or else the worker would print it, too
+        outbox.close()  # a process that forks had better have one thread
         # A signal that comes before the worker has its own handlers waits for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pipe = said = -1
@@ -267,6 +270,7 @@ class Supervisor:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 atexit._clear()
                 atexit.register(logging.shutdown)
+                atexit.register(outbox.close_at_exit)  # before that
                 # Ctrl-C is not ignored by SIG_IGN: programs that are started would inherit that.
                 with Signals(signal.SIGTERM, others=(signal.SIGINT,)) as signals:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

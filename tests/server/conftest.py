@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 
 from wsframe.server import App, Server
+from wsframe.server.reports.loggers import outbox
 from wsframe.server.topics.redis import RedisStreams
 
 from ..certificates import Certificates
@@ -35,26 +36,32 @@ class ServerLog(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.records: list[logging.LogRecord] = []
+        self._records: list[logging.LogRecord] = []
         self._arrived = threading.Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the record."""
         with self._arrived:
-            self.records.append(record)
+            self._records.append(record)
             self._arrived.notify_all()
+
+    @property
+    def records(self) -> list[logging.LogRecord]:
+        """All that has been logged before this is asked for, and was not taken away."""
+        assert outbox.flush(TIMEOUT)
+        return self._records
 
     def expect(self, text: str, level: int = logging.ERROR) -> logging.LogRecord:
         """Wait for a record with this text, and take it away; it is no surprise any more."""
 
         def find() -> logging.LogRecord | None:
-            fits = (r for r in self.records if r.levelno == level and text in r.getMessage())
+            fits = (r for r in self._records if r.levelno == level and text in r.getMessage())
             return next(fits, None)
 
         with self._arrived:
             record = self._arrived.wait_for(find, TIMEOUT)
             assert record is not None, f"{text!r} was not logged"
-            self.records.remove(record)
+            self._records.remove(record)
             return record
 
 
@@ -65,6 +72,7 @@ def log() -> Iterator[ServerLog]:
     handler = ServerLog()
     logger.addHandler(handler)
     yield handler
+    assert outbox.close(TIMEOUT)
     logger.removeHandler(handler)
     errors = [record for record in handler.records if record.levelno >= logging.ERROR]
     assert not [logging.Formatter().format(record) for record in errors]
@@ -88,6 +96,7 @@ def nothing_left_behind(log: ServerLog) -> Iterator[None]:
     """No thread and no open file outlives a test."""
     threads, files = set(threading.enumerate()), open_files()
     yield
+    outbox.close(TIMEOUT)
     deadline = time.monotonic() + 5
     for thread in set(threading.enumerate()) - threads:
         thread.join(max(0.0, deadline - time.monotonic()))

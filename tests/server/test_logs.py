@@ -1,4 +1,4 @@
-"""The log of the command line: written on a thread of its own, as text or JSON."""
+"""Where records go by default: to a file descriptor, as text or JSON, at nobody's expense."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wsframe.server import App
-from wsframe.server.reports import logs
-from wsframe.server.reports.logs import Background, JSONFormatter, TextFormatter
+from wsframe.server.reports import loggers
+from wsframe.server.reports.loggers import Logger
+from wsframe.server.reports.logs import DescriptorHandler, JSONFormatter, TextFormatter
+from wsframe.server.reports.outbox import Outbox
 
 from .clients import TIMEOUT, get
 from .conftest import Clients, Serve, wait_until
@@ -23,26 +27,48 @@ from .processes import run
 
 FULL = Path("/dev/full")
 LOST = re.compile(r"(\d+) records of the log are lost")
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+CAPACITY = 16
+
+
+@pytest.fixture
+def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+    """A small outbox in place of that of the process."""
+    outbox = Outbox(loggers._tell_losses, CAPACITY)
+    for module in ("reports.loggers", "reports.logs", "app"):
+        monkeypatch.setattr(f"wsframe.server.{module}.outbox", outbox)
+    yield outbox
+    assert outbox.close(TIMEOUT)
+
+
+@pytest.fixture
+def logger(monkeypatch: pytest.MonkeyPatch) -> Logger:
+    """A logger that nobody else has, in place of the server's."""
+    logger = Logger("wsframe.server")
+    logger.manager = logging.Logger.manager
+    monkeypatch.setattr(loggers, "log", logger)
+    return logger
 
 
 class Pipe:
-    """A pipe, and a logger that writes to it in the background."""
+    """A pipe, and a handler that writes to it."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.reading, self.writing = os.pipe()
-        self.handler = Background(self.writing, capacity)
+        self.handler = DescriptorHandler(self.writing)
         self.handler.setFormatter(TextFormatter())
-        self.logger = logging.Logger("wsframe.server")
-        self.logger.addHandler(self.handler)
-        self.thread: threading.Thread | None = None
+        self._outbox = outbox
 
-    def close_handler(self) -> None:
-        """End the log."""
-        self.thread = self.thread or self.handler._thread
-        self.handler.close()
+    def fill(self) -> None:
+        """Fill the pipe, so that whoever writes to it waits."""
+        os.set_blocking(self.writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(self.writing, b"-" * 4095 + b"\n")
+        os.set_blocking(self.writing, True)
 
     def close(self) -> list[str]:
-        """End, and return the lines that have come."""
+        """Read what has been written since, and close it."""
         texts: list[bytes] = []
 
         def read() -> None:
@@ -51,109 +77,136 @@ class Pipe:
 
         reader = threading.Thread(target=read)
         reader.start()
-        self.close_handler()
-        assert self.thread is not None
-        self.thread.join(TIMEOUT)
+        assert self._outbox.close(TIMEOUT)
         os.close(self.writing)
         reader.join()
         os.close(self.reading)
-        return b"".join(texts).decode().splitlines()
-
-
-@pytest.fixture(autouse=True)
-def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits is written, however slow the machine is."""
-    monkeypatch.setattr(logs, "FLUSH_TIME", TIMEOUT)
+        lines = b"".join(texts).decode().splitlines()
+        return [line for line in lines if not line.startswith("--")]
 
 
 @pytest.fixture
-def pipe() -> Pipe:
-    """A pipe that holds less than is written, behind few records that may wait."""
-    return Pipe(capacity=4)
+def pipe(outbox: Outbox, logger: Logger) -> Pipe:
+    """A pipe to which the logger writes."""
+    pipe = Pipe(outbox)
+    logger.addHandler(pipe.handler)
+    return pipe
 
 
-def fill(pipe: Pipe) -> None:
-    """Fill the pipe, and have the log's thread stand before it."""
-    os.set_blocking(pipe.writing, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(pipe.writing, b"-" * 4095 + b"\n")
-    os.set_blocking(pipe.writing, True)
-    pipe.logger.warning("first")
-    wait_until(pipe.handler._lines.empty, "the thread has taken the first record")
+def without_time(lines: list[str]) -> list[str]:
+    assert all(re.match(TIME, line) for line in lines), lines
+    return [line.split(" ", 1)[1] for line in lines]
 
 
-def test_records_are_written_in_order() -> None:
-    pipe = Pipe(capacity=1000)
+def test_records_are_written_in_order(pipe: Pipe, outbox: Outbox, logger: Logger) -> None:
     for number in range(500):
-        pipe.logger.warning("record %d", number)
-    lines = pipe.close()
-    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
-    for number, line in enumerate(lines):
-        assert re.fullmatch(rf"{time} WARNING record {number}", line)
-    assert len(lines) == 500
+        logger.warning("record %d", number)
+        assert outbox.flush(TIMEOUT)
+    lines = without_time(pipe.close())
+    assert lines == [f"WARNING record {number}" for number in range(500)]
 
 
-def test_who_logs_does_not_wait_and_what_is_lost_is_counted(pipe: Pipe) -> None:
-    fill(pipe)
+def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
+    pipe: Pipe, outbox: Outbox, logger: Logger
+) -> None:
+    pipe.fill()
     for number in range(1000):
-        pipe.logger.warning("record %d", number)
-    lines = [line for line in pipe.close() if not line.startswith("-")]
-    said = [line.split(" WARNING ")[1] for line in lines]
-    lost = "996 records of the log are lost, which could not be written"
-    assert said == ["first", lost, "record 0", "record 1", "record 2", "record 3"]
+        logger.warning("record %d", number)
+    lost = outbox.lost.total()
+    assert lost >= 1000 - CAPACITY
+    *written, told = without_time(pipe.close())
+    assert written == [f"WARNING record {number}" for number in range(1000 - lost)]
+    assert told == f"WARNING {lost} records of the log are lost: it is written too slowly"
+
+
+def test_long_records_are_cut_and_bounded_in_bytes(
+    pipe: Pipe, outbox: Outbox, logger: Logger
+) -> None:
+    logger.warning("%s", "x" * (1 << 20))
+    assert outbox.flush(TIMEOUT)
+    pipe.fill()
+    for _ in range(CAPACITY):
+        logger.warning("%s", "x" * 4000)
+    assert outbox.lost.total() >= CAPACITY * 3 / 4
+    first, *_ = without_time(pipe.close())
+    assert re.fullmatch(r"WARNING x{4096}\.\.\.\(\+1044480 characters\)", first)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
-def test_what_a_full_disk_has_lost_is_told_when_there_is_room(tmp_path: Path) -> None:
-    target = os.open(FULL, os.O_WRONLY)
-    handler = Background(target)
+@pytest.mark.parametrize("broken", ["full disk", "broken pipe", "closed"])
+def test_what_could_not_be_written_is_told_when_it_can_be_again(
+    tmp_path: Path, outbox: Outbox, logger: Logger, broken: str
+) -> None:
+    reading, target = os.pipe()
+    os.close(reading)
+    if broken == "full disk":
+        full = os.open(FULL, os.O_WRONLY)
+        os.dup2(full, target)
+        os.close(full)
+    elif broken == "closed":
+        os.close(target)
+    handler = DescriptorHandler(target)
     handler.setFormatter(JSONFormatter())
-    logger = logging.Logger("wsframe.server")
     logger.addHandler(handler)
     for _ in range(3):
         logger.warning("lost")
-    wait_until(lambda: handler._lost == 3, "the disk has taken one of them")
+    assert outbox.flush(TIMEOUT)
+    assert outbox.lost.total() == 3
     room = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(room, target)
     logger.warning("written")
-    handler.close()
+    assert outbox.flush(TIMEOUT)
     os.close(room)
     os.close(target)
     written = map(json.loads, (tmp_path / "log").read_text().splitlines())
     assert [line["message"] for line in written] == [
         "written",
-        "3 records of the log are lost, which could not be written",
+        "3 records of the log are lost: they could not be written",
     ]
 
 
-def test_the_end_does_not_wait_for_a_reader_for_ever(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
+    pipe: Pipe, outbox: Outbox, logger: Logger
 ) -> None:
-    monkeypatch.setattr(logs, "FLUSH_TIME", 0.05)
-    fill(pipe)
-    for number in range(100):
-        pipe.logger.warning("record %d", number)
-    pipe.close_handler()
-    assert pipe.thread is not None
-    assert pipe.thread.is_alive()  # it was not waited for
-    pipe.close()
+    pipe.fill()
+    os.set_blocking(pipe.writing, False)
+    logger.warning("written")
+    assert not outbox.flush(0.05)
+    assert without_time(pipe.close()) == ["WARNING written"]
 
 
-def test_a_server_whose_log_nobody_reads_serves(serve: Serve, clients: Clients, pipe: Pipe) -> None:
+def test_records_of_other_loggers_are_written_in_the_background_too(
+    pipe: Pipe, outbox: Outbox
+) -> None:
+    other = logging.Logger("another")
+    other.addHandler(pipe.handler)
+    arguments = ["before"]
+    pipe.fill()
+    other.warning("%s\x1b", arguments)  # returns, though nobody reads
+    arguments[0] = "after"
+    assert without_time(pipe.close()) == [r"WARNING ['before']\x1b"]
+
+
+def test_a_server_whose_log_nobody_reads_serves_and_counts_what_is_lost(
+    serve: Serve, clients: Clients, pipe: Pipe
+) -> None:
     app = App()
     app.page("/", "page")
+    app.metrics()
     server = serve(app)
-    fill(pipe)
+    pipe.fill()
     access = logging.getLogger("wsframe.access")
     access.addHandler(pipe.handler)
     access.setLevel(logging.INFO)
     try:
-        for _ in range(20):
+        for _ in range(2 * CAPACITY):
             client = clients.connect(server)
             client.send(get("/"))
             assert client.answer().status == 200
-        server.stop()
+        wait_until(lambda: app.stats().lost_log_records, "there is no room for all of them")
+        client = clients.connect(server)
+        client.send(get("/metrics"))
+        assert re.search(rb"\nwsframe_lost_log_records_total [1-9]", client.answer().body)
     finally:
         access.setLevel(logging.NOTSET)
         access.removeHandler(pipe.handler)
@@ -161,21 +214,72 @@ def test_a_server_whose_log_nobody_reads_serves(serve: Serve, clients: Clients, 
     assert any(LOST.search(line) for line in lines)
 
 
-def test_json_is_one_line_whatever_is_in_it() -> None:
+# What is written ----------------------------------------------------------------------------------
+
+HOSTILE = "a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
+ESCAPED = r"a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
+
+
+def failed(error: BaseException) -> Any:
     try:
-        raise LookupError("two\nlines")
-    except LookupError:
-        record = logging.Logger("x").makeRecord(
-            "wsframe.server", logging.ERROR, "", 1, "%s\n\x1b\u2028", ("é",), sys.exc_info()
-        )
-    line = JSONFormatter().format(record)
+        raise error
+    except BaseException:
+        return sys.exc_info()
+
+
+def record_of(message: str, *arguments: object, error: BaseException | None = None) -> Any:
+    """A record of some other logger, or of one that has not rendered it."""
+    exc_info = None if error is None else failed(error)
+    return logging.LogRecord("x", logging.ERROR, "", 1, message, arguments, exc_info)
+
+
+def test_a_message_is_one_line_of_text() -> None:
+    line = TextFormatter().format(record_of("%s", HOSTILE))
+    assert re.fullmatch(rf"{TIME} ERROR {re.escape(ESCAPED)}", line)
+
+
+def test_no_line_of_a_traceback_looks_like_a_record() -> None:
+    error = ValueError(HOSTILE)
+    error.__cause__ = LookupError(HOSTILE)
+    error.add_note(HOSTILE)
+    first, *others = TextFormatter().format(record_of("failed", error=error)).split("\n")
+    assert re.fullmatch(rf"{TIME} ERROR failed", first)
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    end = "ERROR forged" + ESCAPED.partition("forged")[2]
+    assert sum(line.endswith(end) for line in others) == 3
+
+
+def test_json_is_one_line_whatever_is_in_it() -> None:
+    line = JSONFormatter().format(record_of("%s", HOSTILE, error=LookupError("two\nlines\x1b")))
     assert line.isascii()
     assert line.isprintable()
-    said = json.loads(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said.pop("time"))
-    assert said.pop("traceback").endswith("LookupError: two\nlines")
-    assert said == {"level": "ERROR", "logger": "wsframe.server", "message": "é\n\x1b\u2028"}
+    fields = json.loads(line)
+    assert re.fullmatch(TIME, fields.pop("time"))
+    trace = fields.pop("traceback")
+    assert trace.startswith("Traceback (most recent call last):\n")
+    assert trace.endswith("LookupError: two\nlines\\x1b")
+    assert fields == {"level": "ERROR", "logger": "x", "message": ESCAPED}
 
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+def test_a_record_of_which_other_handlers_have_a_share_is_left_as_it_is(
+    formatter: logging.Formatter,
+) -> None:
+    record = record_of("%s\n", HOSTILE, error=LookupError(HOSTILE))
+    before = dict(record.__dict__)
+    formatter.format(record)
+    assert record.__dict__ == before
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+@pytest.mark.parametrize("text", ["x", "\x00", "\U000e0001", "\n", "é", "\u2028"])
+def test_long_texts_take_little_room(formatter: logging.Formatter, text: str) -> None:
+    error = ValueError(text * (1 << 20))
+    line = formatter.format(record_of("%s", text * (1 << 20), error=error))
+    assert len(line) < 150_000
+
+
+# Programs -----------------------------------------------------------------------------------------
 
 FORK = """
 import logging, os, sys

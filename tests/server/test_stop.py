@@ -243,7 +243,7 @@ def test_a_handler_that_blocks_is_named_and_left_behind(
     server.stop()
     assert time.monotonic() - begin < 4
     record = log.expect("wsframe-handler /echo has not ended and is left behind")
-    assert "release.wait(TIMEOUT)" in record.getMessage()
+    assert "release.wait(TIMEOUT)" in str(record.stack_info)
     release.set()
 
 

@@ -276,8 +276,8 @@ def test_a_replacement_that_cannot_start_is_tried_again(
         pid, _ = crowd.clients.popitem()
         os.kill(pid, signal.SIGKILL)
         if number == 0:  # the same is not said again
-            process.expect(re.compile("a worker cannot start: Traceback"))
-            process.expect(re.compile("ValueError: it is broken"))
+            process.expect(re.compile("a worker cannot start: ValueError: it is broken"))
+            process.expect(re.compile("Traceback"))
         wait_until(lambda: not (directory / "broken").exists(), "it was tried")
     crowd.gather(2)
 

@@ -24,7 +24,7 @@ from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..reports.loggers import safe_logger
+from ..reports.loggers import log
 from ..reports.stats import Totals
 from ..sockets.goodbye import Goodbye
 from .poller import READ, WRITE, Poller
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "WRITE", "Loop", "Ready"]
 
-log = safe_logger("wsframe.server")  # the same for all modules
 
 # How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
 # times as fast, for a tenth more of processor time, and a crowd none the worse.
@@ -187,7 +186,7 @@ class Loop:
         self.call_soon(self._end)
         if not self._ended.wait(timeout):
             stack = stack_of(self._owner)
-            log.error("a handler blocks the loop, which is left behind:\n%s", stack)
+            log.error("a handler blocks the loop, which is left behind", extra={"stack": stack})
 
     def owned(self) -> bool:
         """Any thread: whether the calling thread is the owner."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from ..reports.loggers import log
 
 if TYPE_CHECKING:
     from ..timing import Timing
     from .loop import Loop
 
-log = logging.getLogger("wsframe.server")
 
 # So many looks in a row that find no handler at work, and the monitor waits to be woken.
 QUIET_LOOKS = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import traceback
@@ -12,7 +11,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TypeAlias
 
-log = logging.getLogger("wsframe.server")
+from ..reports.loggers import log
 
 # Threads past the limit that only loops may take, so that more than the limit's handlers must
 # block to stop one.
@@ -184,9 +183,8 @@ class Threads:
         for worker in workers:
             worker.thread.join(max(0.0, deadline - monotonic()))
         for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
-            log.error(
-                "%s has not ended and is left behind:\n%s", thread.name, stack_of(thread.ident)
-            )
+            stack = stack_of(thread.ident)
+            log.error("%s has not ended and is left behind", thread.name, extra={"stack": stack})
 
     @property
     def _busy(self) -> int:

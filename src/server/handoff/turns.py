@@ -14,7 +14,6 @@ Only the owner of the loop moves a connection from one state to the next.
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from contextvars import Context
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ..sockets.peer import Peer
     from ..timing import Timing
 
-log = logging.getLogger("wsframe.server")
 
 # How many turns of a connection that has blocked must be quick, in a thread, before it is run on
 # the loop again: about what a lost slice costs, in hand-overs to a thread.

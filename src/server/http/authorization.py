@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from wsframe import HandshakeError
 
 from ..handoff.turns import Habit, Turns
+from ..reports.loggers import log
 from ..sockets.peer import Peer
 from .request import Request, refuse
-
-log = logging.getLogger("wsframe.server")
 
 UNJUDGED = HandshakeError(500, "the request could not be judged")
 

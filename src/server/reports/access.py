@@ -11,12 +11,8 @@ asked for it. What the record says are attributes of it, too, for handlers and f
 - ``messages_in``, ``messages_out``: of a WebSocket; an event stream's events count as messages.
 - ``close_code``, ``close_reason``, ``subprotocol``: of a WebSocket, else None.
 
-What comes from strangers cannot forge a line: in these values whatever cannot be printed, double
-quotes and backslashes are escaped.
-
-A record is handled on the loop's thread. A handler that may block, as one does that writes to a
-pipe, belongs behind a queue: :class:`logging.handlers.QueueHandler`, or
-:class:`wsframe.server.reports.logs.Background`, which is what the command line uses.
+What comes from strangers cannot forge a line, and is bounded: these values are cut to
+:data:`LIMITS`, and whatever cannot be printed, double quotes and backslashes are escaped in them.
 """
 
 from __future__ import annotations
@@ -27,19 +23,29 @@ from time import time
 from typing import TYPE_CHECKING
 
 from ..http.proxies import client_of
-from .loggers import safe_logger
+from .loggers import ACCESS, logger
+from .text import printable
 
 if TYPE_CHECKING:
     from ..sockets.peer import Peer
 
-NAME = "wsframe.access"
 FIELDS = (
     *("start", "seconds", "client", "method", "path", "status"),
     *("bytes_in", "bytes_out", "messages_in", "messages_out"),
     *("close_code", "close_reason", "subprotocol", "user_agent"),
 )
 
-log = safe_logger(NAME)
+# So many characters of a value are logged; with the longest ones a record has some 2 KiB.
+LIMITS = {
+    "client": 64,
+    "method": 32,
+    "path": 1024,
+    "close_reason": 128,
+    "subprotocol": 128,
+    "user_agent": 512,
+}
+
+log = logger(ACCESS)
 
 
 def conclude(peer: Peer) -> None:
@@ -54,20 +60,6 @@ def timestamp(seconds: float) -> str:
     """Any thread: a time since the epoch in ISO 8601, in UTC."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def printable(text: str) -> str:
-    """Any thread: the text with everything escaped that could forge a line or move a cursor."""
-    if text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return "".join(
-        character if character.isprintable() and character not in '"\\' else _escaped(character)
-        for character in text
-    )
-
-
-def _escaped(character: str) -> str:
-    return f"\\{character}" if character in '"\\' else ascii(character)[1:-1]
 
 
 def _fields(peer: Peer) -> dict[str, object]:
@@ -91,7 +83,10 @@ def _fields(peer: Peer) -> dict[str, object]:
         "messages_in": peer.messages_in,
         "messages_out": peer.messages_out,
         "close_code": int(end.code) if end is not None else None,
-        **{name: text if text is None else printable(text) for name, text in texts.items()},
+        **{
+            name: text if text is None else printable(text, LIMITS[name], quoted=True)
+            for name, text in texts.items()
+        },
     }
     return {name: values[name] for name in FIELDS}
 

@@ -1,25 +1,70 @@
-"""What is worth a word in the log, but not one for every client that meets with it."""
+"""A rate limit for log lines that any client may cause."""
 
 from __future__ import annotations
 
-import logging
 from math import inf
 from time import monotonic
 
-log = logging.getLogger("wsframe.server")
-
-SILENCE = 1.0  # seconds between two words
+from ..timing import Timing
+from .loggers import log, outbox
+from .outbox import Tally
+from .text import LINE
 
 
 class Complaint:
-    """One kind of trouble; logged when it is met, and then not for a second."""
+    """One kind of trouble: its first line is logged, then at most one a second.
 
-    def __init__(self) -> None:
+    Lines within that second are counted. When it is over, one line has their number and the last of
+    them. So every line is in the log or in a number, and a flood costs one line a second.
+
+    Args:
+        silence: for how long no other line follows one, in seconds.
+    """
+
+    def __init__(self, silence: float = Timing.log_silence) -> None:
+        self._silence = silence
         self._next = -inf
+        self._left_out = Tally()
+        self._told = 0  # of these
+        self._last = (0, "")  # its level and text
+        self._no_summary: list[None] = [None]  # a token: whoever takes it has a summary logged
 
     def log(self, level: int, text: str, *arguments: object) -> None:
-        """One thread at a time: log it, unless that was done just now."""
+        """Any thread: log this line now, or count it.
+
+        Args:
+            level: as in :mod:`logging`.
+            text: what has happened, with "%s" and the like for the arguments.
+            *arguments: as for ``log.log``.
+        """
+        if not log.isEnabledFor(level):
+            return
+        line = (text % arguments)[:LINE]
         now = monotonic()
         if now >= self._next:
-            self._next = now + SILENCE
-            log.log(level, text, *arguments)
+            self._next = now + self._silence
+            number = self._take()
+            before = f" ({number} like it before are left out)" if number else ""
+            log.log(level, f"{line}{before}", stacklevel=2)
+            return
+        self._last = (level, line)
+        self._left_out.add()
+        try:
+            self._no_summary.pop()
+        except IndexError:
+            return  # it is on its way
+        outbox.later(self._next - now, self._summarize)
+
+    def _summarize(self) -> None:
+        """The outbox's thread: log how many lines have been left out, if any."""
+        self._no_summary.append(None)
+        number = self._take()
+        if number:
+            self._next = monotonic() + self._silence
+            level, line = self._last
+            log.log(level, line if number == 1 else f"{line} (the last of {number} like it)")
+
+    def _take(self) -> int:
+        total = self._left_out.total()
+        number, self._told = total - self._told, total
+        return number

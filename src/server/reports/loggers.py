@@ -1,7 +1,13 @@
-"""Loggers that fail nobody: what a handler of the user's raises ends with the record.
+"""The loggers of the server, and the one way to log: ``from .reports.loggers import log``.
 
-Most handlers report a fault themselves. Some do not: one that opens its file late, or again, raises
-on a full disk, and it raises it on the loop's thread.
+Whoever logs renders the record, which is then text and numbers, and leaves it to the outbox.
+Filters, handlers and record factories are code of the application; they run in the outbox's thread
+alone.
+So any code of the server may log: on a loop, under a lock, in ``__del__``, in a signal handler.
+
+What is logged is a value of a built-in type, or an error of the server or of a library. To render
+an object of the application calls its ``__str__``, which may block. That is done only where the
+application's code runs anyway: in the turn or the thread that has called it, without a lock.
 """
 
 from __future__ import annotations
@@ -9,23 +15,139 @@ from __future__ import annotations
 import logging
 import traceback
 from contextlib import suppress
+from copy import copy
+from functools import partial
+from sys import getsizeof
+from typing import Any
+
+from . import outbox as outboxes
+from .text import block, printable, traceback_of
+
+SERVER, ACCESS = "wsframe.server", "wsframe.access"
+
+# The attribute that marks a record as rendered.
+RENDERED = "wsframe_rendered"
+# What a record takes besides its text, in bytes.
+OVERHEAD = 1536
+# Handlers find the exception itself in so many records that wait; in more, which may hold much
+# memory in their frames, its text.
+EXCEPTIONS = 16
 
 
-class SafeLogger(logging.Logger):
-    """A logger whose methods raise nothing."""
+class Logger(logging.Logger):
+    """A logger that runs no code of the application in the thread that logs."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """Any thread: as the base class does it, without the lock of its cache."""
+        return (
+            not self.disabled and level > self.manager.disable and level >= self.getEffectiveLevel()
+        )
+
+    def makeRecord(  # noqa: N802
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Any = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        """Any thread: a record as :mod:`logging` makes it, whatever the application has it make."""
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        record.__dict__.update(extra or {})
+        return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Any thread: hand the record to the handlers; a fault is printed, as logging does it."""
+        """Any thread: render the record, and leave it to the outbox."""
+        if not self.disabled:
+            if RENDERED not in record.__dict__:
+                _render(record)
+            outbox.put(partial(self.handle_here, record), size_of(record))
+
+    def handle_here(self, record: logging.LogRecord) -> None:
+        """The outbox's thread: filter the record and call the handlers; it raises nothing."""
         try:
-            super().handle(record)
-        except Exception:
+            super().handle(_remade(record))
+        except BaseException:  # SystemExit, too, would end the thread
+            outbox.lost.add()
             if logging.raiseExceptions:
-                with suppress(Exception):  # standard error may be on that disk, too
+                with suppress(Exception):  # standard error may be where the handler failed
                     traceback.print_exc()
 
 
-def safe_logger(name: str) -> logging.Logger:
-    """The logger of this name, made safe for everyone who has it."""
-    logger = logging.getLogger(name)
-    logger.__class__ = SafeLogger
-    return logger
+def logger(name: str) -> Logger:
+    """The logger of this name, made one that leaves its records to the outbox."""
+    found = logging.getLogger(name)
+    found.__class__ = Logger
+    assert isinstance(found, Logger)
+    return found
+
+
+def rendered(record: logging.LogRecord) -> logging.LogRecord:
+    """Any thread: the record with all that it refers to as text, bounded and escaped.
+
+    Its message becomes one line. A ``stack`` among its attributes, of several lines, becomes its
+    ``stack_info``, which formatters print below the message. A record of another logger is copied,
+    because other handlers have it, too.
+    """
+    if RENDERED not in record.__dict__:
+        record = copy(record)
+        _render(record)
+    return record
+
+
+def _render(record: logging.LogRecord) -> None:
+    try:
+        message = record.getMessage()
+    except Exception as error:  # an argument that has no text
+        message = f"{record.msg} (its arguments raise {type(error).__name__})"
+    record.msg, record.args = printable(message), None
+    record.exc_text = traceback_of(record.exc_info) if record.exc_info else None
+    if outbox.crowded(EXCEPTIONS):
+        record.exc_info = None
+    stack = record.__dict__.pop("stack", record.stack_info)
+    record.stack_info = None if stack is None else block(stack)
+    record.__dict__[RENDERED] = True
+
+
+def size_of(record: logging.LogRecord) -> int:
+    """Any thread: about how many bytes of memory a record takes that has been rendered."""
+    texts = (value for value in record.__dict__.values() if type(value) is str)
+    return OVERHEAD + sum(map(getsizeof, texts))
+
+
+def _remade(record: logging.LogRecord) -> logging.LogRecord:
+    """The record as the application's record factory makes it, with who has logged it and when."""
+    factory = logging.getLogRecordFactory()
+    if factory is logging.LogRecord:
+        return record
+    made = factory(
+        record.name,
+        record.levelno,
+        record.pathname,
+        record.lineno,
+        record.msg,
+        (),
+        record.exc_info,
+        record.funcName,
+        record.stack_info,
+    )
+    made.__dict__.update(record.__dict__)
+    return made
+
+
+def _tell_losses(number: int) -> None:
+    """The outbox's thread: log that records have been dropped."""
+    text = f"{number} records of the log are lost: it is written too slowly"
+    record = logging.LogRecord(SERVER, logging.WARNING, __file__, 0, text, None, None)
+    record.__dict__["lost"] = number
+    log.handle_here(record)
+
+
+outbox = outboxes.Outbox(_tell_losses)
+outboxes.register(outbox)
+log = logger(SERVER)

@@ -1,7 +1,6 @@
-"""Logging for the command line: on a thread of its own, as text or as JSON.
+"""Where records go that nobody else takes: to standard error, as text or as JSON.
 
-The loop's thread must not wait for a log. :class:`Background` leaves a record to another thread, so
-that the server goes on though the disk is full, or whoever reads the log stands still.
+Applications that configure :mod:`logging` have handlers of their own, which get the same records.
 """
 
 from __future__ import annotations
@@ -9,28 +8,29 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
-from contextlib import suppress
-from queue import Empty, Full, Queue
+import select
+import sys
+from functools import partial
 
 from . import access
+from .access import timestamp
+from .loggers import ACCESS, SERVER, outbox, rendered, size_of
+from .text import without_margin
 
-# How many records may wait to be written; what comes then is lost, and counted.
-CAPACITY = 10_000
-# How long the end of the program waits for them, in seconds.
-FLUSH_TIME = 1.0
 STDERR = 2
+NOTHING = -1  # no file: each record is counted as lost
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person: the time, and what happened."""
+    """A line for a person: the time, the level and the message; a traceback below it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Any thread: the line; more than one for what has a traceback."""
+        """Any thread: the line, and those of the traceback."""
+        record = rendered(record)
         text = super().format(record)
-        if record.name == access.NAME:
+        if record.name == ACCESS:
             return text  # begins with a time
-        return f"{access.timestamp(record.created)} {record.levelname} {text}"
+        return f"{timestamp(record.created)} {record.levelname} {text}"
 
 
 class JSONFormatter(logging.Formatter):
@@ -38,125 +38,125 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Any thread: the line."""
-        said: dict[str, object] = {
-            "time": access.timestamp(record.created),
+        record = rendered(record)
+        fields: dict[str, object] = {
+            "time": timestamp(record.created),
             "level": record.levelname,
             "logger": record.name,
         }
-        if record.name == access.NAME:
-            said |= {name: getattr(record, name) for name in access.FIELDS}
+        if record.name == ACCESS:
+            fields |= {name: getattr(record, name) for name in access.FIELDS}
         else:
-            said["message"] = record.getMessage()
-        if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said)
+            fields["message"] = record.getMessage()
+        if record.exc_text:
+            fields["traceback"] = without_margin(record.exc_text)
+        if record.stack_info:
+            fields["stack"] = without_margin(record.stack_info)
+        return json.dumps(fields)
 
 
-class Background(logging.Handler):
-    """Writes to a file on a thread of its own, which begins with the first record.
+class DescriptorHandler(logging.Handler):
+    """Writes to a file descriptor, in the outbox's thread, whichever logger a record comes from.
+
+    A line that cannot be written is lost and counted. As soon as a line has been written again, one
+    follows it with the number of those lost. No line is kept in a buffer, where it would be written
+    later than the number says.
 
     Args:
-        file: the number of its descriptor; 2 is standard error.
-        capacity: how many records may wait; what does not fit is lost, and the log says so as soon
-            as it can.
+        file: the descriptor; 2 is standard error.
     """
 
-    def __init__(self, file: int, capacity: int = CAPACITY) -> None:
+    def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._capacity = capacity
-        self._lines: Queue[str | None] = Queue()
-        self._thread: threading.Thread | None = None
-        self._counting = threading.Lock()
-        self._lost = 0  # since the log said so; under that lock
+        self._lost = 0  # since a line said so; the outbox's thread
+        self._torn = False  # the last line has no end
+
+    def createLock(self) -> None:  # noqa: N802
+        """Have no lock: one thread writes, and who closes the log must not wait for it."""
+        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Any thread: leave the record to the thread."""
+        """Any thread: have the record written."""
+        if outbox.running_here():
+            self._write(record)
+        else:
+            record = rendered(record)
+            outbox.put(partial(self._write, record), size_of(record))
+
+    def _write(self, record: logging.LogRecord) -> None:
+        """The outbox's thread: write the record, and then how many are lost."""
         try:
             line = self.format(record)
-            if self._thread is None or not self._thread.is_alive():  # it does not survive a fork
-                self._begin()
-            self._lines.put_nowait(line)
-        except Full:
-            self._lose(1)
         except Exception:
             self.handleError(record)
-
-    def close(self) -> None:
-        """Any thread: write what waits, unless that takes too long; the program's end calls it."""
-        lines, thread = self._lines, self._thread
-        self._thread = None
-        if thread is not None:
-            try:
-                lines.put(None, timeout=FLUSH_TIME)
-            except Full:
-                with suppress(Empty, Full):  # one makes room for the end
-                    lines.get_nowait()
-                    lines.put_nowait(None)
-            thread.join(FLUSH_TIME)
-        super().close()
-
-    def _begin(self) -> None:
-        self._lines = Queue(self._capacity)
-        self._counting = threading.Lock()  # the thread that a fork has ended may have held it
-        self._thread = threading.Thread(
-            target=self._run, args=(self._lines,), name="wsframe-log", daemon=True
-        )
-        self._thread.start()
-
-    def _lose(self, count: int) -> None:
-        with self._counting:
-            self._lost += count
-
-    # Its own thread ---------------------------------------------------------------------------
-
-    def _run(self, lines: Queue[str | None]) -> None:
-        while (line := lines.get()) is not None:
-            if self._write(line):
-                self._tell_what_is_lost()
-            else:
-                self._lose(1)
-
-    def _tell_what_is_lost(self) -> None:
-        with self._counting:
-            lost, self._lost = self._lost, 0
-        if not lost:
             return
-        note = {
-            "name": "wsframe.server",
-            "levelno": logging.WARNING,
-            "levelname": "WARNING",
-            "msg": "%d records of the log are lost, which could not be written",
-            "args": (lost,),
-        }
-        if not self._write(self.format(logging.makeLogRecord(note))):
-            self._lose(lost)
+        if not self._write_line(line):
+            number = getattr(record, "lost", None)  # it has told of others
+            if number is None:
+                outbox.lost.add()
+            self._lost += number or 1
+        elif self._lost:
+            lost = logging.LogRecord(
+                SERVER,
+                logging.WARNING,
+                __file__,
+                0,
+                "%d records of the log are lost: they could not be written",
+                (self._lost,),
+                None,
+            )
+            if self._write_line(self.format(lost)):
+                self._lost = 0
 
-    def _write(self, line: str) -> bool:
-        # No file object: one would keep what it could not write, and write it later.
+    def _write_line(self, line: str) -> bool:
         data = f"{line}\n".encode("utf-8", "backslashreplace")
-        try:
-            while data:
-                data = data[os.write(self._file, data) :]
-        except OSError:
-            return False
+        if self._torn:
+            data = b"\n" + data
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._file, left) :]
+            except BlockingIOError:  # another process that has the file has made it non-blocking
+                _wait_for_room(self._file)
+            except OSError:
+                self._torn = self._torn or len(left) < len(data)
+                return False
+        self._torn = False
         return True
 
 
-def configure(*, access_log: bool, as_json: bool) -> None:
-    """The main thread, once: log to standard error, as it is right for a program.
+def _wait_for_room(file: int) -> None:
+    poller = select.poll()
+    poller.register(file, select.POLLOUT)
+    poller.poll()
 
-    A program that has configured logging itself keeps what it has, unless JSON is asked for.
+
+def configure(*, access_log: bool = False, as_json: bool = False) -> None:
+    """The main thread: log to standard error, unless the program has configured logging itself.
+
+    It can be called again; then it looks anew whether the program has.
 
     Args:
-        access_log: whether the request log is wanted.
-        as_json: whether records are JSON.
+        access_log: the request log is wanted.
+        as_json: records are JSON, whatever else is configured.
     """
     if access_log:
         access.log.setLevel(logging.INFO)
     logger = logging.getLogger("wsframe")
+    for handler in tuple(logger.handlers):
+        if isinstance(handler, DescriptorHandler):
+            logger.removeHandler(handler)
+            logger.propagate = True
     if as_json or not logger.hasHandlers():
-        handler = Background(STDERR)
+        # Without standard error, the descriptor of this number may be a client's.
+        handler = DescriptorHandler(STDERR if sys.__stderr__ is not None else NOTHING)
         handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
         logger.addHandler(handler)
         logger.propagate = False
+
+
+def configure_by_default() -> None:
+    """The main thread: :meth:`configure`, unless that has been done already."""
+    if not logging.getLogger("wsframe").hasHandlers():
+        configure()

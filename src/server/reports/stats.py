@@ -50,6 +50,8 @@ class Stats:
         topic_events: events that topics have sent, to each client.
         dropped_events: events that topics' subscribers have lost, or connections, for they were too
             slow; and events that newer ones have replaced.
+        lost_log_records: records of the log that this process has lost, because they could not be
+            written, or not as fast as they came.
     """
 
     uptime: float = 0.0
@@ -74,6 +76,7 @@ class Stats:
     published: int = 0
     topic_events: int = 0
     dropped_events: int = 0
+    lost_log_records: int = 0
 
 
 class Totals:
@@ -247,6 +250,12 @@ METRICS = (
         "counter",
         "Events that clients of topics have lost, being slow, or that newer ones have replaced.",
         {"": "dropped_events"},
+    ),
+    Metric(
+        "wsframe_lost_log_records",
+        "counter",
+        "Records of the log that could not be written, or not as fast as they came.",
+        {"": "lost_log_records"},
     ),
 )
 

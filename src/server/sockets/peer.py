@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import typing
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..forks import disconnect
 from ..handoff.loop import READ, SHORT_READ, WRITE, Loop
 from ..reports import access
+from ..reports.loggers import log
 from ..reports.stats import REQUEST
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..handoff.turns import Turns
     from ..http.request import Request
 
-log = logging.getLogger("wsframe.server")
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
 HIGH_WATER = 256 * 1024

@@ -6,7 +6,6 @@ needs no lock for that: only the loop's owner touches it, as it does any socket.
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -15,13 +14,13 @@ from wsframe import HandshakeError
 
 from ..handoff.loop import READ, WRITE, Loop
 from ..http.request import refuse
+from ..reports.loggers import log
 from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.turns import Turns
     from .peer import Protocol
 
-log = logging.getLogger("wsframe.server")
 
 # The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of
 # it would be tried again and again, and no progress seen.

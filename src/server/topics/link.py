@@ -18,9 +18,7 @@ except ModuleNotFoundError as error:
         'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
     ) from error
 
-from ..reports.loggers import safe_logger
-
-log = safe_logger("wsframe.server")
+from ..reports.loggers import log
 
 ANSWER_TIME = 5.0  # how long Redis may take for an answer, in seconds
 PATIENCE = 2.0  # and how long when nobody needs it any more

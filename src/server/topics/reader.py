@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ..reports.loggers import safe_logger
+from ..reports.loggers import log
 from . import scripts
 from .entry import Entry
 from .ids import place_of
@@ -22,7 +22,6 @@ from .wire import Numbered, Opened, numbered, opened
 if TYPE_CHECKING:
     from .topic import Topic
 
-log = safe_logger("wsframe.server")
 
 # How long what Redis keeps of a topic outlives its max_age, in seconds: for readers that are late.
 SPARE_TIME = 60.0

@@ -30,7 +30,7 @@ from weakref import WeakSet
 import redis
 
 from ..reports.complaint import Complaint
-from ..reports.loggers import safe_logger
+from ..reports.loggers import log
 from . import scripts
 from .channels import Channels, Feed
 from .link import ANSWER_TIME, Link, is_refusal
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .entry import Entry
     from .topic import Topic
 
-log = safe_logger("wsframe.server")
 
 # What may wait for Redis while it is away.
 MAX_WAITING = 10_000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from logging import WARNING
 from queue import Queue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from wsframe import StateError
 
 from ..reports.complaint import Complaint
+from ..reports.loggers import log
 
 if TYPE_CHECKING:
     from .topic import Topic
 
-log = logging.getLogger("wsframe.server")
 
 # How long a thread may take to end when the server stops, for its next item, in seconds.
 PATIENCE = 0.5
@@ -94,7 +94,7 @@ class Pump(ABC):
         try:
             self.topic.publish(item)
         except StateError as error:
-            self._late.log(logging.WARNING, "an event source has more: %s", error)
+            self._late.log(WARNING, "an event source has more: %s", error)
             return False
         except Exception:  # whatever that can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from ..reports.loggers import safe_logger
+from ..reports.loggers import log
 from .entry import Entry
 from .ids import place_of
-
-log = safe_logger("wsframe.server")
 
 
 @dataclass(frozen=True)
