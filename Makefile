@@ -7,12 +7,13 @@ PYTHON2 ?= python2.7
 MESSAGES ?= 50
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
+ATTACK_SECONDS ?= 60
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo test test-all coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
+.PHONY: help demo test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,9 @@ sanitize-fuzz: sanitized ## fuzz these kernels, beginning with what `make fuzz` 
 sanitized:
 	WSFRAME_SANITIZE=address,undefined WSFRAME_BUILD_EXT=require \
 		$(MAKE) VENV=.venv-sanitize .venv-sanitize/installed-fuzz
+
+attack: $(VENV)/installed-test ## attack the server as a hostile client would, for ATTACK_SECONDS where that matters
+	$(BIN)/python -m attack --seconds $(ATTACK_SECONDS)
 
 soak: $(VENV)/installed-test ## SOAK_MINUTES of the server under thousands of clients that do everything
 	$(BIN)/python -m soak --minutes $(SOAK_MINUTES)
