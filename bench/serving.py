@@ -67,12 +67,12 @@ def on_core(core: int) -> None:
 
 
 @contextmanager
-def serve(name: str, package: str = "echo") -> Iterator[Server]:
-    """Run the limit, or a server of a package here, for as long as the context."""
+def serve(name: str, package: str = "echo", *, python: str = sys.executable) -> Iterator[Server]:
+    """Run the limit, or a server of a package here with this Python, as long as the context."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     module = f"bench.{package}.{name}"
-    command = [str(program("limit"))] if name == LIMIT else [sys.executable, "-m", module]
+    command = [str(program("limit"))] if name == LIMIT else [python, "-m", module]
     with TemporaryFile() as said:
         process = subprocess.Popen(
             [*command, str(port)],
