@@ -285,6 +285,11 @@ RESPONSES: dict[str, tuple[bytes, int, list[tuple[str, str]]]] = {
     "colons-in-a-value": (head("HTTP/1.1 200 OK", "a: b:c: d"), 200, [("a", "b:c: d")]),
     "same-name-twice": (head("HTTP/1.1 200 OK", "a: 1", "A: 2"), 200, [("a", "1"), ("A", "2")]),
     "latin-1": (head("HTTP/1.1 200 OK", "a: caf\xe9"), 200, [("a", "caf\xe9")]),
+    "folded": (
+        head("HTTP/1.1 200 OK", "a: b", " c", "\td: e", "f:", " \tg", "h: i", " "),
+        200,
+        [("a", "b c d: e"), ("f", "g"), ("h", "i")],
+    ),
 }
 
 
@@ -323,13 +328,14 @@ NO_RESPONSES: dict[str, tuple[bytes, str]] = {
                 ": no name",
                 "a b: c",
                 "a : b",
-                " folded",
-                "\tfolded: x",
                 "(a): b",
             ),
             *("\xe4: b", "a: b\nc: d", "a: b\rc: d", "a: \0", "a: \x7f", "a\n: b", ""),
         )
     },
+    "no-header-before-a-fold": (head("HTTP/1.1 101 x", " folded", "a: b"), BAD_HEADER),
+    "control-character-in-a-fold": (head("HTTP/1.1 101 x", "a: b", " \0"), BAD_HEADER),
+    "empty-line-at-the-end": (head("HTTP/1.1 101 x", ""), BAD_HEADER),
     "more-than-the-head": (head("HTTP/1.1 101 x", "a: b") + b"\x81\x00", BAD_HEADER),
 }
 

@@ -26,6 +26,8 @@ Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 Extension: TypeAlias = "tuple[str, list[tuple[str, str | None]]]"
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+# RFC 9112 section 5.2: a line that begins with a blank goes on with the header before it.
+FOLD = re.compile(r"\r\n[ \t]+")
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -198,12 +200,12 @@ def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
     Raises:
         HandshakeError: it is malformed; the status is 502.
     """
-    lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-    status_line = STATUS_LINE.fullmatch(lines[0])
+    first, more, rest = head.decode("latin-1").removesuffix("\r\n\r\n").partition("\r\n")
+    status_line = STATUS_LINE.fullmatch(first)
     if status_line is None or status_line.groups() == ("0", "101"):  # RFC 6455 section 4.1
         raise HandshakeError(502, "the answer does not begin as HTTP/1.1 does")
     headers = []
-    for line in lines[1:]:
+    for line in FOLD.sub(" ", rest).split("\r\n") if more else ():
         name, colon, value = line.partition(":")
         if not colon or not TOKEN.fullmatch(name) or FORBIDDEN_IN_A_VALUE.search(value):
             raise HandshakeError(502, "a header of the answer is malformed")

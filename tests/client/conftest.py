@@ -105,8 +105,15 @@ def connect(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
 
 
 @pytest.fixture
-def events(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
+def events(
+    codec: ModuleType,
+    beside: Beside,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[Connect]:
     """Opens event streams, with bounded waits, that are closed before the servers are stopped."""
+    if "waits" not in request.fixturenames:  # which is for tests of how long they wait
+        monkeypatch.setattr(codec.client.pause, "MIN_RETRY", 0.01)
     with ExitStack() as clients:
 
         def open_stream(url: str, **options: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import socket
 import threading
+from importlib.metadata import version
 from itertools import islice
 from queue import Queue
 from types import ModuleType, SimpleNamespace
@@ -14,17 +17,12 @@ from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 
 from .conftest import Beside, Certificates, Connect, Play, Serve
-from .servers import TIMEOUT, Visit
+from .servers import TIMEOUT, ScriptedServer, Visit
 
 
 def data(events: Any, count: int) -> list[str]:
     """The data of the next events."""
     return [event.data for event in islice(events, count)]
-
-
-def chunked(*chunks: bytes) -> bytes:
-    """Chunks, of a body that is so encoded."""
-    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
 class Waits(threading.Event):
@@ -93,6 +91,7 @@ def test_the_request_says_what_is_wanted(events: Connect, play: Play) -> None:
             ("Connection", "close"),
             ("Last-Event-ID", "grün".encode().decode("latin-1")),
             ("X-One", "1"),
+            ("User-Agent", f"wsframe/{version('wsframe')}"),
         ]
 
     server = play(script)
@@ -126,17 +125,6 @@ def test_a_stream_that_comes_byte_by_byte(events: Connect, play: Play) -> None:
     assert data(events(play(script).http_url()), 2) == ["one", "€"]
 
 
-def test_a_chunked_stream(events: Connect, play: Play) -> None:
-    def script(visit: Visit) -> None:
-        headers = ("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")
-        visit.answer(200, *headers, body=chunked(b"data: o", b"ne\n\n", b"data: two\n\n", b""))
-
-    def last(visit: Visit) -> None:
-        visit.answer(204)
-
-    assert data(events(play(script, last).http_url()), 9) == ["one", "two"]
-
-
 def test_what_a_stream_ends_within_is_no_event(events: Connect, play: Play) -> None:
     def first(visit: Visit) -> None:
         visit.stream(b"id: 1\ndata: one\n\nid: 2\ndata: tw")
@@ -156,13 +144,6 @@ def test_tls(events: Connect, play: Play, certificates: Certificates) -> None:
     assert data(events(url, ssl=certificates.client), 1) == ["secret"]
 
 
-def test_an_answer_can_be_thrown_away_in_any_order(events: Connect, play: Play) -> None:
-    source = events(play(lambda visit: visit.stream()).http_url())
-    response = source._answer._response
-    response.fp.close()  # as the garbage collector may
-    response.close()
-
-
 def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: ModuleType) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: fits\n\ndata: " + b"x" * 101)
@@ -173,15 +154,6 @@ def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: 
     with pytest.raises(codec.ProtocolError, match="limit of 100 characters"):
         next(source)
     assert list(source) == []
-
-
-def test_interim_answers_are_passed_over(events: Connect, play: Play) -> None:
-    def script(visit: Visit) -> None:
-        visit.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        visit.send(b"HTTP/1.1 103 Early Hints\r\nContent-Type: text/plain\r\n\r\n" * 2)
-        visit.stream(b"data: one\n\n")
-
-    assert data(events(play(script).http_url()), 1) == ["one"]
 
 
 # Coming back ---------------------------------------------------------------------------------
@@ -255,7 +227,7 @@ def test_a_connection_that_comes_to_nothing_is_closed_before_the_next(
     source = events(server.http_url(), open_timeout=0.2)
     assert data(source, 1) == ["a"]
     source.retry = 0.1
-    source._delay = iter([0.0, 3600.0]).__next__
+    source._pause.seconds = iter([0.0, 3600.0]).__next__
     waits = threading.Thread(target=lambda: list(source))
     waits.start()
     assert over.wait(TIMEOUT)
@@ -278,25 +250,15 @@ def test_it_comes_back_when_the_server_has_started_again(events: Connect) -> Non
         assert data(source, 1) == ["2"]
 
 
-@pytest.mark.parametrize("how", ["reset", "garbage", "short"])
-def test_it_comes_back_when_the_connection_is_lost(events: Connect, play: Play, how: str) -> None:
+def test_it_comes_back_when_the_connection_is_reset(events: Connect, play: Play) -> None:
     received = threading.Event()
 
     def first(visit: Visit) -> None:
-        headers = ("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")
-        visit.answer(200, *headers, body=chunked(b"data: one\n\n"))
+        visit.stream(b"data: one\n\n")
         assert received.wait(TIMEOUT)
-        if how == "reset":
-            visit.reset()
-        elif how == "garbage":
-            visit.send(b"no chunk\r\n")
-        else:
-            visit.send(b"ff\r\ndata")
+        visit.reset()
 
-    def second(visit: Visit) -> None:
-        visit.stream(b"data: two\n\n")
-
-    source = events(play(first, second).http_url())
+    source = events(play(first, lambda visit: visit.stream(b"data: two\n\n")).http_url())
     assert data(source, 1) == ["one"]
     received.set()
     assert data(source, 1) == ["two"]
@@ -317,31 +279,55 @@ def test_a_stream_that_is_silent_for_too_long_is_lost(events: Connect, play: Pla
 def test_the_time_between_two_tries_is_the_server_s(
     events: Connect, play: Play, waits: list[Waits]
 ) -> None:
-    def stream(body: bytes) -> Any:
-        return lambda visit: visit.stream(body)
+    def stream(retry: bytes) -> Any:
+        return lambda visit: visit.stream(retry + b"data: x\n\n")
 
     server = play(
         stream(b""),
-        stream(b"retry: 7000\n\n"),
-        stream(b"retry: 0\n\n"),
-        stream(b"retry: 99999999999999\n\n"),
+        stream(b"retry: 7000\n"),
+        stream(b"retry: 0\n"),
+        stream(b"retry: 99999999999999\n"),
         lambda visit: visit.answer(204),
     )
-    assert list(events(server.http_url(), retry=2)) == []
-    for seconds, least in zip(waits[0].seconds, (2, 7, 0.1, 3600), strict=True):
+    assert data(events(server.http_url(), retry=2), 9) == ["x"] * 4
+    for seconds, least in zip(waits[0].seconds, (2, 7, 0.5, 3600), strict=True):
         assert least <= (seconds or 0) <= 1.25 * least
 
 
 def test_after_failures_it_waits_longer_and_longer(
     events: Connect, play: Play, waits: list[Waits]
 ) -> None:
-    server = play(lambda visit: visit.stream())
+    server = play(lambda visit: visit.stream(b"data: x\n\n"))
     source = events(server.http_url(), retry=1)
     waits[0].enough = 9
-    assert list(source) == []
+    assert data(source, 9) == ["x"]
     doubled = (1, 2, 4, 8, 16, 32, 60, 60, 60)
     for seconds, least in zip(waits[0].seconds, doubled, strict=True):
         assert least <= (seconds or 0) <= 1.25 * least
+
+
+@pytest.mark.parametrize("body", [b"", b"retry: 0\n\n", b": comment\n\n", b"id: 1\n\n", b"data: x"])
+def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
+    events: Connect, play: Play, waits: list[Waits], body: bytes
+) -> None:
+    server = play(*[lambda visit: visit.stream(body)] * 6, lambda visit: visit.answer(204))
+    assert list(events(server.http_url(), retry=0)) == []
+    for seconds, least in zip(waits[0].seconds, (1, 2, 4, 8, 16, 32), strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+def test_a_quiet_stream_that_was_open_for_long_is_no_failure(
+    events: Connect,
+    play: Play,
+    waits: list[Waits],
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(0, 1000, 5))  # five seconds pass between two looks at it
+    monkeypatch.setattr(codec.client.eventsource, "monotonic", clock.__next__)
+    server = play(*[lambda visit: visit.stream()] * 3, lambda visit: visit.answer(204))
+    assert list(events(server.http_url(), retry=1)) == []
+    assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 1, 1]
 
 
 def test_a_success_after_failures_begins_anew(
@@ -351,13 +337,13 @@ def test_a_success_after_failures_begins_anew(
         visit.read_head()
 
     server = play(
-        lambda visit: visit.stream(),
+        lambda visit: visit.stream(b"data: x\n\n"),
         lost,
         lost,
-        lambda visit: visit.stream(),
+        lambda visit: visit.stream(b"data: x\n\n"),
         lambda visit: visit.answer(204),
     )
-    assert list(events(server.http_url(), retry=1)) == []
+    assert data(events(server.http_url(), retry=1), 9) == ["x", "x"]
     assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 2, 4, 1]
 
 
@@ -369,6 +355,69 @@ def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
     waits[0].enough = 3
     assert list(source) == []
     assert all(100 <= (seconds or 0) <= 125 for seconds in waits[0].seconds)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+def test_a_server_that_is_busy_later_is_asked_again(
+    events: Connect, play: Play, waits: list[Waits], status: int
+) -> None:
+    server = play(
+        lambda visit: visit.stream(b"id: 1\ndata: one\n\n"),
+        lambda visit: visit.send(b"HTTP/1.1 %d Busy\r\nContent-Length: 2\r\n\r\nno" % status),
+        lambda visit: visit.answer(503, ("Retry-After", "7200")),
+        lambda visit: visit.stream(b"data: two\n\n"),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url(), retry=1), 9) == ["one", "two"]
+    # The bounds of what Retry-After can ask for, and the end of it with the next stream.
+    for seconds, least in zip(waits[0].seconds, (1, 2, 3600, 1), strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "40"},
+        {"Retry-After": "Sun, 06 Nov 2044 08:50:17 GMT", "Date": "Sun, 06 Nov 2044 08:49:37 GMT"},
+    ],
+)
+def test_retry_after_is_honoured_in_both_of_its_forms(
+    events: Connect, play: Play, waits: list[Waits], headers: dict[str, str]
+) -> None:
+    server = play(
+        lambda visit: visit.stream(b"data: x\n\n"),
+        lambda visit: visit.answer(503, *headers.items()),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url()), 9) == ["x"]
+    assert 40 <= (waits[0].seconds[1] or 0) <= 50
+
+
+def test_a_server_that_is_full_gets_its_client_back(events: Connect) -> None:
+    app = App()
+
+    @app.sse("/one")
+    def one(stream: EventStream) -> None:
+        stream.send(ServerSentEvent("one", id="1"))
+
+    with app.start("127.0.0.1") as server:
+        source = events(f"http://127.0.0.1:{server.port}/one")
+        assert data(source, 1) == ["one"]
+    with app.start("127.0.0.1", server.port, max_connections=1) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as other:
+            refused = threading.Event()
+            asked = source._ask
+
+            def ask() -> Any:
+                answer = asked()
+                if answer.status == 503:
+                    other.close()
+                    refused.set()
+                return answer
+
+            source._ask = ask
+            assert data(source, 1) == ["one"]
+        assert refused.is_set()
 
 
 # What is no stream ---------------------------------------------------------------------------
@@ -384,7 +433,7 @@ def test_204_is_the_end(events: Connect, play: Play) -> None:
     assert data(events(server.http_url()), 9) == ["one"]
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 500, 503])
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 429, 500, 503])
 def test_another_status_is_an_error(
     events: Connect, play: Play, codec: ModuleType, status: int
 ) -> None:
@@ -471,13 +520,13 @@ def test_redirects_are_followed(events: Connect, play: Play, status: int) -> Non
     assert asked == ["GET /a/b HTTP/1.1", "GET /there?q HTTP/1.1"] * 2
 
 
-def test_secrets_do_not_go_to_another_origin(events: Connect, play: Play) -> None:
+def test_headers_of_the_caller_do_not_go_to_another_origin(events: Connect, play: Play) -> None:
     def stream(visit: Visit) -> None:
         visit.stream(b"data: there\n\n")
         assert visit.headers["Host"] == f"127.0.0.1:{there.port}"
-        assert "Authorization" not in visit.headers
-        assert "Cookie" not in visit.headers
-        assert visit.headers["X-Harmless"] == "yes"
+        for name in ("Authorization", "Cookie", "X-API-Key", "X-Harmless", "Last-Event-ID"):
+            assert name not in visit.headers
+        assert visit.headers["User-Agent"] == "browser"
 
     def redirect(visit: Visit) -> None:
         visit.answer(307, ("Location", there.http_url()))
@@ -486,9 +535,45 @@ def test_secrets_do_not_go_to_another_origin(events: Connect, play: Play) -> Non
     there = play(stream)
     here = play(redirect)
     source = events(
-        f"http://u:p@127.0.0.1:{here.port}/", headers={"cookie": "a=b", "X-Harmless": "yes"}
+        f"http://u:p@127.0.0.1:{here.port}/",
+        headers={"cookie": "a=b", "x-api-key": "k", "X-Harmless": "yes", "user-agent": "browser"},
+        last_event_id="7",
     )
     assert data(source, 1) == ["there"]
+
+
+def test_an_id_goes_to_the_url_and_to_the_origin_that_it_came_from(
+    events: Connect, play: Play
+) -> None:
+    asked = []
+
+    def note(where: str, visit: Visit) -> None:
+        visit.read_head()
+        asked.append((where, visit.headers["Last-Event-ID"]))
+
+    def to(server: ScriptedServer) -> Any:
+        def script(visit: Visit) -> None:
+            note("here", visit)
+            visit.answer(307, ("Location", server.http_url()))
+
+        return script
+
+    def stream(where: str, body: bytes) -> Any:
+        def script(visit: Visit) -> None:
+            note(where, visit)
+            visit.stream(body)
+
+        return script
+
+    there = play(stream("there", b"id: 1\ndata: a\n\n"), stream("there", b"id: 1\ndata: b\n\n"))
+    elsewhere = play(stream("elsewhere", b"data: c\n\n"))
+    here = play(to(there), to(there), to(elsewhere))
+    assert data(events(here.http_url(), last_event_id="0"), 3) == ["a", "b", "c"]
+    assert asked == [
+        *[("here", "0"), ("there", None)],
+        *[("here", "1"), ("there", "1")],
+        *[("here", "1"), ("elsewhere", None)],
+    ]
 
 
 @pytest.mark.parametrize("location", [None, "ftp://127.0.0.1/", "//[", "//a..b/", "/\u20ac"])
@@ -512,7 +597,7 @@ def test_no_redirect_leads_away_from_tls(
         visit.answer(302, ("Location", f"http://127.0.0.1:{server.port}/"))
 
     server = play(script, tls=certificates.server)
-    with pytest.raises(codec.HandshakeError, match="away from TLS"):
+    with pytest.raises(codec.HandshakeError, match="from https to http"):
         events(server.http_url(), ssl=certificates.client)
 
 
@@ -667,6 +752,13 @@ def test_an_iteration_that_was_interrupted_goes_on_where_it_was(
         ("http://127.0.0.1/", {"headers": {"not a token": ""}}),
         ("http://127.0.0.1/", {"headers": {"host": "other"}}),
         ("http://127.0.0.1/", {"headers": {"Last-Event-ID": "1"}}),
+        ("http://127.0.0.1/", {"headers": {"content-length": "1"}}),
+        ("http://127.0.0.1/", {"headers": {"Transfer-Encoding": "chunked"}}),
+        ("http://127.0.0.1/", {"open_timeout": -1}),
+        ("http://127.0.0.1/", {"open_timeout": math.nan}),
+        ("http://127.0.0.1/", {"read_timeout": -1}),
+        ("http://127.0.0.1/", {"read_timeout": 0}),
+        ("http://127.0.0.1/", {"retry": math.nan}),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_raised_at_once(

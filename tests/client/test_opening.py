@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -55,6 +58,7 @@ def test_the_request_says_what_is_wanted(connect: Connect, play: Play) -> None:
             ("Sec-WebSocket-Protocol", "chat, superchat"),
             ("X-One", "1"),
             ("X-One", "2"),
+            ("User-Agent", f"wsframe/{version('wsframe')}"),
         ]
 
     server = play(script)
@@ -67,6 +71,14 @@ def test_the_request_says_what_is_wanted(connect: Connect, play: Play) -> None:
     ).close()
 
 
+def test_the_caller_s_user_agent_replaces_the_client_s(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.headers.get_all("User-Agent") == ["mine"]
+
+    connect(play(script).url(), headers={"user-agent": "mine"}).close()
+
+
 def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         close_at_once(visit)
@@ -77,81 +89,6 @@ def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) ->
 
     server = play(script)
     connect(f"ws://127.0.0.1:{server.port}").close()
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "asked"),
-    [
-        ("ws://example.org", "example.org", ("example.org", 80)),
-        ("ws://example.org:80/", "example.org", ("example.org", 80)),
-        ("ws://example.org:443/", "example.org:443", ("example.org", 443)),
-        ("WS://EXAMPLE.org:8080/", "example.org:8080", ("example.org", 8080)),
-        ("ws://bücher.example/", "xn--bcher-kva.example", ("xn--bcher-kva.example", 80)),
-        ("ws://[2001:db8::1]/", "[2001:db8::1]", ("2001:db8::1", 80)),
-    ],
-)
-def test_the_host_header_has_the_port_if_it_is_not_the_scheme_s(
-    connect: Connect, play: Play, resolve: Resolve, url: str, host: str, asked: tuple[str, int]
-) -> None:
-    def script(visit: Visit) -> None:
-        close_at_once(visit)
-        assert visit.headers["Host"] == host
-
-    names = resolve(play(script).port)
-    connect(url).close()
-    assert names == [asked]
-
-
-@pytest.mark.parametrize(
-    ("user", "headers", "sent"),
-    [
-        ("Aladdin:open%20sesame@", {}, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ("%C3%BC@", {}, "Basic w7w6"),
-        ("Aladdin:open%20sesame@", {"authorization": "Bearer x"}, "Bearer x"),
-    ],
-)
-def test_the_user_and_the_password_of_the_url_are_sent(
-    connect: Connect, play: Play, user: str, headers: dict[str, str], sent: str
-) -> None:
-    def script(visit: Visit) -> None:
-        close_at_once(visit)
-        assert visit.headers.get_all("Authorization") == [sent]
-
-    server = play(script)
-    connect(f"ws://{user}127.0.0.1:{server.port}/", headers=headers).close()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "//127.0.0.1/",
-        "http://127.0.0.1/",
-        "127.0.0.1:80",
-        "ws:///path",
-        "ws://:80/",
-        "ws://127.0.0.1/#part",
-        "ws://127.0.0.1/#",
-        "ws://127.0.0.1/a b",
-        "ws://127.0.0.1/\r\nX: y",
-        "ws://127.0.0.1\t/",
-        "ws://127.0.0.1/ü",
-        "ws://127.0.0.1/?ü",
-        "ws://127.0.0.1:65536/",
-        "ws://127.0.0.1:-1/",
-        "ws://127.0.0.1:http/",
-        "ws://[::1/",
-        "ws://exam\u2100ple.org/",
-        "ws://exam<ple.org/",
-        "ws://example..org/",
-        f"ws://{'x' * 64}.org/",
-    ],
-)
-def test_a_malformed_url(connect: Connect, resolve: Resolve, url: str) -> None:
-    names = resolve()
-    with pytest.raises(ValueError, match=r"\w"):
-        connect(url)
-    assert names == []
 
 
 @pytest.mark.parametrize(
@@ -169,6 +106,10 @@ def test_a_malformed_url(connect: Connect, resolve: Resolve, url: str) -> None:
         {"subprotocols": ["twice", "twice"]},
         {"max_message_size": 0},
         {"max_queue": 0},
+        {"open_timeout": -1},
+        {"open_timeout": math.nan},
+        {"close_timeout": -1},
+        {"send_timeout": math.nan},
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_raised_at_once(
@@ -247,6 +188,31 @@ def test_interim_answers_are_passed_over(connect: Connect, play: Play) -> None:
     assert "Link" not in dict(connect(play(script).url()).headers)
 
 
+def test_interim_answers_without_end(connect: Connect, play: Play, codec: ModuleType) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        with suppress(ConnectionError):
+            for _ in range(1000):
+                visit.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+            raise AssertionError("the client has taken it all")
+
+    with pytest.raises(codec.HandshakeError, match="over the limit of 16384"):
+        connect(play(script).url(), open_timeout=math.inf)
+
+
+@pytest.mark.parametrize("fold", ["\r\n ", "\r\n\t", " \r\n  \t"])
+def test_a_folded_header_is_one_line(connect: Connect, play: Play, fold: str) -> None:
+    def script(visit: Visit) -> None:
+        good = visit.judge().encode().decode()
+        visit.send(good.replace("websocket", fold + "websocket", 1)[:-2].encode())
+        visit.send(f"X: a{fold}b{fold}c\r\n\r\n".encode())
+        visit.answer_close()
+
+    ws = connect(play(script).url())
+    assert dict(ws.headers)["X"].split() == ["a", "b", "c"]
+    assert dict(ws.headers)["Upgrade"] == "websocket"
+
+
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 426, 503])
 def test_a_server_that_refuses(
     connect: Connect, play: Play, codec: ModuleType, status: int
@@ -274,6 +240,7 @@ def test_a_server_that_refuses(
         ("Connection", f"Sec-WebSocket-Extensions: {OFFERED}; x\r\nConnection", r"\w"),
         ("Connection", f"Sec-WebSocket-Extensions: {OFFERED};;\r\nConnection", "malformed"),
         ("Connection", "no colon\r\nConnection", "malformed"),
+        ("Upgrade", " Upgrade", "malformed"),  # a fold of no header, RFC 9112 section 2.2
         ("Connection", "Upgrade : x\r\nConnection", "malformed"),
         ("HTTP/1.1", "HTTP/1.0", "does not begin as HTTP/1.1 does"),
         ("HTTP/1.1", "ICY", "does not begin as HTTP/1.1 does"),
@@ -348,6 +315,18 @@ def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(connect: Connect, p
 def test_no_time_at_all(connect: Connect) -> None:
     with pytest.raises(TimeoutError):
         connect("ws://127.0.0.1:1/", open_timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**400, 86400 * 365])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_all_the_time_that_there_is(
+    connect: Connect, play: Play, certificates: Certificates, scheme: str, timeout: float
+) -> None:
+    server = play(close_at_once, tls=certificates.server if scheme == "wss" else None)
+    timeouts = dict.fromkeys(("open_timeout", "close_timeout", "send_timeout"), timeout)
+    ws = connect(server.url(), ssl=certificates.client, **timeouts)
+    ws.close()
+    assert ws.close_code == 1000
 
 
 # The way there -------------------------------------------------------------------------------

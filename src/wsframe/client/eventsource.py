@@ -3,53 +3,52 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections import deque
+from math import inf
 from ssl import SSLContext
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin
 
 from ..errors import HandshakeError, WSFrameError
-from ..fields import FORBIDDEN_IN_A_VALUE, Headers, check_field
+from ..fields import FORBIDDEN_IN_A_VALUE, Headers
 from ..sse import EventStreamDecoder, ServerSentEvent
-from .dial import Line, Location
-from .http import Answer, get
+from .deadline import check_timeout
+from .dial import Line
+from .pause import Pause, retry_after
+from .redirects import Request
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from .http import Answer
+
 log = logging.getLogger("wsframe.client")
 
-SCHEMES = {"http": False, "https": True}
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
-MAX_REDIRECTS = 10
-# What only this module may put into a request, and what is for no other origin than the first.
-OURS = frozenset(("accept", "accept-encoding", "cache-control", "connection", "host"))
-SECRETS = frozenset(("authorization", "cookie", "proxy-authorization"))
-
-# Between two tries, in seconds: what can be asked for, and what failures make of it.
-MIN_RETRY, MAX_RETRY = 0.1, 3600.0
-MAX_BACK_OFF = 60.0
-MAX_JITTER = 0.25  # of the time
+# Statuses of a server that may serve the stream later.
+TEMPORARY = frozenset((408, 429, *range(500, 600)))
+# A stream that has ended without an event counts as a failure, unless it was open for so long, in
+# seconds: else a server could have clients connect as fast as its ``retry`` allows, for nothing.
+STEADY = 5.0
 
 
 class EventSource:
     """The events of one URL, in order, as an iterator; :func:`events` makes them.
 
-    One thread iterates at a time, and does all the work. When the connection ends or is lost, it
-    waits, connects again and asks for what has come since; iteration ends when the server answers
-    204, or by :meth:`close`.
+    One thread iterates at a time, and does all the work. When the connection ends or is lost, that
+    thread waits, connects again and asks for the events since then. So it does when the server
+    answers 408, 429 or 5xx, and it waits as long as ``Retry-After`` asks, up to an hour. The
+    iteration ends when the server answers 204, or by :meth:`close`.
+
+    After failures the wait is doubled each time, up to 60 seconds. A stream that ends within 5
+    seconds, without an event, counts as a failure, too.
 
     As a context manager it closes when it is left.
 
     Attributes:
-        last_event_id: the id of the event that was returned last, or the one to begin behind, or
-            "": what a program keeps that wants to go on there when it is started again.
-        retry: how long to wait before connecting again, in seconds: what the server has asked for
-            last, held between 0.1 and 3600. After failures it is doubled each time, up to 60.
+        last_event_id: the id of the event that was returned last, or the one to begin after, or
+            "". A program that keeps it can go on from there when it is started again.
     """
 
     def __init__(
@@ -67,20 +66,23 @@ class EventSource:
         if not _can_be_sent(last_event_id):
             raise ValueError(f"control characters must not stand in a header: {last_event_id!r}")
         self.last_event_id = last_event_id
+        read_timeout = inf if read_timeout is None else check_timeout("read_timeout", read_timeout)
+        if read_timeout == 0:
+            raise ValueError("read_timeout must be more than 0")
+        self._request = Request(
+            url,
+            headers,
+            ssl=ssl,
+            open_timeout=check_timeout("open_timeout", open_timeout),
+            read_timeout=read_timeout,
+        )
         self._known_id = last_event_id  # that of the last event that has come
-        self.retry = _in_bounds(retry)
-        self._url = url
-        self._location = Location.of(url, SCHEMES)
-        self._headers = self._location.with_authorization(headers)
-        for name, value in self._headers:
-            check_field(name, value)
-            if name.lower() in OURS or name.lower() == "last-event-id":
-                raise ValueError(f"the event stream itself says what {name} is")
-        self._ssl = ssl
-        self._open_timeout = open_timeout
-        self._read_timeout = read_timeout
+        self._origin_of_id = self._request.location.origin
+        self._pause = Pause(check_timeout("retry", retry))
         self._max_event_size = max_event_size
-        self._failures = 0  # one after the other
+        self._origin = self._request.location.origin  # of the stream that is read
+        self._opened = 0.0  # when, on the monotonic clock
+        self._served = False  # whether it has brought an event
         self._events: deque[ServerSentEvent] = deque()
         self._answer: Answer | None = None
         self._decoder = EventStreamDecoder()
@@ -88,6 +90,18 @@ class EventSource:
         self._line = Line()
         self._lock = threading.Lock()
         self._iterated = False  # by a thread that is in __next__
+
+    @property
+    def retry(self) -> float:
+        """How long to wait before connecting again, in seconds: what the server asked for last.
+
+        It is held between 0.5 and 3600.
+        """
+        return self._pause.retry
+
+    @retry.setter
+    def retry(self, seconds: float) -> None:
+        self._pause.retry = check_timeout("retry", seconds)
 
     def __iter__(self) -> Self:
         return self
@@ -159,13 +173,23 @@ class EventSource:
     # The thread that iterates ------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Connect, and begin to read where the last stream has ended.
+        """Connect for the first time.
 
         Raises:
-            OSError: that is not possible now.
-            HandshakeError: it never will be.
+            OSError, HandshakeError: as :func:`events`.
         """
-        answer = self._ask()
+        self._begin(self._ask())
+
+    def _ask(self) -> Answer:
+        answer, self._origin = self._request.send(self._known_id, self._origin_of_id, self._line)
+        return answer
+
+    def _begin(self, answer: Answer) -> None:
+        """Begin to read where the last stream has ended.
+
+        Raises:
+            HandshakeError: the response is no event stream.
+        """
         if answer.status == 204:
             self._closed.set()
             self._line.close()
@@ -176,61 +200,36 @@ class EventSource:
             )
         if answer.content_type != "text/event-stream":
             raise HandshakeError(
-                502, f"the answer is {answer.content_type}, no event stream", answer.headers
+                502,
+                f"the response is {answer.content_type or 'of no type'}, no event stream",
+                answer.headers,
             )
+        answer.decode()
         self._decoder = EventStreamDecoder(
             max_event_size=self._max_event_size, last_event_id=self._known_id
         )
         self._answer = answer
-
-    def _ask(self) -> Answer:
-        """Send the request to where it leads in the end; return the answer from there."""
-        deadline = monotonic() + self._open_timeout
-        url, location, headers = self._url, self._location, self._headers
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = get(
-                location,
-                [*self._own_headers(location), *headers],
-                deadline=deadline,
-                ssl=self._ssl,
-                timeout=self._read_timeout,
-                line=self._line,
-            )
-            if answer.status not in REDIRECTS:
-                return answer
-            url, location, headers = _follow(answer, url, location, headers)
-        raise HandshakeError(answer.status, "too many redirects", answer.headers)
-
-    def _own_headers(self, location: Location) -> list[tuple[str, str]]:
-        headers = [
-            ("Host", location.authority),
-            ("Accept", "text/event-stream"),
-            ("Accept-Encoding", "identity"),
-            ("Cache-Control", "no-store"),
-            ("Connection", "close"),
-        ]
-        if self._known_id:
-            # In UTF-8 (WHATWG HTML section 9.2.4), which no other header is.
-            headers.append(("Last-Event-ID", self._known_id.encode().decode("latin-1")))
-        return headers
+        self._opened = monotonic()
+        self._served = False
 
     def _reconnect(self) -> None:
         """Wait, unless it is closed meanwhile, and connect."""
-        if self._closed.wait(self._delay()):
+        if self._closed.wait(self._pause.seconds()):
             return
+        host = self._request.location.authority
         try:
-            self._open()
+            answer = self._ask()
         except OSError as error:
-            self._failures += 1
+            self._pause.fail()
             self._line.close()
-            log.info("no event stream from %s: %s", self._location.authority, error)
-        else:
-            self._failures = 0
-
-    def _delay(self) -> float:
-        """How long to wait; never less than the server asks for, and each client otherwise."""
-        doubled = self.retry * 2.0 ** min(self._failures, 20)
-        return max(self.retry, min(doubled, MAX_BACK_OFF)) * random.uniform(1, 1 + MAX_JITTER)
+            log.info("no event stream from %s: %s", host, error)
+            return
+        if answer.status in TEMPORARY:
+            self._pause.fail(retry_after(answer.values("retry-after"), answer.values("date")))
+            self._line.close()
+            log.info("no event stream from %s: the server answered %s", host, answer.status)
+            return
+        self._begin(answer)
 
     def _read(self, answer: Answer) -> None:
         """Wait for what comes next; at the end, drop the connection."""
@@ -238,20 +237,27 @@ class EventSource:
         try:
             data = answer.read()
         except OSError as error:
-            log.info("the event stream from %s is lost: %s", self._location.authority, error)
+            host = self._request.location.authority
+            log.info("the event stream from %s is lost: %s", host, error)
             data = b""
         if not data:
             self._answer = None
             self._line.close()
+            if self._served or monotonic() - self._opened >= STEADY:
+                self._pause.succeed()
+            else:
+                self._pause.fail()
             return
         received = self._decoder.receive(data)
+        self._served = self._served or bool(received)
         self._events.extend(received)
         # Behind an id that cannot be sent, what followed the one before it comes again.
         for event_id in (*(event.id or "" for event in received), self._decoder.last_event_id):
-            if _can_be_sent(event_id):
+            if event_id != self._known_id and _can_be_sent(event_id):
                 self._known_id = event_id
+                self._origin_of_id = self._origin
         if self._decoder.retry is not None:
-            self.retry = _in_bounds(self._decoder.retry / 1000)
+            self._pause.retry = self._decoder.retry / 1000
 
 
 def events(
@@ -267,26 +273,33 @@ def events(
 ) -> EventSource:
     """Any thread: open an event stream, and return its events, to be iterated over.
 
-    Redirects are followed, but not from "https" to "http"; no ``Authorization`` and no ``Cookie``
-    goes to another origin. Proxies are not used.
+    Redirects are followed, but not from "https" to "http". To another origin goes none of the
+    caller's headers but ``User-Agent``, and ``Last-Event-ID`` only if the id came from there.
+    Proxies are not used. A body that is compressed with gzip or deflate is inflated.
 
     Args:
         url: "http://..." or "https://...", with no fragment; a user and a password in it become an
             ``Authorization`` header.
-        headers: what the request carries besides, as (name, value) pairs, or a mapping.
-        last_event_id: the id of the last event that is known, for the server to go on behind it.
+        headers: further headers of the request, as (name, value) pairs, or a mapping. A
+            ``User-Agent`` replaces the client's own.
+        last_event_id: the id of the last event that is known; the server goes on after it.
         ssl: the context for "https"; None for the system's certificates.
-        open_timeout: how long a connection may take until the head of the answer has come, in
-            seconds, but for the system's name lookup.
-        read_timeout: how long the stream may be silent before it is taken for lost, in seconds;
-            comments count. None for ever: then a server that vanishes without a word is not missed.
-        retry: how long to wait before connecting again, in seconds, unless the server says it.
+        open_timeout: how long a connection may take until the head of the response has arrived, in
+            seconds, without the system's name lookup; ``math.inf`` for no limit.
+        read_timeout: how long the stream may be silent before it counts as lost, in seconds;
+            comments end a silence. None for no limit: then a server that vanishes without closing
+            the connection is not noticed.
+        retry: how long to wait before connecting again, in seconds, unless the server sends one.
         max_event_size: the most characters that an event may have.
 
     Raises:
-        HandshakeError: the server has answered anything but 200 or 204, or no event stream.
-        OSError: there is no connection. Later, a connection that fails is tried again.
+        HandshakeError: the server has answered anything but 200 or 204, the response is no event
+            stream, or its framing or its content coding is not understood. Once a stream has been
+            open, the statuses 408, 429 and 5xx only lead to another try.
+        OSError: there is no connection, or the response is malformed. Once a stream has been open,
+            this only leads to another try.
         ValueError: the URL is malformed, or another argument is not in order.
+        ImportError: the extra ``client`` is not installed.
     """
     source = EventSource(
         url,
@@ -306,28 +319,5 @@ def events(
     return source
 
 
-def _follow(
-    answer: Answer, url: str, location: Location, headers: list[tuple[str, str]]
-) -> tuple[str, Location, list[tuple[str, str]]]:
-    """Return where a redirect leads, and which of the headers go there."""
-    target = answer.header("Location")
-    try:
-        if target is None:
-            raise ValueError("a redirect to nowhere")
-        url = urldefrag(urljoin(url, target)).url
-        there = Location.of(url, SCHEMES)
-        if location.secure and not there.secure:
-            raise ValueError("a redirect away from TLS")
-    except ValueError as error:
-        raise HandshakeError(answer.status, str(error), answer.headers) from None
-    if there.origin != location.origin:
-        headers = [(name, value) for name, value in headers if name.lower() not in SECRETS]
-    return url, there, there.with_authorization(headers)
-
-
 def _can_be_sent(event_id: str) -> bool:
     return not FORBIDDEN_IN_A_VALUE.search(event_id)
-
-
-def _in_bounds(retry: float) -> float:
-    return min(max(retry, MIN_RETRY), MAX_RETRY)

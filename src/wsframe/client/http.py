@@ -1,54 +1,81 @@
-"""One GET over a connection of its own, and the answer as it comes."""
+"""One GET over a connection of its own, and the response as it arrives.
+
+The framing of the response (RFC 9112 section 6) is read by h11, which limits everything that has
+to be buffered: the head, the extensions of a chunk, the trailer.
+"""
 
 from __future__ import annotations
 
-import io
 import socket
 from collections.abc import Iterable
-from http.client import HTTPException, HTTPResponse
 from ssl import SSLContext
-from typing import TYPE_CHECKING, cast
 
-from ..fields import encode_head
-from .dial import Line, Location, dial, set_deadline
+import h11
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from ..errors import HandshakeError
+from ..fields import Fields
+from .content import Decoder, decoder_for
+from .deadline import set_deadline, set_timeout
+from .dial import Line, dial
+from .location import Location
 
 READ_SIZE = 1 << 16
-# RFC 9110 section 15.2: to be passed over, though nobody asked for them. HTTPResponse knows of 100.
-INTERIM = range(102, 200)
+MAX_HEAD_SIZE = 1 << 14
+MAX_INTERIM = 16  # responses before the final one (RFC 9110 section 15.2)
 
 
 class Answer:
-    """An answer whose head has come.
+    """A response whose head has arrived.
 
     Attributes:
-        status: of the answer.
-        headers: of the answer, as (name, value) pairs.
-        content_type: without parameters and in lower case.
+        status: the status code.
+        headers: (name, value) pairs.
+        fields: the same, found by name.
     """
 
-    def __init__(self, response: HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = tuple(response.getheaders())
-        self.content_type = response.headers.get_content_type()
-        self._response = response
+    def __init__(self, response: h11.Response, messages: _Messages) -> None:
+        self.status = response.status_code
+        self.headers = tuple(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in response.headers.raw_items()
+        )
+        self.fields = Fields(self.headers, 502)
+        self._messages = messages
+        self._decoder: Decoder | None = None
 
-    def header(self, name: str) -> str | None:
-        """The value of a header; None where it is missing."""
-        return self._response.headers[name]
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, in lower case; "" if there is none."""
+        value = self.fields.single("content-type") or ""
+        return value.partition(";")[0].strip(" \t").lower()
 
-    def read(self) -> bytes:
-        """Wait for the next bytes of the body; b"" at its end.
+    def values(self, name: str) -> list[str]:
+        """The values of all headers of this name, which is in lower case."""
+        return [value for header, value in self.headers if header.lower() == name]
+
+    def decode(self) -> None:
+        """Have :meth:`read` undo the content coding (RFC 9110 section 8.4).
 
         Raises:
-            OSError: the connection is lost, or nothing came in the time that the socket allows.
+            HandshakeError: the coding is unknown; status 502.
         """
-        try:
-            return self._response.read1(READ_SIZE)
-        except HTTPException as error:
-            raise _malformed(error) from error
+        self._decoder = decoder_for(self.fields.items("content-encoding"))
+
+    def read(self) -> bytes:
+        """Wait for the next bytes of the body, 64 KiB at most; b"" at its end.
+
+        Raises:
+            OSError: the connection is lost, the body is malformed or cut off, or nothing arrived
+                within the timeout of the socket.
+        """
+        if self._decoder is None:
+            return self._messages.next_data()
+        while not (piece := self._decoder.take()):
+            data = self._messages.next_data()
+            if not data:
+                return b""
+            self._decoder.feed(data)
+        return piece
 
 
 def get(
@@ -57,63 +84,91 @@ def get(
     *,
     deadline: float,
     ssl: SSLContext | None,
-    timeout: float | None,
+    timeout: float,
     line: Line,
 ) -> Answer:
-    """Ask for a resource, and wait for the head of the answer.
+    """Send a GET request, and wait for the head of the response.
 
     Args:
-        location: where it is.
-        headers: of the request.
-        deadline: when, on the monotonic clock, the head must have come.
+        location: where to send it.
+        headers: of the request, checked by :func:`wsframe.fields.check_field`.
+        deadline: on the monotonic clock, for the head of the response.
         ssl: as for :func:`dial`.
-        timeout: how long the body may be silent, in seconds; None for as long as it likes.
+        timeout: how long the body may be silent, in seconds; infinity is no limit.
         line: as for :func:`dial`.
 
     Raises:
-        OSError: there is no connection, or no proper answer.
+        OSError: there is no connection, or the response is malformed.
+        HandshakeError: the framing of the response is ambiguous or unknown; status 502.
     """
+    request = h11.Request(
+        method="GET",
+        target=location.target,
+        headers=[(name.encode(), value.strip(" \t").encode("latin-1")) for name, value in headers],
+    )
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
+    data = connection.send(request)
+    connection.send(h11.EndOfMessage())
     sock = dial(location, deadline, ssl, line)
-    sock.sendall(encode_head(f"GET {location.target} HTTP/1.1", headers))
-    source = _Source(sock, deadline)
-    response = HTTPResponse(cast("socket.socket", source), method="GET")
-    try:
-        response.begin()
-        while response.status in INTERIM:
-            response.headers = None  # type: ignore[assignment]  # else it has begun
-            response.begin()
-    except HTTPException as error:
-        raise _malformed(error) from error
-    source.deadline = None
-    sock.settimeout(timeout)
-    return Answer(response)
+    set_deadline(sock, deadline)
+    sock.sendall(data)
+    messages = _Messages(connection, sock, deadline)
+    answer = Answer(messages.next_response(), messages)
+    messages.deadline = None
+    set_timeout(sock, timeout)
+    return answer
 
 
-def _malformed(error: HTTPException) -> ConnectionError:
-    return ConnectionError(f"the answer is malformed: {error!r}")
+class _Messages:
+    """What h11 reads from a socket.
 
+    Attributes:
+        deadline: on the monotonic clock; None if the socket's own timeout holds.
+    """
 
-class _Source(io.RawIOBase):
-    """What HTTPResponse reads from: a socket that, while it has a deadline, keeps it."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: h11.Connection, sock: socket.socket, deadline: float) -> None:
         self.deadline: float | None = deadline
+        self._connection = connection
         self._sock = sock
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return _Reader(self)
+    def next_response(self) -> h11.Response:
+        """Wait for the head of the final response.
 
-    def readable(self) -> bool:
-        return True
+        Raises:
+            OSError, HandshakeError: as :func:`get`.
+        """
+        for _ in range(MAX_INTERIM + 1):
+            event = self._next_event()
+            if isinstance(event, h11.Response):
+                _check_framing(event)
+                return event
+        raise ConnectionError(f"more than {MAX_INTERIM} interim responses (1xx)")
 
-    def readinto(self, buffer: Buffer) -> int:
-        if self.deadline is not None:
-            set_deadline(self._sock, self.deadline)
-        return self._sock.recv_into(buffer)
+    def next_data(self) -> bytes:
+        """Wait for the next bytes of the body; b"" at its end."""
+        event = self._next_event()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    def _next_event(self) -> object:
+        try:
+            while (event := self._connection.next_event()) is h11.NEED_DATA:
+                if self.deadline is not None:
+                    set_deadline(self._sock, self.deadline)
+                self._connection.receive_data(self._sock.recv(READ_SIZE))
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == 501:
+                raise HandshakeError(
+                    502, 'the Transfer-Encoding of the response is not just "chunked"'
+                ) from error
+            raise ConnectionError(f"the response is malformed or cut off: {error}") from error
+        return event
 
 
-class _Reader(io.BufferedReader):
-    """What HTTPResponse flushes when it is thrown away, though this may have been so before."""
-
-    def flush(self) -> None:
-        pass
+def _check_framing(response: h11.Response) -> None:
+    """Refuse a response whose length has two meanings (RFC 9112 sections 6.1 and 6.3)."""
+    names = {name for name, _ in response.headers}
+    if b"transfer-encoding" in names:
+        if b"content-length" in names:
+            raise HandshakeError(502, "the response has a Transfer-Encoding and a Content-Length")
+        if response.http_version != b"1.1":
+            raise HandshakeError(502, "a response in HTTP/1.0 has a Transfer-Encoding")

@@ -14,8 +14,11 @@ from ..errors import HandshakeError
 from ..fields import Headers, decode_response
 from ..frames import Role
 from ..handshake import Acceptance, UpgradeRequest
-from .dial import Line, Location, dial, set_deadline
+from .deadline import check_timeout, set_deadline
+from .dial import Line, dial
 from .exchange import COMPRESSED_READ_SIZE, Exchange
+from .identity import with_user_agent
+from .location import Location
 from .transport import Transport
 from .websocket import WebSocket
 
@@ -73,8 +76,11 @@ def connect(
         origin=origin,
         subprotocols=subprotocols,
         deflate=PerMessageDeflate() if deflate is True else deflate or None,
-        headers=location.with_authorization(headers),
+        headers=with_user_agent(location.with_authorization(headers)),
     )
+    open_timeout = check_timeout("open_timeout", open_timeout)
+    close_timeout = check_timeout("close_timeout", close_timeout)
+    send_timeout = check_timeout("send_timeout", send_timeout)
     if max_queue is None:
         max_queue = 16 * max_message_size
     if max_queue < 1:
@@ -107,15 +113,18 @@ def _shake_hands(
     set_deadline(sock, deadline)
     sock.sendall(request.encode())
     received = b""
+    room = MAX_HEAD_SIZE
     while True:
         head, found, rest = received.partition(END_OF_HEAD)
-        if len(head) > MAX_HEAD_SIZE:
+        if len(head) > room:
             raise HandshakeError(502, f"the answer's head is over the limit of {MAX_HEAD_SIZE}")
         if found:
             status, headers = decode_response(head + found)
             if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
                 return request.confirm(status, headers), rest
-            received = rest  # RFC 9110 section 15.2: an interim answer, that nobody asked for
+            # An interim response (RFC 9110 section 15.2). All of them share one limit.
+            room -= len(head + found)
+            received = rest
             continue
         set_deadline(sock, deadline)
         data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head
