@@ -241,7 +241,9 @@ def test_a_coding_that_is_unknown_is_refused(
     assert caught.value.status == 502
 
 
-@pytest.mark.parametrize("body", [EVENTS, gzip.compress(b"data: no")[:-8] + bytes(8)])
+@pytest.mark.parametrize(
+    "body", [EVENTS, gzip.compress(b"data: no")[:-8] + bytes(8)], ids=["plain", "bad-checksum"]
+)
 def test_a_body_that_is_not_what_its_coding_says_is_no_event(
     events: Connect, play: Play, body: bytes
 ) -> None:
