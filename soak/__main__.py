@@ -17,6 +17,7 @@ from statistics import median
 from time import monotonic, sleep
 
 from .clients import Client, StreamClient, WebSocketClient, WrongError
+from .hostile import SHARES, HostileClient
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -86,8 +87,11 @@ class Soak:
         begin = now = monotonic()
         report = begin + REPORT_INTERVAL
         while now < begin + seconds:
-            for _ in range(min(20, self._connections - len(self._clients))):
-                self._open(now)
+            honest = sum(not isinstance(client, HostileClient) for client in self._clients)
+            for _ in range(min(20, self._connections - honest)):
+                kind = StreamClient if self._random.random() < 0.3 else WebSocketClient
+                self._open(kind, now)
+            self._open_hostile(now)
             for key, events in self._selector.select(0.02):
                 client: Client = key.data
                 if events & WRITE:
@@ -110,8 +114,13 @@ class Soak:
             self._attend(client, 0)
         self._selector.close()
 
-    def _open(self, now: float) -> None:
-        kind = StreamClient if self._random.random() < 0.3 else WebSocketClient
+    def _open_hostile(self, now: float) -> None:
+        present = Counter(map(type, self._clients))
+        for kind, share in SHARES.items():
+            if present[kind] < share * self._connections / 1000:
+                self._open(kind, now)
+
+    def _open(self, kind: type[Client], now: float) -> None:
         client = kind(self._port, self._random, now)
         self._clients.add(client)
         self._wait_for(client, WRITE)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from queue import Queue
 from typing import TypeAlias
 
-from wsframe.server import App, EventStream, WebSocket
+from wsframe.server import App, EventStream, Request, WebSocket
 
 Waits: TypeAlias = Generator[None, "str | bytes", None]
 
@@ -53,6 +53,39 @@ def count(stream: EventStream) -> Iterator[str]:
         yield str(number)
 
 
+@app.sse("/events")
+def events(stream: EventStream) -> Iterator[object]:
+    """Wait for events that never come, until the client leaves."""
+    queue: Queue[str] = Queue()
+    while True:
+        yield stream.get(queue)
+
+
+@app.sse("/endless")
+def endless(stream: EventStream) -> Iterator[str]:
+    """As many events as the client reads."""
+    while True:
+        yield "x" * 1000
+
+
+@app.websocket("/rooms/{name}")
+def room(ws: WebSocket, name: str) -> Waits:
+    """A chat: everybody receives what anybody sends."""
+    ws.subscribe(name)
+    topic = app.topic(name)
+    while True:
+        topic.publish((yield))
+
+
+def judge(request: Request) -> bool:
+    """Admit everybody, after a while."""
+    time.sleep(random.expovariate(20))
+    return True
+
+
+app.websocket("/judged", authorize=judge)(echo)
+
+
 def tick() -> None:
     """Put numbers on the queue, twenty a second."""
     for number in range(1 << 62):
@@ -71,7 +104,7 @@ def main() -> None:
 
     for task in (tick, stop_at_the_end_of_input):
         threading.Thread(target=task, daemon=True).start()
-    with app.start("127.0.0.1", 0, max_threads=1000, send_timeout=10, drain=5) as server:
+    with app.start("127.0.0.1", 0, send_timeout=10, drain=5) as server:
         print(server.port, flush=True)
         stop.wait()
     sys.exit(0)

@@ -26,6 +26,8 @@ END_OF_HEAD = b"\r\n\r\n"
 WEBSOCKETS = ("/echo", "/echo", "/echo", "/echo", "/echo", "/block", "/plain", "/deflate")
 STREAMS = ("/ticks", "/ticks", "/count")
 READ_SIZE = 1 << 16
+# Leaves the choice of a port to connect, which can reuse those of connections that have ended.
+IP_BIND_ADDRESS_NO_PORT = 24  # of Linux; the socket module has no name for it before 3.13
 # How many bytes of messages a client has under way at most.
 WINDOW = 1 << 18
 
@@ -43,8 +45,11 @@ class Client(ABC):
         wake: when it has something to do by itself.
         reads: whether it reads at the moment.
         verified: how many messages or events were as they should be.
-        progress: when the server last said something, or nothing was owed.
+        progress: when the server last sent something, or no answer was due.
+        source: the address that it comes from.
     """
+
+    source = "127.0.0.1"
 
     def __init__(self, port: int, random: Random, now: float) -> None:
         self.random = random
@@ -53,6 +58,8 @@ class Client(ABC):
         if random.random() < 0.1:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        self.sock.bind((self.source, 0))
         self.sock.connect_ex(("127.0.0.1", port))
         self.wake = now
         self.reads = True
