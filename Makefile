@@ -8,6 +8,7 @@ MESSAGES ?= 50
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
 ATTACK_SECONDS ?= 60
+TESTS ?=
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 BIN := $(VENV)/bin
@@ -21,8 +22,8 @@ help: ## this list
 demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 	@$(BIN)/python -m wsframe.server --port $(PORT)
 
-test: $(VENV)/installed-test ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+test: $(VENV)/installed-test ## run the tests, or those that TESTS names
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
 
 test-all: ## run the tests on every Python that PYTHONS names
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
