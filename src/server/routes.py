@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from wsframe import PerMessageDeflate
+
+from .http.paths import normal_path, segments_of
 
 if TYPE_CHECKING:
     from .http.request import Request
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
 Authorize: TypeAlias = "Callable[[Request], object]"
-
-NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -66,33 +66,85 @@ class MetricsRoute:
 Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute
 
 
+class Segment:
+    """One segment of a pattern that contains parameters, as in "{name}.{extension}".
+
+    Args:
+        texts: the decoded text before, between and after the parameters.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._first, *self._between, self._last = texts
+
+    def match(self, segment: str) -> list[str] | None:
+        """The values of the parameters; None if the segment is another.
+
+        A value has at least one character. Where a text between two parameters occurs more than
+        once, its last occurrence counts. The time is linear in the length of the segment.
+        """
+        begin, end = len(self._first), len(segment) - len(self._last)
+        if begin >= end or not segment.startswith(self._first) or not segment.endswith(self._last):
+            return None
+        values = []
+        for text in reversed(self._between):
+            place = segment.rfind(text, begin + 1, end - 1)
+            if place < 0:
+                return None
+            values.append(segment[place + len(text) : end])
+            end = place
+        values.append(segment[begin:end])
+        return values[::-1]
+
+
 class Path:
-    """One path, with parameters in braces: "/rooms/{room}".
+    """The pattern of a path, with parameters in braces: "/rooms/{room}".
 
     A parameter stands for one segment of the path or a part of it, never for nothing and never for
-    more than one; it reaches the handler percent-decoded, as a keyword argument.
+    more than one segment. It reaches the handler percent-decoded, as a keyword argument.
+
+    Attributes:
+        pattern: as it was given.
+        parameters: their names, in order.
+        length: the number of segments.
+
+    Raises:
+        ValueError: the pattern is malformed.
     """
 
     def __init__(self, pattern: str) -> None:
         if not pattern.startswith("/"):
-            raise ValueError(f"a path begins with a slash: {pattern!r}")
-        literals = PARAMETER.split(pattern)
-        self.parameters = literals[1::2]
-        if any("{" in literal or "}" in literal for literal in literals[::2]):
-            raise ValueError(f"a parameter is a name in braces: {pattern!r}")
+            raise ValueError(f"a path must begin with a slash: {pattern!r}")
+        pieces = PARAMETER.split(pattern)
+        self.parameters = pieces[1::2]
+        if any("{" in text or "}" in text for text in pieces[::2]):
+            raise ValueError(f"a parameter must be a name in braces: {pattern!r}")
         if len(set(self.parameters)) < len(self.parameters):
-            raise ValueError(f"a parameter has one place in a path: {pattern!r}")
+            raise ValueError(f"a parameter must occur once in a path: {pattern!r}")
+        if "" in pieces[2:-1:2]:
+            raise ValueError(f"two parameters need a text between them: {pattern!r}")
         self.pattern = pattern
-        literals[::2] = [re.escape(_normal(literal)) for literal in literals[::2]]
-        literals[1::2] = [f"(?P<{name}>[^/]+)" for name in self.parameters]
-        self._regex = re.compile("".join(literals))
+        self._segments: list[str | Segment] = []
+        for part in pattern.split("/"):
+            texts = [unquote(normal_path(text)) for text in PARAMETER.split(part)[::2]]
+            self._segments.append(texts[0] if len(texts) == 1 else Segment(texts))
+        self.length = len(self._segments)
 
-    def match(self, path: str) -> dict[str, str] | None:
-        """The parameters of this path, in its normal form; None if it is another."""
-        match = self._regex.fullmatch(path)
-        if match is None:
-            return None
-        return {name: unquote(value) for name, value in match.groupdict().items()}
+    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
+        """The values of the parameters by name; None if this is another path.
+
+        Args:
+            segments: of a path, decoded, as many as the pattern has.
+        """
+        values: list[str] = []
+        for own, segment in zip(self._segments, segments, strict=True):
+            if isinstance(own, str):
+                if own != segment:
+                    return None
+            elif (found := own.match(segment)) is not None:
+                values += found
+            else:
+                return None
+        return dict(zip(self.parameters, values, strict=True))
 
 
 class Routes:
@@ -100,7 +152,8 @@ class Routes:
 
     def __init__(self) -> None:
         self._literal: dict[str, list[Route]] = {}
-        self._patterns: list[tuple[Path, list[Route]]] = []
+        # Those with parameters, by the number of their segments.
+        self._patterns: defaultdict[int, list[tuple[Path, list[Route]]]] = defaultdict(list)
         self._fixed = False
 
     def fix(self) -> None:
@@ -127,33 +180,31 @@ class Routes:
         self.check_not_fixed()
         path = Path(pattern)
         if path.parameters:
-            known = next(
-                (routes for other, routes in self._patterns if other.pattern == pattern), None
-            )
+            patterns = self._patterns[path.length]
+            known = next((routes for other, routes in patterns if other.pattern == pattern), None)
             if known is None:
                 known = []
-                self._patterns.append((path, known))
+                patterns.append((path, known))
         else:
-            known = self._literal.setdefault(_normal(pattern), [])
+            known = self._literal.setdefault(normal_path(pattern), [])
         if any(_is_websocket(route) == _is_websocket(other) for other in known):
             raise ValueError(f"{pattern!r} has a route already")
         known.append(route)
 
-    def find(self, path: str, upgrade: bool) -> tuple[Route, Mapping[str, str]] | None:
-        """The route for a path, and its parameters; a path without parameters comes first."""
-        path = _normal(path)
+    def find(self, path: str, upgrade: bool) -> tuple[Route, Path | None] | None:
+        """The route for a path in normal form, and its pattern if that has parameters.
+
+        A pattern without parameters comes first, then those with parameters in the order in which
+        they were added. The time is linear in the length of the path.
+        """
         if path in self._literal:
-            return _choose(self._literal[path], upgrade), NO_PARAMETERS
-        for pattern, routes in self._patterns:
-            parameters = pattern.match(path)
-            if parameters is not None:
-                return _choose(routes, upgrade), parameters
+            return _choose(self._literal[path], upgrade), None
+        patterns = self._patterns.get(path.count("/") + 1, ())
+        segments = segments_of(path) if patterns else ()
+        for pattern, routes in patterns:
+            if pattern.match(segments) is not None:
+                return _choose(routes, upgrade), pattern
         return None
-
-
-def _normal(path: str) -> str:
-    """One spelling of a path: "/café" and "/%63af%c3%a9" are the same (RFC 3986 section 6.2.2)."""
-    return "/".join(quote(unquote(segment), safe="") for segment in path.split("/"))
 
 
 def _choose(routes: list[Route], upgrade: bool) -> Route:

@@ -261,13 +261,12 @@ class Server:
         if request.http_version == "1.1" or fields.items("host"):
             check_host(fields)
         if self._proxies.trust(request.client):
-            self._proxies.apply(request)
-            if request.host:  # which the client knows, and with which its Origin is compared
-                fields = fields.replace("host", request.host)
+            self._proxies.apply(request, fields)
+        fields = request.addressed(fields)  # the Origin is compared with that host
         found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
             raise HandshakeError(404, "nothing is here")
-        route, request.parameters = found
+        route, request.pattern = found
         if isinstance(route, WebSocketRoute):
             self._upgrade(peer, request, fields, rest, route)
             return

@@ -270,7 +270,7 @@ def test_a_user_agent_forges_nothing(serve: Serve, clients: Clients, lines: Serv
     assert client.answer().status == 404
     record = next_line(lines)
     assert record.getMessage().isprintable()
-    assert ' "GET /\\"%0a\\\\" 404 ' in record.getMessage()
+    assert ' "GET /\\"%0A\\\\" 404 ' in record.getMessage()
     assert record.getMessage().endswith(' user_agent="a\\" status=200 \\\\\\"\\x9b\\x85é"')
 
 

@@ -65,6 +65,14 @@ def heard(clients: Clients, server: Server, target: str) -> Any:
         ("/{a}/x/{b}", "/1/x/2", {"a": "1", "b": "2"}),
         ("/{year}-{month}.txt", "/2024-12.txt", {"year": "2024", "month": "12"}),
         ("/a.b/{c}", "/a.b/c", {"c": "c"}),
+        ("/{a}.{b}", "/x.y.z", {"a": "x.y", "b": "z"}),
+        ("/{a}.{b}", "/...", {"a": ".", "b": "."}),
+        ("/v{a}--{b}-{c}!", "/v1---2-3-4!", {"a": "1-", "b": "2-3", "c": "4"}),
+        ("/{a}2{b}", "/x2%2Fy", {"a": "x", "b": "/y"}),
+        ("/{a}F{b}", "/1F%2F", {"a": "1", "b": "/"}),
+        ("/{a}/{b}", "/%2F/;", {"a": "/", "b": ";"}),
+        ("/a%2Fb/{c}", "/a%2fb/c", {"c": "c"}),
+        ("/50%/{c}", "/50%25/%zz", {"c": "%zz"}),
         ("/plain", "/plain?room=none", {}),
     ],
 )
@@ -319,7 +327,7 @@ def test_a_handler_sees_its_request(serve: Serve, clients: Clients) -> None:
     client.closed_by_server()
     request = seen.get(timeout=10)
     assert (request.method, request.http_version) == ("GET", "1.1")
-    assert request.path == "/look/%41"
+    assert (request.path, request.raw_path) == ("/look/A", "/look/%41")
     assert request.query == {"a": ["1", "2"], "b": [" "], "c": [""]}
     assert request.parameters == {"what": "A"}
     assert request.headers["HOST"] == "localhost"

@@ -139,7 +139,7 @@ class Client:
         self.peer = Peer(cast(Loop, self._loop), cast(Any, self.sock), "client")
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
-        request = Request("GET", "/", "", headers, "1.1", "client", "http")
+        request = Request("GET", "/", headers, "1.1", "client", "http")
         session = EventStreamSession(
             self.peer, Habit(None, self.peer.loop.timing), request, None, None, gzip=False
         )

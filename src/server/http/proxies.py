@@ -77,13 +77,12 @@ class Proxies:
         address = _address(client)
         return any(address in network for network in self._networks)
 
-    def apply(self, request: Request) -> None:
+    def apply(self, request: Request, fields: Fields) -> None:
         """Any thread: put into a request what is true of it by the word of trusted proxies.
 
         Raises:
             HandshakeError: 400; what one of them says is malformed, so that nobody knows who asks.
         """
-        fields = Fields(request.headers.items())
         try:
             for hop in reversed(_x_forwarded(fields) or _forwarded(fields)):
                 if hop.scheme:

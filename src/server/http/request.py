@@ -6,7 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from wsgiref.headers import Headers
 
@@ -19,77 +20,116 @@ except ModuleNotFoundError as error:
 
 from wsframe import HandshakeError
 from wsframe.fields import Fields, encode_response
+from wsframe.handshake import check_host
 
 from ..reports.stats import REQUEST
-from ..routes import NO_PARAMETERS
 from ..sockets.peer import Peer, Protocol
+from .paths import normal_path, segments_of
 from .proxies import client_of
+
+if TYPE_CHECKING:
+    from ..routes import Path
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET = 8 * 1024
 END_OF_HEAD = b"\r\n\r\n"
-# RFC 9112 section 3: single spaces, and no fragment. Nothing stands before it but, for section 2.2,
-# an empty line; and HTTP/0.9, which has no version, is refused as such.
+MAX_PARAMETERS = 500  # in the query; each costs the loop some microseconds
+# RFC 9112 section 3: single spaces, and no fragment. Nothing may precede it except an empty line
+# (section 2.2). HTTP/0.9, which has no version, is refused later, with a clear status.
 REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
-SCHEMES = (b"http", b"https", b"ws", b"wss")
+# RFC 9112 section 3.2.2: absolute-form. The authority has no user information (RFC 9110 section
+# 4.2.4), and the scheme is one of this server's (section 7.4).
+ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
+NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Request:
     """The request that opened a connection.
 
-    What it says is kept as it came, for as long as the connection lasts; ``query`` and ``headers``
-    are read from that each time.
+    Its text is kept as it came, for as long as the connection lasts. The properties are read from
+    that text at each access.
 
     Attributes:
         method: as in "GET".
-        path: as it stands in the request, percent-encoded, without the query.
         http_version: as in "1.1".
         address: of whoever has connected, as the socket module gives it: the client, or a proxy;
             the server's path for a client of a unix socket, which has none.
         client: the client's address alone, by the word of proxies if they are trusted; "unix" for
             one that comes through a unix socket.
         scheme: "http" or "https", likewise.
-        parameters: what the route's path has in braces, decoded.
+        pattern: the path of the route that was found, where that has parameters.
         identity: what the route's ``authorize`` has returned; None where there is none.
     """
 
     __slots__ = (
         "_fields",
         "_host",
-        "_query",
+        "_target",
         "address",
         "client",
         "http_version",
         "identity",
         "method",
-        "parameters",
-        "path",
+        "pattern",
         "scheme",
     )
 
     def __init__(
         self,
         method: str,
-        path: str,
-        query: str,
+        target: str,
         fields: Iterable[tuple[str, str]],
         http_version: str,
         address: object,
         scheme: str,
+        host: str | None = None,
     ) -> None:
+        """The request.
+
+        Args:
+            method: as in "GET".
+            target: path and query, as they came.
+            fields: the headers.
+            http_version: as in "1.1".
+            address: as the socket module gives it.
+            scheme: "http" or "https".
+            host: the authority of a target in absolute-form, which replaces the Host header.
+        """
         # One copy of what nearly all requests have in common.
         self.method = sys.intern(method)
         self.http_version = sys.intern(http_version)
-        self.path = path
         self.address = address
         self.client = client_of(address)
         self.scheme = scheme
-        self.parameters: Mapping[str, str] = NO_PARAMETERS
+        self.pattern: Path | None = None
         self.identity: Any = None
-        self._query = query
+        self._target = target
         self._fields = "\n".join(f"{name}:{value}" for name, value in fields)
-        self._host: str | None = None
+        self._host = host
+
+    @property
+    def path(self) -> str:
+        """The path by which the route was chosen, percent-decoded and without the query.
+
+        Every spelling of a path has this one form. "%2F", "%25" and the control characters stay
+        encoded, so that the slashes are those between segments and the text has no line break. Dot
+        segments, empty segments and semicolons are ordinary text. A path that is not valid UTF-8
+        is refused with 400.
+        """
+        return normal_path(self.raw_path)
+
+    @property
+    def raw_path(self) -> str:
+        """The path as it came, percent-encoded; not fit for comparisons, :attr:`path` is."""
+        return self._target.partition("?")[0]
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The values of what the route's path has in braces, decoded."""
+        if self.pattern is None:
+            return NO_PARAMETERS
+        return self.pattern.match(segments_of(self.path)) or NO_PARAMETERS
 
     @property
     def headers(self) -> Headers:
@@ -99,20 +139,25 @@ class Request:
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The parameters after "?", each with all of its values, decoded."""
-        return parse_qs(self._query, keep_blank_values=True)
+        """The parameters after "?", each with all of its values, decoded; at most 500."""
+        return parse_qs(self._target.partition("?")[2], keep_blank_values=True)
 
     @property
     def host(self) -> str:
-        """The name, and the port if one was given, by which the client knows the server.
+        """The name, and the port if one was given, by which the client addressed the server.
 
-        By the word of proxies if they are trusted; "" where HTTP/1.0 does not say.
+        Trusted proxies may have forwarded it; else it is the authority of a target in absolute-form
+        (RFC 9112 section 3.2.2), else the Host header. "" where HTTP/1.0 names none.
         """
         return (self.headers.get("Host") or "") if self._host is None else self._host
 
     @host.setter
     def host(self, host: str) -> None:
         self._host = host
+
+    def addressed(self, fields: Fields) -> Fields:
+        """The fields of this request, with the :attr:`host` in place of the Host header."""
+        return fields if self._host is None else fields.replace("host", self._host)
 
 
 class RequestReader(Protocol):
@@ -129,7 +174,7 @@ class RequestReader(Protocol):
     def __init__(self, peer: Peer, answer: Callable[[Request, Fields, memoryview], None]) -> None:
         self._peer = peer
         self._answer = answer
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._head = bytearray()
         self._target = bytearray()
         self._headers: list[tuple[str, str]] = []
@@ -137,7 +182,8 @@ class RequestReader(Protocol):
 
     def data_received(self, data: memoryview) -> None:
         """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
-        if self._complete:
+        parser = self._parser
+        if parser is None:
             return  # one request a connection; its answer is on its way
         begin = len(self._head)
         self._head += data
@@ -146,16 +192,19 @@ class RequestReader(Protocol):
             del self._head[end + len(END_OF_HEAD) :]
         head = data[: len(self._head) - begin]
         try:
-            self._feed(head)
+            _feed(parser, head)
             if len(self._head) > MAX_HEAD:
                 raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
             if self._complete:
-                request = self._request()
-                self._answer(request, Fields(self._headers), data[len(head) :])
+                request = self._request(parser)
+                fields = Fields(self._headers)
+                self._let_go()
+                self._answer(request, fields, data[len(head) :])
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
-            refuse(self._peer, error, with_body=self._parser.get_method() != b"HEAD")
+            self._let_go()
+            refuse(self._peer, error, with_body=parser.get_method() != b"HEAD")
 
     def peer_left(self) -> None:
         """Owner: there is nobody to answer."""
@@ -173,42 +222,35 @@ class RequestReader(Protocol):
         """Owner: nothing was asked, or the application has yet to judge it: nothing is owed."""
         self._peer.abort()
 
-    def _feed(self, head: memoryview) -> None:
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass  # the parser's word for "what follows is not HTTP"; nothing follows
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, HandshakeError):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserError:
-            raise HandshakeError(400, "the request is malformed") from None
+    def _let_go(self) -> None:
+        """Read no more, and keep nothing of the head.
 
-    def _request(self) -> Request:
+        The parser and this reader refer to each other. Unless that ends here, they wait for the
+        garbage collector with all that they have read.
+        """
+        self._parser = None
+        self._head = bytearray()
+        self._target = bytearray()
+        self._headers = []
+
+    def _request(self, parser: httptools.HttpRequestParser) -> Request:
         if not REQUEST_LINE.match(self._head):
             raise HandshakeError(400, "the request line is malformed")
-        try:
-            url = httptools.parse_url(bytes(self._target))
-        except httptools.HttpParserInvalidURLError:
-            raise HandshakeError(400, "the target of the request is malformed") from None
-        if url.host is not None:
-            # RFC 9110 sections 4.2.4 and 7.4: neither a user nor another protocol's resource.
-            if url.userinfo is not None or url.schema.lower() not in SCHEMES:
-                raise HandshakeError(400, "the target of the request is malformed")
-            # RFC 9112 section 3.2.2: an absolute target counts, whatever Host says.
-            port = "" if url.port is None else f":{url.port}"
-            if [f"{url.host.decode('latin-1')}{port}"] != Headers(self._headers).get_all("Host"):
-                raise HandshakeError(400, "the target and the Host header differ")
-        return Request(
-            method=self._parser.get_method().decode("latin-1"),
-            path=(url.path or b"/").decode("latin-1"),
-            query=(url.query or b"").decode("latin-1"),
+        host, target = _read_target(self._target.decode("latin-1"))
+        request = Request(
+            method=parser.get_method().decode("latin-1"),
+            target=target,
             fields=self._headers,
-            http_version=self._parser.get_http_version(),
+            http_version=parser.get_http_version(),
             address=self._peer.address,
             scheme=self._peer.scheme,
+            host=host,
         )
+        try:
+            normal_path(request.raw_path)
+        except ValueError as error:
+            raise HandshakeError(400, str(error)) from None
+        return request
 
     # Called by the parser, inside _feed.
 
@@ -229,6 +271,42 @@ class RequestReader(Protocol):
         self._complete = True
 
 
+def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # the parser's word for "what follows is not HTTP"; nothing follows
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, HandshakeError):
+            raise error.__context__ from None
+        raise
+    except httptools.HttpParserError:
+        raise HandshakeError(400, "the request is malformed") from None
+
+
+def _read_target(target: str) -> tuple[str | None, str]:
+    """The authority of a target, None unless it is in absolute-form; and its path and query.
+
+    Raises:
+        HandshakeError: 400; it is in another form, malformed, or has too many parameters.
+    """
+    host = None
+    if not target.startswith("/"):
+        if target == "*":
+            raise HandshakeError(400, "the target * (asterisk-form) is not served")
+        absolute = ABSOLUTE_FORM.match(target)
+        if absolute is None:
+            raise HandshakeError(400, "the target must be a path, or a URL of this server")
+        host = absolute[1]
+        check_host([("Host", host)])
+        target = target[absolute.end() :]
+        if not target.startswith("/"):
+            target = f"/{target}"  # RFC 9110 section 4.2.3: an empty path is "/"
+    if target.count("&") >= MAX_PARAMETERS:
+        raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")
+    return host, target
+
+
 def respond(
     peer: Peer,
     status: int,
@@ -244,6 +322,7 @@ def respond(
         *peer.sharing,
         ("Date", formatdate(usegmt=True)),
         ("Content-Type", content_type),
+        ("X-Content-Type-Options", "nosniff"),  # WHATWG Fetch section 3.6
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
     ]
