@@ -350,9 +350,10 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def what_is_counted_is_there(self) -> None:
         for topic in self.by_name.values():
-            behind = sum(map(len, topic._behind.values()))
-            assert topic._behind_count == behind <= topic.stats().subscribers
-            assert all(position >= topic.log.floor for position in topic._behind)
+            waiting = topic._behind._at
+            behind = sum(map(len, waiting.values()))
+            assert topic._behind.count == behind <= topic.stats().subscribers
+            assert all(position >= topic.log.floor for position in waiting)
 
     def teardown(self) -> None:
         """Whoever comes back in the end has seen all of it; and nothing is left of them."""
@@ -366,7 +367,7 @@ class Model(RuleBasedStateMachine):
         for topic in self.by_name.values():
             assert topic.stats().subscribers == 0
             assert not topic._deliveries
-            assert not topic._behind
+            assert not topic._behind._at
         for loop in self.loops:
             assert not loop.peers
             assert not loop.totals.subscriptions

@@ -248,7 +248,7 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
 @pytest.mark.parametrize("thread", ["a loop", "another"])
 def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     """Two that waited for each other would wait forever."""
-    topics = Topics(Timing())
+    topics = Topics(Timing(publish_wait=TIMEOUT))
     mine, other = FakeLoop(topics), FakeLoop(topics)
     topics.loops = cast(Any, (mine, other))
     client = Client(other, ["news"], None, 1 << 20)
@@ -266,6 +266,20 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     other.owner = True
     while other.calls:
         other.calls.popleft()()
+    publishing.join(TIMEOUT)
+    assert not publishing.is_alive()
+
+
+def test_a_publisher_waits_for_a_loop_with_an_end() -> None:
+    """The loop may wait for what the publisher has, such as the lock of a logging handler."""
+    topics = Topics(Timing(publish_wait=0.01))
+    loop = FakeLoop(topics)
+    topics.loops = cast(Any, (loop,))
+    client = Client(loop, ["news"], None, 1 << 20)
+    client.connect()
+    loop.owner = False
+    publishing = threading.Thread(target=topics.get("news").publish, args=("x" * (AHEAD + 1),))
+    publishing.start()
     publishing.join(TIMEOUT)
     assert not publishing.is_alive()
 

@@ -173,20 +173,34 @@ def test_a_queue_goes_on_with_the_next_server(serve: Serve, clients: Clients) ->
     assert source.empty()
 
 
+class Blocks(dict[str, str]):
+    """An item whose JSON takes as long as the test wants."""
+
+    def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
+        super().__init__(a="b")
+        self._begun, self._go_on = begun, go_on
+
+    def items(self) -> Any:
+        self._begun.set()
+        assert self._go_on.wait(TIMEOUT)
+        return super().items()
+
+
 def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     """With what is left in the queue to end it: that was meant for the last server."""
     source: Queue[Any] = Queue()
     topic = App().topic("news")
+    taken, go_on = threading.Event(), threading.Event()
     pump = QueuePump(topic, source)
     pump.start()
-    with topic.lock:  # which keeps it busy
-        source.put("1")
-        wait_until(source.empty, "it has taken the item")
-        stopping = threading.Thread(target=pump.stop)
-        stopping.start()
-        stopping.join(TIMEOUT)
-        assert not stopping.is_alive()
-        pump.start()
+    source.put(Blocks(taken, go_on))
+    assert taken.wait(TIMEOUT)
+    stopping = threading.Thread(target=pump.stop)
+    stopping.start()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
+    pump.start()
+    go_on.set()
     source.put("2")
     published(topic, 2)
     pump.stop()

@@ -91,7 +91,8 @@ class Subscription:
     def close(self) -> None:
         """Any thread: end it; closing twice does nothing."""
         self.over = True
-        self.topic.remove(self)
+        if not self.topic.entered():  # else the owner removes it
+            self.topic.remove(self)
         self.peer.loop.call_soon(self._close)
 
     def __enter__(self) -> Subscription:

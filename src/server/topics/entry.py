@@ -108,13 +108,20 @@ def as_entry(
         event = item.event if event is None else event
         id = item.id if id is None else id  # noqa: A001
         retry, item = item.retry, item.data
+    # Methods of the user's own classes run here, and never on a loop or under a topic's lock.
+    event, id, key = map(plain, (event, id, key))  # noqa: A001
     if id is not None and (id.startswith("?") or id == END):
         raise ValueError(f"an id of a topic's event is not {END!r}, nor begins with '?': {id!r}")
     if isinstance(item, (bytes, bytearray, memoryview)):
-        return Entry(bytes(item), event, id, key=key)
+        return Entry(memoryview(item).tobytes(), event, id, key=key)
     return Entry(as_text(item), event, id, key=key, retry=retry)
+
+
+def plain(text: str | None) -> str | None:
+    """The characters of a ``str``, whatever class of the user's it may be of."""
+    return None if text is None else str.__str__(text)
 
 
 def as_text(item: object) -> str:
     """The text for an item: itself if it is a ``str``, or else its JSON."""
-    return item if isinstance(item, str) else json.dumps(item, allow_nan=False)
+    return str.__str__(item) if isinstance(item, str) else json.dumps(item, allow_nan=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from ..timing import Timing
 from .entry import size_of
@@ -50,14 +52,28 @@ class Topics:
         self.sources = Sources()
         self.published = 0
         self.dropped = 0
-        self._tally = threading.Lock()
-        self._lock = threading.Lock()
+        self._make_locks()
         self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
         self._declared: set[Topic] = set()
         self._fixed = False
         # Without a subscriber, the one that was used longest ago first, and until when.
         self._unused: OrderedDict[Topic, tuple[float, int]] = OrderedDict()
         self._unused_bytes = 0
+        # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
+        # has the lock carries it out, so that nobody waits for another thread.
+        self._changes: deque[tuple[Topic, bool]] = deque()
+        _registries.add(self)
+
+    def _make_locks(self) -> None:
+        # Under it there is nothing but additions, between which Python runs no other code.
+        self._tally = threading.Lock()
+        self._naming = threading.RLock()
+        self._keeping = threading.Lock()
+
+    def after_fork(self) -> None:
+        """The child of a fork: have no loops, and locks that no thread of the parent has."""
+        self.loops = ()
+        self._make_locks()
 
     def share(self, shared: RedisStreams) -> None:
         """Any thread: keep the logs there, before there is anything in them.
@@ -65,7 +81,7 @@ class Topics:
         Raises:
             RuntimeError: a topic is in use already.
         """
-        with self._lock:
+        with self._naming:
             self.shared = shared
             for topic in tuple(self._all.values()):
                 topic.share(shared)
@@ -78,12 +94,12 @@ class Topics:
 
     def add_loop(self, loop: Loop) -> None:
         """Any thread: a loop is about to run."""
-        with self._lock:
+        with self._naming:
             self.loops = (*self.loops, loop)
 
     def remove_loop(self, loop: Loop) -> None:
         """Any thread: a loop does not run any more."""
-        with self._lock:
+        with self._naming:
             self.loops = tuple(other for other in self.loops if other is not loop)
 
     def catch_up(self, timeout: float) -> None:
@@ -109,41 +125,59 @@ class Topics:
         policy: Policy | None = None,
     ) -> Topic:
         """Any thread: the topic of this name."""
-        with self._lock:
-            topic = self._all.get(name)
-            if topic is None:
-                name.encode()  # raises what is wrong with it
-                topic = self._all[name] = Topic(name, self, self.shared)
-            if (history, max_bytes, max_age, policy) != (None,) * 4:
-                topic.configure(history, max_bytes, max_age, policy)
-                if not self._fixed:
-                    self._declared.add(topic)
-            return topic
+        topic = self._all.get(name)
+        if topic is None:
+            name = str.__str__(name)
+            name.encode()  # raises what is wrong with it
+            with self._naming:
+                topic = self._all.setdefault(name, Topic(name, self, self.shared))
+        if (history, max_bytes, max_age, policy) != (None,) * 4:
+            topic.configure(history, max_bytes, max_age, policy)
+            if not self._fixed:
+                self._declared.add(topic)
+        return topic
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Any thread, in any context: have the owner of a loop call this, if there is a loop."""
+        for loop in self.loops[:1]:
+            loop.call_soon(function)
 
     def keep(self, topic: Topic) -> None:
-        """Any thread: it has no subscriber; keep it while somebody may come back to it."""
-        with topic.lock:
-            log = topic.log
-            size = log.size + len(log) * ENTRY_OVERHEAD + size_of(topic.name)
-        now = self.timing.clock()
-        with self._lock:
-            self._forget(topic)
-            self._unused[topic] = now + log.bounds.max_age, size
-            self._unused_bytes += size
-            while self._unused:
-                oldest, (until, _) = next(iter(self._unused.items()))
-                if (
-                    until > now
-                    and len(self._unused) <= MAX_UNUSED
-                    and self._unused_bytes <= MAX_UNUSED_BYTES
-                ):
-                    break
-                self._forget(oldest)
+        """Any thread, in any context: it has no subscriber; keep it while one may come back."""
+        self._changes.append((topic, True))
+        self._tend()
 
     def is_used(self, topic: Topic) -> None:
-        """Any thread: somebody is subscribed to it."""
-        with self._lock:
-            self._forget(topic)
+        """Any thread, in any context: somebody is subscribed to it."""
+        self._changes.append((topic, False))
+        self._tend()
+
+    def _tend(self) -> None:
+        """Keep what is unused, within the bounds."""
+        while self._changes and self._keeping.acquire(blocking=False):
+            try:
+                while self._changes:
+                    topic, unused = self._changes.popleft()
+                    self._forget(topic)
+                    if unused:
+                        self._keep(topic)
+            finally:
+                self._keeping.release()
+
+    def _keep(self, topic: Topic) -> None:
+        log, now = topic.log, self.timing.clock()
+        size = log.size + len(log) * ENTRY_OVERHEAD + size_of(topic.name)
+        self._unused[topic] = now + log.bounds.max_age, size
+        self._unused_bytes += size
+        while self._unused:
+            oldest, (until, _) = next(iter(self._unused.items()))
+            if (
+                until > now
+                and len(self._unused) <= MAX_UNUSED
+                and self._unused_bytes <= MAX_UNUSED_BYTES
+            ):
+                break
+            self._forget(oldest)
 
     def count(self, published: int = 0, dropped: int = 0) -> None:
         """Any thread: so many events were published, or lost by subscribers."""
@@ -158,3 +192,15 @@ class Topics:
     def __len__(self) -> int:
         """Any thread: how many there are."""
         return len(self._all)
+
+
+_registries: WeakSet[Topics] = WeakSet()
+
+
+def _after_fork() -> None:
+    for topics in tuple(_registries):
+        topics.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

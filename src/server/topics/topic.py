@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from logging import WARNING
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
 from wsframe import StateError, WSFrameError
 
+from ..reports.complaint import Complaint
+from .behind import Behind
 from .delivery import Delivery
 from .entry import Entry, as_entry
 from .ids import EpochIds, Ids, StreamIds
@@ -84,13 +87,15 @@ class Topic:
 
     Attributes:
         name: what it is called.
-        lock: guards all of it.
+        lock: guards all of it. The thread that has it may enter again, because foreign code can run
+            anywhere: a signal handler, or the ``__del__`` of garbage that is found just then. Such
+            code must not change what is being changed; see :meth:`entered`.
         log: what was published; under the lock.
     """
 
     def __init__(self, name: str, topics: Topics, shared: RedisStreams | None = None) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._timing = topics.timing
         self.log = Log(Bounds(), self._timing.clock)
         self._topics = topics
@@ -103,13 +108,14 @@ class Topic:
         self._closed = False
         self._deliveries: dict[Loop, Delivery] = {}
         self._subscribers = 0
-        # Those that are not at the end of the log, by where they are: one that the log's end
-        # passes by has lost something.
-        self._behind: dict[int, set[Subscription]] = {}
-        self._behind_count = 0
+        self._behind = Behind()
         self._published = 0
         self._dropped = 0
         self._members: Counter[str] = Counter()
+        # What was published and is not in the log yet, in order. Any thread appends, without the
+        # lock; whoever has the lock moves it into the log.
+        self._posted: list[Entry] = []
+        self._late = Complaint()
         self._taken = threading.Condition(self.lock)
         _topics.add(self)
         if shared is not None:
@@ -122,6 +128,7 @@ class Topic:
             RuntimeError: it has events or subscribers.
         """
         with self.lock:
+            self._take_in()
             if self.log.head or self._subscribers:
                 raise RuntimeError(f"the topic {self.name!r} is in use already")
             self._shared, self._ids, self._known = shared, StreamIds(), False
@@ -141,6 +148,7 @@ class Topic:
             name: value for name, value in given.items() if value is not None
         }
         with self.lock:
+            self._take_in()
             bounds = replace(self.log.bounds, **changes)
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
@@ -232,39 +240,88 @@ class Topic:
             else:
                 self._share(entry)
 
-    def append(self, entries: Iterable[Entry]) -> Published:
-        """Any thread: put entries into the log, and have the loops send them."""
-        with self.lock:
+    def append(self, entries: Sequence[Entry]) -> Published:
+        """Any thread, in any context: put entries into the log, and have the loops send them.
+
+        Nobody waits here without an end: another thread may have the lock while foreign code waits
+        for what this thread has. After ``publish_patience`` the entries are left to a loop, or to
+        the next call of any method.
+        """
+        self._posted.extend(entries)
+        reach = self._settle()
+        if reach is None:
+            self._topics.call_soon(self._settle_later)
+            return Published()
+        if entries and not entries[-1].position:
+            raise self._closed_error()
+        return reach
+
+    def _settle(self) -> Published | None:
+        """Put what has arrived into the log; None if that has to be left to somebody else."""
+        if self.entered():
+            return None
+        try:
+            if not self.lock.acquire(timeout=self._timing.publish_patience):
+                return None
+            reach = self._reach(self._take_in())
+            if self._is_ahead():
+                self._taken.wait_for(lambda: not self._is_ahead(), self._timing.publish_wait)
+            unused = not self._subscribers
+        finally:
+            # KeyboardInterrupt may come between any two steps, and must not leave it locked.
+            if self.entered():
+                self.lock.release()
+        if unused:
+            self._topics.keep(self)
+        return reach
+
+    def _settle_later(self) -> None:
+        """The owner of a loop: put into the log what a publisher has left."""
+        arrived = tuple(self._posted)
+        if self._settle() is None:
+            self._topics.call_soon(self._settle_later)
+        refused = sum(not entry.position for entry in arrived)
+        if refused:
+            self._late.log(
+                WARNING, "%d events of the topic %r are dropped: it was closed", refused, self.name
+            )
+
+    def _take_in(self) -> int:
+        """Under the lock: put what has arrived into the log; return what is lost by that."""
+        dropped = 0
+        while self._posted:  # in the meantime more may come from where nobody can wait
+            entries = self._posted[:]
+            del self._posted[: len(entries)]
             for entry in entries:
                 if self._closed and self._shared is None:  # else Redis sees to it
-                    raise StateError(f"the topic {self.name!r} was closed")
+                    continue
                 self.log.append(entry)
                 if entry.id is None:
                     entry.id = self.cursor(entry.position)
                 self._closed = self._closed or entry.last
                 if self._shared is None:
                     self._count(entry)
-            dropped = self.trim()
+            dropped += self.trim()
             for delivery in self._deliveries.values():
                 delivery.ask()
-            reach = self._reach(dropped)
-            if self._is_ahead():
-                self._taken.wait_for(lambda: not self._is_ahead())
-            unused = not self._subscribers
-        if unused:
-            self._topics.keep(self)
-        return reach
+        return dropped
+
+    def entered(self) -> bool:
+        """Any thread: whether the calling thread is in a method of this topic already."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def _closed_error(self) -> StateError:
+        return StateError(f"the topic {self.name!r} was closed")
 
     def _share(self, entry: Entry) -> Published:
-        """Have an entry put into the shared log; it comes back from there."""
+        """Any thread, in any context: have an entry put into the shared log; it comes back."""
         assert self._shared is not None
-        with self.lock:
-            if self._closed:
-                raise StateError(f"the topic {self.name!r} was closed")
-            self._shared.publish(self, entry)
-            self._closed = self._closed or entry.last
-            self._count(entry)
-            return self._reach(0)
+        if self._closed:
+            raise self._closed_error()
+        self._shared.publish(self, entry)
+        self._closed = self._closed or entry.last
+        self._count(entry)
+        return self._reach(0)
 
     def _count(self, entry: Entry) -> None:
         if not entry.last:
@@ -272,7 +329,7 @@ class Topic:
             self._topics.count(published=1)
 
     def _reach(self, dropped: int) -> Published:
-        behind = self._behind_count + len(self._unplaced)
+        behind = self._behind.count + len(self._unplaced)
         return Published(self._subscribers - behind, behind, dropped)
 
     def _is_ahead(self) -> bool:
@@ -283,15 +340,19 @@ class Topic:
 
     # A shared log, by the thread that reads it -------------------------------------------------
 
-    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
+    def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
         """The reader: this is all that the shared log has, after a place that is called so."""
         with self.lock:
-            old = self.log
-            self.log = type(old)(old.bounds, old.clock, old.head, old.offset, floor_id)
+            self._posted.clear()  # it is among these
+            self._renew_log(floor_id)
             self._closed = False
             self._known = True
         self.append(entries)
         self.place()
+
+    def _renew_log(self, floor_id: str) -> None:
+        old = self.log
+        self.log = type(old)(old.bounds, old.clock, old.head, old.offset, floor_id)
 
     def lose(self, floor_id: str, oldest: str) -> None:
         """The reader: what came next is gone from the shared log; tell the subscribers."""
@@ -331,9 +392,10 @@ class Topic:
     def stats(self) -> TopicStats:
         """Any thread: what it has done and does, in numbers."""
         with self.lock:
+            self._take_in()
             return TopicStats(
                 subscribers=self._subscribers,
-                behind=self._behind_count + len(self._unplaced),
+                behind=self._behind.count + len(self._unplaced),
                 published=self._published,
                 dropped=self._dropped,
                 history=len(self.log),
@@ -349,6 +411,7 @@ class Topic:
         """
         loop, member = subscription.peer.loop, subscription.member
         with self.lock:
+            self._take_in()
             if subscription.removed:  # its connection has just ended
                 return
             if self._shared is not None:
@@ -385,6 +448,8 @@ class Topic:
             subscription.removed = True
             return
         subscription.removed = True
+        if self._deliveries.get(delivery.loop) is not delivery:
+            return  # this is the child of a fork, and the subscriber its parent's
         self.take_from_behind(subscription)
         if not subscription.placed:
             self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
@@ -414,20 +479,11 @@ class Topic:
 
     def put_behind(self, subscription: Subscription) -> None:
         """The subscriber is to be sent what comes after its position when that is possible."""
-        self._behind.setdefault(subscription.position, set()).add(subscription)
-        self._behind_count += 1
+        self._behind.put(subscription)
 
     def take_from_behind(self, subscription: Subscription) -> None:
         """The subscriber is not there any more."""
-        # It may have been moved to the floor meanwhile.
-        for position in (subscription.position, self.log.floor):
-            waiting = self._behind.get(position)
-            if waiting is not None and subscription in waiting:
-                waiting.remove(subscription)
-                self._behind_count -= 1
-                if not waiting:
-                    del self._behind[position]
-                return
+        self._behind.take(subscription, self.log.floor)
 
     def trim(self) -> int:
         """Forget what is past the bounds; return how many events or clients are lost by that."""
@@ -437,33 +493,24 @@ class Topic:
         log.trim(
             lambda entry: (
                 entry.position > needed
-                or (self._behind_count > 0 and log.size <= log.bounds.max_bytes)
+                or (self._behind.count > 0 and log.size <= log.bounds.max_bytes)
             )
         )
-        # Whichever is less to look at: the floor may have moved by one, or by millions.
-        gone = range(floor, log.floor)
-        behind = gone if len(gone) < len(self._behind) else tuple(self._behind)
-        passed = [here for here in behind if here in self._behind and here < log.floor]
-        return sum(map(self._pass_by, passed))
+        return sum(map(self._pass_by, self._behind.passed(floor, log.floor)))
 
     def _pass_by(self, position: int) -> int:
         """What came after this position is gone; return how many have lost something by that."""
-        waiting = self._behind.pop(position)
-        lost = len(waiting)
         if self._policy == "disconnect":
-            self._behind_count -= lost
-            self.lost(lost)
+            waiting = self._behind.pop(position)
+            self.lost(len(waiting))
             for subscription in waiting:
                 self._remove(subscription)
                 subscription.peer.loop.call_soon(subscription.too_slow)
-        else:
-            self.lost(lost * (self.log.floor - position))
-            # All of them are moved at once, however many they are.
-            others = self._behind.get(self.log.floor, set())
-            small, large = sorted((waiting, others), key=len)
-            large |= small
-            self._behind[self.log.floor] = large
-        return lost
+            return len(waiting)
+        # All of them are moved at once, however many they are.
+        moved = self._behind.move(position, self.log.floor)
+        self.lost(moved * (self.log.floor - position))
+        return moved
 
     def lost(self, events: int) -> None:
         """Subscribers have lost so many events, or their connections."""
@@ -494,16 +541,37 @@ class Topic:
             subscription.delivery.expect(subscription)
         return True
 
+    # The child of a fork ----------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """The child of a fork: have no subscribers, and ids and locks of its own.
+
+        The subscribers are the parent's. Another thread may have been at work on the log, and does
+        not exist here; then the child begins with an empty one.
+        """
+        torn = self.entered() or not self.lock.acquire(blocking=False)
+        self.lock = threading.RLock()
+        self._taken = threading.Condition(self.lock)
+        self._posted = []
+        self._unplaced = []
+        self._deliveries = {}
+        self._behind = Behind()
+        self._subscribers = 0
+        self._members = Counter()
+        self._known = self._shared is None
+        if torn:
+            self._renew_log(self.log.floor_id)
+        if isinstance(self._ids, EpochIds):
+            self._ids.begin_anew()
+
 
 _topics: WeakSet[Topic] = WeakSet()
 
 
-def _begin_new_epochs() -> None:
-    """After a fork parent and child go on with different events, and must have different ids."""
-    for topic in _topics:
-        if isinstance(topic._ids, EpochIds):
-            topic._ids.begin_anew()
+def _after_fork() -> None:
+    for topic in tuple(_topics):
+        topic.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_new_epochs)
+    os.register_at_fork(after_in_child=_after_fork)

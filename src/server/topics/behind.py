@@ -1,0 +1,62 @@
+"""The subscribers of a topic that have not been sent all of its log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .delivery import Subscription
+
+
+class Behind:
+    """Subscriptions by their position, so that the end of the log finds those that it passes.
+
+    Not thread-safe: it belongs to one topic and is used under that topic's lock.
+
+    Attributes:
+        count: how many subscriptions there are.
+    """
+
+    __slots__ = ("_at", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._at: dict[int, set[Subscription]] = {}
+
+    def put(self, subscription: Subscription) -> None:
+        """Add a subscription at its position."""
+        self._at.setdefault(subscription.position, set()).add(subscription)
+        self.count += 1
+
+    def take(self, subscription: Subscription, floor: int) -> None:
+        """Remove a subscription, which may have been moved to the floor meanwhile."""
+        for position in (subscription.position, floor):
+            waiting = self._at.get(position)
+            if waiting is not None and subscription in waiting:
+                waiting.remove(subscription)
+                self.count -= 1
+                if not waiting:
+                    del self._at[position]
+                return
+
+    def passed(self, old_floor: int, floor: int) -> list[int]:
+        """The positions of subscriptions that the floor has passed on its way."""
+        # Whichever is less to look at: the floor may have moved by one, or by millions.
+        gone = range(old_floor, floor)
+        positions = gone if len(gone) < len(self._at) else tuple(self._at)
+        return [here for here in positions if here in self._at and here < floor]
+
+    def pop(self, position: int) -> set[Subscription]:
+        """Remove and return all subscriptions at a position."""
+        waiting = self._at.pop(position)
+        self.count -= len(waiting)
+        return waiting
+
+    def move(self, position: int, floor: int) -> int:
+        """Move all subscriptions at a position to the floor; return how many there are."""
+        waiting = self._at.pop(position)
+        moved = len(waiting)
+        small, large = sorted((waiting, self._at.get(floor, set())), key=len)
+        large |= small
+        self._at[floor] = large
+        return moved
