@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
+from ..reports.complaint import Complaint
 from ..timing import Timing
 from .entry import size_of
 from .sources import Sources
@@ -42,6 +43,7 @@ class Topics:
         shared: where their logs are, if other processes share them.
         loops: those of the app's servers.
         sources: what feeds them from beside.
+        late: logs events that come after the end of their topic.
         published, dropped: events, as in :class:`wsframe.server.Stats`.
     """
 
@@ -50,6 +52,7 @@ class Topics:
         self.shared: RedisStreams | None = None
         self.loops: tuple[Loop, ...] = ()
         self.sources = Sources()
+        self.late = Complaint()
         self.published = 0
         self.dropped = 0
         self._make_locks()

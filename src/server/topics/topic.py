@@ -19,7 +19,6 @@ from weakref import WeakSet
 
 from wsframe import StateError, WSFrameError
 
-from ..reports.complaint import Complaint
 from .behind import Behind
 from .delivery import Delivery
 from .entry import Entry, as_entry
@@ -115,7 +114,6 @@ class Topic:
         # What was published and is not in the log yet, in order. Any thread appends, without the
         # lock; whoever has the lock moves it into the log.
         self._posted: list[Entry] = []
-        self._late = Complaint()
         self._taken = threading.Condition(self.lock)
         _topics.add(self)
         if shared is not None:
@@ -282,7 +280,7 @@ class Topic:
             self._topics.call_soon(self._settle_later)
         refused = sum(not entry.position for entry in arrived)
         if refused:
-            self._late.log(
+            self._topics.late.log(
                 WARNING, "%d events of the topic %r are dropped: it was closed", refused, self.name
             )
 
