@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import sys
 import threading
 import tracemalloc
@@ -925,6 +926,9 @@ BUFFERS: dict[str, Callable[[bytes], Any]] = {
     "array-of-integers": lambda data: array.array("I", data),
     "view-of-integers": lambda data: memoryview(data).cast("I"),
     "two-dimensions": lambda data: memoryview(data).cast("B", (2, len(data) // 2)),
+    "ctypes-in-the-other-byte-order": lambda data: (
+        ctypes.c_uint.__ctype_be__ * (len(data) // 4)
+    ).from_buffer_copy(data),
 }
 
 

@@ -56,6 +56,8 @@ NO_TAKEOVER = {"server_no_context_takeover": True, "client_no_context_takeover":
 NOT_UTF8 = ("Failure", BAD_DATA, "a text message is not valid UTF-8")
 NOT_DEFLATE = ("Failure", BAD_DATA, "a compressed message is not valid DEFLATE")
 
+SENTENCE = "Sphinx of black quartz, judge my vow; pack my box with five dozen liquor jugs."
+
 backends = pytest.mark.parametrize("backend", BACKENDS)
 takeovers = pytest.mark.parametrize("takeover", [True, False], ids=["context", "no-context"])
 
@@ -64,6 +66,21 @@ def compressing(codec: ModuleType, end: End, *, limits: Any = None, **settings: 
     """An end that has agreed on compression."""
     deflate = codec.PerMessageDeflate(**settings)
     return end.connect(codec, deflate=deflate, **(limits or {}))
+
+
+def not_deflate(why: str) -> tuple[str, int, str]:
+    """The failure of a message that is no DEFLATE, for this reason."""
+    return (*NOT_DEFLATE[:2], f"{NOT_DEFLATE[2]}: {why}")
+
+
+def peer(end: End) -> str:
+    """The other end, as the parameters of the extension call it."""
+    return "client" if end is SERVER else "server"
+
+
+def windows(bits: int) -> dict[str, int]:
+    """Windows of both directions."""
+    return {"server_max_window_bits": bits, "client_max_window_bits": bits}
 
 
 class Read(NamedTuple):
@@ -687,7 +704,37 @@ def test_the_window_of_the_rfc(codec: ModuleType, backend: str, end: End) -> Non
     connection = compressing(codec, end, backend=backend)
     assert connection.receive(hello + again + again) == ["Hello"] * 3
     connection = compressing(codec, end, backend=backend, **NO_TAKEOVER)
-    assert normals(connection.receive(hello + again)) == ["Hello", NOT_DEFLATE]
+    failure = not_deflate(f"it refers to bytes before it, against {peer(end)}_no_context_takeover")
+    assert normals(connection.receive(hello + again)) == ["Hello", failure]
+
+
+@ends
+@backends
+@pytest.mark.parametrize("bits", [15, 9])
+def test_a_peer_that_keeps_its_window_against_the_agreement_is_told_so(
+    codec: ModuleType, backend: str, bits: int, end: End
+) -> None:
+    # Some clients ignore client_no_context_takeover.
+    sender = compressing(codec, end.peer, backend=backend)
+    receiver = compressing(codec, end, backend=backend, **NO_TAKEOVER, **windows(bits))
+    assert receiver.receive(sender.encode(SENTENCE)) == [SENTENCE]
+    (failure,) = receiver.receive(sender.encode(SENTENCE))
+    assert failure.code == BAD_DATA
+    assert failure.reason.endswith(f"against {peer(end)}_no_context_takeover")
+    assert codec.Connection(codec.Role.SERVER).close(failure.code, failure.reason)
+
+
+@ends
+@backends
+def test_a_peer_whose_window_is_larger_than_agreed_on_is_told_so(
+    codec: ModuleType, backend: str, end: End
+) -> None:
+    receiver = compressing(codec, end, backend=backend, **windows(9))
+    # A reference to 2,000 bytes before the first.
+    compressor = zlib.compressobj(wbits=-15, zdict=SENTENCE.encode() + bytes(2000))
+    payload = compressor.compress(SENTENCE.encode()) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    (failure,) = normals(receiver.receive(end.wire(COMPRESSED | TEXT, payload[:-4])))
+    assert failure == not_deflate(f"it refers further back than {peer(end)}_max_window_bits=9")
 
 
 @ends
@@ -1349,10 +1396,10 @@ def test_what_is_no_deflate_is_refused(
             for cuts in ((), range(1, len(before + wire))):
                 connection = compressing(codec, end, backend=backend, **settings)
                 events = receive_in_pieces(connection, before + wire, cuts)
-                assert [event for event in events if event != ("Ping", b"")] == [
-                    "before",
-                    NOT_DEFLATE,
-                ]
+                first, failure = (event for event in events if event != ("Ping", b""))
+                assert first == "before"
+                assert failure[:2] == NOT_DEFLATE[:2]
+                assert failure[2].startswith(NOT_DEFLATE[2])
                 assert connection.receive(end.wire(FIN | TEXT, b"after")) == []
 
 

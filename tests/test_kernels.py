@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .tools import load_codec, outcome
+from .tools import load_codec, normals, outcome
 from .vectors import (
     INVALID_UTF8,
     LONG_SIZES,
@@ -141,7 +141,19 @@ READABLE: dict[str, Callable[[bytes], Any]] = {
     "array-of-integers": lambda data: array.array("I", data),
     "two-dimensions": lambda data: memoryview(data).cast("B", (2, len(data) // 2)),
     "ctypes": lambda data: (ctypes.c_ubyte * len(data)).from_buffer_copy(data),
+    "ctypes-in-the-other-byte-order": lambda data: foreign(len(data)).from_buffer_copy(data),
+    "structures": lambda data: (Pair * (len(data) // 8)).from_buffer_copy(data),
 }
+
+
+class Pair(ctypes.Structure):
+    _fields_ = (("first", ctypes.c_int), ("second", ctypes.c_int))
+
+
+def foreign(size: int) -> Any:
+    """A type of numbers whose format memoryview cannot cast, in two dimensions."""
+    number = ctypes.c_uint.__ctype_be__ if sys.byteorder == "little" else ctypes.c_uint.__ctype_le__
+    return (number * 2) * (size // 8)
 
 
 @pytest.mark.parametrize("convert", READABLE.values(), ids=READABLE)
@@ -165,6 +177,34 @@ def test_every_bytes_like_object_is_read(
     assert codec.kernels.parse_frame(convert(wire), 0) == codec.kernels.parse_frame(wire, 0)
     taken = (FIN_BINARY, payload[: size - 4], len(wire) - left)
     assert codec.kernels.take_frame(convert(wire), 0, LIMIT, True) == taken
+
+
+EMPTY: dict[str, Any] = {
+    "bytes": b"",
+    "bytearray": bytearray(),
+    "array-of-integers": array.array("I"),
+    "no-rows": ((ctypes.c_ubyte * 3) * 0)(),
+    "no-columns": ((ctypes.c_ubyte * 0) * 3)(),
+    "no-integers": ((ctypes.c_int * 3) * 0)(),
+}
+
+
+@pytest.mark.parametrize("empty", EMPTY.values(), ids=EMPTY)
+def test_every_bytes_like_object_may_be_empty(codec: ModuleType, empty: Any) -> None:
+    assert codec.mask(empty, KEY) == b""
+    assert codec.encode_frame(2, empty) == by_hand(FIN_BINARY, b"")
+    assert codec.encode_frame(2, empty, masking_key=KEY) == by_hand(FIN_BINARY, b"", KEY)
+    assert codec.kernels.take_messages(empty, 0, [], LIMIT, True) == 0
+    assert codec.kernels.parse_frame(empty, 0) is None
+    assert codec.kernels.take_frame(empty, 0, LIMIT, True) is None
+    for settings in (None, codec.PerMessageDeflate(min_size=0)):
+        sender = codec.Connection(codec.Role.CLIENT, deflate=settings)
+        receiver = codec.Connection(codec.Role.SERVER, deflate=settings)
+        assert receiver.receive(sender.encode(empty)) == [b""]
+        assert normals(receiver.receive(sender.ping(empty))) == [("Ping", b"")]
+        half = sender.encode(b"half")
+        assert receiver.receive(half[:1]) == receiver.receive(empty) == []
+        assert receiver.receive(half[1:]) == [b"half"]
 
 
 @pytest.mark.parametrize("convert", [bytearray, memoryview, BytesSubclass])
@@ -193,6 +233,10 @@ def test_mask_into_writes_to_every_writable_object(codec: ModuleType, size: int)
     octets = (ctypes.c_ubyte * size).from_buffer_copy(payload_of(size))
     codec.mask_into(octets, KEY)
     assert bytes(octets) == expected
+    numbers = foreign(size).from_buffer_copy(payload_of(size))
+    codec.mask_into(numbers, KEY)
+    assert bytes(numbers) == expected
+    codec.mask_into(((ctypes.c_ubyte * 3) * 0)(), KEY)
 
 
 def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:

@@ -12,6 +12,8 @@ from functools import cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
+from .buffers import octets
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -71,7 +73,7 @@ def mask(payload: Buffer, masking_key: Buffer) -> bytes:
         ValueError: the masking key does not have 4 bytes.
     """
     key = _four_bytes(masking_key)
-    view = memoryview(payload).cast("B")
+    view = octets(payload)
     size = len(view)
     if size < TRANSLATE_FROM:
         stretched = (key * (size // 4 + 1))[:size]
@@ -100,7 +102,7 @@ def mask_into(buffer: Buffer, masking_key: Buffer, offset: int = 0) -> None:
     if offset < 0:
         raise ValueError(f"offset must not be negative: {offset}")
     turn = offset % 4
-    view = memoryview(buffer).cast("B")
+    view = octets(buffer)
     if view.readonly:
         raise TypeError("mask_into needs a writable buffer")
     view[:] = mask(view, key[turn:] + key[:turn])
@@ -133,7 +135,7 @@ def encode_frame(
         raise ValueError(f"rsv must be 0-7, not {rsv}")
     if isinstance(payload, str):
         payload = payload.encode()
-    view = memoryview(payload).cast("B")
+    view = octets(payload)
     size = len(view)
     if opcode >= FIRST_CONTROL_OPCODE and not fin:
         raise ValueError("a control frame must not be fragmented")
@@ -169,7 +171,7 @@ def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
     """
     if start < 0:
         raise ValueError(f"start must not be negative: {start}")
-    view = memoryview(data).cast("B")
+    view = octets(data)
     if len(view) - start < 2:
         return None
     first, second = view[start], view[start + 1]
@@ -196,7 +198,7 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
     Raises:
         ValueError: the start is negative.
     """
-    view = memoryview(data).cast("B")
+    view = octets(data)
     size = len(view)
     while (head := parse_frame(view, start)) is not None:
         first, second, length, position = head
@@ -234,7 +236,7 @@ def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int,
     Raises:
         ValueError: the start is negative.
     """
-    view = memoryview(data).cast("B")
+    view = octets(data)
     head = parse_frame(view, start)
     if head is None:
         return None

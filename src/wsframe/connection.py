@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+from .buffers import octets
 from .deflate import Deflater, Inflater, PerMessageDeflate
 from .errors import ProtocolError, StateError
 from .frames import (
@@ -212,7 +213,7 @@ class Connection:
         self.only_messages = True
         try:
             if kept:
-                data = kept + memoryview(data).cast("B")
+                data = kept + octets(data)
                 if self._message is None:
                     kept = None
             left = None
@@ -221,7 +222,7 @@ class Connection:
             if left != 0:
                 self.only_messages = False
                 if type(data) is not bytes:
-                    data = memoryview(data).cast("B")
+                    data = octets(data)
                 begin = 0 if left is None else len(data) - left
                 kept = self._receive_rest(data, begin, events)
         except (BufferError, TypeError, ValueError):

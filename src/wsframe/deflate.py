@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from zlib import Z_FULL_FLUSH as FULL_FLUSH
 from zlib import Z_SYNC_FLUSH as SYNC_FLUSH
 
+from .buffers import octets
 from .errors import HandshakeError, ProtocolError
 from .frames import BINARY, RSV1, TEXT, CloseCode, Role
 from .kernels import encode_frame
@@ -29,6 +30,8 @@ BACKENDS = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zli
 # How a compressed message ends, before section 7.2.1 takes it away.
 TAIL = b"\x00\x00\xff\xff"
 EMPTY = b"\x00"  # section 7.2.3.6
+# What zlib and zlib-ng, and isal, call a reference to bytes that the window does not have.
+TOO_FAR_BACK = ("distance too far back", "lookback distance")
 # How much is inflated at once: all that a bomb can take beyond the limit.
 STEP = 1 << 16
 # How many compressors of one kind are kept for the next message; each may be some 300 KiB.
@@ -240,7 +243,7 @@ class Deflater:
         if isinstance(message, str):
             opcode, payload = TEXT, memoryview(message.encode())
         else:
-            opcode, payload = BINARY, memoryview(message).cast("B")
+            opcode, payload = BINARY, octets(message)
         if not self._takeover:
             compressed = self._compress_alone(payload)
             if len(compressed) >= len(payload):
@@ -293,9 +296,9 @@ class Inflater:
     __slots__ = (
         "_bits",
         "_decompressor",
-        "_error",
         "_last",
         "_rest",
+        "_role",
         "_settings",
         "_takeover",
         "ends",
@@ -304,12 +307,12 @@ class Inflater:
 
     def __init__(self, settings: PerMessageDeflate, role: Role) -> None:
         client = role is Role.CLIENT
+        self._role = role
         self._settings = settings
         self._bits = settings.server_max_window_bits if client else settings.client_max_window_bits
         self._takeover = not (
             settings.server_no_context_takeover if client else settings.client_no_context_takeover
         )
-        self._error = _module(settings.backend).error
         self._decompressor: Any = None
         self._rest = b""
         self._last = False
@@ -333,9 +336,9 @@ class Inflater:
             decompressor = self._decompressor = self._settings.new_decompressor(self._bits)
         try:
             piece: bytes = decompressor.decompress(data, STEP)
-        except self._error:
+        except _module(self._settings.backend).error as error:
             raise ProtocolError(
-                CloseCode.INVALID_FRAME_PAYLOAD_DATA, "a compressed message is not valid DEFLATE"
+                CloseCode.INVALID_FRAME_PAYLOAD_DATA, self._reason(str(error))
             ) from None
         # A piece of full size may have filled up before everything was out.
         self.pending = len(piece) == STEP
@@ -355,6 +358,21 @@ class Inflater:
     def inflate_more(self) -> bytes:
         """Return the next 64 KiB at most of what :meth:`inflate` was given."""
         return self.inflate(self._rest, self._last)
+
+    def _reason(self, error: str) -> str:
+        """What is wrong with a message, given the backend's words."""
+        reason = "a compressed message is not valid DEFLATE"
+        if not any(words in error for words in TOO_FAR_BACK):
+            return reason
+        server = self._role is Role.SERVER
+        if not self._takeover:
+            # Some clients keep their window though they agreed not to.
+            parameter = CLIENT_NO_TAKEOVER if server else SERVER_NO_TAKEOVER
+            return f"{reason}: it refers to bytes before it, against {parameter}"
+        if self._bits < MAX_BITS:
+            parameter = CLIENT_BITS if server else SERVER_BITS
+            return f"{reason}: it refers further back than {parameter}={self._bits}"
+        return reason
 
     def _leave(self, rest: bytes, last: bool) -> None:
         self._rest, self._last, self.pending = rest, last, True
