@@ -23,4 +23,4 @@ def block(ws: WebSocket) -> None:
         ws.send(message)
 
 
-app.run("127.0.0.1", int(sys.argv[1]), max_threads=2000, ping_interval=0)
+app.run("127.0.0.1", int(sys.argv[1]), max_handler_threads=4000, ping_interval=0)

@@ -17,6 +17,8 @@ from .sockets.certificate import CertificateError, tls_context
 from .sockets.listener import ListenError
 from .sockets.unix import group_number
 
+DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
+
 
 def main() -> None:
     """Serve an application, or the demo, until it is told to stop."""
@@ -167,8 +169,14 @@ def _proxy(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", text):
+    if not DECIMAL.fullmatch(text):
         raise argparse.ArgumentTypeError(f"a number of seconds is wanted, not {text!r}")
+    return float(text)
+
+
+def _part(text: str) -> float:
+    if not DECIMAL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"a number between 0 and 1 is wanted, not {text!r}")
     return float(text)
 
 
@@ -232,8 +240,33 @@ OPTIONS = [
         "max_threads",
         _count,
         "N",
-        "how many handlers of a process may have a thread at once: those that block, and those "
-        "that are plain functions; others wait for one",
+        "how many turns of handlers, and calls of authorize, may block at once in a process; "
+        "further ones wait for a thread",
+    ),
+    (
+        "max_handler_threads",
+        _count,
+        "N",
+        "how many handlers of a process may run at once that keep a thread for as long as their "
+        "connection lasts; a further request is answered with 503",
+    ),
+    (
+        "reserve_threads",
+        _count,
+        "N",
+        "how many more turns may block, for each I/O thread, that began on it",
+    ),
+    (
+        "max_thread_share",
+        _part,
+        "PART",
+        "which part of these threads one route may use, and one client address; 1 for all",
+    ),
+    (
+        "thread_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a request may wait for a thread before it is answered with 503",
     ),
     (
         "max_connections",

@@ -122,6 +122,7 @@ class App:
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
             route = WebSocketRoute(
+                path,
                 handler,
                 tuple(subprotocols),
                 origins,
@@ -204,16 +205,16 @@ class App:
             if known is None:
                 check_source(source)
             topic = known or Topic(path, self._topics)
-            self._routes.add(path, EventRoute(None, topic, origins, compress, None, authorize))
+            route = EventRoute(path, None, topic, origins, compress, None, authorize)
+            self._routes.add(path, route)
             if known is None:
                 sources.add(source, topic)
             return None
 
         def register(handler: Handler) -> Handler:
             _check_handler(handler, path)
-            self._routes.add(
-                path, EventRoute(handler, None, origins, compress, blocking, authorize)
-            )
+            route = EventRoute(path, handler, None, origins, compress, blocking, authorize)
+            self._routes.add(path, route)
             return handler
 
         return register

@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from math import inf
 from random import uniform
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
-from .handoff.turns import ENDED
+from .handoff.turns import ENDED, WAITING
 from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
-from .http.request import refuse_for_want_of_threads
 from .http.resume import END, last_event_id
 from .reports.loggers import log
 from .sockets.peer import Peer
@@ -23,6 +21,7 @@ from .topics.entry import as_text
 from .topics.subscriber import Subscriber
 
 if TYPE_CHECKING:
+    from .handoff.threads import Worker
     from .handoff.turns import Habit
     from .http.request import Request
     from .topics.delivery import Subscription
@@ -189,8 +188,6 @@ class EventStreamSession(Subscriber):
         self._handler = handler
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
-        if inspect.isgeneratorfunction(handler):
-            self.credit = inf
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -208,8 +205,12 @@ class EventStreamSession(Subscriber):
         self._gzip.put(retry, blocks.append)
         return b"".join(blocks)
 
-    def start(self) -> None:
-        """Owner: begin; the head and the opening are queued."""
+    def start(self, worker: Worker | None) -> None:
+        """Owner: begin; the head and the opening are queued.
+
+        Args:
+            worker: the thread for a generator.
+        """
         self._look_again()
         if self._topic is not None:
             subscription = self.stream.subscribe(self._topic)
@@ -218,7 +219,7 @@ class EventStreamSession(Subscriber):
         if self._handler is not None:
             self.work = [None]  # there is one turn, and it is all of the handler
             self.unsettled = True
-            self.begin()
+            self.begin(worker)
         else:
             self.peer.flush()
 
@@ -227,12 +228,6 @@ class EventStreamSession(Subscriber):
         self.end()
         if self._complete and not self.subscriptions:
             self.end_for_good()
-
-    def refuse(self) -> bool:
-        """Owner: there is no thread."""
-        self.end()
-        refuse_for_want_of_threads(self.peer)
-        return True
 
     def subscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription begins; where there are several, each id tells of all."""
@@ -278,6 +273,8 @@ class EventStreamSession(Subscriber):
         """Owner: the client has left, or the stream was closed."""
         self.over = True
         self.leave_topics()
+        if self.state is WAITING:  # its handler has not begun
+            self.end()
 
     def after_fork(self) -> None:
         """The child of a fork: for a handler that runs on here, the stream is over."""

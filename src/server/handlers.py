@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from math import inf
 from queue import Empty, SimpleQueue
 from sys import getsizeof
 from time import monotonic
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from .handoff.turns import ENDED, HELD, IDLE
-from .http.request import refuse_for_want_of_threads
+from .handoff.turns import ENDED, HELD, IDLE, WAITING
 from .reports.loggers import log
 from .websocket import WebSocketSession
 
@@ -75,6 +73,10 @@ class GeneratorSession(WebSocketSession):
 
     def deliver_end(self, end: ConnectionClosed) -> None:
         """Owner: have a last turn."""
+        if self._not_entered:
+            self.end()
+            self._generator.close()
+            return
         if self._end is None:
             self._end = end
             self.unsettled = True  # if a turn is queued or under way, another has to follow
@@ -84,6 +86,12 @@ class GeneratorSession(WebSocketSession):
             if self.closing:
                 self.work = None
         self.ask()
+
+    @property
+    def _not_entered(self) -> bool:
+        """Whether the client left before the handler could begin, which waits for a thread."""
+        waits = self.state is WAITING and self.peer.closed
+        return waits and inspect.getgeneratorstate(self._generator) == inspect.GEN_CREATED
 
     def drained(self) -> None:
         """Owner: the client has taken what was too much; its next messages can be answered."""
@@ -128,15 +136,6 @@ class GeneratorSession(WebSocketSession):
             self.state = HELD
         elif self.work is not None or self._end is not None:
             self.ask()
-
-    def refuse(self) -> bool:
-        """Owner: it was to run in a thread from the beginning, and there is none."""
-        if inspect.getgeneratorstate(self._generator) != inspect.GEN_CREATED:
-            return False
-        self.end()
-        self._generator.close()
-        refuse_for_want_of_threads(self.peer)
-        return True
 
     # Whichever thread has the turn ------------------------------------------------------------
 
@@ -204,7 +203,6 @@ class ThreadSession(WebSocketSession):
         handler: Callable[..., object],
     ) -> None:
         super().__init__(peer, habit, codec, request)
-        self.credit = inf
         self._handler = partial(handler, self.ws, **request.parameters)
         # The messages of one read, with their size; the end comes last, and stays.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
@@ -224,12 +222,6 @@ class ThreadSession(WebSocketSession):
         """Owner: the handler has returned, or raised."""
         self.end()
         self.handler_ended(self._outcome)
-
-    def refuse(self) -> bool:
-        """Owner: there is no thread."""
-        self.end()
-        refuse_for_want_of_threads(self.peer)
-        return True
 
     def deliver(self, messages: list[str | bytes]) -> None:
         """Owner: queue the messages; past the bound, the client is not read."""

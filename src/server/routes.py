@@ -27,6 +27,7 @@ PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 class WebSocketRoute:
     """A handler for WebSocket connections, and what it accepts."""
 
+    path: str
     handler: Callable[..., Any]
     subprotocols: Sequence[str]
     origins: Sequence[str] | Literal["*"]
@@ -40,6 +41,7 @@ class WebSocketRoute:
 class EventRoute:
     """A handler for event streams, or a topic that all of them are subscribed to."""
 
+    path: str
     handler: Callable[..., Any] | None
     topic: Topic | None
     origins: Sequence[str] | Literal["*"]

@@ -6,12 +6,11 @@ import inspect
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
-from math import inf
 from time import monotonic
 from types import TracebackType
 from urllib.parse import quote
@@ -25,18 +24,19 @@ from .forks import disconnect, give_up_in_children
 from .handlers import GeneratorSession, ThreadSession
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
-from .handoff.threads import Threads, has_gil
+from .handoff.threads import Threads, Worker, has_gil
 from .http.authorization import Authorization
 from .http.cors import preflight, sharing
+from .http.gate import Gate
 from .http.gzipped import accepts_gzip
-from .http.proxies import Proxies
-from .http.request import Request, RequestReader, respond, respond_without_content
+from .http.proxies import UNIX, Proxies
+from .http.request import Request, RequestReader, no_thread, respond, respond_without_content
 from .http.resume import END, last_event_id
 from .reports.loggers import outbox
 from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
-from .sockets.admission import Admission
+from .sockets.admission import Admission, origin_of
 from .sockets.certificate import tls_context
 from .sockets.listener import BACKLOG, Listener
 from .sockets.peer import Peer
@@ -85,12 +85,14 @@ class Server:
         self._routes = routes
         self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
-        self._threads = Threads(settings.max_threads, timing.idle_thread)
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
+        loops = settings.loops or natural_loops()
+        self._threads = Threads(settings, loops, timing)
+        left = self._admission.leave
         self.loops = tuple(
-            Loop(settings, timing, self._threads, self._monitor, self._admission.leave, topics)
-            for _ in range(settings.loops or natural_loops())
+            Loop(settings, timing, self._threads, self._monitor, left, topics, self._origin)
+            for _ in range(loops)
         )
         self._next_loop = cycle(self.loops)
         self._listeners = [Listener(self.loops[0], sock, self._accepted) for sock in sockets]
@@ -133,13 +135,12 @@ class Server:
 
     def stats(self) -> Stats:
         """Any thread: what the server has done and does, in numbers."""
-        workers, handlers, waiting = self._threads.counts()
+        workers, handlers = self._threads.counts()
         return replace(
             total(map(of_loop, self.loops)),
             uptime=monotonic() - self._started,
             threads=workers + self._topics.sources.running() + 1,  # the monitor's
             handlers_in_threads=handlers,
-            handlers_waiting=waiting,
         )
 
     def __enter__(self) -> Server:
@@ -305,6 +306,8 @@ class Server:
             deflate=route.deflate,
         )
         go_on = partial(self._open_websocket, peer, request, bytes(rest), route, acceptance)
+        if inspect.isgeneratorfunction(route.handler):
+            go_on = partial(self._pass_gate, peer, request, route, go_on)
         self._authorize(peer, request, route, go_on)
 
     def _authorize(
@@ -318,10 +321,26 @@ class Server:
         if route.authorize is None:
             go_on()
             return
-        peer.deadline = inf  # the client has done its part
-        peer.pause_reading()
         habit = peer.loop.habit(id(route.authorize), None)  # it may have no hash
-        Authorization(peer, habit, request, route.authorize, go_on).begin()
+        Authorization(peer, habit, request, route, route.authorize, go_on).enter()
+
+    def _pass_gate(
+        self,
+        peer: Peer,
+        request: Request,
+        route: WebSocketRoute | EventRoute,
+        go_on: Callable[[], None],
+    ) -> None:
+        """Go on as soon as a thread is free for the first turn of the handler."""
+        credit = peer.loop.habit(route, route.blocking).credit()
+        Gate(peer, request, route, credit, go_on).enter()
+
+    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> Worker:
+        """Return a thread for a handler that keeps it for as long as the connection lasts."""
+        worker = peer.loop.engage(peer, route)
+        if worker is None:
+            raise no_thread()
+        return worker
 
     def _open_websocket(
         self,
@@ -339,10 +358,12 @@ class Server:
         )
         kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
         session = kind(peer, peer.loop.habit(route, route.blocking), codec, request, route.handler)
+        head = acceptance.encode()
+        worker = self._thread_for(peer, route) if kind is ThreadSession else None
         peer.switch(session)
         peer.subprotocol = acceptance.subprotocol
-        peer.begin_answer(WEBSOCKET, 101, acceptance.encode())
-        session.begin()
+        peer.begin_answer(WEBSOCKET, 101, head)
+        session.begin(worker)
         if rest:
             session.data_received(memoryview(rest))
 
@@ -360,11 +381,33 @@ class Server:
             peer.status = 200
             peer.finish(head)
             return
+        start = partial(self._start_stream, peer, request, route, gzip, head)
+        if route.handler is None or inspect.isgeneratorfunction(route.handler):
+            start()
+        else:
+            self._pass_gate(peer, request, route, start)
+
+    def _start_stream(
+        self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
+    ) -> None:
         habit = peer.loop.habit(route, route.blocking)
         session = EventStreamSession(peer, habit, request, route.topic, route.handler, gzip=gzip)
+        head += session.opening()
+        lasts = inspect.isgeneratorfunction(route.handler)
+        worker = self._thread_for(peer, route) if lasts else None
         peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, head + session.opening())
-        session.start()
+        peer.begin_answer(EVENT_STREAM, 200, head)
+        session.start(worker)
+
+    def _origin(self, peer: Peer) -> Hashable:
+        """Any thread: which client address the threads that work for this connection count for.
+
+        None for a unix socket, and for a trusted proxy that does not report the address.
+        """
+        client = peer.request.client if peer.request is not None else UNIX
+        if client == UNIX or self._proxies.trust(client):
+            return None
+        return origin_of((client,))
 
     def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:
         """Owner of the first loop: have every loop tell its clients."""

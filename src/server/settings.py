@@ -35,8 +35,21 @@ class Settings:
         retry: how long the clients of an event stream are told to wait before they come back: each
             another time, from half of this to one and a half of it, so that they do not come
             together. 0 to tell them nothing.
-        max_threads: how many handlers may have a thread at once: plain functions, and those that
-            block. Past it they wait for one. Handlers that wait for each other need one each.
+        max_threads: how many turns may block at once, each in a thread: those of generator
+            handlers, plain functions of event streams, and calls of ``authorize``. Further ones
+            wait for a thread. Turns that wait for each other need one thread each.
+        max_handler_threads: how many handlers may run at once that have a thread for as long as
+            their connection lasts: plain functions of WebSockets, and generators of event streams.
+            A further request is answered with 503. A thread that waits costs about 20 KiB.
+        reserve_threads: how many more turns may block, for each I/O loop, that began on the loop
+            and lost it. Nothing else uses these threads. A turn that might block the loop with no
+            thread left to take it over waits as well.
+        max_thread_share: which part of each of these limits one route may use, and one client
+            address (IPv6: one network of 64 bits), between 0 and 1. The address is that which a
+            trusted proxy reports. Clients of a unix socket or of a trusted proxy are not limited by
+            address where none is reported.
+        thread_timeout: how long a new request may wait for a thread for its ``authorize``, or for
+            the first turn of its handler. Then it is answered with 503.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
             Python without a GIL.
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
@@ -66,6 +79,10 @@ class Settings:
     heartbeat: float = 15.0
     retry: float = 2.0
     max_threads: int = 64
+    max_handler_threads: int = 2000
+    reserve_threads: int = 8
+    max_thread_share: float = 0.5
+    thread_timeout: float = 2.0
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
     max_connections: int = 0
@@ -84,8 +101,13 @@ class Settings:
                 raise ValueError(f"{name} must not be negative: {value!r}")
         if not isfinite(self.retry):
             raise ValueError(f"retry must be finite: {self.retry!r}")
-        if self.max_threads < 1:
-            raise ValueError("max_threads must be at least 1")
+        for name in ("max_threads", "max_handler_threads", "reserve_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if not 0 < self.max_thread_share <= 1:
+            raise ValueError(
+                f"max_thread_share must be over 0 and at most 1: {self.max_thread_share!r}"
+            )
         Proxies(self.trusted_proxies)  # raises what is wrong with them
         if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
             raise ValueError("unix_mode and unix_group are for a server that listens on unix")

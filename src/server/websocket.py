@@ -22,7 +22,7 @@ from wsframe import (
 )
 from wsframe.frames import BINARY, TEXT
 
-from .handoff.turns import IDLE, Habit, Turns
+from .handoff.turns import IDLE, WAITING, Habit, Turns
 from .reports.loggers import log
 from .sockets.peer import LARGE_FRAME, Peer
 from .topics.encodings import message_encoding
@@ -31,6 +31,7 @@ from .topics.subscriber import Subscriber
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from .handoff.threads import Worker
     from .http.request import Request
     from .topics.delivery import Subscription
     from .topics.topic import Topic
@@ -295,9 +296,19 @@ class WebSocketSession(Subscriber):
         else:
             self._look_for_life()
 
-    def begin(self) -> None:
+    def hold(self) -> None:
+        """Owner: the handler waits for a thread, and the client is not read until it has one."""
+        if not self._paused:
+            self.peer.pause_reading(until_left=True)
+
+    def release(self) -> None:
+        """Owner: the handler has got a thread."""
+        if not self._paused:
+            self.peer.resume_reading()
+
+    def begin(self, worker: Worker | None = None) -> None:
         """Owner, once: run the handler, and look after the client from here on."""
-        super().begin()
+        super().begin(worker)
         self._silent_since = self.peer.loop.clock()
         # Clients that have come together are not all looked at, and pinged, together.
         self._look_again(random() * self.peer.loop.settings.ping_interval / 4)
@@ -352,7 +363,8 @@ class WebSocketSession(Subscriber):
         settings = self.peer.loop.settings
         now = self.peer.loop.clock()
         # Whom we do not read, or who has not yet taken what it is to answer, is not silent.
-        if self.peer.bytes_in != self._heard or self._paused or self.peer.has_unsent:
+        unread = self._paused or self.state is WAITING
+        if self.peer.bytes_in != self._heard or unread or self.peer.has_unsent:
             self._heard = self.peer.bytes_in
             self._silent_since = now
             self._pinged = False

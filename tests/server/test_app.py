@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from wsframe import Opcode, Pong
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 
-from .clients import Answer, Client, get, masked, upgrade
+from .clients import Answer, Client, get, upgrade
 from .conftest import Clients, Serve, stop_within
-from .handlers import Waits, generator_echo, plain_echo, websocket_app
+from .handlers import Waits, generator_echo, websocket_app
 
 
 def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:
@@ -594,18 +593,3 @@ def test_where_the_system_has_no_thread_left_the_answer_is_503(
         assert clients.websocket(server, path).next_event() == "late, but served"
     else:
         assert clients.stream(server, path).next_event().data == "late, but served"
-
-
-def test_where_no_thread_is_left_a_websocket_that_was_granted_is_cut_off(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pong has taken the 101 along, behind which a 503 would be no frame."""
-    server = serve(websocket_app(plain_echo))
-
-    def start(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    client = clients.websocket(server, "/echo", first=masked(Opcode.PING, "x"))
-    assert client.next_event() == Pong(b"x")
-    client.expect_end()

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from queue import Queue
@@ -154,7 +154,8 @@ def test_handlers_that_block_may_be_more_than_there_are_threads(
     # Three lose the loop; then the route is suspect, and the others get no thread.
     for one in held[:3]:
         one.wait_for()
-    wait_until(lambda: server._threads.counts()[1:] == (3, 3), "three run, and three wait")
+    wait_until(lambda: server.stats().handlers_waiting == 3, "three wait")
+    assert server.stats().handlers_in_threads == 3
     echoing = clients.websocket(server, "/echo")
     echoing.say("x")
     assert echoing.next_event() == "x"
@@ -717,54 +718,6 @@ def test_a_client_that_is_closed_and_reads_a_little_has_its_time_again(
 
 
 # Threads -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["plain", "generator", "stream"])
-def test_past_max_threads_handlers_wait_for_one_and_all_are_served_in_the_end(
-    serve: Serve, clients: Clients, log: ServerLog, kind: str
-) -> None:
-    held, entered, running = Held(), Queue[int](), threading.Semaphore(2)
-
-    def work(send: Callable[[str], None]) -> None:
-        assert running.acquire(blocking=False), "more than may have a thread"
-        entered.put(1)
-        held.wait()
-        send("done")
-        running.release()
-
-    def plain(ws: WebSocket) -> None:
-        work(ws.send)
-
-    def generator(ws: WebSocket) -> Waits:
-        work(ws.send)
-        yield
-
-    def stream(stream: EventStream) -> Iterator[str]:
-        answers: list[str] = []
-        work(answers.append)
-        yield from answers
-
-    app = App()
-    app.websocket("/plain")(plain)
-    app.websocket("/generator", blocking=True)(generator)
-    app.sse("/stream")(stream)
-    server = serve(app, max_threads=2)
-    connect: Callable[..., Any] = clients.stream if kind == "stream" else clients.websocket
-    waiting = [connect(server, f"/{kind}") for _ in range(2)]
-    for _ in waiting:
-        entered.get(timeout=TIMEOUT)
-    if kind == "generator":
-        waiting += [connect(server, "/generator") for _ in range(4)]
-    else:
-        waiting += [connect(server, f"/{kind}") for _ in range(4)]
-    wait_until(lambda: server._threads.counts()[1:] == (2, 4), "two run, and four wait")
-    assert entered.empty()
-    log.expect(f"wsframe-handler /{kind} waits for a thread: 2 have one", logging.WARNING)
-    held.release()
-    for client in waiting:
-        event = client.next_event()
-        assert "done" in (event, getattr(event, "data", None))
-    assert server._threads.counts()[0] <= 4
 
 
 def test_an_event_streams_plain_function_that_blocks_loses_the_loop(

@@ -11,7 +11,7 @@ import pytest
 
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.handoff.threads import Threads
+from wsframe.server.handoff.threads import Threads, Worker
 from wsframe.server.topics.sources import QueuePump
 
 from .clients import TIMEOUT
@@ -117,12 +117,12 @@ def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loop
     started = 0
     start_loop = Threads.start_loop
 
-    def start(threads: Threads, function: Callable[[], object]) -> None:
+    def start(threads: Threads) -> Worker:
         nonlocal started
         if started == loops:
             raise RuntimeError("the system has no thread left for a loop")
         started += 1
-        start_loop(threads, function)
+        return start_loop(threads)
 
     with monkeypatch.context() as patch:
         patch.setattr(Threads, "start_loop", start)

@@ -81,10 +81,11 @@ def test_refusals_by_status(serve: Serve, clients: Clients) -> None:
 def test_threads_and_handlers(serve: Serve, clients: Clients) -> None:
     go = threading.Event()
 
-    def waits(ws: WebSocket) -> None:
+    def waits(ws: WebSocket) -> Waits:
         go.wait(TIMEOUT)
+        yield
 
-    server = serve(websocket_app(waits), max_threads=2)
+    server = serve(websocket_app(waits, blocking=True), max_threads=4, thread_timeout=TIMEOUT)
     before = server.stats()
     assert (before.handlers_in_threads, before.handlers_waiting, before.loops) == (0, 0, 1)
     opened = [clients.connect(server) for _ in range(5)]
@@ -103,7 +104,7 @@ def test_threads_are_all_that_the_server_has(serve: Serve) -> None:
     app.sse("/b", source=Queue())
     before = threading.active_count()
     server = serve(app, loops=2)
-    assert server.stats().threads == threading.active_count() - before == 5
+    assert server.stats().threads == threading.active_count() - before == 7
     assert server.stats().loops == 2
 
 

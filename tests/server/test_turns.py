@@ -9,7 +9,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from math import inf
 from queue import Queue, SimpleQueue
 from time import monotonic
@@ -19,11 +18,11 @@ import pytest
 
 from wsframe.server.handoff import loop as loop_module
 from wsframe.server.handoff import monitor as monitor_module
-from wsframe.server.handoff import threads as threads_module
 from wsframe.server.handoff import turns as turns_module
 from wsframe.server.handoff.loop import Loop
 from wsframe.server.handoff.monitor import Monitor
-from wsframe.server.handoff.threads import Task, Threads, Worker
+from wsframe.server.handoff.quotas import Holder
+from wsframe.server.handoff.threads import Charge, Threads, Worker
 from wsframe.server.handoff.turns import (
     BUSY,
     HELD,
@@ -61,7 +60,6 @@ class Conversation(Protocol, Turns):
         self.act = act
         self.ran: list[threading.Thread] = []
         self.settled: Queue[bool] = Queue()
-        self.refused = False
         self._running = threading.Lock()
 
     path = "/test"
@@ -85,10 +83,6 @@ class Conversation(Protocol, Turns):
             self.ask()
         self.settled.put(self.peer.loop.owned())
 
-    def refuse(self) -> bool:
-        self.refused = not self.ran
-        return self.refused
-
     def peer_left(self) -> None:
         pass
 
@@ -106,10 +100,16 @@ class Rig:
     """
 
     def __init__(self) -> None:
-        self.threads = Threads(4, TIMING.idle_thread)
+        self.threads = Threads(Settings(max_threads=8), 1, TIMING)
         self.monitor = Monitor(TIMING)
         self.loop = Loop(
-            Settings(), TIMING, self.threads, self.monitor, lambda peer: None, Topics(TIMING)
+            Settings(),
+            TIMING,
+            self.threads,
+            self.monitor,
+            lambda peer: None,
+            Topics(TIMING),
+            lambda peer: None,
         )
         self._sockets: list[socket.socket] = []
         self._habits: dict[str, Habit] = {}
@@ -126,7 +126,7 @@ class Rig:
         self._sockets += ours, theirs
         ours.setblocking(False)
         theirs.settimeout(TIMEOUT)
-        habit = self._habits.setdefault(route, Habit(blocking, self.loop.timing))
+        habit = self._habits.setdefault(route, Habit(route, blocking, self.loop.timing))
 
         def begin() -> Conversation:
             peer = Peer(self.loop, ours, "client")
@@ -309,23 +309,23 @@ def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
 def test_a_steal_that_comes_too_late_changes_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The turn returns when a thread is reserved, and the token has not been taken."""
+    """The turn returns when a thread is taken, and the token is not yet."""
     act = Blocks()
     turns, client = rig.connect(act)
     owner = rig.owner()
-    reserve = rig.threads.reserve
+    hand_off = rig.threads.hand_off
 
-    def reserve_late() -> Worker | None:
-        worker = reserve()
+    def hand_off_late(worker: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+        taken = hand_off(worker, holder)
         act.held[b"A"].release()
         assert rig.owner() is owner  # the turn is over
-        return worker
+        return taken
 
-    monkeypatch.setattr(rig.threads, "reserve", reserve_late)
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
     block(rig, client, act.held[b"A"])
     assert rig.owner() is owner
     assert rig.loop.steals == 0
-    assert rig.threads.counts() == (2, 0, 0)
+    assert rig.threads.counts() == (2, 0)
     assert turns.state is IDLE
     client.sendall(b"b")
     assert receive(client, 8) == b"A<A>b<b>"
@@ -338,7 +338,7 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     turns, client = rig.connect(act)
     _, others_client = rig.connect(echo)
     owner = rig.owner()
-    monkeypatch.setattr(rig.threads, "reserve", lambda: None)
+    monkeypatch.setattr(rig.threads, "hand_off", lambda owner, holder: None)
     block(rig, client, act.held[b"A"])
     others_client.sendall(b"x")
     rig.loop.watch()
@@ -349,7 +349,7 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     assert rig.owner() is owner
     assert rig.loop.steals == 0
     assert turns.credit == 0
-    log.expect("no thread is left to take it", logging.WARNING)
+    log.expect("/test blocks the loop: the system starts no more threads", logging.WARNING)
     assert not log.records, "once is enough for one turn"
 
 
@@ -403,13 +403,21 @@ def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
         owned.put(rig.loop.owned())
 
     _, client = rig.connect(act)
-    worker = rig.threads.reserve()
-    assert worker is not None
     late = Worker(rig.threads)  # which never begins
-    monkeypatch.setattr(rig.threads, "reserve", lambda: late)
+    hand_off = rig.threads.hand_off
+    taken: list[Worker] = []
+
+    def hand_off_late(owner: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+        found = hand_off(owner, holder)
+        assert found is not None
+        taken.append(found[0])
+        return late, found[1]
+
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
     block(rig, client, held)
     held.release()
     assert not owned.get(timeout=TIMEOUT)
+    (worker,) = taken
     worker.given.put(late.given.get(timeout=TIMEOUT))
     assert rig.owner() is worker.thread
 
@@ -662,24 +670,6 @@ def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
     assert gone() is None
 
 
-def test_a_thread_that_counts_as_idle_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    def note(threads: Threads, worker: Worker) -> Task | None:
-        task = next_task(threads, worker)
-        gone.put(function() is None)
-        return task
-
-    next_task = Threads.next_task
-    monkeypatch.setattr(Threads, "next_task", note)
-    gone, threads, held = Queue[bool](), Threads(1, TIMING.idle_thread), Held()
-    run = partial(held.wait)
-    function = weakref.ref(run)
-    assert threads.run("held", run)
-    del run
-    held.release()
-    assert gone.get(timeout=TIMEOUT)
-    threads.close(monotonic() + TIMEOUT)
-
-
 # Credit ------------------------------------------------------------------------------------------
 
 
@@ -721,7 +711,7 @@ def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.Mon
 def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second() -> None:
     clock = ManualClock()
     timing = Timing(clock=clock)
-    habit = Habit(None, timing)
+    habit = Habit("/", None, timing)
     for after, suspect in [(0, False), (0.5, False), (0.51, False), (0.48, True)]:
         clock.now += after
         assert habit.has_blocked() == suspect
@@ -779,158 +769,42 @@ def test_a_handler_that_is_said_not_to_block_begins_on_the_loop_and_loses_it_all
     assert rig.connect(act)[0].credit == 0
 
 
+def no_more(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.mark.parametrize("blocking", [None, True])
-def test_where_the_system_has_no_thread_a_suspect_runs_on_the_loop_and_who_may_not_is_refused(
+def test_where_the_system_has_no_thread_a_suspect_begins_on_the_loop_and_loses_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, blocking: bool | None
 ) -> None:
-    monkeypatch.setattr(rig.threads, "run", lambda name, function: False)
-    turns, client = rig.connect(echo, blocking=blocking)
+    act = Blocks()
+    turns, client = rig.connect(act, blocking=blocking)
     turns.credit = turns.credit or 5
-    client.sendall(b"x")
-    if blocking:
-        wait_until(lambda: turns.refused, "it is refused")
-        assert not turns.ran
-    else:
-        assert receive(client, 1) == b"x"
-        assert turns.ran == [rig.owner()]
-        assert turns.credit == 5
-
-
-# Threads -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def threads(rig: Rig) -> Threads:
-    """Threads with room for one handler; their one loop sleeps."""
-    rig.threads._limit = 1
-    return rig.threads
-
-
-def test_past_the_limit_tasks_wait_and_run_in_order(threads: Threads, log: ServerLog) -> None:
-    held, order = Held(), Queue[int]()
-    assert threads.run("first", held.wait)
-    for number in range(5):
-        assert threads.run("next", lambda number=number: order.put(number))  # type: ignore[misc]
-    assert threads.counts() == (2, 1, 5)
-    log.expect("next waits for a thread: 1 have one", logging.WARNING)
-    assert not log.records
-    held.release()
-    assert [order.get(timeout=TIMEOUT) for _ in range(5)] == list(range(5))
-    wait_until(lambda: threads.counts() == (2, 0, 0), "all is quiet")
-
-
-def test_the_reserve_is_for_loops_alone(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads_module, "RESERVE", 2)
-    held, done = Held(), Held()
-    assert threads.run("first", held.wait)
-    reserved = [threads.reserve() for _ in range(3)]
-    assert [worker is not None for worker in reserved] == [True, True, False]
-    assert threads.run("second", done.wait)
-    assert threads.counts() == (4, 3, 1)
-    # One past the limit comes free, and another: only then is there room for a handler.
-    threads.give_back(reserved[0])  # type: ignore[arg-type]
-    assert threads.counts() == (4, 2, 1)
-    held.release()
-    wait_until(lambda: threads.counts() == (4, 1, 1), "the first one is done")
-    threads.give_back(reserved[1])  # type: ignore[arg-type]
-    done.wait_for()
-    assert threads.counts() == (4, 1, 0)
-    done.release()
-
-
-def test_a_thread_that_is_given_back_does_what_has_had_to_wait_meanwhile(threads: Threads) -> None:
-    worker = threads.reserve()
-    assert worker is not None
-    done: Queue[threading.Thread] = Queue()
-    assert threads.run("waits", lambda: done.put(threading.current_thread()))
-    assert threads.counts() == (2, 1, 1)
-    threads.give_back(worker)
-    assert done.get(timeout=TIMEOUT) is worker.thread
-    wait_until(lambda: threads.counts() == (2, 0, 0), "it is among the idle ones again")
-
-
-def test_a_thread_is_used_again_and_one_that_is_not_used_ends(
-    threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: Queue[threading.Thread] = Queue()
-
-    def run_one() -> threading.Thread:
-        assert threads.run("one", lambda: ran.put(threading.current_thread()))
-        thread = ran.get(timeout=TIMEOUT)
-        wait_until(lambda: threads.counts()[1] == 0, "it is idle")
-        return thread
-
-    first = run_one()
-    assert run_one() is first
-    threads.idle_time = 0.001
-    assert run_one() is first  # which makes it look at the time
-    first.join(TIMEOUT)
-    assert threads.counts() == (1, 0, 0)
-    assert run_one() is not first
-
-
-def test_the_thread_that_was_used_last_is_used_next_so_that_others_can_end(
-    threads: Threads,
-) -> None:
-    threads._limit = 2
-    held, ran = [Held(), Held()], Queue[threading.Thread]()
-    for one in held:
-        assert threads.run("one", one.wait)
-    for number, one in enumerate(held):
-        one.release()
-        wait_until(lambda number=number: threads.counts()[1] == 1 - number, "it is idle")  # type: ignore[misc]
-    last = threads._idle[-1].thread
-    assert threads.run("next", lambda: ran.put(threading.current_thread()))
-    assert ran.get(timeout=TIMEOUT) is last
-
-
-def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
-    threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads.idle_time = 0.001
-    done: Queue[threading.Thread] = Queue()
-    retire, retired = threads.retire, Queue[bool]()
-
-    def retire_late(worker: Worker) -> bool:
-        if retired.empty():
-            assert threads.run("late", lambda: done.put(threading.current_thread()))
-        ended = retire(worker)
-        retired.put(ended)
-        return ended
-
-    monkeypatch.setattr(threads, "retire", retire_late)
-    assert threads.run("first", lambda: done.put(threading.current_thread()))
-    first = done.get(timeout=TIMEOUT)
-    assert done.get(timeout=TIMEOUT) is first
-    first.join(TIMEOUT)
-    assert [retired.get(timeout=TIMEOUT) for _ in range(2)] == [False, True]
-    assert threads.counts() == (1, 0, 0)
-
-
-def test_a_thread_survives_what_its_task_raises(threads: Threads, log: ServerLog) -> None:
-    def fail() -> None:
-        raise SystemExit
-
-    done: Queue[bool] = Queue()
-    threads.run("fails", fail)
-    log.expect("a defect in the server")
-    threads.run("next", lambda: done.put(True))
-    assert done.get(timeout=TIMEOUT)
-
-
-def test_without_any_thread_it_is_said_at_once(
-    threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_more(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+    _, others_client = rig.connect(echo, route="/other")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more)
-        assert not threads.run("none", int)
-        assert threads.reserve() is None
-        with pytest.raises(RuntimeError, match="no thread left for a loop"):
-            threads.start_loop(int)
-    assert threads.counts() == (1, 0, 0)
+        block(rig, client, act.held[b"A"])
+        # The reserve is used up, so nothing begins on the loop until a thread is free again.
+        others_client.sendall(b"x")
+        wait_until(lambda: len(rig.loop.waiting) == 1, "the other one waits")
+        act.held[b"A"].release()
+        assert receive(client, 4) == b"A<A>"
+        assert receive(others_client, 1) == b"x"
+
+
+def test_what_waits_goes_on_when_the_system_starts_threads_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+    _, others_client = rig.connect(echo, route="/other")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        block(rig, client, act.held[b"A"])
+        others_client.sendall(b"x")
+        wait_until(lambda: len(rig.loop.waiting) == 1, "the other one waits")
+    assert receive(others_client, 1) == b"x"
+    act.held[b"A"].release()
 
 
 # The loop ----------------------------------------------------------------------------------------

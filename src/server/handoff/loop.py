@@ -16,29 +16,34 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from math import inf
+from logging import WARNING
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..reports.complaint import Complaint
 from ..reports.loggers import log
 from ..reports.stats import Totals
 from ..sockets.goodbye import Goodbye
-from .poller import READ, WRITE, Poller
-from .threads import HANDLER_NAME, LOOP_NAME, has_gil, stack_of
+from .poller import LEFT, READ, WRITE, Poller
+from .quotas import Holder, Shortage, name_of
+from .threads import HANDLER_NAME, LOOP_NAME, Worker, has_gil, stack_of
 from .turns import (
     BUSY,
+    ENDED,
     IDLE,
     PROBATION,
     QUEUED,
     ROUTE_PROBATION,
+    WAITING,
     WORK_A_TURN,
     Habit,
     Turns,
 )
+from .waiting import Waiter, WaitingRoom
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
@@ -50,7 +55,7 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .threads import Threads
 
-__all__ = ["READ", "WRITE", "Loop", "Ready"]
+__all__ = ["LEFT", "READ", "WRITE", "Loop", "Ready"]
 
 
 # How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
@@ -80,14 +85,16 @@ class Tenure:
         token: has one item while user code runs: the work of that turn, a new list each time.
         turns: whose turn it is, or was; at first, the one that has lost the loop, if one has.
         thread: the owner.
+        worker: the worker whose thread that is; set before the tenure begins.
     """
 
-    __slots__ = ("thread", "token", "turns")
+    __slots__ = ("thread", "token", "turns", "worker")
 
     def __init__(self, stolen: Turns | None = None) -> None:
         self.thread = threading.current_thread()
         self.token: list[list[Any]] = []
         self.turns = stolen
+        self.worker: Worker | None = None
 
 
 class Loop:
@@ -96,6 +103,7 @@ class Loop:
     Attributes:
         peers: the connections that live on this loop; the owner's to look at.
         unfinished: the user's code that has begun and not ended; the owner's.
+        waiting: what waits for a thread; the owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         received: a view of it.
         received_short: views of its beginning, by their length.
@@ -116,6 +124,7 @@ class Loop:
         monitor: Monitor,
         left: Callable[[Peer], object],
         topics: Topics,
+        origin: Callable[[Peer], Hashable],
     ) -> None:
         self.settings = settings
         self.timing = timing
@@ -123,6 +132,7 @@ class Loop:
         self.topics = topics
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
+        self.waiting = WaitingRoom()
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
@@ -132,6 +142,10 @@ class Loop:
         self._threads = threads
         self._monitor = monitor
         self._left = left
+        self._origin = origin
+        self._refused = Complaint()
+        self._delayed = Complaint()
+        self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Ready] = {}
         self._waker, self._wakened = socket.socketpair()
@@ -169,7 +183,8 @@ class Loop:
         Raises:
             RuntimeError: the system has none left.
         """
-        self._threads.start_loop(partial(self._run, self._tenure))
+        worker = self._tenure.worker = self._threads.start_loop()
+        worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
         self._started = True
 
     def discard(self) -> None:
@@ -254,23 +269,34 @@ class Loop:
         return token is not None
 
     def _steal(self, tenure: Tenure, token: list[Any]) -> None:
-        worker = self._threads.reserve()
-        if worker is None:
+        turns, owner = tenure.turns, tenure.worker
+        if turns is None or owner is None:
+            return  # the turn has just ended
+        taken = self._threads.hand_off(owner, self._holder(turns.peer, turns.route))
+        if taken is None:
             if token is not self._not_stolen:  # once for each turn
                 self._not_stolen = token
-                log.warning("a handler blocks the loop, and no thread is left to take it")
+                log.warning(
+                    "%s blocks the loop: %s to take it over", turns.path, Shortage.SYSTEM.value
+                )
             return
+        worker, charge = taken
         try:
             tenure.token.pop()
         except IndexError:  # the turn has just ended
-            self._threads.give_back(worker)
+            self._threads.take_back(owner, charge, worker)
             return
         # Nobody else fills in tenures: the old owner has lost the loop, the new one has not begun.
         assert tenure.turns is not None
+        if tenure.turns is not turns:  # that turn had ended, and another has lost the loop
+            stolen = tenure.turns
+            self._threads.recharge(owner, charge, self._holder(stolen.peer, stolen.route))
         self._tenure = Tenure(tenure.turns)
+        self._tenure.worker = worker
         self._owner = 0
         tenure.thread.name = f"{HANDLER_NAME} {tenure.turns.path}"
         worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
+        self._threads.restore_reserve()
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -296,7 +322,7 @@ class Loop:
     def habit(self, owner: object, blocking: bool | None) -> Habit:
         """Owner: what is known here of a route's handler, or whatever else takes turns."""
         if owner not in self._habits:
-            self._habits[owner] = Habit(blocking, self.timing)
+            self._habits[owner] = Habit(owner, blocking, self.timing)
         return self._habits[owner]
 
     def add(self, peer: Peer) -> None:
@@ -318,6 +344,7 @@ class Loop:
     def finished(self, turns: Turns) -> None:
         """Owner: the user's code of a connection is over."""
         self.unfinished.discard(turns)
+        self.waiting.discard(turns)
         self._tell_if_empty()
 
     def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
@@ -351,6 +378,48 @@ class Loop:
         assert self.owned()
         self._turns.append(turns)
 
+    def engage(self, peer: Peer, route: Hashable) -> Worker | None:
+        """Owner: return a thread for a handler that lives as long as this connection.
+
+        None if there is none, which is logged; the request is to be refused then.
+        """
+        found = self._threads.engage_handler(self._holder(peer, route))
+        if isinstance(found, Worker):
+            return found
+        self.log_refusal(route, self._threads.handlers.explain(found))
+        return None
+
+    def run_in(self, worker: Worker, turns: Turns) -> None:
+        """Owner: run a turn in this thread, if there is anything to do."""
+        work = turns.take()
+        if work is None:
+            self._threads.finished(worker)
+            return
+        turns.state = BUSY
+        name = f"{HANDLER_NAME} {turns.path}"
+        worker.given.put((name, partial(self._run_elsewhere, turns, work)))
+        turns.peer.flush()
+
+    def wait_for_thread(self, waiter: Waiter, peer: Peer, route: Hashable) -> bool:
+        """Owner: whether there is no thread now for what it will do.
+
+        Then ``waiter.resume()`` is called when there is one, unless it is discarded from
+        ``waiting`` before.
+        """
+        if not (waiter.credit or self._threads.wary):
+            return False
+        holder = self._holder(peer, route)
+        lacking = self._shortage(waiter, holder)
+        if lacking is not None:
+            self._await_thread(waiter, holder, lacking)
+        return lacking is not None
+
+    def log_refusal(self, route: Hashable, reason: str) -> None:
+        """Owner: log, once a second at most, that a request is refused for want of a thread."""
+        self._refused.log(
+            WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
+        )
+
     def wake_soon(self, news: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.
 
@@ -374,6 +443,7 @@ class Loop:
         peer: Peer | None
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, tenure.token
+        threads = self._threads
         myself = (self._wakened.fileno(), 0)
         eager = 0
         while self._running or queue or calls or wakes:
@@ -406,13 +476,15 @@ class Loop:
                         if not queue:
                             continue
                         turns = self._next_queued()
+                    if (turns.credit or threads.wary) and self._held_back(turns):
+                        continue
                     work = turns.work
                     if work is None or len(work) > WORK_A_TURN:
                         work = turns.take()
+                        if work is None:
+                            continue
                     else:
                         turns.work = None
-                    if work is None or (turns.credit and self._run_in_a_thread(turns, work)):
-                        continue
                     source = peer = turns.peer  # for whom to blame, too
                     tenure.turns = turns
                     peer.in_turn = True
@@ -438,15 +510,68 @@ class Loop:
                 self._look_at_deadlines()
         self._close()
 
-    def _run_in_a_thread(self, turns: Turns, work: list[Any]) -> bool:
-        """Give the turn a thread; False if there is none and the loop may run it."""
-        turns.state = BUSY
-        name = f"{HANDLER_NAME} {turns.path}"
-        if self._threads.run(name, partial(self._run_elsewhere, turns, work)):
-            turns.peer.flush()
+    def _held_back(self, turns: Turns) -> bool:
+        """Whether a turn must not begin on the loop: it has got a thread, or waits for one."""
+        if turns.state is ENDED:
             return True
-        turns.state = IDLE
-        return turns.credit == inf and turns.refuse()
+        holder = self._holder(turns.peer, turns.route)
+        if turns.credit:
+            found = self._threads.engage_turn(holder, self._look_again)
+            if isinstance(found, Worker):
+                self.run_in(found, turns)
+                return True
+        lacking = self._shortage(turns, holder)
+        if lacking is None:
+            return False
+        turns.state = WAITING
+        turns.hold()
+        turns.peer.flush()
+        self._await_thread(turns, holder, lacking)
+        return True
+
+    def _shortage(self, waiter: Waiter, holder: Holder) -> Shortage | None:
+        """Why this must wait for a thread; None if it need not.
+
+        What has blocked begins on the loop only if the system starts no thread for it: then the
+        reserve is better than nothing.
+        """
+        if waiter.credit:
+            lacking = self._threads.turn_shortage(holder, self._look_again)
+            if lacking is not Shortage.SYSTEM:
+                return lacking
+        return self._threads.hand_off_shortage(holder, self._look_again)
+
+    def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
+        self.waiting.add(waiter, holder)
+        quota = self._threads.turns if waiter.credit else self._threads.hand_offs
+        self._delayed.log(
+            WARNING, "%s waits for a thread: %s", name_of(holder.route), quota.explain(lacking)
+        )
+        if not self._will_try_again:
+            self._will_try_again = True
+            self.at_next_sweep(self._try_again)
+
+    def _look_again(self) -> None:
+        """Any thread: what waits for a thread may find one now."""
+        self.call_soon(self._resume_next)
+
+    def _resume_next(self) -> None:
+        """Let the next one go on that finds a thread; what it does comes before another look."""
+        waiter = self.waiting.next(self._shortage)
+        if waiter is not None:
+            waiter.resume()
+            if self.waiting:
+                self._look_again()
+
+    def _try_again(self) -> None:
+        """Look whether the system starts threads again: nobody tells when it does."""
+        self._resume_next()
+        self._will_try_again = bool(self.waiting)
+        if self._will_try_again:
+            self.at_next_sweep(self._try_again)
+
+    def _holder(self, peer: Peer, route: Hashable) -> Holder:
+        return Holder(route, self._origin(peer))
 
     def _take_over(self, stolen: Turns) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""
@@ -516,7 +641,6 @@ class Loop:
     def _close(self) -> None:
         self._owner = 0  # a thread that is started later may get the same identifier
         self._close_files()
-        self._threads.loop_ended()
         self._ended.set()
 
     def _close_files(self) -> None:

@@ -8,6 +8,8 @@ import sys
 
 if sys.platform == "linux":
     READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+    # The other end has closed its side, whatever it has sent before that is not read yet.
+    LEFT = select.EPOLLRDHUP
 
     class Poller:
         """What is to be waited for, file by file. All methods are the loop's owner's.
@@ -26,6 +28,7 @@ if sys.platform == "linux":
 
 else:
     READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+    LEFT = 0  # nothing reports that
 
     class Poller:
         """What is to be waited for, file by file. All methods are the loop's owner's."""

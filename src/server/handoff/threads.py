@@ -1,24 +1,27 @@
-"""The threads of a server: they run its loops, and the handlers that block."""
+"""The threads of a server: they run its loops, the turns that block, and long-lived handlers."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from .quotas import Holder, Quota, Shortage, Usage
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from ..timing import Timing
 
 from ..reports.loggers import log
 
-# Threads past the limit that only loops may take, so that more than the limit's handlers must
-# block to stop one.
-RESERVE = 8
 IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
 Task: TypeAlias = "tuple[str, Callable[[], object]]"
+Charge: TypeAlias = "tuple[Usage, Holder]"
 
 
 def stack_of(identifier: int | None) -> str:
@@ -37,10 +40,13 @@ class Worker:
 
     Attributes:
         given: what to run, with a name for it; None dismisses the worker.
+        charge: the usage that its present work counts in, and for whom; None while it owns a loop
+            or is idle. Under the lock of :class:`Threads`.
     """
 
     def __init__(self, threads: Threads) -> None:
         self.given: SimpleQueue[Task | None] = SimpleQueue()
+        self.charge: Charge | None = None
         self.thread = threading.Thread(target=self._run, name=IDLE_NAME, daemon=True)
         self._threads = threads
 
@@ -51,101 +57,166 @@ class Worker:
             except Empty:
                 if self._threads.retire(self):
                     return
-                continue  # a task is on its way
+                continue  # it belongs to the reserve, or a task is on its way
             if task is None:
                 return
-            while task is not None:
-                (self.thread.name, function), task = task, None
-                try:
-                    function()
-                except BaseException:
-                    log.exception("a defect in the server")
-                del function  # an idle thread keeps nobody alive, and is one in the next line
-                task = self._threads.next_task(self)
+            (self.thread.name, function), task = task, None
+            try:
+                function()
+            except BaseException:
+                log.exception("a defect in the server")
+            del function  # an idle thread keeps nobody alive, and is one in the next line
             self.thread.name = IDLE_NAME
+            self._threads.finished(self)
 
 
 class Threads:
     """All threads of a server but its monitor and its feeds; every method is for any thread.
 
+    There are three kinds of work, and none can use up the threads of another:
+
+    - turns that block: at most ``max_threads``, and as many more as the reserve has;
+    - handlers that live as long as their connection: at most ``max_handler_threads``;
+    - loops, each with one thread and a reserve of ``reserve_threads`` for hand-offs.
+
+    One thread of the reserve is always there, idle, for each loop, so that a hand-off is possible
+    even when the system starts no more threads.
+
     Args:
-        limit: how many handlers may have a thread at once; past it they wait for one.
-        idle_time: how long a thread without work waits for some, in seconds, before it ends.
+        settings: the server's.
+        loops: how many loops will run.
+        timing: the app's.
+
+    Attributes:
+        wary: whether a turn might find nobody to take the loop over. Then a loop must ask
+            :meth:`hand_off_shortage` before it begins one.
+        turns: the limit on turns that have a thread of their own from the beginning.
+        hand_offs: the limit on these together with turns that have lost a loop.
+        handlers: the limit on handlers that live as long as their connection.
     """
 
-    def __init__(self, limit: int, idle_time: float) -> None:
-        self.idle_time = idle_time
-        self._limit = limit
+    def __init__(self, settings: Settings, loops: int, timing: Timing) -> None:
+        share = settings.max_thread_share
+        reserve = Quota.of("reserve_threads", settings.reserve_threads * loops, share)
+        self.idle_time = timing.idle_thread
+        self.turns = Quota.of("max_threads", settings.max_threads, share)
+        # Every other loop may begin a turn at the same time, and all of them may block.
+        limit = self.turns.limit + reserve.limit - (loops - 1)
+        self.hand_offs = Quota(
+            "max_threads and reserve_threads", limit, min(limit, self.turns.share + reserve.share)
+        )
+        self.handlers = Quota.of("max_handler_threads", settings.max_handler_threads, share)
+        self.wary = True
+        self._spare = loops
         self._lock = threading.Lock()  # for all that follows
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []  # the last one first, so that the others can retire
-        self._waiting: deque[Task] = deque()
-        self._loops = 0
+        self._turns = Usage()
+        self._handlers = Usage()
+        self._told: set[Callable[[], object]] = set()
         self._closed = False
 
-    def run(self, name: str, function: Callable[[], object]) -> bool:
-        """Call the function in a thread, as soon as one of the limit is free.
-
-        Returns:
-            False if there is no thread at all, not even one that will be free.
-        """
-        with self._lock:
-            worker = self._take_worker() if self._busy < self._limit else None
-            if worker is not None:
-                worker.given.put((name, function))
-                return True
-            busy = self._busy
-            if not busy:
-                return False
-            first = not self._waiting
-            self._waiting.append((name, function))
-        if first:
-            log.warning("%s waits for a thread: %d have one", name, busy)
-        return True
-
-    def start_loop(self, function: Callable[[], object]) -> None:
-        """Give a loop its first thread.
+    def start_loop(self) -> Worker:
+        """Return a thread for a loop, and start another for the reserve.
 
         Raises:
-            RuntimeError: the system has none left.
+            RuntimeError: the system starts no more threads.
         """
         with self._lock:
-            worker = self._take_worker()
+            worker = self._start_worker()
+            enough = worker is not None and self._fill_reserve(len(self._idle) + 1)
+        if worker is None or not enough:
+            raise RuntimeError("the system has no thread left for a loop")
+        return worker
+
+    def engage_handler(self, holder: Holder) -> Worker | Shortage:
+        """Return a thread for a handler that lives as long as its connection."""
+        with self._lock:
+            return self._engage(self._handlers, self.handlers, holder)
+
+    def engage_turn(self, holder: Holder, tell: Callable[[], object]) -> Worker | Shortage:
+        """Return a thread for a turn; call ``tell`` once when another attempt may succeed."""
+        with self._lock:
+            found = self._engage(self._turns, self.turns, holder)
+            if isinstance(found, Shortage):
+                self._told.add(tell)
+            return found
+
+    def turn_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
+        """Return why :meth:`engage_turn` finds no thread; None if it does."""
+        with self._lock:
+            lacking = self._turns.shortage(self.turns, holder)
+            if lacking is None and not self._fill_reserve(self._spare + 1):
+                lacking = Shortage.SYSTEM
+            if lacking is not None:
+                self._told.add(tell)
+            return lacking
+
+    def hand_off_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
+        """Return why a turn of this holder must not begin on a loop; None if it may."""
+        with self._lock:
+            lacking = self._turns.shortage(self.hand_offs, holder)
+            if lacking is None and not self._fill_reserve(self._spare):
+                lacking = Shortage.SYSTEM
+            if lacking is not None:
+                self._told.add(tell)
+            return lacking
+
+    def hand_off(self, owner: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+        """Take a thread for a loop, and count its present owner as one that works for the holder.
+
+        None if there is no thread; the monitor tries again.
+        """
+        with self._lock:
+            worker = self._take_worker(0)
             if worker is None:
-                raise RuntimeError("the system has no thread left for a loop")
-            self._loops += 1
-        worker.given.put((LOOP_NAME, function))
+                return None
+            charge = owner.charge = (self._turns, holder)
+            self._turns.add(holder)
+            self._look()
+            return worker, charge
 
-    def loop_ended(self) -> None:
-        """Count what its thread does next as a handler."""
+    def take_back(self, owner: Worker, charge: Charge, worker: Worker) -> None:
+        """Undo :meth:`hand_off`: the owner has kept the loop."""
+        self.recharge(owner, charge, None)
+        self.finished(worker)
+
+    def recharge(self, owner: Worker, charge: Charge, holder: Holder | None) -> None:
+        """Count what is charged for another holder, unless that work has ended meanwhile."""
         with self._lock:
-            self._loops -= 1
+            if owner.charge is not charge:
+                return
+            self._turns.remove(charge[1])
+            owner.charge = None
+            if holder is not None:
+                owner.charge = (self._turns, holder)
+                self._turns.add(holder)
+            self._look()
 
-    def reserve(self) -> Worker | None:
-        """Take a thread for a loop whose thread is blocked; None if there is none left."""
+    def restore_reserve(self) -> None:
+        """Start a thread in place of one that a hand-off has taken, if the system has one."""
         with self._lock:
-            return self._take_worker() if self._busy < self._limit + RESERVE else None
+            self._fill_reserve(self._spare)
 
-    def give_back(self, worker: Worker) -> None:
-        """Undo :meth:`reserve`."""
-        task = self.next_task(worker)
-        if task is not None:
-            worker.given.put(task)
-
-    def next_task(self, worker: Worker) -> Task | None:
-        """What a worker is to do next; None puts it among the idle ones."""
+    def finished(self, worker: Worker) -> None:
+        """The worker has nothing to do; whoever waits for a thread is told."""
         with self._lock:
-            if self._waiting and self._busy <= self._limit:
-                return self._waiting.popleft()
+            if worker.charge is not None:
+                usage, holder = worker.charge
+                usage.remove(holder)
+                worker.charge = None
             if self._closed:
                 worker.given.put(None)
             self._idle.append(worker)
-            return None
+            self._look()
+            told, self._told = self._told, set()
+        for tell in told:
+            tell()
 
     def retire(self, worker: Worker) -> bool:
-        """Whether a worker may end, for nobody has need of it."""
+        """Whether a worker may end, because nobody needs it."""
         with self._lock:
-            if worker not in self._idle:
+            if worker not in self._idle or len(self._idle) <= self._spare:
                 return False
             self._idle.remove(worker)
             self._workers.discard(worker)
@@ -157,10 +228,10 @@ class Threads:
         with self._lock:
             return any(worker.thread is current for worker in self._workers)
 
-    def counts(self) -> tuple[int, int, int]:
-        """How many threads there are, how many of them run handlers, and how many tasks wait."""
+    def counts(self) -> tuple[int, int]:
+        """How many threads there are, and how many of them run handlers and turns."""
         with self._lock:
-            return len(self._workers), self._busy, len(self._waiting)
+            return len(self._workers), self._turns.busy + self._handlers.busy
 
     def after_fork(self) -> None:
         """The child of a fork: the threads are the parent's, but for the one that has forked."""
@@ -186,14 +257,27 @@ class Threads:
             stack = stack_of(thread.ident)
             log.error("%s has not ended and is left behind", thread.name, extra={"stack": stack})
 
-    @property
-    def _busy(self) -> int:
-        """Under the lock: how many run handlers."""
-        return len(self._workers) - len(self._idle) - self._loops
+    # Under the lock ---------------------------------------------------------------------------
 
-    def _take_worker(self) -> Worker | None:
-        if self._idle:
+    def _engage(self, usage: Usage, quota: Quota, holder: Holder) -> Worker | Shortage:
+        lacking = usage.shortage(quota, holder)
+        if lacking is not None:
+            return lacking
+        worker = self._take_worker(self._spare)
+        if worker is None:
+            return Shortage.SYSTEM
+        worker.charge = (usage, holder)
+        usage.add(holder)
+        self._look()
+        return worker
+
+    def _take_worker(self, keep: int) -> Worker | None:
+        """An idle worker, if more than these are there, or a new one."""
+        if len(self._idle) > keep:
             return self._idle.pop()
+        return self._start_worker()
+
+    def _start_worker(self) -> Worker | None:
         worker = Worker(self)
         try:
             worker.thread.start()
@@ -201,3 +285,17 @@ class Threads:
             return None
         self._workers.add(worker)
         return worker
+
+    def _fill_reserve(self, size: int) -> bool:
+        """Have as many idle workers; False if the system does not start them."""
+        while len(self._idle) < size:
+            worker = self._start_worker()
+            if worker is None:
+                break
+            self._idle.append(worker)
+        self._look()
+        return len(self._idle) >= size
+
+    def _look(self) -> None:
+        """Set ``wary``: below this, no route and no address can use its share of the threads."""
+        self.wary = self._turns.busy >= self.hand_offs.share or len(self._idle) < self._spare

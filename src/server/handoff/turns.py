@@ -7,6 +7,7 @@ thread or, once it has blocked, in another:
                            |                       |         or HELD, until the client reads
                            |                       +--> loses the loop: BUSY
                            +--> has blocked before: BUSY, in a thread of its own
+                           +--> no thread is free: WAITING --one is--> QUEUED
     BUSY --returns--> the owner hears of it: settle --> as above
 
 Only the owner of the loop moves a connection from one state to the next.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Hashable
 from contextvars import Context
 from enum import Enum
 from math import inf
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..sockets.peer import Peer
     from ..timing import Timing
+    from .threads import Worker
 
 
 # How many turns of a connection that has blocked must be quick, in a thread, before it is run on
@@ -43,24 +46,27 @@ class State(Enum):
     IDLE = "waits for something to work on"
     QUEUED = "a turn was asked for and has not begun"
     HELD = "has work, which must wait until the client takes what is unsent"
-    BUSY = "a turn runs, or waits for a thread, without the loop"
+    WAITING = "a turn is due and waits for a thread"
+    BUSY = "a turn runs without the loop"
     ENDED = "there will be no turn any more"
 
 
 # As names of the module they are looked up faster.
-IDLE, QUEUED, HELD, BUSY, ENDED = State
+IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
 class Habit:
     """What is known of a route on one loop: does its user code block? All of it is the owner's.
 
     Args:
+        route: the route; of a hook, the hook.
         blocking: what its author says: True for "always run it in a thread", False for "begin on
             the loop, whatever was seen", None to learn it.
         timing: the app's.
     """
 
-    def __init__(self, blocking: bool | None, timing: Timing) -> None:
+    def __init__(self, route: Hashable, blocking: bool | None, timing: Timing) -> None:
+        self.route = route
         self.blocking = blocking
         self._timing = timing
         self._blocked: deque[float] = deque(maxlen=STEALS_OF_A_ROUTE)
@@ -114,6 +120,11 @@ class Turns(ABC):
     def path(self) -> str:
         """Any thread: the path of the request, to name it by."""
 
+    @property
+    def route(self) -> Hashable:
+        """Any thread: the route whose share of the threads its turns use."""
+        return self.habit.route
+
     def take(self) -> list[Any] | None:
         """Owner: what the next turn is to work on, a new list; None if there is nothing to do.
 
@@ -140,24 +151,36 @@ class Turns(ABC):
     def settle(self) -> None:
         """Owner: carry out what has come of the turn, and ask for the next one."""
 
-    @abstractmethod
-    def refuse(self) -> bool:
-        """Owner: instead of the first turn, when the system has no thread left for it.
-
-        Returns:
-            False if it is not the first, which is then run on the loop.
-        """
-
     def ask(self) -> None:
         """Owner: have a turn soon, unless one is under way: its end will ask again."""
         if self.state is IDLE or self.state is HELD:
             self.state = QUEUED
             self.peer.loop.queue_turn(self)
 
-    def begin(self) -> None:
-        """Owner, once: user code exists from here on; the loop waits for its end."""
+    def hold(self) -> None:  # noqa: B027 - most have nothing to do then
+        """Owner: the next turn waits for a thread; until :meth:`release`, take no more work."""
+
+    def release(self) -> None:  # noqa: B027 - most have nothing to do then
+        """Owner: undo :meth:`hold`."""
+
+    def resume(self) -> None:
+        """Owner: a thread is free for the turn that waits for one."""
+        self.release()
+        self.state = QUEUED
+        self.peer.loop.queue_turn(self)
+
+    def begin(self, worker: Worker | None = None) -> None:
+        """Owner, once: user code exists from here on; the loop waits for its end.
+
+        Args:
+            worker: the thread for a handler that has only one turn, which lasts as long as the
+                connection; None if its turns are asked for.
+        """
         self.peer.loop.unfinished.add(self)
-        self.ask()
+        if worker is None:
+            self.ask()
+        else:
+            self.peer.loop.run_in(worker, self)
 
     def end(self) -> None:
         """Owner: there will be no turn any more."""

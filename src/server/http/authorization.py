@@ -1,45 +1,51 @@
-"""The application's word on a request, before it is answered."""
+"""The application's decision on a request, before it is answered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from wsframe import HandshakeError
 
-from ..handoff.turns import Habit, Turns
+from ..handoff.turns import BUSY, ENDED, WAITING, Habit, Turns
 from ..reports.loggers import log
 from ..sockets.peer import Peer
-from .request import Request, refuse
+from .gate import PendingRequest
+from .request import Request
 
 UNJUDGED = HandshakeError(500, "the request could not be judged")
 
 
-class Authorization(Turns):
+class Authorization(PendingRequest, Turns):
     """One call of a route's ``authorize``, which is a turn like any: it may block.
+
+    If the client leaves before the call has begun, there will be no call.
 
     Args:
         peer: the connection, from which nothing is read meanwhile.
         habit: what is known of this hook on this loop.
         request: in order so far.
+        route: the route that the hook is for.
         hook: the route's.
         go_on: called by the owner with what the hook has returned, if that is true.
     """
 
-    __slots__ = ("_error", "_go_on", "_hook", "_request", "_returned")
+    __slots__ = ("_error", "_go_on", "_hook", "_request", "_route")
 
     def __init__(
         self,
         peer: Peer,
         habit: Habit,
         request: Request,
+        route: Hashable,
         hook: Callable[[Request], object],
         go_on: Callable[[], None],
     ) -> None:
         super().__init__(peer, habit)
         self._request = request
-        self._hook = hook
         self._go_on = go_on
+        self._route = route
+        self._hook = hook
         self._error: BaseException | None = None
         self.work = [None]
         self.unsettled = True
@@ -48,6 +54,32 @@ class Authorization(Turns):
     def path(self) -> str:
         """Any thread: the path of the request."""
         return self._request.path
+
+    @property
+    def route(self) -> Hashable:
+        """Any thread: the route that the hook is for; other routes may have the same hook."""
+        return self._route
+
+    def enter(self) -> None:
+        """Owner, once: call the hook as soon as there is a thread for it."""
+        self.begin_to_wait()
+        self.begin()
+
+    @property
+    def waits(self) -> bool:
+        """Owner: whether the hook has yet to get a thread."""
+        return self.state is WAITING
+
+    def hold(self) -> None:
+        """Owner: no thread is free for the hook."""
+        self.wait_for_thread()
+
+    def drop(self) -> bool:
+        """Owner: do not call the hook, unless that has begun."""
+        if self.state in (BUSY, ENDED):
+            return False
+        self.end()
+        return True
 
     def work_on(self, work: list[Any]) -> None:
         """Whichever thread has the turn: call the hook."""
@@ -69,16 +101,11 @@ class Authorization(Turns):
                 raise UNJUDGED
             if not self._request.identity:
                 raise HandshakeError(403, "this is not for you")
-            self.peer.resume_reading()
-            self._go_on()
         except HandshakeError as error:
-            with_body = self._request.method != "HEAD"
             try:
-                refuse(self.peer, error, with_body=with_body)
+                self.refuse(error)
             except (TypeError, ValueError):  # its status or a header is none
                 log.exception("the answer of the authorize of %s cannot be sent", self.path)
-                refuse(self.peer, UNJUDGED, with_body=with_body)
-
-    def refuse(self) -> bool:
-        """Owner: there is no thread; a hook may be run on the loop."""
-        return False
+                self.refuse(UNJUDGED)
+        else:
+            self.go_on()

@@ -22,7 +22,6 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields, encode_response
 from wsframe.handshake import check_host
 
-from ..reports.stats import REQUEST
 from ..sockets.peer import Peer, Protocol
 from .paths import normal_path, segments_of
 from .proxies import client_of
@@ -344,15 +343,6 @@ def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
 
 
-def refuse_for_want_of_threads(peer: Peer) -> None:
-    """Owner: answer the request after all, with 503, while its first answer is still queued."""
-    if peer.bytes_out:  # it has gone out with the pong to a ping that came with the request
-        peer.abort()
-        return
-    peer.out.clear()
-    peer.kind = REQUEST
-    refuse(
-        peer,
-        HandshakeError(503, "no thread is left for this", [("Retry-After", "5")]),
-        with_body=True,
-    )
+def no_thread() -> HandshakeError:
+    """The answer where no thread is free for what the request asks for."""
+    return HandshakeError(503, "no thread is left for this", [("Retry-After", "5")])

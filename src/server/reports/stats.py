@@ -128,6 +128,7 @@ def of_loop(loop: Loop) -> Stats:
         bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
         bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
         steals=loop.steals,
+        handlers_waiting=len(loop.waiting),
         loops=1,
         slow_clients=totals.slow_clients,
         ping_timeouts=totals.ping_timeouts,

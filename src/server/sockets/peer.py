@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ..forks import disconnect
-from ..handoff.loop import READ, SHORT_READ, WRITE, Loop
+from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE, Loop
 from ..reports import access
 from ..reports.loggers import log
 from ..reports.stats import REQUEST
@@ -179,7 +179,7 @@ class Peer:
         # Nothing is unsent, nobody waits for it, and there is no end in sight.
         self._at_ease = True
         self._blocked = False  # the socket took no more
-        self._reading = True
+        self._reading = READ  # or 0, or LEFT
         self._interest = 0
         self._sealed = False  # nothing more is taken from ``out``
         self._finishing = False
@@ -247,14 +247,19 @@ class Peer:
         if not self._sealed:
             self._gather(*frames)
 
-    def pause_reading(self) -> None:
-        """Owner: leave what the client sends to TCP, which will slow it down."""
-        self._reading = False
+    def pause_reading(self, *, until_left: bool = False) -> None:
+        """Owner: leave what the client sends to TCP, which will slow it down.
+
+        Args:
+            until_left: read what it has sent as soon as it has closed its side, where the system
+                reports that without a read (Linux does).
+        """
+        self._reading = LEFT if until_left else 0
         self._update_interest()
 
     def resume_reading(self) -> None:
         """Owner: undo :meth:`pause_reading`."""
-        self._reading = True
+        self._reading = READ
         self._update_interest()
 
     def flush(self) -> None:
@@ -385,12 +390,8 @@ class Peer:
 
     def ready(self, events: int) -> Turns | None:
         """Owner: the socket may be ready. A hint only: what counts is what it then says."""
-        if events & WRITE:
-            self._blocked = False
-            self._flush_slowly()
-            self._update_interest()  # even if nothing was left to send
-            if self.closed or events == WRITE:
-                return None
+        if events != READ and not self._may_read(events):
+            return None
         loop = self.loop
         try:
             size = self._sock.recv_into(loop.buffer, self.read_size)
@@ -405,6 +406,16 @@ class Peer:
             )
         self._end_of_input()
         return None
+
+    def _may_read(self, events: int) -> bool:
+        """Act on what else the socket is ready for than a read; whether to read it as well."""
+        if self._reading == LEFT and events & ~WRITE:
+            self.resume_reading()  # the end is behind what has not been read
+        if events & WRITE:
+            self._blocked = False
+            self._flush_slowly()
+            self._update_interest()  # even if nothing was left to send
+        return not self.closed and events != WRITE
 
     def _let_go_on(self) -> None:
         """Have threads that wait look again."""
@@ -452,7 +463,7 @@ class Peer:
         if not self._unsent:
             self.abort()
             return
-        self._reading = False
+        self._reading = 0
         self._update_interest()
         protocol, self._protocol = self._protocol, _Silence()
         protocol.peer_left()
@@ -462,7 +473,7 @@ class Peer:
         """All has gone out; what still comes is thrown away until the client closes, too."""
         self._shut = True
         protocol, self._protocol = self._protocol, _Silence()
-        self._reading = True
+        self._reading = READ
         self._update_interest()
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -484,7 +495,7 @@ class Peer:
         self._interest = wanted
 
     def _wanted(self) -> int:
-        wanted = READ if self._reading and not self.congested else 0
+        wanted = self._reading if not self.congested else 0
         return wanted | WRITE if self._blocked else wanted
 
     # Any thread -------------------------------------------------------------------------------

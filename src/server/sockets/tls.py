@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
 
-from ..handoff.loop import READ, WRITE, Loop
+from ..handoff.loop import LEFT, READ, WRITE, Loop
 from ..http.request import refuse
 from ..reports.loggers import log
 from .peer import Peer
@@ -173,7 +173,7 @@ class TLSPeer(Peer):
             return None
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
         if crossed:  # the event does not tell which of the two can go on
-            events = READ | WRITE if self._reading else WRITE
+            events = READ | WRITE if self._reading == READ else WRITE | (events & LEFT)
         turns = super().ready(events)
         if crossed or tls.left or tls.receives_on == WRITE:
             self._update_interest()
@@ -204,7 +204,9 @@ class TLSPeer(Peer):
             return super()._wanted()
         if not tls.secured:
             return tls.shakes_on
-        wanted = tls.receives_on if self._reading and not self.congested else 0
+        wanted = 0 if self.congested else self._reading
+        if wanted == READ:
+            wanted = tls.receives_on
         return wanted | tls.sends_on if self._blocked else wanted
 
     def _update_interest(self) -> None:
@@ -220,7 +222,7 @@ class TLSPeer(Peer):
     def _has_left(self) -> bool:
         if self._tls is None or self.closed:
             return False
-        return self._tls.left and self._reading and not self.congested
+        return self._tls.left and self._reading == READ and not self.congested
 
     def _end_of_input(self) -> None:
         if self._tls is not None and not self._unsent:

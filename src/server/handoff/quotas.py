@@ -1,0 +1,107 @@
+"""Quotas: how many threads all work of one kind may use, and how many of them one route or client.
+
+A stranger decides how long a connection lasts, and often how long a handler blocks. So no route and
+no client address gets more than a share of the threads, and the others always find some.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from enum import Enum
+from typing import NamedTuple
+
+
+class Holder(NamedTuple):
+    """On whose behalf a thread works.
+
+    Attributes:
+        route: the route whose code it runs.
+        origin: the client's address, or its IPv6 network of 64 bits; None if it is not limited.
+    """
+
+    route: Hashable
+    origin: Hashable
+
+
+def name_of(route: Hashable) -> object:
+    """What to call a route in the log."""
+    return getattr(route, "path", route)
+
+
+class Shortage(Enum):
+    """Why work gets no thread now."""
+
+    ALL = "all threads are in use"
+    ROUTE = "the route uses its share of the threads"
+    ORIGIN = "the client's address uses its share of the threads"
+    SYSTEM = "the system starts no more threads"
+
+
+class Quota(NamedTuple):
+    """A limit on the threads of one kind of work.
+
+    Attributes:
+        setting: the setting that it comes from.
+        limit: how many threads there may be.
+        share: how many of them one route may use, and one client address.
+    """
+
+    setting: str
+    limit: int
+    share: int
+
+    @classmethod
+    def of(cls, setting: str, limit: int, share: float) -> Quota:
+        """A quota of which each route and address has this share, but at least one thread."""
+        return cls(setting, limit, max(1, int(limit * share)))
+
+    def explain(self, shortage: Shortage) -> str:
+        """What to write into the log: the shortage, the limit and the settings."""
+        match shortage:
+            case Shortage.ALL:
+                return f"{shortage.value} ({self.setting}: {self.limit})"
+            case Shortage.SYSTEM:
+                return shortage.value
+            case _:
+                limits = f"{self.share} of {self.setting}, which is {self.limit}"
+                return f"{shortage.value} ({limits}; max_thread_share)"
+
+
+class Usage:
+    """How many threads do one kind of work now. Not thread-safe: its owner has a lock."""
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self._routes: Counter[Hashable] = Counter()
+        self._origins: Counter[Hashable] = Counter()
+
+    def add(self, holder: Holder) -> None:
+        """A thread begins to work for this holder."""
+        self.busy += 1
+        self._routes[holder.route] += 1
+        if holder.origin is not None:
+            self._origins[holder.origin] += 1
+
+    def remove(self, holder: Holder) -> None:
+        """A thread ends its work for this holder."""
+        self.busy -= 1
+        _count_down(self._routes, holder.route)
+        if holder.origin is not None:
+            _count_down(self._origins, holder.origin)
+
+    def shortage(self, quota: Quota, holder: Holder) -> Shortage | None:
+        """What this holder exceeds with one thread more; None if the quota allows it."""
+        if self.busy >= quota.limit:
+            return Shortage.ALL
+        if self._routes[holder.route] >= quota.share:
+            return Shortage.ROUTE
+        if holder.origin is not None and self._origins[holder.origin] >= quota.share:
+            return Shortage.ORIGIN
+        return None
+
+
+def _count_down(counter: Counter[Hashable], key: Hashable) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
