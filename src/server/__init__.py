@@ -9,14 +9,17 @@ from .reports.stats import Stats
 from .server import Server
 from .settings import Settings
 from .topics.delivery import Subscription
-from .topics.topic import Published, RedisUnavailable, Topic, TopicStats
+from .topics.errors import EventsLost, RedisRefused, RedisUnavailable
+from .topics.topic import Published, Topic, TopicStats
 from .websocket import WebSocket
 
 __all__ = [
     "App",
     "ConnectionClosed",
     "EventStream",
+    "EventsLost",
     "Published",
+    "RedisRefused",
     "RedisUnavailable",
     "Request",
     "Server",

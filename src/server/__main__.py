@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from functools import partial
 
-from .app import App, run_workers
+from .app import REDIS_PREFIX, App, run_workers
 from .http.proxies import Proxies
 from .reports.logs import configure
 from .settings import Settings
@@ -93,6 +93,12 @@ def main() -> None:
         metavar="URL",
         help="keep the logs of topics in this Redis, for all processes that name it: "
         "redis://user:password@host:6379/0, rediss://... for TLS, unix:///path",
+    )
+    parser.add_argument(
+        "--redis-prefix",
+        default=REDIS_PREFIX,
+        metavar="TEXT",
+        help="what the names of all keys and channels in that Redis begin with (%(default)s)",
     )
     parser.add_argument(
         "--trusted-proxy",
@@ -198,7 +204,7 @@ def _prepare(arguments: argparse.Namespace) -> App:
             sys.exit(f"--metrics: {error}")
     if arguments.redis is not None:
         try:
-            app.share_topics(arguments.redis)
+            app.share_topics(arguments.redis, arguments.redis_prefix)
         except (ModuleNotFoundError, ValueError, RuntimeError) as error:
             sys.exit(f"--redis: {error}")
     return app

@@ -32,6 +32,7 @@ from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
 from .sockets.unix import UnixFile
 from .timing import Timing
+from .topics.errors import RedisUnavailable
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
@@ -41,6 +42,9 @@ from .workers import Supervisor
 WITHOUT_CONTEXT = PerMessageDeflate(
     server_no_context_takeover=True, client_no_context_takeover=True
 )
+
+# What the keys of an app in Redis begin with.
+REDIS_PREFIX = "wsframe:"
 
 Function = TypeVar("Function", bound=Callable[[], object])
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -56,21 +60,30 @@ class App:
         redis: where the topics' logs are, so that several processes share them: the URL of a Redis
             6.2 or newer, as in "redis://user:password@host:6379/0", "rediss://..." for TLS,
             "unix:///path". None for logs in this process, which need nothing.
+        redis_prefix: what the names of all keys and channels begin with there ("wsframe:"). Apps
+            with the same prefix in the same database share their topics. It has 1 to 64 of the
+            characters A-Z, a-z, 0-9 and ``._:/-``.
         timing: the durations that no setting changes, and the clock; for tests.
 
     Raises:
         ModuleNotFoundError: redis-py is needed, and not installed.
-        ValueError: the URL is none of these.
+        ValueError: the URL is none of these, or the prefix is not allowed.
     """
 
-    def __init__(self, *, redis: str | None = None, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        redis: str | None = None,
+        redis_prefix: str = REDIS_PREFIX,
+        timing: Timing | None = None,
+    ) -> None:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
         self._timing = timing or Timing()
         self._topics = Topics(self._timing)
         if redis is not None:
-            self.share_topics(redis)
+            self.share_topics(redis, redis_prefix)
 
     def websocket(
         self,
@@ -266,22 +279,37 @@ class App:
         """
         return self._topics.get(name, history, max_bytes, max_age, policy)
 
-    def share_topics(self, redis: str) -> None:
+    def share_topics(self, redis: str, prefix: str = REDIS_PREFIX) -> None:
         """Keep the topics' logs in this Redis; before any of them is used, as :class:`App` says."""
         from .topics.redis import RedisStreams
 
-        self._topics.share(RedisStreams(redis))
+        self._topics.share(RedisStreams(redis, prefix, self._timing))
+
+    def flush(self, timeout: float = 5.0) -> None:
+        """Any thread: wait until Redis has all that was published before; without Redis, return.
+
+        Raises:
+            RedisUnavailable: some of it still waits for Redis after ``timeout`` seconds.
+            EventsLost: Redis has refused events since the last call.
+        """
+        shared = self._topics.shared
+        if shared is not None and not shared.flush(timeout):
+            reason = shared.link.refusal or f"Redis has not acknowledged all in {timeout} seconds"
+            raise RedisUnavailable(f"published events still wait for Redis: {reason}")
 
     def close(self, timeout: float = 5.0) -> None:
         """Any thread: have what was published sent to Redis, and let go of it.
 
-        The last server that stops does this. A program that only publishes does it at its end.
+        The last server that stops does this, and so does the end of the program. A program that
+        only publishes calls it to get the error: one that is raised while the program ends is
+        printed, and does not change its exit code.
 
         Raises:
             RuntimeError: a server of the app runs.
+            EventsLost: Redis has refused events, or has not acknowledged them in time.
         """
         if any(server.running for server in self._servers):
-            raise RuntimeError("a server of the app runs: it is to be stopped first")
+            raise RuntimeError("a server of the app runs: stop it first")
         if self._topics.shared is not None:
             self._topics.shared.close(timeout)
         outbox.close()
@@ -339,6 +367,7 @@ class App:
                 missing or wrong.
             TypeError: there is no such option.
             ValueError: an option's value makes no sense.
+            RedisRefused: the topics cannot be kept in their Redis.
         """
         return self._serve(host, port, Settings(**options))
 

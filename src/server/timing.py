@@ -35,6 +35,25 @@ class Timing:
         publish_patience: how long a thread that publishes waits for another one's work on the
             topic; then the event is queued, and a loop goes on with it.
         publish_wait: how long a thread that publishes faster than a loop sends waits for the loop.
+        redis_answer: how long Redis may take to connect or to answer.
+        redis_stop: how long threads that are to stop wait for an answer of Redis.
+        redis_shortest_pause: the pause before the first attempt to connect to Redis again; it
+            doubles with each attempt.
+        redis_longest_pause: the longest of these pauses.
+        redis_refused_pause: the pause between two attempts while Redis refuses what topics need.
+        redis_exit: how long a program that ends waits until Redis has what it published.
+        redis_listen: how long the reader of topics in Redis waits for news before it looks after
+            its connection.
+        redis_spare: how long Redis keeps a topic's entries beyond ``max_age``, for late readers.
+        redis_retry: the pause before a topic is tried again that Redis has refused.
+        presence: how long a member of a topic is believed to be there without news of its process.
+        presence_interval: how often a process renews the presence of its members.
+        lease: how long one process feeds a topic from a channel without a sign of life.
+        lease_renewal: how often it gives that sign.
+        channel_listen: how long the thread of the channels waits for a message at a time.
+        source_poll: how long a thread waits for the next item of a queue that feeds a topic, and
+            for Redis to accept an item, before it checks whether to stop.
+        source_stop: how long such a thread has to end before it is left behind.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -51,3 +70,19 @@ class Timing:
     log_silence: float = 1.0
     publish_patience: float = 0.1
     publish_wait: float = 0.25
+    redis_answer: float = 5.0
+    redis_stop: float = 2.0
+    redis_shortest_pause: float = 0.05
+    redis_longest_pause: float = 2.0
+    redis_refused_pause: float = 30.0
+    redis_exit: float = 5.0
+    redis_listen: float = 1.0
+    redis_spare: float = 60.0
+    redis_retry: float = 1.0
+    presence: float = 30.0
+    presence_interval: float = 10.0
+    lease: float = 3.0
+    lease_renewal: float = 1.0
+    channel_listen: float = 0.2
+    source_poll: float = 0.1
+    source_stop: float = 0.5

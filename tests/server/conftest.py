@@ -7,14 +7,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from wsframe.server import App, Server
+from wsframe.server import App, EventsLost, Server
 from wsframe.server.reports.loggers import outbox
+from wsframe.server.timing import Timing
 from wsframe.server.topics.redis import RedisStreams
 
 from ..certificates import Certificates
@@ -215,14 +216,24 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
         yield redis_server
 
 
+class Connect(Protocol):
+    """Makes what each process has one of."""
+
+    def __call__(self, url: str, prefix: str = ..., **timing: float) -> RedisStreams: ...
+
+
 @pytest.fixture
-def connect() -> Iterator[Callable[[str], RedisStreams]]:
+def connect() -> Iterator[Connect]:
     """Makes what each process has one of; closed when the test is over."""
     with ExitStack() as stack:
 
-        def make(url: str) -> RedisStreams:
-            streams = RedisStreams(url)
-            stack.callback(streams.close, TIMEOUT)
+        def close(streams: RedisStreams) -> None:
+            with suppress(EventsLost):  # those who care have looked
+                streams.close(TIMEOUT)
+
+        def make(url: str, prefix: str = "wsframe:", **timing: float) -> RedisStreams:
+            streams = RedisStreams(url, prefix, Timing(**timing))  # type: ignore[arg-type]
+            stack.callback(close, streams)
             stack.callback(streams.channels.stop)
             return streams
 
@@ -230,11 +241,11 @@ def connect() -> Iterator[Callable[[str], RedisStreams]]:
 
 
 @pytest.fixture
-def streams(redis_server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+def streams(redis_server: RedisServer, connect: Connect) -> RedisStreams:
     return connect(redis_server.url)
 
 
 @pytest.fixture
-def others(redis_server: RedisServer, connect: Callable[[str], RedisStreams]) -> RedisStreams:
+def others(redis_server: RedisServer, connect: Connect) -> RedisStreams:
     """Those of another process."""
     return connect(redis_server.url)

@@ -9,21 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from wsframe.server import App
-from wsframe.server.topics import channels, link
 from wsframe.server.topics.redis import RedisStreams
 
 from ..redis_server import RedisServer, Relay
 from .clients import TIMEOUT
-from .conftest import Clients, Serve, ServerLog, wait_until
+from .conftest import Clients, Connect, Serve, ServerLog, wait_until
 from .streams import Heard, data_of, numbers
 
 LEASE = "wsframe:{news}:from:prices"
+CHANGES = f"{LEASE}@0"  # the channel on which it is published who holds it
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def listen(program: Any, *everybody: RedisStreams) -> None:
     for streams in everybody:
         Heard(streams).subscribe_pubsub("prices")
         streams.channels.start()
-    wait_until(lambda: heard_by(program, LEASE) == len(everybody), "not all listen")
+    wait_until(lambda: heard_by(program, CHANGES) == len(everybody), "not all listen")
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
 
 
@@ -90,7 +90,7 @@ def test_clients_hear_what_another_program_says(
 
 
 def test_what_an_access_control_list_has_to_allow(
-    redis_server: RedisServer, program: Any, connect: Callable[[str], RedisStreams]
+    redis_server: RedisServer, program: Any, connect: Connect
 ) -> None:
     allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
     program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
@@ -128,7 +128,7 @@ def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
         thread.join()
         there.wait(count)  # from the one that is left
         holder.channels.start()
-        wait_until(lambda: heard_by(program, LEASE) == 2, "it does not listen again")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "it does not listen again")
     assert sorted(data_of(there.wait(count)), key=lambda data: int(data)) == numbers(count)
 
 
@@ -144,11 +144,11 @@ def test_who_has_the_lease_is_heard(
             return bytes(message["data"])
 
         listen(program, streams)
-        pubsub.subscribe(LEASE)
+        pubsub.subscribe(CHANGES)
         holder = program.get(LEASE)
         Heard(others).subscribe_pubsub("prices")
         others.channels.start()
-        wait_until(lambda: heard_by(program, LEASE) == 3, "not all listen")
+        wait_until(lambda: heard_by(program, CHANGES) == 3, "not all listen")
         others.channels.stop()  # which takes it from nobody
         assert program.get(LEASE) == holder
         streams.channels.stop()
@@ -159,13 +159,9 @@ def test_who_has_the_lease_is_heard(
 
 
 def test_a_redis_that_hangs_does_not_hold_up_the_end(
-    redis_server: RedisServer,
-    program: Any,
-    streams: RedisStreams,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, program: Any, connect: Connect
 ) -> None:
-    monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
-    monkeypatch.setattr(link, "PATIENCE", 0.1)
+    streams = connect(redis_server.url, redis_answer=10 * TIMEOUT, redis_stop=0.1)
     listen(program, streams)
     assert redis_server.ends_while_hanging(streams.channels.stop)
 
@@ -173,22 +169,18 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
 def test_a_connection_that_falls_silent_is_made_anew(
     redis_server: RedisServer,
     program: Any,
-    connect: Callable[[str], RedisStreams],
+    connect: Connect,
     others: RedisStreams,
     log: ServerLog,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = Heard(others).follow()
     with Relay(redis_server) as relay:
-        streams = connect(relay.url)
+        streams = connect(relay.url, redis_answer=1.0, lease_renewal=0.1)
         listen(program, streams)
         program.publish("prices", "1")
         there.hear("1")
         relay.fall_silent()
-        with monkeypatch.context() as impatient:
-            impatient.setattr(channels, "ANSWER_TIME", 0.5)
-            impatient.setattr(channels, "RENEWAL", 0.1)
-            log.expect("Redis is away: nothing is heard from the channels", logging.WARNING)
+        log.expect("Redis is away or not ready: nothing is heard", logging.WARNING)
         log.expect("Redis is back", logging.WARNING)
         # It begins again when it has heard so on the new connection.
         wait_until(lambda: program.publish("prices", "2") and len(there.entries) > 1, "it is not")
@@ -199,17 +191,16 @@ def test_a_connection_that_falls_silent_is_made_anew(
 def test_a_holder_that_dies_is_replaced(
     program: Any,
     redis_server: RedisServer,
-    streams: RedisStreams,
-    monkeypatch: pytest.MonkeyPatch,
+    connect: Connect,
 ) -> None:
-    monkeypatch.setattr(channels, "RENEWAL", 0.1)
+    streams = connect(redis_server.url, lease_renewal=0.1)
     with Listening(redis_server) as process:
         wait_until(lambda: program.get(LEASE), "nobody has the lease")
         dead = program.get(LEASE)
         here = Heard(streams).follow()
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, LEASE) == 2, "not all listen")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
         process.kill()
         wait_until(lambda: program.get(LEASE) not in (None, dead), "nobody takes the lease")
         program.publish("prices", "hello")
@@ -219,17 +210,16 @@ def test_a_holder_that_dies_is_replaced(
 def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
     program: Any,
     redis_server: RedisServer,
-    streams: RedisStreams,
-    monkeypatch: pytest.MonkeyPatch,
+    connect: Connect,
 ) -> None:
-    monkeypatch.setattr(channels, "RENEWAL", 0.1)
+    streams = connect(redis_server.url, lease_renewal=0.1)
     here = Heard(streams).follow()
     with Listening(redis_server) as process:
         wait_until(lambda: program.get(LEASE), "nobody has the lease")
         first = program.get(LEASE)
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, LEASE) == 2, "not all listen")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
         program.publish("prices", "a")
         here.hear("a")
         process.send_signal(signal.SIGSTOP)
@@ -277,7 +267,7 @@ def test_a_connection_that_is_cut_is_made_again(
     program.publish("prices", "before")
     here.hear("before")
     assert redis_server.cut("wsframe-channels") == 4
-    wait_until(lambda: heard_by(program, LEASE) == 2, "they do not listen again")
+    wait_until(lambda: heard_by(program, CHANGES) == 2, "they do not listen again")
     # It is not known when who has the lease begins again, but then everything comes, and once.
     count = 0
     while len(here.entries) < 20:
@@ -300,7 +290,7 @@ def test_what_cannot_be_published_is_told(
     wait_until(lambda: program.get(lease), "nobody has the lease")
     topic.close()
     program.publish("closed", "too late")
-    log.expect("what channel 'closed' says is lost")
+    log.expect("a message of channel 'closed' is lost")
     assert streams.flush(TIMEOUT)
 
 
@@ -310,9 +300,10 @@ def test_a_lease_that_redis_refuses_is_told(
     program.hset(LEASE, "taken", "by something else")
     Heard(streams).subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis refuses the lease of a channel: ")
+    log.expect("Redis refuses the lease of channel 'prices': WRONGTYPE")
     program.delete(LEASE)
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    log.records.clear()
 
 
 def test_there_is_no_channel_without_a_redis() -> None:

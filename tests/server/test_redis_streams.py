@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from wsframe.server import App, RedisUnavailable
-from wsframe.server.topics import link, reader, redis, scripts
+from wsframe.server import App, EventsLost, RedisRefused, RedisUnavailable
+from wsframe.server.topics import interests, outbox, reader, scripts
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import RedisStreams
@@ -26,7 +26,7 @@ from wsframe.server.topics.redis import RedisStreams
 from ..certificates import Certificates
 from ..redis_server import RedisServer, Relay
 from .clients import TIMEOUT
-from .conftest import Serve, ServerLog, wait_until
+from .conftest import Connect, Serve, ServerLog, wait_until
 from .streams import Heard, data_of, numbers
 
 THREADS = ("wsframe-writer", "wsframe-reader")
@@ -123,7 +123,7 @@ def test_what_comes_before_it_is_listened_to_again_is_there(
 ) -> None:
     here, there = Heard(streams).follow(), Heard(others)
     with redis_server.client() as client:
-        wait_until(lambda: client.pubsub_channels("wsframe:{news}"), "it is not listened to")
+        wait_until(lambda: client.pubsub_channels("wsframe:{news}@0"), "it is not listened to")
     listen = reader.Reader._listen
 
     def listen_late(self: reader.Reader, pubsub: Any) -> None:
@@ -198,7 +198,7 @@ def test_a_cut_connection_loses_and_doubles_nothing(
 
 
 def test_an_event_whose_answer_is_lost_is_not_doubled(
-    redis_server: RedisServer, connect: Callable[[str], RedisStreams], others: RedisStreams
+    redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
     there = Heard(others).follow()
     with Relay(redis_server) as relay:
@@ -215,9 +215,10 @@ def test_an_event_whose_answer_is_lost_is_not_doubled(
 
 def publish_by_script(client: Any, number: int, before: int, data: str = "x", **bounds: int) -> Any:
     """As the publisher "p" does it, by whatever connection."""
-    kept = {"entries": 1000, "size": 1 << 20, "ms": 60_000, "last": 0, **bounds}
+    kept = {"entries": 1000, "weight": 1 << 20, "ms": 60_000, "last": 0, **bounds}
     keys = [f"wsframe:{{news}}{kind}" for kind in ("", ":meta", ":by:p")]
-    return client.eval(scripts.PUBLISH, 3, *keys, number, before, *kept.values(), "d", data)
+    arguments = (number, before, *kept.values(), "wsframe:{news}@0", 0, "d", data)
+    return client.eval(scripts.PUBLISH, 3, *keys, *arguments)
 
 
 def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
@@ -241,7 +242,7 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
     for _ in range(2):
         redis_server.kill()
         here.say("while it is away")
-        log.expect("Redis is away: ", logging.WARNING)
+        log.expect("Redis is away or not ready: ", logging.WARNING)
         wait_until(lambda: len(streams.link._lost) == 2, "one has not noticed")
         redis_server.start()
         log.expect("Redis is back", logging.WARNING)
@@ -250,17 +251,13 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
 
 
 def test_a_redis_that_does_not_answer_is_away(
-    redis_server: RedisServer,
-    streams: RedisStreams,
-    log: ServerLog,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
-    monkeypatch.setattr(link, "ANSWER_TIME", 0.5)
-    monkeypatch.setattr(reader, "LISTEN", 0.1)
+    streams = connect(redis_server.url, redis_answer=0.5, redis_listen=0.1)
     here = Heard(streams).follow()
     redis_server.signal(signal.SIGSTOP)
     here.say("hello")
-    log.expect("Redis is away: ", logging.WARNING)
+    log.expect("Redis is away or not ready: ", logging.WARNING)
     assert not streams.flush(0)
     redis_server.signal(signal.SIGCONT)
     here.hear("hello")
@@ -268,44 +265,34 @@ def test_a_redis_that_does_not_answer_is_away(
 
 
 def test_a_connection_that_falls_silent_is_made_anew(
-    redis_server: RedisServer,
-    connect: Callable[[str], RedisStreams],
-    log: ServerLog,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
     """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
     with Relay(redis_server) as relay:
-        streams = connect(relay.url)
+        streams = connect(relay.url, redis_answer=1.0, redis_listen=0.1)
         here = Heard(streams).follow()
         here.say("hello")
         here.hear("hello")
         relay.fall_silent()
         here.say("world")
-        with monkeypatch.context() as impatient:
-            impatient.setattr(reader, "ANSWER_TIME", 0.5)
-            impatient.setattr(reader, "LISTEN", 0.1)
-            log.expect("Redis is away: nothing is heard of topics", logging.WARNING)
+        log.expect("Redis is away or not ready: nothing is heard of topics", logging.WARNING)
         here.hear("hello", "world")
         log.expect("Redis is back", logging.WARNING)
         streams.close(TIMEOUT)
 
 
 def test_a_redis_that_hangs_does_not_hold_up_the_end(
-    redis_server: RedisServer,
-    streams: RedisStreams,
-    log: ServerLog,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, connect: Connect
 ) -> None:
-    monkeypatch.setattr(link, "ANSWER_TIME", 10 * TIMEOUT)
-    monkeypatch.setattr(link, "PATIENCE", 0.1)
+    streams = connect(redis_server.url, redis_answer=10 * TIMEOUT, redis_stop=0.1)
     here = Heard(streams).follow()
 
     def close() -> None:
         here.say("hello")
-        streams.close(0.1)
+        with pytest.raises(EventsLost, match="1 published events are lost"):
+            streams.close(0.1)
 
     assert redis_server.ends_while_hanging(close)
-    log.expect("1 events are lost")
 
 
 @pytest.mark.parametrize(
@@ -327,14 +314,12 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
     with redis_server.client() as client:
         client.execute_command(*command)
         here.say("hello", "world")
-        log.expect("Redis does not do what topics need: ")
+        log.expect("Redis is away or not ready: ", logging.WARNING)
         assert not streams.flush(0)
         client.execute_command(*back)
         here.hear("hello", "world")
     log.expect("Redis is back", logging.WARNING)
     assert streams.flush(TIMEOUT)
-    # The reader has met with it, too, and may have been told otherwise.
-    log.records[:] = [each for each in log.records if "what topics need" not in each.getMessage()]
 
 
 def test_scripts_that_redis_has_forgotten_are_loaded_again(
@@ -351,38 +336,38 @@ def test_scripts_that_redis_has_forgotten_are_loaded_again(
 # Buffers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("bound", "value", "fit"), [("MAX_WAITING", 7, 7), ("MAX_WAITING_BYTES", 10, 5)]
-)
 def test_what_does_not_fit_is_refused_and_the_rest_comes(
     redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
     monkeypatch: pytest.MonkeyPatch,
-    bound: str,
-    value: int,
-    fit: int,
 ) -> None:
-    monkeypatch.setattr(redis, bound, value)
-    here = Heard(streams)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 10 * (outbox.EVENT_WEIGHT + 2))
+    here, quiet = Heard(streams), Heard(streams, "quiet")
     redis_server.kill()
-    here.say(*numbers(fit, "x"))
-    with pytest.raises(RedisUnavailable, match=rf"{fit} events \({2 * fit} bytes\) wait for Redis"):
+    here.say(*numbers(5, "x"))
+    with pytest.raises(
+        RedisUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
+    ):
         here.publish("too much")
-    assert here.stats().published == fit
+    assert here.stats().published == 5
+    # There is room for other topics, of each as much as is free.
+    quiet.say("y1", "y2")
     redis_server.start()
     assert streams.flush(TIMEOUT)
     here.say("more")
-    Heard(others).follow().hear(*numbers(fit, "x"), "more")
+    Heard(others).follow().hear(*numbers(5, "x"), "more")
+    Heard(others, "quiet").follow().hear("y1", "y2")
 
 
-def test_what_is_lost_at_the_end_is_told(
-    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
+def test_what_is_lost_at_the_end_is_raised(
+    redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     redis_server.kill()
     Heard(streams).say(*numbers(3))
-    streams.close(0.1)
-    log.expect("3 events are lost")
+    with pytest.raises(EventsLost, match="3 published events are lost") as raised:
+        streams.close(0.1)
+    assert raised.value.count == 3
     streams.close(0.1)  # and not again
 
 
@@ -487,17 +472,30 @@ def kept(client: Any) -> tuple[list[bytes], bytes, int]:
 def test_the_oldest_are_forgotten_where_there_are_too_many(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         ids = [publish_by_script(client, n, n - 1, str(n), entries=3) for n in range(1, 6)]
-        assert kept(client) == ([b"3", b"4", b"5"], ids[1], 6)
+        assert kept(client) == ([b"3", b"4", b"5"], ids[1], 3 * (scripts.ENTRY_WEIGHT + 2))
 
 
-def test_the_oldest_are_forgotten_where_they_have_too_many_bytes(redis_server: RedisServer) -> None:
+def test_the_oldest_are_forgotten_where_they_weigh_too_much(redis_server: RedisServer) -> None:
+    each = scripts.ENTRY_WEIGHT + 10
     with redis_server.client() as client:
-        ids = [publish_by_script(client, n, n - 1, 9 * str(n), size=35) for n in range(1, 6)]
-        assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 30)
+        ids = [
+            publish_by_script(client, n, n - 1, 9 * str(n), weight=3 * each) for n in range(1, 6)
+        ]
+        assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 3 * each)
         # One that is alone is kept, whatever it has.
-        last = publish_by_script(client, 6, 5, 100 * "6", size=35)
-        assert kept(client) == ([100 * b"6"], ids[4], 101)
+        last = publish_by_script(client, 6, 5, 1000 * "6", weight=3 * each)
+        assert kept(client) == ([1000 * b"6"], ids[4], scripts.ENTRY_WEIGHT + 1001)
         assert place_of(last.decode()) > place_of(ids[4].decode())
+
+
+def test_very_many_are_forgotten_at_once(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        with client.pipeline() as pipe:
+            for n in range(1, 3001):
+                publish_by_script(pipe, n, n - 1, "x", entries=3000)
+            *_, newest = pipe.execute()
+        publish_by_script(client, 3001, 3000, "large", weight=100)
+        assert kept(client) == ([b"large"], newest, scripts.ENTRY_WEIGHT + 6)
 
 
 def old_topic(client: Any, *ages: float) -> list[str]:
@@ -507,9 +505,9 @@ def old_topic(client: Any, *ages: float) -> list[str]:
     for n, id_ in enumerate(ids, 1):
         client.xadd("wsframe:{news}", {"n": n, "d": str(n)}, id=id_)
     before = f"{place_of(ids[0])[0] - 1}-0"
-    client.hset(
-        "wsframe:{news}:meta", mapping={"floor": before, "n": len(ids), "bytes": 2 * len(ids)}
-    )
+    size = (scripts.ENTRY_WEIGHT + 2) * len(ids)
+    meta = {"floor": before, "last": ids[-1], "n": len(ids), "bytes": size, "life": "1"}
+    client.hset("wsframe:{news}:meta", mapping=meta)
     return ids
 
 
@@ -517,7 +515,8 @@ def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServ
     with redis_server.client() as client:
         ids = old_topic(client, 300, 200, 100, 10)
         publish_by_script(client, 1, 0, "new", ms=150_000)
-        assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), 8)
+        size = 3 * (scripts.ENTRY_WEIGHT + 2) + 2
+        assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), size)
 
 
 def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
@@ -553,11 +552,8 @@ def test_all_that_redis_has_of_a_topic_expires(
         assert all(0 < left <= 61_000 for left in times.values()), times
 
 
-def test_what_is_followed_does_not_expire(
-    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "SPARE_TIME", 3.0)
-    monkeypatch.setattr(reader, "LISTEN", 0.1)
+def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url, redis_spare=3.0, redis_listen=0.1)
     Heard(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
@@ -585,9 +581,7 @@ def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: Redi
     assert data_of(here.wait(6))[5:] == ["next"]
 
 
-def test_a_redis_that_begins_anew_is_told_as_a_gap(
-    tmp_path: Path, connect: Callable[[str], RedisStreams]
-) -> None:
+def test_a_redis_that_begins_anew_is_told_as_a_gap(tmp_path: Path, connect: Connect) -> None:
     with RedisServer(tmp_path, persistent=False) as redis_server:
         here = Heard(connect(redis_server.url)).follow()
         here.say(*numbers(3))
@@ -648,21 +642,41 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
         client.set("wsframe:{bad}", "taken")
     bad = Heard(streams, "bad")
     bad.say("lost")
-    log.expect("WRONGTYPE")
+    log.expect("an event is lost: Redis refuses the topic 'bad': WRONGTYPE")
+    with pytest.raises(RedisRefused, match="Redis refuses the topic 'bad': WRONGTYPE"):
+        bad.publish("refused")
     here.say("hello")
     here.hear("hello")
     with redis_server.client() as client:
         client.set("wsframe:{worse}", "taken")
         client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
-    bad.say("good")
-    bad.follow().hear("good")
+    wait_until(lambda: publishes(bad, "good"), "it is still refused")
+    lost, good = bad.follow().wait(2)
+    assert (lost.oldest, good.data) == ("", "good")
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
-        client.publish("wsframe:{bad}", "")
-    log.expect("WRONGTYPE")
-    log.expect("Redis refuses the topic 'bad'")
+        client.publish("wsframe:{bad}@0", "")
+    log.expect("Redis refuses the topic 'bad' to its reader: WRONGTYPE")
     here.say("world")
     here.hear("hello", "world")
+    wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
+    with pytest.raises(EventsLost, match="2 published events are lost: Redis refuses the topic"):
+        streams.flush(TIMEOUT)
+    log.expect("an event is lost: Redis refuses the topic 'bad': WRONGTYPE")
+    # When the key is free again, subscribers see a gap and what comes behind it.
+    with redis_server.client() as client:
+        client.delete("wsframe:{bad}")
+    wait_until(lambda: publishes(bad, "again"), "it is still refused")
+    *_, lost, again = bad.wait(4)
+    assert (lost.oldest, again.data) == ("", "again")
+    log.records.clear()
+
+
+def publishes(topic: Heard, item: str) -> bool:
+    with suppress(RedisRefused):
+        topic.publish(item)
+        return True
+    return False
 
 
 def test_an_entry_that_is_no_event_is_left_out(
@@ -672,7 +686,7 @@ def test_an_entry_that_is_no_event_is_left_out(
     with redis_server.client() as client:
         client.xadd("wsframe:{news}", {"d": b"\xff"})
     here.say("hello")
-    log.expect("a stream of Redis has something that is no event")
+    log.expect("of 'news' in Redis is no event: it has no number")
     assert data_of(here.wait(2)) == ["", "hello"]
 
 
@@ -705,10 +719,8 @@ def test_what_comes_at_once_is_read_piece_by_piece(
         topic.hear("hello")
 
 
-def test_nobody_listens_to_what_nobody_follows(
-    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "LISTEN", 0.1)
+def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url, redis_listen=0.1)
     here, there = Heard(streams).follow(), Heard(streams, "other").follow()
     streams.unfollow(here)
     with redis_server.client() as client:
@@ -716,7 +728,7 @@ def test_nobody_listens_to_what_nobody_follows(
         def channels() -> list[bytes]:
             return [name for name in client.pubsub_channels() if b"wake" not in name]
 
-        wait_until(lambda: channels() == [b"wsframe:{other}"], "it is listened to")
+        wait_until(lambda: channels() == [b"wsframe:{other}@0"], "it is listened to")
     there.say("hello")
     there.hear("hello")
 
@@ -736,7 +748,7 @@ def test_nothing_comes_after_the_end(
     assert others.flush(TIMEOUT)
     hello, end = here.wait(2)
     assert (hello.data, hello.last, end.last) == ("hello", False, True)
-    log.expect("an event of 'news' is left out: it was closed", logging.WARNING)
+    log.expect("an event of 'news' is left out: the topic was closed", logging.WARNING)
     there.close()
     assert others.flush(TIMEOUT)
     assert there.follow().wait(2)[1].last
@@ -790,25 +802,22 @@ def test_who_is_there_is_there_no_more_after_the_end(
 
 
 def test_members_of_a_process_that_is_silent_expire(
-    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, connect: Connect
 ) -> None:
-    monkeypatch.setattr(redis, "PRESENCE", 0.5)
-    streams.join("news", "ann")
+    silent = connect(redis_server.url, presence=0.5)
+    others = connect(redis_server.url, presence=0.5, presence_interval=0.05)
+    silent.join("news", "ann")
     members(others, "ann")
     members(others)
-    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.05)
     others.join("news", "bob")
     until = time.monotonic() + 1.0
     wait_until(lambda: Heard(others).members() == ["bob"] and time.monotonic() > until, "not kept")
 
 
 def test_members_are_there_again_when_redis_has_forgotten_them(
-    redis_server: RedisServer,
-    streams: RedisStreams,
-    others: RedisStreams,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
-    monkeypatch.setattr(redis, "PRESENCE_INTERVAL", 0.05)
+    streams = connect(redis_server.url, presence_interval=0.05)
     streams.join("news", "ann")
     members(others, "ann")
     with redis_server.client() as client:
@@ -831,7 +840,7 @@ def test_who_is_there_is_not_known_while_redis_is_away(
 def test_coming_and_going_takes_no_memory_while_redis_is_away(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis, "MAX_WAITING", 10)
+    monkeypatch.setattr(interests, "MAX_LEAVING", 10)
     here = Heard(streams).follow()
     redis_server.kill()
     for number in range(100):
@@ -839,14 +848,13 @@ def test_coming_and_going_takes_no_memory_while_redis_is_away(
         streams.unfollow(here)
         streams.follow(here)
         streams.leave("news", f"member {number}")
-    assert len(streams._presence) <= 10
-    assert len(streams._openings) == 1
+    assert len(streams._interests.tasks()) <= 3
 
 
 # Ways to a Redis ---------------------------------------------------------------------------------
 
 
-def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> None:
+def check_that_it_works(url: str, connect: Connect) -> None:
     here = Heard(connect(url)).follow()
     here.say("hello")
     here.hear("hello")
@@ -857,25 +865,24 @@ def check_that_it_works(url: str, connect: Callable[[str], RedisStreams]) -> Non
         streams.close(TIMEOUT)  # before the Redis ends
 
 
-def test_a_password(tmp_path: Path, connect: Callable[[str], RedisStreams], log: ServerLog) -> None:
+def test_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
     with RedisServer(tmp_path, password="p@ss/w:rd") as redis_server:
         check_that_it_works(redis_server.url, connect)
         wrong = connect(f"redis://:wrong@127.0.0.1:{redis_server.port}")
         Heard(wrong).say("lost")
-        log.expect("Redis does not do what topics need: ")
-        wrong.close(0)
-        log.expect("1 events are lost")
+        log.expect("topics cannot be kept in this Redis: invalid username-password pair")
+        with pytest.raises(EventsLost, match="1 published events are lost: invalid username"):
+            wrong.close(TIMEOUT)
+        log.records.clear()
 
 
-def test_tls(
-    tmp_path: Path, connect: Callable[[str], RedisStreams], certificates: Certificates
-) -> None:
+def test_tls(tmp_path: Path, connect: Connect, certificates: Certificates) -> None:
     with RedisServer(tmp_path, certificates=certificates) as redis_server:
         check_that_it_works(redis_server.url, connect)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
-def test_a_unix_socket(tmp_path: Path, connect: Callable[[str], RedisStreams]) -> None:
+def test_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
     with RedisServer(tmp_path, unix="s", password="secret") as redis_server:
         check_that_it_works(redis_server.url, connect)
 

@@ -1,18 +1,22 @@
-"""Channels of Redis: what another program says with a plain PUBLISH is published to a topic.
+"""Channels of Redis: a message that another program sends with PUBLISH is published to a topic.
 
-Every process hears it, and one of them, who holds a lease, publishes it. When a lease is taken or
-given back, that is said on a channel, too. Redis says everything to everybody in the same order, so
+Every process receives it, and the one that holds a lease publishes it. That a lease is taken or
+given back is published on a channel, too. Redis sends everything to everybody in the same order, so
 all agree who held the lease when a message came, however late they come to it: nothing is published
 twice, even by a process that was suspended for a while.
 
-Redis does not keep what is said on a channel. So it is lost while a connection is, and, when the
-process that holds the lease dies, until another has it, which takes some LEASE seconds. One that
+The lease is a key, and belongs to a database of Redis; its channel has the number of the database
+in its name. The channel of the messages belongs to none.
+
+Redis does not keep messages. So they are lost while a connection is, and, when the process that
+holds the lease dies, until another has it, which takes some ``Timing.lease`` seconds. One that
 stops gives it back, and then nothing is lost: the others keep what comes until one of them has it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,15 +33,12 @@ from wsframe import WSFrameError
 
 from ..reports.complaint import Complaint
 from . import scripts
-from .link import ANSWER_TIME, Link
+from .faults import Fault, fault_of
 
 if TYPE_CHECKING:
+    from .link import Link
     from .topic import Topic
 
-# How long a lease is held without a word of its holder, in seconds; and how often that speaks.
-LEASE = 3.0
-RENEWAL = 1.0
-LISTEN = 0.2  # how long to listen before looking whether there is something else to do
 MAX_KEPT = 1000  # messages that are kept until somebody has the lease
 
 
@@ -117,7 +118,7 @@ class Channels:
             while not stop.is_set():
                 listener.listen_to(tuple(self._feeds))
                 listener.hold_leases()
-                listener.hear(LISTEN)
+                listener.hear(self._link.timing.channel_listen)
                 works()
             listener.give_leases_back()
 
@@ -127,17 +128,21 @@ class _Heard:
     """What a connection has heard of a feed.
 
     Attributes:
-        lease: the key, and the channel that tells of it.
+        lease: the key.
+        changes: the channel on which it is published who holds the lease.
         all: whether it hears all that is said by now.
         mine: whether what is said now is to be published here.
         kept: what was said since the lease was given back; None if somebody has it.
+        is_refused: Redis does not let one of the channels be heard.
     """
 
     feed: Feed
     lease: str
+    changes: str
     all: bool = False
     mine: bool = False
     kept: list[bytes] | None = None
+    is_refused: bool = False
 
 
 class _Listener:
@@ -158,6 +163,8 @@ class _Listener:
         self._heard: dict[Feed, _Heard] = {}
         self._by_channel: dict[bytes, list[_Heard]] = {}
         self._by_lease: dict[bytes, _Heard] = {}
+        # Subscriptions that Redis has not confirmed yet, in order: whom they are for.
+        self._unconfirmed: deque[_Heard] = deque()
         self._renew = -inf
         self._last_word = monotonic()
         self._trouble = Complaint()
@@ -166,44 +173,66 @@ class _Listener:
         """Listen to these, too."""
         for feed in feeds:
             if feed not in self._heard:
-                lease = self._link.key(feed.topic.name, f"from:{feed.channel}")
-                self._heard[feed] = heard = _Heard(feed, lease)
-                self._by_lease[lease.encode()] = heard
+                lease = self._link.lease(feed.topic.name, feed.channel)
+                heard = _Heard(feed, lease, self._link.channel(lease))
+                self._heard[feed] = heard
+                self._by_lease[heard.changes.encode()] = heard
                 self._by_channel.setdefault(feed.channel.encode(), []).append(heard)
-                # In this order: who hears of the lease hears what is said.
-                self._pubsub.subscribe(feed.channel)
-                self._pubsub.subscribe(lease)
+                # In this order: who hears of the lease hears what is published.
+                for channel in (feed.channel, heard.changes):
+                    self._pubsub.subscribe(channel)
+                    self._unconfirmed.append(heard)
 
     def hold_leases(self) -> None:
         """Take those that nobody has, and keep those that are held; if it is time to."""
-        now = monotonic()
+        now, timing = monotonic(), self._link.timing
         if now < self._renew:
             return
-        if now - self._last_word > ANSWER_TIME:
+        if now - self._last_word > timing.redis_answer:
             raise redis.TimeoutError("nothing is heard from the channels")
-        self._renew = now + RENEWAL
+        self._renew = now + timing.lease_renewal
         self._pubsub.ping()
+        held = [heard for heard in self._heard.values() if heard.all]
         pipe = self._client.pipeline(transaction=False)
-        for heard in self._heard.values():
-            if heard.all:
-                # Who has held it by a connection before this has to hear anew where it begins.
-                again = int(not heard.mine)
-                pipe.eval(scripts.TAKE, 1, heard.lease, self._who, round(LEASE * 1000), again)
-        for reply in pipe.execute(raise_on_error=False):
+        for heard in held:
+            # Who has held it by a connection before this has to hear anew where it begins.
+            again = int(not heard.mine)
+            arguments = (self._who, round(timing.lease * 1000), again, heard.changes)
+            pipe.eval(scripts.TAKE, 1, heard.lease, *arguments)
+        self._check(held, pipe.execute(raise_on_error=False))
+
+    def _check(self, feeds: Iterable[_Heard], replies: Iterable[object]) -> None:
+        """Log what Redis refuses of a lease; raise what concerns all of them, such as READONLY."""
+        for heard, reply in zip(feeds, replies, strict=True):
             if isinstance(reply, Exception):
-                self._trouble.log(ERROR, "Redis refuses the lease of a channel: %s", reply)
+                if fault_of(reply) is not Fault.ITEM:
+                    raise reply
+                self._trouble.log(
+                    ERROR, "Redis refuses the lease of channel %r: %s", heard.feed.channel, reply
+                )
 
     def hear(self, timeout: float) -> None:
         """Wait for a message, and do with it what is to be done."""
-        message = self._pubsub.get_message(timeout=timeout)
+        try:
+            message = self._pubsub.get_message(timeout=timeout)
+        except redis.ResponseError as error:
+            # Only a subscription can be refused here, and they are answered in order.
+            if fault_of(error) is not Fault.ITEM or not self._unconfirmed:
+                raise
+            heard = self._unconfirmed.popleft()
+            heard.is_refused = True
+            self._trouble.log(ERROR, "Redis refuses the channel %r: %s", heard.feed.channel, error)
+            return
         if message is None:
             return
         self._last_word = monotonic()
         kind, channel, data = message["type"], message["channel"], message["data"]
         told = self._by_lease.get(channel) if channel else None
-        if kind == "subscribe" and told is not None:
-            told.all = True
-            self._renew = -inf
+        if kind == "subscribe":
+            self._unconfirmed.popleft()
+            if told is not None and not told.is_refused:
+                told.all = True
+                self._renew = -inf
         elif kind == "message" and told is not None:
             self._lease_changes(told, data)
         elif kind == "message":
@@ -212,6 +241,9 @@ class _Listener:
                     self._publish(heard.feed, data)
                 elif heard.kept is not None and len(heard.kept) < MAX_KEPT:
                     heard.kept.append(data)
+                elif heard.kept is not None:
+                    name = heard.feed.channel
+                    self._trouble.log(ERROR, "a message of channel %r is lost: no lease", name)
 
     def _lease_changes(self, heard: _Heard, holder: bytes) -> None:
         """From here on this one holds it, or, if it is empty, nobody."""
@@ -230,14 +262,17 @@ class _Listener:
             message = data.decode()
         try:
             feed.topic.publish(message)
-        except WSFrameError as error:
-            self._trouble.log(ERROR, "what channel %r says is lost: %s", feed.channel, error)
+        except (WSFrameError, ValueError) as error:
+            self._trouble.log(ERROR, "a message of channel %r is lost: %s", feed.channel, error)
 
     def give_leases_back(self) -> None:
         """Have another process publish what comes from here on, and publish what came before."""
-        for heard in self._heard.values():
-            if heard.all:
-                self._client.eval(scripts.GIVE_BACK, 1, heard.lease, self._who)
-        until = monotonic() + ANSWER_TIME
-        while any(heard.mine for heard in self._heard.values()) and monotonic() < until:
-            self.hear(LISTEN)
+        held = [heard for heard in self._heard.values() if heard.all]
+        pipe = self._client.pipeline(transaction=False)
+        for heard in held:
+            pipe.eval(scripts.GIVE_BACK, 1, heard.lease, self._who, heard.changes)
+        self._check(held, pipe.execute(raise_on_error=False))
+        timing = self._link.timing
+        until = monotonic() + timing.redis_answer
+        while any(heard.mine for heard in held) and monotonic() < until:
+            self.hear(timing.channel_listen)

@@ -91,6 +91,16 @@ def size_of(data: str | bytes) -> int:
     return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
 
 
+def check_id(given: str) -> None:
+    """Check an id that an event was given.
+
+    Raises:
+        ValueError: it has a meaning of its own in ``Last-Event-ID``.
+    """
+    if given.startswith("?") or given == END:
+        raise ValueError(f"an id of a topic's event is not {END!r}, nor begins with '?': {given!r}")
+
+
 def as_entry(
     item: object,
     event: str | None = None,
@@ -110,8 +120,8 @@ def as_entry(
         retry, item = item.retry, item.data
     # Methods of the user's own classes run here, and never on a loop or under a topic's lock.
     event, id, key = map(plain, (event, id, key))  # noqa: A001
-    if id is not None and (id.startswith("?") or id == END):
-        raise ValueError(f"an id of a topic's event is not {END!r}, nor begins with '?': {id!r}")
+    if id is not None:
+        check_id(id)
     if isinstance(item, (bytes, bytearray, memoryview)):
         return Entry(memoryview(item).tobytes(), event, id, key=key)
     return Entry(as_text(item), event, id, key=key, retry=retry)

@@ -1,13 +1,15 @@
-"""The connections to a Redis: how they are made, and made again when they are lost."""
+"""The connections to a Redis: how they are made, checked, and made again when they are lost."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from random import random
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 try:
     import redis
@@ -19,59 +21,157 @@ except ModuleNotFoundError as error:
     ) from error
 
 from ..reports.loggers import log
+from . import scripts
+from .errors import RedisRefused
+from .faults import Fault, fault_of, is_wrong_node
 
-ANSWER_TIME = 5.0  # how long Redis may take for an answer, in seconds
-PATIENCE = 2.0  # and how long when nobody needs it any more
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+if TYPE_CHECKING:
+    from ..timing import Timing
 
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+OLDEST = (6, 2)  # the oldest Redis that has all commands
+# Braces enclose a topic's name in its keys; a pattern of an access control list is to stay plain.
+_PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
 class Link:
-    """Where Redis is, and whether it is there.
+    """Where Redis is, what the keys there begin with, and whether it can be used now.
 
     Args:
         url: as :class:`wsframe.server.topics.redis.RedisStreams` has it.
-        prefix: what all keys begin with.
+        prefix: what all keys and channels begin with.
+        timing: the app's.
+
+    Attributes:
+        largest: how many bytes one value in a command may have; 0 while that is not known.
 
     Raises:
-        ValueError: it is no URL of a Redis.
+        ValueError: the URL is not one of a Redis, or the prefix is not allowed.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, timing: Timing) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError(
+                "the prefix of keys in Redis has 1 to 64 of the characters A-Z, a-z, 0-9 and "
+                f"._:/-, not {prefix!r}"
+            )
+        self.timing = timing
+        self.largest = 0
         self._url = url
         self._prefix = prefix
+        self._options = _options(url)
         self._lock = threading.Lock()
         self._lost: dict[str, str] = {}  # the threads that wait for it, and why
+        self._refusals: dict[str, str] = {}  # those of them that it refuses, and why
+        self._generation = 0  # of connections: one that is older may be to a replica
         self._clients: dict[threading.Thread, Any] = {}
         # Raises what is wrong with the URL; and has redis-py import what it imports late, for what
         # a thread is importing stays half a module in the child of a fork.
-        self.client("check").connection_pool.make_connection()
+        connection = self.client("check").connection_pool.make_connection()
+        # A channel belongs to no database, so its name has the number of the database.
+        self._suffix = f"@{connection.db}"
 
     @property
     def away(self) -> bool:
-        """Any thread: whether somebody waits for it."""
+        """Any thread: whether a thread waits for Redis."""
         return bool(self._lost)
+
+    @property
+    def refusal(self) -> str:
+        """Any thread: why this Redis cannot be used at all; "" if that is not so."""
+        return next(iter(tuple(self._refusals.values())), "")
 
     def client(self, name: str) -> Any:
         """Any thread: a client, to be closed; Redis lists it by this name."""
-        # What a lost connection means is ours to say, so redis-py is to try nothing again.
+        # What a lost connection means is decided here, so redis-py is to try nothing again.
         return redis.Redis.from_url(
             self._url,
             protocol=2,
             client_name=f"wsframe-{name}",
-            socket_timeout=ANSWER_TIME,
-            socket_connect_timeout=ANSWER_TIME,
+            socket_timeout=self.timing.redis_answer,
+            socket_connect_timeout=self.timing.redis_answer,
             retry=Retry(NoBackoff(), 0),
+            **self._options,
         )
 
     def key(self, topic: str, kind: str = "") -> str:
-        """Any thread: a key of a topic; all of them are at one place, in a cluster, too."""
+        """Any thread: a key of a topic."""
         return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
+
+    def lease(self, topic: str, channel: str) -> str:
+        """Any thread: the key of the lease of a channel that feeds a topic."""
+        return self.key(topic, f"from:{quote(channel, safe='')}")
+
+    def channel(self, key: str) -> str:
+        """Any thread: the channel on which changes of a key are published."""
+        return key + self._suffix
+
+    def key_of(self, channel: bytes) -> str:
+        """Any thread: the key whose changes are published on a channel."""
+        return channel.decode().removesuffix(self._suffix)
 
     def wake_channel(self, publisher: str) -> str:
         """Any thread: the channel by which one thread of a process wakes another that listens."""
         return f"{self._prefix}wake:{publisher}"
+
+    def examine(self, client: Any) -> None:
+        """A thread with a new connection: check that topics can be kept in this Redis.
+
+        Raises:
+            RedisRefused: they cannot, and that lasts.
+            redis.RedisError: they cannot now.
+        """
+        client.ping()
+        about: dict[str, Any] = {}
+        with suppress(redis.exceptions.NoPermissionError):  # an access control list may forbid it
+            about = client.info()
+        mode = about.get("redis_mode", about.get("server_mode"))
+        if mode == "cluster" or about.get("cluster_enabled"):
+            raise RedisRefused(
+                "this Redis runs in cluster mode (cluster-enabled yes), which is not supported: "
+                "name a Redis without it"
+            )
+        if mode == "sentinel":
+            raise RedisRefused(
+                "this is a Sentinel, which is not supported: name the Redis that it watches"
+            )
+        version = re.match(r"(\d+)\.(\d+)", str(about.get("redis_version", "")))
+        if version and tuple(map(int, version.groups())) < OLDEST:
+            raise RedisRefused(
+                f"this Redis has version {about['redis_version']}: 6.2 or newer is needed"
+            )
+        if about.get("role") == "slave":
+            raise redis.exceptions.ReadOnlyError("this Redis is a replica: READONLY")
+        try:
+            for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN, scripts.TAKE):
+                client.script_load(script)
+            client.eval(scripts.MEMBERS, 1, self.key("", "members"))
+            client.publish(self.wake_channel("check"), "")
+        except redis.exceptions.NoPermissionError as error:
+            raise RedisRefused(
+                f"Redis refuses the user of the URL what topics need: {error}. An access control "
+                f"list has to allow the keys ~{self._prefix}*, the channels &{self._prefix}* and "
+                "the commands of scripts, streams, hashes, strings, sorted sets and channels"
+            ) from error
+        with suppress(redis.ResponseError, ValueError, TypeError):
+            self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+
+    def check(self) -> None:
+        """Any thread: connect once.
+
+        Raises:
+            RedisRefused: this Redis cannot be used. One that is away is no error.
+        """
+        client = self.client("check")
+        try:
+            self.examine(client)
+        except RedisRefused:
+            raise
+        except Exception as error:
+            if fault_of(error) is Fault.REFUSAL:
+                raise RedisRefused(str(error)) from error
+        finally:
+            with suppress(Exception):
+                client.close()
 
     def keep_on(
         self,
@@ -81,19 +181,25 @@ class Link:
     ) -> None:
         """A thread of this name: act with a client, and again with a new one, until it is to stop.
 
-        What is acted with tells by its second argument whenever all works.
+        ``act`` calls its second argument whenever all has worked. That raises ConnectionError when
+        another thread has found out that the node is not the primary any more.
         """
-        pause = SHORTEST_PAUSE
+        timing = self.timing
+        pause = timing.redis_shortest_pause
+        generation = 0
 
         def works() -> None:
             nonlocal pause
-            pause = SHORTEST_PAUSE
+            if generation != self._generation:
+                raise redis.ConnectionError("the Redis is a replica now")
+            pause = timing.redis_shortest_pause
             self._found(name)
 
         while not stop.is_set():
             client = self._clients[threading.current_thread()] = self.client(name)
+            generation = self._generation
             try:
-                client.ping()
+                self.examine(client)
                 act(client, works)
             except Exception as error:
                 if not stop.is_set():
@@ -102,31 +208,41 @@ class Link:
                 with suppress(Exception):
                     client.close()
             # Processes that have lost it together do not come back together.
-            stop.wait(pause * (0.5 + random()))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            wait = timing.redis_refused_pause if name in self._refusals else pause
+            stop.wait(wait * (0.5 + random()))
+            pause = min(2 * pause, timing.redis_longest_pause)
         self._forget(name)
         self._clients.pop(threading.current_thread(), None)
 
     def join(self, *threads: threading.Thread) -> None:
         """Any thread: wait for the end of threads that are to stop; not for a Redis that hangs."""
-        until = monotonic() + PATIENCE
+        patience = self.timing.redis_stop
+        until = monotonic() + patience
         for thread in threads:
             thread.join(max(0.0, until - monotonic()))
             while thread.is_alive():
                 with suppress(Exception):
                     self._clients[thread].close()  # so that what it waits for fails
-                thread.join(PATIENCE)
+                thread.join(patience)
 
     def _miss(self, name: str, error: Exception) -> None:
+        fault = Fault.REFUSAL if isinstance(error, RedisRefused) else fault_of(error)
         with self._lock:
-            first = not self._lost
-            told = name in self._lost or str(error) in self._lost.values()
-            self._lost.setdefault(name, str(error))
-        if told:
+            # Of an outage the first thread that notices it speaks for all.
+            news = str(error) not in self._lost.values()
+            news = news and not (fault is Fault.OUTAGE and self._lost)
+            self._lost[name] = str(error)
+            self._refusals.pop(name, None)
+            if fault is Fault.REFUSAL:
+                self._refusals[name] = str(error)
+            if is_wrong_node(error):
+                self._generation += 1
+        if not news:
             return
-        if isinstance(error, AWAY) and not isinstance(error, redis.AuthenticationError):
-            if first:
-                log.warning("Redis is away: %s", error)
+        if fault is Fault.REFUSAL:
+            log.error("topics cannot be kept in this Redis: %s", error)
+        elif fault is Fault.OUTAGE:
+            log.warning("Redis is away or not ready: %s", error)
         elif isinstance(error, redis.RedisError):
             log.error("Redis does not do what topics need: %s", error)
         else:
@@ -141,10 +257,16 @@ class Link:
     def _forget(self, name: str) -> None:
         with self._lock:
             self._lost.pop(name, None)
+            self._refusals.pop(name, None)
 
 
-def is_refusal(answer: object) -> bool:
-    """Whether Redis refuses what it was asked, and would again; else it is just not ready."""
-    return isinstance(answer, redis.exceptions.NoPermissionError) or (
-        isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer)
-    )
+def _options(url: str) -> dict[str, Any]:
+    """What redis-py is told besides the URL.
+
+    Before version 6 it compares the name in a certificate with the host's only if it is asked to.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return {}
+    wanted = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1]
+    return {"ssl_check_hostname": wanted.lower() != "none"}

@@ -6,49 +6,53 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from logging import ERROR
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ..reports.loggers import log
+from ..reports.complaint import Complaint
 from . import scripts
 from .entry import Entry
+from .faults import Fault, fault_of
 from .ids import place_of
-from .link import ANSWER_TIME, Link, is_refusal
 from .log import LatestLog
-from .wire import Numbered, Opened, numbered, opened
+from .wire import Numbered, Opened, age_of, numbered, opened
 
 if TYPE_CHECKING:
+    from ..timing import Timing
+    from .interests import Opening
+    from .link import Link
     from .topic import Topic
 
-
-# How long what Redis keeps of a topic outlives its max_age, in seconds: for readers that are late.
-SPARE_TIME = 60.0
-LONGEST = 10 * 365 * 86400.0  # for max_age, which may be infinite
-# And how many entries it keeps beyond the history, and how many bytes of them.
+# How many entries Redis keeps beyond the history, for readers that are late.
 SPARE = 10_000
-SPARE_BYTES = 16 << 20
+LONGEST = 10 * 365 * 86400.0  # for max_age, which may be infinite
 
-LISTEN = 1.0  # how long to listen before looking whether there is something else to do, in seconds
 MESSAGES = 1000  # how many words to take before reading
 CHUNK = 100  # how many streams to read at once, and how many entries of each
 
 
-@dataclass(eq=False)
-class Opening:
-    """A topic that is to be followed, from this call of ``follow`` on."""
-
-    topic: Topic
-
-
 @dataclass
 class _Reading:
-    """How far a topic has been read."""
+    """How far a topic has been read.
 
+    Attributes:
+        key: of the stream.
+        topic: what the entries are appended to.
+        last_id: of the newest entry that was read.
+        n: its number; None if the next may have any.
+        life: of the topic in Redis.
+        is_refused: Redis did not let it be read.
+    """
+
+    key: str
     topic: Topic
     last_id: str
-    n: int | None  # the number of the last entry; None if the next may have any
+    n: int | None
+    life: bytes
+    is_refused: bool = False
 
 
 class Reader:
@@ -56,8 +60,12 @@ class Reader:
 
     It hears on a channel of each topic that there is something new, and then reads the stream after
     the last id that has come; so it matters little how many topics are followed and silent. That
-    a word on a channel is lost with the connection does no harm: a stream is read whenever its
-    channel begins to be heard. Entries are numbered, so a hole is seen, and told as a gap.
+    a message on a channel is lost with the connection does no harm: a stream is read whenever its
+    channel begins to be heard. Entries are numbered, so a hole is seen, and becomes a gap.
+
+    With a new connection, and now and then, each position is looked up in its stream. One that is
+    not there any more, or not there yet, is one of before a failover or of an earlier life of the
+    topic: it becomes a gap, too.
 
     Args:
         link: to Redis.
@@ -78,9 +86,11 @@ class Reader:
         self._wake = link.wake_channel(publisher)
         self._followed = followed
         self._opened: deque[tuple[Opening, Opened]] = deque()
-        self._readings: dict[str, _Reading] = {}  # by keys, which are names of channels, too
-        self._listening: set[str] = set()  # to these channels
+        self._readings: dict[str, _Reading] = {}  # by key
+        self._listening: set[str] = set()  # to the channels of these keys
         self._news: set[str] = set()  # the keys of what is to be read
+        self._doubtful: set[str] = set()  # the keys of positions that are to be looked up
+        self._trouble, self._strange = Complaint(), Complaint()
 
     # The writer's thread ----------------------------------------------------------------------
 
@@ -99,43 +109,45 @@ class Reader:
         self._link.keep_on("reader", self._read, self._stop)
 
     def _read(self, client: Any, works: Callable[[], None]) -> None:
+        timing = self._link.timing
         with client.pubsub() as pubsub:
             self._listening.clear()
             pubsub.subscribe(self._wake)
-            self._look_after(client)
+            self._look_up(client, self._readings)
             self._listen(pubsub)
-            tidied = looked_after = last_word = monotonic()
+            tidied = looked_up = last_word = monotonic()
             while not self._stop.is_set():
                 if self._opened:
-                    self._load_opened()
+                    self._load_opened(client)
                     self._listen(pubsub)
+                self._look_up(client, self._doubtful)
                 self._fetch(client)
                 works()
                 if self._hear(pubsub):
                     last_word = monotonic()
                 now = monotonic()
-                if now - last_word > ANSWER_TIME:
+                if now - last_word > timing.redis_answer:
                     raise redis.TimeoutError("nothing is heard of topics")
-                if now - looked_after > SPARE_TIME / 3:
-                    self._look_after(client)
-                    looked_after = now
-                if now - tidied > LISTEN:
+                if now - looked_up > timing.redis_spare / 3:
+                    self._look_up(client, self._readings)
+                    looked_up = now
+                if now - tidied > timing.redis_listen:
                     self._tidy(pubsub)
                     tidied = now
 
-    def _load_opened(self) -> None:
+    def _load_opened(self, client: Any) -> None:
         """Begin to read what was opened since."""
         followed = self._followed()
         while self._opened:
             opening, opened = self._opened.popleft()
             if followed.get(opening.topic.name) is opening:
-                self._load(opening.topic, opened)
+                self._load(client, opening.topic, opened)
 
     def _listen(self, pubsub: Any) -> None:
-        """Hear of all that is read; what was said before that is read when it begins."""
+        """Hear of all that is read; what was published before is read when it begins."""
         new = self._readings.keys() - self._listening
         if new:
-            pubsub.subscribe(*new)
+            pubsub.subscribe(*map(self._link.channel, new))
             self._listening |= new
 
     def _tidy(self, pubsub: Any) -> None:
@@ -143,93 +155,161 @@ class Reader:
         pubsub.ping()  # whose answer shows that there is still something to hear
         followed = self._followed()
         for key, reading in tuple(self._readings.items()):
-            if reading.topic.name in followed:
-                reading.topic.place()
-            else:
+            if reading.topic.name not in followed:
                 del self._readings[key]
+                continue
+            reading.topic.place()
+            if reading.is_refused:
+                self._doubtful.add(key)
         old = self._listening - self._readings.keys()
         if old:
-            pubsub.unsubscribe(*old)
+            pubsub.unsubscribe(*map(self._link.channel, old))
             self._listening -= old
 
     def _hear(self, pubsub: Any) -> bool:
-        """Wait for a word, and take those that there are; False if there is none."""
-        first = message = pubsub.get_message(timeout=0 if self._news else LISTEN)
+        """Wait for a message, and take those that there are; False if there is none."""
+        busy = self._news or self._doubtful
+        first = message = pubsub.get_message(timeout=0 if busy else self._link.timing.redis_listen)
         for _ in range(MESSAGES):
             if message is None:
                 break
             if message["type"] in ("message", "subscribe"):
-                self._news.add(message["channel"].decode())
+                key = self._link.key_of(message["channel"])
+                self._news.add(key)
+                reading, life = self._readings.get(key), message["data"]
+                if reading is not None and message["type"] == "message" and life != reading.life:
+                    self._doubtful.add(key)
             message = pubsub.get_message(timeout=0)
         return first is not None
 
+    # Entries ----------------------------------------------------------------------------------
+
     def _fetch(self, client: Any) -> None:
         """Read what there is news of, for as long as the others can wait."""
-        news = [key for key in self._news if key in self._readings]
+        news = [self._readings[key] for key in self._news if key in self._readings]
+        news = [reading for reading in news if not reading.is_refused]
         self._news.clear()
         for begin in range(0, len(news), CHUNK):
-            keys = news[begin : begin + CHUNK]
-            ids = [self._readings[key].last_id for key in keys]
-            streams = client.execute_command("XREAD", "COUNT", CHUNK, "STREAMS", *keys, *ids)
-            for name, entries in streams or ():
-                key = name.decode()
-                if len(entries) == CHUNK:  # there may be more
-                    self._news.add(key)
-                self._take(self._readings[key], [numbered(*entry) for entry in entries])
-                self._readings[key].topic.place()
+            self._fetch_some(client, news[begin : begin + CHUNK])
 
-    def _load(self, topic: Topic, opened: Opened) -> None:
+    def _fetch_some(self, client: Any, readings: list[_Reading]) -> None:
+        keys = [reading.key for reading in readings]
+        ids = [reading.last_id for reading in readings]
+        try:
+            streams = client.execute_command("XREAD", "COUNT", CHUNK, "STREAMS", *keys, *ids)
+        except redis.ResponseError as error:
+            if fault_of(error) is not Fault.ITEM:
+                raise
+            if len(readings) == 1:
+                self._refuse(readings[0], error)
+                return
+            for reading in readings:  # to find out which it concerns
+                self._fetch_some(client, [reading])
+            return
+        for name, entries in streams or ():
+            reading = self._readings[name.decode()]
+            if len(entries) == CHUNK:  # there may be more
+                self._news.add(reading.key)
+            self._take(client, reading, [numbered(*entry) for entry in entries])
+            reading.topic.place()
+
+    def _take(self, client: Any, reading: _Reading, news: list[Numbered]) -> None:
+        """Put into the log what has come, and a gap where something is missing."""
+        closed_id = ""
+        if any(item.entry is not None and item.entry.last for item in news):
+            meta = self._link.key(reading.topic.name, "meta")
+            closed_id = (client.hget(meta, "closed") or b"").decode(errors="replace")
+        entries, reading.n = self._entries(reading.topic, news, reading.n, closed_id)
+        reading.last_id = news[-1].id
+        reading.topic.append(entries)
+
+    def _entries(
+        self, topic: Topic, news: Iterable[Numbered], n: int | None, closed_id: str
+    ) -> tuple[list[Entry], int | None]:
+        """The entries of a log, with its gaps, and the number of the last; after the n-th."""
+        entries: list[Entry] = []
+        for item in news:
+            entry, fault = item.entry, item.fault
+            if item.n and n is not None and item.n != n + 1:
+                entries.append(_gap(_before(item.id), item.id))
+            if entry is not None and entry.last and item.id != closed_id:
+                entry, fault = None, "it ends a topic that was not closed"
+            if fault:
+                text = "the entry %s of %.100r in Redis is no event: %s"
+                self._strange.log(ERROR, text, item.id, topic.name, fault)
+            entries.append(_gap(item.id) if entry is None else entry)
+            n = item.n or n
+        return entries, n
+
+    def _load(self, client: Any, topic: Topic, opened: Opened) -> None:
         floor_id, news = opened.floor_id, opened.numbered
         if len(news) == reach(topic) + 1:  # there may be more, so the oldest is what is left out
             floor_id = news.pop(0).id
-        entries = _entries(news)
+        entries, _ = self._entries(topic, news, None, opened.closed_id)
+        now = self._link.timing.clock()
+        for entry in entries:  # they are as old here as they are there
+            entry.published = now - age_of(entry.stream_id, opened.time)
         if opened.closed_id and not (entries and entries[-1].last):
             entries.append(Entry("", last=True, stream_id=opened.closed_id))
         last_id = news[-1].id if news else floor_id
         key = self._link.key(topic.name)
-        self._readings[key] = _Reading(topic, last_id, opened.n)
+        self._readings[key] = _Reading(key, topic, last_id, opened.n, opened.life)
         self._news.add(key)  # of which it may have heard while it was not the reader's to read
         topic.load(floor_id, entries)
 
-    def _take(self, reading: _Reading, news: list[Numbered]) -> None:
-        """Put into the log what has come, and a gap where something is missing."""
-        if reading.n is not None and news[0].n != reading.n + 1:
-            reading.topic.lose(_before(news[0].id), news[0].id)
-        reading.last_id, reading.n = news[-1].id, news[-1].n
-        reading.topic.append(_entries(news))
+    # Positions --------------------------------------------------------------------------------
 
-    def _look_after(self, client: Any) -> None:
-        """See that what is next to be read is still there, and that it does not expire."""
-        readings = tuple(self._readings.items())
+    def _look_up(self, client: Any, keys: Iterable[str]) -> None:
+        """See that positions are still there, and that their topics do not expire."""
+        readings = [self._readings[key] for key in keys if key in self._readings]
+        self._doubtful.clear()
         if not readings:
             return
         script = client.script_load(scripts.OPEN)
         pipe = client.pipeline(transaction=False)
-        for _, reading in readings:
-            pipe.execute_command(
-                "EVALSHA", script, *opening_arguments(self._link, reading.topic, 1)
-            )
+        for reading in readings:
+            arguments = opening_arguments(self._link, reading.topic, 1, reading.last_id)
+            pipe.execute_command("EVALSHA", script, *arguments)
         replies = pipe.execute(raise_on_error=False)
-        for (key, reading), reply in zip(readings, replies, strict=True):
-            topic = reading.topic
-            if is_refusal(reply):
-                log.error("Redis refuses the topic %r: %s", topic.name, reply)
-                del self._readings[key]
-            elif isinstance(reply, Exception):
-                raise reply
+        for reading, reply in zip(readings, replies, strict=True):
+            if not isinstance(reply, Exception):
+                reading.is_refused = False
+                self._compare(client, reading, opened(reply))
+            elif fault_of(reply) is Fault.ITEM:
+                self._refuse(reading, reply)
             else:
-                now = opened(reply)
-                floor_id = now.floor_id
-                if now.n != reading.n:
-                    self._news.add(key)
-                if place_of(floor_id) > place_of(reading.last_id):
-                    rest = client.execute_command("XRANGE", key, f"({floor_id}", "+", "COUNT", 1)
-                    topic.lose(floor_id, rest[0][0].decode() if rest else "")
-                    reading.last_id, reading.n = floor_id, None
+                raise reply
+
+    def _compare(self, client: Any, reading: _Reading, now: Opened) -> None:
+        """Read on where the topic is now, behind a gap if that is not after the last position."""
+        is_same = now.life == reading.life
+        reading.life = now.life
+        if is_same and now.found:
+            if now.n != reading.n:
+                self._news.add(reading.key)
+            return
+        self._news.add(reading.key)
+        if place_of(now.floor_id) >= place_of(reading.last_id):
+            begin = f"({now.floor_id}"
+            rest = client.execute_command("XRANGE", reading.key, begin, "+", "COUNT", 1)
+            reading.last_id, reading.n = now.floor_id, None
+            reading.topic.lose(now.floor_id, rest[0][0].decode() if rest else "")
+            return
+        # Its ids have gone back, so those that were handed out mean nothing any more.
+        newest = now.numbered[-1].id if is_same and now.numbered else now.floor_id
+        reading.last_id, reading.n = newest, now.n if is_same else None
+        reading.topic.load(newest, [_gap(newest)])
+
+    def _refuse(self, reading: _Reading, error: Exception) -> None:
+        """Leave a topic alone that Redis does not let be read; it is tried again now and then."""
+        reading.is_refused = True
+        self._trouble.log(
+            ERROR, "Redis refuses the topic %.100r to its reader: %s", reading.topic.name, error
+        )
 
 
-def _entries(news: Iterable[Numbered]) -> list[Entry]:
-    return [item.entry for item in news if item.entry is not None]
+def _gap(stream_id: str, oldest: str = "") -> Entry:
+    return Entry("", id=stream_id, stream_id=stream_id, oldest=oldest)
 
 
 def _before(stream_id: str) -> str:
@@ -238,18 +318,25 @@ def _before(stream_id: str) -> str:
     return f"{time}-{number - 1}" if number else f"{time - 1}-{(1 << 64) - 1}"
 
 
+def entries_kept(topic: Topic) -> int:
+    """How many of a topic's entries Redis keeps at most."""
+    return topic.log.bounds.history + SPARE
+
+
 def reach(topic: Topic) -> int:
     """How many of a topic's newest entries a process that begins to follow it wants."""
     # Of those that replace each other it may be few that are left.
-    log = topic.log
-    return log.bounds.history + (SPARE if isinstance(log, LatestLog) else 0)
+    return entries_kept(topic) if isinstance(topic.log, LatestLog) else topic.log.bounds.history
 
 
-def lifetime(topic: Topic) -> int:
+def lifetime(topic: Topic, timing: Timing) -> int:
     """For how many ms Redis keeps an entry, and all of a topic that nobody uses."""
-    return round((min(topic.log.bounds.max_age, LONGEST) + SPARE_TIME) * 1000)
+    return round((min(topic.log.bounds.max_age, LONGEST) + timing.redis_spare) * 1000)
 
 
-def opening_arguments(link: Link, topic: Topic, count: int) -> tuple[object, ...]:
+def opening_arguments(
+    link: Link, topic: Topic, count: int, position: str = ""
+) -> tuple[object, ...]:
     """The arguments of the script OPEN."""
-    return 2, link.key(topic.name), link.key(topic.name, "meta"), count, lifetime(topic)
+    keys = link.key(topic.name), link.key(topic.name, "meta")
+    return 2, *keys, count, lifetime(topic, link.timing), position

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
 from ..reports.complaint import Complaint
+from ..reports.loggers import log
 from ..timing import Timing
 from .entry import size_of
+from .errors import EventsLost
 from .sources import Sources
 from .topic import Topic
 
@@ -90,7 +92,13 @@ class Topics:
                 topic.share(shared)
 
     def begin(self) -> None:
-        """Any thread, once for each server: it starts."""
+        """Any thread, once for each server: it starts.
+
+        Raises:
+            RedisRefused: the topics cannot be kept in their Redis.
+        """
+        if self.shared is not None:
+            self.shared.check()
         self.sources.start()
         if self.shared is not None:
             self.shared.channels.start()
@@ -113,7 +121,10 @@ class Topics:
         """Any thread, once for each server: it has stopped; what it published is to be sent yet."""
         if self.sources.stop() and self.shared is not None:
             self.shared.channels.stop()
-            self.shared.close(timeout)
+            try:
+                self.shared.close(timeout)
+            except EventsLost as error:
+                log.error("at the end of the server %s", error)
 
     def fix(self) -> None:
         """Any thread: the app starts; a topic that is configured later is forgotten like any."""

@@ -1,10 +1,19 @@
 """What has to be done at once in Redis: Lua, which it runs as one step.
 
-A topic is a stream of entries and a hash beside it, ``meta``: ``n`` counts the entries that were
-ever added, ``bytes`` those that are left, ``floor`` is an id after which none has been removed, and
-``closed`` the id of the entry after which none is added. Both expire when the topic has not been
-used for a while, so ``floor`` also tells one life of a topic from the next.
+A topic is a stream of entries and a hash beside it, ``meta``, with these fields:
+
+- ``n``: how many entries were ever added;
+- ``bytes``: what those that are left weigh: their fields, and ENTRY_WEIGHT for each;
+- ``last``: the id of the newest that was ever added;
+- ``floor``: an id after which none has been removed;
+- ``closed``: the id of the entry after which none is added;
+- ``life``: a text that tells this hash from one that stood there before it.
+
+Both keys expire when the topic has not been used for a while. Redis may also evict either of them.
 """
+
+# What an entry costs in a stream besides its fields, as a round number.
+ENTRY_WEIGHT = 64
 
 # Redis 6 replicates a script that asks for the time by its effects only if it is told to.
 _TIME = """
@@ -13,93 +22,148 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# A stream without its meta is what is left where Redis had no memory for both.
+# Sees to it that the hash is whole and fits the stream:
+# - A hash that is missing or damaged begins anew, after the newest entry of a stream that is left.
+# - A stream that is missing although it had entries was evicted, so all of them are removed.
 _BEGIN = (
     _TIME
     + """
 local stream, meta = KEYS[1], KEYS[2]
-if redis.call('EXISTS', meta) == 0 then
-  local last = string.format('%.0f-0', now - 1)
-  if redis.call('EXISTS', stream) == 1 then
+local function is_whole(value, pattern, length)
+  return value and #value <= length and string.match(value, pattern)
+end
+local ID = '^%d+%-%d+$'
+local floor, last, n, bytes, life, closed =
+  unpack(redis.call('HMGET', meta, 'floor', 'last', 'n', 'bytes', 'life', 'closed'))
+local exists = redis.call('EXISTS', stream) == 1
+if not (is_whole(floor, ID, 41) and is_whole(last, ID, 41) and is_whole(n, '^%d+$', 15)
+    and is_whole(bytes, '^%-?%d+$', 16) and life)
+    or closed and not is_whole(closed, ID, 41) then
+  last = string.format('%.0f-0', now - 1)
+  if exists then
     local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
     if newest then last = newest[1] end
-    redis.call('DEL', stream)
+    exists = false
   end
-  redis.call('HSET', meta, 'floor', last, 'n', 0, 'bytes', 0)
+  redis.call('DEL', stream, meta)
+  floor, n, bytes, closed = last, 0, 0, false
+  life = time[1] .. '.' .. time[2]
+  redis.call('HSET', meta, 'floor', floor, 'last', last, 'n', n, 'bytes', bytes, 'life', life)
+elseif not exists and floor ~= last then
+  floor, bytes = last, 0
+  redis.call('HSET', meta, 'floor', floor, 'bytes', bytes)
 end
 """
 )
 
-# Add an entry, and say so on the channel that is called like the stream; unless it was added
-# before: a publisher numbers what it publishes, so what it sends again, because it has heard no
-# answer, is known. Then forget what is past the bounds: the oldest, while there are too many
-# entries, or too many bytes of them, or it is too old; not more than a hundred or so at once, for
-# others wait.
+# Add an entry, and publish the life of the topic on its channel; unless it was added before: a
+# publisher numbers its entries, so one that it sends again, because it has got no answer, is known.
+# Then remove what is past the bounds: the oldest, while there are too many entries, or they weigh
+# too much, or they are too old. The newest is never removed. To remove many takes time, and others
+# wait: after a thousand, all but the newest are removed at once.
 # Keys: the stream, its meta, what is known of the publisher here.
 # Arguments: the entry's number, the number of the entry before it in this topic (0 if unknown), how
-# many entries to keep, how many bytes of them, for how many ms to keep an entry and all of it
-# unused, "1" if it is the last, and the entry's fields.
+# many entries to keep, how much of them by weight, for how many ms to keep an entry and all of it
+# unused, "1" if it is the last, the channel, how many events before it were lost, and the entry's
+# fields. For lost events an entry of its own is added, a gap; without fields it is all.
 PUBLISH = (
     _BEGIN
+    + f"local ENTRY_WEIGHT = {ENTRY_WEIGHT}"
     + """
-local number, before = tonumber(ARGV[1]), tonumber(ARGV[2])
+local number, before, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[5]
 local known = tonumber(redis.call('GET', KEYS[3]) or '0')
 if number <= known then return 'known' end
 if known > 0 and before > known then return 'hole' end
-if redis.call('HEXISTS', meta, 'closed') == 1 then
-  redis.call('SET', KEYS[3], number, 'PX', ARGV[5])
+if closed then
+  redis.call('SET', KEYS[3], number, 'PX', lifetime)
   return 'closed'
 end
 
-local function size(fields, first)
-  local sum = 0
+local function weight(fields, first)
+  local sum = ENTRY_WEIGHT
   for i = first, #fields do sum = sum + #fields[i] end
   return sum
 end
--- What can fail comes first. Nobody can read before the end what is said now.
-redis.call('PUBLISH', stream, '')
-local n = redis.call('HGET', meta, 'n') + 1
-local id = redis.call('XADD', stream, '*', 'n', n, unpack(ARGV, 7))
-redis.call('HSET', meta, 'n', n)
-redis.call('SET', KEYS[3], number, 'PX', ARGV[5])
-local bytes = redis.call('HINCRBY', meta, 'bytes', size(ARGV, 7))
-if ARGV[6] == '1' then redis.call('HSET', meta, 'closed', id) end
 
-local function forget(entries)
-  if #entries == 0 then return end
-  local freed = 0
-  for _, entry in ipairs(entries) do
-    freed = freed + size(entry[2], 3)
-    redis.call('XDEL', stream, entry[1])
+-- Ids never go back, not even in a stream that begins anew while the clock is behind.
+local where = '*'
+if not exists then
+  local ms, sequence = string.match(last, '^(%d+)%-(%d+)$')
+  if tonumber(ms) >= now then where = ms .. '-' .. string.format('%.0f', sequence + 1) end
+end
+-- To add and to publish can be refused. After that, nothing can.
+local id
+local function add(...)
+  n = n + 1
+  id = redis.call('XADD', stream, where, 'n', n, ...)
+  where = '*'
+  bytes = bytes + weight({...}, 1)
+end
+if ARGV[8] ~= '0' then add('g', ARGV[8]) end
+local gap = id
+if #ARGV > 8 then add(unpack(ARGV, 9)) end
+local published = redis.pcall('PUBLISH', ARGV[7], life)
+if type(published) == 'table' and published.err then
+  redis.call('XDEL', stream, gap or id, id)
+  return published
+end
+redis.call('SET', KEYS[3], number, 'PX', lifetime)
+
+-- The ids that entries return are in order; `is_over` is asked of each.
+local length = redis.call('XLEN', stream)
+local function remove(to, count, is_over)
+  local gone = {}
+  for _, entry in ipairs(redis.call('XRANGE', stream, '-', to, 'COUNT', count)) do
+    if length <= 1 or not is_over() then break end
+    length = length - 1
+    bytes = bytes - weight(entry[2], 3)
+    gone[#gone + 1] = entry[1]
   end
-  redis.call('HSET', meta, 'floor', entries[#entries][1])
-  bytes = redis.call('HINCRBY', meta, 'bytes', -freed)
+  if #gone > 0 then
+    redis.call('XDEL', stream, unpack(gone))
+    floor = gone[#gone]
+  end
+  return #gone
 end
-local extra = redis.call('XLEN', stream) - ARGV[3]
-if extra > 0 then forget(redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(extra, 100))) end
-forget(redis.call('XRANGE', stream, '-', string.format('%.0f', now - ARGV[5]), 'COUNT', 100))
-for _ = 1, 100 do
-  if bytes <= tonumber(ARGV[4]) or redis.call('XLEN', stream) == 1 then break end
-  forget(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1))
+local entries, most = tonumber(ARGV[3]), tonumber(ARGV[4])
+remove(string.format('%.0f', now - lifetime), 100, function() return true end)
+local function is_too_much() return length > entries or bytes > most end
+local count, removed = 1, 0
+while length > 1 and is_too_much() and removed < 1000 do
+  removed = removed + remove('+', count, is_too_much)
+  count = math.min(2 * count, 100)
+end
+if length > 1 and is_too_much() then
+  local newest = redis.call('XRANGE', stream, id, id)[1]
+  local before_it = redis.call('XREVRANGE', stream, '(' .. id, '-', 'COUNT', 1)[1]
+  redis.call('XTRIM', stream, 'MAXLEN', 1)
+  floor, bytes = before_it[1], weight(newest[2], 3)
 end
 
-redis.call('PEXPIRE', stream, ARGV[5])
-redis.call('PEXPIRE', meta, ARGV[5])
+redis.call('HSET', meta, 'n', n, 'last', id, 'bytes', bytes, 'floor', floor)
+if ARGV[6] == '1' then redis.call('HSET', meta, 'closed', id) end
+redis.call('PEXPIRE', stream, lifetime)
+redis.call('PEXPIRE', meta, lifetime)
 return id
 """
 )
 
 # Use a topic, so that it does not expire: its floor, how many entries it ever had, the id of the
-# last if it is closed, the time, and the newest entries.
-# Keys: the stream, its meta. Arguments: how many entries, for how many ms to keep all of it unused.
+# last if it is closed, the time, its life, whether a position is still in it, and its newest
+# entries.
+# Keys: the stream, its meta. Arguments: how many entries, for how many ms to keep all of it unused,
+# and the position, an id; empty if there is none.
 OPEN = (
     _BEGIN
     + """
 redis.call('PEXPIRE', stream, ARGV[2])
 redis.call('PEXPIRE', meta, ARGV[2])
-local state = redis.call('HMGET', meta, 'floor', 'n', 'closed')
+local place, found = ARGV[3], 1
+if place ~= '' and place ~= floor then
+  found = #redis.call('XRANGE', stream, place, place)
+end
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', ARGV[1])
-return {state[1], state[2], state[3] or '', string.format('%.0f', now), newest}
+return {floor, tostring(n), closed or '', string.format('%.0f', now), life, found, newest}
 """
 )
 
@@ -123,21 +187,21 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
 """
 )
 
-# Take a lease, or keep it, and have it heard where the holder begins: on a channel of its name.
-# Key: the lease. Arguments: by whom, for how many ms, and "1" to have it heard in any case. 1 if it
-# is theirs.
+# Take a lease, or keep it, and publish where the holder begins, on the lease's channel.
+# Key: the lease. Arguments: by whom, for how many ms, "1" to publish it in any case, the channel.
+# 1 if it is theirs.
 TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if not holder or ARGV[3] == '1' then redis.call('PUBLISH', KEYS[1], ARGV[1]) end
+if not holder or ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[1]) end
 return 1
 """
 
-# Give a lease back, and have that heard. Key: the lease. Argument: by whom.
+# Give a lease back, and publish that. Key: the lease. Arguments: by whom, the channel.
 GIVE_BACK = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', KEYS[1], '')
+redis.call('PUBLISH', ARGV[2], '')
 return 1
 """

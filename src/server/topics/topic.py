@@ -17,7 +17,7 @@ from logging import WARNING
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
-from wsframe import StateError, WSFrameError
+from wsframe import StateError
 
 from .behind import Behind
 from .delivery import Delivery
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..handoff.loop import Loop
     from .delivery import Subscription
+    from .outbox import Receipt
     from .redis import RedisStreams
     from .registry import Topics
 
@@ -39,10 +40,6 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 # The weight of what may be published that loops have not taken yet, until a thread that goes on
 # publishing waits for them. Loops never wait for clients, so nor does the thread.
 AHEAD = 64 * 1024
-
-
-class RedisUnavailable(WSFrameError):  # noqa: N818 - what it says is enough
-    """Redis is away, and what was asked for cannot wait for it."""
 
 
 @dataclass(frozen=True)
@@ -187,12 +184,16 @@ class Topic:
             ValueError: it contains itself, or a number that is none; or UTF-8 has no form for what
                 is text; or CR, LF or NUL stand in ``event`` or ``id``; or the id is not allowed.
             StateError: the topic was closed.
-            RedisUnavailable: Redis is away, and as much waits for it as may.
+            RedisUnavailable: Redis is away or too slow, and as much waits for it as may.
+            RedisRefused: Redis cannot be used, or has refused this topic just now.
         """
-        entry = as_entry(data, event, id, key)
+        return self.submit(as_entry(data, event, id, key))
+
+    def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
+        """Any thread: publish an entry; over Redis, the receipt is settled when that has it."""
         if self._shared is None:
             return self.append([entry])
-        return self._share(entry)
+        return self._share(entry, receipt)
 
     def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
         """Any thread: publish what comes out of a queue or another iterable.
@@ -311,12 +312,12 @@ class Topic:
     def _closed_error(self) -> StateError:
         return StateError(f"the topic {self.name!r} was closed")
 
-    def _share(self, entry: Entry) -> Published:
+    def _share(self, entry: Entry, receipt: Receipt | None = None) -> Published:
         """Any thread, in any context: have an entry put into the shared log; it comes back."""
         assert self._shared is not None
         if self._closed:
             raise self._closed_error()
-        self._shared.publish(self, entry)
+        self._shared.publish(self, entry, receipt)
         self._closed = self._closed or entry.last
         self._count(entry)
         return self._reach(0)

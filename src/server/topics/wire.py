@@ -1,13 +1,16 @@
-"""Entries of topics as fields of a Redis stream's."""
+"""Entries of topics as fields of the entries of a Redis stream.
+
+The fields are ``n``, the number of the entry in its topic; ``d`` (text) or ``b`` (bytes) for the
+data; ``e``, ``i``, ``k`` and ``r`` for the event type, the id, the key and the retry time; ``l``
+for the last entry. In place of them ``g`` tells that so many events were lost here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic
 
-from ..reports.loggers import log
-from .entry import Entry
+from .entry import Entry, check_id
 from .ids import place_of
 
 
@@ -17,29 +20,37 @@ class Numbered:
 
     Attributes:
         id: the stream's.
-        n: how many the topic had with it.
-        entry: None if it is none of ours.
+        n: its number in the topic; 0 if it has none, because another program has added it.
+        entry: None if it is no event of ours.
+        fault: why it is none; "" for a gap.
     """
 
     id: str
     n: int
     entry: Entry | None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a topic is when it begins to be followed, or is looked at again.
+    """What a topic is when it begins to be followed, or is checked.
 
     Attributes:
         floor_id: an id after which nothing has been removed.
         n: how many entries it ever had.
         closed_id: of the last; "" if the topic is not closed.
+        time: the clock of Redis, in milliseconds.
+        life: tells the topic from one that stood there before it.
+        found: whether the position that was asked for is in it.
         numbered: the newest, in order.
     """
 
     floor_id: str
     n: int
     closed_id: str
+    time: int
+    life: bytes
+    found: bool
     numbered: list[Numbered]
 
 
@@ -64,12 +75,16 @@ def fields(entry: Entry) -> list[bytes]:
 
 def numbered(stream_id: bytes, fields: Mapping[bytes, bytes]) -> Numbered:
     """An entry from its id and fields."""
-    name = stream_id.decode()
+    name, number = stream_id.decode(), fields.get(b"n", b"")
+    n = int(number) if number.isdigit() and len(number) < 16 else 0
+    if not n:
+        return Numbered(name, 0, None, "it has no number")
+    if b"g" in fields:
+        return Numbered(name, n, None)
     try:
-        return Numbered(name, int(fields.get(b"n", 0)), _entry(name, fields))
+        return Numbered(name, n, _entry(name, fields))
     except ValueError as error:
-        log.error("a stream of Redis has something that is no event: %s", error)
-        return Numbered(name, 0, None)
+        return Numbered(name, n, None, str(error))
 
 
 def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
@@ -77,11 +92,15 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
         value = fields.get(name)
         return None if value is None else value.decode()
 
-    binary, retry = fields.get(b"b"), text(b"r")
+    given, binary, retry = text(b"i"), fields.get(b"b"), text(b"r")
+    if given is not None:
+        check_id(given)
+    if binary is None and b"d" not in fields:
+        raise ValueError("it has no data")
     return Entry(
         (text(b"d") or "") if binary is None else binary,
         text(b"e"),
-        text(b"i") or stream_id,
+        given or stream_id,
         key=text(b"k"),
         retry=None if retry is None else int(retry),
         last=b"l" in fields,
@@ -90,17 +109,20 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
 
 
 def opened(
-    reply: tuple[bytes, bytes, bytes, bytes, Iterable[tuple[bytes, list[bytes]]]],
+    reply: tuple[bytes, bytes, bytes, bytes, bytes, int, Iterable[tuple[bytes, list[bytes]]]],
 ) -> Opened:
-    """What the script OPEN has answered; the entries are as old here as they are there."""
-    floor_id, n, closed_id, now, newest = reply
+    """What the script OPEN has returned."""
+    floor_id, n, closed_id, now, life, found, newest = reply
     entries = [
         numbered(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
         for stream_id, fields in newest
     ]
     entries.reverse()
-    for item in entries:
-        if item.entry is not None:
-            time, _ = place_of(item.id)
-            item.entry.published = monotonic() - max(0, int(now) - time) / 1000
-    return Opened(floor_id.decode(), int(n), closed_id.decode(), entries)
+    return Opened(
+        floor_id.decode(), int(n), closed_id.decode(), int(now), life, bool(found), entries
+    )
+
+
+def age_of(stream_id: str, time: int) -> float:
+    """How old an entry is, in seconds, by the clock of Redis."""
+    return max(0, time - place_of(stream_id)[0]) / 1000

@@ -1,0 +1,95 @@
+"""What an error of Redis, or of its connection, concerns: all that is asked of it, or one item.
+
+The class of an error is looked at first, then the error code. A script's error has the code of the
+command that failed somewhere inside its text (Redis 6.2: "ERR Error running script ...: -OOM ...").
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from enum import Enum
+
+import redis
+from redis import exceptions
+
+
+class Fault(Enum):
+    """What an error concerns, and whether trying again can help."""
+
+    OUTAGE = "Redis is away or not ready: connect again, then send everything again"
+    REFUSAL = "this Redis cannot be used as it is configured: somebody has to change that"
+    ITEM = "one item is refused: the others go on"
+    POISON = "one item cannot be sent at all, because of its size"
+
+
+# Codes of a node that is starting, demoted, full or busy. All of that can end by itself.
+_NOT_READY = re.compile(
+    r"\b(LOADING|READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE)\b"
+    r"|read only replica|max number of clients"
+)
+_WRONG_NODE = re.compile(r"\b(READONLY|MASTERDOWN)\b|read only replica")
+_REFUSAL = re.compile(
+    r"\b(NOAUTH|WRONGPASS|MOVED|ASK|CROSSSLOT|CLUSTERDOWN|TRYAGAIN)\b"
+    r"|[Uu]nknown (Redis )?(sub)?command|cluster mode"
+)
+_NOT_READY_CLASSES = (
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.OutOfMemoryError,
+)
+_REFUSAL_CLASSES = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+    exceptions.AskError,  # MovedError is one
+    exceptions.ClusterDownError,
+    exceptions.ClusterCrossSlotError,
+    exceptions.TryAgainError,
+)
+
+
+def fault_of(error: BaseException) -> Fault:
+    """What an error concerns."""
+    if isinstance(error, _NOT_READY_CLASSES):
+        return Fault.OUTAGE
+    if isinstance(error, _REFUSAL_CLASSES) or _is_bad_certificate(error):
+        return Fault.REFUSAL
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+        return Fault.OUTAGE
+    text = str(error)
+    if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text:
+        return Fault.ITEM
+    if "Protocol error" in text:  # and then Redis closes the connection
+        return Fault.POISON
+    if _NOT_READY.search(text):
+        return Fault.OUTAGE
+    if _REFUSAL.search(text):
+        return Fault.REFUSAL
+    return Fault.ITEM
+
+
+def is_wrong_node(error: BaseException) -> bool:
+    """Whether the node is a replica: another one is the primary now."""
+    return isinstance(error, (exceptions.ReadOnlyError, exceptions.MasterDownError)) or bool(
+        _WRONG_NODE.search(str(error))
+    )
+
+
+def is_cut(error: BaseException) -> bool:
+    """Whether the other end has closed the connection; a time-out is something else."""
+    return isinstance(error, (redis.ConnectionError, OSError)) and not isinstance(
+        error, (redis.TimeoutError, TimeoutError, *_REFUSAL_CLASSES, *_NOT_READY_CLASSES)
+    )
+
+
+def _is_bad_certificate(error: BaseException) -> bool:
+    return any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,276 @@
+"""What writes to Redis: the events of the outbox, and what the process wants of its topics.
+
+An error that concerns one event, or one topic, is settled with it, and the others go on. After an
+outage everything without an answer is sent again. Numbers show Redis what it has already.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from logging import ERROR, WARNING
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from ..reports.complaint import Complaint
+from ..reports.loggers import log
+from . import scripts
+from .faults import Fault, fault_of, is_cut
+from .interests import Interests, Opening, Presence
+from .outbox import BATCH_WEIGHT, Event, Fate, Outbox
+from .reader import Reader, opening_arguments, reach
+from .wire import opened
+
+if TYPE_CHECKING:
+    from .link import Link
+
+# How often Redis may close the connection on one large event until that is taken for the reason.
+STRIKES = 5
+# For so many topics it is remembered that Redis refuses them.
+MAX_REFUSED = 1000
+
+
+class Losses:
+    """Events that Redis has refused since somebody asked; any thread reads, the writer counts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._reason = ""
+
+    def add(self, reason: str) -> None:
+        """The writer: one more."""
+        with self._lock:
+            self._count += 1
+            self._reason = reason
+
+    def take(self) -> tuple[int, str]:
+        """Any thread: how many, and why the last; they are not returned again."""
+        with self._lock:
+            count, self._count = self._count, 0
+            return count, self._reason
+
+
+class Writer:
+    """One thread that has Redis do what is to be done, in order.
+
+    Args:
+        link: to Redis.
+        publisher: what this run is called there.
+        outbox: the events.
+        interests: what else Redis is to be told.
+        reader: reads what is followed.
+        losses: where events are counted that Redis refuses.
+        stop: is set when it is to stop.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        publisher: str,
+        outbox: Outbox,
+        interests: Interests,
+        reader: Reader,
+        losses: Losses,
+        stop: threading.Event,
+    ) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._outbox = outbox
+        self._interests = interests
+        self._reader = reader
+        self._losses = losses
+        self._stop = stop
+        # Unlike those of other queues and events, its `put` may interrupt itself.
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._is_woken = False
+        self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._suspect: Event | None = None  # a large event that was cut off, and how often
+        self._strikes = 0
+        self._trouble, self._late = Complaint(), Complaint()
+
+    def wake(self) -> None:
+        """Any thread: there is something to do."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._wake.put(None)
+
+    def refusal(self, topic: str) -> str:
+        """Any thread: why Redis has refused a topic just now; "" if it has not."""
+        reason, until = self._refused.get(topic, ("", 0.0))
+        return reason if monotonic() < until else ""
+
+    # Its own thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Its thread: write until it is to stop."""
+        self._link.keep_on("writer", self._write, self._stop)
+
+    def _write(self, client: Any, works: Callable[[], None]) -> None:
+        timing, interests = self._link.timing, self._interests
+        sender = _Sender(client, self._link, self._publisher)
+        renewal = retry = 0.0
+        while True:
+            now = monotonic()
+            if now >= renewal:
+                renewal = now + timing.presence_interval
+                interests.renew()
+            if now >= retry:
+                retry = now + timing.redis_retry
+                interests.try_again()
+            self._outbox.sort()
+            tasks = interests.tasks(openings=not self._outbox.is_closed)
+            if self._stop.is_set():
+                self._reader.wake(client)
+                return
+            if tasks:
+                self._tasks_done(tasks, sender.send(tasks))
+                self._reader.wake(client)
+            events = self._outbox.batch()
+            if events:
+                try:
+                    replies = sender.send(events)
+                except (redis.RedisError, OSError) as error:
+                    self._suspect_large(events, error)
+                    raise
+                self._events_done(events, replies)
+            works()
+            if not self._outbox and not interests and not self._stop.is_set():
+                with suppress(Empty):
+                    self._wake.get(timeout=max(0.0, min(renewal, retry) - monotonic()))
+            self._is_woken = False
+
+    def _tasks_done(self, tasks: Iterable[Opening | Presence], replies: Iterable[Any]) -> None:
+        for task, reply in zip(tasks, replies, strict=True):
+            if isinstance(reply, Exception):
+                _raise_what_concerns_all(reply)
+                topic = task.topic.name if isinstance(task, Opening) else task.topic
+                self._trouble.log(ERROR, "Redis refuses the topic %.100r: %s", topic, reply)
+                self._interests.done(task, refused=True)
+                continue
+            if isinstance(task, Opening):
+                self._reader.begin(task, opened(reply))
+            self._interests.done(task)
+
+    def _events_done(self, events: Sequence[Event], replies: Sequence[Any]) -> None:
+        sent_behind = [event.before for event in events]
+        waiting = set()  # topics whose other events are to be sent again
+        for event, reply, before in zip(events, replies, sent_behind, strict=True):
+            topic = event.topic
+            if topic in waiting:
+                continue
+            if isinstance(reply, Exception):
+                fault = _raise_what_concerns_all(reply)
+                waiting.add(topic)
+                if fault is Fault.POISON:
+                    self._leave_out(event, reply)
+                else:
+                    self._refuse(event, reply)
+            elif reply == b"hole" and before:
+                waiting.add(topic)
+                event.before = 0
+                log.error("Redis has lost events of %.100r that it had acknowledged", topic)
+            else:
+                if reply == b"closed" and not event.last:
+                    self._late.log(
+                        WARNING, "an event of %.100r is left out: the topic was closed", topic
+                    )
+                self._refused.pop(topic, None)
+                self._outbox.remove(event)
+                event.settle(Fate.ACCEPTED)
+
+    def _refuse(self, event: Event, error: Exception) -> None:
+        """Give up an event of a topic that Redis refuses, and have that raised for a while."""
+        reason = f"Redis refuses the topic {event.topic[:100]!r}: {error}"
+        self._refused[event.topic] = reason, monotonic() + self._link.timing.redis_retry
+        if len(self._refused) > MAX_REFUSED:
+            self._refused.popitem(last=False)
+        self._outbox.remove_lost(event)
+        self._lose(event, Fate.REFUSED, reason)
+
+    def _leave_out(self, event: Event, error: Exception) -> None:
+        """Give up an event that Redis never takes; a gap is published in its place."""
+        reason = (
+            f"Redis does not take an event of {event.weight} bytes of {event.topic[:100]!r} "
+            f"(see its proto-max-bulk-len and client-query-buffer-limit): {error}"
+        )
+        self._lose(event, Fate.UNFIT, reason)
+        event.fields = []
+        event.lost += 1
+        event.last = False
+
+    def _lose(self, event: Event, fate: Fate, reason: str) -> None:
+        if event.fields:  # of a gap it was counted
+            self._losses.add(reason)
+            event.settle(fate)
+        self._trouble.log(ERROR, "an event is lost: %s", reason)
+
+    def _suspect_large(self, events: Sequence[Event], error: Exception) -> None:
+        """Redis closes the connection on what it finds too large, and may not say so."""
+        event = events[0]
+        if len(events) > 1 or event.weight <= BATCH_WEIGHT or not is_cut(error):
+            return
+        self._strikes = self._strikes + 1 if event is self._suspect else 1
+        self._suspect = event
+        if self._strikes >= STRIKES:
+            self._suspect = None
+            self._leave_out(event, error)
+
+
+class _Sender:
+    """Sends what the writer has to do, by one connection."""
+
+    def __init__(self, client: Any, link: Link, publisher: str) -> None:
+        self._client = client
+        self._link = link
+        self._publisher = publisher
+        self._load()
+
+    def _load(self) -> None:
+        self._publish, self._open, self._join = (
+            self._client.script_load(script)
+            for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN)
+        )
+
+    def send(self, batch: Iterable[Opening | Presence | Event]) -> list[Any]:
+        """Send it all at once; return the replies, errors among them."""
+        replies: list[Any] = []
+        for _ in range(2):
+            pipe = self._client.pipeline(transaction=False)
+            for item in batch:
+                pipe.execute_command(*self._command(item))
+            replies = pipe.execute(raise_on_error=False)
+            if not any(isinstance(each, redis.exceptions.NoScriptError) for each in replies):
+                break
+            self._load()  # somebody made Redis forget them
+        return replies
+
+    def _command(self, item: Opening | Presence | Event) -> tuple[object, ...]:
+        key, timing = self._link.key, self._link.timing
+        if isinstance(item, Opening):
+            count = reach(item.topic) + 1
+            return "EVALSHA", self._open, *opening_arguments(self._link, item.topic, count)
+        if isinstance(item, Presence):
+            here = key(item.topic, "members")
+            # The members of a process that died are not those of the one in its place.
+            members = [f"{self._publisher}\0{member}" for member in item.members]
+            if item.there:
+                return "EVALSHA", self._join, 1, here, round(timing.presence * 1000), *members
+            return "ZREM", here, *members
+        stream = key(item.topic)
+        keys = [stream, key(item.topic, "meta"), key(item.topic, f"by:{self._publisher}")]
+        bounds = (*item.bounds, int(item.last), self._link.channel(stream), item.lost)
+        return "EVALSHA", self._publish, 3, *keys, item.number, item.before, *bounds, *item.fields
+
+
+def _raise_what_concerns_all(error: Exception) -> Fault:
+    """What an error concerns, if it is one item; else it is raised."""
+    fault = fault_of(error)
+    if fault in (Fault.OUTAGE, Fault.REFUSAL):
+        raise error
+    return fault
