@@ -63,6 +63,17 @@ def test_a_list_stands_in_any_number_of_fields(
     assert found.tokens("x-list") == set(items)
 
 
+@pytest.mark.parametrize("values", [[",".join("a" * 101)], ["," * 100], ["a"] * 101])
+def test_a_list_has_a_hundred_items_at_most(codec: ModuleType, values: list[str]) -> None:
+    headers = [("Sec-WebSocket-Protocol", value) for value in values]
+    with pytest.raises(codec.HandshakeError) as caught:
+        fields(codec, *headers).items("sec-websocket-protocol")
+    reason = "the Sec-Websocket-Protocol header has more than 100 items"
+    assert (caught.value.status, caught.value.reason) == (400, reason)
+    fewer = [value.replace(",", "", 1) for value in values][:100]
+    fields(codec, *(("X-List", value) for value in fewer)).items("x-list")
+
+
 # Extensions (RFC 6455 section 9.1) ----------------------------------------------------------------
 
 
@@ -213,6 +224,9 @@ def test_anything_is_read_or_refused(codec: ModuleType, value: str) -> None:
         "a; b" + " " * 100_000 + "c",
         'a; b="' + "\\a" * 50_000,
         "a; b=" * 20_000,
+        "a, " * 101,
+        "a; b" * 101,
+        'a; b="' + "\\b" * 101 + '"',
     ],
     ids=lambda value: value[:12],
 )

@@ -18,6 +18,7 @@ from wsframe import Connection, PerMessageDeflate, Role
 from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.kernels import INSTRUCTION_SET
+from wsframe.origins import check_origins
 
 from .reports.loggers import outbox
 from .reports.logs import configure_by_default
@@ -109,7 +110,9 @@ class App:
             subprotocols: those that the handler speaks; the client's first that is among them is
                 agreed on.
             origins: the web sites whose pages may connect besides the server's own, as in
-                "https://example.com"; "*" for all.
+                "https://example.com"; "*" for all. Each must be just what browsers send: scheme
+                and host in lower case, without a path, and without the scheme's own port. Other
+                schemes than http and https match only if they are named here.
             max_message_size: the most bytes that a client's message may have.
             deflate: whether messages may be compressed, for clients that can. True keeps nothing
                 between two messages, at either end; a PerMessageDeflate says it in detail. A
@@ -122,8 +125,8 @@ class App:
                 raise :class:`wsframe.HandshakeError` for another answer.
 
         Raises:
-            ValueError: the path is malformed or taken, the size is not positive, or a subprotocol
-                is not a token.
+            ValueError: the path is malformed or taken, the size is not positive, a subprotocol
+                is not a token, or an origin can never match.
             RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function; or
                 subprotocols or origins are one ``str`` instead of a sequence of them.
@@ -204,13 +207,13 @@ class App:
         itself, once for all clients, and is read as soon as it is there.
 
         Raises:
-            ValueError: the path is malformed or taken.
+            ValueError: the path is malformed or taken, or an origin can never match.
             RuntimeError: the app has been started; its routes are fixed then.
             TypeError: the handler does not take these arguments, or is a coroutine function; or
                 the source is nothing that can be one; or origins are one ``str`` instead of a
                 sequence of them.
         """
-        check_choices((), origins)
+        check_origins(origins)
         if source is not None:
             sources = self._topics.sources
             # Routes that share a queue share its topic.

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from wsframe import Acceptance, Connection, HandshakeError, Role, accept
 from wsframe.fields import Fields, encode_response
-from wsframe.handshake import check_host, wants_upgrade
+from wsframe.handshake import wants_upgrade
+from wsframe.origins import check_host
 
 from .eventstream import EventStreamSession, encode_stream_head
 from .forks import disconnect, give_up_in_children

@@ -35,6 +35,9 @@ FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 PARAMETER = re.compile(
     rf'[ \t]*;[ \t]*({TOKEN.pattern})(?:[ \t]*=[ \t]*({TOKEN.pattern}|"(?:[^"\\]|\\.)*"))?'
 )
+# How many items a list may have, empty ones included. RFC 9110 section 5.6.1.2 wants empty items to
+# be ignored, but not so many that they serve for denial of service.
+MAX_ITEMS = 100
 END_OF_ITEM = re.compile(r"[ \t]*(?:,|$)")
 BETWEEN_ITEMS = re.compile(r"[ \t,]*")
 
@@ -83,10 +86,16 @@ class Fields:
         return values[0]
 
     def items(self, name: str) -> list[str]:
-        """A comma-separated list, in however many fields it stands (RFC 9110 section 5.6.1)."""
+        """A comma-separated list, in however many fields it stands (RFC 9110 section 5.6.1).
+
+        Raises:
+            HandshakeError: it has more than 100 items.
+        """
         values = self._values.get(name)
         if values is None:
             return []
+        if self._is_long(name, ","):
+            raise self.fault(f"the {name.title()} header has more than {MAX_ITEMS} items")
         items = [item.strip(" \t") for value in values for item in value.split(",")]
         return [item for item in items if item]
 
@@ -98,11 +107,14 @@ class Fields:
         """What ``Sec-WebSocket-Extensions`` lists, in order (RFC 6455 section 9.1).
 
         Raises:
-            HandshakeError: it is not of that form.
+            HandshakeError: it is not of that form, or has more than 100 items, parameters and
+                escaped characters.
         """
         found: list[Extension] = []
         if "sec-websocket-extensions" not in self._values:
             return found
+        if self._is_long("sec-websocket-extensions", ",;\\"):
+            raise self._malformed_extensions(f": it has more than {MAX_ITEMS} items")
         text = ", ".join(self._values["sec-websocket-extensions"])
         position = BETWEEN_ITEMS.match(text).end()  # type: ignore[union-attr]
         while position < len(text):
@@ -128,8 +140,13 @@ class Fields:
             raise self._malformed_extensions()
         return value
 
-    def _malformed_extensions(self) -> HandshakeError:
-        return self.fault("the Sec-WebSocket-Extensions header is malformed")
+    def _is_long(self, name: str, separators: str) -> bool:
+        """Whether a list has too many items; seen before it is read, which would be expensive."""
+        values = self._values[name]
+        return 1 + sum(map(",".join(values).count, separators)) > MAX_ITEMS
+
+    def _malformed_extensions(self, why: str = "") -> HandshakeError:
+        return self.fault(f"the Sec-WebSocket-Extensions header is malformed{why}")
 
     def fault(self, reason: str) -> HandshakeError:
         """The error that these fields are refused with."""

@@ -8,32 +8,23 @@ from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import IPv6Address
 from typing import Literal
 
 from .deflate import EXTENSION, Parameters, PerMessageDeflate
 from .errors import HandshakeError
 from .fields import TOKEN, Fields, Headers, check_field, encode_head, encode_response, pairs
 from .kernels import accept_key
+from .origins import check_host, check_origin, check_origins, split_host
 
 __all__ = [
     "Acceptance",
     "UpgradeRequest",
     "accept",
     "check_choices",
-    "check_host",
-    "check_origin",
     "wants_upgrade",
 ]
 
-# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
-HOST = re.compile(
-    r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
-)
-ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<host>[^/?#@\s]+)")
-DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 TARGET = re.compile(r"/[!\"$-~]*")  # a fragment stays with the client, RFC 6455 section 3
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 VERSION = "13"
@@ -84,20 +75,20 @@ def accept(
         subprotocols: those that the server speaks. The first of the client's list that is among
             them is chosen; where none is, the connection goes without (section 4.2.2).
         origins: those that may connect besides the request's own host, as in
-            "https://example.com"; "*" admits all. A request without ``Origin`` comes from no
-            browser and is admitted.
+            "https://example.com"; "*" admits all; see :func:`wsframe.origins.check_origins`. A
+            request without ``Origin`` comes from no browser and is admitted.
         deflate: the compression that the server is ready for. The first of the client's offers that
             it can keep is agreed on; where it can keep none, the connection goes without.
 
     Raises:
         TypeError: subprotocols or origins are one ``str`` instead of a sequence of them.
-        ValueError: a subprotocol is not a token.
+        ValueError: a subprotocol is not a token, or an origin can never match.
         HandshakeError: with the status to answer: 400 for what is malformed, 403 for a foreign
             origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
     """
     check_choices(subprotocols, origins)
     fields = Fields.of(headers)
-    _check_host(fields)
+    check_host(fields)
     if fields.tokens("transfer-encoding") or fields.single("content-length") not in (None, "0"):
         raise HandshakeError(400, "an upgrade request has no body")
     if http_version != "1.1" or not _is_upgrade(fields):
@@ -163,7 +154,7 @@ class UpgradeRequest:
         headers: Headers = (),
     ) -> None:
         check_choices(subprotocols, ())
-        if _split_host(host) is None:
+        if split_host(host) is None:
             raise ValueError(f"not a host, or a host and its port: {host!r}")
         if not TARGET.fullmatch(target):
             raise ValueError(
@@ -242,10 +233,11 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
 
     Raises:
         TypeError: they are one ``str`` instead of a sequence of them.
-        ValueError: a subprotocol is not a token.
+        ValueError: a subprotocol is not a token, or an origin can never match.
     """
-    if isinstance(subprotocols, str) or (isinstance(origins, str) and origins != "*"):
-        raise TypeError('subprotocols and origins are sequences of str, as in ["chat"]')
+    if isinstance(subprotocols, str):
+        raise TypeError('subprotocols are sequences of str, as in ["chat"]')
+    check_origins(origins)
     for subprotocol in subprotocols:
         if not TOKEN.fullmatch(subprotocol):
             raise ValueError(f"a subprotocol is a token: {subprotocol!r}")
@@ -256,72 +248,8 @@ def wants_upgrade(headers: Headers | Fields) -> bool:
     return "websocket" in Fields.of(headers).tokens("upgrade")
 
 
-def check_host(headers: Headers | Fields) -> None:
-    """Judge the Host of any HTTP/1.1 request (RFC 9112 section 3.2).
-
-    Raises:
-        HandshakeError: 400; there is not exactly one, or it is malformed.
-    """
-    _check_host(Fields.of(headers))
-
-
-def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"]) -> str | None:
-    """Judge the Origin of any request: a browser says which site's script is asking.
-
-    (RFC 6455 section 10.2.)
-
-    Args:
-        headers: of the request.
-        origins: as for :func:`accept`.
-
-    Returns:
-        The origin if it is one of these; None for the request's own host, or no browser.
-
-    Raises:
-        HandshakeError: 403 for any other, 400 for more than one.
-    """
-    fields = Fields.of(headers)
-    origin = fields.single("origin")
-    if origin is None or origins == "*" or origin.lower() in {item.lower() for item in origins}:
-        return origin
-    match = ORIGIN.fullmatch(origin)
-    if match is not None:
-        # Behind a proxy that ends TLS the scheme of the request is not known: hosts are compared,
-        # each without the port that the origin's scheme implies.
-        scheme = match["scheme"].lower()
-        own = _split_host(fields.single("host") or "", scheme)
-        if own is not None and own == _split_host(match["host"], scheme):
-            return None
-    raise HandshakeError(403, "this Origin may not connect")
-
-
 def _is_upgrade(fields: Fields) -> bool:
     return "websocket" in fields.tokens("upgrade") and "upgrade" in fields.tokens("connection")
-
-
-def _check_host(fields: Fields) -> None:
-    host = fields.single("host")
-    if host is None:
-        raise HandshakeError(400, "no Host header")
-    if _split_host(host) is None:
-        raise HandshakeError(400, "the Host header is malformed")
-
-
-@lru_cache(maxsize=16)  # a server is known by few names, and each request is asked more than once
-def _split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
-    """(name, port), with the port empty where it is the scheme's own; None if malformed."""
-    match = HOST.fullmatch(host)
-    if match is None:
-        return None
-    port = match["port"] or ""
-    if port and int(port) > 65535:
-        return None
-    if match["name"].startswith("["):
-        try:
-            IPv6Address(match["name"][1:-1])
-        except ValueError:
-            return None
-    return match["name"].lower(), "" if port == DEFAULT_PORTS.get(scheme or "") else port
 
 
 def _check_key(fields: Fields) -> str:

@@ -165,6 +165,12 @@ def test_from_whom_is_not_trusted_they_change_nothing(
         forwarded("for=1.2.3.4;proto=gopher"),
         forwarded("for=1.2.3.4;host=a/b"),
         forwarded("for=1.2.3.4 proto=http"),
+        # Chains that no one has, and that would cost the loop more than a request may.
+        xff("10.1.2.3," * 101),
+        xff("," * 15_000),
+        forwarded("for=10.1.2.3," * 101),
+        forwarded(";".join(f"a{number}=b" for number in range(402))),
+        forwarded('for="' + "\\1" * 401 + '"'),
     ],
 )
 def test_what_is_malformed_is_refused(

@@ -34,8 +34,10 @@ def server(serve: Serve, clients: Clients) -> Iterator[Server]:
     app.page("/", PAGE)
     app.websocket("/echo", max_message_size=LIMIT)(generator_echo)
     app.websocket("/thread", max_message_size=LIMIT)(plain_echo)
-    app.websocket("/site", origins=["https://example.com", "http://Other.example:8080"])(plain_echo)
+    app.websocket("/site", origins=["https://example.com", "http://other.example:8080"])(plain_echo)
     app.websocket("/open", origins="*")(generator_echo)
+    app.websocket("/every", origins=["*"])(generator_echo)
+    app.websocket("/app", origins=["capacitor://localhost"])(generator_echo)
     app.sse("/time", source=Queue())
     running = serve(app)
     yield running
@@ -449,6 +451,13 @@ def test_what_is_only_read_names_the_methods(server: Server, clients: Clients, t
         ("/echo", "example.org", "", False),
         ("/echo", "example.org", "example.org", False),
         ("/echo", "example.org", "file://", False),
+        ("/echo", "example.org", "file://example.org", False),
+        ("/echo", "example.org", "ftp://example.org", False),
+        ("/echo", "example.org", "ws://example.org", False),
+        ("/echo", "example.org", "chrome-extension://example.org", False),
+        ("/app", "localhost", "capacitor://localhost", True),
+        ("/app", "localhost", "ionic://localhost", False),
+        ("/every", "localhost", "https://evil.example", True),
         ("/site", "localhost", "https://example.com", True),
         ("/site", "localhost", "HTTPS://EXAMPLE.COM", True),
         ("/site", "localhost", "http://other.example:8080", True),

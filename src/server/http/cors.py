@@ -7,7 +7,7 @@ from typing import Literal
 
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
-from wsframe.handshake import check_origin
+from wsframe.origins import check_origin
 
 # How long a browser may remember what a preflight was answered, in seconds.
 MAX_AGE = 600
@@ -29,7 +29,7 @@ def sharing(fields: Fields, origins: Sequence[str] | Literal["*"]) -> Pairs:
     vary = ("Vary", "Origin")
     if origin is None:
         return (vary,)
-    if origins == "*":
+    if "*" in origins:
         return ("Access-Control-Allow-Origin", "*"), vary
     return (
         ("Access-Control-Allow-Origin", origin),

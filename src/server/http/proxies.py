@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
-from wsframe.handshake import check_host
+from wsframe.origins import check_host
 
 if TYPE_CHECKING:
     from .request import Request
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 UNIX = "unix"
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # RFC 7239 section 4. An address with a port is often seen without the quotes that its colon needs.
+MAX_PAIRS = 400  # four for each of the items that a list may have
 PAIR = re.compile(
     rf'({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*(?:([;,])[ \t]*|$)'
 )
@@ -110,6 +111,8 @@ def _x_forwarded(fields: Fields) -> list[Hop]:
 def _forwarded(fields: Fields) -> list[Hop]:
     """RFC 7239 section 4."""
     text = ", ".join(fields.items("forwarded"))
+    if text.count(";") + text.count("\\") > MAX_PAIRS:
+        raise ValueError("more than any chain of proxies has to tell")
     hops: list[Hop] = []
     said: dict[str, str] = {}
     position = 0

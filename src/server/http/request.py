@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 
 from wsframe import HandshakeError
 from wsframe.fields import Fields, encode_response
-from wsframe.handshake import check_host
+from wsframe.origins import check_host
 
 from ..sockets.peer import Peer, Protocol
 from .paths import normal_path, segments_of

@@ -1,0 +1,156 @@
+"""Host and Origin: how a request names the server, and the site whose page sends the request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from .errors import HandshakeError
+from .fields import Fields, Headers
+
+__all__ = ["check_host", "check_origin", "check_origins", "split_host"]
+
+# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
+HOST = re.compile(
+    r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
+)
+ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<authority>[^/?#@\s]*)")
+# A name that the URL standard reads as an IPv4 address, because its last label is a number.
+NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
+DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+# Only pages have an origin of their own host; whatever else runs in a browser must be named.
+PAGE_SCHEMES = ("http", "https")
+SCHEME_OF_PAGE = {"ws": "http", "wss": "https"}
+
+
+def check_host(headers: Headers | Fields) -> None:
+    """Check the Host of any HTTP/1.1 request (RFC 9112 section 3.2).
+
+    Raises:
+        HandshakeError: 400; there is not exactly one, or it is malformed.
+    """
+    host = Fields.of(headers).single("host")
+    if host is None:
+        raise HandshakeError(400, "no Host header")
+    if split_host(host) is None:
+        raise HandshakeError(400, "the Host header is malformed")
+
+
+@lru_cache(maxsize=16)  # a server is known by few names, and each request is asked more than once
+def split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
+    """(name, port) in lower case, with no port where it is the scheme's own; None if malformed."""
+    match = HOST.fullmatch(host)
+    if match is None:
+        return None
+    port = match["port"] or ""
+    if port and int(port) > 65535:
+        return None
+    if match["name"].startswith("["):
+        try:
+            IPv6Address(match["name"][1:-1])
+        except ValueError:
+            return None
+    return match["name"].lower(), "" if port == DEFAULT_PORTS.get(scheme or "") else port
+
+
+def check_origins(origins: Sequence[str] | Literal["*"]) -> None:
+    """Check a list of allowed origins, before the first request comes.
+
+    Each entry must be just what browsers send (WHATWG HTML, serialization of an origin): scheme
+    and host in lower case, and the port unless it is the scheme's own, as in "https://example.com"
+    or "http://localhost:8080". Other schemes than http and https, such as "chrome-extension" or
+    "capacitor", are compared as they are. "null" admits every page without an origin of its own,
+    such as a sandboxed frame of any site. "*", which must be the only entry, admits all.
+
+    Raises:
+        TypeError: the origins are one ``str``, or one of them is no ``str``.
+        ValueError: an entry can never match.
+    """
+    if origins == "*":
+        return
+    if isinstance(origins, str) or not all(isinstance(entry, str) for entry in origins):
+        raise TypeError('origins are sequences of str, as in ["https://example.com"], or "*"')
+    if "*" in origins:
+        if len(origins) > 1:
+            raise ValueError('the origin "*" admits all others: it must be the only one')
+        return
+    for entry in origins:
+        _check_entry(entry)
+
+
+def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"]) -> str | None:
+    """Check the Origin of any request: a browser sends the site whose script is asking.
+
+    (RFC 6455 section 10.2.) The request's own host is allowed to pages of http and https. Behind a
+    proxy that ends TLS the scheme of the request is unknown, so only the hosts are compared, each
+    without the port that the origin's scheme implies.
+
+    Args:
+        headers: of the request.
+        origins: others that are allowed, as for :func:`check_origins`.
+
+    Returns:
+        The origin if it is one of these; None for the request's own host, or no browser.
+
+    Raises:
+        HandshakeError: 403 for any other, 400 for more than one.
+    """
+    fields = Fields.of(headers)
+    origin = fields.single("origin")
+    if origin is None or "*" in origins or origin in origins or origin.lower() in origins:
+        return origin
+    match = ORIGIN.fullmatch(origin)
+    if match is not None and (scheme := match["scheme"].lower()) in PAGE_SCHEMES:
+        own = split_host(fields.single("host") or "", scheme)
+        if own is not None and own == split_host(match["authority"], scheme):
+            return None
+    raise HandshakeError(403, "this Origin may not connect")
+
+
+@lru_cache(maxsize=1024)  # :func:`accept` checks them for each request
+def _check_entry(entry: str) -> None:
+    if entry == "null":
+        return
+    if "*" in entry:
+        hint = 'name every site, or use "*" alone for all'
+    else:
+        sent = _as_sent(entry)
+        if sent == entry:
+            return
+        hint = (
+            'an origin has a scheme and a host in ASCII, as in "https://example.com"'
+            if sent is None
+            else f"browsers send {sent!r}"
+        )
+    raise ValueError(f"the origin {entry!r} can never match: {hint}")
+
+
+def _as_sent(entry: str) -> str | None:
+    """What browsers send for the site that is probably meant; None if that cannot be known."""
+    if "://" not in entry:
+        entry = f"https://{entry}"
+    scheme, _, rest = entry.partition("://")
+    scheme = SCHEME_OF_PAGE.get(scheme.lower(), scheme.lower())
+    authority = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    if scheme not in PAGE_SCHEMES:
+        sent = f"{scheme}://{authority}"
+        return sent if ORIGIN.fullmatch(sent) else None
+    parts = split_host(authority, scheme)
+    if parts is None or "%" in parts[0]:
+        return None
+    name, port = parts
+    port = str(int(port or "0"))
+    if NUMERIC.fullmatch(name):
+        try:
+            name = str(IPv4Address(name))
+        except ValueError:
+            return None
+    elif name.startswith("["):
+        address = IPv6Address(name[1:-1])
+        if address.ipv4_mapped is None:  # which Python writes in more than one form
+            name = f"[{address}]"
+    port = "" if port in ("0", DEFAULT_PORTS[scheme]) else f":{port}"
+    return f"{scheme}://{name}{port}"
