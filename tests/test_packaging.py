@@ -114,10 +114,10 @@ def names_in(wheel: Path) -> list[str]:
     return names
 
 
-def run_installed(target: Path, code: str, **changes: str) -> list[str]:
+def run_installed(target: Path, code: str, *options: str, **changes: str) -> list[str]:
     """Run code on what was installed into the directory; return the lines it prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", *options, "-c", code],
         env=environment(PYTHONPATH=str(target), **changes),
         capture_output=True,
         text=True,
@@ -150,6 +150,27 @@ def test_a_wheel_without_the_extension_is_for_every_system(sources: Path) -> Non
     wheel = build_wheel(sources, WSFRAME_BUILD_EXT="no", **NO_COMPILER)
     assert wheel.name.endswith("-py3-none-any.whl")
     assert compiled_files(names_in(wheel)) == []
+
+
+ALONE = """
+import wsframe
+from wsframe.client import connect, events
+for url, call in (("http://localhost/", events), ("ws://b\u00fccher.example/", connect)):
+    try:
+        call(url)
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_without_extras_nothing_else_is_needed_and_errors_name_the_extra(sources: Path) -> None:
+    target = sources.parent / "target"
+    done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="no")
+    assert done.returncode == 0, done.stdout
+    # -S: without the packages that are installed here.
+    without_stream, without_host = run_installed(target, ALONE, "-S")
+    for line in (without_stream, without_host):
+        assert line.endswith("pip install 'wsframe[client]'")
 
 
 @unix

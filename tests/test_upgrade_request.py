@@ -123,7 +123,10 @@ def test_targets_that_may_be_asked_for(codec: ModuleType, target: str) -> None:
 
 INJECTION = "x\r\nX-Forged: 1"
 HOST, TARGET, TOKEN = "not a host", "a target begins with a slash", "a subprotocol is a token"
-CONTROL, OURS = "control characters must not stand in a header", "the handshake itself says what"
+CONTROL, OURS = (
+    "control characters must not stand in a header",
+    "the handshake itself sets the header",
+)
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     **{
@@ -160,8 +163,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         for value in (INJECTION, "x\n", "\0", "a\rb", "\x7f")
     },
     **{
-        f"header-{name}": ({"headers": [(name, "x")]}, f"{OURS} {name} is")
+        f"header-{name}": ({"headers": [(name, "x")]}, f"{OURS} {name}, or never sends it")
         for name in (
+            *("Content-Length", "transfer-encoding", "Expect"),
             *("Host", "host", "Upgrade", "UPGRADE", "Connection", "Origin", "Sec-WebSocket-Key"),
             *("sec-websocket-version", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"),
             *("Sec-WebSocket-Extensions", "Sec-WebSocket-Anything"),

@@ -28,8 +28,10 @@ __all__ = [
 TARGET = re.compile(r"/[!\"$-~]*")  # a fragment stays with the client, RFC 6455 section 3
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 VERSION = "13"
-# What only the handshake itself may put into a request.
-OURS = frozenset(("connection", "host", "origin", "upgrade"))
+# Headers that only the handshake sets, and those that would give the request a body.
+OURS = frozenset(
+    ("connection", "content-length", "expect", "host", "origin", "transfer-encoding", "upgrade")
+)
 
 UPGRADE_REQUIRED = (
     ("Upgrade", "websocket"),
@@ -185,7 +187,7 @@ class UpgradeRequest:
             self._headers.append(("Sec-WebSocket-Extensions", offers))
         for name, value in pairs(headers):
             if name.lower() in OURS or name.lower().startswith("sec-websocket-"):
-                raise ValueError(f"the handshake itself says what {name} is")
+                raise ValueError(f"the handshake itself sets the header {name}, or never sends it")
             self._headers.append((name, value))
         for name, value in self._headers:
             check_field(name, value)

@@ -153,6 +153,7 @@ def test_tls_is_told_a_name_without_a_dot_at_its_end_and_no_address(
         "[fe80::1%]",
         "[fe80::1%25%00]",
         "[fe80::1%25en%30]",
+        f"[fe80::1%{'x' * 17}]",
         "exam\u2100ple.org",
         "exam<ple.org",
         "example..org",

@@ -1,0 +1,79 @@
+"""How long an event stream waits before it connects again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from email.utils import formatdate
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ([], 0),
+        (["0"], 0),
+        (["120"], 120),
+        (["007"], 7),
+        (["9" * 5000], float("inf")),  # Pause holds it to an hour
+        (["5", "7", "6"], 7),
+        # The three formats of RFC 9110 section 5.6.7.
+        (["Sun, 06 Nov 1994 08:50:07 GMT"], 30),
+        (["Sunday, 06-Nov-94 08:50:07 GMT"], 30),
+        (["Sun Nov  6 08:50:07 1994"], 30),
+        (["Sun, 06 Nov 1994 08:49:07 GMT"], 0),  # which has passed
+        # What is malformed does not count.
+        ([""], 0),
+        (["-1"], 0),
+        (["+5"], 0),
+        (["1.5"], 0),
+        (["1e3"], 0),
+        (["\u0665"], 0),
+        (["soon"], 0),
+        (["soon", "5"], 5),
+        (["Sun, 99 Nov 1994 08:50:07 GMT"], 0),
+        (["99999999999999999999 Nov 1994 08:50:07 GMT"], 0),
+        (["Sun, 06 Nov 1994 08:50:07 +9999999999"], 0),
+    ],
+)
+def test_retry_after_is_a_number_of_seconds_or_a_date(
+    codec: ModuleType, values: list[str], seconds: float
+) -> None:
+    assert codec.client.pause.retry_after(values, [DATE]) == seconds
+
+
+@pytest.mark.parametrize("dates", [[], ["soon"]])
+def test_without_a_date_of_the_server_s_the_local_clock_is_used(
+    codec: ModuleType, dates: list[str]
+) -> None:
+    value = formatdate(time.time() + 3000, usegmt=True)
+    assert 2900 < codec.client.pause.retry_after([value], dates) <= 3000
+
+
+def test_what_the_server_asks_for_is_held_in_bounds(codec: ModuleType) -> None:
+    for asked, held in ((0.0, 0.5), (0.4, 0.5), (7.0, 7.0), (1e9, 3600.0)):
+        pause = codec.client.pause.Pause(asked)
+        assert pause.retry == held
+        assert held <= pause.seconds() <= 1.25 * held
+        pause.fail(float("inf"))
+        assert 3600 <= pause.seconds() <= 1.25 * 3600
+
+
+def test_a_client_that_was_not_installed_has_a_name_without_a_version(
+    codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> NoReturn:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    user_agent = codec.client.identity._user_agent
+    user_agent.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", fail)
+    try:
+        assert codec.client.identity.with_user_agent([]) == [("User-Agent", "wsframe")]
+    finally:
+        user_agent.cache_clear()
