@@ -15,7 +15,7 @@ from .handoff.turns import ENDED, WAITING
 from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .http.resume import END, last_event_id
 from .reports.loggers import log
-from .sockets.peer import Peer
+from .sockets.peer import Peer, no_room
 from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id, id_for
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
@@ -101,17 +101,26 @@ class EventStream:
         """Any thread: whether the stream is over."""
         return self._session.over
 
-    def send(self, item: object) -> None:
+    def send(self, item: object, *, timeout: float | None = None) -> None:
         """Any thread: send an event: a ServerSentEvent, a ``str``, or anything that JSON can say.
 
-        A thread other than the loop's waits while too much is queued for a client that is too slow.
+        The call returns when the event is queued. Without a ``timeout`` a thread other than the
+        loop's then waits while more than 256 KiB are unsent, at the pace of the client.
+
+        Args:
+            item: the event.
+            timeout: for how many seconds to wait, before the event is queued, while more than
+                256 KiB are unsent; 0 does not wait. It is for a thread that serves several clients
+                one after the other. None is as in :meth:`WebSocket.send`.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.
+            TimeoutError: so much was still unsent at the end of the ``timeout``. The event has
+                *not* been queued; the stream stays open, and the call may be repeated.
             TypeError: JSON has no form for the item.
             ValueError: the item contains itself, or a number that is none.
         """
-        self._session.send(as_event(item).encode())
+        self._session.send(as_event(item).encode(), timeout)
 
     def subscribe(
         self, topic: str | Topic, *, after: str | None = None, member: str | None = None
@@ -312,14 +321,19 @@ class EventStreamSession(Subscriber):
 
     # Any thread -------------------------------------------------------------------------------
 
-    def send(self, event: bytes) -> None:
+    def send(self, event: bytes, timeout: float | None = None) -> None:
         """Any thread: queue an event."""
+        if timeout is not None and not self.peer.wait_for_room(timeout):
+            raise no_room(timeout)
         if self.over:
             raise over_error()
-        if self._gzip is None:
+        if self._gzip is not None:
+            self.peer.kick(self._gzip.put(event, self.peer.out.append), wait=timeout is None)
+        elif timeout is None:
             self.peer.send(event)
         else:
-            self.peer.kick(self._gzip.put(event, self.peer.out.append))
+            self.peer.out.append(event)
+            self.peer.kick(len(event), wait=False)
 
     def request_close(self, *, final: bool = False) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""

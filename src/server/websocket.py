@@ -24,7 +24,7 @@ from wsframe.frames import BINARY, TEXT
 
 from .handoff.turns import IDLE, WAITING, Habit, Turns
 from .reports.loggers import log
-from .sockets.peer import LARGE_FRAME, Peer
+from .sockets.peer import LARGE_FRAME, Peer, no_room
 from .topics.encodings import message_encoding
 from .topics.subscriber import Subscriber
 
@@ -73,21 +73,40 @@ class WebSocket:
         """Any thread: how the connection ended or was asked to end; None while it is open."""
         return None if self._session.over is None else self._session.over.code
 
-    def send(self, message: str | Buffer, *, compress: bool | None = None) -> None:
+    def send(
+        self,
+        message: str | Buffer,
+        *,
+        compress: bool | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Any thread: send a message, text for ``str``, binary for bytes-like objects.
 
-        Frames of several threads never mix. The call returns when the message is queued; a thread
-        other than the loop's waits while too much is queued for a client that is too slow.
+        Frames of several threads never mix. The call returns when the message is queued. Without a
+        ``timeout`` a thread other than the loop's then waits while more than 256 KiB are unsent, at
+        the pace of the client.
+
+        A thread that serves several clients one after the other sends with a ``timeout``, so that
+        it does not wait for the slowest of them. It then waits *before* it queues the message, and
+        not afterwards. A message is queued as a whole or not at all.
 
         Args:
             message: the whole of it.
             compress: as for :meth:`wsframe.Connection.encode`.
+            timeout: for how many seconds to wait while more than 256 KiB are unsent; 0 does not
+                wait. None waits without a limit, but not on the loop's thread: there, in a turn of
+                another connection, a client with so much unsent is cut off.
 
         Raises:
             ConnectionClosed: the connection is over, or :meth:`close` was called.
+            TimeoutError: so much was still unsent at the end of the ``timeout``. The message has
+                *not* been queued; the connection stays open, and the call may be repeated.
         """
         if self._session.over is not None:
             raise self._session.over_error()
+        if timeout is not None:
+            self._send_in_time(message, compress, timeout)
+            return
         # Connection.encode and Peer.send in line: this runs for every message, and the calls were
         # measurable.
         peer = self._peer
@@ -98,6 +117,20 @@ class WebSocket:
             peer.out.append(frame)
         if not peer.in_turn or len(frame) > LARGE_FRAME:
             peer.kick(len(frame))
+
+    def _send_in_time(self, message: str | Buffer, compress: bool | None, timeout: float) -> None:
+        """Any thread: queue a message as soon as there is room for it."""
+        peer = self._peer
+        if not peer.wait_for_room(timeout):
+            raise no_room(timeout)
+        if self._session.over is not None:
+            raise self._session.over_error()
+        if self._compresses:
+            frame = self._compress(message, compress)
+        else:
+            frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
+            peer.out.append(frame)
+        peer.kick(len(frame), wait=False)
 
     def _compress(self, message: str | Buffer, compress: bool | None) -> bytes:
         """Any thread: queue the frame of a message where compression was agreed on."""

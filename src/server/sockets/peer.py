@@ -506,12 +506,16 @@ class Peer:
         if not self.in_turn or len(frame) > LARGE_FRAME:
             self.kick(len(frame))
 
-    def kick(self, size: int) -> None:
+    def kick(self, size: int, *, wait: bool = True) -> None:
         """Any thread: after appending to ``out``, have the owner flush it.
 
         Not needed within the connection's own turn, but for large frames, which are counted there.
         A thread other than the owner waits here while too much is unsent; when it is the owner, on
         behalf of another connection, a client that is too slow is cut off.
+
+        Args:
+            size: how many bytes were appended.
+            wait: False to return at once whatever is unsent: :meth:`wait_for_room` came before.
         """
         owned = self.loop.owned()
         if owned and self.in_turn:
@@ -522,6 +526,8 @@ class Peer:
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush_as_scheduled)
+        if not wait:
+            return
         if owned:
             if self.congested:
                 # The one who sends cannot wait here, and the others must not.
@@ -535,16 +541,35 @@ class Peer:
         unsent = len(self._unsent) + sum(map(len, self.out))
         return unsent > HIGH_WATER and not (self._sealed or self.closed)
 
-    def _wait(self) -> None:
-        """Any thread but the owner: wait until less is unsent, or nothing will be sent any more."""
+    def wait_for_room(self, timeout: float) -> bool:
+        """Any thread: wait until a frame can be queued without waiting, or the connection is over.
+
+        A turn that waits here on the loop's thread loses the loop.
+
+        Args:
+            timeout: for how long, in seconds.
+
+        Returns:
+            False if the time is over and too much is still unsent.
+        """
+        return not self._too_much or self._wait(timeout)
+
+    def _wait(self, timeout: float | None = None) -> bool:
+        """Any thread: wait until less is unsent, or nothing will be sent; whether that is so."""
         with self.loop.sendable:
             # Announced before it is looked at once more, so that no flush between is missed.
             self._waiting += 1
             try:
-                while self._too_much:
-                    self.loop.sendable.wait()
+                return self.loop.sendable.wait_for(lambda: not self._too_much, timeout)
             finally:
                 self._waiting -= 1
+
+
+def no_room(timeout: float) -> TimeoutError:
+    """What to raise where :meth:`Peer.wait_for_room` was in vain."""
+    return TimeoutError(
+        f"nothing was queued: for {timeout:g} seconds more than {HIGH_WATER >> 10} KiB were unsent"
+    )
 
 
 class _Silence(Protocol):
