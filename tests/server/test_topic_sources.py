@@ -7,16 +7,20 @@ import logging
 import multiprocessing
 import threading
 from collections.abc import Iterator
-from queue import Queue
+from queue import Full, LifoQueue, PriorityQueue, Queue, SimpleQueue
 from typing import Any
 
 import pytest
 
 from wsframe.server import App, Topic
-from wsframe.server.topics.sources import IterablePump, QueuePump
+from wsframe.server.timing import Timing
+from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.sources import WINDOW, IterablePump, QueuePump
 
+from ..redis_server import RedisServer
 from .clients import TIMEOUT
 from .conftest import Clients, Serve, ServerLog, wait_until
+from .streams import Heard, data_of, numbers
 
 
 class Items:
@@ -75,7 +79,7 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
 def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     """It had seen already that it was not wanted."""
     _, topic, items = fed()
-    pump = IterablePump(topic, items)
+    pump = IterablePump(topic, Timing(), items)
     pump.start()
     items.wait_for()
     seen, go_on = threading.Event(), threading.Event()
@@ -191,7 +195,7 @@ def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     source: Queue[Any] = Queue()
     topic = App().topic("news")
     taken, go_on = threading.Event(), threading.Event()
-    pump = QueuePump(topic, source)
+    pump = QueuePump(topic, Timing(), source)
     pump.start()
     source.put(Blocks(taken, go_on))
     assert taken.wait(TIMEOUT)
@@ -218,7 +222,7 @@ def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
             return item
 
     source, topic = Slow(), App().topic("news")
-    pump = QueuePump(topic, source)
+    pump = QueuePump(topic, Timing(), source)
     pump.start()
     source.put("1")
     assert taken.wait(TIMEOUT)
@@ -240,3 +244,117 @@ def test_queues_that_are_not_for_threads(kind: Any) -> None:
     if kind is multiprocessing.Queue:
         source.close()
         source.join_thread()
+
+
+@pytest.mark.parametrize("kind", [Queue, PriorityQueue, LifoQueue, SimpleQueue])
+def test_every_kind_of_queue_feeds_and_stops(kind: Any, serve: Serve) -> None:
+    app, source = App(), kind()
+    topic = app.topic("news")
+    topic.feed(source)
+    server = serve(app)
+    for item in ("a", "b", "c"):
+        source.put(item)
+    published(topic, 3)
+    server.stop()
+    assert not app._topics.sources.running()
+    assert source.empty()
+
+
+def test_a_full_queue_does_not_hold_up_the_stop(serve: Serve) -> None:
+    """Neither while its items are published nor while one of them takes for ever."""
+    app, source = App(), Queue[str](1)
+    topic = app.topic("news")
+    topic.feed(source)
+    server = serve(app)
+    filled, stop = threading.Event(), threading.Event()
+
+    def fill() -> None:
+        while not stop.is_set():
+            try:
+                source.put("x", timeout=0.01)
+            except Full:
+                filled.set()
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    server.stop()
+    assert filled.wait(TIMEOUT)  # nobody takes anything any more
+    stop.set()
+    filling.join()
+    assert source.full()
+
+
+def test_a_queue_keeps_what_redis_has_not_accepted(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
+    topic = app.topic("news")
+    topic.feed(source)
+    there = Heard(others).follow()
+    server = serve(app)
+    source.put("first")
+    there.hear("first")
+    source.join()
+    redis_server.kill()
+    for item in numbers(1000):
+        source.put(item)
+    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "nothing is taken")
+    server.stop()
+    assert source.qsize() == 1000 - WINDOW
+    log.expect(f"Redis has not accepted {WINDOW} items", logging.WARNING)
+    redis_server.start()
+    server = serve(app)
+    there.hear("first", *numbers(1000))
+    source.join()
+    server.stop()
+
+
+def test_an_iterable_waits_for_redis(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve
+) -> None:
+    app = App(redis=redis_server.url)
+    items = iter(numbers(100))
+    app.topic("news").feed(items)
+    there = Heard(others).follow()
+    redis_server.kill()
+    server = serve(app)
+    wait_until(lambda: app._topics.shared and app._topics.shared.link.away, "it is not missed")
+    assert next(items) == "1"  # one is taken
+    redis_server.start()
+    there.hear("0", *numbers(100)[2:])
+    server.stop()
+
+
+def test_items_of_a_topic_that_redis_refuses_wait_in_order(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[Any]()
+    app.topic("news").feed(source)
+    with redis_server.client() as client:
+        client.set("wsframe:{news}", "taken")
+        server = serve(app)
+        for item in numbers(20):
+            source.put(item)
+        log.expect("an event source has to wait: ", logging.WARNING)
+        client.delete("wsframe:{news}")
+    source.join()
+    there = Heard(others).follow()
+    wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "they are not there in order")
+    app.flush()
+    server.stop()
+    log.records.clear()
+
+
+def test_one_item_that_cannot_be_published_is_left_out(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
+    app.topic("news", max_bytes=1000).feed(source)
+    there = Heard(others).follow()
+    server = serve(app)
+    for item in ("before", 100_000 * "x", "after"):
+        source.put(item)
+    there.hear("before", "after")
+    log.expect("an item of an event source cannot be published")
+    source.join()
+    server.stop()

@@ -243,15 +243,19 @@ class Outbox:
         self.remove(event)
 
     def clear(self) -> int:
-        """Whoever has ended the writer: give up what is left; how many events that are."""
+        """Whoever has ended the writer: give up what is left; how many events are lost by that.
+
+        One with a receipt is not: whoever waits for that has the event.
+        """
         self.sort()
         left = [event for queue in self._queues.values() for event in queue]
         self._queues.clear()
+        lost = sum(bool(event.fields) and event.receipt is None for event in left)
         for event in left:
             event.settle(Fate.LOST)
         for mark in self._marks:
             mark.settle(Fate.LOST)
-        return sum(bool(event.fields) for event in left)
+        return lost
 
 
 def _remember(by_topic: OrderedDict[str, int], topic: str, value: int) -> None:

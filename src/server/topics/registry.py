@@ -53,7 +53,7 @@ class Topics:
         self.timing = timing
         self.shared: RedisStreams | None = None
         self.loops: tuple[Loop, ...] = ()
-        self.sources = Sources()
+        self.sources = Sources(timing)
         self.late = Complaint()
         self.published = 0
         self.dropped = 0

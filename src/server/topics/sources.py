@@ -1,14 +1,21 @@
-"""What feeds topics from beside: queues and other iterables, each by one thread."""
+"""What feeds topics: queues and other iterables, each by one thread.
+
+An item that was taken is kept until it is published: in a log of this process that is at once; over
+Redis it is when Redis has accepted it. While that is away nothing more is taken, so that the items
+wait in the queue.
+"""
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
-from logging import WARNING
+from contextlib import ExitStack
+from dataclasses import dataclass
 from queue import Queue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,33 +24,55 @@ from wsframe import StateError
 
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
+from .entry import Entry, as_entry
+from .errors import RedisRefused, RedisUnavailable
+from .outbox import Fate, Receipt
 
 if TYPE_CHECKING:
+    from ..timing import Timing
     from .topic import Topic
 
-
-# How long a thread may take to end when the server stops, for its next item, in seconds.
-PATIENCE = 0.5
+# How many items are taken off a queue that Redis has not accepted yet.
+WINDOW = 100
 
 # What a queue raises that was shut down, as it can be from Python 3.13 on.
-SHUT_DOWN: list[type[Exception]] = []
+SHUT_DOWN: tuple[type[Exception], ...] = ()
 if sys.version_info >= (3, 13):
-    SHUT_DOWN.append(queue.ShutDown)
+    SHUT_DOWN = (queue.ShutDown,)
 
 
 def _nothing() -> None:
-    """The task_done of a queue that has none."""
+    """What is done after an item of a source that wants to hear nothing of it."""
+
+
+@dataclass(eq=False)
+class _Kept:
+    """An item that was taken and may have to be published again; None before it was published."""
+
+    entry: Entry
+    receipt: Receipt | None = None
 
 
 class Pump(ABC):
-    """Publishes what comes out of a source, in one thread; started and stopped by one at a time."""
+    """Publishes what comes out of a source, in one thread; started and stopped by one at a time.
 
-    def __init__(self, topic: Topic) -> None:
+    Args:
+        topic: to which it is published.
+        timing: the app's.
+        done: is called when an item needs no more work.
+    """
+
+    def __init__(self, topic: Topic, timing: Timing, done: Callable[[], object] = _nothing) -> None:
         self.topic = topic
-        self._late = Complaint()
+        self.timing = timing
+        self._done = done
+        self._late, self._trouble = Complaint(), Complaint()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None  # that takes items; under the lock
         self._wanted = False  # likewise
+        self._unwanted = threading.Event()
+        self._kept: deque[_Kept] = deque()  # the pump's thread's
+        self._is_closed = False  # the topic; likewise
 
     @property
     def running(self) -> bool:
@@ -53,6 +82,7 @@ class Pump(ABC):
     def start(self) -> None:
         """Begin to take items, or go on where it was stopped."""
         with self._lock:
+            self._unwanted.clear()
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="wsframe-feed", daemon=True)
                 thread.start()
@@ -63,24 +93,29 @@ class Pump(ABC):
         """Take no more items; a thread that takes too long to end is left behind."""
         with self._lock:
             thread, self._wanted = self._thread, False
+            self._unwanted.set()
         if thread is None:
             return
-        self.rouse()
-        thread.join(PATIENCE)
+        thread.join(self.timing.source_stop)
         if thread.is_alive():
             log.warning("the thread is left behind that waits for the next item of an event source")
+        elif self._kept:
+            log.warning(
+                "Redis has not accepted %d items of an event source of the topic %.100r; they are "
+                "published again if a server of the app starts",
+                len(self._kept),
+                self.topic.name,
+            )
 
     @abstractmethod
     def catch_up(self, timeout: float) -> None:
-        """Wait until what is there before this call is published."""
-
-    @abstractmethod
-    def rouse(self) -> None:
-        """Have the thread see that it is not wanted, if it waits."""
+        """Wait until what is there before this call is published, or has to wait for Redis."""
 
     @abstractmethod
     def run(self) -> None:
         """The pump's thread: publish the items until it is not wanted, or there is none."""
+
+    # The pump's thread ------------------------------------------------------------------------
 
     def is_unwanted(self) -> bool:
         """The pump's thread: whether to end, and leave the rest to the next one."""
@@ -89,16 +124,72 @@ class Pump(ABC):
                 self._thread = None
             return not self._wanted
 
-    def publish(self, item: object) -> bool:
-        """The pump's thread: publish an item; False if the topic was closed."""
+    def take(self, item: object) -> None:
+        """The pump's thread: publish an item, and keep it until it is."""
         try:
-            self.topic.publish(item)
-        except StateError as error:
-            self._late.log(WARNING, "an event source has more: %s", error)
-            return False
+            entry = as_entry(item)
         except Exception:  # whatever that can raise, the next item may be in order
             log.exception("an item of an event source is not an event: %.200r", item)
+            self._done()
+            return
+        self._kept.append(_Kept(entry))
+        self._submit_all()
+        self._forget_settled()
+
+    def press(self) -> bool:
+        """The pump's thread: publish what is kept, and wait a little; whether that has helped."""
+        before = len(self._kept)
+        self._submit_all()
+        if self._kept:
+            receipt = self._kept[0].receipt
+            if receipt is None:
+                self._unwanted.wait(self.timing.source_poll)
+            else:
+                receipt.wait(self.timing.source_poll)
+            self._forget_settled()
+        return len(self._kept) < before
+
+    def _submit_all(self) -> None:
+        for kept in self._kept:
+            if kept.receipt is None and not self._submit(kept):
+                return
+
+    def _submit(self, kept: _Kept) -> bool:
+        """Publish an item; False if that is to be done again."""
+        receipt = Receipt()
+        try:
+            self.topic.submit(kept.entry, receipt)
+        except (RedisUnavailable, RedisRefused) as error:
+            self._trouble.log(logging.WARNING, "an event source has to wait: %s", error)
+            return False
+        except StateError as error:
+            self._late.log(logging.WARNING, "an event source has more: %s", error)
+            self._is_closed = True
+            receipt.settle(Fate.UNFIT)
+        except Exception:
+            log.exception("an item of an event source cannot be published")
+            receipt.settle(Fate.UNFIT)
+        kept.receipt = receipt
         return True
+
+    def _forget_settled(self) -> None:
+        """Let go of what needs no more work, in order; what was refused is published again."""
+        while self._kept:
+            receipt = self._kept[0].receipt
+            if receipt is None or receipt.fate is Fate.WAITING:
+                return
+            if receipt.fate in (Fate.ACCEPTED, Fate.UNFIT):
+                self._kept.popleft()
+                self._done()
+                continue
+            # Nothing may overtake it, so wait for the others before all are published again.
+            if any(each.receipt and each.receipt.fate is Fate.WAITING for each in self._kept):
+                self._unwanted.wait(self.timing.source_poll)
+                return
+            for each in self._kept:
+                if each.receipt and each.receipt.fate not in (Fate.ACCEPTED, Fate.UNFIT):
+                    each.receipt = None
+            return
 
     def _run(self) -> None:
         try:
@@ -110,86 +201,86 @@ class Pump(ABC):
                 self._thread = None
 
 
-class _Mark(threading.Event):
-    """An item that is set when a pump comes to it."""
-
-
 class QueuePump(Pump):
-    """Takes items off a queue. What it is roused by is an item, so that it needs no time-out."""
+    """Takes items off a queue. It never puts one in, for a queue may be full, or sort its items."""
 
-    def __init__(self, topic: Topic, source: Queue[Any]) -> None:
-        super().__init__(topic)
+    def __init__(self, topic: Topic, timing: Timing, source: Queue[Any]) -> None:
+        super().__init__(topic, timing, getattr(source, "task_done", _nothing))
         self._source = source
-        self._caught_up = _Mark()
-        self._done: Callable[[], object] = getattr(source, "task_done", _nothing)
+        # How often the queue was found to be empty, or its items had to wait.
+        self._rounds = 0
+        self._round_ended = threading.Condition()
 
     def catch_up(self, timeout: float) -> None:
-        """Wait until what was put before is published."""
-        self._caught_up = mark = _Mark()
-        if not self.running:
-            return
-        with suppress(*SHUT_DOWN):  # then it ends when it has taken what is left
-            self._source.put(mark)
-        mark.wait(timeout)
-
-    def rouse(self) -> None:
-        """Have the thread see that it is not wanted, if it waits."""
-        with suppress(*SHUT_DOWN):
-            self._source.put(self)
+        """Wait until what was put before is published, or has to wait for Redis."""
+        with self._round_ended:
+            # One round may have looked at the queue before the last item was put.
+            enough = self._rounds + 2
+            self._round_ended.wait_for(
+                lambda: self._rounds >= enough or not self.running, max(0.0, timeout)
+            )
 
     def run(self) -> None:
-        """The pump's thread: publish the items until it finds itself."""
+        """The pump's thread: publish the items until it is not wanted, or the queue has ended."""
         try:
-            with suppress(*SHUT_DOWN):  # the queue's end is ours
-                while not self._take(self._source.get()):
-                    pass
+            is_open = True
+            while (is_open or self._kept) and not self.is_unwanted():
+                is_open = is_open and self._take()
+                if self._kept and not self.press():
+                    self._end_round()
         finally:
-            self._caught_up.set()
+            self._end_round()
 
-    def _take(self, item: object) -> bool:
-        """Do what is to be done with an item; whether it is the end."""
-        ends = False
-        if item is self:
-            ends = self.is_unwanted()
-        elif isinstance(item, _Mark):
-            item.set()
-        elif isinstance(item, QueuePump):  # of another app, which takes items off the same one
-            if item.running:
-                self._source.put(item)
-        else:
-            self.publish(item)
-        self._done()
-        return ends
+    def _take(self) -> bool:
+        """Take what is there, and wait for an item if nothing is kept; False at the queue's end."""
+        try:
+            while len(self._kept) < WINDOW:
+                timeout = 0 if self._kept else self.timing.source_poll
+                self.take(self._source.get(timeout=timeout))
+                if not self._wanted:
+                    break
+        except queue.Empty:
+            if not self._kept:
+                self._end_round()
+        except SHUT_DOWN:
+            return False
+        return True
+
+    def _end_round(self) -> None:
+        with self._round_ended:
+            self._rounds += 1
+            self._round_ended.notify_all()
 
 
 class IterablePump(Pump):
-    """Takes the items of any other iterable, which may block."""
+    """Takes the items of any other iterable, which may block, one by one."""
 
-    def __init__(self, topic: Topic, source: Iterable[Any]) -> None:
-        super().__init__(topic)
+    def __init__(self, topic: Topic, timing: Timing, source: Iterable[Any]) -> None:
+        super().__init__(topic, timing)
         self._source = source
         self._items: Iterator[Any] | None = None
 
     def catch_up(self, timeout: float) -> None:
         """Nobody knows what an iterable has."""
 
-    def rouse(self) -> None:
-        """Nor can it be told anything: the thread sees it after the next item."""
-
     def run(self) -> None:
         """The pump's thread: publish the items until it is not wanted, or there is none."""
         if self._items is None:
             self._items = iter(self._source)
         while not self.is_unwanted():
+            if self._kept:
+                self.press()
+                continue
+            if self._is_closed:
+                return
             for item in self._items:
-                if not self.publish(item):
-                    return
+                self.take(item)
                 break
             else:
                 return
 
 
-def check_source(source: object) -> Callable[[Topic, Any], Pump]:
+def check_source(source: object) -> Callable[[Topic, Timing, Any], Pump]:
     """What takes the items of a source.
 
     Raises:
@@ -205,9 +296,14 @@ def check_source(source: object) -> Callable[[Topic, Any], Pump]:
 
 
 class Sources:
-    """The pumps of an app; they run while at least one of its servers does."""
+    """The pumps of an app; they run while at least one of its servers does.
 
-    def __init__(self) -> None:
+    Args:
+        timing: the app's.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
         self._pumps: dict[int, tuple[object, Pump]] = {}  # by source, which may have no hash
         self._lock = threading.Lock()
         self._users = 0
@@ -224,7 +320,7 @@ class Sources:
             TypeError: it is neither a queue nor an iterable.
             ValueError: it feeds a topic already.
         """
-        pump = check_source(source)(topic, source)
+        pump = check_source(source)(topic, self._timing, source)
         with self._lock:
             if id(source) in self._pumps:
                 raise ValueError("this source feeds a topic already")

@@ -24,13 +24,13 @@ from .delivery import Delivery
 from .entry import Entry, as_entry
 from .ids import EpochIds, Ids, StreamIds
 from .log import Bounds, LatestLog, Log
+from .outbox import Fate, Receipt
 
 if TYPE_CHECKING:
     from queue import Queue
 
     from ..handoff.loop import Loop
     from .delivery import Subscription
-    from .outbox import Receipt
     from .redis import RedisStreams
     from .registry import Topics
 
@@ -190,16 +190,21 @@ class Topic:
         return self.submit(as_entry(data, event, id, key))
 
     def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
-        """Any thread: publish an entry; over Redis, the receipt is settled when that has it."""
-        if self._shared is None:
-            return self.append([entry])
-        return self._share(entry, receipt)
+        """Any thread: publish an entry; the receipt is settled when the log has it."""
+        if self._shared is not None:
+            return self._share(entry, receipt)
+        published = self.append([entry])
+        if receipt is not None:
+            receipt.settle(Fate.ACCEPTED)
+        return published
 
     def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
         """Any thread: publish what comes out of a queue or another iterable.
 
         One thread takes the items, while a server of the app runs. An item that is no event is
-        logged and left out.
+        logged and left out. Over Redis, at most 100 items of a queue are taken that Redis has not
+        accepted yet: while it is away the queue keeps the others, and its ``task_done`` is called
+        for what was accepted. A queue has ``get(timeout=...)``, which raises ``queue.Empty``.
 
         Raises:
             TypeError: it is neither a queue nor an iterable.

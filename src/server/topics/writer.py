@@ -205,9 +205,10 @@ class Writer:
         event.last = False
 
     def _lose(self, event: Event, fate: Fate, reason: str) -> None:
-        if event.fields:  # of a gap it was counted
+        # A gap was counted as an event, and whoever has a receipt may publish the event again.
+        if event.fields and (event.receipt is None or fate is Fate.UNFIT):
             self._losses.add(reason)
-            event.settle(fate)
+        event.settle(fate)
         self._trouble.log(ERROR, "an event is lost: %s", reason)
 
     def _suspect_large(self, events: Sequence[Event], error: Exception) -> None:
