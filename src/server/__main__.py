@@ -10,6 +10,7 @@ from dataclasses import fields
 from functools import partial
 
 from .app import REDIS_PREFIX, App, run_workers
+from .http.hosts import Hosts
 from .http.proxies import Proxies
 from .reports.logs import configure
 from .settings import Settings
@@ -110,6 +111,15 @@ def main() -> None:
         help="believe the X-Forwarded-For, -Proto, -Host and Forwarded headers that come from this "
         'address or network, as in 10.0.0.0/8, or from unix sockets ("unix"); may be repeated',
     )
+    parser.add_argument(
+        "--hosts",
+        type=_hosts,
+        action="extend",
+        metavar="NAME",
+        help='serve this host: a name, "*.example.com" for those below it, an address, or "*" for '
+        "all; others are answered with 421; may be repeated, or have several with commas (on "
+        "loopback addresses alone: localhost and addresses; else all)",
+    )
     arguments = parser.parse_args()
     names = {field.name for field in fields(Settings)}
     options = {name: value for name, value in vars(arguments).items() if name in names}
@@ -172,6 +182,15 @@ def _proxy(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _hosts(text: str) -> list[str]:
+    hosts = text.split(",")
+    try:
+        Hosts(hosts)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return hosts
 
 
 def _seconds(text: str) -> float:

@@ -115,7 +115,7 @@ class Path:
 
     def __init__(self, pattern: str) -> None:
         if not pattern.startswith("/"):
-            raise ValueError(f"a path must begin with a slash: {pattern!r}")
+            raise ValueError(f"a path begins with a slash: {pattern!r}")
         pieces = PARAMETER.split(pattern)
         self.parameters = pieces[1::2]
         if any("{" in text or "}" in text for text in pieces[::2]):

@@ -30,6 +30,7 @@ from .http.authorization import Authorization
 from .http.cors import preflight, sharing
 from .http.gate import Gate
 from .http.gzipped import accepts_gzip
+from .http.hosts import LOCAL, hosts_of, misdirected
 from .http.proxies import UNIX, Proxies
 from .http.request import Request, RequestReader, no_thread, respond, respond_without_content
 from .http.resume import END, last_event_id
@@ -86,6 +87,7 @@ class Server:
         self._routes = routes
         self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
+        self._hosts = hosts_of(settings.hosts, host, sockets)
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         loops = settings.loops or natural_loops()
@@ -262,9 +264,7 @@ class Server:
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
         if request.http_version == "1.1" or fields.items("host"):
             check_host(fields)
-        if self._proxies.trust(request.client):
-            self._proxies.apply(request, fields)
-        fields = request.addressed(fields)  # the Origin is compared with that host
+        fields = self._addressed(request, fields)
         found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
             raise HandshakeError(404, "nothing is here")
@@ -289,6 +289,25 @@ class Server:
             gzip = route.compress and accepts_gzip(fields)
             go_on = partial(self._open_stream, peer, request, route, gzip)
             self._authorize(peer, request, route, go_on)
+
+    def _addressed(self, request: Request, fields: Fields) -> Fields:
+        """The fields with the host that the client has addressed, which must be served.
+
+        Raises:
+            HandshakeError: 421; it is not. 400; what a trusted proxy has sent is malformed.
+        """
+        fields = request.addressed(fields)
+        host = fields.single("host") or ""
+        if self._proxies.trust(request.client):
+            self._proxies.apply(request, fields)
+            fields = request.addressed(fields)
+        forwarded = fields.single("host") or ""
+        # A page can send X-Forwarded-Host, but not another Host than its own.
+        if not self._hosts.admit(forwarded) or not (
+            host == forwarded or self._hosts.admit(host) or LOCAL.admit(host)
+        ):
+            raise misdirected()
+        return fields
 
     def _upgrade(
         self,

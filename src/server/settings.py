@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
+from .http.hosts import Hosts
 from .http.proxies import Proxies
 
 
@@ -55,6 +56,12 @@ class Settings:
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
             believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
             proxies must set or remove these headers, whatever their clients send.
+        hosts: the hosts that are served; a request with another Host is answered with 421. Names,
+            addresses, and patterns as in "*.example.com"; "*" for every host. The port is not
+            compared. A host that a trusted proxy forwards must be one of them, too. None for the
+            default: a server that listens on loopback addresses alone serves "localhost", the names
+            below it, every address, and the name that it was given to listen on, so that no page of
+            another site reaches it by DNS rebinding. Any other serves every host.
         max_connections: how many clients there may be at once; more are answered with 503. 0 for as
             many as the process may have files, but for 32 that are kept for other things.
         max_handshakes_per_address: how many clients of one IPv4 address, or of one IPv6 network of
@@ -85,6 +92,7 @@ class Settings:
     thread_timeout: float = 2.0
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
+    hosts: Sequence[str] | None = None
     max_connections: int = 0
     max_handshakes_per_address: int = 0
     unix: str | PathLike[str] | None = None
@@ -109,6 +117,7 @@ class Settings:
                 f"max_thread_share must be over 0 and at most 1: {self.max_thread_share!r}"
             )
         Proxies(self.trusted_proxies)  # raises what is wrong with them
+        Hosts(self.hosts)  # likewise
         if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
             raise ValueError("unix_mode and unix_group are for a server that listens on unix")
         if self.unix_mode is not None and self.unix_mode > 0o777:

@@ -120,7 +120,7 @@ def test_help_names_the_options() -> None:
         "--key",
         *map(option, OPTIONS),
     )
-    logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy")
+    logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy", "--hosts")
     for word in ("module:app", "demo", "9292", *given, *logs):
         assert word in result.stdout
 
@@ -191,6 +191,8 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--metrics", "numbers"], "--metrics: a path begins with a slash"),
         (["--metrics", "/"], "--metrics: '/' has a route already"),
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
+        (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
+        (["--hosts", "localhost,"], "the host '' can never match"),
         (["--unix", "s", "--workers", "2"], "workers share a port, not a unix socket"),
         (["--unix-mode", "600"], "are for a server that listens on unix"),
         (["--unix-mode", "999"], "permissions are three octal digits, not '999'"),

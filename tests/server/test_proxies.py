@@ -32,7 +32,7 @@ def trusting(serve: Serve) -> Server:
 def start(serve: Serve, trusted: tuple[str, ...]) -> Server:
     app = App()
     app.websocket("/")(said_by)
-    return serve(app, trusted_proxies=trusted)
+    return serve(app, trusted_proxies=trusted, hosts="*")
 
 
 def heard(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def server(serve: Serve, clients: Clients) -> Iterator[Server]:
     app.websocket("/every", origins=["*"])(generator_echo)
     app.websocket("/app", origins=["capacitor://localhost"])(generator_echo)
     app.sse("/time", source=Queue())
-    running = serve(app)
+    running = serve(app, hosts="*")
     yield running
     client = clients.connect(running)
     client.send(get("/"))

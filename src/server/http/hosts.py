@@ -1,0 +1,124 @@
+"""The hosts that a server answers to.
+
+This protects against DNS rebinding. The owner of a site can have its name resolve to 127.0.0.1
+while one of its pages is open. Then the browser takes a server on that machine for the page's own
+site, and lets the page read whatever the server answers. Only the Host of these requests shows
+that they are not meant for the server.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+from wsframe import HandshakeError
+from wsframe.origins import split_host
+
+# A name in ASCII, which may begin with "*." for all names below it.
+NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+class Hosts:
+    """The hosts that are served.
+
+    Names are compared without regard to case, a dot at their end, and the port.
+
+    Args:
+        hosts: names, "*.example.com" for all names below example.com (not that itself), and
+            addresses; "*" for every host. None for "localhost", the names below it, and every
+            address: none of them is a name that a stranger can have resolve to this machine.
+        more: other names, which need not be checked.
+
+    Raises:
+        TypeError: the hosts are one ``str`` other than "*".
+        ValueError: one of them can never match.
+    """
+
+    def __init__(
+        self, hosts: Sequence[str] | Literal["*"] | None, more: Iterable[str] = ()
+    ) -> None:
+        if isinstance(hosts, str) and hosts != "*":
+            raise TypeError('hosts are a sequence of str, as in ["example.com"], or "*"')
+        self._all = hosts is not None and "*" in hosts
+        self._any_address = hosts is None
+        self._names: set[str] = {name.lower().removesuffix(".") for name in more}
+        entries = ("localhost", "*.localhost") if hosts is None else hosts
+        normal = [_normal(entry) for entry in entries if entry != "*"]
+        self._names.update(entry for entry in normal if not entry.startswith("*."))
+        self._below = tuple(entry[1:] for entry in normal if entry.startswith("*."))
+
+    def admit(self, host: str) -> bool:
+        """Any thread: whether a request with this Host is served; "" is the Host of HTTP/1.0."""
+        if self._all or not host:
+            return True
+        parts = split_host(host)
+        if parts is None:
+            return False
+        name = parts[0].removesuffix(".")
+        if name in self._names or name.endswith(self._below):
+            return True
+        address = address_in(name)
+        return address is not None and (self._any_address or str(address) in self._names)
+
+
+def hosts_of(
+    hosts: Sequence[str] | Literal["*"] | None, name: str, sockets: Sequence[socket.socket]
+) -> Hosts:
+    """The hosts of a server that listens on these sockets.
+
+    Without a setting, a server that can only be reached from its own machine serves the hosts of
+    that machine, and the name that it was given. Any other serves every host: it has names that
+    it cannot know, and a page that wants to reach it has no need of DNS rebinding.
+
+    Args:
+        hosts: the setting.
+        name: the name or address that the server was given.
+        sockets: those that it listens on.
+    """
+    if hosts is not None:
+        return Hosts(hosts)
+    return Hosts(None, [name]) if all(map(_is_loopback, sockets)) else EVERY
+
+
+def misdirected() -> HandshakeError:
+    """The answer to a request for a host that is not served (RFC 9110 section 15.5.20)."""
+    return HandshakeError(421, "this host is not served here")
+
+
+def address_in(name: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host consists of; None for a name."""
+    try:
+        return IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)
+    except ValueError:
+        return None
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False  # browsers do not reach unix sockets
+    return ip_address(sock.getsockname()[0]).is_loopback
+
+
+def _normal(entry: str) -> str:
+    """One spelling of an entry: a name in lower case without a dot at its end, or an address."""
+    if not isinstance(entry, str):
+        raise TypeError(f"a host is a str: {entry!r}")
+    try:
+        return str(ip_address(entry.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        pass
+    name = entry.removesuffix(".")
+    if NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"the host {entry!r} can never match: a host is a name in ASCII, "
+            '"*.example.com" for all names below it, or an address, without a scheme, port or path'
+        )
+    return name.lower()
+
+
+# The Host of a trusted proxy that forwards another is usually its upstream's address.
+LOCAL = Hosts(None)
+EVERY = Hosts("*")
