@@ -156,6 +156,8 @@ class GeneratorSession(WebSocketSession):
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
             self.unsettled = True
+            if not isinstance(error, StopIteration):
+                self.handler_raised(error)
             self.context.run(self._close)
 
     def work_on(self, work: list[Any]) -> object:
@@ -270,6 +272,7 @@ class ThreadSession(WebSocketSession):
                 raise TypeError("a handler that waits at yield must be a generator function itself")
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
+            self.handler_raised(error)
 
     def next_message(self, timeout: float | None) -> str | bytes:
         """The handler's own thread: wait for a message."""

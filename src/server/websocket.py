@@ -370,14 +370,26 @@ class WebSocketSession(Subscriber):
         # The end of this connection, that is; another's is an error like any.
         ended = isinstance(error, ConnectionClosed) and self.over is not None
         failed = error is not None and not ended
-        if failed:
-            log.error("the handler of %s failed", self.path, exc_info=error)
+        if failed and isinstance(error, ConnectionClosed):
+            self._log_failure(error)  # which only the owner can tell from the end of this one
         if self.over is not None:
             return  # the close that was asked for first is on its way
         if failed:
             self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
         else:
             self.close(CloseCode.NORMAL_CLOSURE, "")
+
+    def handler_raised(self, error: BaseException) -> None:
+        """Whichever thread has the turn: log what the handler raised, unless that is an end.
+
+        The text of an exception is code of the application, which may block, so that it belongs
+        into the turn.
+        """
+        if not isinstance(error, ConnectionClosed):
+            self._log_failure(error)
+
+    def _log_failure(self, error: BaseException) -> None:
+        log.error("the handler of %s failed", self.path, exc_info=error)
 
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""

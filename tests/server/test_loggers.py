@@ -22,9 +22,9 @@ from wsframe.server.reports.loggers import EXCEPTIONS, log, outbox
 from wsframe.server.reports.outbox import THREAD_NAME
 from wsframe.server.timing import Timing
 
-from .clients import TIMEOUT, masked
+from .clients import TIMEOUT, masked, upgrade
 from .conftest import Clients, Serve, ServerLog, stop_within
-from .handlers import BOTH_KINDS, websocket_app
+from .handlers import BOTH_KINDS, Held, generator_echo, plain_echo, websocket_app
 
 SERVER, ACCESS = logging.getLogger("wsframe.server"), logging.getLogger("wsframe.access")
 
@@ -118,10 +118,7 @@ def test_handlers_filters_and_factories_run_in_one_thread_alone(
 def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients: Clients) -> None:
     app = App()
 
-    @app.websocket("/echo")
-    def echo(ws: WebSocket) -> Any:
-        while True:
-            ws.send((yield))
+    app.websocket("/echo")(generator_echo)
 
     @app.sse("/log")
     def tail(stream: EventStream) -> None:
@@ -139,15 +136,18 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
         for _ in range(200):
             other.warning("%s", "x" * 8000)  # so much that publishing waits for the loop
 
+    seen: list[str] = []
+    reading = threading.Thread(target=lambda: seen.extend(reader.hear(500)))
     application = threading.Thread(target=log_much)
     with handled_by(publish, SERVER, ACCESS, other):
+        reading.start()
         application.start()
         for _ in range(100):
             breaks_a_rule(clients, server)
             echoes(clients, server)
         application.join(TIMEOUT)
         assert not application.is_alive()
-    seen = [event for event in reader.hear(500) if not event.startswith("x")]
+        reading.join(TIMEOUT)
     assert sum("broke a rule" in event for event in seen) == 100
     assert sum('"GET /echo" 101' in event for event in seen) == 200
 
@@ -336,6 +336,75 @@ def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.Mon
     assert outbox.flush(TIMEOUT)
     gc.collect()
     assert alive() is None
+
+
+class SlowTextError(Exception):
+    """An exception whose text is only known when the test permits it."""
+
+    held: Held
+
+    def __str__(self) -> str:
+        self.held.wait()
+        return "at last"
+
+
+def raise_slow_text(*_: object) -> None:
+    """Raise it."""
+    raise SlowTextError
+
+
+def raise_slow_text_in_turn(ws: WebSocket) -> Any:
+    """Raise it on the loop."""
+    yield
+    raise SlowTextError
+
+
+@pytest.mark.parametrize(
+    ("handler", "authorize"),
+    [(raise_slow_text, None), (raise_slow_text_in_turn, None), (plain_echo, raise_slow_text)],
+)
+def test_the_text_of_an_exception_may_block_as_its_handler_may(
+    serve: Serve,
+    clients: Clients,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+    handler: Callable[..., Any],
+    authorize: Callable[..., Any] | None,
+) -> None:
+    held = Held()
+    monkeypatch.setattr(SlowTextError, "held", held, raising=False)
+    app = websocket_app(generator_echo)
+    app.websocket("/fails", authorize=authorize)(handler)
+    server = serve(app)
+    client = clients.connect(server)
+    client.send(upgrade("/fails") + masked(Opcode.TEXT, "x"))
+    held.wait_for()
+    try:
+        echoes(clients, server)  # nobody waits for it
+    finally:
+        held.release()
+    assert "at last" in str(log.expect("of /fails failed").exc_text)
+
+
+def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, clients: Clients) -> None:
+    held = Held()
+
+    class Identity:
+        def __bool__(self) -> bool:
+            held.wait()
+            return False
+
+    app = websocket_app(generator_echo)
+    app.websocket("/judged", authorize=lambda request: Identity())(plain_echo)
+    server = serve(app)
+    client = clients.connect(server)
+    client.send(upgrade("/judged"))
+    held.wait_for()
+    try:
+        echoes(clients, server)
+    finally:
+        held.release()
+    assert client.answer().status == 403
 
 
 # Complaints ---------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Authorization(PendingRequest, Turns):
         go_on: called by the owner with what the hook has returned, if that is true.
     """
 
-    __slots__ = ("_error", "_go_on", "_hook", "_request", "_route")
+    __slots__ = ("_admitted", "_error", "_go_on", "_hook", "_request", "_route")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Authorization(PendingRequest, Turns):
         self._go_on = go_on
         self._route = route
         self._hook = hook
+        self._admitted = False
         self._error: BaseException | None = None
         self.work = [None]
         self.unsettled = True
@@ -84,9 +85,12 @@ class Authorization(PendingRequest, Turns):
     def work_on(self, work: list[Any]) -> None:
         """Whichever thread has the turn: call the hook."""
         try:
-            self._request.identity = self._hook(self._request)
+            identity = self._request.identity = self._hook(self._request)
+            self._admitted = bool(identity)
         except BaseException as error:  # SystemExit, too, ends this request alone
             self._error = error
+            if not isinstance(error, HandshakeError):
+                log.error("the authorize of %s failed", self.path, exc_info=error)
 
     def settle(self) -> None:
         """Owner: go on with the request, or refuse it."""
@@ -97,9 +101,8 @@ class Authorization(PendingRequest, Turns):
             if isinstance(self._error, HandshakeError):
                 raise self._error
             if self._error is not None:
-                log.error("the authorize of %s failed", self.path, exc_info=self._error)
                 raise UNJUDGED
-            if not self._request.identity:
+            if not self._admitted:
                 raise HandshakeError(403, "this is not for you")
         except HandshakeError as error:
             try:
