@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from queue import Empty, Queue, SimpleQueue
 from random import uniform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
-from .handoff.turns import ENDED, WAITING
+from .handoff.queues import next_item, wake
+from .handoff.turns import BUSY, ENDED, WAITING
 from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .http.resume import END, last_event_id
 from .reports.loggers import log
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .topics.topic import Topic
 
 
+Item = TypeVar("Item")
 COMMENT = b":\n\n"
 
 
@@ -82,6 +85,9 @@ class EventStream:
         request: the request that opened the stream.
     """
 
+    # What the handler's thread waits for; only those that do have it in their own attributes.
+    _waits_for: Queue[Any] | SimpleQueue[Any] | None = None
+
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
         self._session = session
@@ -121,6 +127,38 @@ class EventStream:
             ValueError: the item contains itself, or a number that is none.
         """
         self._session.send(as_event(item).encode(), timeout)
+
+    def get(self, queue: Queue[Item] | SimpleQueue[Item], timeout: float | None = None) -> Item:
+        """The handler's own thread: take the next item from a queue, and wait for it if need be.
+
+        This is how a generator waits for something to send. In the queue's own ``get`` it would go
+        on waiting when its client has left, and keep its thread. The wait ends within about a
+        second after that. No item is taken for a client that is known to have left. Where that
+        becomes known while an item is being taken from a ``SimpleQueue``, which has no other way,
+        the item is put back at its end.
+
+        Args:
+            queue: a ``queue.Queue`` or one of its subclasses, or a ``queue.SimpleQueue``; any
+                number of handlers and other threads may take from it.
+            timeout: for how many seconds to wait; None for as long as it takes.
+
+        Raises:
+            ConnectionClosed: the client has left, or the stream was closed. A generator need not
+                catch it.
+            TimeoutError: there was no item in time.
+            ShutDown: the queue was shut down (CPython 3.13 and later).
+        """
+        session = self._session
+        self._waits_for = queue
+        try:
+            interval = session.peer.loop.timing.queue_check
+            return next_item(queue, lambda: session.over, timeout, interval)
+        except Empty:
+            if session.over:
+                raise over_error() from None
+            raise TimeoutError(f"no item in {timeout} seconds") from None
+        finally:
+            self._waits_for = None
 
     def subscribe(
         self, topic: str | Topic, *, after: str | None = None, member: str | None = None
@@ -280,14 +318,26 @@ class EventStreamSession(Subscriber):
 
     def peer_left(self) -> None:
         """Owner: the client has left, or the stream was closed."""
-        self.over = True
-        self.leave_topics()
+        self._is_over()
         if self.state is WAITING:  # its handler has not begun
             self.end()
 
     def after_fork(self) -> None:
         """The child of a fork: for a handler that runs on here, the stream is over."""
         self.over = True
+
+    def _is_over(self) -> None:
+        self.over = True
+        self.leave_topics()
+        if self.state is BUSY:
+            self.peer.loop.at_next_sweep(self._wake_handler)
+            self.peer.loop.outlived(self)
+
+    def _wake_handler(self) -> None:
+        """Owner: end the handler's wait for an item."""
+        queue = self.stream._waits_for
+        if queue is not None and not wake(queue):
+            self.peer.loop.at_next_sweep(self._wake_handler)
 
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
@@ -307,8 +357,7 @@ class EventStreamSession(Subscriber):
 
     def finish(self, *last: bytes) -> None:
         """Owner: end the stream, after what was sent before and these last words."""
-        self.over = True
-        self.leave_topics()
+        self._is_over()
         if self._gzip is None:
             self.peer.finish(*last)
         else:

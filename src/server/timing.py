@@ -51,6 +51,10 @@ class Timing:
         lease: how long one process feeds a topic from a channel without a sign of life.
         lease_renewal: how often it gives that sign.
         channel_listen: how long the thread of the channels waits for a message at a time.
+        queue_check: how often a handler that waits for an item of a SimpleQueue checks whether its
+            client has left.
+        outlived: how long a handler's thread may go on after its client has left, before that is
+            logged and counted.
         source_poll: how long a thread waits for the next item of a queue that feeds a topic, and
             for Redis to accept an item, before it checks whether to stop.
         source_stop: how long such a thread has to end before it is left behind.
@@ -84,5 +88,7 @@ class Timing:
     lease: float = 3.0
     lease_renewal: float = 1.0
     channel_listen: float = 0.2
+    queue_check: float = 1.0
+    outlived: float = 5.0
     source_poll: float = 0.1
     source_stop: float = 0.5

@@ -22,7 +22,7 @@ from wsframe import (
 )
 from wsframe.frames import BINARY, TEXT
 
-from .handoff.turns import IDLE, WAITING, Habit, Turns
+from .handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
 from .reports.loggers import log
 from .sockets.peer import LARGE_FRAME, Peer, no_room
 from .topics.encodings import message_encoding
@@ -308,6 +308,8 @@ class WebSocketSession(Subscriber):
         self.peer.end = self.over
         self.leave_topics()
         self.deliver_end(self.over)
+        if self.state is BUSY:
+            self.peer.loop.outlived(self)
 
     def after_fork(self) -> None:
         """The child of a fork: for a handler that runs on here, the connection is over."""

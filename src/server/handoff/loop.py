@@ -104,6 +104,8 @@ class Loop:
         peers: the connections that live on this loop; the owner's to look at.
         unfinished: the user's code that has begun and not ended; the owner's.
         waiting: what waits for a thread; the owner's.
+        orphans: those whose user code still has a thread long after their client has left; the
+            owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         received: a view of it.
         received_short: views of its beginning, by their length.
@@ -133,6 +135,7 @@ class Loop:
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
         self.waiting = WaitingRoom()
+        self.orphans: set[Turns] = set()
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
@@ -145,6 +148,9 @@ class Loop:
         self._origin = origin
         self._refused = Complaint()
         self._delayed = Complaint()
+        self._abandoned = Complaint()
+        # By when their user code must have ended, in this order; after that they are orphans.
+        self._outlived: dict[Turns, float] = {}
         self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Ready] = {}
@@ -345,6 +351,8 @@ class Loop:
         """Owner: the user's code of a connection is over."""
         self.unfinished.discard(turns)
         self.waiting.discard(turns)
+        self._outlived.pop(turns, None)
+        self.orphans.discard(turns)
         self._tell_if_empty()
 
     def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
@@ -419,6 +427,36 @@ class Loop:
         self._refused.log(
             WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
         )
+
+    def outlived(self, turns: Turns) -> None:
+        """Owner: the client of this has left, and its user code has a thread.
+
+        If that goes on for long, it is logged, and counted until it ends.
+        """
+        if turns not in self._outlived and turns not in self.orphans:
+            if not self._outlived:
+                self.at_next_sweep(self._find_orphans)
+            self._outlived[turns] = self.clock() + self.timing.outlived
+
+    def _find_orphans(self) -> None:
+        """Look which threads have outlived their clients for too long."""
+        now = self.clock()
+        for turns, due in tuple(self._outlived.items()):
+            if due > now:
+                break  # the others have ended their connections later
+            del self._outlived[turns]
+            if turns.state is not BUSY:
+                continue  # it waits for its last turn
+            self.orphans.add(turns)
+            self._abandoned.log(
+                WARNING,
+                "%s: a handler still has its thread %g s after its client has left; what it waits "
+                "for needs a time-out, or stream.get(queue), which ends with the client",
+                name_of(turns.route),
+                self.timing.outlived,
+            )
+        if self._outlived:
+            self.at_next_sweep(self._find_orphans)
 
     def wake_soon(self, news: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.

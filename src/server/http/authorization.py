@@ -75,6 +75,12 @@ class Authorization(PendingRequest, Turns):
         """Owner: no thread is free for the hook."""
         self.wait_for_thread()
 
+    def peer_left(self) -> None:
+        """Owner: there is nobody to answer."""
+        super().peer_left()
+        if self.state is BUSY:
+            self.peer.loop.outlived(self)
+
     def drop(self) -> bool:
         """Owner: do not call the hook, unless that has begun."""
         if self.state in (BUSY, ENDED):

@@ -40,6 +40,8 @@ class Stats:
         threads: all threads of the server: for its loops, its handlers, its queues.
         handlers_in_threads: handlers that have a thread at the moment.
         handlers_waiting: handlers that wait for one.
+        orphaned_handlers: those that have still had one for more than 5 seconds since their client
+            left; they run as long as they like.
         steals: how often a handler has lost the loop, because it blocked.
         loops: the I/O loops.
         slow_clients: clients that were cut off, because they did not take what they were sent.
@@ -67,6 +69,7 @@ class Stats:
     threads: int = 0
     handlers_in_threads: int = 0
     handlers_waiting: int = 0
+    orphaned_handlers: int = 0
     steals: int = 0
     loops: int = 0
     slow_clients: int = 0
@@ -129,6 +132,7 @@ def of_loop(loop: Loop) -> Stats:
         bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
         steals=loop.steals,
         handlers_waiting=len(loop.waiting),
+        orphaned_handlers=len(loop.orphans),
         loops=1,
         slow_clients=totals.slow_clients,
         ping_timeouts=totals.ping_timeouts,
@@ -223,6 +227,12 @@ METRICS = (
         "gauge",
         "Handlers that have a thread, and that wait for one.",
         {'{state="running"}': "handlers_in_threads", '{state="waiting"}': "handlers_waiting"},
+    ),
+    Metric(
+        "wsframe_orphaned_handlers",
+        "gauge",
+        "Handlers that still have a thread long after their client has left.",
+        {"": "orphaned_handlers"},
     ),
     Metric("wsframe_loops", "gauge", "I/O loops.", {"": "loops"}),
     Metric(
