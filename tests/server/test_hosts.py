@@ -21,7 +21,7 @@ LOCAL = (
 )
 FOREIGN = (
     *("evil.example", "evil.example:9292", "localhost.evil.example", "evillocalhost"),
-    *("127.0.0.1.evil.example", "127.1", "0x7f000001", "2130706433", "local", "127.0.0.1.", "%31"),
+    *("127.0.0.1.evil.example", "127.1", "0x7f000001", "2130706433", "local", "%31"),
 )
 
 
@@ -181,12 +181,8 @@ def test_any_text_is_judged() -> None:
 def test_the_command_line_takes_hosts() -> None:
     arguments = ("--port", "0", "--hosts", "a.example,b.example", "--hosts", "*.c.example")
     with ServerProcess("-m", "wsframe.server", *arguments) as process:
-        for host, status in {
-            "a.example": 200,
-            "b.example": 200,
-            "x.c.example": 200,
-            "c": 421,
-        }.items():
+        served = {"a.example": 200, "b.example": 200, "x.c.example": 200, "c.example": 421}
+        for host, status in served.items():
             client = Client(process.port)
             client.send(head("GET / HTTP/1.1", [("Host", host)]))
             assert client.answer().status == status

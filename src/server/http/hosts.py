@@ -107,7 +107,7 @@ def _normal(entry: str) -> str:
     if not isinstance(entry, str):
         raise TypeError(f"a host is a str: {entry!r}")
     try:
-        return str(ip_address(entry.removeprefix("[").removesuffix("]")))
+        return str(ip_address(entry[1:-1] if entry[:1] + entry[-1:] == "[]" else entry))
     except ValueError:
         pass
     name = entry.removesuffix(".")
