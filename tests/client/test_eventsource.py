@@ -576,7 +576,10 @@ def test_an_id_goes_to_the_url_and_to_the_origin_that_it_came_from(
     ]
 
 
-@pytest.mark.parametrize("location", [None, "ftp://127.0.0.1/", "//[", "//a..b/", "/\u20ac"])
+@pytest.mark.parametrize(
+    "location",
+    [None, "ftp://127.0.0.1/", "//[", "//a..b/", "/\u20ac", "//u:%00@a/", "/a\r\nLocation: /b"],
+)
 def test_redirects_to_nowhere_are_errors(
     events: Connect, play: Play, codec: ModuleType, location: str | None
 ) -> None:

@@ -63,4 +63,5 @@ def decoder_for(codings: Iterable[str]) -> Decoder | None:
         return None
     if len(names) == 1 and names[0] in INFLATED:
         return Decoder()
-    raise HandshakeError(502, f"the Content-Encoding {', '.join(names)} is not understood")
+    text = ", ".join(names)[:100]
+    raise HandshakeError(502, f"the Content-Encoding {text!r} is not understood")

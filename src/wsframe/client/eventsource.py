@@ -201,7 +201,7 @@ class EventSource:
         if answer.content_type != "text/event-stream":
             raise HandshakeError(
                 502,
-                f"the response is {answer.content_type or 'of no type'}, no event stream",
+                f"the response is no event stream: its type is {answer.content_type[:100]!r}",
                 answer.headers,
             )
         answer.decode()

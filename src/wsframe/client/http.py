@@ -13,7 +13,7 @@ from ssl import SSLContext
 import h11
 
 from ..errors import HandshakeError
-from ..fields import Fields
+from ..fields import FORBIDDEN_IN_A_VALUE, Fields
 from .content import Decoder, decoder_for
 from .deadline import set_deadline, set_timeout
 from .dial import Line, dial
@@ -21,6 +21,7 @@ from .location import Location
 
 READ_SIZE = 1 << 16
 MAX_HEAD_SIZE = 1 << 14
+MAX_QUOTE = 200
 MAX_INTERIM = 16  # responses before the final one (RFC 9110 section 15.2)
 
 
@@ -31,6 +32,9 @@ class Answer:
         status: the status code.
         headers: (name, value) pairs.
         fields: the same, found by name.
+
+    Raises:
+        ConnectionError: a header has a control character in it.
     """
 
     def __init__(self, response: h11.Response, messages: _Messages) -> None:
@@ -39,6 +43,9 @@ class Answer:
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw_items()
         )
+        for name, value in self.headers:
+            if FORBIDDEN_IN_A_VALUE.search(value):  # which h11 lets pass
+                raise ConnectionError(f"the response is malformed: a control character in {name}")
         self.fields = Fields(self.headers, 502)
         self._messages = messages
         self._decoder: Decoder | None = None
@@ -160,12 +167,21 @@ class _Messages:
                 raise HandshakeError(
                     502, 'the Transfer-Encoding of the response is not just "chunked"'
                 ) from error
-            raise ConnectionError(f"the response is malformed or cut off: {error}") from error
+            # The error quotes what the server has sent, which may be long.
+            reason = str(error)[:MAX_QUOTE]
+            raise ConnectionError(f"the response is malformed or cut off: {reason}") from error
         return event
 
 
 def _check_framing(response: h11.Response) -> None:
-    """Refuse a response whose length has two meanings (RFC 9112 sections 6.1 and 6.3)."""
+    """Refuse a response whose length has two meanings (RFC 9112 sections 6.1 and 6.3).
+
+    Raises:
+        ConnectionError: the response is in another version than HTTP/1.x.
+        HandshakeError: its framing is ambiguous; status 502.
+    """
+    if not response.http_version.startswith(b"1."):
+        raise ConnectionError(f"the response is malformed: HTTP/{response.http_version.decode()}")
     names = {name for name, _ in response.headers}
     if b"transfer-encoding" in names:
         if b"content-length" in names:

@@ -133,14 +133,14 @@ def _follow(
 ) -> tuple[str, Location, list[tuple[str, str]]]:
     """Return where a redirect leads, and the caller's headers that go there."""
     try:
-        target = answer.fields.single("location")
-        if target is None:
-            raise ValueError("a redirect without a Location")
-        url = urldefrag(urljoin(url, target)).url
+        targets = answer.values("location")
+        if len(targets) != 1:
+            raise ValueError(f"a redirect with {len(targets)} Location headers")
+        url = urldefrag(urljoin(url, targets[0])).url
         there = Location.of(url, SCHEMES)
         if location.secure and not there.secure:
             raise ValueError("a redirect from https to http")
-    except (ValueError, ImportError, HandshakeError) as error:
+    except (ValueError, ImportError) as error:
         raise HandshakeError(answer.status, str(error), answer.headers) from None
     if there.origin != location.origin:
         # Any header may carry a secret, whatever it is called.
