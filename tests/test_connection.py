@@ -109,6 +109,28 @@ def test_a_message_at_the_edges_cut_around_its_head_and_its_end(
 
 
 @ends
+@pytest.mark.parametrize("compression", [False, True])
+def test_whether_a_frame_or_a_message_is_incomplete(
+    codec: ModuleType, end: End, compression: bool
+) -> None:
+    deflate = codec.PerMessageDeflate() if compression else None
+    connection = end.connect(codec, deflate=deflate)
+    whole = end.wire(FIN | TEXT, b"x")
+    assert not connection.incomplete
+    for wire, incomplete in (
+        (whole, False),
+        (whole[:1], True),
+        (whole[1:], False),
+        (end.wire(TEXT, b"x"), True),
+        (end.wire(PING, b""), True),
+        (end.wire(FIN | CONTINUATION, b"y"), False),
+        (end.wire(FIN | BINARY, bytes(200))[:-1], True),
+    ):
+        connection.receive(wire)
+        assert connection.incomplete is incomplete
+
+
+@ends
 @pytest.mark.parametrize("data", VALID_UTF8.values(), ids=VALID_UTF8)
 def test_text_is_str(codec: ModuleType, data: bytes, end: End) -> None:
     check_both_ways(codec, end, end.wire(FIN | TEXT, data), [data.decode()])

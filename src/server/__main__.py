@@ -156,7 +156,7 @@ def _port(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text):
+    if not re.fullmatch("[0-9]{1,10}", text):
         raise argparse.ArgumentTypeError(f"a whole number is wanted, not {text!r}")
     return int(text)
 
@@ -307,6 +307,13 @@ OPTIONS = [
         "how many of them may be of one address and have yet to send a whole request; 0 for half",
     ),
     (
+        "socket_buffer",
+        _count,
+        "BYTES",
+        "size of each kernel buffer of a client's TCP connection; it bounds the memory that a "
+        "client can occupy, and its throughput; 0 leaves it to the system",
+    ),
+    (
         "drain",
         _seconds,
         "SECONDS",
@@ -323,13 +330,20 @@ OPTIONS = [
         "send_timeout",
         _seconds,
         "SECONDS",
-        "how long a client may read nothing of what it is sent, until it is cut off",
+        "how long a client may acknowledge nothing of what it was sent, until it is cut off",
     ),
     (
         "close_timeout",
         _seconds,
         "SECONDS",
-        "how long a client may take to answer when its connection is closed",
+        "how long a client whose connection is closed may acknowledge nothing, until it is cut off",
+    ),
+    (
+        "message_timeout",
+        _seconds,
+        "SECONDS",
+        "how long a WebSocket message may take to arrive, plus one second for each KiB; 0 for no "
+        "limit",
     ),
     (
         "ping_interval",
@@ -341,7 +355,7 @@ OPTIONS = [
         "ping_timeout",
         _seconds,
         "SECONDS",
-        "how long a client may take to answer a ping, until it is taken for dead",
+        "how long a client may take to answer a ping that it has acknowledged, until it is closed",
     ),
     (
         "heartbeat",

@@ -40,7 +40,7 @@ from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
 from .sockets.certificate import tls_context
-from .sockets.listener import BACKLOG, Listener
+from .sockets.listener import BACKLOG, Listener, bound_buffers
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
 from .sockets.unix import UnixFile
@@ -77,6 +77,7 @@ class Server:
     ) -> None:
         self._tls = tls_context(settings)
         for sock in sockets:
+            bound_buffers(sock, settings.socket_buffer)
             sock.listen(BACKLOG)
         self.host = host
         self.port: int = sockets[0].getsockname()[1] if file is None else 0

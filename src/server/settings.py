@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 from .http.hosts import Hosts
 from .http.proxies import Proxies
 
+MAX_SOCKET_BUFFER = 1 << 30  # which a system doubles, and keeps in 32 bits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -24,18 +26,38 @@ class Settings:
     Attributes:
         drain: how long a stop waits for clients and handlers.
         handshake_timeout: how long the head of a request may take to come.
-        send_timeout: how long a client may take nothing of what waits for it; then it is cut off.
-        close_timeout: how long a client that is being closed may stand still, and a handler may
-            take to answer what came before the client's close frame.
-        ping_interval: how long a WebSocket's client may be silent before it is sent a ping; any
-            byte counts as life. 0 for never.
-        ping_timeout: how long it may take to answer that; then it is closed with 1011.
-        heartbeat: how long an event stream may be silent before its client is sent a comment, so
-            that nobody on the way takes it for dead, and a client that has gone is noticed. 0 for
-            never.
+        send_timeout: how long a client may acknowledge nothing of what it was sent. Then it is cut
+            off. A slow client that goes on reading is never cut off. Acknowledgements are checked
+            eight times within this time, so that a client may be cut off an eighth later.
+        close_timeout: how long a client that is being closed may acknowledge nothing. While it
+            acknowledges data it is waited for, and after that for as long as a client that reads
+            20 KB a second needs for them, and ``close_timeout``. Then the connection is cut off.
+            A handler has the same time to answer what came before the client's close frame.
+        message_timeout: how long a WebSocket message may take from the first part of it that is
+            found to its end, plus one second for each KiB received meanwhile. Then the connection
+            is closed with 1008. 0 for no limit.
+        ping_interval: how long a WebSocket's client may be silent before it is sent a ping. Every
+            byte received is a sign of life, and so are acknowledgements; those alone postpone the
+            ping for four intervals at most, unless there is more to be sent than the system takes.
+            If data wait and are not acknowledged, there is no ping, but ``send_timeout`` counts. 0
+            for no pings.
+        ping_timeout: how long a client may take to answer a ping, counted from the ping's
+            acknowledgement, or, before that, from the last acknowledgement of anything. Then it is
+            closed with 1011. A client's system acknowledges data that its program has not read. So
+            a client that reads 20 KB a second has the time on top that it needs to read what it
+            was sent before the ping, 8 MiB at most.
+        heartbeat: how long an event stream may be silent before its client is sent a comment, which
+            keeps proxies from closing the connection. A client that has vanished does not
+            acknowledge it, and is cut off after ``send_timeout``. 0 for no comments.
         retry: how long the clients of an event stream are told to wait before they come back: each
             another time, from half of this to one and a half of it, so that they do not come
             together. 0 to tell them nothing.
+        socket_buffer: the size of each of the two kernel buffers of a client's TCP connection, in
+            bytes; Linux doubles it for its own overhead. With the default, a client that reads
+            nothing occupies less than 256 KiB of kernel memory. The size bounds the throughput of a
+            connection, too: at a round-trip time of 100 ms the default permits about 1.2 MB/s to
+            the client and 0.6 MB/s from it. 0 leaves the sizes to the system, which may use several
+            MiB.
         max_threads: how many turns may block at once, each in a thread: those of generator
             handlers, plain functions of event streams, and calls of ``authorize``. Further ones
             wait for a thread. Turns that wait for each other need one thread each.
@@ -81,10 +103,12 @@ class Settings:
     handshake_timeout: float = 10.0
     send_timeout: float = 30.0
     close_timeout: float = 5.0
+    message_timeout: float = 30.0
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     heartbeat: float = 15.0
     retry: float = 2.0
+    socket_buffer: int = 64 * 1024
     max_threads: int = 64
     max_handler_threads: int = 2000
     reserve_threads: int = 8
@@ -115,6 +139,10 @@ class Settings:
         if not 0 < self.max_thread_share <= 1:
             raise ValueError(
                 f"max_thread_share must be over 0 and at most 1: {self.max_thread_share!r}"
+            )
+        if self.socket_buffer > MAX_SOCKET_BUFFER:
+            raise ValueError(
+                f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
         Proxies(self.trusted_proxies)  # raises what is wrong with them
         Hosts(self.hosts)  # likewise

@@ -25,7 +25,10 @@ class Timing:
         monitor_pause: how often the sleeping monitor checks the loops without being woken.
         idle_thread: how long a thread without work waits for some before it ends.
         sweep_interval: the pause between two checks of all deadlines of a loop.
-        goodbye_interval: the same while the server stops and closes its clients one by one.
+        standstill: a check of the deadlines that is later than this stood still with its process,
+            and the delay does not count for any deadline.
+        goodbye_interval: the sweep interval while the server stops and closes its clients one by
+            one.
         cut_off: how long handlers and threads have to end after their clients were cut off.
         placement: how long a subscription waits for an event that its client has seen and this
             process has not read yet.
@@ -67,6 +70,7 @@ class Timing:
     monitor_pause: float = 1.0
     idle_thread: float = 10.0
     sweep_interval: float = 0.5
+    standstill: float = 1.0
     goodbye_interval: float = 0.05
     cut_off: float = 0.5
     placement: float = 2.0

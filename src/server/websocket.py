@@ -6,8 +6,9 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
+from math import inf
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wsframe import (
     Close,
@@ -16,11 +17,13 @@ from wsframe import (
     ConnectionClosed,
     Failure,
     Ping,
+    Pong,
     Role,
     StateError,
     encode_frame,
 )
 from wsframe.frames import BINARY, TEXT
+from wsframe.progress import Keepalive, Life
 
 from .handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
 from .reports.loggers import log
@@ -41,6 +44,24 @@ if TYPE_CHECKING:
 COMPRESSED_READ_SIZE = 4 * 1024
 
 MESSAGES = frozenset((str, bytes))
+# How many times a client is checked within the shortest of its limits.
+CHECKS = 4
+# How many bytes a second an unfinished message must gain, once message_timeout is used up.
+SLOWEST_SENDER = 1024
+
+
+class Unfinished(NamedTuple):
+    """A message that was found incomplete.
+
+    Attributes:
+        seen: when it was found first, on the loop's clock.
+        number: how many messages had been completed before it.
+        bytes_in: how many bytes had been read then.
+    """
+
+    seen: float
+    number: int
+    bytes_in: int
 
 
 class WebSocket:
@@ -225,11 +246,10 @@ class WebSocketSession(Subscriber):
 
     __slots__ = (
         "_client_end",
-        "_heard",
+        "_keepalive",
         "_paused",
-        "_pinged",
         "_reply",
-        "_silent_since",
+        "_unfinished",
         "closing",
         "codec",
         "ws",
@@ -245,9 +265,8 @@ class WebSocketSession(Subscriber):
         self.closing = False
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
-        self._heard = 0  # bytes, when it was last looked for life
-        self._silent_since = 0.0
-        self._pinged = False  # since then
+        self._keepalive = Keepalive(peer.loop.clock())
+        self._unfinished: Unfinished | None = None
         self._paused = False  # the client is not read, for too much waits for the handler
         self.ws = WebSocket(self, request)
 
@@ -290,6 +309,8 @@ class WebSocketSession(Subscriber):
         messages = [event for event in events if type(event) in MESSAGES]
         self.peer.messages_in += len(messages)
         self._answer_pings(events)
+        if any(isinstance(event, Pong) for event in events):
+            self._keepalive.answered(self.peer.loop.clock(), self.peer)
         if messages and self.over is None and self.deliver(messages) is not None:
             self.ask()
         match events[-1]:
@@ -324,12 +345,12 @@ class WebSocketSession(Subscriber):
         """
         if self.codec.close_sent:
             self.peer.abort()
-        elif self._client_end is not None:
+        elif self._client_end is None:
+            self._check()
+        elif not self._takes_answers():
             self.over = self.over or self._client_end
             self.answer_client()
             self.deliver_end(self.over)
-        else:
-            self._look_for_life()
 
     def hold(self) -> None:
         """Owner: the handler waits for a thread, and the client is not read until it has one."""
@@ -344,9 +365,8 @@ class WebSocketSession(Subscriber):
     def begin(self, worker: Worker | None = None) -> None:
         """Owner, once: run the handler, and look after the client from here on."""
         super().begin(worker)
-        self._silent_since = self.peer.loop.clock()
-        # Clients that have come together are not all looked at, and pinged, together.
-        self._look_again(random() * self.peer.loop.settings.ping_interval / 4)
+        # Clients that connect at the same time are not all checked, and pinged, at the same time.
+        self.peer.due_in(random() * self._check_interval)
 
     def shut_down(self) -> None:
         """Owner: the server stops."""
@@ -405,32 +425,80 @@ class WebSocketSession(Subscriber):
         self.peer.loop.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
-    def _look_for_life(self) -> None:
-        """Owner: ping a client that has long been silent, and close if that does not help."""
-        settings = self.peer.loop.settings
-        now = self.peer.loop.clock()
-        # Whom we do not read, or who has not yet taken what it is to answer, is not silent.
-        unread = self._paused or self.state is WAITING
-        if self.peer.bytes_in != self._heard or unread or self.peer.has_unsent:
-            self._heard = self.peer.bytes_in
-            self._silent_since = now
-            self._pinged = False
-        silence = now - self._silent_since
-        if not self._pinged and silence >= settings.ping_interval:
-            self._pinged = True
-            self.peer.send_aside(self.codec.ping())
-        left = settings.ping_interval + settings.ping_timeout * self._pinged - silence
-        if left > 0 or not self._pinged:
-            self._look_again(min(left, settings.ping_interval / 4))
-        else:
-            reason = f"no pong within {settings.ping_timeout:g} s (ping_timeout)"
-            log.info("%s is closed: %s", self.peer.address, reason)
-            self.peer.loop.totals.ping_timeouts += 1
-            self.close(CloseCode.INTERNAL_ERROR, reason)
+    @property
+    def _unread(self) -> bool:
+        """Owner: whether the client is not read, so that its silence means nothing."""
+        return self._paused or self.state is WAITING
 
-    def _look_again(self, seconds: float) -> None:
-        if self.peer.loop.settings.ping_interval and not self.peer.closed:
-            self.peer.due_in(seconds)
+    @property
+    def _check_interval(self) -> float:
+        """How often the client is checked, in seconds."""
+        settings = self.peer.loop.settings
+        limits = [limit for limit in (settings.ping_interval, settings.message_timeout) if limit]
+        return min(limits, default=inf) / CHECKS
+
+    def _check(self) -> None:
+        """Owner: ping the client if it is silent; close if it is dead or a message takes too long.
+
+        Whether it takes what it is sent is for the peer to check.
+        """
+        peer, keepalive = self.peer, self._keepalive
+        settings = peer.loop.settings
+        now = peer.loop.clock()
+        peer.look(now)
+        if peer.closed:
+            return
+        if self._unread:
+            keepalive.restart(now)
+        elif settings.ping_interval:
+            match keepalive.look(
+                now,
+                peer.bytes_in,
+                peer,
+                more=peer.has_unsent,
+                interval=settings.ping_interval,
+                timeout=settings.ping_timeout,
+            ):
+                case Life.PING_DUE:
+                    peer.send_aside(self.codec.ping())
+                    keepalive.pinged(now, peer.position, peer, settings.ping_timeout)
+                case Life.OVER:
+                    peer.loop.totals.ping_timeouts += 1
+                    reason = f"no pong within {settings.ping_timeout:g} s (ping_timeout)"
+                    self._give_up(CloseCode.INTERNAL_ERROR, reason)
+                    return
+        if settings.message_timeout and self._is_late(now):
+            limit = f"{settings.message_timeout:g} s and 1 s per KiB (message_timeout)"
+            self._give_up(CloseCode.POLICY_VIOLATION, f"a message took longer than {limit}")
+            return
+        if not peer.closed:
+            peer.due_in(min(self._check_interval, keepalive.pong_due - now))
+
+    def _is_late(self, now: float) -> bool:
+        """Whether a message of the client's has begun and takes too long to end."""
+        peer = self.peer
+        if self._unread or peer.congested or not self.codec.incomplete:
+            self._unfinished = None
+            return False
+        if self._unfinished is None or self._unfinished.number != peer.messages_in:
+            self._unfinished = Unfinished(now, peer.messages_in, peer.bytes_in)
+        seconds = (peer.bytes_in - self._unfinished.bytes_in) / SLOWEST_SENDER
+        return now - self._unfinished.seen >= peer.loop.settings.message_timeout + seconds
+
+    def _give_up(self, code: int, reason: str) -> None:
+        """Owner: close because of what the client does not do."""
+        log.info("%s is closed: %s", self.peer.address, reason)
+        self.close(code, reason)
+
+    def _takes_answers(self) -> bool:
+        """Owner: after the client's close frame, whether it still takes what was sent before."""
+        now = self.peer.loop.clock()
+        self.peer.look(now)
+        left = self.peer.waiting_since + self.peer.loop.settings.close_timeout - now
+        if self.peer.closed or not self.peer.has_unsent or left <= 0:
+            return False
+        self.peer.due_in(left)
+        return True
 
     def _client_ends(self, end: ConnectionClosed, reason: str) -> None:
         if self.codec.close_sent:

@@ -190,6 +190,14 @@ class Connection:
         self._fin = FIN_BIT
         self._masking_key = b""
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether :meth:`receive` was given a part of a frame or a message, and not yet the rest.
+
+        To be asked between two calls of :meth:`receive`, by whoever calls that.
+        """
+        return self._kept != [None]
+
     def receive(self, data: Buffer) -> list[Event]:
         """Return what these bytes from the peer complete, in order.
 

@@ -138,13 +138,13 @@ class Client:
             self.sock.sendall(bytes([byte]))
             time.sleep(0.0002)
 
-    def receive(self) -> bytes:
+    def receive(self, most: int = 1 << 16) -> bytes:
         """What comes next, however much; b"" at the end."""
         if self._received:
-            data = bytes(self._received)
-            self._received.clear()
+            data = bytes(self._received[:most])
+            del self._received[:most]
             return data
-        return self.sock.recv(1 << 16)
+        return self.sock.recv(most)
 
     def read_until(self, end: bytes) -> bytes:
         """All up to these bytes, with them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from queue import Queue
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from wsframe import Close, Ping
 from wsframe.server import App, ConnectionClosed, WebSocket
 from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
 from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, WebSocketClient
+from .clock import ManualClock
 from .conftest import Clients, Serve, wait_until
 from .handlers import BOTH_KINDS, Held, Waits, generator_echo, websocket_app
 
@@ -59,29 +62,25 @@ def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
 
 
 def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
-    server = serve(websocket_app(generator_echo), ping_interval=LONG, ping_timeout=0.0)
+    clock = ManualClock()
+    app = websocket_app(generator_echo, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=0)
     client = clients.websocket(server, "/echo")
     (peer,) = server.loops[0].peers
-    frame = client.codec.encode("whole at last")
+    frame = client.codec.encode("whole")
     for byte in frame[:-1]:
         before = peer.bytes_in
         client.send(bytes([byte]))
         wait_until(lambda: peer.bytes_in > before, "the byte has come")  # noqa: B023
-        long_silent(peer)
-        look(peer)
+        clock.pass_time(server, LONG / 2)
     client.send(frame[-1:])
-    assert client.next_event() == "whole at last"
+    assert client.next_event() == "whole"
 
 
 def session_of(peer: Peer) -> WebSocketSession:
     session = peer._protocol
     assert isinstance(session, WebSocketSession)
     return session
-
-
-def long_silent(peer: Peer) -> None:
-    """Make the client one that was silent for longer than both clocks allow."""
-    session_of(peer)._silent_since -= 2 * LONG
 
 
 def look(peer: Peer) -> None:
@@ -124,25 +123,25 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
             count += len(message)
             ws.send(str(count))
 
-    server = serve(websocket_app(block), ping_interval=LONG, ping_timeout=0.0)
+    clock = ManualClock()
+    app = websocket_app(block, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
     client = clients.websocket(server, "/echo")
     (peer,) = server.loops[0].peers
-    payload = bytes(1 << 16)
-    for _ in range(16):
-        client.say(payload)
+    sending = threading.Thread(target=client.say, args=[bytes(1 << 16)] * 16)
+    sending.start()
     wait_until(lambda: session_of(peer)._paused, "the client is not read")
-    for _ in range(LOOKS):
-        long_silent(peer)
-        look(peer)
+    clock.pass_time(server, LOOKS * LONG)
     held.release()
     assert client.hear(16) == [str(number << 16) for number in range(1, 17)]
+    sending.join(TIMEOUT)
 
 
 @pytest.mark.parametrize("option", ["ping_interval", "heartbeat"])
 def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) -> None:
     app = websocket_app(generator_echo)
     app.sse("/stream", source=Queue())
-    options: dict[str, Any] = {option: 0}
+    options: dict[str, Any] = {option: 0, "message_timeout": 0}
     server = serve(app, **options)
     if option == "heartbeat":
         clients.stream(server, "/stream")

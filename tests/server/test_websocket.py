@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from math import inf
 from queue import Empty, Queue, SimpleQueue
 from select import select
 from typing import Any
@@ -1362,22 +1361,3 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
     log.expect("for 0.2 s (send_timeout) and is cut off", logging.WARNING)
     other.say("still here")
     assert other.next_event() == "still here"
-
-
-def test_a_client_that_reads_a_little_has_its_time_again(serve: Serve, clients: Clients) -> None:
-    def push(ws: WebSocket) -> Waits:
-        ws.send(bytes(32 * MIB))
-        yield from generator_echo(ws)
-
-    server = serve(websocket_app(push))
-    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    (peer,) = server.loops[0].peers
-    wait_until(lambda: peer.send_deadline < inf, "that the socket took no more")
-    first = peer.send_deadline
-    received = 0
-    while peer.send_deadline == first:
-        received += len(client.receive())
-    assert first < peer.send_deadline < inf
-    while received < 32 * MIB + 10:  # with the frame's head
-        received += len(client.receive())
-    wait_until(lambda: peer.send_deadline == inf, "that all was sent")

@@ -112,7 +112,6 @@ class Loop:
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
         timing: the app's.
-        clock: the clock of ``timing``, by which deadlines are set.
         topics: the app's.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
@@ -130,7 +129,6 @@ class Loop:
     ) -> None:
         self.settings = settings
         self.timing = timing
-        self.clock = timing.clock
         self.topics = topics
         self.peers: set[Peer] = set()
         self.unfinished: set[Turns] = set()
@@ -170,6 +168,9 @@ class Loop:
         self._goodbye: Goodbye | None = None
         self._sweep: Iterator[Peer] | None = None
         self._next_sweep = 0.0
+        self._clock = timing.clock
+        self._stood_still = 0.0  # seconds, in all
+        self._look_by = 0.0  # when the next deadlines are checked, unless the loop stands still
         self._at_sweep: list[Callable[[], object]] = []
         self._started = False
         self._running = True
@@ -212,6 +213,14 @@ class Loop:
     def owned(self) -> bool:
         """Any thread: whether the calling thread is the owner."""
         return threading.get_ident() == self._owner
+
+    def clock(self) -> float:
+        """Any thread: the time by which deadlines are set, in seconds.
+
+        It leaves out the time during which the loop stood still, for example in a suspended
+        container: what a client did meanwhile has not been seen.
+        """
+        return self._clock() - self._stood_still
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: have the owner call this, after what was asked for before."""
@@ -334,6 +343,8 @@ class Loop:
     def add(self, peer: Peer) -> None:
         """Owner: a connection begins."""
         assert self.owned()
+        if not self.peers:  # the sweeps begin anew
+            self._next_sweep = self._look_by = self.clock() + self.timing.sweep_interval
         with self.totals.lock:
             self.peers.add(peer)
             self.totals.accepted += 1
@@ -370,7 +381,7 @@ class Loop:
             if peer.unasked:
                 self.survive(peer.shut_down)
         self._goodbye = Goodbye(self.peers, spread, phase, self.clock())
-        self._next_sweep = 0.0
+        self._next_sweep = self.clock()
 
     def when_empty(self, function: Callable[[], object]) -> None:
         """Owner: call this as soon as no connection is left, and no user code of one."""
@@ -637,10 +648,15 @@ class Loop:
 
     def _look_at_deadlines(self) -> None:
         """Look at some of the connections, if it is time for that."""
-        now = self.clock()
+        now = self._clock() - self._stood_still
+        if self._sweep is None and now < self._next_sweep:
+            return
+        late = now - self._look_by
+        if late > self.timing.standstill:
+            self._stood_still += late
+            now = self._look_by
+        self._look_by = now + self.timing.sweep_interval
         if self._sweep is None:
-            if now < self._next_sweep:
-                return
             self._next_sweep = now + self.timing.sweep_interval
             if self._goodbye is not None:
                 self._next_sweep = now + self.timing.goodbye_interval
@@ -652,10 +668,10 @@ class Loop:
                 self.survive(function)
         peers = list(islice(self._sweep, SWEEP_SLICE))
         for peer in peers:
+            if peer.next_look <= now:
+                self.survive(peer.look, now)
             if peer.deadline <= now:
                 self.survive(peer.deadline_passed)
-            if peer.send_deadline <= now:
-                self.survive(peer.stalled)
         if len(peers) < SWEEP_SLICE:
             self._sweep = None
 
@@ -717,9 +733,9 @@ class Loop:
 
     def _run_elsewhere(self, turns: Turns, work: list[Any]) -> None:
         """A turn's own thread: run it, and tell the owner."""
-        begin = self.clock()
+        begin = self._clock()
         try:
             turns.run(work)
         finally:
-            quick = self.clock() - begin < self.timing.turn_slice
+            quick = self._clock() - begin < self.timing.turn_slice
             self.call_soon(partial(self._returned, turns, quick))

@@ -65,7 +65,7 @@ def timestamp(seconds: float) -> str:
 def _fields(peer: Peer) -> dict[str, object]:
     request = peer.request
     end = peer.end if peer.status == 101 else None
-    seconds = peer.loop.clock() - peer.opened
+    seconds = peer.loop.timing.clock() - peer.opened
     texts: dict[str, str | None] = {
         "client": request.client if request is not None else client_of(peer.address),
         "method": request.method if request is not None else None,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 import typing
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
+
+from wsframe.progress import Progress, unacknowledged
 
 from ..forks import disconnect
 from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE, Loop
@@ -30,6 +34,10 @@ LARGE_FRAME = 4 * 1024
 FEW_FRAMES = 64
 # How much is read at once before it is known what is spoken.
 READ_SIZE = 16 * 1024
+# How many times a connection is checked for progress within the time that it may stand still.
+LOOKS = 8
+# The value of SO_LINGER with which a socket discards its data and resets when it is closed.
+DISCARD = struct.pack("ii", 1, 0)
 
 
 class Protocol(ABC):
@@ -82,11 +90,17 @@ class Transport(typing.Protocol):
 
     def shutdown(self, how: int, /) -> None: ...
 
+    def getsockopt(self, level: int, name: int, /) -> int: ...
+
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None: ...
+
     def close(self) -> None: ...
 
 
-class Peer:
+class Peer(Progress):
     """One client's socket, on one loop for life.
+
+    Its progress is what the client's system has acknowledged, on the loop's clock.
 
     Attributes:
         loop: the loop it lives on.
@@ -97,8 +111,8 @@ class Peer:
         halted: the turn is to end early, for too much is unsent, or the connection is over.
         read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
         deadline: when, on the loop's clock, the protocol's ``deadline_passed`` is due.
-        send_deadline: when the client must have taken something of what waits for it.
-        opened: when it was accepted, on the loop's clock.
+        next_look: when the owner checks next what the client has acknowledged.
+        opened: when it was accepted, on the clock of ``loop.timing``.
         kind: what it is, for the statistics.
         request: the one that opened it, when it has come.
         sharing: headers of the answer that let a page of another site read it.
@@ -140,11 +154,11 @@ class Peer:
         "kind",
         "loop",
         "messages_in",
+        "next_look",
         "opened",
         "out",
         "read_size",
         "request",
-        "send_deadline",
         "sharing",
         "status",
         "subprotocol",
@@ -152,15 +166,16 @@ class Peer:
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
+        super().__init__()
         self.address = address
         self.out: list[bytes] = []
         self.in_turn = False
         self.halted = False
         self.read_size = READ_SIZE
         self.deadline = inf
-        self.send_deadline = inf
+        self.next_look = 0.0
         self.closed = False
-        self.opened = loop.clock()
+        self.opened = loop.timing.clock()
         self.kind = REQUEST
         self.request: Request | None = None
         self.sharing: tuple[tuple[str, str], ...] = ()
@@ -219,6 +234,11 @@ class Peer:
     def has_unsent(self) -> bool:
         """Owner: whether the client has not taken all that was sent."""
         return bool(self._unsent)
+
+    @property
+    def position(self) -> int:
+        """Owner: how many bytes were sent, counting those that the socket has not taken yet."""
+        return self.bytes_out + len(self._unsent)
 
     @property
     def unasked(self) -> bool:
@@ -320,6 +340,7 @@ class Peer:
             return
         self._gather(*last)
         self._sealed = True
+        self.next_look = 0.0  # from now on close_timeout counts
         self._let_go_on()  # nobody waits for what will not be sent
 
     def finish(self, *last: bytes) -> None:
@@ -336,14 +357,18 @@ class Peer:
         self.flush()
 
     def abort(self) -> None:
-        """Owner: close the socket now."""
+        """Owner: close the socket now.
+
+        The system goes on to send what it has taken. Of a client that has stopped,
+        :meth:`_discard_unacknowledged` discards it first.
+        """
         if self.closed:
             return
         self.closed = True
         self._at_ease = False
         self._update_interest()
         disconnect(self._sock)
-        self.deadline = self.send_deadline = inf
+        self.deadline = self.next_look = inf
         self._unsent = b""
         self.out.clear()
         try:
@@ -361,8 +386,38 @@ class Peer:
         self.out.clear()
         self._protocol.after_fork()
 
+    def look(self, now: float) -> None:
+        """Owner: check what the client has acknowledged; cut it off if it has stopped.
+
+        Args:
+            now: the time on the loop's clock.
+        """
+        if self.closed:
+            return
+        settings = self.loop.settings
+        timeout = settings.close_timeout if self._sealed else settings.send_timeout
+        held = unacknowledged(self._sock) if self.bytes_out != self.acked else 0
+        moved = self.note(now, self.bytes_out, held, bool(self._unsent))
+        if self._sealed:
+            if moved:
+                self.deadline = max(now, self.caught_up) + timeout
+            if self._shut and not (self._reading or held):
+                self.abort()  # the client has closed its side, and has acknowledged everything
+        elif now - self.waiting_since >= timeout:
+            self.cut_off(
+                f"acknowledged nothing of what it was sent for {timeout:g} s (send_timeout)"
+            )
+        if not self.closed:
+            self.next_look = min(now + timeout / LOOKS, self.waiting_since + timeout)
+
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
+        if self._sealed:
+            now = self.loop.clock()
+            self.look(now)  # which moves the deadline if the client has made progress
+            if self.closed or self.deadline > now:
+                return
+            self._discard_unacknowledged()
         self.deadline = inf
         if self._finishing:
             self.abort()
@@ -370,17 +425,22 @@ class Peer:
         self._protocol.deadline_passed()
         self.flush()
 
-    def stalled(self) -> None:
-        """Owner: the loop saw that the client has taken nothing for too long."""
-        timeout = self.loop.settings.send_timeout
-        self.cut_off(f"has taken nothing of what it was sent for {timeout:g} s (send_timeout)")
-
     def cut_off(self, why: str) -> None:
-        """Owner: close the socket now, for the client is too slow."""
+        """Owner: close the socket now, because the client is too slow."""
         if not self.closed:
             log.warning("%s %s and is cut off", self.address, why)
             self.loop.totals.slow_clients += 1
+            self._discard_unacknowledged()
             self.abort()
+
+    def _discard_unacknowledged(self) -> None:
+        """Have the socket reset when it is closed, if the client has not acknowledged everything.
+
+        The system would keep the data, and try to send them, for many minutes.
+        """
+        if self.waiting_since < inf:
+            with suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
         """Owner: the server stops; an answer that is on its way still arrives."""
@@ -396,6 +456,9 @@ class Peer:
         try:
             size = self._sock.recv_into(loop.buffer, self.read_size)
         except (BlockingIOError, InterruptedError):
+            return None
+        except ConnectionError:
+            self.abort()
             return None
         except OSError:
             size = 0
@@ -447,27 +510,25 @@ class Peer:
             self.abort()
             return
         self.bytes_out += sent
-        if self._sealed and sent:
-            self.due_in(self.loop.settings.close_timeout)
         if sent == len(data):
             self._unsent = b""
-            self.send_deadline = inf
             return
-        if sent or self.send_deadline == inf:
-            self.send_deadline = self.loop.clock() + self.loop.settings.send_timeout
+        if self.waiting_since == inf:
+            self.next_look = 0.0  # the time that it may stand still begins
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 
     def _end_of_input(self) -> None:
-        """The client has closed its side, or is gone; what it is owed is still sent if possible."""
-        if not self._unsent:
+        """The client has closed its side, or is gone; what was sent still arrives if possible."""
+        if self.closed or not (self._unsent or unacknowledged(self._sock)):
             self.abort()
             return
         self._reading = 0
         self._update_interest()
-        protocol, self._protocol = self._protocol, _Silence()
-        protocol.peer_left()
-        self.finish()
+        if not self._shut:
+            protocol, self._protocol = self._protocol, _Silence()
+            protocol.peer_left()
+            self.finish()
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""

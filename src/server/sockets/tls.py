@@ -122,6 +122,14 @@ class TLSSocket:
         self.left = False
         self._sock.shutdown(how)
 
+    def getsockopt(self, level: int, name: int, /) -> int:
+        """Owner: as the method of a socket."""
+        return self._sock.getsockopt(level, name)
+
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
+        """Owner: as the method of a socket."""
+        self._sock.setsockopt(level, name, value)
+
     def close(self) -> None:
         """Owner: as the method of a socket."""
         self._sock.close()
