@@ -23,18 +23,28 @@ class ServerProcess:
 
     It is the leader of a process group, as the foreground of a terminal is.
 
+    Args:
+        *arguments: of the command, behind the interpreter.
+        directory: where it is started.
+        stderr: the descriptor that is its standard error; by default the same as its output.
+
     Attributes:
         pid: the number of its process.
         port: where it listens, as it has said.
         url: the same, whole.
     """
 
-    def __init__(self, *arguments: str, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        directory: Path | None = None,
+        stderr: int = subprocess.STDOUT,
+    ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             cwd=directory,
             text=True,
             encoding="utf-8",

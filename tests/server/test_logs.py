@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import re
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from wsframe.server.reports.loggers import Logger
 from wsframe.server.reports.logs import DescriptorHandler, JSONFormatter, TextFormatter
 from wsframe.server.reports.outbox import Outbox
 
-from .clients import TIMEOUT, get
+from .clients import TIMEOUT, Client, WebSocketClient, get
 from .conftest import Clients, Serve, wait_until
-from .processes import run
+from .processes import ServerProcess, run
 
 FULL = Path("/dev/full")
 LOST = re.compile(r"(\d+) records of the log are lost")
@@ -50,6 +52,15 @@ def logger(monkeypatch: pytest.MonkeyPatch) -> Logger:
     return logger
 
 
+def fill(pipe: int) -> None:
+    """Fill a pipe, so that whoever writes to it waits."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"-" * 4095 + b"\n")
+    os.set_blocking(pipe, True)
+
+
 class Pipe:
     """A pipe, and a handler that writes to it."""
 
@@ -58,14 +69,6 @@ class Pipe:
         self.handler = DescriptorHandler(self.writing)
         self.handler.setFormatter(TextFormatter())
         self._outbox = outbox
-
-    def fill(self) -> None:
-        """Fill the pipe, so that whoever writes to it waits."""
-        os.set_blocking(self.writing, False)
-        with suppress(BlockingIOError):
-            while True:
-                os.write(self.writing, b"-" * 4095 + b"\n")
-        os.set_blocking(self.writing, True)
 
     def close(self) -> list[str]:
         """Read what has been written since, and close it."""
@@ -109,7 +112,7 @@ def test_records_are_written_in_order(pipe: Pipe, outbox: Outbox, logger: Logger
 def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
     pipe: Pipe, outbox: Outbox, logger: Logger
 ) -> None:
-    pipe.fill()
+    fill(pipe.writing)
     for number in range(1000):
         logger.warning("record %d", number)
     lost = outbox.lost.total()
@@ -124,7 +127,7 @@ def test_long_records_are_cut_and_bounded_in_bytes(
 ) -> None:
     logger.warning("%s", "x" * (1 << 20))
     assert outbox.flush(TIMEOUT)
-    pipe.fill()
+    fill(pipe.writing)
     for _ in range(CAPACITY):
         logger.warning("%s", "x" * 4000)
     assert outbox.lost.total() >= CAPACITY * 3 / 4
@@ -168,7 +171,7 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
 def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
     pipe: Pipe, outbox: Outbox, logger: Logger
 ) -> None:
-    pipe.fill()
+    fill(pipe.writing)
     os.set_blocking(pipe.writing, False)
     logger.warning("written")
     assert not outbox.flush(0.05)
@@ -181,7 +184,7 @@ def test_records_of_other_loggers_are_written_in_the_background_too(
     other = logging.Logger("another")
     other.addHandler(pipe.handler)
     arguments = ["before"]
-    pipe.fill()
+    fill(pipe.writing)
     other.warning("%s\x1b", arguments)  # returns, though nobody reads
     arguments[0] = "after"
     assert without_time(pipe.close()) == [r"WARNING ['before']\x1b"]
@@ -194,7 +197,7 @@ def test_a_server_whose_log_nobody_reads_serves_and_counts_what_is_lost(
     app.page("/", "page")
     app.metrics()
     server = serve(app)
-    pipe.fill()
+    fill(pipe.writing)
     access = logging.getLogger("wsframe.access")
     access.addHandler(pipe.handler)
     access.setLevel(logging.INFO)
@@ -280,6 +283,141 @@ def test_long_texts_take_little_room(formatter: logging.Formatter, text: str) ->
 
 
 # Programs -----------------------------------------------------------------------------------------
+
+PROGRAM = """
+import logging, sys
+from wsframe.server import App
+
+app = App()
+
+@app.websocket("/fail")
+def fail(ws):
+    raise ValueError("x" * 3000)
+    yield
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+app.metrics()
+if "own" in sys.argv:
+    logging.basicConfig(level=logging.DEBUG)
+app.run("127.0.0.1", 0, workers=2 if "workers" in sys.argv else 0)
+print("run returned", flush=True)
+"""
+WITHOUT_STDERR = """
+import os, sys
+
+os.close(2)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+# More than fits into a pipe that is full, and into the outbox.
+FAILURES = 2000
+
+
+def fail(process: ServerProcess, count: int) -> None:
+    for _ in range(count):
+        client = WebSocketClient(process.port, "/fail")
+        assert client.closed_by_server().code == 1011
+
+
+def serves(process: ServerProcess) -> None:
+    client = WebSocketClient(process.port, "/echo")
+    client.say("still here")
+    assert client.next_event() == "still here"
+    client.leave()
+
+
+def stops(process: ServerProcess) -> None:
+    process.signal(signal.SIGTERM)
+    code, output = process.wait()
+    assert code == 0
+    assert "run returned" in output
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """A program that does not configure logging unless it is told "own"."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM, encoding="utf-8")
+    return str(path)
+
+
+@contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    """A full pipe: its ends, to read and to write."""
+    reading, writing = os.pipe()
+    try:
+        fill(writing)
+        yield reading, writing
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+@pytest.mark.skipif(
+    not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")), reason="no workers here"
+)
+@pytest.mark.parametrize("options", [[], ["own"], ["workers"], ["own", "workers"]])
+def test_a_program_whose_log_nobody_reads_serves_and_stops(
+    program: str, options: list[str]
+) -> None:
+    with (
+        unread_pipe() as (_, writing),
+        ServerProcess(program, *options, stderr=writing) as process,
+    ):
+        fail(process, 100)
+        serves(process)
+        stops(process)
+
+
+def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(program: str) -> None:
+    with (
+        unread_pipe() as (reading, writing),
+        ServerProcess(program, stderr=writing) as process,
+    ):
+        fail(process, FAILURES)
+        client = Client(process.port)
+        client.send(get("/metrics"))
+        count = re.search(r"\nwsframe_lost_log_records_total (\d+)", client.answer().body.decode())
+        assert count is not None
+        lost = int(count[1])
+        assert lost > 0
+        text = b""
+        while not LOST.search(text.decode(errors="replace")):
+            text += os.read(reading, 1 << 16)
+        lines = text.decode().splitlines()
+        assert (
+            sum(line.endswith("the handler of /fail failed") for line in lines) + lost == FAILURES
+        )
+        told = [found for line in lines if (found := LOST.search(line))]
+        assert [int(found[1]) for found in told] == [lost]
+        stops(process)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
+@pytest.mark.parametrize("broken", ["broken pipe", "full disk", "closed"])
+def test_a_program_without_a_standard_error_serves_and_stops(program: str, broken: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    if broken == "full disk":
+        os.close(writing)
+        writing = os.open(FULL, os.O_WRONLY)
+    command = [program]
+    if broken == "closed":
+        command = ["-c", WITHOUT_STDERR, program]
+    try:
+        with ServerProcess(*command, stderr=writing) as process:
+            fail(process, 100)
+            serves(process)
+            client = Client(process.port)
+            client.send(get("/metrics"))
+            assert b"\nwsframe_lost_log_records_total 100\n" in client.answer().body
+            stops(process)
+    finally:
+        os.close(writing)
+
 
 FORK = """
 import logging, os, sys

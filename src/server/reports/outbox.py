@@ -12,6 +12,7 @@ atomic, and a list with one item is a token that one thread can take.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -172,6 +173,8 @@ class Outbox:
             self._work()
             closed = True
         self._stuck = not closed
+        if self._stuck:  # that waits without end for the lock of a handler that has not come back
+            atexit.unregister(logging.shutdown)
 
     def after_fork(self) -> None:
         """A forked child, once: begin anew."""
