@@ -9,7 +9,10 @@ import trustme
 
 
 class Certificates:
-    """A server's certificate for this machine.
+    """A server's certificate.
+
+    Args:
+        *hosts: for which hosts; by default, this machine.
 
     Attributes:
         authority: who vouches for it.
@@ -17,11 +20,11 @@ class Certificates:
         client: the context of a client that trusts it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *hosts: str) -> None:
         self.authority = trustme.CA()
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.set_alpn_protocols(["h2", "http/1.1"])
-        self._certificate = self.authority.issue_cert("localhost", "127.0.0.1", "::1")
+        self._certificate = self.authority.issue_cert(*hosts or ("localhost", "127.0.0.1", "::1"))
         self.configure(self.server)
         self.client = self.client_context()
 

@@ -53,6 +53,7 @@ class RedisServer:
         certificates: for TLS, and nothing else; a test that needs it is skipped where Redis cannot.
         unix: the name of a socket in the directory, in place of a port; that path must be short.
         persistent: whether it has after a restart what it had before.
+        sentinel: it is no Redis, but a Sentinel that watches none.
 
     Attributes:
         port: on 127.0.0.1.
@@ -67,6 +68,7 @@ class RedisServer:
         certificates: Certificates | None = None,
         unix: str = "",
         persistent: bool = True,
+        sentinel: bool = False,
     ) -> None:
         self._directory = directory
         self._options = [
@@ -95,6 +97,10 @@ class RedisServer:
         else:
             self.url = f"redis://{who}127.0.0.1:{self.port}/0"
             self._options += ["--port", str(self.port), "--bind", "127.0.0.1"]
+        if sentinel:
+            file = directory / "sentinel.conf"
+            file.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n")
+            self._options = [str(file), "--sentinel"]
         self._process: subprocess.Popen[bytes] | None = None
         self._program = redis_server()
 
@@ -125,7 +131,10 @@ class RedisServer:
 
     def client(self) -> Any:
         """A client of it; to be closed."""
-        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=TIMEOUT)
+        # It trusts any certificate, so that the server of one for another host can be tested.
+        tls = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        options = tls if self.url.startswith("rediss:") else {}
+        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=TIMEOUT, **options)
 
     def kill(self) -> None:
         """End it with no chance to say goodbye."""

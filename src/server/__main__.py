@@ -17,6 +17,7 @@ from .settings import Settings
 from .sockets.certificate import CertificateError, tls_context
 from .sockets.listener import ListenError
 from .sockets.unix import group_number
+from .topics.errors import RedisRefused
 
 DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
 
@@ -144,6 +145,8 @@ def main() -> None:
             app.run(host, port, **options)
         else:
             run_workers(load, host, port, workers, settings)
+    except RedisRefused as error:
+        sys.exit(f"--redis: {error}")
     except ListenError as error:
         where = settings.unix or f"{host or '*'}:{port}"
         sys.exit(f"cannot listen on {where}: {error.strerror or error}")

@@ -33,7 +33,7 @@ from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
 from .sockets.unix import UnixFile
 from .timing import Timing
-from .topics.errors import RedisUnavailable
+from .topics.errors import RedisRefused, RedisUnavailable
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
@@ -481,7 +481,10 @@ def run_workers(
     def start() -> Server:
         for sock in kept:
             sock.close()
-        return load()._serve(host, port, settings, shared=True)
+        try:
+            return load()._serve(host, port, settings, shared=True)
+        except RedisRefused as error:  # the first worker's reason is the supervisor's
+            sys.exit(f"topics cannot be kept in Redis: {error}")
 
     where = url(host, port, secured=tls is not None)
 

@@ -137,7 +137,8 @@ class Link:
         version = re.match(r"(\d+)\.(\d+)", str(about.get("redis_version", "")))
         if version and tuple(map(int, version.groups())) < OLDEST:
             raise RedisRefused(
-                f"this Redis has version {about['redis_version']}: 6.2 or newer is needed"
+                f"this Redis has version {about['redis_version']}: "
+                f"{OLDEST[0]}.{OLDEST[1]} or newer is needed"
             )
         if about.get("role") == "slave":
             raise redis.exceptions.ReadOnlyError("this Redis is a replica: READONLY")

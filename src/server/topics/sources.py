@@ -207,24 +207,30 @@ class QueuePump(Pump):
     def __init__(self, topic: Topic, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
         self._source = source
-        # How often the queue was found to be empty, or its items had to wait.
+        self._size: Callable[[], int] = getattr(source, "qsize", int)
+        # In a round what is in the queue when it begins is published, or has to wait for Redis.
         self._rounds = 0
+        self._left = 0  # items of this round; the pump's thread's
         self._round_ended = threading.Condition()
+        self._in_a_hurry = False  # somebody waits for the end of a round
 
     def catch_up(self, timeout: float) -> None:
         """Wait until what was put before is published, or has to wait for Redis."""
         with self._round_ended:
-            # One round may have looked at the queue before the last item was put.
-            enough = self._rounds + 2
+            enough = self._rounds + 2  # the one that has begun may not have all
+            self._in_a_hurry = True
             self._round_ended.wait_for(
                 lambda: self._rounds >= enough or not self.running, max(0.0, timeout)
             )
+            self._in_a_hurry = False
 
     def run(self) -> None:
         """The pump's thread: publish the items until it is not wanted, or the queue has ended."""
         try:
             is_open = True
             while (is_open or self._kept) and not self.is_unwanted():
+                if not self._left:
+                    self._end_round()
                 is_open = is_open and self._take()
                 if self._kept and not self.press():
                     self._end_round()
@@ -232,21 +238,23 @@ class QueuePump(Pump):
             self._end_round()
 
     def _take(self) -> bool:
-        """Take what is there, and wait for an item if nothing is kept; False at the queue's end."""
+        """Take items, until they have to wait for Redis or the round ends; False at the end."""
         try:
-            while len(self._kept) < WINDOW:
-                timeout = 0 if self._kept else self.timing.source_poll
-                self.take(self._source.get(timeout=timeout))
-                if not self._wanted:
+            while len(self._kept) < WINDOW and self._wanted:
+                at_once = self._kept or self._in_a_hurry
+                item = self._source.get(timeout=0 if at_once else self.timing.source_poll)
+                self._left -= 1
+                self.take(item)
+                if not (self._kept and self._left):
                     break
         except queue.Empty:
-            if not self._kept:
-                self._end_round()
+            self._left = 0
         except SHUT_DOWN:
             return False
         return True
 
     def _end_round(self) -> None:
+        self._left = max(1, self._size())
         with self._round_ended:
             self._rounds += 1
             self._round_ended.notify_all()
