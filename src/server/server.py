@@ -26,15 +26,18 @@ from .handlers import GeneratorSession, ThreadSession
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.threads import Threads, Worker, has_gil
+from .http.audience import Audience
 from .http.authorization import Authorization
 from .http.cors import preflight, sharing
 from .http.gate import Gate
 from .http.gzipped import accepts_gzip
-from .http.hosts import LOCAL, hosts_of, misdirected
+from .http.hosts import hosts_of
 from .http.proxies import UNIX, Proxies
-from .http.request import Request, RequestReader, no_thread, respond, respond_without_content
+from .http.refusals import RefusalError, no_thread
+from .http.request import Request, RequestReader, respond, respond_without_content
 from .http.resume import END, last_event_id
 from .reports.loggers import outbox
+from .reports.refusals import CONNECTIONS, PATH
 from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
@@ -88,7 +91,7 @@ class Server:
         self._routes = routes
         self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
-        self._hosts = hosts_of(settings.hosts, host, sockets)
+        self._audience = Audience(self._proxies, hosts_of(settings.hosts, host, sockets))
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         loops = settings.loops or natural_loops()
@@ -241,7 +244,7 @@ class Server:
     def _turn_away(self, sock: socket.socket, address: object) -> None:
         """Owner of the first loop: let a client go, and tell it why if that costs little."""
         loop = self.loops[0]
-        loop.totals.refused[503] += 1
+        loop.refusals.count(503, CONNECTIONS)
         peer = Peer(loop, sock, address)
         if self._tls is not None:
             disconnect(sock)
@@ -265,16 +268,18 @@ class Server:
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
         if request.http_version == "1.1" or fields.items("host"):
             check_host(fields)
-        fields = self._addressed(request, fields)
+        fields = self._audience.addressed(request, fields)
         found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
-            raise HandshakeError(404, "nothing is here")
+            advice = "No route has this path."
+            raise RefusalError(404, "nothing is here", kind=PATH, advice=advice)
         route, request.pattern = found
         if isinstance(route, WebSocketRoute):
             self._upgrade(peer, request, fields, rest, route)
             return
         if isinstance(route, EventRoute):
-            peer.sharing = sharing(fields, route.origins)
+            origin = self._audience.check_origin(request, fields, route.origins)
+            peer.sharing = sharing(origin, route.origins)
             allowed = preflight(request.method, fields) if route.origins else None
             if allowed is not None:
                 respond_without_content(peer, allowed)
@@ -291,25 +296,6 @@ class Server:
             go_on = partial(self._open_stream, peer, request, route, gzip)
             self._authorize(peer, request, route, go_on)
 
-    def _addressed(self, request: Request, fields: Fields) -> Fields:
-        """The fields with the host that the client has addressed, which must be served.
-
-        Raises:
-            HandshakeError: 421; it is not. 400; what a trusted proxy has sent is malformed.
-        """
-        fields = request.addressed(fields)
-        host = fields.single("host") or ""
-        if self._proxies.trust(request.client):
-            self._proxies.apply(request, fields)
-            fields = request.addressed(fields)
-        forwarded = fields.single("host") or ""
-        # A page can send X-Forwarded-Host, but not another Host than its own.
-        if not self._hosts.admit(forwarded) or not (
-            host == forwarded or self._hosts.admit(host) or LOCAL.admit(host)
-        ):
-            raise misdirected()
-        return fields
-
     def _upgrade(
         self,
         peer: Peer,
@@ -323,9 +309,10 @@ class Server:
             method=request.method,
             http_version=request.http_version,
             subprotocols=route.subprotocols,
-            origins=route.origins,
+            origins="*",  # which is checked with advice for the log
             deflate=route.deflate,
         )
+        self._audience.check_origin(request, fields, route.origins)
         go_on = partial(self._open_websocket, peer, request, bytes(rest), route, acceptance)
         if inspect.isgeneratorfunction(route.handler):
             go_on = partial(self._pass_gate, peer, request, route, go_on)

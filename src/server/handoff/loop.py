@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
+from ..reports.refusals import Refusals
 from ..reports.stats import Totals
 from ..sockets.goodbye import Goodbye
 from .poller import LEFT, READ, WRITE, Poller
@@ -115,6 +116,7 @@ class Loop:
         topics: the app's.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
+        refusals: the requests that were refused.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Loop:
         self.sendable = threading.Condition()
         self.steals = 0
         self.totals = Totals()
+        self.refusals = Refusals()
         self._threads = threads
         self._monitor = monitor
         self._left = left

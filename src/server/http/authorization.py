@@ -9,11 +9,16 @@ from wsframe import HandshakeError
 
 from ..handoff.turns import BUSY, ENDED, WAITING, Habit, Turns
 from ..reports.loggers import log
+from ..reports.refusals import AUTHORIZE, FAILED
 from ..sockets.peer import Peer
 from .gate import PendingRequest
+from .refusals import RefusalError
 from .request import Request
 
-UNJUDGED = HandshakeError(500, "the request could not be judged")
+UNJUDGED = RefusalError(500, "the request could not be judged", kind=FAILED)
+FORBIDDEN = RefusalError(
+    403, "this is not for you", kind=AUTHORIZE, advice="authorize has returned a false value."
+)
 
 
 class Authorization(PendingRequest, Turns):
@@ -109,10 +114,10 @@ class Authorization(PendingRequest, Turns):
             if self._error is not None:
                 raise UNJUDGED
             if not self._admitted:
-                raise HandshakeError(403, "this is not for you")
+                raise FORBIDDEN
         except HandshakeError as error:
             try:
-                self.refuse(error)
+                self.refuse(error, FAILED if error is UNJUDGED else AUTHORIZE)
             except (TypeError, ValueError):  # its status or a header is none
                 log.exception("the answer of the authorize of %s cannot be sent", self.path)
                 self.refuse(UNJUDGED)

@@ -7,7 +7,6 @@ from typing import Literal
 
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
-from wsframe.origins import check_origin
 
 # How long a browser may remember what a preflight was answered, in seconds.
 MAX_AGE = 600
@@ -15,15 +14,16 @@ MAX_AGE = 600
 Pairs = tuple[tuple[str, str], ...]
 
 
-def sharing(fields: Fields, origins: Sequence[str] | Literal["*"]) -> Pairs:
+def sharing(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
     """The headers by which the page that asks may read the answer, whatever that is.
 
     Cookies may come along where the origins are named, and not where all are allowed.
 
-    Raises:
-        HandshakeError: 403; the page is of a site that may not ask at all.
+    Args:
+        origin: of the page, if it is one of those that are allowed; None for the server's own, or
+            no page.
+        origins: those that are allowed.
     """
-    origin = check_origin(fields, origins)
     if not origins:
         return ()
     vary = ("Vary", "Origin")

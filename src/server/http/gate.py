@@ -9,7 +9,8 @@ from math import inf
 from wsframe import HandshakeError
 
 from ..sockets.peer import Peer, Protocol
-from .request import Request, no_thread, refuse
+from .refusals import no_thread
+from .request import Request, refuse
 
 
 class PendingRequest(Protocol):
@@ -54,9 +55,9 @@ class PendingRequest(Protocol):
         except HandshakeError as error:
             self.refuse(error)
 
-    def refuse(self, error: HandshakeError) -> None:
+    def refuse(self, error: HandshakeError, kind: str | None = None) -> None:
         """Owner: answer with the error."""
-        refuse(self.peer, error, with_body=self._request.method != "HEAD")
+        refuse(self.peer, error, with_body=self._request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
         """Owner: read only to find the end behind it, because the client has left."""

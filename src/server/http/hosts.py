@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
-from wsframe import HandshakeError
 from wsframe.origins import split_host
 
 # A name in ASCII, which may begin with "*." for all names below it.
@@ -32,6 +31,9 @@ class Hosts:
             address: none of them is a name that a stranger can have resolve to this machine.
         more: other names, which need not be checked.
 
+    Attributes:
+        by_default: no hosts were given.
+
     Raises:
         TypeError: the hosts are one ``str`` other than "*".
         ValueError: one of them can never match.
@@ -43,7 +45,7 @@ class Hosts:
         if isinstance(hosts, str) and hosts != "*":
             raise TypeError('hosts are a sequence of str, as in ["example.com"], or "*"')
         self._all = hosts is not None and "*" in hosts
-        self._any_address = hosts is None
+        self.by_default = hosts is None
         self._names: set[str] = {name.lower().removesuffix(".") for name in more}
         entries = ("localhost", "*.localhost") if hosts is None else hosts
         normal = [_normal(entry) for entry in entries if entry != "*"]
@@ -61,7 +63,7 @@ class Hosts:
         if name in self._names or name.endswith(self._below):
             return True
         address = address_in(name)
-        return address is not None and (self._any_address or str(address) in self._names)
+        return address is not None and (self.by_default or str(address) in self._names)
 
 
 def hosts_of(
@@ -81,11 +83,6 @@ def hosts_of(
     if hosts is not None:
         return Hosts(hosts)
     return Hosts(None, [name]) if all(map(_is_loopback, sockets)) else EVERY
-
-
-def misdirected() -> HandshakeError:
-    """The answer to a request for a host that is not served (RFC 9110 section 15.5.20)."""
-    return HandshakeError(421, "this host is not served here")
 
 
 def address_in(name: str) -> IPv4Address | IPv6Address | None:

@@ -25,6 +25,7 @@ from wsframe.origins import check_host
 from ..sockets.peer import Peer, Protocol
 from .paths import normal_path, segments_of
 from .proxies import client_of
+from .refusals import report
 
 if TYPE_CHECKING:
     from ..routes import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET = 8 * 1024
+MAX_LINE = 512  # of a malformed head, in the log
 END_OF_HEAD = b"\r\n\r\n"
 MAX_PARAMETERS = 500  # in the query; each costs the loop some microseconds
 # RFC 9112 section 3: single spaces, and no fragment. Nothing may precede it except an empty line
@@ -202,8 +204,9 @@ class RequestReader(Protocol):
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
+            line = bytes(self._head[:MAX_LINE]).partition(b"\r\n")[0].decode("latin-1")
             self._let_go()
-            refuse(self._peer, error, with_body=parser.get_method() != b"HEAD")
+            refuse(self._peer, error, with_body=parser.get_method() != b"HEAD", line=line)
 
     def peer_left(self) -> None:
         """Owner: there is nobody to answer."""
@@ -336,13 +339,23 @@ def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> N
     peer.finish(encode_response(204, [*headers, *peer.sharing, date, close]))
 
 
-def refuse(peer: Peer, error: HandshakeError, *, with_body: bool) -> None:
-    """Owner: answer with the error, and close."""
-    peer.loop.totals.refused[error.status] += 1
+def refuse(
+    peer: Peer,
+    error: HandshakeError,
+    *,
+    with_body: bool,
+    kind: str | None = None,
+    line: str = "",
+) -> None:
+    """Owner: answer with the error, and close; the reason is counted and logged.
+
+    Args:
+        peer: the connection.
+        error: the answer.
+        with_body: whether the answer has a body, which one to HEAD has not.
+        kind: as for :func:`report`.
+        line: likewise.
+    """
+    report(peer, error, kind, line)
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
-
-
-def no_thread() -> HandshakeError:
-    """The answer where no thread is free for what the request asks for."""
-    return HandshakeError(503, "no thread is left for this", [("Retry-After", "5")])

@@ -33,6 +33,9 @@ class Stats:
         event_streams: event streams that are open.
         accepted: connections, ever.
         refused: requests that were refused, by the status that they were answered.
+        refused_for: the same, by the reason: "host", "origin", "authorize", "path", "method",
+            "upgrade", "version", "malformed", "too_large", "connections" (there are too many),
+            "threads" (none is free), "failed" (the application's ``authorize`` raised an error).
         messages_in: messages that WebSockets have received.
         messages_out: messages and events that have been sent to clients; a handler's pings count.
         bytes_in: bytes received, with all that is around messages.
@@ -62,6 +65,7 @@ class Stats:
     event_streams: int = 0
     accepted: int = 0
     refused: Mapping[int, int] = field(default_factory=dict)
+    refused_for: Mapping[str, int] = field(default_factory=dict)
     messages_in: int = 0
     messages_out: int = 0
     bytes_in: int = 0
@@ -93,7 +97,6 @@ class Totals:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.accepted = 0
-        self.refused: Counter[int] = Counter()  # by status
         self.messages_in = 0
         self.messages_out = 0
         self.bytes_in = 0
@@ -125,7 +128,8 @@ def of_loop(loop: Loop) -> Stats:
         websockets=kinds[WEBSOCKET],
         event_streams=kinds[EVENT_STREAM],
         accepted=totals.accepted,
-        refused=dict(totals.refused),
+        refused=dict(loop.refusals.by_status),
+        refused_for=dict(loop.refusals.by_reason),
         messages_in=messages_in + sum(peer.messages_in for peer in peers),
         messages_out=messages_out + sum(peer.messages_out for peer in peers),
         bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
@@ -147,13 +151,18 @@ def total(several: Iterable[Stats]) -> Stats:
     sums: dict[str, Any] = {
         item.name: sum(getattr(stats, item.name) for stats in several)
         for item in fields(Stats)
-        if item.name not in ("uptime", "refused")
+        if item.name not in ("uptime", "refused", "refused_for")
     }
     refused: Counter[int] = Counter()
+    refused_for: Counter[str] = Counter()
     for stats in several:
         refused.update(stats.refused)
+        refused_for.update(stats.refused_for)
     return Stats(
-        uptime=max((stats.uptime for stats in several), default=0.0), refused=dict(refused), **sums
+        uptime=max((stats.uptime for stats in several), default=0.0),
+        refused=dict(refused),
+        refused_for=dict(refused_for),
+        **sums,
     )
 
 
@@ -207,6 +216,12 @@ METRICS = (
         "counter",
         "Requests refused, by the status of the answer.",
         {"status": "refused"},
+    ),
+    Metric(
+        "wsframe_refusals",
+        "counter",
+        "Requests refused, by the reason.",
+        {"reason": "refused_for"},
     ),
     Metric(
         "wsframe_messages",
