@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from functools import partial
 
-from .app import REDIS_PREFIX, App, run_workers
+from .app import REDIS_PREFIX, App, serve
 from .http.hosts import Hosts
 from .http.proxies import Proxies
 from .reports.logs import configure
+from .reports.output import settle
+from .running import run
+from .server import Server
 from .settings import Settings
 from .sockets.certificate import CertificateError, tls_context
 from .sockets.listener import ListenError
@@ -138,18 +144,15 @@ def main() -> None:
     if workers and settings.unix is not None:
         parser.error("workers share a port, not a unix socket")
     _configure_log(arguments)  # for the parent of workers, too; the app may do it otherwise
-    load = partial(_prepare, arguments)
-    app = None if workers else load()
     try:
-        if app is not None:
-            app.run(host, port, **options)
-        else:
-            run_workers(load, host, port, workers, settings)
+        run(partial(_start, arguments), host, port, workers, settings)
     except RedisRefused as error:
         sys.exit(f"--redis: {error}")
     except ListenError as error:
         where = settings.unix or f"{host or '*'}:{port}"
         sys.exit(f"cannot listen on {where}: {error.strerror or error}")
+    if not settle():
+        os._exit(0)  # a handler hangs in print, for which Python would abort
 
 
 def _port(text: str) -> int:
@@ -213,6 +216,21 @@ def _app_name(text: str) -> str:
     if not module or module.startswith(".") or not attribute:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form module:app")
     return text
+
+
+def _start(
+    arguments: argparse.Namespace,
+    host: str,
+    port: int,
+    settings: Settings,
+    *,
+    shared: bool = False,
+    interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Server:
+    """Load the app and start its server, as ``running.Start`` has it."""
+    with interrupting():
+        app = _prepare(arguments)
+    return serve(app, host, port, settings, shared=shared, interrupting=interrupting)
 
 
 def _prepare(arguments: argparse.Namespace) -> App:

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
-import os
-import socket
-import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from queue import Queue
 from typing import Any, Literal, TypeVar, overload
 
-import wsframe
 from wsframe import Connection, PerMessageDeflate, Role
 from wsframe.fields import check_field
 from wsframe.handshake import check_choices
-from wsframe.kernels import INSTRUCTION_SET
 from wsframe.origins import check_origins
 
 from .reports.loggers import outbox
 from .reports.logs import configure_by_default
 from .reports.stats import Stats, encode, total
 from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
-from .server import Server, url
+from .running import run
+from .server import Server
 from .settings import Settings
-from .signals import STOP_SIGNALS, Signals
-from .sockets.admission import allow_all_files
-from .sockets.certificate import tls_context
-from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
 from .sockets.unix import UnixFile
 from .timing import Timing
-from .topics.errors import RedisRefused, RedisUnavailable
+from .topics.errors import RedisUnavailable
 from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
-from .workers import Supervisor
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
@@ -372,12 +363,15 @@ class App:
             ValueError: an option's value makes no sense.
             RedisRefused: the topics cannot be kept in their Redis.
         """
-        return self._serve(host, port, Settings(**options))
+        return serve(self, host, port, Settings(**options))
 
     def run(
         self, host: str = "localhost", port: int = 9292, *, workers: int = 0, **options: Any
     ) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second one forces the end, with exit code 1.
+
+        One that comes while functions of :meth:`on_start` run ends these, by an exception that is
+        no ``Exception``, and this method returns.
 
         From here on the process may have as many files as the system allows it, and the log goes to
         standard error, unless the program has configured :mod:`logging`. Clients are told
@@ -402,127 +396,40 @@ class App:
         """
         settings = Settings(**options)
         configure_by_default()
-        if workers:
-            run_workers(lambda: self, host, port, workers, settings)
-            return
-        _check_main_thread()
-        allow_all_files()
-        stopped = threading.Event()
-        with Signals(*STOP_SIGNALS) as signals:
-            server = self._serve(host, port, settings)
-            print(f"Serving on {server.url}; Ctrl-C stops. Kernels: {_kernels()}.", flush=True)
-            while not signals.count:
-                signals.wait()
-            _say_that_it_stops()
-
-            def stop() -> None:
-                try:
-                    server.stop(spread=SPREAD * settings.drain)
-                finally:
-                    stopped.set()
-                    signals.wake()
-
-            stopping = threading.Thread(target=stop, name="wsframe-stop", daemon=True)
-            stopping.start()
-            while not stopped.is_set():
-                if signals.count > 1:
-                    os._exit(1)
-                signals.wait()
-            stopping.join()
-
-    def _serve(self, host: str, port: int, settings: Settings, *, shared: bool = False) -> Server:
-        self._routes.fix()
-        self._topics.fix()
-        file = None
-        if settings.unix is None:
-            sockets = bind(host, port, shared=shared)
-        else:
-            host, file = "", UnixFile(settings.unix, settings.unix_mode, settings.unix_group)
-            sockets = [file.sock]
-        try:
-            for function in self._on_start:
-                function()
-            server = Server(self._routes, host, sockets, settings, self._topics, self._timing, file)
-            self._servers = [*(other for other in self._servers if other.running), server]
-            return server
-        except BaseException:
-            if file is not None:
-                file.remove()
-            for sock in sockets:
-                sock.close()
-            raise
+        run(partial(serve, self), host, port, workers, settings)
 
 
-def run_workers(
-    load: Callable[[], App], host: str, port: int, workers: int, settings: Settings
-) -> None:
-    """Serve as :meth:`App.run` does, in workers that load the app themselves, each its own.
-
-    Raises:
-        OSError, RuntimeError, SystemExit, ValueError: as :meth:`App.run`.
-    """
-    if workers < 0:
-        raise ValueError(f"workers must not be negative: {workers!r}")
-    if settings.unix is not None:
-        raise ValueError("workers share a port, not a unix socket")
-    if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
-        raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
-    _check_main_thread()
-    allow_all_files()
-    tls = tls_context(settings)  # of all workers, so that a client can resume with another
-    settings = replace(settings, cert=None, key=None, ssl_context=tls)
-    # Not yet shared, to find out whether the port is somebody else's; then kept for the workers, by
-    # sockets that do not listen and so get no connection.
-    for sock in bind(host, port):
-        port = sock.getsockname()[1]
-        sock.close()
-    kept = bind(host, port, shared=True)
-
-    def start() -> Server:
-        for sock in kept:
-            sock.close()
-        try:
-            return load()._serve(host, port, settings, shared=True)
-        except RedisRefused as error:  # the first worker's reason is the supervisor's
-            sys.exit(f"topics cannot be kept in Redis: {error}")
-
-    where = url(host, port, secured=tls is not None)
-
-    def say_that_they_serve() -> None:
-        print(
-            f"Serving on {where}; Ctrl-C stops. Workers: {workers}. Kernels: {_kernels()}.",
-            flush=True,
-        )
-
+def serve(
+    app: App,
+    host: str,
+    port: int,
+    settings: Settings,
+    *,
+    shared: bool = False,
+    interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Server:
+    """Start a server of an app; the arguments are those of ``running.Start``."""
+    app._routes.fix()
+    app._topics.fix()
+    file = None
+    if settings.unix is None:
+        sockets = bind(host, port, shared=shared)
+    else:
+        host, file = "", UnixFile(settings.unix, settings.unix_mode, settings.unix_group)
+        sockets = [file.sock]
     try:
-        supervisor = Supervisor(
-            workers, settings.drain, start, say_that_they_serve, _say_that_it_stops
-        )
-        code = supervisor.run()
-    finally:
-        outbox.close()  # before the interpreter prints why it exits
-        for sock in kept:
+        with interrupting():
+            for function in app._on_start:
+                function()
+        server = Server(app._routes, host, sockets, settings, app._topics, app._timing, file)
+        app._servers = [*(other for other in app._servers if other.running), server]
+        return server
+    except BaseException:
+        if file is not None:
+            file.remove()
+        for sock in sockets:
             sock.close()
-    if code:
-        sys.exit(supervisor.failure or code)
-
-
-def _check_main_thread() -> None:
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError(
-            "App.run is for the main thread, the only one that can wait for signals; "
-            "in another one, use App.start"
-        )
-
-
-def _say_that_it_stops() -> None:
-    print("Stopping; once more forces the end.", flush=True)
-
-
-def _kernels() -> str:
-    if wsframe.ACCELERATED:
-        return f"compiled, {INSTRUCTION_SET}"
-    return "pure Python, which is slower; a C compiler at install time makes the fast ones"
+        raise
 
 
 def _check_handler(handler: Callable[..., Any], path: str) -> None:

@@ -34,16 +34,18 @@ class Signals:
     Args:
         numbers: the signals that count; each is handled as before in the end.
         others: signals that only wake.
+        forcible: a second one ends the process while user code is being interrupted, with code 1.
 
     Attributes:
         count: how many have come.
     """
 
-    def __init__(self, *numbers: int, others: tuple[int, ...] = ()) -> None:
+    def __init__(self, *numbers: int, others: tuple[int, ...] = (), forcible: bool = False) -> None:
         self.count = 0
         self._counted = numbers
         self._numbers = (*numbers, *others)
-        self._interrupts = False
+        self._forcible = forcible
+        self._interrupting = False
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Signals:
@@ -78,18 +80,18 @@ class Signals:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """The main thread: run user code that a stop signal ends at once.
+        """The main thread: run user code that the first stop signal ends at once.
 
         Raises:
             Interrupted: a signal has come, before or meanwhile.
         """
-        self._interrupts = True
+        if self.count:
+            raise Interrupted
+        self._interrupting = True
         try:
-            if self.count:
-                raise Interrupted
             yield
         finally:
-            self._interrupts = False
+            self._interrupting = False
         if self.count:  # and user code has gone on regardless
             raise Interrupted
 
@@ -109,9 +111,11 @@ class Signals:
     def _heed(self, number: int, frame: object) -> None:
         self.count += number in self._counted
         self.wake()  # for it may have been woken, and waited again, before this was called
-        if self._interrupts and self.count:
-            self._interrupts = False
-            raise Interrupted
+        if self._interrupting and number in self._counted:
+            if self.count == 1:
+                raise Interrupted
+            if self._forcible:
+                os._exit(1)
 
 
 def _before_fork() -> None:

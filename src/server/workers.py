@@ -14,16 +14,16 @@ import logging
 import os
 import select
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
+from .reports import output
 from .reports.loggers import log, outbox
-from .signals import STOP_SIGNALS, Signals
+from .signals import STOP_SIGNALS, Interrupted, Signals
 from .sockets.goodbye import SPREAD
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ class Supervisor:
     Args:
         count: how many workers.
         drain: how long they take to stop, in seconds.
-        start: called in every worker; returns the server that runs in it.
+        signals: those that ask for the end, and SIGCHLD; entered.
+        start: called in every worker with a context manager for the application's code, which a
+            stop signal ends; returns the server that runs in the worker.
         serving: called when all serve, the first time.
         stopping: called when a signal has asked for the end.
 
@@ -96,7 +98,8 @@ class Supervisor:
         self,
         count: int,
         drain: float,
-        start: Callable[[], Server],
+        signals: Signals,
+        start: Callable[[Callable[[], AbstractContextManager[None]]], Server],
         serving: Callable[[], object],
         stopping: Callable[[], object],
     ) -> None:
@@ -114,7 +117,7 @@ class Supervisor:
         self._failures = 0  # in a row
         self._pause = 0.0  # before the last one was forked that replaces another
         self._last_reason = ""  # of a failure
-        self._signals = Signals(*STOP_SIGNALS, others=(signal.SIGCHLD,))
+        self._signals = signals
         self._heeded = 0  # of them
         self._alive, self._life = -1, -1  # a pipe that nobody writes: its end is the parent's
 
@@ -122,8 +125,7 @@ class Supervisor:
         """The parent: look after the workers until all have ended; the exit code."""
         self._alive, self._life = os.pipe()
         try:
-            with self._signals:
-                self._look_after_workers()
+            self._look_after_workers()
         finally:
             self._kill_all()
             os.close(self._alive)
@@ -157,8 +159,8 @@ class Supervisor:
         while self._heeded < self._signals.count:
             self._heeded += 1
             if self._heeded == 1:
-                self._stopping()
                 self._stop()
+                self._stopping()
             else:
                 self._exit_code = 1
                 self._kill_all()
@@ -236,7 +238,7 @@ class Supervisor:
         self._due.append(monotonic() + self._pause)
 
     def _fork(self) -> None:
-        _flush()  # or else the worker would print it, too
+        output.flush()  # or else the worker would print it, too
         outbox.close()  # a process that forks had better have one thread
         # A signal that comes before the worker has its own handlers waits for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -278,8 +280,9 @@ class Supervisor:
                     atexit._run_exitfuncs()
             except BaseException:
                 code = 1
-                traceback.print_exc()
-            _flush()
+                log.exception("worker %d has failed", os.getpid())
+                outbox.close()
+            output.settle()
         finally:
             os._exit(code)
 
@@ -287,7 +290,9 @@ class Supervisor:
         """A worker: start, serve until it is told to stop or has no parent any more, and stop."""
         with open(said, "wb") as pipe:
             try:
-                server = self._start()
+                server = self._start(signals.interrupting)
+            except Interrupted:
+                return 0
             except BaseException as error:  # SystemExit, too
                 words = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
                 pipe.write(words.strip().encode(errors="replace") or b"SystemExit")
@@ -306,9 +311,3 @@ class Supervisor:
             signals.wait()
         server.stop(spread=SPREAD * self._drain)
         return 0
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # full, closed, None
-            stream.flush()

@@ -27,6 +27,7 @@ class ServerProcess:
         *arguments: of the command, behind the interpreter.
         directory: where it is started.
         stderr: the descriptor that is its standard error; by default the same as its output.
+        until: what is printed when it has started; by default, where it listens.
 
     Attributes:
         pid: the number of its process.
@@ -39,6 +40,7 @@ class ServerProcess:
         *arguments: str,
         directory: Path | None = None,
         stderr: int = subprocess.STDOUT,
+        until: re.Pattern[str] = URL,
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -56,7 +58,7 @@ class ServerProcess:
         self._alarm = threading.Timer(6 * TIMEOUT, self._process.kill)
         self._alarm.start()
         try:
-            self.url, port = self.expect(URL).groups()
+            self.url, port = self.expect(until).groups("0")
             self.port = int(port)
         except BaseException:
             self.__exit__(None, None, None)

@@ -12,12 +12,11 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from wsframe.server import App, Settings, __main__
+from wsframe.server import Settings, __main__
 
 from ..certificates import Certificates
 from ..tools import missing_tool
@@ -131,14 +130,10 @@ def test_help_names_the_options() -> None:
 def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     served: list[tuple[Settings, int]] = []
 
-    def run(app: App, host: str, port: int, **options: Any) -> None:
-        served.append((Settings(**options), 0))
-
-    def run_workers(load: object, host: str, port: int, count: int, settings: Settings) -> None:
+    def run(start: object, host: str, port: int, count: int, settings: Settings) -> None:
         served.append((settings, count))
 
-    monkeypatch.setattr(App, "run", run)
-    monkeypatch.setattr(__main__, "run_workers", run_workers)
+    monkeypatch.setattr(__main__, "run", run)
     given = [f"{option(name)}={value}" for name, value in OPTIONS.items()]
     monkeypatch.setattr(sys, "argv", ["wsframe.server", f"--workers={workers}", *given])
     __main__.main()

@@ -122,12 +122,12 @@ def test_nobody_is_accepted_after_a_stop_whoever_holds_a_copy(
 
 PROGRAM = """
 import os, signal, sys, time, warnings
-from wsframe.server import App
+from wsframe.server import App, app as module
 
 warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
 app = App()
 servers, first = [], 0
-start_server = App._serve
+start_server = module.serve
 
 def child_of(job):
     # What a ProcessPoolExecutor does where processes are forked: the child lives on.
@@ -156,7 +156,7 @@ def serve(*arguments, **options):
     servers.append(start_server(*arguments, **options))
     return servers[0]
 
-App._serve = serve
+module.serve = serve
 
 @app.on_start
 def start():

@@ -236,7 +236,7 @@ class Threads:
     def after_fork(self) -> None:
         """The child of a fork: the threads are the parent's, but for the one that has forked."""
         self._lock = threading.Lock()  # a thread that is not here may hold the old one
-        for there in (self._workers, self._idle, self._waiting):
+        for there in (self._workers, self._idle, self._told):
             there.clear()
         self._closed = True
 

@@ -1,0 +1,118 @@
+"""A stop signal that comes while the application is loaded or started."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from .processes import ServerProcess
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+# As ServerProcess has it: where it listens, which is not known.
+LOADING = re.compile("(loading)(0)?")
+
+SLOW = """
+import os, time
+
+def slow():
+    try:
+        os.write(1, b"loading\\n")
+        time.sleep(60)
+    finally:
+        os.write(1, b"interrupted\\n")
+"""
+
+# Each is what user code does in the course of which the signal comes.
+HABITS = {
+    "waits": "slow()",
+    "catches every Exception": """
+try:
+    slow()
+except Exception:
+    os.write(1, b"caught\\n")
+""",
+    "goes on regardless": """
+try:
+    slow()
+except BaseException:
+    pass
+""",
+}
+STUBBORN = """
+try:
+    slow()
+finally:
+    slow()
+"""
+
+IMPORTED = """
+{slow}
+{code}
+from wsframe.server import App
+app = App()
+"""
+STARTED = """
+import sys
+from wsframe.server import App
+{slow}
+app = App()
+
+@app.on_start
+def start():
+    {code}
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", 0, workers=int(sys.argv[1]))
+    os.write(1, b"run returned\\n")
+"""
+
+
+def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
+    """Start a program whose user code does this, when it is imported or started."""
+    if how == "import":
+        program = IMPORTED.format(slow=SLOW, code=code)
+        command = ["-m", "wsframe.server", "program:app", "--port", "0", "--workers", workers]
+    else:
+        program = STARTED.format(slow=SLOW, code=code.replace("\n", "\n    "))
+        command = ["program.py", workers]
+    (directory / "program.py").write_text(program, encoding="utf-8")
+    return ServerProcess(*command, directory=directory, until=LOADING)
+
+
+# A process that the kernel or Python itself ends has another exit code. It would not be ended by
+# either where it is the first of its PID namespace, as in a container.
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("habit", HABITS)
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("how", ["import", "on_start"])
+def test_it_ends_the_start_at_once_and_in_order(
+    tmp_path: Path, how: str, workers: str, habit: str, number: signal.Signals
+) -> None:
+    with start(tmp_path, how, workers, HABITS[habit]) as process:
+        process.signal(number)
+        code, output = process.wait()
+        assert code == 0
+        assert "Traceback" not in output
+        assert "Serving" not in output
+        assert ("run returned" in output) == (how == "on_start")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("how", ["import", "on_start"])
+def test_a_second_one_forces_the_end(
+    tmp_path: Path, how: str, workers: str, number: signal.Signals
+) -> None:
+    with start(tmp_path, how, workers, STUBBORN) as process:
+        process.signal(number)
+        process.expect(re.compile("interrupted"))
+        process.signal(number)
+        code, output = process.wait()
+        assert code == 1
+        assert "run returned" not in output
