@@ -187,8 +187,9 @@ class App:
         stream ends for good; when it raises, or calls ``stream.close()`` before it returns, the
         client comes back, and it begins again. A plain function sends items with ``stream.send``,
         and the stream stays open after it; it gets a thread if it blocks. Either learns that its
-        client has left when it sends: one that waits for something to send had better wait with a
-        time-out, and look at ``stream.closed``.
+        client has left when it sends. A generator that waits for an item of a queue calls
+        ``stream.get(queue)``, which ends then, too; any other wait needs a time-out, and a look at
+        ``stream.closed``.
 
         ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`. A page of another
         site that ``origins`` admits may read the streams, and set headers (CORS); its browser sends
