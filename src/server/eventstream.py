@@ -252,7 +252,7 @@ class EventStreamSession(Subscriber):
         self._gzip.put(retry, blocks.append)
         return b"".join(blocks)
 
-    def start(self, worker: Worker | None) -> None:
+    def start(self, worker: Worker | None = None) -> None:
         """Owner: begin; the head and the opening are queued.
 
         Args:

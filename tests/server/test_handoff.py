@@ -21,6 +21,7 @@ from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.handlers import INBOX_SIZE, GeneratorSession
 from wsframe.server.handoff import loop as loop_module
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
+from wsframe.server.handoff.quotas import Shortage
 from wsframe.server.handoff.turns import BUSY, HELD, ROUTE_PROBATION
 from wsframe.server.sockets.peer import HIGH_WATER, Peer
 from wsframe.server.timing import Timing
@@ -734,13 +735,14 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
 
 
 def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
-    serve: Serve, clients: Clients
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(generator_echo, blocking=True))
     client = clients.websocket(server, "/echo")
     client.say("x")
     assert client.next_event() == "x"
-    server._threads.run = lambda name, function: False  # type: ignore[method-assign]
+    monkeypatch.setattr(server._threads, "engage_turn", lambda *_: Shortage.SYSTEM)
+    monkeypatch.setattr(server._threads, "turn_shortage", lambda *_: Shortage.SYSTEM)
     client.say("y")
     assert client.next_event() == "y"
     assert client.leave() == Close(1000)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from logging import WARNING
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from .handlers import Held, Waits, generator_echo
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only address")
 # How many threads one route, or one address, may use in these tests.
 SHARE = 4
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "max_threads": 2 * SHARE,
     "max_handler_threads": 2 * SHARE,
     "reserve_threads": 2,

@@ -141,7 +141,7 @@ class Client:
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
         session = EventStreamSession(
-            self.peer, Habit(None, self.peer.loop.timing), request, None, None, gzip=False
+            self.peer, Habit("/", None, self.peer.loop.timing), request, None, None, gzip=False
         )
         self.peer.open(session, 10)
         self.peer.begin_answer(EVENT_STREAM, 200, b"")
