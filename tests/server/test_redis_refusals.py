@@ -86,6 +86,7 @@ def test_publish_raises_and_nothing_is_waited_for(
         try:
             topic.publish("lost")
             accepted += 1
+            topic.streams.flush(0.05)
         except RedisRefused as refused:
             error = refused
     assert re.search(why, str(error), re.IGNORECASE)
