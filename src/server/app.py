@@ -26,7 +26,7 @@ from .sockets.listener import bind
 from .sockets.unix import UnixFile
 from .timing import Timing
 from .topics.errors import RedisUnavailable
-from .topics.registry import Topics
+from .topics.registry import MEMORY, Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
 
@@ -55,11 +55,15 @@ class App:
         redis_prefix: what the names of all keys and channels begin with there ("wsframe:"). Apps
             with the same prefix in the same database share their topics. It has 1 to 64 of the
             characters A-Z, a-z, 0-9 and ``._:/-``.
+        topic_memory: how many bytes of memory the logs of all topics may take in this process. Past
+            it, a topic that is published to keeps no more than its share, equal for all topics in
+            use; those that have less are not affected.
         timing: the durations that no setting changes, and the clock; for tests.
 
     Raises:
         ModuleNotFoundError: redis-py is needed, and not installed.
-        ValueError: the URL is none of these, or the prefix is not allowed.
+        ValueError: the URL is none of these, or the prefix is not allowed, or ``topic_memory`` is
+            not positive.
     """
 
     def __init__(
@@ -67,13 +71,16 @@ class App:
         *,
         redis: str | None = None,
         redis_prefix: str = REDIS_PREFIX,
+        topic_memory: int = MEMORY,
         timing: Timing | None = None,
     ) -> None:
+        if topic_memory <= 0:
+            raise ValueError(f"topic_memory must be positive: {topic_memory!r}")
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
         self._timing = timing or Timing()
-        self._topics = Topics(self._timing)
+        self._topics = Topics(self._timing, topic_memory)
         if redis is not None:
             self.share_topics(redis, redis_prefix)
 

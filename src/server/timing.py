@@ -35,6 +35,8 @@ class Timing:
         log_flush: how long a stop, and the end of the process, wait for the log to be written.
         log_silence: how long a rate-limited line of the log is followed by none of its kind; then
             the log has the number of those left out.
+        delivery_slice: how long events are sent to one client that is behind, before others have
+            their turn.
         publish_patience: how long a thread that publishes waits for another one's work on the
             topic; then the event is queued, and a loop goes on with it.
         publish_wait: how long a thread that publishes faster than a loop sends waits for the loop.
@@ -76,6 +78,7 @@ class Timing:
     placement: float = 2.0
     log_flush: float = 1.0
     log_silence: float = 1.0
+    delivery_slice: float = 0.002
     publish_patience: float = 0.1
     publish_wait: float = 0.25
     redis_answer: float = 5.0

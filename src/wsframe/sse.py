@@ -48,16 +48,16 @@ class ServerSentEvent:
 
     def encode(self) -> bytes:
         """Return the event as it stands in the stream, with the blank line that ends it."""
-        lines = []
-        if self.event is not None:
-            lines.append(f"event: {self.event}\n")
-        if self.id is not None:
-            lines.append(f"id: {self.id}\n")
-        if self.retry is not None:
-            lines.append(f"retry: {self.retry}\n")
-        lines += [f"data: {line}\n" for line in END_OF_LINE.split(self.data)]
-        lines.append("\n")
-        return "".join(lines).encode()
+        return encode_event(self.data.encode(), self.event, self.id, self.retry)
+
+
+def encode_event(data: bytes, event: str | None, id: str | None, retry: int | None) -> bytes:  # noqa: A002
+    """Return an event as :meth:`ServerSentEvent.encode` does, from data that is in UTF-8."""
+    fields = (("event", event), ("id", id), ("retry", retry))
+    head = "".join([f"{name}: {value}\n" for name, value in fields if value is not None])
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return b"%bdata: %b\n\n" % (head.encode(), data.replace(b"\n", b"\ndata: "))
 
 
 def encode_comment(text: str = "") -> bytes:

@@ -145,7 +145,7 @@ class Client:
         )
         self.peer.open(session, 10)
         self.peer.begin_answer(EVENT_STREAM, 200, b"")
-        session.start()
+        session.start(None)
         self.left.clear()
         self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
         self.subscriptions = {

@@ -67,6 +67,8 @@ RECEIVE_BUFFER = 256 * 1024
 SHORT_READ = 512
 # How many connections are looked at before sockets are again, so that a sweep delays nobody.
 SWEEP_SLICE = 512
+# How many calls are made before sockets are looked at again.
+CALLS_A_ROUND = 256
 
 
 class Ready(Protocol):
@@ -510,7 +512,7 @@ class Loop:
                 asleep.clear()
             eager = EMPTY_POLLS if found else eager - 1 if eager else 0
             if calls:
-                for _ in range(len(calls)):
+                for _ in range(min(len(calls), CALLS_A_ROUND)):
                     self.survive(calls.popleft())
             if queue:
                 # Those that are queued have their turns first; whoever queues again waits for the

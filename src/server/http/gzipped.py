@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -56,6 +57,9 @@ class Block(bytes):
         block = super().__new__(cls, compressed)
         block.plain = plain
         return block
+
+    def __sizeof__(self) -> int:
+        return super().__sizeof__() + sys.getsizeof(self.plain)
 
 
 def compress_block(data: bytes) -> Block:

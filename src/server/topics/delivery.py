@@ -235,10 +235,15 @@ class Delivery:
         After some pieces others have their turn.
         """
         peer = subscription.peer
+        timing = self._topic.timing
+        until = timing.clock() + timing.delivery_slice
         for _ in range(PIECES):
             if peer.has_unsent or subscription.at_ease:
                 break
             if not self._send_piece(subscription, self.position):
+                return
+            if timing.clock() > until:
+                self.loop.call_soon(subscription.advance)
                 return
         else:
             self.loop.call_soon(subscription.advance)
@@ -281,7 +286,12 @@ class Delivery:
         entries, notice = found
         subscription.session.tell(notice)
         if entries:
-            block = subscription.encoding.block(self._topic.name, entries)
+            encoding = subscription.encoding
+            new = any(encoding not in entry.encoded for entry in entries)
+            block = encoding.block(self._topic.name, entries)
+            if new:
+                with self._topic.lock:
+                    self._topic.count_encodings(entries)
             self._send(subscription, block, entries)
         return True
 
@@ -355,6 +365,10 @@ class Delivery:
             self.position, self.offset = log.head, log.offset
             self._topic.taken()
             entries, _ = log.after(before, log.head)
+            overtaken = log.floor > before
+        if overtaken:
+            yield from self._overtake_all(before)
+            return
         if not entries:
             return
         replaced = self.position - before - len(entries)
@@ -383,9 +397,22 @@ class Delivery:
                 if since == SLICE:
                     since = 0
                     yield True
-        if lost:
-            with self._topic.lock:
+        with self._topic.lock:
+            self._topic.count_encodings(entries)
+            if lost:
                 self._topic.lost(lost)
+
+    def _overtake_all(self, before: int) -> Iterator[bool]:
+        """Those at ease have lost something, because the loop was too slow; yields now and then."""
+        members = [one for group in self._at_ease.values() for one in group]
+        for number, subscription in enumerate(members, 1):
+            if subscription.at_ease and subscription.position == before:
+                self.leave(subscription)
+                with self._topic.lock:
+                    if not subscription.removed:
+                        self._topic.overtake(subscription)
+            if number % SLICE == 0:
+                yield True
 
     def _send(self, subscription: Subscription, block: bytes, entries: Sequence[Entry]) -> None:
         """Append to what a client is sent; the same bytes for all of a kind."""

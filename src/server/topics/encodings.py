@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
 from wsframe.deflate import MAX_BITS
+from wsframe.sse import encode_event
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 GAP = "gap"
 
 
-def text_of(entry: Entry) -> str:
-    """The data as text; bytes have none but base64."""
-    data = entry.data
-    return data if isinstance(data, str) else b64encode(data).decode()
+def text_of(entry: Entry) -> bytes:
+    """The data as text in UTF-8; bytes have none but base64."""
+    return b64encode(entry.payload) if entry.is_binary else entry.payload
 
 
 class Encoding(ABC):
@@ -78,7 +78,7 @@ class EventStreamEncoding(Encoding):
     """An event of an event stream."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        return ServerSentEvent(text_of(entry), entry.event, entry.id, entry.retry).encode()
+        return encode_event(text_of(entry), entry.event, entry.id, entry.retry)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         told = json.dumps({"topic": topic, "oldest": oldest})
@@ -105,7 +105,7 @@ class StreamOfMany(EventStreamEncoding):
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         cursor = self._cursor(topic, entry.id or "")
-        return ServerSentEvent(text_of(entry), entry.event, cursor, entry.retry).encode()
+        return encode_event(text_of(entry), entry.event, cursor, entry.retry)
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
         self._cursors[topic] = entries[-1].id or ""
@@ -151,19 +151,15 @@ class MessageEncoding(Encoding):
         self._deflate = deflate
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        return self.frame(entry.data)
+        if self._deflate is None:
+            return encode_frame(Opcode.BINARY if entry.is_binary else Opcode.TEXT, entry.payload)
+        return self._deflate.encode(entry.data)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return b""  # there is no place for it
 
     def opening(self, topic: str, cursor: str) -> bytes:
         return b""
-
-    def frame(self, message: str | bytes) -> bytes:
-        """One message in one frame."""
-        if self._deflate is not None:
-            return self._deflate.encode(message)
-        return encode_frame(Opcode.TEXT if isinstance(message, str) else Opcode.BINARY, message)
 
 
 class EnvelopeEncoding(MessageEncoding):
@@ -178,11 +174,11 @@ class EnvelopeEncoding(MessageEncoding):
             "topic": topic,
             "id": entry.id,
             "event": entry.event,
-            "data": text_of(entry),
+            "data": text_of(entry).decode(),
         }
         if entry.is_binary:
             told["binary"] = True
-        return self.frame(json.dumps(told))
+        return self.frame(json.dumps(told, ensure_ascii=False))
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         told = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
@@ -190,6 +186,12 @@ class EnvelopeEncoding(MessageEncoding):
 
     def opening(self, topic: str, cursor: str) -> bytes:
         return self.frame(json.dumps({"topic": topic, "id": cursor, "event": "open"}))
+
+    def frame(self, message: str) -> bytes:
+        """One message in one frame."""
+        if self._deflate is not None:
+            return self._deflate.encode(message)
+        return encode_frame(Opcode.TEXT, message)
 
 
 EVENT_STREAM = EventStreamEncoding()

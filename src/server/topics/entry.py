@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
@@ -13,11 +14,19 @@ if TYPE_CHECKING:
     from .encodings import Encoding
 
 
+CONTROLS = bytes(range(32))
+# What an entry takes besides its texts: the object, its id, its places in the log's tables.
+ENTRY_COST = 512
+# What an encoding takes besides its bytes: its places in tables.
+ENCODING_COST = 256
+
+
 class Entry:
     """What was published, once; its encodings are made when the first client needs them.
 
     Attributes:
-        data: a text message, or a binary one.
+        payload: the data; text is in UTF-8, so that its size is known whatever is in it.
+        is_binary: whether the data is bytes, and no text.
         event: the type that an EventSource listens for; None for "message".
         id: what a client says that comes back; one that is not given comes from the topic's log.
         stream_id: what the entry is called in a log that is shared.
@@ -25,20 +34,25 @@ class Entry:
         key: what the event is the newest news of, where a topic keeps but the newest.
         retry: how long an EventSource is to wait before it comes back, in milliseconds.
         last: nothing is published after it, and it is no event itself.
-        size: what it counts where bytes are bounded.
+        size: bytes of the data and of what else was given.
+        cost: bytes of memory, without the encodings.
+        encodings_cost: bytes of memory for the encodings, when they were last counted.
         position: how many entries of its log came before it, and it.
         published: when it came into the log, on the monotonic clock.
         encoded: what has been made of it so far.
     """
 
     __slots__ = (
-        "data",
+        "cost",
         "encoded",
+        "encodings_cost",
         "event",
         "id",
+        "is_binary",
         "key",
         "last",
         "oldest",
+        "payload",
         "position",
         "published",
         "retry",
@@ -60,11 +74,13 @@ class Entry:
     ) -> None:
         if event is not None or id is not None or retry is not None:
             ServerSentEvent("", event, id, retry)  # raises what is wrong with them
-        self.size = size_of(data)
+        self.is_binary = not isinstance(data, str)
+        self.payload = data.encode() if isinstance(data, str) else data
+        self.size = len(self.payload)
         for text in (event, key, None if id == stream_id else id):
             if text is not None:
                 self.size += size_of(text)
-        self.data = data
+        self.cost = ENTRY_COST + self.size
         self.event = event
         self.id = id
         self.key = key
@@ -75,20 +91,42 @@ class Entry:
         self.position = 0
         self.published = 0.0
         self.encoded: dict[Encoding, bytes] = {}
+        self.encodings_cost = 0
 
     @property
-    def is_binary(self) -> bool:
-        """Whether it is bytes."""
-        return isinstance(self.data, bytes)
+    def data(self) -> str | bytes:
+        """What was published: a text message, or a binary one."""
+        return self.payload if self.is_binary else self.payload.decode()
+
+    def largest_form(self) -> int:
+        """How many bytes its largest encoding can have, without what stands beside the data.
+
+        An event stream repeats the name of the field on each line. In the JSON of an envelope a
+        control character takes six bytes, a quotation mark and a backslash two.
+        """
+        data = self.payload
+        if self.is_binary:
+            return (len(data) + 2) // 3 * 4
+        lines = data.count(b"\n") + data.count(b"\r")
+        escaped = data.count(b'"') + data.count(b"\\")
+        controls = len(data) - len(data.translate(None, CONTROLS))
+        return len(data) + max(len("data: ") * lines, escaped + 5 * controls)
+
+    def count_encodings(self) -> int:
+        """Count what the encodings take; return how much more it is than before."""
+        encoded = tuple(self.encoded.values())
+        before = self.encodings_cost
+        self.encodings_cost = sum(map(getsizeof, encoded)) + ENCODING_COST * len(encoded)
+        return self.encodings_cost - before
 
 
-def size_of(data: str | bytes) -> int:
-    """How many bytes it has, in UTF-8 if it is text.
+def size_of(text: str) -> int:
+    """How many bytes a text has in UTF-8.
 
     Raises:
         ValueError: there is a lone surrogate in it, which UTF-8 has no form for.
     """
-    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def check_id(given: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -15,6 +15,10 @@ from .entry import Entry
 ENTRY_WEIGHT = 64
 # How many positions of entries that are gone are kept, besides as many as there are entries.
 SPARE_POSITIONS = 100
+# How many entries are forgotten at once where others may wait for that.
+TRIM_SLICE = 256
+# What a topic may take besides its history: for the newest event, whoever is behind, the encodings.
+SPARE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Bounds:
         history: how many events, at most, for clients that come back.
         max_bytes: how many bytes of them; and of those that wait for a client that is too slow.
         max_age: how old they may be, in seconds.
+
+    In memory an event takes more than its bytes. Whatever is published and however slowly it is
+    read, a topic takes at most three times ``max_bytes``, and 8 MiB: the other properties are the
+    parts of that.
     """
 
     history: int = 256
@@ -36,6 +44,21 @@ class Bounds:
             value = getattr(self, name)
             if not value >= 0:
                 raise ValueError(f"{name} must not be negative: {value!r}")
+
+    @property
+    def largest_event(self) -> int:
+        """How many bytes an event may have, in its largest encoding."""
+        return self.max_bytes + SPARE_BYTES
+
+    @property
+    def entries_cost(self) -> int:
+        """How many bytes of memory the entries may take, but for the newest."""
+        return self.max_bytes + SPARE_BYTES
+
+    @property
+    def encodings_cost(self) -> int:
+        """How many bytes of memory their encodings may take."""
+        return self.max_bytes // 2 + SPARE_BYTES // 2
 
 
 class Log:
@@ -52,6 +75,8 @@ class Log:
         head: the position of the newest; 0 before the first.
         floor: the position of the newest that is gone. What is left is all that came after it.
         size: bytes of what is left.
+        cost: bytes of memory of that, without encodings.
+        encodings_cost: bytes of memory of the encodings, when they were last counted.
         offset: the weight of all that was ever put in.
         ended: the newest is the last; it is kept, and is no event.
         floor_id, head_id: what the floor and the head are called in a log that is shared.
@@ -71,9 +96,12 @@ class Log:
         self.head = head
         self.floor = head
         self.size = 0
+        self.cost = 0
+        self.encodings_cost = 0
         self.offset = offset
         self.ended = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._encoded: OrderedDict[int, Entry] = OrderedDict()  # of these, with encodings
         self._given: dict[str, int] = {}  # positions by ids that are not the log's own
         self._given_to_floor: str | None = None
 
@@ -89,6 +117,7 @@ class Log:
         """Put an entry behind the others."""
         self.head += 1
         self.size += entry.size
+        self.cost += entry.cost
         self.offset += entry.size + ENTRY_WEIGHT
         entry.position = self.head
         entry.published = entry.published or self.clock()
@@ -121,6 +150,8 @@ class Log:
 
     def newest_to(self, position: int) -> Entry | None:
         """The newest that is left, up to a position."""
+        if position <= self.floor:
+            return None
         return self._entries.get(position) or next(
             (entry for entry in reversed(self._entries.values()) if entry.position <= position),
             None,
@@ -143,24 +174,60 @@ class Log:
         """The position before the history; more may be left, for those that are too slow."""
         return max(self.floor, self.end - self.bounds.history)
 
-    def trim(self, needed: Callable[[Entry], bool]) -> None:
-        """Forget what is past the bounds, up to the first entry that is needed all the same."""
-        entries, bounds = self._entries, self.bounds
+    def count_encodings(self, entries: Iterable[Entry], cost: float = inf) -> None:
+        """Count the encodings of these entries; past a bound, forget those of the oldest.
+
+        Args:
+            entries: some of them may be gone.
+            cost: how much memory all encodings may take, if that is less than the bound.
+        """
+        for entry in entries:
+            if self._entries.get(entry.position) is entry:
+                self.encodings_cost += entry.count_encodings()
+                self._encoded[entry.position] = entry
+        cost = min(cost, self.bounds.encodings_cost)
+        while self.encodings_cost > cost and self._encoded:
+            _, entry = self._encoded.popitem(last=False)
+            entry.encoded = {}
+            self.encodings_cost += entry.count_encodings()
+
+    def trim(self, needed: Callable[[Entry], bool], cost: float = inf, count: float = inf) -> bool:
+        """Forget what is past the bounds, up to the first entry that is needed all the same.
+
+        Args:
+            needed: tells it of an entry.
+            cost: how much memory the entries may take, needed or not; the newest may take more.
+            count: how many entries to forget at most.
+
+        Returns:
+            False if there are more to be forgotten.
+        """
+        entries, bounds, now = self._entries, self.bounds, self.clock()
         while len(self):
             entry = next(iter(entries.values()))
-            if (
-                len(self) <= bounds.history
-                and self.size <= bounds.max_bytes
-                and entry.published + bounds.max_age >= self.clock()
-            ) or needed(entry):
+            if (self.cost <= cost or len(self) == 1) and (
+                (
+                    len(self) <= bounds.history
+                    and self.size <= bounds.max_bytes
+                    and entry.published + bounds.max_age >= now
+                )
+                or needed(entry)
+            ):
                 break
+            if count <= 0:
+                return False
+            count -= 1
             self._forget(entry)
             self.floor, self.floor_id = entry.position, entry.stream_id
             self._given_to_floor = entry.id
+        return True
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.position]
         self.size -= entry.size
+        self.cost -= entry.cost
+        self.encodings_cost -= entry.encodings_cost
+        self._encoded.pop(entry.position, None)
         if entry.id is not None and self._given.get(entry.id) == entry.position:
             del self._given[entry.id]
 

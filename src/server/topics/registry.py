@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 # often come from clients.
 MAX_UNUSED = 10_000
 MAX_UNUSED_BYTES = 64 << 20
-# What an event takes besides its own bytes.
-ENTRY_OVERHEAD = 512
+# How many bytes of memory all logs may take.
+MEMORY = 256 << 20
 
 
 class Topics:
@@ -39,6 +40,7 @@ class Topics:
 
     Args:
         timing: the app's.
+        memory: how many bytes of memory the logs may take before each is held to its fair share.
 
     Attributes:
         timing: the same.
@@ -46,10 +48,11 @@ class Topics:
         loops: those of the app's servers.
         sources: what feeds them from beside.
         late: logs events that come after the end of their topic.
+        weight: bytes of memory that all logs take.
         published, dropped: events, as in :class:`wsframe.server.Stats`.
     """
 
-    def __init__(self, timing: Timing) -> None:
+    def __init__(self, timing: Timing, memory: int = MEMORY) -> None:
         self.timing = timing
         self.shared: RedisStreams | None = None
         self.loops: tuple[Loop, ...] = ()
@@ -57,6 +60,8 @@ class Topics:
         self.late = Complaint()
         self.published = 0
         self.dropped = 0
+        self.weight = 0
+        self._memory = memory
         self._make_locks()
         self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
         self._declared: set[Topic] = set()
@@ -180,7 +185,7 @@ class Topics:
 
     def _keep(self, topic: Topic) -> None:
         log, now = topic.log, self.timing.clock()
-        size = log.size + len(log) * ENTRY_OVERHEAD + size_of(topic.name)
+        size = log.cost + log.encodings_cost + size_of(topic.name)
         self._unused[topic] = now + log.bounds.max_age, size
         self._unused_bytes += size
         while self._unused:
@@ -193,11 +198,18 @@ class Topics:
                 break
             self._forget(oldest)
 
-    def count(self, published: int = 0, dropped: int = 0) -> None:
-        """Any thread: so many events were published, or lost by subscribers."""
+    def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
+        """Any thread, in any context: count events, those that subscribers lost, and memory."""
         with self._tally:
             self.published += published
             self.dropped += dropped
+            self.weight += weight
+
+    def fair_share(self) -> float:
+        """Any thread, in any context: how much memory the entries of one topic may take now."""
+        if self.weight <= self._memory:
+            return inf
+        return self._memory / max(1, len(self._all) - len(self._unused))
 
     def _forget(self, topic: Topic) -> None:
         _, size = self._unused.pop(topic, (0.0, 0))

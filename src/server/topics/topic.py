@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from logging import WARNING
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakSet
 
@@ -23,7 +24,7 @@ from .behind import Behind
 from .delivery import Delivery
 from .entry import Entry, as_entry
 from .ids import EpochIds, Ids, StreamIds
-from .log import Bounds, LatestLog, Log
+from .log import SPARE_BYTES, TRIM_SLICE, Bounds, LatestLog, Log
 from .outbox import Fate, Receipt
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 # The weight of what may be published that loops have not taken yet, until a thread that goes on
 # publishing waits for them. Loops never wait for clients, so nor does the thread.
 AHEAD = 64 * 1024
+# How many times its data an encoding can be: each line of an event stream begins with "data: ".
+LARGEST_GROWTH = 7
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,14 @@ class Topic:
             anywhere: a signal handler, or the ``__del__`` of garbage that is found just then. Such
             code must not change what is being changed; see :meth:`entered`.
         log: what was published; under the lock.
+        timing: the app's.
     """
 
     def __init__(self, name: str, topics: Topics, shared: RedisStreams | None = None) -> None:
         self.name = name
         self.lock = threading.RLock()
-        self._timing = topics.timing
-        self.log = Log(Bounds(), self._timing.clock)
+        self.timing = topics.timing
+        self.log = Log(Bounds(), self.timing.clock)
         self._topics = topics
         self._shared: RedisStreams | None = None
         self._ids: Ids = EpochIds()
@@ -111,10 +115,16 @@ class Topic:
         # What was published and is not in the log yet, in order. Any thread appends, without the
         # lock; whoever has the lock moves it into the log.
         self._posted: list[Entry] = []
+        self._weight = 0  # bytes of memory that the app has been told of
+        self._trims = False  # a loop is to go on with that
         self._taken = threading.Condition(self.lock)
         _topics.add(self)
         if shared is not None:
             self.share(shared)
+
+    def __del__(self) -> None:
+        """Any thread: what it takes is free again."""
+        self._topics.count(weight=-self._weight)
 
     def share(self, shared: RedisStreams) -> None:
         """Any thread: keep the log there, before there is anything in it.
@@ -151,7 +161,7 @@ class Topic:
                     raise ValueError(
                         f'{self.name!r} has events: too late for the policy "{policy}"'
                     )
-                self.log = (LatestLog if latest else Log)(bounds, self._timing.clock)
+                self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
             self.log.bounds = bounds
             self._policy = policy or self._policy
             self.trim()
@@ -182,7 +192,9 @@ class Topic:
         Raises:
             TypeError: JSON has no form for the data.
             ValueError: it contains itself, or a number that is none; or UTF-8 has no form for what
-                is text; or CR, LF or NUL stand in ``event`` or ``id``; or the id is not allowed.
+                is text; or CR, LF or NUL stand in ``event`` or ``id``; or the id is not allowed; or
+                the event, as it is sent to any kind of client, has more bytes than ``max_bytes``
+                and 2 MiB.
             StateError: the topic was closed.
             RedisUnavailable: Redis is away or too slow, and as much waits for it as may.
             RedisRefused: Redis cannot be used, or has refused this topic just now.
@@ -191,12 +203,24 @@ class Topic:
 
     def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
         """Any thread: publish an entry; the receipt is settled when the log has it."""
+        self._check_size(entry)
         if self._shared is not None:
             return self._share(entry, receipt)
         published = self.append([entry])
         if receipt is not None:
             receipt.settle(Fate.ACCEPTED)
         return published
+
+    def _check_size(self, entry: Entry) -> None:
+        largest = self.log.bounds.largest_event
+        if LARGEST_GROWTH * len(entry.payload) > largest:
+            size = entry.largest_form()
+            if size > largest:
+                raise ValueError(
+                    f"an event of {len(entry.payload)} bytes is too large for the topic "
+                    f"{self.name!r}: an encoding of it takes {size} bytes, of at most {largest} "
+                    f"(max_bytes and {SPARE_BYTES})"
+                )
 
     def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
         """Any thread: publish what comes out of a queue or another iterable.
@@ -265,11 +289,11 @@ class Topic:
         if self.entered():
             return None
         try:
-            if not self.lock.acquire(timeout=self._timing.publish_patience):
+            if not self.lock.acquire(timeout=self.timing.publish_patience):
                 return None
             reach = self._reach(self._take_in())
             if self._is_ahead():
-                self._taken.wait_for(lambda: not self._is_ahead(), self._timing.publish_wait)
+                self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_wait)
             unused = not self._subscribers
         finally:
             # KeyboardInterrupt may come between any two steps, and must not leave it locked.
@@ -370,7 +394,7 @@ class Topic:
             unplaced, self._unplaced = self._unplaced, []
             for subscription, after, until in unplaced:
                 if not self._place(subscription, after):
-                    if self._timing.clock() < until or not self._known:
+                    if self.timing.clock() < until or not self._known:
                         self._unplaced.append((subscription, after, until))
                         continue
                     # Its event should have come by now: it is not of this log.
@@ -433,7 +457,7 @@ class Topic:
             subscription.delivery.subscriptions += 1
             self.trim()
             if not self._place(subscription, after):
-                until = self._timing.clock() + self._timing.placement
+                until = self.timing.clock() + self.timing.placement
                 self._unplaced.append((subscription, after, until))
         self._topics.is_used(self)
 
@@ -494,27 +518,58 @@ class Topic:
         log = self.log
         needed = min((delivery.base for delivery in self._deliveries.values()), default=log.head)
         floor = log.floor
-        log.trim(
+        done = log.trim(
             lambda entry: (
                 entry.position > needed
                 or (self._behind.count > 0 and log.size <= log.bounds.max_bytes)
-            )
+            ),
+            min(log.bounds.entries_cost, self._topics.fair_share()),
+            TRIM_SLICE if self._topics.loops else inf,
         )
+        if not (done or self._trims):
+            self._trims = True
+            self._topics.call_soon(self._trim_on)
+        weight = log.cost + log.encodings_cost
+        if weight != self._weight:
+            self._topics.count(weight=weight - self._weight)
+            self._weight = weight
         return sum(map(self._pass_by, self._behind.passed(floor, log.floor)))
+
+    def count_encodings(self, entries: Iterable[Entry]) -> None:
+        """Some of these entries have been encoded: count what that takes, within the bounds."""
+        self.log.count_encodings(entries, self._topics.fair_share())
+
+    def _trim_on(self) -> None:
+        """The owner of a loop: go on with what was too much to be forgotten at once."""
+        with self.lock:
+            self._trims = False
+            self.trim()
 
     def _pass_by(self, position: int) -> int:
         """What came after this position is gone; return how many have lost something by that."""
         if self._policy == "disconnect":
             waiting = self._behind.pop(position)
-            self.lost(len(waiting))
             for subscription in waiting:
-                self._remove(subscription)
-                subscription.peer.loop.call_soon(subscription.too_slow)
+                self.overtake(subscription)
             return len(waiting)
         # All of them are moved at once, however many they are.
         moved = self._behind.move(position, self.log.floor)
         self.lost(moved * (self.log.floor - position))
         return moved
+
+    def overtake(self, subscription: Subscription) -> None:
+        """The floor has passed a subscriber, which is not behind any more: apply the policy."""
+        if self._policy == "disconnect":
+            self.lost(1)
+            self._remove(subscription)
+            subscription.peer.loop.call_soon(subscription.too_slow)
+        else:
+            lost = self.log.floor - subscription.position
+            self.lost(lost)
+            subscription.dropped += lost
+            subscription.position, subscription.missed = self.log.floor, True
+            self.put_behind(subscription)
+            subscription.peer.loop.call_soon(subscription.advance)
 
     def lost(self, events: int) -> None:
         """Subscribers have lost so many events, or their connections."""
@@ -557,6 +612,7 @@ class Topic:
         self.lock = threading.RLock()
         self._taken = threading.Condition(self.lock)
         self._posted = []
+        self._trims = False
         self._unplaced = []
         self._deliveries = {}
         self._behind = Behind()
