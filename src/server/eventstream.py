@@ -85,12 +85,10 @@ class EventStream:
         request: the request that opened the stream.
     """
 
-    # What the handler's thread waits for; only those that do have it in their own attributes.
-    _waits_for: Queue[Any] | SimpleQueue[Any] | None = None
-
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
         self._session = session
+        self._last_event_id: str | None = None  # read once, for it may be asked for each topic
 
     @property
     def last_event_id(self) -> str:
@@ -100,7 +98,9 @@ class EventStream:
         name is that or ``lastEventId`` or ``last_event_id``, in any case. What cannot stand in an
         id, bytes that are not UTF-8 among it, is U+FFFD.
         """
-        return last_event_id(self.request)
+        if self._last_event_id is None:
+            self._last_event_id = last_event_id(self.request)
+        return self._last_event_id
 
     @property
     def closed(self) -> bool:
@@ -149,7 +149,7 @@ class EventStream:
             ShutDown: the queue was shut down (CPython 3.13 and later).
         """
         session = self._session
-        self._waits_for = queue
+        session.waits_for = queue
         try:
             interval = session.peer.loop.timing.queue_check
             return next_item(queue, lambda: session.over, timeout, interval)
@@ -158,7 +158,7 @@ class EventStream:
                 raise over_error() from None
             raise TimeoutError(f"no item in {timeout} seconds") from None
         finally:
-            self._waits_for = None
+            session.waits_for = None
 
     def subscribe(
         self, topic: str | Topic, *, after: str | None = None, member: str | None = None
@@ -210,9 +210,20 @@ class EventStreamSession(Subscriber):
     Attributes:
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
         encoding: how the events of topics are sent here; the owner sets it.
+        request: the one that opened it.
+        waits_for: the queue that the handler's thread waits for; that thread sets it.
     """
 
-    __slots__ = ("_complete", "_gzip", "_handler", "_sent", "_topic", "encoding", "stream")
+    __slots__ = (
+        "_complete",
+        "_gzip",
+        "_handler",
+        "_sent",
+        "_topic",
+        "encoding",
+        "request",
+        "waits_for",
+    )
 
     over: bool
 
@@ -228,7 +239,8 @@ class EventStreamSession(Subscriber):
     ) -> None:
         super().__init__(peer, habit)
         self.over = False
-        self.stream = EventStream(self, request)
+        self.request = request
+        self.waits_for: Queue[Any] | SimpleQueue[Any] | None = None
         self._topic = topic
         self._complete = False  # the topics that it was subscribed to have ended
         self._sent = 0  # bytes, when it was last looked
@@ -241,7 +253,7 @@ class EventStreamSession(Subscriber):
     @property
     def path(self) -> str:
         """Any thread: the path of the request."""
-        return self.stream.request.path
+        return self.request.path
 
     def opening(self) -> bytes:
         """Owner: what stands right behind the head."""
@@ -260,7 +272,7 @@ class EventStreamSession(Subscriber):
         """
         self._look_again()
         if self._topic is not None:
-            subscription = self.stream.subscribe(self._topic)
+            subscription = EventStream(self, self.request).subscribe(self._topic)
             if subscription.placed:
                 subscription.begin()  # so that the head and what follows are sent in one piece
         if self._handler is not None:
@@ -335,7 +347,7 @@ class EventStreamSession(Subscriber):
 
     def _wake_handler(self) -> None:
         """Owner: end the handler's wait for an item."""
-        queue = self.stream._waits_for
+        queue = self.waits_for
         if queue is not None and not wake(queue):
             self.peer.loop.at_next_sweep(self._wake_handler)
 
@@ -395,12 +407,14 @@ class EventStreamSession(Subscriber):
         """Whichever thread has the turn: all of the handler."""
         assert self._handler is not None
         try:
-            result = self._handler(self.stream, **self.stream.request.parameters)
+            # Only the handler has it: here it would be kept until the garbage collector runs.
+            stream = EventStream(self, self.request)
+            result = self._handler(stream, **self.request.parameters)
             if not inspect.isgenerator(result):
                 return
             try:
                 for item in result:
-                    self.stream.send(item)
+                    stream.send(item)
             finally:
                 result.close()
         except BaseException as error:  # SystemExit, too, ends this handler alone

@@ -14,7 +14,7 @@ from wsframe import ConnectionClosed
 
 from .handoff.turns import ENDED, HELD, IDLE, WAITING
 from .reports.loggers import log
-from .websocket import WebSocketSession
+from .websocket import WebSocket, WebSocketSession
 
 if TYPE_CHECKING:
     from wsframe import Connection
@@ -46,7 +46,9 @@ class GeneratorSession(WebSocketSession):
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
         super().__init__(peer, habit, codec, request)
-        self._generator = handler(self.ws, **request.parameters)
+        # Only the handler refers to the WebSocket: kept here, it would wait for the garbage
+        # collector, with all that it refers to.
+        self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
         self._held = 0  # bytes of messages that had to wait for a turn
@@ -156,6 +158,7 @@ class GeneratorSession(WebSocketSession):
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
             self.unsettled = True
+            work = []  # the traceback of what it had in it refers to this frame
             if not isinstance(error, StopIteration):
                 self.handler_raised(error)
             self.context.run(self._close)
@@ -205,7 +208,7 @@ class ThreadSession(WebSocketSession):
         handler: Callable[..., object],
     ) -> None:
         super().__init__(peer, habit, codec, request)
-        self._handler = partial(handler, self.ws, **request.parameters)
+        self._handler = partial(handler, **request.parameters)
         # The messages of one read, with their size; the end comes last, and stays.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
         # What the thread waits for; a lock would do, and was seen to cost 4 KiB more a thread.
@@ -223,7 +226,8 @@ class ThreadSession(WebSocketSession):
     def settle(self) -> None:
         """Owner: the handler has returned, or raised."""
         self.end()
-        self.handler_ended(self._outcome)
+        error, self._outcome = self._outcome, None
+        self.handler_ended(error)
 
     def deliver(self, messages: list[str | bytes]) -> None:
         """Owner: queue the messages; past the bound, the client is not read."""
@@ -266,7 +270,7 @@ class ThreadSession(WebSocketSession):
     def work_on(self, work: list[Any]) -> None:
         """The handler's own thread: all of the handler."""
         try:
-            result = self._handler()
+            result = self._handler(WebSocket(self, self.request))
             if inspect.isgenerator(result):
                 result.close()
                 raise TypeError("a handler that waits at yield must be a generator function itself")

@@ -241,6 +241,7 @@ class WebSocketSession(Subscriber):
 
     Attributes:
         over: set once, when the connection has ended or is asked to; nothing is sent after it.
+        request: the one that opened it.
         closing: somebody has called close, and has no use for messages any more.
     """
 
@@ -252,7 +253,7 @@ class WebSocketSession(Subscriber):
         "_unfinished",
         "closing",
         "codec",
-        "ws",
+        "request",
     )
 
     over: ConnectionClosed | None
@@ -268,14 +269,14 @@ class WebSocketSession(Subscriber):
         self._keepalive = Keepalive(peer.loop.clock())
         self._unfinished: Unfinished | None = None
         self._paused = False  # the client is not read, for too much waits for the handler
-        self.ws = WebSocket(self, request)
+        self.request = request
 
     # Owner ------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
         """Any thread: the path of the request."""
-        return self.ws.request.path
+        return self.request.path
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Turns | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Callable, Iterator
 from queue import Queue
 
 import pytest
@@ -13,6 +14,12 @@ from wsframe.server.http.paths import normal_path
 
 from .clients import Answer, get, upgrade
 from .conftest import Clients, Serve, ServerLog, wait_until
+from .handlers import Waits, generator_echo, plain_echo
+
+
+def echo_with_parameter(ws: WebSocket, x: str) -> Waits:
+    return (yield from generator_echo(ws))
+
 
 FAT = ("X-Fat", "a" * 12_000)
 
@@ -197,33 +204,74 @@ def test_an_origin_is_compared_with_the_authority_of_the_target(
 # Memory ---------------------------------------------------------------------------------------
 
 
-def test_a_request_leaves_nothing_to_the_garbage_collector(serve: Serve, clients: Clients) -> None:
-    """Where that is turned off, each head would stay for good."""
+def leave(clients: Clients, server: Server, target: str) -> None:
+    clients.websocket(server, target, FAT).leave()
+
+
+def vanish(clients: Clients, server: Server, target: str) -> None:
+    client = clients.connect(server)
+    client.send(upgrade(target, FAT) if target != "/topic" else get(target, FAT))
+    client.read_until(b"\r\n\r\n")
+    client.reset()
+
+
+def ask_fat(clients: Clients, server: Server, target: str) -> None:
+    client = clients.connect(server)
+    client.send(get(target, FAT))
+    client.read_to_end()
+    client.close()
+
+
+LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
+    "page": (ask_fat, "/"),
+    "no route": (ask_fat, "/none"),
+    "malformed": (ask_fat, "none"),
+    "too long": (ask_fat, "/" + "a" * 9000),
+    "refused by the hook": (ask_fat, "/forbidden"),
+    "generator": (leave, "/generator/x"),
+    "generator, reset": (vanish, "/generator/x"),
+    "function": (leave, "/function"),
+    "function, reset": (vanish, "/function"),
+    "stream of a function": (ask_fat, "/stream"),
+    "stream of a generator": (ask_fat, "/events"),
+    "stream of a topic": (vanish, "/topic"),
+}
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_a_connection_leaves_nothing_to_the_garbage_collector(
+    serve: Serve, clients: Clients, name: str
+) -> None:
+    """Where that is turned off, each would stay for good with its head."""
+
+    def events(stream: EventStream) -> Iterator[str]:
+        yield "x"
+
     app = App()
     app.page("/", "x")
+    app.websocket("/generator/{x}", authorize=lambda _: True)(echo_with_parameter)
+    app.websocket("/function")(plain_echo)
+    app.sse("/stream")(lambda stream: stream.close())
+    app.sse("/events")(events)
+    app.sse("/forbidden", authorize=lambda _: None)(events)
+    app.sse("/topic", app.topic("t"))
     server = serve(app)
-    requests = (
-        get("/", FAT),
-        get("/none", FAT),
-        get("x", FAT),
-        get("/", FAT, FAT),
-        get("/?" + "a" * 9000),
-    )
+    act, target = LEAVING[name]
 
-    def ask_all() -> None:
-        for request in requests:
-            ask(clients, server, request)
-        wait_until(lambda: not server.loops[0].peers, "the connections are over")
+    def end() -> None:
+        act(clients, server, target)
+        loop = server.loops[0]
+        wait_until(lambda: not (loop.peers or loop.unfinished), "the connections are over")
 
-    ask_all()
+    end()
     gc.collect()
     gc.disable()
     try:
-        ask_all()
+        end()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left = [item for item in gc.garbage if type(item).__module__.startswith("wsframe")]
-        assert not left
+        names = {type(item).__module__ for item in gc.garbage}
+        assert not [found for found in names if found.startswith("wsframe.server")]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

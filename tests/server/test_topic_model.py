@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server import Topic
-from wsframe.server.eventstream import EventStreamSession
+from wsframe.server.eventstream import EventStream, EventStreamSession
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
@@ -148,9 +148,8 @@ class Client:
         session.start(None)
         self.left.clear()
         self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
-        self.subscriptions = {
-            name: session.stream.subscribe(name, after=self.after) for name in self.names
-        }
+        stream = EventStream(session, request)
+        self.subscriptions = {name: stream.subscribe(name, after=self.after) for name in self.names}
 
     def read(self, count: int) -> list[ServerSentEvent]:
         """Take so many bytes off the socket."""

@@ -189,7 +189,7 @@ class Peer(Progress):
         self.frames_out = 0
         self.loop = loop
         self._sock: Transport = sock
-        self._protocol: Protocol = _Silence()
+        self._protocol: Protocol = _SILENCE
         self._unsent: bytes | memoryview = b""
         # Nothing is unsent, nobody waits for it, and there is no end in sight.
         self._at_ease = True
@@ -377,6 +377,7 @@ class Peer(Progress):
             self._let_go_on()  # only now: who waited to send is to find that it is over
             access.conclude(self)
             self.loop.remove(self)
+            self._protocol = _SILENCE  # a session and its peer would keep each other
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
@@ -526,14 +527,14 @@ class Peer(Progress):
         self._reading = 0
         self._update_interest()
         if not self._shut:
-            protocol, self._protocol = self._protocol, _Silence()
+            protocol, self._protocol = self._protocol, _SILENCE
             protocol.peer_left()
             self.finish()
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""
         self._shut = True
-        protocol, self._protocol = self._protocol, _Silence()
+        protocol, self._protocol = self._protocol, _SILENCE
         self._reading = READ
         self._update_interest()
         try:
@@ -647,3 +648,6 @@ class _Silence(Protocol):
 
     def shut_down(self) -> None:
         pass
+
+
+_SILENCE = _Silence()
