@@ -215,6 +215,10 @@ class Relay:
         self.lost.clear()
         self._lose_answer_to = request
 
+    def redirect(self, server: RedisServer) -> None:
+        """Lead new connections to another Redis."""
+        self._to = ("127.0.0.1", server.port)
+
     def fall_silent(self) -> None:
         """Say nothing any more to those that listen to channels by now, as if Redis were gone."""
         self._silent |= self._listening

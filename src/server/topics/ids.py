@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .log import Log
+from .log import LatestLog, Log
 
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 
@@ -67,7 +66,12 @@ class StreamIds:
             return None
         if place_of(cursor) > place_of(log.head_id):
             return log.head + 1
-        return log.newest_by(place_of(cursor), lambda entry: place_of(entry.stream_id))
+        position = log.newest_by(place_of(cursor), lambda entry: place_of(entry.stream_id))
+        # An id between two others was lost with the server that had it, and what followed it, too;
+        # unless it is that of an entry which a newer one of its key has replaced.
+        if isinstance(log, LatestLog) or self.cursor(log, position) == cursor:
+            return position
+        return None
 
 
 def place_of(stream_id: str) -> tuple[int, int]:
