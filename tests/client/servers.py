@@ -14,7 +14,7 @@ from email.message import Message
 from email.parser import HeaderParser
 from typing import TypeAlias
 
-from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Role, accept
+from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Ping, Role, accept
 from wsframe.fields import encode_response
 
 TIMEOUT = 10.0
@@ -120,6 +120,17 @@ class Visit:
         if not self.codec.close_sent:
             self.send(self.codec.close(close.code))
         return close
+
+    def answer_pings_until_the_end(self) -> None:
+        """Answer pings until the client closes or leaves, and its close frame."""
+        with suppress(EOFError, ConnectionError):
+            while True:
+                match self.next_event():
+                    case Ping(payload):
+                        self.send(self.codec.pong(payload))
+                    case Close(code):
+                        self.send(self.codec.close(code))
+                        return
 
     def expect_end(self) -> None:
         """Nothing more comes, and the client closes."""

@@ -100,7 +100,12 @@ def test_answers_that_cannot_go_out_are_few(codec: ModuleType) -> None:
     with theirs:
         transport = codec.client.transport.Transport(ours)
         exchange = codec.client.exchange.Exchange(
-            transport, codec.Connection(codec.Role.CLIENT), 1 << 20
+            transport,
+            codec.Connection(codec.Role.CLIENT),
+            1 << 20,
+            send_timeout=TIMEOUT,
+            ping_interval=TIMEOUT,
+            ping_timeout=TIMEOUT,
         )
         with exchange.state:
             with Growth() as growth:

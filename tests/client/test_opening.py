@@ -110,6 +110,8 @@ def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) ->
         {"open_timeout": math.nan},
         {"close_timeout": -1},
         {"send_timeout": math.nan},
+        {"ping_interval": -1},
+        {"ping_timeout": math.nan},
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_raised_at_once(
@@ -323,7 +325,8 @@ def test_all_the_time_that_there_is(
     connect: Connect, play: Play, certificates: Certificates, scheme: str, timeout: float
 ) -> None:
     server = play(close_at_once, tls=certificates.server if scheme == "wss" else None)
-    timeouts = dict.fromkeys(("open_timeout", "close_timeout", "send_timeout"), timeout)
+    names = "open_timeout", "close_timeout", "send_timeout", "ping_interval", "ping_timeout"
+    timeouts = dict.fromkeys(names, timeout)
     ws = connect(server.url(), ssl=certificates.client, **timeouts)
     ws.close()
     assert ws.close_code == 1000

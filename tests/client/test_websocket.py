@@ -155,7 +155,7 @@ def test_pings_are_answered_while_what_came_before_is_taken_slowly(
     assert ws.receive(TIMEOUT) == "one"
     busy.set()
     assert pinged.wait(TIMEOUT)
-    monkeypatch.setattr(codec.client.exchange, "monotonic", lambda: monotonic() + 2)
+    monkeypatch.setattr(ws._exchange, "clock", lambda: monotonic() + 2)
     assert ws.receive(TIMEOUT) == "two"
     assert answered.wait(TIMEOUT)
 

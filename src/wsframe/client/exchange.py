@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from sys import getsizeof
 from time import monotonic
 
@@ -12,7 +13,9 @@ from ..connection import Connection
 from ..errors import ConnectionClosed
 from ..frames import PONG, Close, CloseCode, Ping, Pong
 from ..kernels import encode_frame
+from ..progress import Life
 from .transport import Transport
+from .vigil import Vigil
 
 READ_SIZE = 1 << 16
 # A byte of compressed messages may be a thousand when they are inflated. No less than a record of
@@ -45,17 +48,38 @@ class Exchange:
         end: how the connection ends; set once, when that is known.
         left: nothing comes any more and nothing can be sent; the socket is closed.
         sent: how many of the frames that were pushed have gone.
-        moved: when the server last took something of what waits for it, or when that began to wait.
+        stalled: how long the server has taken nothing, if the connection was given up for that.
+        clock: returns the time in seconds; it never decreases.
     """
 
-    def __init__(self, transport: Transport, codec: Connection, max_queue: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        codec: Connection,
+        max_queue: int,
+        *,
+        send_timeout: float,
+        ping_interval: float,
+        ping_timeout: float,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.state = threading.Condition()
         self.codec = codec
         self.inbox: deque[str | bytes] = deque()
         self.end: ConnectionClosed | None = None
         self.left = False
         self.sent = 0
-        self.moved = 0.0
+        self.stalled = ""
+        self.clock = clock
+        self._vigil = Vigil(
+            clock,
+            send_timeout=send_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+        self._close_timeout: float | None = None  # once we say goodbye
+        self._written = 0  # bytes that the system has taken
+        self._received = 0  # bytes
         self._transport = transport
         self._max_queue = max_queue
         self._inbox_size = 0
@@ -68,7 +92,7 @@ class Exchange:
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # what those say that are owed
         self._pings: dict[bytes, None] = {}  # that are not answered, in order
         self._farewell: tuple[int, str]  # what our close frame says
-        self._worked = 0.0  # when the socket was last seen to, on the monotonic clock
+        self._worked = 0.0  # when the socket was last seen to, on the clock
         self._poller: int | None = None  # the thread that polls
         self._polled_for = 0
 
@@ -106,7 +130,7 @@ class Exchange:
         self._inbox_size -= getsizeof(message)
         self._rouse()
         # Who is slow to take what came in one read answers pings all the same.
-        if not self._poller and monotonic() - self._worked > LONGEST_NEGLECT:
+        if not self._poller and self.clock() - self._worked > LONGEST_NEGLECT:
             self._work()
         return message
 
@@ -115,17 +139,37 @@ class Exchange:
 
         Args:
             done: what to wait for.
-            deadline: when, on the monotonic clock, to give up.
+            deadline: when to give up, on ``clock``.
         """
-        while not done():
-            remaining = deadline() - monotonic()
-            timeout = max(0.0, min(remaining, LONGEST_WAIT))
-            if self._poller:
-                self.state.wait(timeout)
-            else:
-                self._poll(timeout)
-            if remaining <= 0:
-                return
+        vigil = self._vigil
+        vigil.begin()
+        try:
+            while not done():
+                now = vigil.wake()
+                if now >= vigil.next_look:
+                    self._look(now)
+                    if done():
+                        return
+                remaining = deadline() - self.clock()
+                timeout = max(0.0, min(remaining, vigil.next_look - now, LONGEST_WAIT))
+                vigil.sleep(now, timeout)
+                if self._poller:
+                    self.state.wait(timeout)
+                else:
+                    self._poll(timeout)
+                if remaining <= 0:
+                    return
+        finally:
+            vigil.end()
+
+    def wait_until_sent(self, ticket: int) -> None:
+        """Wait until a frame has gone, or nothing can be sent any more.
+
+        Args:
+            ticket: what :meth:`push` returned.
+        """
+        self._vigil.look_soon()  # from here on the server's time counts
+        self.wait(lambda: self.sent >= ticket or self.left, lambda: inf)
 
     def say_goodbye(self, timeout: float) -> None:
         """After ``end``: send our close frame, wait for the server to leave, and leave.
@@ -133,13 +177,38 @@ class Exchange:
         It is the server that is to close first (RFC 6455 section 7.1.1).
 
         Args:
-            timeout: how long all this may take, in seconds.
+            timeout: how long the server may acknowledge nothing, in seconds.
         """
-        deadline = monotonic() + timeout
         if not (self.left or self.codec.close_sent):
             self.push(self.codec.close(*self._farewell))
-        self.wait(lambda: self.left, lambda: deadline)
+        self._close_timeout = timeout
+        leave_by = self._vigil.patience(timeout)
+        self.wait(lambda: self.left, leave_by)
         self.give_up("the server did not leave in time")
+
+    def _look(self, now: float) -> None:
+        """Check whether the server takes what it is sent, and answers.
+
+        Args:
+            now: the time of the vigil.
+        """
+        vigil, more = self._vigil, self.sent < self._pushed
+        held = self._transport.unacknowledged()
+        vigil.look(now, self._written, held, more=more, timeout=self._close_timeout)
+        if self._close_timeout is not None:
+            return
+        if now >= vigil.stalls_at:
+            self.stalled = f"the server has acknowledged nothing for {vigil.send_timeout} seconds"
+            self._lose(self.stalled)
+        elif self.end is None:
+            received = self._received if self._may_read() else None
+            match vigil.judge(now, received, more=more):
+                case Life.PING_DUE:
+                    self.push(self.codec.ping())
+                    queued = len(self._unsent) + sum(map(len, self._out))
+                    vigil.pinged(now, self._written + queued)
+                case Life.OVER:
+                    self._lose(f"no pong within {vigil.ping_timeout} seconds (ping_timeout)")
 
     def give_up(self, reason: str) -> None:
         """Close the socket now.
@@ -176,14 +245,13 @@ class Exchange:
                     self._owe_pong(payload)
                 case Pong(payload):
                     self._answer(payload)
+                    self._vigil.answered()
                 case Close(code, reason):
                     self.end_with(code, reason, "")
                 case failure:
                     self.end_with(failure.code, failure.reason, failure.reason)
 
     def _append(self, frame: bytes) -> None:
-        if self.sent == self._pushed:
-            self.moved = monotonic()
         self._pushed += 1
         self._out.append(frame)
 
@@ -237,7 +305,7 @@ class Exchange:
         try:
             self._flush()
             if not self._poller:
-                self._worked = monotonic()
+                self._worked = self.clock()
                 self._read()
                 self._flush()  # the pong
         except BaseException:
@@ -251,8 +319,8 @@ class Exchange:
                 size = self._transport.send(self._unsent)
                 if not size:
                     return
+                self._written += size
                 self._unsent = self._unsent[size:]
-                self.moved = monotonic()
                 self.sent += not self._unsent
         except OSError as error:
             # The server's close frame may still be there to be read.
@@ -284,6 +352,7 @@ class Exchange:
         if not size:
             self._lose("the server left in silence")
             return False
+        self._received += size
         self.feed(self._buffer[:size])
         return True
 

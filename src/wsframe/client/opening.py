@@ -38,6 +38,8 @@ def connect(
     open_timeout: float = 10.0,
     close_timeout: float = 5.0,
     send_timeout: float = 30.0,
+    ping_interval: float = 20.0,
+    ping_timeout: float = 20.0,
     max_message_size: int = 1 << 20,
     max_queue: int | None = None,
 ) -> WebSocket:
@@ -53,8 +55,16 @@ def connect(
             ``PerMessageDeflate()``, False for none.
         ssl: the context for "wss"; None for the system's certificates.
         open_timeout: how long all this may take, in seconds, but for the system's name lookup.
-        close_timeout: how long the closing handshake may take, in seconds.
-        send_timeout: how long the server may take nothing of what waits for it, in seconds.
+        close_timeout: how long the server may take to close after the client's close frame, in
+            seconds, counted from its last acknowledgement of data.
+        send_timeout: how long the server may acknowledge nothing of what it was sent, in seconds.
+            A slow server that goes on reading is never given up.
+        ping_interval: how long the server may be silent before it is sent a ping, in seconds.
+            Acknowledgements count as well, but for four intervals at most. Only time in which a
+            thread waits in a method of the WebSocket counts. 0 for no pings.
+        ping_timeout: how long it may take to answer a ping, in seconds, counted from the ping's
+            acknowledgement. A server that reads 20 KB a second has the time on top that it needs
+            to read what it was sent before the ping, 8 MiB at most.
         max_message_size: the most bytes that a message of the server's may have.
         max_queue: how many bytes of memory may be taken by messages that wait to be received,
             before nothing more is read; None for 16 times ``max_message_size``. What one read
@@ -81,6 +91,8 @@ def connect(
     open_timeout = check_timeout("open_timeout", open_timeout)
     close_timeout = check_timeout("close_timeout", close_timeout)
     send_timeout = check_timeout("send_timeout", send_timeout)
+    ping_interval = check_timeout("ping_interval", ping_interval)
+    ping_timeout = check_timeout("ping_timeout", ping_timeout)
     if max_queue is None:
         max_queue = 16 * max_message_size
     if max_queue < 1:
@@ -101,9 +113,16 @@ def connect(
         deflate=acceptance.deflate,
         subprotocol=acceptance.subprotocol,
     )
-    exchange = Exchange(transport, codec, max_queue)
+    exchange = Exchange(
+        transport,
+        codec,
+        max_queue,
+        send_timeout=send_timeout,
+        ping_interval=ping_interval,
+        ping_timeout=ping_timeout,
+    )
     exchange.feed(rest)
-    return WebSocket(exchange, acceptance, close_timeout=close_timeout, send_timeout=send_timeout)
+    return WebSocket(exchange, acceptance, close_timeout=close_timeout)
 
 
 def _shake_hands(

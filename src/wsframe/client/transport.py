@@ -8,9 +8,15 @@ import socket
 import ssl
 from contextlib import suppress
 
+from ..progress import unacknowledged
+
 # SSLSocket.shutdown would have another thread go on without TLS.
 _shutdown = socket.socket.shutdown
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+# The most that a record of TLS has (RFC 8446 section 5.1). More in one call is not sent in part: it
+# would be encrypted and sent, and not be seen to be, until all of it is.
+RECORD = 1 << 14
 
 # What waits for few sockets at the least cost: no file of its own, no limit on their numbers.
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -86,12 +92,16 @@ class Transport:
             OSError: the connection is lost.
         """
         try:
-            return self._sock.send(data)
+            return self._sock.send(data if self._tls is None else data[:RECORD])
         except (BlockingIOError, ssl.SSLWantWriteError):
             self.writes_on = WRITE
         except ssl.SSLWantReadError:
             self.writes_on = READ
         return 0
+
+    def unacknowledged(self) -> int:
+        """How many bytes the system has taken, and the server has not acknowledged."""
+        return unacknowledged(self._sock)
 
     def poll(self, events: int, timeout: float) -> bool:
         """Wait until the socket is ready for one of these events, until :meth:`wake`, or so long.

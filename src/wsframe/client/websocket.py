@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from math import inf
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,10 @@ class WebSocket:
 
     There is no thread behind it: while some thread is in one of its methods, what the server sends
     is read, pings are answered and all that waits is sent, for every thread. So a program that
-    only waits for long had better wait in :meth:`receive`. Messages that come while nobody waits
+    only waits for long should wait in :meth:`receive`. A server that is silent there is pinged
+    after ``ping_interval``. The connection ends with 1006 if the server does not answer within
+    ``ping_timeout``, or acknowledges nothing of what it was sent for ``send_timeout``. Time in
+    which no thread waits does not count. Messages that come while nobody waits
     for them are kept, up to a limit; then nothing is read until some are taken.
 
     A signal handler may interrupt any method by an exception, as Ctrl-C does, but must not call one
@@ -48,13 +50,11 @@ class WebSocket:
         acceptance: Acceptance,
         *,
         close_timeout: float,
-        send_timeout: float,
     ) -> None:
         self.headers = acceptance.headers
         self.subprotocol = acceptance.subprotocol
         self.deflate = acceptance.deflate
         self._close_timeout = close_timeout
-        self._send_timeout = send_timeout
         self._exchange = exchange
         self._codec = exchange.codec
         self._state = exchange.state
@@ -90,8 +90,8 @@ class WebSocket:
 
         Raises:
             ConnectionClosed: the connection is over, or :meth:`close` was called.
-            TimeoutError: the server has taken nothing for ``send_timeout`` seconds. What it got may
-                end within a frame, so the connection was closed.
+            TimeoutError: the server has acknowledged nothing for ``send_timeout`` seconds. What it
+                got may end within a frame, so the connection was closed.
             ValueError: text that UTF-8 has no form for, such as half a surrogate pair.
         """
         self._send(lambda: self._codec.encode(message, compress=compress))
@@ -123,7 +123,7 @@ class WebSocket:
         payload = os.urandom(8)
         exchange = self._exchange
         with self._state:
-            began = monotonic()
+            began = exchange.clock()
             deadline = inf if timeout is None else began + timeout
             self._check_open()
             try:
@@ -133,7 +133,7 @@ class WebSocket:
                     lambda: deadline,
                 )
                 if exchange.answered(payload):
-                    return monotonic() - began
+                    return exchange.clock() - began
             finally:
                 exchange.forget(payload)
             if exchange.end is not None:
@@ -144,8 +144,8 @@ class WebSocket:
         """Any thread: wait for the next message.
 
         What came before the server's close frame is received first, and may still be answered.
-        Then the frame is answered, and the connection closed, which takes ``close_timeout`` at
-        most, whatever the timeout here.
+        Then the frame is answered, and the connection closed, as by :meth:`close`, whatever the
+        timeout here.
 
         Args:
             timeout: how long, in seconds; None for as long as it takes.
@@ -157,7 +157,7 @@ class WebSocket:
         exchange = self._exchange
         with self._state:
             if not exchange.inbox:
-                deadline = inf if timeout is None else monotonic() + timeout
+                deadline = inf if timeout is None else exchange.clock() + timeout
                 exchange.wait(lambda: exchange.inbox or exchange.end is not None, lambda: deadline)
             if exchange.inbox:
                 return exchange.take()
@@ -179,7 +179,8 @@ class WebSocket:
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Any thread: close, after what was sent before, and wait until the server has, too.
 
-        That takes ``close_timeout`` at most, and then the socket is closed. Threads that wait in
+        The server is waited for until it has acknowledged nothing for ``close_timeout`` seconds.
+        Then the socket is closed. Threads that wait in
         other methods are woken. What comes meanwhile is thrown away. Closing twice does nothing.
 
         Raises:
@@ -225,17 +226,13 @@ class WebSocket:
 
     def _wait_until_sent(self, ticket: int) -> None:
         exchange = self._exchange
-        exchange.wait(
-            lambda: exchange.sent >= ticket or exchange.left,
-            lambda: exchange.moved + self._send_timeout,
-        )
+        exchange.wait_until_sent(ticket)
         if exchange.sent >= ticket:
             return
-        if exchange.left:
-            raise self._ended()
-        late = f"the server has taken nothing for {self._send_timeout} seconds"
-        exchange.give_up(late)
-        raise TimeoutError(f"{late}; the connection is closed")
+        if exchange.stalled:
+            exchange.give_up(exchange.stalled)
+            raise TimeoutError(f"{exchange.stalled}; the connection is closed")
+        raise self._ended()
 
     def _check_open(self) -> None:
         if self._exchange.left or self._codec.close_sent:

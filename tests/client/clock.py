@@ -1,0 +1,46 @@
+"""A clock that a test advances, so that no test waits for a deadline of the client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from .servers import TIMEOUT
+
+STEP = 0.5  # seconds, too few to be taken for a standstill of the process
+
+
+class ManualClock:
+    """The clock of a WebSocket, from now on; the time stands still until the test advances it."""
+
+    def __init__(self, ws: Any) -> None:
+        self.now = time.monotonic()
+        self._exchange = ws._exchange
+        self._calls = 0
+        self._called = threading.Condition()
+        self._exchange.clock = self._exchange._vigil._clock = self
+
+    def __call__(self) -> float:
+        with self._called:
+            self._calls += 1
+            self._called.notify_all()
+        return self.now
+
+    def pass_time(self, seconds: float) -> None:
+        """Advance the time step by step; a thread that waits in the WebSocket sees each."""
+        end = self.now + seconds
+        while self.now < end:
+            self.jump(min(STEP, end - self.now))
+
+    def jump(self, seconds: float) -> None:
+        """Advance the time in one step, as when the process was suspended."""
+        self.now += seconds
+        with self._exchange.state:
+            with self._called:
+                before = self._calls
+            if self._exchange.left:
+                return
+            self._exchange._transport.wake()
+        with self._called:
+            assert self._called.wait_for(lambda: self._calls > before + 1, TIMEOUT)

@@ -1,0 +1,289 @@
+"""A server that takes what it is sent, however slowly, is waited for; a dead one is not."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from wsframe import Close, Ping
+
+from .clock import STEP, ManualClock
+from .conftest import Beside, Certificates, Connect, Play
+from .servers import TIMEOUT, Visit
+
+SLOWLY = 30_000  # bytes a second
+RECEIVE_BUFFER = 1 << 14
+MUCH = 8_000_000  # more than the system takes at once
+SHORT = 0.05
+
+
+def end(call: Any, *arguments: object) -> tuple[int, str]:
+    """The code and the reason of the ConnectionClosed that this raises."""
+    try:
+        call(*arguments)
+    except Exception as error:
+        if type(error).__name__ != "ConnectionClosed":
+            raise
+        return error.code, error.reason  # type: ignore[attr-defined]
+    raise AssertionError("the connection is not over")
+
+
+class Slow:
+    """A server that reads at a slow but steady pace, by the clock of its client.
+
+    Attributes:
+        go: to be set when the client's clock is there.
+    """
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.clock: ManualClock
+        self.received = bytearray()
+
+    def attend(self, ws: Any) -> None:
+        self.clock = ManualClock(ws)
+        self.go.set()
+
+    def read(self, visit: Visit, size: int) -> None:
+        assert self.go.wait(TIMEOUT)
+        while len(self.received) < size:
+            step = min(len(self.received) + int(SLOWLY * STEP), size)
+            while len(self.received) < step:
+                self.received += visit.sock.recv(step - len(self.received))
+            self.clock.pass_time(STEP)
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+def test_a_slow_but_steady_server_is_sent_everything(
+    connect: Connect, play: Play, certificates: Certificates, secured: bool
+) -> None:
+    slow = Slow()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        slow.read(visit, MUCH - (4 << 20))
+        visit._received = bytes(slow.received)
+        assert visit.next_event() == bytes(MUCH)
+        visit.answer_close()
+
+    tls = certificates.server if secured else None
+    server = play(script, receive_buffer=RECEIVE_BUFFER, tls=tls)
+    ws = connect(server.url(), ssl=certificates.client, deflate=False, send_timeout=30.0)
+    slow.attend(ws)
+    ws.send(bytes(MUCH))
+
+
+def test_a_slow_but_steady_server_is_sent_the_close_frame(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    slow = Slow()
+    size = 2_000_000
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        slow.read(visit, size)
+        visit._received = bytes(slow.received)
+        assert visit.next_event() == bytes(size)
+        assert visit.answer_close() == Close(4000, "done")
+
+    server = play(script, receive_buffer=RECEIVE_BUFFER)
+    ws = connect(server.url(), deflate=False, close_timeout=5.0)
+    ws.send(bytes(size))
+    closing = beside(ws.close, 4000, "done")
+    slow.attend(ws)
+    closing.result(3 * TIMEOUT)
+    server.stop()
+
+
+def test_a_server_that_takes_nothing_is_noticed_by_who_receives(
+    connect: Connect, play: Play
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert given_up.wait(TIMEOUT)
+        visit.wait_for_end()
+
+    given_up = threading.Event()
+    server = play(script, receive_buffer=RECEIVE_BUFFER)
+    ws = connect(server.url(), deflate=False, send_timeout=0.2, ping_interval=0)
+    ws.send(bytes(1 << 16))
+    assert end(ws.receive) == (1006, "the server has acknowledged nothing for 0.2 seconds")
+    given_up.set()
+
+
+def test_a_server_that_has_closed_and_takes_nothing_is_given_up_by_who_sends(
+    connect: Connect, play: Play
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade(first=visit.codec.close())
+        assert given_up.wait(TIMEOUT)
+        visit.wait_for_end()
+
+    given_up = threading.Event()
+    server = play(script, receive_buffer=RECEIVE_BUFFER)
+    ws = connect(server.url(), deflate=False, send_timeout=0.2)
+    with pytest.raises(TimeoutError, match="acknowledged nothing for"):
+        ws.send(bytes(MUCH))
+    assert end(ws.receive) == (1000, "")
+    given_up.set()
+
+
+# Pings ----------------------------------------------------------------------------------------
+
+
+def receive(ws: Any) -> object:
+    return end(ws.receive)
+
+
+def receive_again_and_again(ws: Any) -> object:
+    while True:
+        with suppress(TimeoutError):
+            return end(ws.receive, SHORT / 2)
+
+
+def iterate(ws: Any) -> object:
+    assert list(ws) == []
+    return ws.close_code, ws.close_reason
+
+
+@pytest.mark.parametrize("wait", [receive, receive_again_and_again, iterate])
+def test_a_server_that_does_not_answer_pings_is_dead(
+    connect: Connect, play: Play, wait: Any
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.next_event() == Ping(b"")
+        visit.wait_for_end()
+
+    ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=SHORT)
+    assert wait(ws) == (1006, f"no pong within {SHORT} seconds (ping_timeout)")
+
+
+def test_a_server_that_answers_pings_may_be_silent(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        for _ in range(3):
+            assert visit.next_event() == Ping(b"")
+            visit.send(visit.codec.pong(b""))
+        visit.say("at last")
+        visit.answer_pings_until_the_end()
+
+    ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=TIMEOUT)
+    assert ws.receive() == "at last"
+
+
+def test_without_an_interval_there_are_no_pings(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert go.wait(TIMEOUT)
+        visit.say("at last")
+        visit.answer_close()
+
+    go = threading.Event()
+    ws = connect(play(script).url(), ping_interval=0, ping_timeout=0)
+    with pytest.raises(TimeoutError):
+        ws.receive(SHORT)
+    go.set()
+    assert ws.receive() == "at last"
+
+
+def test_a_ping_of_one_thread_is_answered_to_another(
+    connect: Connect, play: Play, beside: Beside
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        for _ in range(2):
+            assert visit.next_event() == Ping(b"")
+            visit.send(visit.codec.pong(b""))
+        visit.say("one", "two")
+        visit.answer_pings_until_the_end()
+
+    ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=TIMEOUT)
+    receiving = [beside(ws.receive) for _ in range(2)]
+    assert sorted(future.result(TIMEOUT) for future in receiving) == ["one", "two"]
+
+
+def test_all_threads_hear_of_a_dead_server(connect: Connect, play: Play, beside: Beside) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.wait_for_end()
+
+    ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=SHORT)
+    receiving = [beside(end, ws.receive) for _ in range(3)]
+    assert {future.result(TIMEOUT)[0] for future in receiving} == {1006}
+
+
+def test_a_server_that_is_not_read_is_not_taken_for_dead(connect: Connect, play: Play) -> None:
+    """Nobody takes the messages that are there, so its pong is not seen."""
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.say("one", "two")
+        assert given_up.wait(TIMEOUT)
+        visit.answer_pings_until_the_end()
+
+    given_up = threading.Event()
+    ws = connect(play(script).url(), max_queue=1, ping_interval=SHORT, ping_timeout=0)
+    while not ws._exchange.inbox:
+        with suppress(TimeoutError):
+            ws.round_trip(SHORT)
+    with pytest.raises(TimeoutError):
+        ws.round_trip(4 * SHORT)
+    assert [ws.receive(), ws.receive()] == ["one", "two"]
+    given_up.set()
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["nobody waits", "a thread waits"])
+def test_a_time_that_nobody_has_seen_does_not_count(
+    connect: Connect, play: Play, beside: Beside, waits: bool
+) -> None:
+    """No thread of the program waits meanwhile, or the process stands still."""
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert go.wait(TIMEOUT)
+        visit.say("still there")
+        visit.answer_close()
+
+    go = threading.Event()
+    ws = connect(play(script).url())
+    clock = ManualClock(ws)
+    if waits:
+        receiving = beside(ws.receive)
+        while not ws._exchange._poller:
+            pass
+        clock.jump(3600)
+        clock.pass_time(1)
+        go.set()
+        assert receiving.result(TIMEOUT) == "still there"
+    else:
+        with pytest.raises(TimeoutError):
+            ws.receive(0)
+        clock.now += 3600
+        go.set()
+        assert ws.receive() == "still there"
+
+
+def test_silence_counts_while_a_thread_waits(connect: Connect, play: Play, beside: Beside) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.next_event() == Ping(b"")
+        pinged.set()
+        visit.wait_for_end()
+
+    pinged = threading.Event()
+    options = {"ping_interval": 20.0, "ping_timeout": 20.0, "send_timeout": 60.0}
+    ws = connect(play(script).url(), **options)
+    clock = ManualClock(ws)
+    receiving = beside(end, ws.receive)
+    clock.pass_time(15)
+    assert not pinged.is_set()
+    clock.pass_time(11)
+    assert pinged.wait(TIMEOUT)
+    clock.pass_time(12)
+    assert not receiving.done()
+    clock.pass_time(20)
+    assert receiving.result(TIMEOUT) == (1006, "no pong within 20.0 seconds (ping_timeout)")
