@@ -68,9 +68,11 @@ class Settings:
             and lost it. Nothing else uses these threads. A turn that might block the loop with no
             thread left to take it over waits as well.
         max_thread_share: which part of each of these limits one route may use, and one client
-            address (IPv6: one network of 64 bits), between 0 and 1. The address is that which a
-            trusted proxy reports. Clients of a unix socket or of a trusted proxy are not limited by
-            address where none is reported.
+            address (IPv6: one network of 64 bits), between 0 and 1; and which part of a route's one
+            address may use. So by default an address may have a quarter of the threads on one
+            route, and half on several. The address is that which a trusted proxy reports. Clients
+            of a unix socket or of a trusted proxy are not limited by address where none is
+            reported.
         thread_timeout: how long a new request may wait for a thread for its ``authorize``, or for
             the first turn of its handler. Then it is answered with 503.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a

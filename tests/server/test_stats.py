@@ -85,7 +85,12 @@ def test_threads_and_handlers(serve: Serve, clients: Clients) -> None:
         go.wait(TIMEOUT)
         yield
 
-    server = serve(websocket_app(waits, blocking=True), max_threads=4, thread_timeout=TIMEOUT)
+    server = serve(
+        websocket_app(waits, blocking=True),
+        max_threads=2,
+        max_thread_share=1,
+        thread_timeout=TIMEOUT,
+    )
     before = server.stats()
     assert (before.handlers_in_threads, before.handlers_waiting, before.loops) == (0, 0, 1)
     opened = [clients.connect(server) for _ in range(5)]

@@ -23,14 +23,17 @@ from .conftest import Clients, Serve, ServerLog, wait_until
 from .handlers import Held, Waits, generator_echo
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only address")
-# How many threads one route, or one address, may use in these tests.
+# How many threads one route, or one address, may use in these tests, and one address of a route.
 SHARE = 4
+PART = SHARE // 2
 LIMITS: dict[str, Any] = {
     "max_threads": 2 * SHARE,
     "max_handler_threads": 2 * SHARE,
     "reserve_threads": 2,
     "thread_timeout": 0.0,
 }
+# Clients that come straight from a trusted proxy are limited by route alone.
+NO_ADDRESS = {**LIMITS, "trusted_proxies": ["127.0.0.1"]}
 OF_RESERVE = 1  # of turns that have lost the loop, beyond that
 
 
@@ -175,8 +178,7 @@ def test_silent_clients_of_one_route_leave_threads_to_the_others(
     attackers: int,
 ) -> None:
     share, complaint = ATTACKS[path]
-    # The clients of one address have all threads, so that it is the route that is limited.
-    server = serve(attacked.app, **LIMITS, trusted_proxies=["127.0.0.1"])
+    server = serve(attacked.app, **NO_ADDRESS)
     silent = attack(clients, server, path, share)
     attacked.until_entered(share)
     for client in attack(clients, server, path, attackers - share):
@@ -191,6 +193,22 @@ def test_silent_clients_of_one_route_leave_threads_to_the_others(
     silent[0].close()
     (late,) = attack(clients, server, path, 1)
     assert status_of(late) in (101, 200)
+
+
+@on_linux
+@pytest.mark.parametrize("path", ATTACKS)
+def test_silent_clients_of_one_address_leave_the_route_to_others_and_other_routes_to_them(
+    serve: Serve, clients: Clients, attacked: Attacked, path: str
+) -> None:
+    part = PART if path in ("/plain", "/events") else PART + OF_RESERVE
+    server = serve(attacked.app, **LIMITS)
+    attack(clients, server, path, part)
+    attacked.until_entered(part)
+    for client in attack(clients, server, path, 64):
+        assert_no_thread(client)
+    assert_others_are_served(clients, server)
+    attack(clients, server, path, 1, source="127.0.0.2")
+    attacked.until_entered(1)
 
 
 @on_linux
@@ -222,9 +240,10 @@ def test_one_address_leaves_threads_to_the_others(
         return status_of(client)
 
     granted = 101 if kind == "plain" else 200
-    assert [status(number) for number in range(6)] == [granted] * SHARE + [503] * 2
-    log.expect("because the client's address uses its share", WARNING)
-    assert [status(number, "127.0.0.2") for number in range(6)] == [granted] * SHARE + [503] * 2
+    assert [status(number) for number in (0, 0, 0)] == [granted] * PART + [503]
+    log.expect("because the client's address uses its share of the route's threads", WARNING)
+    assert [status(number) for number in range(1, 5)] == [granted] * (SHARE - PART) + [503] * 2
+    assert [status(number, "127.0.0.2") for number in range(5)] == [granted] * SHARE + [503]
     held.release()
 
 
@@ -293,7 +312,7 @@ def test_clients_of_a_unix_socket_have_no_address(tmp_path: Path) -> None:
 def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
-    server = serve(attacked.app, **{**LIMITS, "thread_timeout": 60})
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     attack(clients, server, "/authorize", SHARE)
     attacked.until_entered(SHARE)
     (loop,) = server.loops
@@ -332,7 +351,7 @@ def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
 def test_a_request_waits_for_a_thread_in_vain_no_longer_than_it_may(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
-    server = serve(attacked.app, **{**LIMITS, "thread_timeout": 0.2})
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 0.2})
     for path in ("/authorize", "/turns"):
         share, _ = ATTACKS[path]
         attack(clients, server, path, share)
@@ -348,7 +367,7 @@ def test_a_request_waits_for_a_thread_in_vain_no_longer_than_it_may(
 def test_requests_that_wait_are_answered_when_threads_are_free(
     serve: Serve, clients: Clients, attacked: Attacked, path: str
 ) -> None:
-    server = serve(attacked.app, **{**LIMITS, "thread_timeout": 60})
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     share, _ = ATTACKS[path]
     attack(clients, server, path, share)
     attacked.until_entered(share)
@@ -381,7 +400,7 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
         except ConnectionClosed as end:
             blocked.put(f"end {end.code}")
 
-    server = serve(attacked.app, **LIMITS, trusted_proxies=["127.0.0.1"])
+    server = serve(attacked.app, **NO_ADDRESS)
     opened = [clients.websocket(server, "/block") for _ in range(20)]
     for number, client in enumerate(opened):
         client.say(str(number), "second")
@@ -413,7 +432,7 @@ def test_two_routes_that_block_leave_the_loop_free(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
     """All threads for turns are in use, those of the reserve as well."""
-    server = serve(attacked.app, **LIMITS, trusted_proxies=["127.0.0.1"])
+    server = serve(attacked.app, **NO_ADDRESS)
     for path in ("/turns", "/other-turns"):
         attack(clients, server, path, SHARE + OF_RESERVE)
         attacked.until_entered(SHARE + OF_RESERVE)
@@ -434,7 +453,7 @@ def test_two_routes_that_block_leave_the_loop_free(
 
 
 def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:
-    server = serve(attacked.app, **{**LIMITS, "thread_timeout": 60})
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     running = attack(clients, server, "/turns", SHARE + OF_RESERVE)
     attacked.until_entered(SHARE + OF_RESERVE)
     waiting = attack(clients, server, "/turns", 3)

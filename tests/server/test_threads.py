@@ -92,6 +92,7 @@ def engaged(found: Worker | Shortage) -> Worker:
     [
         ([Holder("a", 1), Holder("a", 2), Holder("a", 3)], Shortage.ROUTE),
         ([Holder("a", 1), Holder("b", 1), Holder("c", 1)], Shortage.ORIGIN),
+        ([Holder("a", 1), Holder("a", 1)], Shortage.PART),
         (
             [Holder("a", 1), Holder("a", 2), Holder("b", 1), Holder("b", 2), Holder("c", 3)],
             Shortage.ALL,
@@ -99,7 +100,7 @@ def engaged(found: Worker | Shortage) -> Worker:
         ([Holder(name, None) for name in "aabbc"], Shortage.ALL),
     ],
 )
-def test_a_route_and_an_address_have_half_and_all_together_have_all(
+def test_a_route_and_an_address_have_half_and_an_address_half_of_a_route(
     pool: Pool, kind: str, holders: list[Holder], shortage: Shortage
 ) -> None:
     engage = pool.turn if kind == "turn" else pool.threads.engage_handler
@@ -301,6 +302,8 @@ def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
     room = room_of(a1, a2, b1)
     assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
     assert in_order(room, (a1, Shortage.ORIGIN)) == ["a2.1"]
+    room.add(Waits("a2.3"), a2)
+    assert in_order(room, (a1, Shortage.PART)) == ["a2.3"]
     assert len(room) == 1
     assert in_order(room) == ["a1.0"]
 

@@ -1,7 +1,9 @@
 """Quotas: how many threads all work of one kind may use, and how many of them one route or client.
 
 A stranger decides how long a connection lasts, and often how long a handler blocks. So no route and
-no client address gets more than a share of the threads, and the others always find some.
+no client address gets more than a share of the threads, and one address gets no more than that
+share of a route's. When a stranger holds all that one address may have of a route, other routes go
+on for the same address, and the route goes on for others.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Shortage(Enum):
     ALL = "all threads are in use"
     ROUTE = "the route uses its share of the threads"
     ORIGIN = "the client's address uses its share of the threads"
+    PART = "the client's address uses its share of the route's threads"
     SYSTEM = "the system starts no more threads"
 
 
@@ -45,16 +48,18 @@ class Quota(NamedTuple):
         setting: the setting that it comes from.
         limit: how many threads there may be.
         share: how many of them one route may use, and one client address.
+        part: how many of them one client address may use on one route.
     """
 
     setting: str
     limit: int
     share: int
+    part: int
 
     @classmethod
     def of(cls, setting: str, limit: int, share: float) -> Quota:
         """A quota of which each route and address has this share, but at least one thread."""
-        return cls(setting, limit, max(1, int(limit * share)))
+        return cls(setting, limit, max(1, int(limit * share)), max(1, int(limit * share**2)))
 
     def explain(self, shortage: Shortage) -> str:
         """What to write into the log: the shortage, the limit and the settings."""
@@ -64,7 +69,8 @@ class Quota(NamedTuple):
             case Shortage.SYSTEM:
                 return shortage.value
             case _:
-                limits = f"{self.share} of {self.setting}, which is {self.limit}"
+                share = self.part if shortage is Shortage.PART else self.share
+                limits = f"{share} of {self.setting}, which is {self.limit}"
                 return f"{shortage.value} ({limits}; max_thread_share)"
 
 
@@ -75,6 +81,7 @@ class Usage:
         self.busy = 0
         self._routes: Counter[Hashable] = Counter()
         self._origins: Counter[Hashable] = Counter()
+        self._parts: Counter[Hashable] = Counter()
 
     def add(self, holder: Holder) -> None:
         """A thread begins to work for this holder."""
@@ -82,6 +89,7 @@ class Usage:
         self._routes[holder.route] += 1
         if holder.origin is not None:
             self._origins[holder.origin] += 1
+            self._parts[holder] += 1
 
     def remove(self, holder: Holder) -> None:
         """A thread ends its work for this holder."""
@@ -89,6 +97,7 @@ class Usage:
         _count_down(self._routes, holder.route)
         if holder.origin is not None:
             _count_down(self._origins, holder.origin)
+            _count_down(self._parts, holder)
 
     def shortage(self, quota: Quota, holder: Holder) -> Shortage | None:
         """What this holder exceeds with one thread more; None if the quota allows it."""
@@ -96,9 +105,11 @@ class Usage:
             return Shortage.ALL
         if self._routes[holder.route] >= quota.share:
             return Shortage.ROUTE
-        if holder.origin is not None and self._origins[holder.origin] >= quota.share:
+        if holder.origin is None:
+            return None
+        if self._origins[holder.origin] >= quota.share:
             return Shortage.ORIGIN
-        return None
+        return Shortage.PART if self._parts[holder] >= quota.part else None
 
 
 def _count_down(counter: Counter[Hashable], key: Hashable) -> None:

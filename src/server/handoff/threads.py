@@ -103,7 +103,10 @@ class Threads:
         # Every other loop may begin a turn at the same time, and all of them may block.
         limit = self.turns.limit + reserve.limit - (loops - 1)
         self.hand_offs = Quota(
-            "max_threads and reserve_threads", limit, min(limit, self.turns.share + reserve.share)
+            "max_threads and reserve_threads",
+            limit,
+            min(limit, self.turns.share + reserve.share),
+            min(limit, self.turns.part + reserve.part),
         )
         self.handlers = Quota.of("max_handler_threads", settings.max_handler_threads, share)
         self.wary = True
@@ -297,5 +300,5 @@ class Threads:
         return len(self._idle) >= size
 
     def _look(self) -> None:
-        """Set ``wary``: below this, no route and no address can use its share of the threads."""
-        self.wary = self._turns.busy >= self.hand_offs.share or len(self._idle) < self._spare
+        """Set ``wary``: below this, no route and no address can use all that it may use."""
+        self.wary = self._turns.busy >= self.hand_offs.part or len(self._idle) < self._spare

@@ -76,6 +76,6 @@ class WaitingRoom:
                     addresses.move_to_end(origin)
                     self.discard(waiter)
                     return waiter
-                if lacking is not Shortage.ORIGIN:
+                if lacking not in (Shortage.ORIGIN, Shortage.PART):
                     break  # the other addresses of the route lack it as well
         return None
