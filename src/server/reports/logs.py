@@ -76,6 +76,15 @@ class DescriptorHandler(logging.Handler):
         """Have no lock: one thread writes, and who closes the log must not wait for it."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Any thread: have the record written, as the base class does it under its lock."""
+        permitted: object = self.filter(record)
+        if isinstance(permitted, logging.LogRecord):  # from Python 3.12 on, in place of this one
+            record = permitted
+        if permitted:
+            self.emit(record)
+        return bool(permitted)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Any thread: have the record written."""
         if outbox.running_here():
