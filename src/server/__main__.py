@@ -322,6 +322,13 @@ OPTIONS = [
         "a few",
     ),
     (
+        "max_kept_head",
+        _count,
+        "BYTES",
+        "how long the head of a request may be to be kept while its connection is open; a longer "
+        "one is there for authorize and the beginning of the handler only",
+    ),
+    (
         "max_handshakes_per_address",
         _count,
         "N",

@@ -83,24 +83,16 @@ class EventStream:
 
     Attributes:
         request: the request that opened the stream.
+        last_event_id: the id of the last event that the client has seen; "" for a new one. By its
+            ``Last-Event-ID`` header; where there is none, by a parameter of the query, whose name
+            is that or ``lastEventId`` or ``last_event_id``, in any case. What cannot stand in an
+            id, bytes that are not UTF-8 among it, is U+FFFD.
     """
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
+        self.last_event_id = last_event_id(request)  # once, however many topics ask for it
         self._session = session
-        self._last_event_id: str | None = None  # read once, for it may be asked for each topic
-
-    @property
-    def last_event_id(self) -> str:
-        """Any thread: the id of the last event that the client has seen; "" for a new one.
-
-        By its ``Last-Event-ID`` header; where there is none, by a parameter of the query, whose
-        name is that or ``lastEventId`` or ``last_event_id``, in any case. What cannot stand in an
-        id, bytes that are not UTF-8 among it, is U+FFFD.
-        """
-        if self._last_event_id is None:
-            self._last_event_id = last_event_id(self.request)
-        return self._last_event_id
 
     @property
     def closed(self) -> bool:
@@ -281,10 +273,15 @@ class EventStreamSession(Subscriber):
             self.begin(worker)
         else:
             self.peer.flush()
+            self._shorten_request()
+
+    def _shorten_request(self) -> None:
+        self.request.shorten(self.peer.loop.settings.max_kept_head)
 
     def settle(self) -> None:
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
         self.end()
+        self._shorten_request()
         if self._complete and not self.subscriptions:
             self.end_for_good()
 

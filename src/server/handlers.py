@@ -51,6 +51,7 @@ class GeneratorSession(WebSocketSession):
         self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
+        self.unsettled = request.is_longer(peer.loop.settings.max_kept_head)
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False
@@ -117,6 +118,7 @@ class GeneratorSession(WebSocketSession):
     def settle(self) -> None:
         """Owner: end with the handler, or go on with what was left and what came meanwhile."""
         self.peer.halted = False
+        self.shorten_request()
         if self._outcome is not None:
             self.end()
             error, self._outcome = self._outcome, None
@@ -299,6 +301,7 @@ class ThreadSession(WebSocketSession):
 
     def _wait(self, timeout: float | None) -> None:
         """The handler's own thread: wait until there is something in the inbox."""
+        self.shorten_request()
         deadline = None if timeout is None else monotonic() + timeout
         # To announce it first and then look once more is what loses no wake-up.
         self._waits.append(None)

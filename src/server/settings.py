@@ -86,6 +86,9 @@ class Settings:
             default: a server that listens on loopback addresses alone serves "localhost", the names
             below it, every address, and the name that it was given to listen on, so that no page of
             another site reaches it by DNS rebinding. Any other serves every host.
+        max_kept_head: how many bytes of a request's target and headers are kept for as long as its
+            connection is open. Of more, ``request.headers`` and ``request.query`` are there for
+            ``authorize`` and at the beginning of the handler only; see :class:`Request`.
         max_connections: how many clients there may be at once; more are answered with 503. 0 for as
             many as the process may have files, but for 32 that are kept for other things.
         max_handshakes_per_address: how many clients of one IPv4 address, or of one IPv6 network of
@@ -119,6 +122,7 @@ class Settings:
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
     hosts: Sequence[str] | None = None
+    max_kept_head: int = 4096
     max_connections: int = 0
     max_handshakes_per_address: int = 0
     unix: str | PathLike[str] | None = None

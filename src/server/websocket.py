@@ -278,6 +278,10 @@ class WebSocketSession(Subscriber):
         """Any thread: the path of the request."""
         return self.request.path
 
+    def shorten_request(self) -> None:
+        """Whoever runs the handler: it waits; a long head is not kept any more."""
+        self.request.shorten(self.peer.loop.settings.max_kept_head)
+
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Turns | None:
         """Owner: hand messages to the handler, after those that wait for it.

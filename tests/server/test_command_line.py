@@ -95,6 +95,7 @@ OPTIONS = {
     "reserve_threads": 4,
     "max_thread_share": 0.75,
     "thread_timeout": 1.5,
+    "max_kept_head": 5000,
     "loops": 2,
     "max_connections": 12,
     "max_handshakes_per_address": 4,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET = 8 * 1024
+MAX_PATH = 2 * 1024  # handlers keep it, decoded, for as long as the connection lasts
+MAX_USER_AGENT = 512  # characters of it that are kept of a long head
 MAX_LINE = 512  # of a malformed head, in the log
 END_OF_HEAD = b"\r\n\r\n"
 MAX_PARAMETERS = 500  # in the query; each costs the loop some microseconds
@@ -51,6 +53,11 @@ class Request:
     Its text is kept as it came, for as long as the connection lasts. The properties are read from
     that text at each access.
 
+    Of a head over ``max_kept_head`` bytes (a setting, 4 KiB) ``headers`` and ``query`` are kept
+    only until the handler first waits for a message, or for a plain function of event streams until
+    it returns. They are there for ``authorize``, and for a handler that reads them at its
+    beginning; later they raise RuntimeError. So a client cannot have 16 KiB kept for nothing.
+
     Attributes:
         method: as in "GET".
         http_version: as in "1.1".
@@ -66,6 +73,7 @@ class Request:
     __slots__ = (
         "_fields",
         "_host",
+        "_shortened",
         "_target",
         "address",
         "client",
@@ -108,6 +116,7 @@ class Request:
         self._target = target
         self._fields = "\n".join(f"{name}:{value}" for name, value in fields)
         self._host = host
+        self._shortened = False
 
     @property
     def path(self) -> str:
@@ -134,13 +143,22 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        """Names are looked up without regard to case; ``get_all`` gives all values of one."""
-        fields = (line.partition(":") for line in self._fields.split("\n") if line)
-        return Headers([(name, value) for name, _, value in fields])
+        """Names are looked up without regard to case; ``get_all`` gives all values of one.
+
+        Raises:
+            RuntimeError: they were too long to be kept; see above.
+        """
+        self._check_complete()
+        return self._headers()
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The parameters after "?", each with all of its values, decoded; at most 500."""
+        """The parameters after "?", each with all of its values, decoded; at most 500.
+
+        Raises:
+            RuntimeError: they were too long to be kept; see above.
+        """
+        self._check_complete()
         return parse_qs(self._target.partition("?")[2], keep_blank_values=True)
 
     @property
@@ -150,11 +168,41 @@ class Request:
         Trusted proxies may have forwarded it; else it is the authority of a target in absolute-form
         (RFC 9112 section 3.2.2), else the Host header. "" where HTTP/1.0 names none.
         """
-        return (self.headers.get("Host") or "") if self._host is None else self._host
+        return (self._headers().get("Host") or "") if self._host is None else self._host
 
     @host.setter
     def host(self, host: str) -> None:
         self._host = host
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the client calls itself; of a long head, the first 512 characters."""
+        return self._headers().get("User-Agent")
+
+    def is_longer(self, limit: int) -> bool:
+        """Any thread: whether the head takes more bytes than that."""
+        return len(self._target) + len(self._fields) > limit
+
+    def shorten(self, limit: int) -> None:
+        """Whoever runs the handler, or the owner: keep no more of a long head than logs need."""
+        if self._shortened or not self.is_longer(limit):
+            return
+        agent = (self.user_agent or "")[:MAX_USER_AGENT]
+        self._host = self.host
+        self._shortened = True
+        self._target = self.raw_path
+        self._fields = f"User-Agent:{agent}" if agent else ""
+
+    def _headers(self) -> Headers:
+        fields = (line.partition(":") for line in self._fields.split("\n") if line)
+        return Headers([(name, value) for name, _, value in fields])
+
+    def _check_complete(self) -> None:
+        if self._shortened:
+            raise RuntimeError(
+                "headers and query of this request are not kept: its head is longer than "
+                "max_kept_head; read them in authorize, or before the handler first waits"
+            )
 
     def addressed(self, fields: Fields) -> Fields:
         """The fields of this request, with the :attr:`host` in place of the Host header."""
@@ -304,6 +352,8 @@ def _read_target(target: str) -> tuple[str | None, str]:
         target = target[absolute.end() :]
         if not target.startswith("/"):
             target = f"/{target}"  # RFC 9110 section 4.2.3: an empty path is "/"
+    if len(target.partition("?")[0]) > MAX_PATH:
+        raise HandshakeError(414, f"the path is over {MAX_PATH} bytes")
     if target.count("&") >= MAX_PARAMETERS:
         raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")
     return host, target

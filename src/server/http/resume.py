@@ -20,7 +20,7 @@ END = ":end"
 
 
 def last_event_id(request: Request) -> str:
-    """Any thread: see :attr:`EventStream.last_event_id`."""
+    """Any thread: see :class:`EventStream`."""
     # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.4).
     said = (request.headers.get("Last-Event-ID") or "").encode("latin-1").decode("utf-8", "replace")
     if not said:

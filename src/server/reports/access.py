@@ -72,7 +72,7 @@ def _fields(peer: Peer) -> dict[str, object]:
         "path": request.path if request is not None else None,
         "close_reason": end.reason if end is not None else None,
         "subprotocol": peer.subprotocol,
-        "user_agent": request.headers.get("User-Agent") if request is not None else None,
+        "user_agent": request.user_agent if request is not None else None,
     }
     values = {
         "start": timestamp(time() - seconds),
