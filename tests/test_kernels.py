@@ -151,7 +151,7 @@ class Pair(ctypes.Structure):
 
 
 def foreign(size: int) -> Any:
-    """A type of numbers whose format memoryview cannot cast, in two dimensions."""
+    """A type of numbers in the byte order that is not this machine's, in two dimensions."""
     number = ctypes.c_uint.__ctype_be__ if sys.byteorder == "little" else ctypes.c_uint.__ctype_le__
     return (number * 2) * (size // 8)
 

@@ -18,16 +18,9 @@ def octets(data: Buffer) -> memoryview:
 
     Raises:
         TypeError: the object is not bytes-like, or not C-contiguous.
-        ValueError: it is a view that was released.
+        ValueError: it is a released view.
     """
     view = memoryview(data)
-    if view.ndim == 1 or not view.c_contiguous:
-        try:
-            return view.cast("B")
-        except ValueError:  # the format is not native, as in an array of big-endian numbers
-            pass
-    # This takes what cast refuses: such formats, and empty objects of several dimensions. It is
-    # imported here because few programs need it.
-    from pickle import PickleBuffer
-
-    return PickleBuffer(view).raw()
+    if view.ndim != 1 and not view.nbytes:  # which cast refuses
+        return memoryview(b"" if view.readonly else bytearray())
+    return view.cast("B")
