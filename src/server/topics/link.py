@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import threading
 from collections.abc import Callable
@@ -64,8 +65,10 @@ class Link:
         self._refusals: dict[str, str] = {}  # those of them that it refuses, and why
         self._generation = 0  # of connections: one that is older may be to a replica
         self._clients: dict[threading.Thread, Any] = {}
-        # Raises what is wrong with the URL; and has redis-py import what it imports late, for what
-        # a thread is importing stays half a module in the child of a fork.
+        # Raises what is wrong with the URL. It also imports what would be imported late, as the
+        # codec is for the name of a host: what a thread is importing while the process forks stays
+        # half a module in the child, and may stay locked.
+        codecs.lookup("idna")
         connection = self.client("check").connection_pool.make_connection()
         # A channel belongs to no database, so its name has the number of the database.
         self._suffix = f"@{connection.db}"

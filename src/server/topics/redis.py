@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from secrets import token_hex
@@ -290,6 +291,7 @@ class RedisStreams:
             threading.Thread(target=each.run, name=f"wsframe-redis-{name}", daemon=True)
             for name, each in (("writer", writer), ("reader", reader))
         )
+        _have_the_end_noticed()
         self._interests.begin()
         # A signal handler that publishes while the threads begin finds this run.
         self._run = run = _Run(outbox, writer, reader, stop, threads)
@@ -329,6 +331,19 @@ def _at_exit() -> None:
         raise EventsLost(lost, reason)
 
 
+def _have_the_end_noticed() -> None:
+    """Any thread: see to it that :func:`_at_exit` is called at the end of this process.
+
+    A child that multiprocessing has forked does not call what is registered with atexit.
+    """
+    global _noticed_in
+    multiprocessing = sys.modules.get("multiprocessing.util")
+    if multiprocessing is not None and _noticed_in != os.getpid():
+        _noticed_in = os.getpid()
+        multiprocessing.Finalize(None, _at_exit, exitpriority=0)
+
+
+_noticed_in = 0  # the process in which multiprocessing was told
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
