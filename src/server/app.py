@@ -15,7 +15,7 @@ from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.origins import check_origins
 
-from .reports.loggers import outbox
+from .reports.loggers import background
 from .reports.logs import configure_by_default
 from .reports.stats import Stats, encode, total
 from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
@@ -314,7 +314,7 @@ class App:
             raise RuntimeError("a server of the app runs: stop it first")
         if self._topics.shared is not None:
             self._topics.shared.close(timeout)
-        outbox.close()
+        background.close()
 
     def on_start(self, function: Function) -> Function:
         """Have a function called wherever the app is served, before it takes connections.
@@ -352,7 +352,7 @@ class App:
             topics=len(self._topics),
             published=self._topics.published,
             dropped_events=self._topics.dropped,
-            lost_log_records=outbox.lost.total(),
+            lost_log_records=background.lost.total(),
         )
 
     def start(self, host: str = "localhost", port: int = 0, **options: Any) -> Server:

@@ -16,7 +16,7 @@ from typing import Protocol
 import wsframe
 from wsframe.kernels import INSTRUCTION_SET
 
-from .reports.loggers import outbox
+from .reports.loggers import background
 from .reports.output import announce, settle
 from .server import Server, url
 from .settings import Settings
@@ -144,7 +144,7 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
             lambda: announce(line),
             _announce_stop,
         )
-        stack.callback(outbox.close)  # before the interpreter prints why it exits
+        stack.callback(background.close)  # before the interpreter prints why it exits
         code = supervisor.run()
     if code:
         sys.exit(supervisor.failure or code)

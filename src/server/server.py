@@ -36,7 +36,7 @@ from .http.proxies import UNIX, Proxies
 from .http.refusals import RefusalError, no_thread
 from .http.request import Request, RequestReader, respond, respond_without_content
 from .http.resume import END, last_event_id
-from .reports.loggers import outbox
+from .reports.loggers import background
 from .reports.refusals import CONNECTIONS, PATH
 from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
@@ -210,7 +210,7 @@ class Server:
                 loop.stop(self._timing.cut_off)
             self._monitor.stop()
             self._threads.close(max(deadline, monotonic() + self._timing.cut_off))
-            outbox.close(self._timing.log_flush)
+            background.close(self._timing.log_flush)
             self._stopped.set()
 
     def after_fork(self) -> None:

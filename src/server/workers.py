@@ -22,7 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
 from .reports import output
-from .reports.loggers import log, outbox
+from .reports.loggers import background, log
 from .signals import STOP_SIGNALS, Interrupted, Signals
 from .sockets.goodbye import SPREAD
 
@@ -239,7 +239,7 @@ class Supervisor:
 
     def _fork(self) -> None:
         output.flush()  # or else the worker would print it, too
-        outbox.close()  # a process that forks had better have one thread
+        background.close()  # a process that forks had better have one thread
         # A signal that comes before the worker has its own handlers waits for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pipe = said = -1
@@ -272,7 +272,7 @@ class Supervisor:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 atexit._clear()
                 atexit.register(logging.shutdown)
-                atexit.register(outbox.close_at_exit)  # before that
+                atexit.register(background.close_at_exit)  # before that
                 # Ctrl-C is not ignored by SIG_IGN: programs that are started would inherit that.
                 with Signals(signal.SIGTERM, others=(signal.SIGINT,)) as signals:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -281,7 +281,7 @@ class Supervisor:
             except BaseException:
                 code = 1
                 log.exception("worker %d has failed", os.getpid())
-                outbox.close()
+                background.close()
             output.settle()
         finally:
             os._exit(code)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 
 from wsframe.server import App, EventsLost, Server
-from wsframe.server.reports.loggers import outbox
+from wsframe.server.reports.loggers import background
 from wsframe.server.timing import Timing
 from wsframe.server.topics.redis import RedisStreams
 
@@ -49,7 +49,7 @@ class ServerLog(logging.Handler):
     @property
     def records(self) -> list[logging.LogRecord]:
         """All that has been logged before this is asked for, and was not taken away."""
-        assert outbox.flush(TIMEOUT)
+        assert background.flush(TIMEOUT)
         return self._records
 
     def expect(self, text: str, level: int = logging.ERROR) -> logging.LogRecord:
@@ -73,7 +73,7 @@ def log() -> Iterator[ServerLog]:
     handler = ServerLog()
     logger.addHandler(handler)
     yield handler
-    assert outbox.close(TIMEOUT)
+    assert background.close(TIMEOUT)
     logger.removeHandler(handler)
     errors = [record for record in handler.records if record.levelno >= logging.ERROR]
     assert not [logging.Formatter().format(record) for record in errors]
@@ -97,7 +97,7 @@ def nothing_left_behind(log: ServerLog) -> Iterator[None]:
     """No thread and no open file outlives a test."""
     threads, files = set(threading.enumerate()), open_files()
     yield
-    outbox.close(TIMEOUT)
+    background.close(TIMEOUT)
     deadline = time.monotonic() + 5
     for thread in set(threading.enumerate()) - threads:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -14,6 +14,7 @@ import pytest
 
 from wsframe import Opcode
 from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.handoff.quotas import Shortage
 from wsframe.server.handoff.threads import Threads
 from wsframe.server.reports import access
 from wsframe.server.reports.logs import JSONFormatter, TextFormatter
@@ -231,7 +232,7 @@ def test_a_refusal_instead_of_the_upgrade(
     serve: Serve, clients: Clients, lines: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(closes))
-    monkeypatch.setattr(Threads, "run", lambda *_: False)
+    monkeypatch.setattr(Threads, "engage_handler", lambda *_: Shortage.SYSTEM)
     client = clients.connect(server)
     client.send(upgrade("/echo"))
     assert client.read_to_end().startswith(b"HTTP/1.1 503 ")

@@ -17,9 +17,9 @@ import pytest
 import wsframe.server
 from wsframe import Close, Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
+from wsframe.server.reports.background import THREAD_NAME
 from wsframe.server.reports.complaint import Complaint
-from wsframe.server.reports.loggers import EXCEPTIONS, log, outbox
-from wsframe.server.reports.outbox import THREAD_NAME
+from wsframe.server.reports.loggers import EXCEPTIONS, background, log
 from wsframe.server.timing import Timing
 
 from .clients import TIMEOUT, masked, upgrade
@@ -49,7 +49,7 @@ def handled_by(
         logger.setLevel(logging.INFO)
     try:
         yield
-        assert outbox.flush(TIMEOUT)
+        assert background.flush(TIMEOUT)
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
@@ -226,13 +226,13 @@ def test_what_a_handler_raises_ends_with_the_record(
         raise error
 
     monkeypatch.setattr(logging, "raiseExceptions", wanted)
-    before = outbox.lost.total()
+    before = background.lost.total()
     with handled_by(fail, SERVER):
         for _ in range(3):
             SERVER.warning("lost")
     SERVER.warning("kept")
     log.expect("kept", logging.WARNING)
-    assert outbox.lost.total() == before + 3
+    assert background.lost.total() == before + 3
     assert (str(error) in capfd.readouterr().err) == wanted
 
 
@@ -249,7 +249,7 @@ def test_standard_error_may_be_as_broken_as_the_handler(
     with handled_by(fail, SERVER), monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", Broken())
         SERVER.warning("lost")
-        assert outbox.flush(TIMEOUT)
+        assert background.flush(TIMEOUT)
     SERVER.warning("kept")
     log.expect("kept", logging.WARNING)
 
@@ -333,7 +333,7 @@ def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.Mon
         alive = weakref.ref(error)
         SERVER.exception("failed")
     log.expect("failed")
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     gc.collect()
     assert alive() is None
 
@@ -415,7 +415,7 @@ def test_a_flood_of_complaints_is_two_lines_with_their_number(log: ServerLog) ->
     for number in range(1000):
         complaint.log(logging.WARNING, "trouble %d", number)
     assert [record.getMessage() for record in log.records] == ["trouble 0"]
-    assert outbox.close(TIMEOUT)
+    assert background.close(TIMEOUT)
     log.expect("trouble 0", logging.WARNING)
     log.expect("trouble 999 (the last of 999 like it)", logging.WARNING)
     assert not log.records
@@ -440,7 +440,7 @@ def test_complaints_of_many_threads_are_all_counted(log: ServerLog) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert outbox.close(TIMEOUT)
+    assert background.close(TIMEOUT)
     *lines, last = [record.getMessage() for record in log.records]
     assert last == f"trouble (the last of {2000 - len(lines)} like it)"
 

@@ -19,9 +19,9 @@ import pytest
 
 from wsframe.server import App
 from wsframe.server.reports import loggers
+from wsframe.server.reports.background import Background
 from wsframe.server.reports.loggers import Logger
 from wsframe.server.reports.logs import DescriptorHandler, JSONFormatter, TextFormatter
-from wsframe.server.reports.outbox import Outbox
 
 from .clients import TIMEOUT, Client, WebSocketClient, get
 from .conftest import Clients, Serve, wait_until
@@ -34,13 +34,13 @@ CAPACITY = 16
 
 
 @pytest.fixture
-def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
-    """A small outbox in place of that of the process."""
-    outbox = Outbox(loggers._tell_losses, CAPACITY)
+def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
+    """A small queue in place of that of the process."""
+    background = Background(loggers._tell_losses, CAPACITY)
     for module in ("reports.loggers", "reports.logs", "app"):
-        monkeypatch.setattr(f"wsframe.server.{module}.outbox", outbox)
-    yield outbox
-    assert outbox.close(TIMEOUT)
+        monkeypatch.setattr(f"wsframe.server.{module}.background", background)
+    yield background
+    assert background.close(TIMEOUT)
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def fill(pipe: int) -> None:
 class Pipe:
     """A pipe, and a handler that writes to it."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, background: Background) -> None:
         self.reading, self.writing = os.pipe()
         self.handler = DescriptorHandler(self.writing)
         self.handler.setFormatter(TextFormatter())
-        self._outbox = outbox
+        self._background = background
 
     def close(self) -> list[str]:
         """Read what has been written since, and close it."""
@@ -80,7 +80,7 @@ class Pipe:
 
         reader = threading.Thread(target=read)
         reader.start()
-        assert self._outbox.close(TIMEOUT)
+        assert self._background.close(TIMEOUT)
         os.close(self.writing)
         reader.join()
         os.close(self.reading)
@@ -89,9 +89,9 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe(outbox: Outbox, logger: Logger) -> Pipe:
+def pipe(background: Background, logger: Logger) -> Pipe:
     """A pipe to which the logger writes."""
-    pipe = Pipe(outbox)
+    pipe = Pipe(background)
     logger.addHandler(pipe.handler)
     return pipe
 
@@ -101,21 +101,21 @@ def without_time(lines: list[str]) -> list[str]:
     return [line.split(" ", 1)[1] for line in lines]
 
 
-def test_records_are_written_in_order(pipe: Pipe, outbox: Outbox, logger: Logger) -> None:
+def test_records_are_written_in_order(pipe: Pipe, background: Background, logger: Logger) -> None:
     for number in range(500):
         logger.warning("record %d", number)
-        assert outbox.flush(TIMEOUT)
+        assert background.flush(TIMEOUT)
     lines = without_time(pipe.close())
     assert lines == [f"WARNING record {number}" for number in range(500)]
 
 
 def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
-    pipe: Pipe, outbox: Outbox, logger: Logger
+    pipe: Pipe, background: Background, logger: Logger
 ) -> None:
     fill(pipe.writing)
     for number in range(1000):
         logger.warning("record %d", number)
-    lost = outbox.lost.total()
+    lost = background.lost.total()
     assert lost >= 1000 - CAPACITY
     *written, told = without_time(pipe.close())
     assert written == [f"WARNING record {number}" for number in range(1000 - lost)]
@@ -123,14 +123,14 @@ def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
 
 
 def test_long_records_are_cut_and_bounded_in_bytes(
-    pipe: Pipe, outbox: Outbox, logger: Logger
+    pipe: Pipe, background: Background, logger: Logger
 ) -> None:
     logger.warning("%s", "x" * (1 << 20))
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     fill(pipe.writing)
     for _ in range(CAPACITY):
         logger.warning("%s", "x" * 4000)
-    assert outbox.lost.total() >= CAPACITY * 3 / 4
+    assert background.lost.total() >= CAPACITY * 3 / 4
     first, *_ = without_time(pipe.close())
     assert re.fullmatch(r"WARNING x{4096}\.\.\.\(\+1044480 characters\)", first)
 
@@ -138,7 +138,7 @@ def test_long_records_are_cut_and_bounded_in_bytes(
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize("broken", ["full disk", "broken pipe", "closed"])
 def test_what_could_not_be_written_is_told_when_it_can_be_again(
-    tmp_path: Path, outbox: Outbox, logger: Logger, broken: str
+    tmp_path: Path, background: Background, logger: Logger, broken: str
 ) -> None:
     reading, target = os.pipe()
     os.close(reading)
@@ -153,12 +153,12 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
     logger.addHandler(handler)
     for _ in range(3):
         logger.warning("lost")
-    assert outbox.flush(TIMEOUT)
-    assert outbox.lost.total() == 3
+    assert background.flush(TIMEOUT)
+    assert background.lost.total() == 3
     room = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(room, target)
     logger.warning("written")
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     os.close(room)
     os.close(target)
     written = map(json.loads, (tmp_path / "log").read_text().splitlines())
@@ -169,17 +169,17 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
 
 
 def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
-    pipe: Pipe, outbox: Outbox, logger: Logger
+    pipe: Pipe, background: Background, logger: Logger
 ) -> None:
     fill(pipe.writing)
     os.set_blocking(pipe.writing, False)
     logger.warning("written")
-    assert not outbox.flush(0.05)
+    assert not background.flush(0.05)
     assert without_time(pipe.close()) == ["WARNING written"]
 
 
 def test_records_of_other_loggers_are_written_in_the_background_too(
-    pipe: Pipe, outbox: Outbox
+    pipe: Pipe, background: Background
 ) -> None:
     other = logging.Logger("another")
     other.addHandler(pipe.handler)
@@ -312,7 +312,7 @@ import os, sys
 os.close(2)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-# More than fits into a pipe that is full, and into the outbox.
+# More than fits into a pipe that is full, and into the queue of records.
 FAILURES = 2000
 
 

@@ -6,8 +6,8 @@ from math import inf
 from time import monotonic
 
 from ..timing import Timing
-from .loggers import log, outbox
-from .outbox import Tally
+from .background import Tally
+from .loggers import background, log
 from .text import LINE
 
 
@@ -53,10 +53,10 @@ class Complaint:
             self._no_summary.pop()
         except IndexError:
             return  # it is on its way
-        outbox.later(self._next - now, self._summarize)
+        background.later(self._next - now, self._summarize)
 
     def _summarize(self) -> None:
-        """The outbox's thread: log how many lines have been left out, if any."""
+        """The log's thread: log how many lines have been left out, if any."""
         self._no_summary.append(None)
         number = self._take()
         if number:

@@ -1,9 +1,9 @@
 """The loggers of the server, and the one way to log: ``from .reports.loggers import log``.
 
-Whoever logs renders the record, which is then text and numbers, and leaves it to the outbox.
-Filters, handlers and record factories are code of the application; they run in the outbox's thread
-alone.
-So any code of the server may log: on a loop, under a lock, in ``__del__``, in a signal handler.
+Whoever logs renders the record, which is then text and numbers, and leaves it to a thread in the
+background. Filters, handlers and record factories are code of the application, and run in that
+thread alone. So any code of the server may log: on a loop, under a lock, in ``__del__``, in a
+signal handler.
 
 What is logged is a value of a built-in type, or an error of the server or of a library. To render
 an object of the application calls its ``__str__``, which may block. That is done only where the
@@ -20,7 +20,7 @@ from functools import partial
 from sys import getsizeof
 from typing import Any
 
-from . import outbox as outboxes
+from .background import Background, register
 from .text import block, printable, traceback_of
 
 SERVER, ACCESS = "wsframe.server", "wsframe.access"
@@ -62,25 +62,25 @@ class Logger(logging.Logger):
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Any thread: render the record, and leave it to the outbox."""
+        """Any thread: render the record, and leave it to the log's thread."""
         if not self.disabled:
             if RENDERED not in record.__dict__:
                 _render(record)
-            outbox.put(partial(self.handle_here, record), size_of(record))
+            background.put(partial(self.handle_here, record), size_of(record))
 
     def handle_here(self, record: logging.LogRecord) -> None:
-        """The outbox's thread: filter the record and call the handlers; it raises nothing."""
+        """The log's thread: filter the record and call the handlers; it raises nothing."""
         try:
             super().handle(_remade(record))
         except BaseException:  # SystemExit, too, would end the thread
-            outbox.lost.add()
+            background.lost.add()
             if logging.raiseExceptions:
                 with suppress(Exception):  # standard error may be where the handler failed
                     traceback.print_exc()
 
 
 def logger(name: str) -> Logger:
-    """The logger of this name, made one that leaves its records to the outbox."""
+    """The logger of this name, made one whose handlers run in the log's thread."""
     found = logging.getLogger(name)
     found.__class__ = Logger
     assert isinstance(found, Logger)
@@ -107,7 +107,7 @@ def _render(record: logging.LogRecord) -> None:
         message = f"{record.msg} (its arguments raise {type(error).__name__})"
     record.msg, record.args = printable(message), None
     record.exc_text = traceback_of(record.exc_info) if record.exc_info else None
-    if outbox.crowded(EXCEPTIONS):
+    if background.crowded(EXCEPTIONS):
         record.exc_info = None
     stack = record.__dict__.pop("stack", record.stack_info)
     record.stack_info = None if stack is None else block(stack)
@@ -141,13 +141,14 @@ def _remade(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _tell_losses(number: int) -> None:
-    """The outbox's thread: log that records have been dropped."""
+    """The log's thread: log that records have been dropped."""
     text = f"{number} records of the log are lost: it is written too slowly"
     record = logging.LogRecord(SERVER, logging.WARNING, __file__, 0, text, None, None)
     record.__dict__["lost"] = number
     log.handle_here(record)
 
 
-outbox = outboxes.Outbox(_tell_losses)
-outboxes.register(outbox)
+background = Background(_tell_losses)
+register(background)
 log = logger(SERVER)
+outbox = background

@@ -14,7 +14,7 @@ from functools import partial
 
 from . import access
 from .access import timestamp
-from .loggers import ACCESS, SERVER, outbox, rendered, size_of
+from .loggers import ACCESS, SERVER, background, rendered, size_of
 from .text import without_margin
 
 STDERR = 2
@@ -56,7 +56,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes to a file descriptor, in the outbox's thread, whichever logger a record comes from.
+    """Writes to a file descriptor, in the log's thread, whichever logger a record comes from.
 
     A line that cannot be written is lost and counted. As soon as a line has been written again, one
     follows it with the number of those lost. No line is kept in a buffer, where it would be written
@@ -69,7 +69,7 @@ class DescriptorHandler(logging.Handler):
     def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._lost = 0  # since a line said so; the outbox's thread
+        self._lost = 0  # since a line said so; the log's thread
         self._torn = False  # the last line has no end
 
     def createLock(self) -> None:  # noqa: N802
@@ -87,14 +87,14 @@ class DescriptorHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Any thread: have the record written."""
-        if outbox.running_here():
+        if background.running_here():
             self._write(record)
         else:
             record = rendered(record)
-            outbox.put(partial(self._write, record), size_of(record))
+            background.put(partial(self._write, record), size_of(record))
 
     def _write(self, record: logging.LogRecord) -> None:
-        """The outbox's thread: write the record, and then how many are lost."""
+        """The log's thread: write the record, and then how many are lost."""
         try:
             line = self.format(record)
         except Exception:
@@ -103,7 +103,7 @@ class DescriptorHandler(logging.Handler):
         if not self._write_line(line):
             number = getattr(record, "lost", None)  # it has told of others
             if number is None:
-                outbox.lost.add()
+                background.lost.add()
             self._lost += number or 1
         elif self._lost:
             lost = logging.LogRecord(

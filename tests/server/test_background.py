@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from wsframe.server.reports.outbox import UNIT, Outbox, Tally
+from wsframe.server.reports.background import UNIT, Background, Tally
 
 from .clients import TIMEOUT
 from .conftest import wait_until
@@ -21,7 +21,7 @@ from .processes import run
 
 
 class Blocked:
-    """A job that the outbox's thread is at until the test lets it go on."""
+    """A job that holds up the thread until the test lets it go on."""
 
     def __init__(self) -> None:
         self.begun, self._go_on = threading.Event(), threading.Event()
@@ -32,7 +32,7 @@ class Blocked:
         assert self._go_on.wait(TIMEOUT)
 
     def end(self) -> None:
-        """Let the outbox's thread go on."""
+        """Let the thread go on."""
         self._go_on.set()
 
 
@@ -43,47 +43,47 @@ def done() -> list[object]:
 
 
 @pytest.fixture
-def outbox(done: list[object]) -> Iterator[Outbox]:
-    """An outbox for eight small jobs."""
-    outbox = Outbox(done.append, capacity=8)
-    yield outbox
-    assert outbox.close(TIMEOUT)
+def background(done: list[object]) -> Iterator[Background]:
+    """A queue for eight small jobs."""
+    background = Background(done.append, capacity=8)
+    yield background
+    assert background.close(TIMEOUT)
 
 
 @pytest.fixture
-def blocked(outbox: Outbox) -> Iterator[Blocked]:
+def blocked(background: Background) -> Iterator[Blocked]:
     """A job that holds up all others."""
     blocked = Blocked()
-    outbox.put(blocked, 0)
+    background.put(blocked, 0)
     assert blocked.begun.wait(TIMEOUT)
     yield blocked
     blocked.end()
 
 
-def put(outbox: Outbox, done: list[object], *names: str, size: int = 0) -> None:
+def put(background: Background, done: list[object], *names: str, size: int = 0) -> None:
     for name in names:
-        outbox.put(partial(done.append, name), size)
+        background.put(partial(done.append, name), size)
 
 
-def test_jobs_are_done_in_order(outbox: Outbox, done: list[object]) -> None:
+def test_jobs_are_done_in_order(background: Background, done: list[object]) -> None:
     for number in range(500):
-        outbox.put(partial(done.append, number), 0)
+        background.put(partial(done.append, number), 0)
         if number % 7 == 0:
-            assert outbox.flush(TIMEOUT)
-    assert outbox.flush(TIMEOUT)
+            assert background.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     assert done == list(range(500))
 
 
 def test_what_does_not_fit_is_dropped_and_told_of_in_its_place(
-    outbox: Outbox, blocked: Blocked, done: list[object]
+    background: Background, blocked: Blocked, done: list[object]
 ) -> None:
-    put(outbox, done, *"abcdefg")  # the job that is under way takes up room, too
-    put(outbox, done, *"xyz")
-    assert outbox.lost.total() == 3
+    put(background, done, *"abcdefg")  # the job that is under way takes up room, too
+    put(background, done, *"xyz")
+    assert background.lost.total() == 3
     blocked.end()
-    assert outbox.flush(TIMEOUT)
-    put(outbox, done, "h")
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
+    put(background, done, "h")
+    assert background.flush(TIMEOUT)
     assert done == [*"abcdefg", 3, "h"]
 
 
@@ -91,81 +91,85 @@ def test_what_does_not_fit_is_dropped_and_told_of_in_its_place(
     ("size", "fit"), [(0, 7), (UNIT - 1, 7), (UNIT, 3), (6 * UNIT, 1), (7 * UNIT, 0), (1 << 30, 0)]
 )
 def test_large_jobs_take_up_more_room(
-    outbox: Outbox, blocked: Blocked, done: list[object], size: int, fit: int
+    background: Background, blocked: Blocked, done: list[object], size: int, fit: int
 ) -> None:
-    put(outbox, done, *"abcdefghij", size=size)
-    assert outbox.lost.total() == 10 - fit
+    put(background, done, *"abcdefghij", size=size)
+    assert background.lost.total() == 10 - fit
     blocked.end()
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     assert done == [*"abcdefghij"[:fit], 10 - fit]
 
 
-def test_a_job_larger_than_the_outbox_has_it_for_itself(outbox: Outbox, done: list[object]) -> None:
-    put(outbox, done, "large", size=1 << 30)
-    assert outbox.flush(TIMEOUT)
+def test_a_job_larger_than_the_queue_has_it_for_itself(
+    background: Background, done: list[object]
+) -> None:
+    put(background, done, "large", size=1 << 30)
+    assert background.flush(TIMEOUT)
     assert done == ["large"]
 
 
 def test_whoever_waits_for_a_job_that_does_not_end_waits_in_vain_but_not_for_ever(
-    outbox: Outbox, blocked: Blocked
+    background: Background, blocked: Blocked
 ) -> None:
-    assert not outbox.flush(0.01)
-    assert not outbox.close(0.01)
+    assert not background.flush(0.01)
+    assert not background.close(0.01)
 
 
 def test_no_thread_is_left_after_the_close_and_a_later_job_starts_another(
-    outbox: Outbox, done: list[object]
+    background: Background, done: list[object]
 ) -> None:
     before = threading.active_count()
-    assert outbox.flush(TIMEOUT)  # without a thread there is nothing to wait for
+    assert background.flush(TIMEOUT)  # without a thread there is nothing to wait for
     for name in ("one", "two"):
-        put(outbox, done, name)
-        assert outbox.close(TIMEOUT)
+        put(background, done, name)
+        assert background.close(TIMEOUT)
         assert threading.active_count() == before
     assert done == ["one", "two"]
 
 
-def test_jobs_that_come_while_the_thread_ends_are_done(outbox: Outbox, done: list[object]) -> None:
+def test_jobs_that_come_while_the_thread_ends_are_done(
+    background: Background, done: list[object]
+) -> None:
     for number in range(300):
-        closing = threading.Thread(target=outbox.close, args=(TIMEOUT,))
+        closing = threading.Thread(target=background.close, args=(TIMEOUT,))
         closing.start()
-        outbox.put(partial(done.append, number), 0)
+        background.put(partial(done.append, number), 0)
         closing.join()
-        assert outbox.flush(TIMEOUT)
+        assert background.flush(TIMEOUT)
     assert done == list(range(300))
 
 
-def test_the_outboxs_own_thread_does_not_wait_for_itself(
-    outbox: Outbox, done: list[object]
+def test_the_thread_of_the_jobs_does_not_wait_for_itself(
+    background: Background, done: list[object]
 ) -> None:
-    outbox.put(lambda: done.append((outbox.flush(TIMEOUT), outbox.close(TIMEOUT))), 0)
-    assert outbox.flush(TIMEOUT)
+    background.put(lambda: done.append((background.flush(TIMEOUT), background.close(TIMEOUT))), 0)
+    assert background.flush(TIMEOUT)
     assert done == [(True, True)]
 
 
 def test_what_is_to_be_done_later_is_done_in_time_or_at_the_close(
-    outbox: Outbox, done: list[object]
+    background: Background, done: list[object]
 ) -> None:
-    outbox.later(3600, partial(done.append, "in an hour"))
-    outbox.later(0.001, partial(done.append, "now"))
+    background.later(3600, partial(done.append, "in an hour"))
+    background.later(0.001, partial(done.append, "now"))
     wait_until(lambda: done == ["now"], "it is done when its time has come")
     # What it puts itself is done as well.
-    outbox.later(3600, partial(put, outbox, done, "one more"))
-    assert outbox.close(TIMEOUT)
+    background.later(3600, partial(put, background, done, "one more"))
+    assert background.close(TIMEOUT)
     assert done == ["now", "in an hour", "one more"]
 
 
 def test_a_system_without_threads_delays_jobs(
-    outbox: Outbox, done: list[object], monkeypatch: pytest.MonkeyPatch
+    background: Background, done: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
-        put(outbox, done, *"ab")
-    put(outbox, done, "c")
-    assert outbox.flush(TIMEOUT)
+        put(background, done, *"ab")
+    put(background, done, "c")
+    assert background.flush(TIMEOUT)
     assert done == [*"abc"]
 
 
@@ -175,7 +179,7 @@ def interrupt_each_line(function: Callable[[], object], interrupt: Callable[[], 
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal busy
-        if busy or not frame.f_code.co_filename.endswith("outbox.py"):
+        if busy or not frame.f_code.co_filename.endswith("background.py"):
             return None
         if event == "line":
             busy = True
@@ -192,36 +196,38 @@ def interrupt_each_line(function: Callable[[], object], interrupt: Callable[[], 
 
 
 def test_who_puts_may_be_interrupted_anywhere_by_one_who_puts(done: list[object]) -> None:
-    outbox = Outbox(done.append, capacity=1000)
+    background = Background(done.append, capacity=1000)
     interruptions = 0
 
     def interrupt() -> None:
         nonlocal interruptions
         interruptions += 1
-        put(outbox, done, "interruption")
+        put(background, done, "interruption")
 
-    interrupt_each_line(partial(put, outbox, done, "first"), interrupt)  # which starts the thread
-    interrupt_each_line(partial(put, outbox, done, "second"), interrupt)
-    assert outbox.close(TIMEOUT)
+    interrupt_each_line(
+        partial(put, background, done, "first"), interrupt
+    )  # which starts the thread
+    interrupt_each_line(partial(put, background, done, "second"), interrupt)
+    assert background.close(TIMEOUT)
     assert interruptions > 10
     assert sorted(map(str, done)) == sorted(["first", "second", *["interruption"] * interruptions])
 
 
 def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
-    outbox: Outbox, blocked: Blocked, done: list[object]
+    background: Background, blocked: Blocked, done: list[object]
 ) -> None:
-    put(outbox, done, *"abcdefg")
+    put(background, done, *"abcdefg")
     interruptions = 0
 
     def interrupt() -> None:
         nonlocal interruptions
         interruptions += 1
-        put(outbox, done, "x")
+        put(background, done, "x")
 
-    interrupt_each_line(partial(put, outbox, done, "x"), interrupt)
+    interrupt_each_line(partial(put, background, done, "x"), interrupt)
     blocked.end()
-    assert outbox.flush(TIMEOUT)
-    assert outbox.lost.total() == interruptions + 1
+    assert background.flush(TIMEOUT)
+    assert background.lost.total() == interruptions + 1
     assert done[:7] == [*"abcdefg"]
     assert sum(number for number in done[7:] if isinstance(number, int)) == interruptions + 1
 
@@ -244,48 +250,48 @@ def test_a_tally_loses_nothing_between_threads() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_its_own_jobs_and_not_its_parents(
-    outbox: Outbox, blocked: Blocked, done: list[object]
+    background: Background, blocked: Blocked, done: list[object]
 ) -> None:
-    put(outbox, done, *"abcdefghi")
+    put(background, done, *"abcdefghi")
     child = os.fork()
     if not child:
         code = 1
         with suppress(BaseException):
-            outbox.after_fork()
-            put(outbox, done, "child")
-            if outbox.close(TIMEOUT) and done == ["child"] and not outbox.lost.total():
+            background.after_fork()
+            put(background, done, "child")
+            if background.close(TIMEOUT) and done == ["child"] and not background.lost.total():
                 code = 0
         os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     blocked.end()
-    assert outbox.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
     assert done == [*"abcdefg", 2]
 
 
 AT_EXIT = """
 import atexit, sys, threading
-from wsframe.server.reports.outbox import Outbox, register
+from wsframe.server.reports.background import Background, register
 
 class Late:
     def __del__(self):
-        outbox.put(lambda: print("finalizer"), 0)
+        background.put(lambda: print("finalizer"), 0)
 
 def first():
-    outbox.put(lambda: print("before"), 0)
+    background.put(lambda: print("before"), 0)
 
 def last():
-    outbox.put(lambda: print("after"), 0)
+    background.put(lambda: print("after"), 0)
 
 late = Late()
 late.itself = late
 atexit.register(last)
-outbox = Outbox(print)
-register(outbox)
+background = Background(print)
+register(background)
 atexit.register(first)
-outbox.put(lambda: print("program"), 0)
+background.put(lambda: print("program"), 0)
 if "stuck" in sys.argv:
-    outbox.put(threading.Event().wait, 0)
+    background.put(threading.Event().wait, 0)
 """
 
 

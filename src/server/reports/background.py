@@ -1,12 +1,12 @@
-"""The log's outbox: what is to be logged waits here for the one thread that runs log handlers.
+"""A queue of jobs and one thread that does them: it runs the handlers of the log.
 
 Handlers, filters and record factories are code of the application. They may block, hold locks of
-their own, or publish to a topic and so wait for a loop. Therefore no thread of the server runs
-them: it puts a record into the outbox, which neither waits nor calls anything.
+their own, or publish to a topic and so wait for a loop. Therefore no other thread of the server
+runs them: it puts a job into the queue, which neither waits nor calls anything.
 
-Any code may put, also ``__del__`` and a signal handler that interrupts another ``put``. So nothing
-here waits for a lock: the queue and the lists are those of the interpreter, whose operations are
-atomic, and a list with one item is a token that one thread can take.
+Any code may put a job, also ``__del__`` and a signal handler that interrupts another ``put``. So
+nothing here waits for a lock. The queue and the lists are those of the interpreter, whose
+operations are atomic, and a list with one item is a token that one thread can take.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import TypeAlias
 
 from ..timing import Timing
 
-# The outbox holds 8 MiB in units of 1 KiB. A record takes one unit at least, so the number of
-# records is bounded as well.
+# The queue holds 8 MiB in units of 1 KiB. A job takes one unit at least, so the number of jobs is
+# bounded as well.
 UNIT = 1024
 CAPACITY = 8192
 
@@ -63,14 +63,14 @@ class Tally:
                 self._adding.release()
 
 
-class Outbox:
-    """A bounded queue of jobs and the thread that does them in order, one at a time.
+class Background:
+    """A bounded queue of jobs, and the thread that does them in order, one at a time.
 
     The thread starts with the first job and ends at :meth:`close`; a later job starts another. A
-    forked child begins with an empty outbox, because its parent does what waited there.
+    forked child begins with an empty queue, because its parent does what waited there.
 
     Args:
-        tell_losses: called in the outbox's thread when jobs have been dropped, with their number
+        tell_losses: called in the thread of the jobs when some have been dropped, with their number
             since the last call. The call stands in the queue where the first one was dropped.
         capacity: how many units of 1 KiB may wait.
 
@@ -86,13 +86,13 @@ class Outbox:
     def _begin(self) -> None:
         self.lost = Tally()
         self._dropped = Tally()
-        self._told = 0  # of those dropped; the outbox's thread
+        self._told = 0  # of those dropped; the jobs' thread
         self._jobs: SimpleQueue[tuple[Job | threading.Event, int]] = SimpleQueue()
         self._room: deque[None] = deque(repeat(None, self._capacity))  # an item for each free unit
         self._no_thread: list[None] = [None]  # a token: whoever takes it starts the thread
         self._no_loss: list[None] = [None]  # a token: whoever takes it has losses told
         self._thread: threading.Thread | None = None
-        self._due: list[tuple[float, Job]] = []  # the outbox's thread
+        self._due: list[tuple[float, Job]] = []  # the jobs' thread
         self._over = False  # the interpreter exits
         self._stuck = False  # and what waited then could not be done
 
@@ -123,7 +123,7 @@ class Outbox:
         self._queue(job, units)
 
     def later(self, seconds: float, job: Job) -> None:
-        """Any thread: have the job done after so many seconds, or when the outbox is closed.
+        """Any thread: have the job done after so many seconds, or at :meth:`close`.
 
         The number of these jobs is not bounded here: each caller has one on its way at most.
         """
@@ -135,7 +135,7 @@ class Outbox:
         return self._jobs.qsize() >= jobs
 
     def running_here(self) -> bool:
-        """Any thread: whether the calling thread is the outbox's."""
+        """Any thread: whether the calling thread is that of the jobs."""
         return self._thread is threading.current_thread()
 
     def flush(self, timeout: float) -> bool:
@@ -213,7 +213,7 @@ class Outbox:
         else:
             job()
 
-    # The outbox's thread ----------------------------------------------------------------------
+    # The jobs' thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
         end = self._work()
@@ -263,8 +263,8 @@ class Outbox:
             self._tell_losses(number)
 
 
-def register(outbox: Outbox) -> None:
-    """The main thread, once: have the outbox survive forks, and flushed at exit."""
-    atexit.register(outbox.close_at_exit)
+def register(background: Background) -> None:
+    """The main thread, once: have it survive forks, and flushed at exit."""
+    atexit.register(background.close_at_exit)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=outbox.after_fork)
+        os.register_at_fork(after_in_child=background.after_fork)
