@@ -315,6 +315,12 @@ OPTIONS = [
         "how long a request may wait for a thread before it is answered with 503",
     ),
     (
+        "max_subscriptions",
+        _count,
+        "N",
+        "how many subscriptions to topics one connection may have",
+    ),
+    (
         "max_connections",
         _count,
         "N",

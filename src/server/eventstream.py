@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from queue import Empty, Queue, SimpleQueue
 from random import uniform
@@ -15,10 +15,10 @@ from wsframe.fields import encode_response
 from .handoff.queues import next_item, wake
 from .handoff.turns import BUSY, ENDED, WAITING
 from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
-from .http.resume import END, last_event_id
+from .http.resume import END, check_id, last_event_id
 from .reports.loggers import log
 from .sockets.peer import Peer, no_room
-from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id, id_for
+from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
 from .topics.entry import as_text
 from .topics.subscriber import Subscriber
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .handoff.turns import Habit
     from .http.request import Request
     from .topics.delivery import Subscription
+    from .topics.encodings import Encoding
     from .topics.topic import Topic
 
 
@@ -68,9 +69,14 @@ def as_event(item: object) -> ServerSentEvent:
 
     Raises:
         TypeError: JSON has no form for the item.
-        ValueError: it contains itself, or a number that is none.
+        ValueError: it contains itself, or a number that is none; or it has an id that no client
+            could come back with.
     """
-    return item if isinstance(item, ServerSentEvent) else ServerSentEvent(as_text(item))
+    if not isinstance(item, ServerSentEvent):
+        return ServerSentEvent(as_text(item))
+    if item.id is not None:
+        check_id(item.id)
+    return item
 
 
 class EventStream:
@@ -93,6 +99,7 @@ class EventStream:
         self.request = request
         self.last_event_id = last_event_id(request)  # once, however many topics ask for it
         self._session = session
+        self._resume: str | Mapping[str, str] | None = None  # see _came_from
 
     @property
     def closed(self) -> bool:
@@ -116,7 +123,8 @@ class EventStream:
             TimeoutError: so much was still unsent at the end of the ``timeout``. The event has
                 *not* been queued; the stream stays open, and the call may be repeated.
             TypeError: JSON has no form for the item.
-            ValueError: the item contains itself, or a number that is none.
+            ValueError: the item contains itself, or a number that is none; or it has an id that no
+                client could come back with, as in :meth:`wsframe.server.Topic.publish`.
         """
         self._session.send(as_event(item).encode(), timeout)
 
@@ -162,22 +170,39 @@ class EventStream:
         "gap" whose data is JSON: the ``topic`` and the ``oldest`` id that is left. A client that is
         too slow meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
 
+        The id of an event stands for a place in every topic of the stream, so that a client comes
+        back to all of them. Where a list of these would have more than 2,048 bytes, the id is a
+        token that only this process understands, while it remembers it.
+
         Args:
-            topic: its name, or itself.
-            after: where a client begins that does not come back, as in
-                :meth:`WebSocket.subscribe`.
+            topic: its name, or itself; a name has at most 1,024 bytes.
+            after: where a new client begins, as in :meth:`WebSocket.subscribe`: None for now, ""
+                for all that is remembered. A client whose last id the topic does not know is told
+                of a gap and begins there, too: anybody can make up an id.
             member: who subscribes, for :meth:`Topic.members`.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.
+            StateError: the stream has as many subscriptions as it may (``max_subscriptions``).
+            ValueError: the name is too long, or UTF-8 has no form for it.
         """
         if self._session.over:
             raise over_error()
+        session, resume = self._session, self._came_from()
         name = topic if isinstance(topic, str) else topic.name
-        last_id = self.last_event_id
-        if last_id:
-            after = id_for(name, last_id, after)
-        return self._session.subscribe(topic, self._session.encoding, after, member)
+        seen = resume if isinstance(resume, str) else resume.get(name)
+        if not seen:
+            seen = after
+        return session.subscribe(topic, session.encoding, seen, after, member)
+
+    def _came_from(self) -> str | Mapping[str, str]:
+        """Any thread: the id that a client comes back with, or those of several topics."""
+        if self._resume is None:
+            last_id = self.last_event_id
+            composed = last_id.startswith("?")
+            found = self._session.peer.loop.topics.places.find(last_id) if composed else last_id
+            self._resume = last_id if found is None else found
+        return self._resume
 
     def close(self, *, final: bool = False) -> None:
         """Any thread: end the stream, after what was sent before; the first time counts.
@@ -210,6 +235,7 @@ class EventStreamSession(Subscriber):
         "_complete",
         "_gzip",
         "_handler",
+        "_opens",
         "_sent",
         "_topic",
         "encoding",
@@ -236,6 +262,7 @@ class EventStreamSession(Subscriber):
         self._topic = topic
         self._complete = False  # the topics that it was subscribed to have ended
         self._sent = 0  # bytes, when it was last looked
+        self._opens = False  # the client is to be told where its subscriptions begin
         self._handler = handler
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
@@ -288,13 +315,27 @@ class EventStreamSession(Subscriber):
     def subscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription begins; where there are several, each id tells of all."""
         if len(self.subscriptions) > 1 and not self.encoding.of_one:
-            self.encoding = StreamOfMany()
+            self.encoding = StreamOfMany(self.peer.loop.topics.places)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
                     self.encoding.opening(other.topic.name, other.last_id)
                     other.change_encoding(self.encoding)
                     other.advance()
         subscription.change_encoding(self.encoding)
+
+    def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
+        """Owner: a subscription begins here; those that begin together are told of by one id."""
+        opening = encoding.opening(topic, cursor)
+        if not isinstance(self.encoding, StreamOfMany):
+            self.tell(opening)
+        elif not self._opens:
+            self._opens = True
+            self.peer.loop.call_soon(self._open)
+
+    def _open(self) -> None:
+        self._opens = False
+        if isinstance(self.encoding, StreamOfMany) and not self.over:
+            self.tell(self.encoding.here())
 
     def put(self, block: bytes) -> None:
         """Owner: queue events in one piece."""

@@ -94,6 +94,8 @@ class Settings:
         max_handshakes_per_address: how many clients of one IPv4 address, or of one IPv6 network of
             64 bits, may be connected without having sent a whole request; more are answered with
             503. 0 for half of ``max_connections``.
+        max_subscriptions: how many subscriptions to topics one connection may have; each takes some
+            4 KiB. One more is a StateError in the handler.
         unix: the path of a unix socket to listen on, in place of host and port.
         unix_mode: the permissions of its file, as in 0o660; who may connect must be allowed to
             write. None for those that the umask leaves.
@@ -125,6 +127,7 @@ class Settings:
     max_kept_head: int = 4096
     max_connections: int = 0
     max_handshakes_per_address: int = 0
+    max_subscriptions: int = 1000
     unix: str | PathLike[str] | None = None
     unix_mode: int | None = None
     unix_group: str | int | None = None

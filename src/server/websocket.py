@@ -168,6 +168,7 @@ class WebSocket:
         topic: str | Topic,
         *,
         after: str | None = None,
+        otherwise: str | None = None,
         envelope: bool = False,
         member: str | None = None,
     ) -> Subscription:
@@ -177,9 +178,11 @@ class WebSocket:
         meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
 
         Args:
-            topic: its name, or itself.
+            topic: its name, or itself; a name has at most 1,024 bytes.
             after: None begins now; an id begins with what came after that event, or says that some
                 of it is gone; "" begins with all that is remembered.
+            otherwise: where to begin if the topic does not know that id: None for now, "" for all
+                that is remembered. There is a gap then, too. Anybody can make up an id.
             envelope: send not just the data, but a JSON object with ``topic``, ``id``, ``event``
                 and ``data``, so that the client knows after what to subscribe when it comes back.
                 Binary data is in base64, and ``binary`` is true. An object without data is a
@@ -189,11 +192,13 @@ class WebSocket:
 
         Raises:
             ConnectionClosed: the connection is over, or :meth:`close` was called.
+            StateError: it has as many subscriptions as it may (``max_subscriptions``).
+            ValueError: the name is too long, or UTF-8 has no form for it.
         """
         if self._session.over is not None:
             raise self._session.over_error()
         encoding = message_encoding(self._session.codec.deflate, envelope)
-        return self._session.subscribe(topic, encoding, after, member)
+        return self._session.subscribe(topic, encoding, after, otherwise, member)
 
     def ping(self, payload: Buffer = b"") -> None:
         """Any thread: send a ping, which the client answers by itself.

@@ -121,7 +121,7 @@ class Subscription:
         self.peer.loop.totals.subscriptions += 1
         self.session.subscribed(self)
         if not self.missed:  # of which it is told with the place where it begins
-            self.session.tell(self.encoding.opening(self.topic.name, self.last_id))
+            self.session.open_at(self.topic.name, self.last_id, self.encoding)
         self.advance()
         self.delivery.has_begun(self)
 

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
 
 from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
 from wsframe.deflate import MAX_BITS
 from wsframe.sse import encode_event
 
+from .places import Place
+
 if TYPE_CHECKING:
     from .entry import Entry
+    from .places import Places
 
 GAP = "gap"
 
@@ -88,48 +90,52 @@ class EventStreamEncoding(Encoding):
         return encode_id(cursor)
 
 
+class _Bodies(EventStreamEncoding):
+    """An event without its id."""
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        return encode_event(text_of(entry), entry.event, None, entry.retry)
+
+
+_BODIES = _Bodies()
+
+
 class StreamOfMany(EventStreamEncoding):
     """The events of a stream that is subscribed to several topics.
 
-    A client says but one id when it comes back, so each event's id tells where the client is in all
-    of them: "?" and a query, as in "?room-1=...&room-2=...".
+    The id of each event stands for a place in all of them; see ``places.py``. The rest of it is
+    encoded once for all clients.
     """
 
     of_one = True
 
-    def __init__(self) -> None:
-        self._cursors: dict[str, str] = {}
+    def __init__(self, places: Places) -> None:
+        self._place = Place(places)
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         return b"".join([self._whatever(topic, entry) for entry in entries])
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        cursor = self._cursor(topic, entry.id or "")
-        return encode_event(text_of(entry), entry.event, cursor, entry.retry)
+        moved = self._place.move(topic, entry.id or "")
+        return b"id: %b\n%b" % (moved.encode(), _BODIES.block(topic, [entry]))
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
-        self._cursors[topic] = entries[-1].id or ""
+        if entries[-1].last:  # which is not encoded
+            self._place.move(topic, entries[-1].id or "")
 
     def forget(self, topic: str) -> None:
-        self._cursors.pop(topic, None)
+        self._place.forget(topic)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
-        self._cursors[topic] = cursor
-        return super().gap(topic, self._cursor(topic, cursor), oldest)
+        return super().gap(topic, self._place.move(topic, cursor), oldest)
 
     def opening(self, topic: str, cursor: str) -> bytes:
-        self._cursors[topic] = cursor
-        return encode_id(self._cursor(topic, cursor))
+        self._place.move(topic, cursor)
+        return self.here()
 
-    def _cursor(self, topic: str, cursor: str) -> str:
-        return "?" + urlencode({**self._cursors, topic: cursor})
-
-
-def id_for(topic: str, last_event_id: str, new: str | None) -> str | None:
-    """What a client's last id says of one topic, or this if it says that it knew others only."""
-    if not last_event_id.startswith("?"):
-        return last_event_id
-    return dict(parse_qsl(last_event_id[1:])).get(topic, new)
+    def here(self) -> bytes:
+        """Where the client is now."""
+        return encode_id(self._place.id)
 
 
 def encode_id(cursor: str) -> bytes:

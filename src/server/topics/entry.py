@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
 
-from ..http.resume import END
+from ..http import resume
 
 if TYPE_CHECKING:
     from .encodings import Encoding
 
 
+# How many bytes a name may have: of a topic, an event, or a key.
+MAX_NAME = 1024
 CONTROLS = bytes(range(32))
 # What an entry takes besides its texts: the object, its id, its places in the log's tables.
 ENTRY_COST = 512
@@ -130,13 +132,33 @@ def size_of(text: str) -> int:
 
 
 def check_id(given: str) -> None:
-    """Check an id that an event was given.
+    """Check an id that a topic's event was given.
 
     Raises:
-        ValueError: it has a meaning of its own in ``Last-Event-ID``.
+        ValueError: no client could come back with it, or it begins with "?", as the ids of streams
+            that are subscribed to several topics do.
     """
-    if given.startswith("?") or given == END:
-        raise ValueError(f"an id of a topic's event is not {END!r}, nor begins with '?': {given!r}")
+    if given.startswith("?"):
+        raise ValueError(f"the id of a topic's event must not begin with '?': {given[:40]!r}")
+    resume.check_id(given)
+
+
+def check_name(what: str, name: str) -> None:
+    """Check a name that is kept, and may come from a client.
+
+    Args:
+        what: what it names.
+        name: of a topic, an event, or a key.
+
+    Raises:
+        ValueError: it is too long, or UTF-8 has no form for it.
+    """
+    size = size_of(name)
+    if size > MAX_NAME:
+        raise ValueError(
+            f"the name of {what} must have at most {MAX_NAME} bytes: {name[:40]!r} and so on has "
+            f"{size}"
+        )
 
 
 def as_entry(
@@ -160,6 +182,10 @@ def as_entry(
     event, id, key = map(plain, (event, id, key))  # noqa: A001
     if id is not None:
         check_id(id)
+    if event is not None:
+        check_name("an event", event)
+    if key is not None:
+        check_name("a key", key)
     if isinstance(item, (bytes, bytearray, memoryview)):
         return Entry(memoryview(item).tobytes(), event, id, key=key)
     return Entry(as_text(item), event, id, key=key, retry=retry)

@@ -20,7 +20,8 @@ class Ids(Protocol):
     def position(self, log: Log, cursor: str) -> int | None:
         """The position that a cursor names; None if it is none of this log.
 
-        One past the head is that of an event that has not come yet.
+        One before the floor stands for all that are gone, one past the head for all that have not
+        come yet.
         """
 
 
@@ -62,8 +63,10 @@ class StreamIds:
 
         One past the head is that of an event that has not come yet.
         """
-        if not STREAM_ID.fullmatch(cursor) or place_of(cursor) < place_of(log.floor_id):
+        if not STREAM_ID.fullmatch(cursor):
             return None
+        if place_of(cursor) < place_of(log.floor_id):
+            return log.floor - 1  # what came after it is gone
         if place_of(cursor) > place_of(log.head_id):
             return log.head + 1
         position = log.newest_by(place_of(cursor), lambda entry: place_of(entry.stream_id))

@@ -13,8 +13,9 @@ from weakref import WeakSet, WeakValueDictionary
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
 from ..timing import Timing
-from .entry import size_of
+from .entry import check_name, size_of
 from .errors import EventsLost
+from .places import Places
 from .sources import Sources
 from .topic import Topic
 
@@ -47,6 +48,7 @@ class Topics:
         shared: where their logs are, if other processes share them.
         loops: those of the app's servers.
         sources: what feeds them from beside.
+        places: where streams of several topics are.
         late: logs events that come after the end of their topic.
         weight: bytes of memory that all logs take.
         published, dropped: events, as in :class:`wsframe.server.Stats`.
@@ -57,6 +59,7 @@ class Topics:
         self.shared: RedisStreams | None = None
         self.loops: tuple[Loop, ...] = ()
         self.sources = Sources(timing)
+        self.places = Places()
         self.late = Complaint()
         self.published = 0
         self.dropped = 0
@@ -83,6 +86,7 @@ class Topics:
     def after_fork(self) -> None:
         """The child of a fork: have no loops, and locks that no thread of the parent has."""
         self.loops = ()
+        self.places = Places()
         self._make_locks()
 
     def share(self, shared: RedisStreams) -> None:
@@ -147,7 +151,7 @@ class Topics:
         topic = self._all.get(name)
         if topic is None:
             name = str.__str__(name)
-            name.encode()  # raises what is wrong with it
+            check_name("a topic", name)
             with self._naming:
                 topic = self._all.setdefault(name, Topic(name, self, self.shared))
         if (history, max_bytes, max_age, policy) != (None,) * 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from wsframe import ConnectionClosed
+from wsframe import ConnectionClosed, StateError
 
 from ..handoff.turns import Turns
 from ..sockets.peer import Protocol
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..sockets.peer import Peer
     from .encodings import Encoding
     from .topic import Topic
+
+
+# How many subscriptions are ended at once.
+END_SLICE = 64
 
 
 class Subscriber(Protocol, Turns):
@@ -35,15 +39,31 @@ class Subscriber(Protocol, Turns):
         self.subscriptions: list[Subscription] = []
 
     def subscribe(
-        self, topic: str | Topic, encoding: Encoding, after: str | None, member: str | None
+        self,
+        topic: str | Topic,
+        encoding: Encoding,
+        after: str | None,
+        otherwise: str | None,
+        member: str | None,
     ) -> Subscription:
-        """Any thread: begin a subscription, at a place in the log that is fixed here and now."""
+        """Any thread: begin a subscription, at a place in the log that is fixed here and now.
+
+        Raises:
+            StateError: the connection has as many subscriptions as it may.
+            ValueError: the name of the topic is not allowed.
+        """
+        most = self.peer.loop.settings.max_subscriptions
+        if len(self.subscriptions) >= most:
+            raise StateError(
+                f"{self.path} has {most} subscriptions for {self.peer.address} already, as many as "
+                "one connection may have (max_subscriptions)"
+            )
         if isinstance(topic, str):
             topic = self.peer.loop.topics.get(topic)
         subscription = Subscription(topic, self, encoding, member)
         self.subscriptions.append(subscription)
         try:
-            topic.add(subscription, after)
+            topic.add(subscription, after, otherwise)
         except BaseException:
             self.peer.loop.call_soon(subscription.end)
             raise
@@ -56,6 +76,10 @@ class Subscriber(Protocol, Turns):
     def subscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription begins."""
 
+    def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
+        """Owner: a subscription begins here, of which the client may have to be told."""
+        self.tell(encoding.opening(topic, cursor))
+
     def unsubscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription has ended."""
         self.subscriptions.remove(subscription)
@@ -64,8 +88,12 @@ class Subscriber(Protocol, Turns):
         """Owner: end all subscriptions; what was published before is sent, if it can be."""
         for subscription in tuple(self.subscriptions):
             subscription.finish()
-        for subscription in tuple(self.subscriptions):
-            subscription.end()
+        for number, subscription in enumerate(tuple(self.subscriptions)):
+            if number < END_SLICE:
+                subscription.end()
+            else:  # so that others are not held up
+                subscription.over = True
+                self.peer.loop.call_soon(subscription.end)
 
     def sent_all(self) -> None:
         """Owner: the client has taken all that it was sent; send it more, of each topic in turn."""

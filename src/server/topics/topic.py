@@ -103,7 +103,7 @@ class Topic:
         self._ids: Ids = EpochIds()
         self._known = True  # a shared log is only known while it is followed
         # Those whose place is not known yet, and until when to wait for it.
-        self._unplaced: list[tuple[Subscription, str | None, float]] = []
+        self._unplaced: list[tuple[Subscription, str | None, str | None, float]] = []
         self._policy: Policy = "disconnect"
         self._closed = False
         self._deliveries: dict[Loop, Delivery] = {}
@@ -186,15 +186,17 @@ class Topic:
                 base64; a :class:`wsframe.ServerSentEvent`; or anything that JSON can say.
             event: the type that an ``EventSource`` listens for; "message" if left out.
             id: what a client says that comes back; unlike those of the other events. By default it
-                is made up. It does not begin with "?", and is not ":end".
-            key: what it is the newest news of, for the policy "latest".
+                is made up. It has at most 1,024 bytes, no control character, and no blank at either
+                end, so that a header can hold it; it does not begin with "?", and is not ":end".
+            key: what it is the newest news of, for the policy "latest". It has at most 1,024 bytes,
+                as ``event`` has.
 
         Raises:
             TypeError: JSON has no form for the data.
             ValueError: it contains itself, or a number that is none; or UTF-8 has no form for what
-                is text; or CR, LF or NUL stand in ``event`` or ``id``; or the id is not allowed; or
-                the event, as it is sent to any kind of client, has more bytes than ``max_bytes``
-                and 2 MiB.
+                is text; or CR, LF or NUL stand in ``event``; or the id is not allowed; or a name is
+                too long; or the event, as it is sent to any kind of client, has more bytes than
+                ``max_bytes`` and 2 MiB.
             StateError: the topic was closed.
             RedisUnavailable: Redis is away or too slow, and as much waits for it as may.
             RedisRefused: Redis cannot be used, or has refused this topic just now.
@@ -392,13 +394,13 @@ class Topic:
             return
         with self.lock:
             unplaced, self._unplaced = self._unplaced, []
-            for subscription, after, until in unplaced:
-                if not self._place(subscription, after):
+            for subscription, after, otherwise, until in unplaced:
+                if not self._place(subscription, after, otherwise):
                     if self.timing.clock() < until or not self._known:
-                        self._unplaced.append((subscription, after, until))
+                        self._unplaced.append((subscription, after, otherwise, until))
                         continue
                     # Its event should have come by now: it is not of this log.
-                    self._place(subscription, "")
+                    self._place(subscription, otherwise, None)
                     subscription.missed = True
                 subscription.peer.loop.call_soon(subscription.begin)
 
@@ -432,7 +434,9 @@ class Topic:
 
     # Subscribing ------------------------------------------------------------------------------
 
-    def add(self, subscription: Subscription, after: str | None) -> None:
+    def add(
+        self, subscription: Subscription, after: str | None, otherwise: str | None = None
+    ) -> None:
         """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`.
 
         If its place is not known yet, it begins when that is.
@@ -456,9 +460,9 @@ class Topic:
             subscription.delivery = self._deliveries[loop]
             subscription.delivery.subscriptions += 1
             self.trim()
-            if not self._place(subscription, after):
+            if not self._place(subscription, after, otherwise):
                 until = self.timing.clock() + self.timing.placement
-                self._unplaced.append((subscription, after, until))
+                self._unplaced.append((subscription, after, otherwise, until))
         self._topics.is_used(self)
 
     def remove(self, subscription: Subscription) -> None:
@@ -576,23 +580,22 @@ class Topic:
         self._dropped += events
         self._topics.count(dropped=events)
 
-    def _place(self, subscription: Subscription, after: str | None) -> bool:
+    def _place(self, subscription: Subscription, after: str | None, otherwise: str | None) -> bool:
         """Find where a subscription begins; False if that is not known yet."""
         log, position = self.log, None
         if not self._known:
             return False
-        if after is None:
-            position = log.end
-        elif not after:
-            position = log.begin()
-        else:
+        if after:
             position = self._ids.position(log, after)
             if position is None:
                 position = log.position_of(after)
             elif position > log.head:
                 return False
-        if position is None or position < log.floor:
-            position, subscription.missed = log.floor, True
+            subscription.missed = position is None or position < log.floor
+        if position is None:  # a new client, or one that cannot prove that it was here
+            newcomer = otherwise if after else after
+            position = log.end if newcomer is None else log.begin()
+        position = max(position, log.floor)
         subscription.position = min(position, log.end)
         subscription.placed = True
         self.put_behind(subscription)

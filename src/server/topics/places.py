@@ -1,0 +1,150 @@
+"""Where a stream of several topics is in all of them, in one id.
+
+A client that comes back names one id, so the id of each event stands for a place in every topic of
+the stream. As long as it is short, the id lists them: "?" and a query, as in "?a=...&b=...". An id
+has to fit into a header of a request, so a longer one is a token, as in "?TOKEN.NUMBER". This
+process knows what the token stands for, and no other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from secrets import token_urlsafe
+from urllib.parse import parse_qsl, urlencode
+
+# How long an id may be that lists its topics. Proxies often allow 8 KiB for a header.
+MAX_LISTED = 2048
+# How many events of one stream are remembered by their number: a client that is cut off has not
+# seen those that were on their way.
+MAX_MOVES = 1024
+# What all streams with tokens may take in memory; then those that were used longest ago are
+# forgotten, and their clients are told of a gap when they come back.
+MAX_BYTES = 64 << 20
+# What is counted for a place in one topic.
+PLACE_COST = 256
+
+
+class Places:
+    """The streams of an app that have tokens; every method is for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # of the streams, too
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()  # by token
+        self._cost = 0
+
+    def find(self, last_id: str) -> Mapping[str, str] | None:
+        """Return the ids by topic that a composed id stands for; None if it is unknown."""
+        if "=" in last_id:
+            return dict(parse_qsl(last_id[1:]))
+        token, _, number = last_id[1:].rpartition(".")
+        with self._lock:
+            stream = self._streams.get(token)
+            if stream is None or not (number.isascii() and number.isdecimal()):
+                return None
+            return stream.at(int(number)) if len(number) < 20 else None
+
+    def begin(self, ids: Mapping[str, str]) -> _Stream:
+        """Give a stream a token, at this place."""
+        with self._lock:
+            stream = _Stream(dict(ids))
+            self._keep(stream)
+            return stream
+
+    def move(self, stream: _Stream, topic: str, new: str) -> str:
+        """Return the id of a stream's place after an event of one topic."""
+        with self._lock:
+            number = stream.move(topic, new)
+            self._keep(stream)
+            return f"?{stream.token}.{number}"
+
+    def _keep(self, stream: _Stream) -> None:
+        """Keep a stream as the one that was used last."""
+        known = self._streams.pop(stream.token, None)
+        self._cost += stream.cost() - (0 if known is None else stream.counted)
+        stream.counted = stream.cost()
+        self._streams[stream.token] = stream
+        while self._cost > MAX_BYTES and len(self._streams) > 1:
+            _, oldest = self._streams.popitem(last=False)
+            self._cost -= oldest.counted
+
+
+class _Stream:
+    """The places that one stream has been at; under the lock of :class:`Places`."""
+
+    __slots__ = ("_first", "_ids", "_moves", "counted", "token")
+
+    def __init__(self, ids: dict[str, str]) -> None:
+        self.token = token_urlsafe(8)
+        self.counted = 0
+        self._ids = ids  # at the first place that is remembered
+        self._first = 0  # its number
+        self._moves: deque[tuple[str, str]] = deque()  # from each place to the next
+
+    def cost(self) -> int:
+        return PLACE_COST * (len(self._ids) + len(self._moves) + 4)
+
+    def move(self, topic: str, new: str) -> int:
+        """Go to the next place, where only this topic's id is new; return its number."""
+        self._moves.append((topic, new))
+        if len(self._moves) > MAX_MOVES:
+            self._first += 1
+            self._apply(self._ids, *self._moves.popleft())
+        return self._first + len(self._moves)
+
+    def at(self, number: int) -> dict[str, str] | None:
+        """Return the ids at a place; None if it is not remembered."""
+        if not 0 <= number - self._first <= len(self._moves):
+            return None
+        ids = dict(self._ids)
+        for _, (topic, new) in zip(range(number - self._first), self._moves, strict=False):
+            self._apply(ids, topic, new)
+        return ids
+
+    @staticmethod
+    def _apply(ids: dict[str, str], topic: str, new: str) -> None:
+        if new:
+            ids[topic] = new
+        else:  # as a query leaves it out
+            ids.pop(topic, None)
+
+
+class Place:
+    """The place of one stream that goes on; it has one owner.
+
+    Args:
+        places: the app's.
+
+    Attributes:
+        id: the id of the place.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.id = ""
+        self._places = places
+        self._ids: dict[str, str] = {}
+        self._listed: dict[str, str] = {}  # these as parts of a query
+        self._stream: _Stream | None = None
+
+    def move(self, topic: str, new: str) -> str:
+        """Note that the stream is here in one topic; return the id of its place in all of them."""
+        if self._stream is None:
+            self._ids[topic] = new
+            self._listed[topic] = urlencode({topic: new})
+            listed = "?" + "&".join(self._listed.values())
+            if len(listed) <= MAX_LISTED:
+                self.id = listed
+                return listed
+            self._stream = self._places.begin(self._ids)
+            self._ids, self._listed = {}, {}
+        self.id = self._places.move(self._stream, topic, new)
+        return self.id
+
+    def forget(self, topic: str) -> None:
+        """Note that the stream is not subscribed to a topic any more."""
+        if self._stream is not None:
+            self.id = self._places.move(self._stream, topic, "")
+        else:
+            self._ids.pop(topic, None)
+            self._listed.pop(topic, None)
