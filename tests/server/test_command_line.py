@@ -392,7 +392,7 @@ def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answe
 
 def test_no_line_is_logged_unasked() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
-        assert ask(process, "/metrics").status == 404
+        assert ask(process, "/").status == 200
         process.signal(signal.SIGTERM)
         code, output = process.wait()
         assert (code, "GET" in output) == (0, False)
