@@ -271,7 +271,11 @@ def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) ->
             raise LookupError("nothing there")
 
     SERVER.warning("it is %s", Fails())
-    log.expect("it is %s (its arguments raise LookupError)", logging.WARNING)
+    log.expect("it is %s (its text raises LookupError)", logging.WARNING)
+    SERVER.warning(Fails())
+    log.expect("Fails (its text raises LookupError)", logging.WARNING)
+    Complaint().log(logging.WARNING, "it is %s", Fails())
+    log.expect("it is %s (its text raises LookupError)", logging.WARNING)
 
 
 def test_an_exception_without_text_is_logged(log: ServerLog) -> None:

@@ -104,7 +104,7 @@ class Background:
         While the interpreter exits there is no thread any more, and the job is done at once.
 
         Args:
-            job: what to do; it catches its own exceptions.
+            job: what to do; what it raises counts as a loss.
             size: the bytes that it holds.
         """
         if self._over:
@@ -211,7 +211,7 @@ class Background:
         if self._stuck:
             self.lost.add()
         else:
-            job()
+            self._do(job)
 
     # The jobs' thread -------------------------------------------------------------------------
 
@@ -237,9 +237,15 @@ class Background:
                 self._do_due(sys.maxsize)
                 self._jobs.put((job, 0))  # behind what that has put
                 continue
-            job()
+            self._do(job)
             del job  # an idle thread keeps no record alive
             self._room.extend(repeat(None, units))
+
+    def _do(self, job: Job) -> None:
+        try:
+            job()
+        except BaseException:  # SystemExit, too, would end the thread
+            self.lost.add()
 
     def _patience(self) -> float | None:
         """How long to wait for a job, in seconds."""
@@ -251,7 +257,7 @@ class Background:
         due, self._due = self._due, []
         for moment, job in due:
             if moment <= now:
-                job()
+                self._do(job)
             else:
                 self._due.append((moment, job))
 

@@ -7,8 +7,7 @@ from time import monotonic
 
 from ..timing import Timing
 from .background import Tally
-from .loggers import background, log
-from .text import LINE
+from .loggers import background, log, message_of
 
 
 class Complaint:
@@ -27,6 +26,7 @@ class Complaint:
         self._left_out = Tally()
         self._told = 0  # of these
         self._last = (0, "")  # its level and text
+        self._nobody_takes: list[None] = [None]  # a token: whoever has it changes that number
         self._no_summary: list[None] = [None]  # a token: whoever takes it has a summary logged
 
     def log(self, level: int, text: str, *arguments: object) -> None:
@@ -39,7 +39,7 @@ class Complaint:
         """
         if not log.isEnabledFor(level):
             return
-        line = (text % arguments)[:LINE]
+        line = message_of(text, arguments)
         now = monotonic()
         if now >= self._next:
             self._next = now + self._silence
@@ -65,6 +65,12 @@ class Complaint:
             log.log(level, line if number == 1 else f"{line} (the last of {number} like it)")
 
     def _take(self) -> int:
+        """Any thread: how many lines have been left out that no line has told of."""
+        try:
+            self._nobody_takes.pop()
+        except IndexError:
+            return 0  # another thread tells of them
         total = self._left_out.total()
         number, self._told = total - self._told, total
+        self._nobody_takes.append(None)
         return number

@@ -69,14 +69,14 @@ class Logger(logging.Logger):
             background.put(partial(self.handle_here, record), size_of(record))
 
     def handle_here(self, record: logging.LogRecord) -> None:
-        """The log's thread: filter the record and call the handlers; it raises nothing."""
+        """The log's thread: filter the record and call the handlers; print what they raise."""
         try:
             super().handle(_remade(record))
-        except BaseException:  # SystemExit, too, would end the thread
-            background.lost.add()
+        except BaseException:
             if logging.raiseExceptions:
                 with suppress(Exception):  # standard error may be where the handler failed
                     traceback.print_exc()
+            raise
 
 
 def logger(name: str) -> Logger:
@@ -100,12 +100,19 @@ def rendered(record: logging.LogRecord) -> logging.LogRecord:
     return record
 
 
-def _render(record: logging.LogRecord) -> None:
+def message_of(text: object, arguments: Any) -> str:
+    """Any thread: a message as one line, with its arguments: a tuple, or a mapping of names."""
     try:
-        message = record.getMessage()
+        # As :mod:`logging` has it, a message without arguments is no format.
+        message = str(text) % arguments if arguments else str(text)
     except Exception as error:  # an argument that has no text
-        message = f"{record.msg} (its arguments raise {type(error).__name__})"
-    record.msg, record.args = printable(message), None
+        what = text if type(text) is str else type(text).__name__
+        message = f"{what} (its text raises {type(error).__name__})"
+    return printable(message)
+
+
+def _render(record: logging.LogRecord) -> None:
+    record.msg, record.args = message_of(record.msg, record.args), None
     record.exc_text = traceback_of(record.exc_info) if record.exc_info else None
     if background.crowded(EXCEPTIONS):
         record.exc_info = None
@@ -151,4 +158,3 @@ def _tell_losses(number: int) -> None:
 background = Background(_tell_losses)
 register(background)
 log = logger(SERVER)
-outbox = background
