@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from time import monotonic
 from types import ModuleType
@@ -41,6 +42,21 @@ def test_any_bytes_like_object_can_be_sent(connect: Connect, serve: Serve) -> No
     for message in (bytearray(b"abc"), memoryview(b"abc")):
         ws.send(message)
         assert ws.receive(TIMEOUT) == b"abc"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+def test_a_timeout_that_has_passed_or_is_no_number_ends_at_once(
+    connect: Connect, play: Play, timeout: float
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.wait_for_end()
+
+    with connect(play(script).url(), close_timeout=0) as ws:
+        with pytest.raises(TimeoutError):
+            ws.receive(timeout)
+        with pytest.raises(TimeoutError):
+            ws.round_trip(timeout)
 
 
 @pytest.mark.parametrize("compress", [None, True, False])

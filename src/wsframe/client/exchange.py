@@ -157,7 +157,7 @@ class Exchange:
                     self.state.wait(timeout)
                 else:
                     self._poll(timeout)
-                if remaining <= 0:
+                if not remaining > 0:  # which no comparison with a timeout of NaN is
                     return
         finally:
             vigil.end()
