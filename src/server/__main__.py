@@ -24,6 +24,7 @@ from .sockets.certificate import CertificateError, tls_context
 from .sockets.listener import ListenError
 from .sockets.unix import group_number
 from .topics.errors import RedisRefused
+from .workers.worker import Link
 
 DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
 
@@ -224,13 +225,13 @@ def _start(
     port: int,
     settings: Settings,
     *,
-    shared: bool = False,
+    link: Link | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
     """Load the app and start its server, as ``running.Start`` has it."""
     with interrupting():
         app = _prepare(arguments)
-    return serve(app, host, port, settings, shared=shared, interrupting=interrupting)
+    return serve(app, host, port, settings, link=link, interrupting=interrupting)
 
 
 def _prepare(arguments: argparse.Namespace) -> App:
@@ -346,6 +347,13 @@ OPTIONS = [
         "BYTES",
         "size of each kernel buffer of a client's TCP connection; it bounds the memory that a "
         "client can occupy, and its throughput; 0 leaves it to the system",
+    ),
+    (
+        "worker_timeout",
+        _seconds,
+        "SECONDS",
+        "how long the I/O threads of a worker may stand still, until its stacks are logged and it "
+        "is replaced; handlers that block do not count; 0 for ever",
     ),
     (
         "drain",

@@ -29,6 +29,7 @@ from .topics.errors import RedisUnavailable
 from .topics.registry import MEMORY, Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
+from .workers.worker import Link, Tell
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
@@ -79,6 +80,7 @@ class App:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
+        self._link: Link | None = None  # of a worker
         self._timing = timing or Timing()
         self._topics = Topics(self._timing, topic_memory)
         if redis is not None:
@@ -343,12 +345,23 @@ class App:
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes are fixed then.
         """
-        self._routes.add(path, MetricsRoute(lambda: encode(self.stats())))
+        self._routes.add(path, MetricsRoute(self._ask_for_metrics))
+
+    def _ask_for_metrics(self, tell: Tell) -> None:
+        """Any thread: call this with the metrics, at once or later."""
+        if self._link is None:
+            tell(encode(self.stats()))
+        else:
+            self._link.ask(tell)
 
     def stats(self) -> Stats:
         """Any thread: what the app's servers that run, and its topics, have done and do."""
+        return self._stats_of(server for server in self._servers if server.running)
+
+    def _stats_of(self, servers: Iterable[Server]) -> Stats:
         return replace(
-            total(server.stats() for server in self._servers if server.running),
+            total(server.stats() for server in servers),
+            processes=1,
             topics=len(self._topics),
             published=self._topics.published,
             dropped_events=self._topics.dropped,
@@ -413,7 +426,7 @@ def serve(
     port: int,
     settings: Settings,
     *,
-    shared: bool = False,
+    link: Link | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
     """Start a server of an app; the arguments are those of ``running.Start``."""
@@ -421,7 +434,7 @@ def serve(
     app._topics.fix()
     file = None
     if settings.unix is None:
-        sockets = bind(host, port, shared=shared)
+        sockets = bind(host, port, shared=link is not None)
     else:
         host, file = "", UnixFile(settings.unix, settings.unix_mode, settings.unix_group)
         sockets = [file.sock]
@@ -431,6 +444,9 @@ def serve(
                 function()
         server = Server(app._routes, host, sockets, settings, app._topics, app._timing, file)
         app._servers = [*(other for other in app._servers if other.running), server]
+        app._link = link
+        if link is not None:
+            link.attach(server, lambda: app._stats_of([server]))
         return server
     except BaseException:
         if file is not None:

@@ -60,9 +60,14 @@ class PageRoute:
 
 @dataclass(frozen=True, eq=False)
 class MetricsRoute:
-    """The numbers of the servers, as they are when somebody asks."""
+    """The metrics of the servers.
 
-    encode: Callable[[], bytes]
+    Attributes:
+        ask: calls what it is given, at once or later and in any thread, with the metrics as they
+            are from then on; with None if they cannot be had.
+    """
+
+    ask: Callable[[Callable[[bytes | None], object]], object]
 
 
 Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute

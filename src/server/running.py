@@ -26,7 +26,8 @@ from .sockets.certificate import tls_context
 from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
 from .topics.errors import RedisRefused
-from .workers import Supervisor
+from .workers.supervisor import Supervisor
+from .workers.worker import Link
 
 
 class Start(Protocol):
@@ -38,14 +39,14 @@ class Start(Protocol):
         port: int,
         settings: Settings,
         *,
-        shared: bool = False,
+        link: Link | None = None,
         interrupting: Callable[[], AbstractContextManager[None]] = ...,
     ) -> Server:
         """The main thread: start the server.
 
         Args:
             host, port, settings: as of :meth:`wsframe.server.App.start`.
-            shared: other processes listen on the same port.
+            link: a worker's, which shares the port with others.
             interrupting: entered around the application's code, which a stop signal then ends.
 
         Raises:
@@ -130,9 +131,11 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
         where = url(host, port, secured=tls is not None)
         line = f"Serving on {where}; Ctrl-C stops. Workers: {workers}. Kernels: {_kernels()}."
 
-        def start_in_worker(interrupting: Callable[[], AbstractContextManager[None]]) -> Server:
+        def start_in_worker(
+            interrupting: Callable[[], AbstractContextManager[None]], link: Link
+        ) -> Server:
             try:
-                return start(host, port, settings, shared=True, interrupting=interrupting)
+                return start(host, port, settings, link=link, interrupting=interrupting)
             except RedisRefused as error:  # the first worker's reason is the supervisor's
                 sys.exit(f"topics cannot be kept in Redis: {error}")
 
@@ -141,6 +144,7 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
             settings.drain,
             signals,
             start_in_worker,
+            settings.worker_timeout,
             lambda: announce(line),
             _announce_stop,
         )

@@ -32,13 +32,14 @@ from .http.cors import preflight, sharing
 from .http.gate import Gate
 from .http.gzipped import accepts_gzip
 from .http.hosts import hosts_of
+from .http.metrics import PendingMetrics
 from .http.proxies import UNIX, Proxies
 from .http.refusals import RefusalError, no_thread
 from .http.request import Request, RequestReader, respond, respond_without_content
 from .http.resume import END, last_event_id
 from .reports.loggers import background
 from .reports.refusals import CONNECTIONS, PATH
-from .reports.stats import CONTENT_TYPE, EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
+from .reports.stats import EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
@@ -290,7 +291,7 @@ class Server:
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
         elif isinstance(route, MetricsRoute):
-            respond(peer, 200, route.encode(), content_type=CONTENT_TYPE, with_body=with_body)
+            PendingMetrics(peer, with_body).enter(route)
         else:
             gzip = route.compress and accepts_gzip(fields)
             go_on = partial(self._open_stream, peer, request, route, gzip)

@@ -75,6 +75,9 @@ class Settings:
             reported.
         thread_timeout: how long a new request may wait for a thread for its ``authorize``, or for
             the first turn of its handler. Then it is answered with 503.
+        worker_timeout: how long the I/O loops of a worker may stand still; then its supervisor logs
+            the stacks of its threads and replaces it. Handlers that block do not count, because
+            they lose the loop. A worker that is held by a debugger does count. 0 for ever.
         loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
             Python without a GIL.
         trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
@@ -121,6 +124,7 @@ class Settings:
     reserve_threads: int = 8
     max_thread_share: float = 0.5
     thread_timeout: float = 2.0
+    worker_timeout: float = 60.0
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
     hosts: Sequence[str] | None = None

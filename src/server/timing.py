@@ -60,6 +60,9 @@ class Timing:
             client has left.
         outlived: how long a handler's thread may go on after its client has left, before that is
             logged and counted.
+        census_wait: how long an answer to ``/metrics`` waits for the numbers of each worker.
+        supervisor_answer: how long a worker waits for these numbers before it answers with 503.
+        stack_dump: how long a worker that hangs may take to write the stacks of its threads.
         source_poll: how long a thread waits for the next item of a queue that feeds a topic, and
             for Redis to accept an item, before it checks whether to stop.
         source_stop: how long such a thread has to end before it is left behind.
@@ -99,3 +102,6 @@ class Timing:
     outlived: float = 5.0
     source_poll: float = 0.1
     source_stop: float = 0.5
+    census_wait: float = 1.0
+    supervisor_answer: float = 5.0
+    stack_dump: float = 5.0

@@ -80,6 +80,7 @@ def test_the_host_and_the_port_are_as_told(host: str) -> None:
 
 
 OPTIONS = {
+    "worker_timeout": 12.5,
     "drain": 0.5,
     "handshake_timeout": 7.0,
     "send_timeout": 8.25,

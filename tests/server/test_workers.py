@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from wsframe import Close
-from wsframe.server import App, workers
+from wsframe.server import App
+from wsframe.server.workers import supervisor
 
 from .clients import StreamClient, WebSocketClient
 from .conftest import ServerLog, wait_until
@@ -35,7 +36,8 @@ PROGRAM = """
 import atexit, os, sys, threading, time
 from pathlib import Path
 from queue import Queue
-from wsframe.server import App, workers
+from wsframe.server import App
+from wsframe.server.workers import supervisor as workers
 
 app = App()
 ticks = Queue()
@@ -270,7 +272,7 @@ def test_a_replacement_that_cannot_start_is_tried_again(
     monkeypatch.setenv("FIRST_PAUSE", "0")
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
-    for number in range(workers.MAX_FAILURES):  # in all, but not in a row
+    for number in range(supervisor.MAX_FAILURES):  # in all, but not in a row
         crowd.gather(2)
         (directory / "broken").write_text("once", encoding="utf-8")
         pid, _ = crowd.clients.popitem()
@@ -325,7 +327,7 @@ def test_no_memory_for_a_fork_is_a_failure_to_start(
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(workers, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0)
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
     with pytest.raises(SystemExit, match="no worker could be started"):
         App().run("127.0.0.1", 0, workers=1)

@@ -26,6 +26,8 @@ REQUEST, WEBSOCKET, EVENT_STREAM = "request", "websocket", "event_stream"
 class Stats:
     """The numbers of a server, or of all servers of an app that run. Nothing is ever reset.
 
+    Where an app is served by several workers, ``/metrics`` shows the numbers of all of them.
+
     Attributes:
         uptime: how long it has run, in seconds; of several, the longest.
         requests: connections that are open and (still) nothing but a request and its answer.
@@ -57,6 +59,10 @@ class Stats:
             slow; and events that newer ones have replaced.
         lost_log_records: records of the log that this process has lost, because they could not be
             written, or not as fast as they came.
+        processes: the processes that have told their numbers.
+        missing_processes: workers that have not, because they hang or are busy; the last numbers
+            that they have told stand for them.
+        replaced_processes: workers that have ended unasked, or hung, and were replaced.
     """
 
     uptime: float = 0.0
@@ -84,6 +90,9 @@ class Stats:
     topic_events: int = 0
     dropped_events: int = 0
     lost_log_records: int = 0
+    processes: int = 0
+    missing_processes: int = 0
+    replaced_processes: int = 0
 
 
 class Totals:
@@ -282,6 +291,18 @@ METRICS = (
         "counter",
         "Records of the log that could not be written, or not as fast as they came.",
         {"": "lost_log_records"},
+    ),
+    Metric(
+        "wsframe_processes",
+        "gauge",
+        "Processes whose numbers these are; for missing ones stand the last that they have told.",
+        {'{state="answering"}': "processes", '{state="missing"}': "missing_processes"},
+    ),
+    Metric(
+        "wsframe_replaced_processes",
+        "counter",
+        "Workers that have ended unasked, or hung, and were replaced.",
+        {"": "replaced_processes"},
     ),
 )
 

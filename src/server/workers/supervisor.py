@@ -14,21 +14,23 @@ import logging
 import os
 import select
 import signal
-import threading
-import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from io import BufferedRandom
+from math import inf
+from tempfile import TemporaryFile
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, cast
 
-from .reports import output
-from .reports.loggers import background, log
-from .signals import STOP_SIGNALS, Interrupted, Signals
-from .sockets.goodbye import SPREAD
-
-if TYPE_CHECKING:
-    from .server import Server
-
+from ..forks import close_in_children
+from ..reports import output
+from ..reports.loggers import background, log
+from ..reports.stats import Stats
+from ..signals import STOP_SIGNALS, Signals
+from ..timing import Timing
+from .census import Census, Respondent
+from .channel import Channel, channel_pair, decode_stats, encode_stats
+from .pulse import Pulse
+from .worker import DUMP_SIGNAL, Start, serve
 
 # A worker that has lived for less than this, in seconds, is replaced after a pause, which doubles.
 SHORT_LIFE = 1.0
@@ -37,45 +39,61 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 MAX_FAILURES = 5
 # How long past drain a worker may take to end before it is killed, in seconds.
 GRACE = 5.0
-
-UP = b"up"  # what a worker says when it serves; anything else is why it cannot
+# The most bytes of a worker's stacks that are logged.
+MAX_STACKS = 1 << 18
 
 
 class Worker:
-    """A worker, as its parent sees it.
+    """A worker, as its supervisor sees it.
 
     Attributes:
         pid: the number of its process.
-        pipe: where it says that it serves, or why it cannot; -1 when it has.
-        said: what it has said.
+        channel: to the worker.
+        stacks: where it writes the stacks of its threads; None if it is never asked to.
+        reason: why it does not serve; "" if it has not said so.
+        up: it serves, or did before it ended.
         born: when it was forked, on the monotonic clock.
+        pulse: whether its loops turn.
+        kill_at: when it is killed if it has not ended, on the monotonic clock.
+        hung: its loops did not turn.
     """
 
-    def __init__(self, pid: int, pipe: int) -> None:
+    def __init__(
+        self, pid: int, channel: Channel, stacks: BufferedRandom | None, timeout: float
+    ) -> None:
         self.pid = pid
-        self.pipe = pipe
-        self.said = b""
+        self.channel = channel
+        self.stacks = stacks
+        self.reason = ""
+        self.up = False
         self.born = monotonic()
+        self.pulse = Pulse(monotonic, timeout, lambda: channel.send("turn"))
+        self.respondent = Respondent(lambda: channel.send("report"), self._answer)
+        self.kill_at = inf
+        self.hung = False
 
     @property
-    def up(self) -> bool:
-        """The parent: whether it serves, or did before it ended."""
-        return self.said == UP
+    def due(self) -> float:
+        """When to look at it, on the monotonic clock."""
+        if self.hung:
+            return self.kill_at
+        return self.pulse.due if self.up else inf
 
-    def listen(self) -> None:
-        """The parent: take what it has said by now."""
-        if self.pipe < 0:
-            return
-        with suppress(BlockingIOError):
-            while part := os.read(self.pipe, 1 << 16):
-                self.said += part
-            self.close()
+    def written_stacks(self) -> str:
+        """What it has written of its threads."""
+        if self.stacks is None:
+            return ""
+        self.stacks.seek(0)
+        return self.stacks.read(MAX_STACKS).decode(errors="replace").strip()
 
     def close(self) -> None:
-        """The parent: listen no more."""
-        if self.pipe >= 0:
-            os.close(self.pipe)
-            self.pipe = -1
+        """Have no more to do with it; it has ended."""
+        self.channel.close()
+        if self.stacks is not None:
+            self.stacks.close()
+
+    def _answer(self, numbers: Stats) -> None:
+        self.channel.send("answer", encode_stats(numbers))
 
 
 class Supervisor:
@@ -85,8 +103,8 @@ class Supervisor:
         count: how many workers.
         drain: how long they take to stop, in seconds.
         signals: those that ask for the end, and SIGCHLD; entered.
-        start: called in every worker with a context manager for the application's code, which a
-            stop signal ends; returns the server that runs in the worker.
+        start: called in every worker; starts its server.
+        timeout: how long the loops of a worker may stand still, in seconds; 0 for ever.
         serving: called when all serve, the first time.
         stopping: called when a signal has asked for the end.
 
@@ -99,7 +117,8 @@ class Supervisor:
         count: int,
         drain: float,
         signals: Signals,
-        start: Callable[[Callable[[], AbstractContextManager[None]]], Server],
+        start: Start,
+        timeout: float,
         serving: Callable[[], object],
         stopping: Callable[[], object],
     ) -> None:
@@ -107,6 +126,7 @@ class Supervisor:
         self._count = count
         self._drain = drain
         self._start = start
+        self._timeout = timeout
         self._serving = serving
         self._stopping = stopping
         self._workers: list[Worker] = []
@@ -119,17 +139,14 @@ class Supervisor:
         self._last_reason = ""  # of a failure
         self._signals = signals
         self._heeded = 0  # of them
-        self._alive, self._life = -1, -1  # a pipe that nobody writes: its end is the parent's
+        self._census = Census(monotonic, Timing.census_wait)
 
     def run(self) -> int:
         """The parent: look after the workers until all have ended; the exit code."""
-        self._alive, self._life = os.pipe()
         try:
             self._look_after_workers()
         finally:
             self._kill_all()
-            os.close(self._alive)
-            os.close(self._life)
         return self._exit_code
 
     def _look_after_workers(self) -> None:
@@ -139,6 +156,7 @@ class Supervisor:
             for worker in tuple(self._workers):
                 if worker in self._workers:  # the end of one may be the end of all
                     self._look_at(worker)
+            self._census.look()
             while self._kill_at is None and self._due and min(self._due) <= monotonic():
                 self._due.remove(min(self._due))
                 self._fork()
@@ -148,12 +166,19 @@ class Supervisor:
         poller = select.poll()
         poller.register(self._signals, select.POLLIN)
         for worker in self._workers:
-            if worker.pipe >= 0:
-                poller.register(worker.pipe, select.POLLIN)
-        until = min(self._due, default=None) if self._kill_at is None else self._kill_at
-        poller.poll(None if until is None else max(0.0, until - monotonic()) * 1000)
+            if not worker.channel.ended:
+                writing = select.POLLOUT if worker.channel.has_unsent else 0
+                poller.register(worker.channel, select.POLLIN | writing)
+        until = min(self._times_due(), default=inf)
+        poller.poll(None if until == inf else max(0.0, until - monotonic()) * 1000)
         self._signals.wake()
         self._signals.wait()
+
+    def _times_due(self) -> list[float]:
+        """When something is due, on the monotonic clock."""
+        if self._kill_at is not None:
+            return [self._kill_at, self._census.due]
+        return [self._census.due, *self._due, *(worker.due for worker in self._workers)]
 
     def _heed_signals(self) -> None:
         while self._heeded < self._signals.count:
@@ -183,21 +208,46 @@ class Supervisor:
             worker.close()
 
     def _look_at(self, worker: Worker) -> None:
-        was_up = worker.up
-        worker.listen()
+        worker.channel.flush()
+        self._listen_to(worker)
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid:
-            worker.listen()  # its last words
-            worker.close()
+            self._listen_to(worker)  # its last words
             self._workers.remove(worker)
-        if worker.up and not was_up:
-            self._served = True
-            self._failures = 0
-            if not self._announced and sum(each.up for each in self._workers) == self._count:
-                self._announced = True
-                self._serving()
-        if pid:
+            if worker.up:
+                self._census.leave(worker.respondent)
             self._ended(worker, os.waitstatus_to_exitcode(status))
+            worker.close()
+        elif worker.hung:
+            if worker.kill_at <= monotonic():
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.kill_at = inf
+        elif worker.up and self._kill_at is None and worker.pulse.beat():
+            worker.hung = True
+            worker.kill_at = monotonic() + Timing.stack_dump
+            os.kill(worker.pid, DUMP_SIGNAL)
+
+    def _listen_to(self, worker: Worker) -> None:
+        for kind, content in worker.channel.receive_all():
+            if kind == "up":
+                self._serves(worker)
+            elif kind == "failed":
+                worker.reason = content
+            elif kind == "turned":
+                worker.pulse.turned()
+            elif kind == "ask":
+                self._census.ask(worker.respondent)
+            else:
+                self._census.report(worker.respondent, decode_stats(content))
+
+    def _serves(self, worker: Worker) -> None:
+        worker.up = True
+        self._census.join(worker.respondent)
+        self._served = True
+        self._failures = 0
+        if not self._announced and sum(each.up for each in self._workers) == self._count:
+            self._announced = True
+            self._serving()
 
     def _ended(self, worker: Worker, code: int) -> None:
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
@@ -206,13 +256,21 @@ class Supervisor:
                 log.error("worker %d did not stop as it was told: %s", worker.pid, how)
                 self._exit_code = 1
             return
-        if worker.up:
+        if worker.hung:
+            log.error(
+                "worker %d is replaced: its loops have not turned for %g s (worker_timeout)",
+                worker.pid,
+                self._timeout,
+                extra={"stack": worker.written_stacks() or "It has not written its stacks."},
+            )
+        elif worker.up:
             log.error("worker %d has ended and is replaced: %s", worker.pid, how)
-        elif worker.said and not self._served:
-            self._give_up(worker.said.decode())  # nor could the others
+        elif worker.reason and not self._served:
+            self._give_up(worker.reason)  # nor could the others
             return
         else:
-            self._failed(worker.said.decode() or f"worker {worker.pid} has ended: {how}")
+            self._failed(worker.reason or f"worker {worker.pid} has ended: {how}")
+        self._census.replaced += worker.up
         self._replace(short=monotonic() - worker.born < SHORT_LIFE)
 
     def _failed(self, reason: str) -> None:
@@ -242,33 +300,36 @@ class Supervisor:
         background.close()  # a process that forks had better have one thread
         # A signal that comes before the worker has its own handlers waits for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        pipe = said = -1
+        stacks, ours, theirs = None, None, None
         try:
-            pipe, said = os.pipe()
-            os.set_blocking(pipe, False)
+            if self._timeout:
+                stacks = cast("BufferedRandom", TemporaryFile())  # noqa: SIM115
+            ours, theirs = channel_pair()
+            close_in_children(ours)
             pid = os.fork()
             if not pid:
-                self._work(pipe, said, mask)
-            self._workers.append(Worker(pid, pipe))
+                self._work(theirs, stacks, mask)
+            if stacks is not None:
+                close_in_children(stacks)
+            self._workers.append(Worker(pid, ours, stacks, self._timeout))
         except OSError as error:
-            if pipe >= 0:
-                os.close(pipe)
+            for file in (ours, stacks):
+                if file is not None:
+                    file.close()
             self._failed(f"{error.strerror}")
             self._replace(short=True)
         finally:
-            if said >= 0:
-                os.close(said)
+            if theirs is not None:
+                theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _work(self, pipe: int, said: int, mask: set[int | signal.Signals]) -> NoReturn:
+    def _work(
+        self, channel: Channel, stacks: BufferedRandom | None, mask: set[int | signal.Signals]
+    ) -> NoReturn:
         """A new worker: all of its life. What its parent would do at the end, it leaves alone."""
         code = 1
         try:
             try:
-                os.close(self._life)
-                os.close(pipe)
-                for worker in self._workers:
-                    worker.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 atexit._clear()
                 atexit.register(logging.shutdown)
@@ -276,7 +337,7 @@ class Supervisor:
                 # Ctrl-C is not ignored by SIG_IGN: programs that are started would inherit that.
                 with Signals(signal.SIGTERM, others=(signal.SIGINT,)) as signals:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                    code = self._serve(said, signals)
+                    code = serve(channel, stacks, signals, self._start, self._drain)
                     atexit._run_exitfuncs()
             except BaseException:
                 code = 1
@@ -285,29 +346,3 @@ class Supervisor:
             output.settle()
         finally:
             os._exit(code)
-
-    def _serve(self, said: int, signals: Signals) -> int:
-        """A worker: start, serve until it is told to stop or has no parent any more, and stop."""
-        with open(said, "wb") as pipe:
-            try:
-                server = self._start(signals.interrupting)
-            except Interrupted:
-                return 0
-            except BaseException as error:  # SystemExit, too
-                words = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
-                pipe.write(words.strip().encode(errors="replace") or b"SystemExit")
-                return 1
-            pipe.write(UP)
-
-        orphaned = threading.Event()
-
-        def wait_for_parent() -> None:
-            os.read(self._alive, 1)
-            orphaned.set()
-            signals.wake()
-
-        threading.Thread(target=wait_for_parent, name="wsframe-parent", daemon=True).start()
-        while not (signals.count or orphaned.is_set()):
-            signals.wait()
-        server.stop(spread=SPREAD * self._drain)
-        return 0

@@ -1,0 +1,1 @@
+"""Workers: processes that serve one port together, and the supervisor that looks after them."""
