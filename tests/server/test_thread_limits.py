@@ -16,7 +16,9 @@ import pytest
 
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, EventStream, Request, Server, WebSocket
+from wsframe.server.handoff.turns import WAITING
 from wsframe.server.timing import Timing
+from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, Client, get, masked, upgrade
 from .conftest import Clients, Serve, ServerLog, wait_until
@@ -450,6 +452,61 @@ def test_two_routes_that_block_leave_the_loop_free(
     attacked.held.release()
     wait_until(lambda: server.stats().handlers_in_threads <= 1, "all but the plain one have ended")
     assert_others_are_served(clients, server)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    held, entered = Held(), Queue[str]()
+    app = App()
+
+    @app.websocket("/block", blocking=True)
+    def block(ws: WebSocket) -> Waits:
+        entered.put("entered")
+        held.wait()
+        ws.send("hello")
+        yield
+
+    server = serve(app, max_threads=2)
+    (loop,) = server.loops
+    # As if another turn had taken the last thread after the request found it free.
+    monkeypatch.setattr(loop, "wait_for_thread", lambda *_: False)
+    first, second = attack(clients, server, "/block", 2)
+    for client in (first, second):
+        assert status_of(client) == 101
+    entered.get(timeout=TIMEOUT)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "the second one waits")
+    (waiting,) = (turns for turns in loop.unfinished if turns.state is WAITING)
+    late = second if waiting.peer.address == second.sock.getsockname() else first
+    if leaves:
+        late.close()
+        wait_until(lambda: waiting not in loop.unfinished, "it is dropped")
+        held.release()
+        wait_until(lambda: server.stats().handlers_in_threads == 0, "the first one has ended")
+        assert entered.empty()
+    else:
+        held.release()
+        assert late.read_until(b"hello")
+
+
+def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
+    serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked = Attacked()
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
+    attack(clients, server, "/turns", SHARE + OF_RESERVE)
+    attacked.until_entered(SHARE + OF_RESERVE)
+    attack(clients, server, "/turns", 1)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "it waits")
+
+    def fail(*arguments: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(WebSocketSession, "begin", fail)
+    attacked.held.release()
+    log.expect("a defect in the server")
+    wait_until(lambda: len(server.loops[0].peers) == SHARE + OF_RESERVE, "it is over")
 
 
 def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:

@@ -438,6 +438,11 @@ class Loop:
             self._await_thread(waiter, holder, lacking)
         return lacking is not None
 
+    def lack_of(self, waiter: Waiter, peer: Peer, route: Hashable) -> str:
+        """Owner: what to write into the log of why this finds no thread."""
+        lacking = self._shortage(waiter, self._holder(peer, route))
+        return "a thread came too late" if lacking is None else self._explain(waiter, lacking)
+
     def log_refusal(self, route: Hashable, reason: str) -> None:
         """Owner: log, once a second at most, that a request is refused for want of a thread."""
         self._refused.log(
@@ -597,13 +602,15 @@ class Loop:
 
     def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
         self.waiting.add(waiter, holder)
-        quota = self._threads.turns if waiter.credit else self._threads.hand_offs
-        self._delayed.log(
-            WARNING, "%s waits for a thread: %s", name_of(holder.route), quota.explain(lacking)
-        )
+        reason = self._explain(waiter, lacking)
+        self._delayed.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
         if not self._will_try_again:
             self._will_try_again = True
             self.at_next_sweep(self._try_again)
+
+    def _explain(self, waiter: Waiter, lacking: Shortage) -> str:
+        quota = self._threads.turns if waiter.credit else self._threads.hand_offs
+        return quota.explain(lacking)
 
     def _look_again(self) -> None:
         """Any thread: what waits for a thread may find one now."""
@@ -613,7 +620,7 @@ class Loop:
         """Let the next one go on that finds a thread; what it does comes before another look."""
         waiter = self.waiting.next(self._shortage)
         if waiter is not None:
-            waiter.resume()
+            self.survive(waiter.resume)  # whatever it raises ends its connection
             if self.waiting:
                 self._look_again()
 

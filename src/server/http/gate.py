@@ -25,6 +25,7 @@ class PendingRequest(Protocol):
     __slots__ = ()  # so that it can be combined with Turns
 
     peer: Peer
+    credit: float  # as that of Turns
     _request: Request
     _go_on: Callable[[], None]  # answers; what it raises as HandshakeError is the answer
 
@@ -68,10 +69,13 @@ class PendingRequest(Protocol):
 
     def deadline_passed(self) -> None:
         """Owner: no thread was free in time, unless one has just come free."""
-        if self.waits and self.drop():
-            timeout = self.peer.loop.settings.thread_timeout
-            reason = f"no thread was free for it within {timeout:g} s (thread_timeout)"
-            self.peer.loop.log_refusal(self.route, reason)
+        if not self.waits:
+            return
+        loop = self.peer.loop
+        reason = loop.lack_of(self, self.peer, self.route)
+        timeout = loop.settings.thread_timeout
+        if self.drop():
+            loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
             self.refuse(no_thread())
 
     def shut_down(self) -> None:
