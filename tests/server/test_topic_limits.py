@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.topics import log as logs
-from wsframe.server.topics import places, registry
+from wsframe.server.topics import places, unused
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
 from wsframe.server.topics.places import Place, Places
 
+from .clients import WebSocketClient
 from .conftest import Clients, Serve, ServerLog, wait_until
 from .handlers import Waits, two_topics_app
 
@@ -370,12 +371,62 @@ def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) 
 
 @pytest.mark.parametrize("what", ["events", "names"])
 def test_topics_hold_so_much_memory_in_all(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MAX_UNUSED_BYTES", 1 << 20)
+    monkeypatch.setattr(unused, "MAX_UNUSED_BYTES", 1 << 20)
     app = App()
     for number in range(100):
         for _ in range(100 if what == "events" else 1):
             app.topic(f"{number}".ljust(10 if what == "events" else 1024)).publish("")
     assert app.stats().topics <= (21 if what == "events" else 100)
+
+
+def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> None:
+    """Subscribe to as many rooms, one after the other, and leave each again."""
+    client.say(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
+    client.say("done")
+    assert client.next_event() == "done"
+
+
+@pytest.mark.parametrize("talk", [False, True], ids=["empty rooms", "rooms with a history"])
+def test_the_rooms_that_a_client_makes_up_drive_out_no_others(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, talk: bool
+) -> None:
+    monkeypatch.setattr(unused, "MAX_UNUSED", 80)
+    app = App()
+
+    @app.websocket("/rooms")
+    def rooms(ws: WebSocket) -> Waits:
+        while True:
+            what, _, name = str((yield)).partition(" ")
+            if what == "done":
+                ws.send(what)
+                continue
+            with ws.subscribe(name):
+                if what == "talk":
+                    app.topic(name).publish("")
+
+    server = serve(app, trusted_proxies=["127.0.0.1"])
+    for number in range(20):
+        app.topic(f"kept {number}").publish("x")
+    first = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.1"))
+    second = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.2"))
+    visit_rooms(first, 5, talk=True)
+    visit_rooms(second, 5)  # so that these rooms are not the first one's alone
+    visit_rooms(first, 300, talk=talk)
+    assert all(app.topic(f"kept {number}").stats().history for number in range(20))
+    assert all(app.topic(f"{number}").stats().history for number in range(5))
+    wait_until(lambda: app.stats().topics <= 80, "the others are forgotten")
+
+
+def test_topics_without_events_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused, "MAX_UNUSED", 10)
+    app = App()
+    for number in range(8):
+        app.topic(f"kept {number}").publish("x")
+    for number in range(100):
+        topic = app.topic(f"empty {number}", history=0)
+        topic.publish("x")
+        del topic
+    assert all(app.topic(f"kept {number}").stats().history for number in range(8))
 
 
 @pytest.mark.parametrize("name", ["event", "id", "key"])

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from wsframe.server import App
-from wsframe.server.eventstream import EventStreamSession
+from wsframe.server.eventstream import EventStream, EventStreamSession
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
 from wsframe.server.sockets.peer import Peer
@@ -36,7 +36,7 @@ class GzipClient(Client):
         )
         self.peer.open(session, 10)
         session.start(None)
-        session.stream.subscribe("news")
+        EventStream(session, request).subscribe("news")
 
 
 def one_loop(**options: Any) -> FakeLoop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
@@ -13,21 +13,18 @@ from weakref import WeakSet, WeakValueDictionary
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
 from ..timing import Timing
-from .entry import check_name, size_of
+from .entry import check_name
 from .errors import EventsLost
 from .places import Places
 from .sources import Sources
 from .topic import Topic
+from .unused import Unused
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
     from .redis import RedisStreams
     from .topic import Policy
 
-# How many topics without a subscriber are kept, at most, and how many bytes they may hold: names
-# often come from clients.
-MAX_UNUSED = 10_000
-MAX_UNUSED_BYTES = 64 << 20
 # How many bytes of memory all logs may take.
 MEMORY = 256 << 20
 
@@ -69,9 +66,7 @@ class Topics:
         self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
         self._declared: set[Topic] = set()
         self._fixed = False
-        # Without a subscriber, the one that was used longest ago first, and until when.
-        self._unused: OrderedDict[Topic, tuple[float, int]] = OrderedDict()
-        self._unused_bytes = 0
+        self._unused = Unused()  # under the lock of what keeps them
         # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
         # has the lock carries it out, so that nobody waits for another thread.
         self._changes: deque[tuple[Topic, bool]] = deque()
@@ -181,26 +176,12 @@ class Topics:
             try:
                 while self._changes:
                     topic, unused = self._changes.popleft()
-                    self._forget(topic)
                     if unused:
-                        self._keep(topic)
+                        self._unused.keep(topic, self.timing.clock())
+                    else:
+                        self._unused.drop(topic)
             finally:
                 self._keeping.release()
-
-    def _keep(self, topic: Topic) -> None:
-        log, now = topic.log, self.timing.clock()
-        size = log.cost + log.encodings_cost + size_of(topic.name)
-        self._unused[topic] = now + log.bounds.max_age, size
-        self._unused_bytes += size
-        while self._unused:
-            oldest, (until, _) = next(iter(self._unused.items()))
-            if (
-                until > now
-                and len(self._unused) <= MAX_UNUSED
-                and self._unused_bytes <= MAX_UNUSED_BYTES
-            ):
-                break
-            self._forget(oldest)
 
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
         """Any thread, in any context: count events, those that subscribers lost, and memory."""
@@ -214,10 +195,6 @@ class Topics:
         if self.weight <= self._memory:
             return inf
         return self._memory / max(1, len(self._all) - len(self._unused))
-
-    def _forget(self, topic: Topic) -> None:
-        _, size = self._unused.pop(topic, (0.0, 0))
-        self._unused_bytes -= size
 
     def __len__(self) -> int:
         """Any thread: how many there are."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from logging import WARNING
@@ -20,6 +20,8 @@ from weakref import WeakSet
 
 from wsframe import StateError
 
+from ..http.proxies import UNIX
+from ..sockets.admission import origin_of
 from .behind import Behind
 from .delivery import Delivery
 from .entry import Entry, as_entry
@@ -91,6 +93,8 @@ class Topic:
             code must not change what is being changed; see :meth:`entered`.
         log: what was published; under the lock.
         timing: the app's.
+        client: the address of the only client that has ever been subscribed, if there is just one;
+            under the lock.
     """
 
     def __init__(self, name: str, topics: Topics, shared: RedisStreams | None = None) -> None:
@@ -115,6 +119,8 @@ class Topic:
         # What was published and is not in the log yet, in order. Any thread appends, without the
         # lock; whoever has the lock moves it into the log.
         self._posted: list[Entry] = []
+        self.client: Hashable = None
+        self._first_client: Hashable = None
         self._weight = 0  # bytes of memory that the app has been told of
         self._trims = False  # a loop is to go on with that
         self._taken = threading.Condition(self.lock)
@@ -452,6 +458,7 @@ class Topic:
                 if not self._subscribers:
                     self._known = False
                     self._shared.follow(self)
+            self._note_client(subscription)
             self._subscribers += 1
             if member is not None:
                 self._members[member] += 1
@@ -464,6 +471,16 @@ class Topic:
                 until = self.timing.clock() + self.timing.placement
                 self._unplaced.append((subscription, after, otherwise, until))
         self._topics.is_used(self)
+
+    def _note_client(self, subscription: Subscription) -> None:
+        request = subscription.peer.request
+        client: Hashable = None
+        if request is not None and request.client != UNIX:
+            client = origin_of((request.client,))
+        if self._first_client is None:
+            self.client = self._first_client = client
+        elif client != self._first_client:
+            self.client = None
 
     def remove(self, subscription: Subscription) -> None:
         """Any thread: end a subscription, the first time."""

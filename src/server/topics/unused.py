@@ -1,0 +1,106 @@
+"""The topics that nobody is subscribed to, kept for those who may come back to them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, NamedTuple
+
+from .entry import size_of
+
+if TYPE_CHECKING:
+    from .topic import Topic
+
+# How many topics without a subscriber are kept, at most, and how many bytes they may hold: names
+# often come from clients.
+MAX_UNUSED = 10_000
+MAX_UNUSED_BYTES = 64 << 20
+# The part of both that topics may have which one client alone has been subscribed to.
+SHARE_OF_A_CLIENT = 1 / 8
+# What a topic takes without its events and its name.
+TOPIC_COST = 2048
+
+
+class _Kept(NamedTuple):
+    until: float
+    size: int
+    client: Hashable
+    orders: tuple[OrderedDict[Topic, None], ...]  # that it stands in
+
+
+class _Client:
+    """The topics that one client alone has been subscribed to."""
+
+    def __init__(self) -> None:
+        self.order: OrderedDict[Topic, None] = OrderedDict()
+        self.size = 0
+
+
+class Unused:
+    """Topics without a subscriber, each until its events are too old; within bounds.
+
+    What has no events goes first, because nothing is lost with it. What one client alone has used
+    has a bound of its own, so that the names that it makes up drive out no others.
+
+    Not thread-safe: the registry uses it in one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Topic, _Kept] = {}
+        # The one that was used longest ago first.
+        self._with_events: OrderedDict[Topic, None] = OrderedDict()
+        self._without: OrderedDict[Topic, None] = OrderedDict()
+        self._clients: dict[Hashable, _Client] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, topic: Topic, now: float) -> None:
+        """Keep a topic as the one that was used last, and drop what is past the bounds."""
+        self.drop(topic)
+        log, client = topic.log, topic.client
+        orders = [self._with_events if len(log) else self._without]
+        size = TOPIC_COST + size_of(topic.name) + log.cost + log.encodings_cost
+        if client is not None:
+            own = self._clients.setdefault(client, _Client())
+            own.size += size
+            orders.append(own.order)
+        for order in orders:
+            order[topic] = None
+        self._kept[topic] = _Kept(now + log.bounds.max_age, size, client, tuple(orders))
+        self._size += size
+        self._drop_old(now)
+        if client is not None:
+            self._hold_to_its_share(client)
+        while len(self._kept) > MAX_UNUSED or self._size > MAX_UNUSED_BYTES:
+            self.drop(next(iter(self._without or self._with_events)))
+
+    def drop(self, topic: Topic) -> None:
+        """Keep a topic no longer, if it is kept."""
+        kept = self._kept.pop(topic, None)
+        if kept is None:
+            return
+        self._size -= kept.size
+        for order in kept.orders:
+            del order[topic]
+        own = self._clients.get(kept.client)
+        if own is not None:
+            own.size -= kept.size
+            if not own.order:
+                del self._clients[kept.client]
+
+    def _drop_old(self, now: float) -> None:
+        for order in (self._without, self._with_events):
+            while order:
+                oldest = next(iter(order))
+                if self._kept[oldest].until > now:
+                    break
+                self.drop(oldest)
+
+    def _hold_to_its_share(self, client: Hashable) -> None:
+        while (own := self._clients.get(client)) is not None and (
+            len(own.order) > MAX_UNUSED * SHARE_OF_A_CLIENT
+            or own.size > MAX_UNUSED_BYTES * SHARE_OF_A_CLIENT
+        ):
+            self.drop(next(iter(own.order)))
