@@ -553,7 +553,8 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.say("one", "two")
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
-    sessions(server)[0].ws.close(4000)
+    session = sessions(server)[0]
+    WebSocket(session, session.request).close(4000)
     assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["one", 4000]
     assert client.hear(2) == [bytes(KERNEL), Close(4000)]
 

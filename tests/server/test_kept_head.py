@@ -33,7 +33,7 @@ def look(request: Request) -> object:
     assert kept == ("/x y/z", "/x%20y/z", {"name": "z"}, "localhost:81")
     assert (request.client, request.user_agent) == ("127.0.0.1", "agent")
     try:
-        return len(request.headers["X-Long"]), len(request.query["a"][0])
+        return len(request.headers["X-Long"] or ""), len(request.query["a"][0])
     except RuntimeError as error:
         return str(error)
 
