@@ -98,6 +98,7 @@ class Client:
         receive_buffer: a small one makes the server's side of the connection run full early.
         tls: the context, to speak TLS; an end that is not told by TLS is an error then.
         source: the address to come from.
+        unix: the path of a unix socket to connect to, in place of host and port.
     """
 
     def __init__(
@@ -108,17 +109,19 @@ class Client:
         receive_buffer: int | None = None,
         tls: ssl.SSLContext | None = None,
         source: str | None = None,
+        unix: str | None = None,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock = socket.socket(socket.AF_UNIX if unix else family, socket.SOCK_STREAM)
         try:
             self.sock.settimeout(TIMEOUT)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not unix:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if receive_buffer is not None:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             if source is not None:
                 self.sock.bind((source, 0))
-            self.sock.connect((host, port))
+            self.sock.connect(unix or (host, port))
             if tls is not None:
                 self.sock = tls.wrap_socket(
                     self.sock, server_hostname=host, suppress_ragged_eofs=False

@@ -70,9 +70,9 @@ class GzipClient(StreamClient):
         assert self.headers["Content-Encoding"] == "gzip"
         assert self.headers["Vary"] == "Accept-Encoding"
 
-    def receive(self) -> bytes:
+    def receive(self, most: int = 1 << 16) -> bytes:
         """What comes next, inflated."""
-        while data := super().receive():
+        while data := super().receive(most):
             self.compressed += data
             if plain := self.gunzip.read(data):
                 return plain

@@ -10,12 +10,13 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
 
-from wsframe import Close, Opcode, Ping
+from wsframe import Close, Connection, Opcode, Ping, Role
 from wsframe.progress import PATIENCE, SLOWEST_READER, unacknowledged
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.settings import Settings
@@ -26,7 +27,7 @@ from wsframe.server.timing import Timing
 from ..certificates import Certificates
 from .clients import END_OF_HEAD, Client, WebSocketClient, get, masked, upgrade
 from .clock import STEP, ManualClock
-from .conftest import Clients, Serve, ServerLog, wait_until
+from .conftest import Clients, Serve, ServerLog, until_it_stands_still, wait_until
 from .handlers import Waits, generator_echo
 
 SLOWLY = 30_000  # bytes a second
@@ -35,6 +36,9 @@ MUCH = 5_000_000  # more than a small receive buffer and the server's kernel buf
 DEFAULT = Settings()
 SO_MEMINFO = 55  # the numbers that "ss -m" shows; Linux has the option, Python has no name for it
 
+BUFFERS = pytest.mark.parametrize(
+    ("receive_buffer", "size"), [(SMALL, MUCH), (LARGE, 3_000_000)], ids=["small", "large"]
+)
 KINDS = {"websocket": upgrade("/websocket"), "stream": get("/stream")}
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -48,6 +52,7 @@ class Scene:
         app = App(timing=Timing(clock=self.clock, turn_slice=60))
         app.websocket("/websocket")(self.websocket)
         app.websocket("/closes")(self.closes)
+        app.websocket("/answers")(self.answers)
         app.sse("/stream")(self.stream)
         app.sse("/ends")(self.ends)
         app.sse("/silent", source=Queue())
@@ -70,6 +75,11 @@ class Scene:
         ws.send(bytes(self.size))
         ws.close(4000)
 
+    def answers(self, ws: WebSocket) -> Waits:
+        while True:
+            yield
+            ws.send(bytes(self.size))
+
     def stream(self, stream: EventStream) -> None:
         stream.send("x" * self.size)
 
@@ -84,6 +94,18 @@ class Scene:
     def pass_time(self, seconds: float) -> None:
         self.clock.pass_time(self.server, seconds)
 
+    def until_nothing_moves(self) -> None:
+        """Wait until the clients' systems have taken what they can (TCP probes in real time)."""
+        until_it_stands_still(lambda: sum(unacknowledged(peer._sock) for peer in self.peers))
+
+    def until_all_is_acknowledged(self) -> None:
+        """Wait until the client's system has taken everything."""
+        (peer,) = self.peers
+        wait_until(
+            lambda: peer.bytes_out > self.size and not unacknowledged(peer._sock),
+            "its system has taken everything",
+        )
+
     def until_acknowledged(self) -> None:
         """Wait for what is delayed in real time: acknowledgements of what is short, such as pings.
 
@@ -94,10 +116,7 @@ class Scene:
                 wait_until(lambda: not 0 < unacknowledged(peer._sock) < 1000, "it is acknowledged")  # noqa: B023
 
     def expect_end(self, seconds: float) -> None:
-        """The server ends every connection within this time.
-
-        Systems probe closed windows in real time, and may bring the last bytes late.
-        """
+        """The server ends every connection within this time."""
         end = self.clock.now + seconds
         while not self.is_over():
             assert self.clock.now < end, "a connection is still there"
@@ -127,7 +146,7 @@ def connect(clients: Clients, scene: Scene, request: bytes, **options: Any) -> C
     return client
 
 
-@pytest.mark.parametrize("receive_buffer", [SMALL, LARGE], ids=["small", "large"])
+@BUFFERS
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @EVERY_KIND
 def test_a_slow_but_steady_client_is_sent_everything(
@@ -137,12 +156,15 @@ def test_a_slow_but_steady_client_is_sent_everything(
     kind: str,
     secured: bool,
     receive_buffer: int,
+    size: int,
 ) -> None:
     """With the default settings, and also where the client's system takes it all at once."""
-    scene = Scene(serve, ssl_context=certificates.server if secured else None)
+    scene = Scene(serve, size, ssl_context=certificates.server if secured else None)
     tls = certificates.client if secured else None
     client = connect(clients, scene, KINDS[kind], tls=tls, receive_buffer=receive_buffer)
-    scene.read_slowly(client, MUCH)
+    if receive_buffer == LARGE:
+        scene.until_all_is_acknowledged()
+    scene.read_slowly(client, size)
     assert scene.peers
     if kind == "websocket":
         client.send(masked(Opcode.TEXT, "still there?"))
@@ -163,6 +185,7 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
     tls = certificates.client if secured else None
     client = connect(clients, scene, KINDS[kind], tls=tls, receive_buffer=SMALL)
     wait_until(lambda: scene.peers[0].has_unsent, "the socket takes no more")
+    scene.until_nothing_moves()
     scene.pass_time(DEFAULT.send_timeout - 1)
     assert not scene.is_over()
     scene.expect_end(DEFAULT.send_timeout / 2)
@@ -179,17 +202,35 @@ def test_a_client_that_stops_after_a_while_is_cut_off_in_time(
     tls = certificates.client if secured else None
     client = connect(clients, scene, KINDS["stream"], tls=tls, receive_buffer=SMALL)
     scene.read_slowly(client, MUCH // 5)
+    scene.until_nothing_moves()
     scene.pass_time(DEFAULT.send_timeout - 5)
     assert not scene.is_over()
     scene.expect_end(DEFAULT.send_timeout / 2)
     log.expect("(send_timeout) and is cut off", logging.WARNING)
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["reads slowly", "stops"])
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no unix sockets")
+def test_a_client_of_a_unix_socket_is_served_as_long_as_it_reads(
+    serve: Serve, clients: Clients, log: ServerLog, tmp_path: Path, reads: bool
+) -> None:
+    path = str(tmp_path / "socket")
+    scene = Scene(serve, unix=path)
+    client = connect(clients, scene, KINDS["stream"], unix=path)
+    scene.read_slowly(client, MUCH // 4)
+    if reads:
+        scene.read_slowly(client, MUCH - MUCH // 4)
+        assert scene.peers
+    else:
+        scene.until_nothing_moves()
+        scene.expect_end(DEFAULT.send_timeout * 1.5)
+        log.expect("(send_timeout) and is cut off", logging.WARNING)
+
+
 class Network:
     """Between the server and its clients; it can be cut, so that nothing is acknowledged."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._unacknowledged = peer_module.unacknowledged
         self._cut_at: int | None = None
         self._peer: Peer | None = None
         monkeypatch.setattr(peer_module, "unacknowledged", self._unacknowledged_now)
@@ -200,7 +241,7 @@ class Network:
 
     def _unacknowledged_now(self, sock: Any) -> int:
         if self._peer is None or self._cut_at is None:
-            return self._unacknowledged(sock)
+            return unacknowledged(sock)
         return self._peer.bytes_out - self._cut_at
 
 
@@ -327,7 +368,7 @@ def everything(client: Client) -> int:
     return count
 
 
-@pytest.mark.parametrize("receive_buffer", [SMALL, LARGE], ids=["small", "large"])
+@BUFFERS
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("path", ["/page", "/ends", "/closes"])
 def test_the_last_words_reach_a_slow_client_whatever_it_sends_meanwhile(
@@ -337,14 +378,17 @@ def test_the_last_words_reach_a_slow_client_whatever_it_sends_meanwhile(
     path: str,
     secured: bool,
     receive_buffer: int,
+    size: int,
 ) -> None:
-    scene = Scene(serve, ssl_context=certificates.server if secured else None)
+    scene = Scene(serve, size, ssl_context=certificates.server if secured else None)
     tls = certificates.client if secured else None
     request = upgrade(path) + masked(Opcode.TEXT, "go") if path == "/closes" else get(path)
     client = connect(clients, scene, request, tls=tls, receive_buffer=receive_buffer)
-    scene.read_slowly(client, MUCH // 2)
+    if receive_buffer == LARGE:
+        scene.until_all_is_acknowledged()
+    scene.read_slowly(client, size // 2)
     client.send(b"\0")  # a socket that was closed would answer with a reset
-    rest = scene.read_slowly(client, MUCH - MUCH // 2)
+    rest = scene.read_slowly(client, size - size // 2)
     assert scene.peers
     with suppress(TimeoutError):
         client.sock.settimeout(0.1)
@@ -355,6 +399,18 @@ def test_the_last_words_reach_a_slow_client_whatever_it_sends_meanwhile(
     wait_until(scene.is_over, "the connection is over")
 
 
+def test_a_slow_client_that_has_closed_is_sent_the_answers_to_what_it_sent_before(
+    serve: Serve, clients: Clients
+) -> None:
+    scene = Scene(serve, size=500_000)
+    request = upgrade("/answers") + masked(Opcode.TEXT, "x") * 3 + masked(Opcode.CLOSE, b"")
+    client = connect(clients, scene, request, receive_buffer=SMALL)
+    codec = Connection(Role.CLIENT)
+    events = codec.receive(scene.read_slowly(client, 1_500_000))
+    events += codec.receive(client.read_to_end())
+    assert events == [bytes(500_000)] * 3 + [Close(1005)]
+
+
 @pytest.mark.parametrize("path", ["/page", "/ends", "/closes"])
 def test_a_client_that_stops_before_the_last_words_is_cut_off_in_time(
     serve: Serve, clients: Clients, path: str
@@ -363,6 +419,7 @@ def test_a_client_that_stops_before_the_last_words_is_cut_off_in_time(
     request = upgrade(path) + masked(Opcode.TEXT, "go") if path == "/closes" else get(path)
     client = connect(clients, scene, request, receive_buffer=SMALL)
     scene.read_slowly(client, MUCH // 5)
+    scene.until_nothing_moves()
     scene.pass_time(DEFAULT.close_timeout - 2)
     assert not scene.is_over()
     # What its system has acknowledged, it could still be reading.
@@ -453,7 +510,7 @@ def kernel_memory(peer: Peer) -> int:
     """What the kernel keeps for a socket, in bytes: all that "ss -m" counts but the limits."""
     numbers = struct.unpack("9I", peer._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))  # type: ignore[call-arg, arg-type]
     received, _, sent, _, reserved, queued, options, backlog, _ = numbers
-    return received + max(sent, queued) + reserved + options + backlog
+    return int(received + max(sent, queued) + reserved + options + backlog)
 
 
 @pytest.mark.skipif(
@@ -502,5 +559,6 @@ def test_clients_that_read_nothing_are_cut_off_all_of_them(
     for _ in range(300):
         connect(clients, scene, KINDS["stream"], receive_buffer=SMALL)
     wait_until(lambda: all(peer.has_unsent for peer in scene.peers), "they are sent too much")
+    scene.until_nothing_moves()
     scene.expect_end(12)
     assert scene.server.stats().slow_clients == 300
