@@ -300,7 +300,7 @@ def test_a_lease_that_redis_refuses_is_told(
     program.hset(LEASE, "taken", "by something else")
     Heard(streams).subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis refuses the lease of channel 'prices': WRONGTYPE")
+    log.expect("Redis refuses the lease of channel 'prices': ")
     program.delete(LEASE)
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
     log.records.clear()
@@ -309,3 +309,62 @@ def test_a_lease_that_redis_refuses_is_told(
 def test_there_is_no_channel_without_a_redis() -> None:
     with pytest.raises(RuntimeError, match="'news' is not in a Redis"):
         App().topic("news").subscribe_pubsub("prices")
+
+
+@pytest.mark.parametrize("apart", ["database", "prefix"])
+def test_deployments_that_share_a_redis_have_nothing_in_common(
+    redis_server: RedisServer, program: Any, connect: Connect, apart: str
+) -> None:
+    """But for the channels of other programs, which belong to no database."""
+    if apart == "database":
+        each = [connect(redis_server.url.replace("/0", f"/{number}")) for number in range(2)]
+        changes = [f"{LEASE}@{number}" for number in range(2)]
+    else:
+        each = [connect(redis_server.url, f"{name}:") for name in ("first", "second")]
+        changes = [f"{name}:{{news}}:from:prices@0" for name in ("first", "second")]
+    topics = [Heard(streams).follow() for streams in each]
+    for streams in each:
+        Heard(streams).subscribe_pubsub("prices")
+        streams.channels.start()
+    for name in changes:
+        wait_until(lambda: heard_by(program, name) == 1, "it does not listen")  # noqa: B023
+    for topic in topics:
+        wait_until(
+            lambda: program.publish("prices", "hello") and topic.entries,  # noqa: B023
+            "it has no lease",
+        )
+    counts = [len(topic.entries) for topic in topics]
+    for data in numbers(100):
+        program.publish("prices", data)
+    for topic in topics:
+        wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "not all came")  # noqa: B023
+    assert [len(topic.entries) for topic in topics] >= counts
+    topics[0].say("mine")
+    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "it does not come")
+    assert each[0].flush(TIMEOUT)
+    assert data_of(topics[1].entries)[-100:] == numbers(100)
+    for streams in each:
+        streams.channels.stop()
+
+
+def test_a_channel_that_may_not_be_heard_concerns_no_other(
+    redis_server: RedisServer, program: Any, connect: Connect, log: ServerLog
+) -> None:
+    allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
+    program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
+    streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
+    here = Heard(streams).follow()
+    here.subscribe_pubsub("secrets")
+    here.subscribe_pubsub("prices")
+    streams.channels.start()
+    log.expect("Redis refuses the channel 'secrets': ")
+    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    wait_until(lambda: program.publish("prices", "1") and here.entries, "it is not heard")
+    assert not program.get("wsframe:{news}:from:secrets")
+    streams.channels.stop()
+
+
+@pytest.mark.parametrize("prefix", ["", "a{b", "a}", "a b", "ä", "x" * 65, "a*"])
+def test_a_prefix_that_is_not_allowed(redis_server: RedisServer, prefix: str) -> None:
+    with pytest.raises(ValueError, match="the prefix of keys in Redis has 1 to 64"):
+        App(redis=redis_server.url, redis_prefix=prefix)

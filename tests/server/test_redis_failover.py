@@ -32,7 +32,7 @@ class Pair:
             (directory / name).mkdir()
         self.primary = stack.enter_context(RedisServer(directory / "a"))
         self.replica = stack.enter_context(
-            RedisServer(directory / "b", "--replicaof", f"127.0.0.1 {self.primary.port}")
+            RedisServer(directory / "b", "--replicaof", "127.0.0.1", str(self.primary.port))
         )
         self.relay = stack.enter_context(Relay(self.primary))
         self.url = self.relay.url

@@ -22,10 +22,10 @@ from .conftest import Connect, Serve, ServerLog, wait_until
 from .streams import Heard
 
 NOT_ALLOWED = {
-    "keys": "+@all ~other:* &wsframe:*",
+    "keys": "resetchannels +@all ~other:* &wsframe:*",
     "channels": "+@all ~wsframe:* resetchannels &other:*",
-    "commands": "+@all -eval -evalsha ~wsframe:* &wsframe:*",
-    "scripts": "+@all -script ~wsframe:* &wsframe:*",
+    "commands": "+@all -eval -evalsha ~wsframe:* resetchannels &wsframe:*",
+    "scripts": "+@all -script ~wsframe:* resetchannels &wsframe:*",
 }
 
 

@@ -642,8 +642,8 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
         client.set("wsframe:{bad}", "taken")
     bad = Heard(streams, "bad")
     bad.say("lost")
-    log.expect("an event is lost: Redis refuses the topic 'bad': WRONGTYPE")
-    with pytest.raises(RedisRefused, match="Redis refuses the topic 'bad': WRONGTYPE"):
+    log.expect("an event is lost: Redis refuses the topic 'bad': ")
+    with pytest.raises(RedisRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
         bad.publish("refused")
     here.say("hello")
     here.hear("hello")
@@ -656,13 +656,13 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
         client.publish("wsframe:{bad}@0", "")
-    log.expect("Redis refuses the topic 'bad' to its reader: WRONGTYPE")
+    log.expect("Redis refuses the topic 'bad' to its reader: ")
     here.say("world")
     here.hear("hello", "world")
     wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
     with pytest.raises(EventsLost, match="2 published events are lost: Redis refuses the topic"):
         streams.flush(TIMEOUT)
-    log.expect("an event is lost: Redis refuses the topic 'bad': WRONGTYPE")
+    log.expect("an event is lost: Redis refuses the topic 'bad': ")
     # When the key is free again, subscribers see a gap and what comes behind it.
     with redis_server.client() as client:
         client.delete("wsframe:{bad}")

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from .entry import Entry
     from .topic import Topic
 
-# What a topic may weigh in Redis, besides twice its max_bytes; and what one event may, besides four
-# times that. Redis needs up to twice the weight, so the sum is below 4 * max_bytes + 64 KiB.
+# What a topic may weigh in Redis, besides twice its max_bytes; and what one event may, besides three
+# times that. Redis takes up to twice the weight of small entries, and a quarter more than the size
+# of a large one, so all of a topic takes less than 4 * max_bytes + 64 KiB.
 SPARE_WEIGHT = 24 * 1024
 LARGEST_EVENT = 48 * 1024
 
@@ -262,7 +263,7 @@ class RedisStreams:
         return mark.fate is Fate.ACCEPTED
 
     def _check_size(self, name: str, size: int, max_bytes: int) -> None:
-        most = 4 * max_bytes + LARGEST_EVENT
+        most = 3 * max_bytes + LARGEST_EVENT
         if size > most:
             raise ValueError(
                 f"an event of {size} bytes is too large for the topic {name[:100]!r}: of one with "
