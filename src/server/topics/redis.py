@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from .entry import Entry
     from .topic import Topic
 
-# What a topic may weigh in Redis besides twice its max_bytes; and one event besides three times that.
-# Redis takes up to twice the weight of small entries, and a quarter more than the size
-# of a large one, so all of a topic takes less than 4 * max_bytes + 64 KiB.
+# What a topic may weigh in Redis besides 2 * max_bytes, and one event besides 3 * max_bytes.
+# Redis takes up to twice the weight of small entries, and a quarter more than the size of a large
+# one, so all of a topic takes less than 4 * max_bytes + 64 KiB.
 SPARE_WEIGHT = 24 * 1024
 LARGEST_EVENT = 48 * 1024
 
