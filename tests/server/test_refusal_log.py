@@ -120,6 +120,16 @@ def metrics(clients: Clients, server: Server) -> str:
     return client.answer().body.decode()
 
 
+def test_a_trusted_proxy_is_not_blamed(serve: Serve, clients: Clients, log: ServerLog) -> None:
+    server = serve(app_of_all_kinds(), hosts="*", trusted_proxies=["127.0.0.1"])
+    headers = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Host", "shop.example")
+    request = upgrade("/ws", *headers, ("Origin", "https://evil.example"))
+    assert status_of(clients, server, request) == 403
+    line = log.expect("with 403", WARNING).getMessage()
+    assert 'from 203.0.113.7, Host "shop.example", Origin "https://evil.example"' in line
+    assert "trusted_proxies" not in line
+
+
 def test_a_flood_of_refusals_is_counted_and_costs_a_line_a_second(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:

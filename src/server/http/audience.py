@@ -11,7 +11,7 @@ from wsframe.origins import check_origin, split_host
 
 from ..reports.refusals import HOST, ORIGIN
 from .hosts import LOCAL, Hosts
-from .proxies import Proxies
+from .proxies import Proxies, client_of
 from .refusals import RefusalError, quoted
 
 if TYPE_CHECKING:
@@ -93,10 +93,11 @@ class Audience:
                 f"({NGINX})"
             )
         forwarded = fields.items("x-forwarded-host") or fields.items("forwarded")
-        if forwarded and not self._proxies.trust(request.client):
+        sender = client_of(request.address)
+        if forwarded and not self._proxies.trust(sender):
             cause += (
-                f"; X-Forwarded-Host and Forwarded do not count, because {request.client} is not "
-                "one of trusted_proxies (--trusted-proxy)"
+                f"; X-Forwarded-Host and Forwarded do not count, because {sender} is not one of "
+                "trusted_proxies (--trusted-proxy)"
             )
         if name and not self._hosts.admit(authority):
             cause += f'; "{quoted(name)}" must then be one of hosts (--hosts), too'
