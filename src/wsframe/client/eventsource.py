@@ -283,7 +283,8 @@ def events(
         headers: further headers of the request, as (name, value) pairs, or a mapping. A
             ``User-Agent`` replaces the client's own.
         last_event_id: the id of the last event that is known; the server goes on after it.
-        ssl: the context for "https"; None for the system's certificates.
+        ssl: the context for "https", also where a redirect leads, with the certificate of the
+            client that it may have; None for the system's certificates.
         open_timeout: how long a connection may take until the head of the response has arrived, in
             seconds, without the system's name lookup; ``math.inf`` for no limit.
         read_timeout: how long the stream may be silent before it counts as lost, in seconds;
