@@ -33,8 +33,6 @@ class Timing:
         placement: how long a subscription waits for an event that its client has seen and this
             process has not read yet.
         log_flush: how long a stop, and the end of the process, wait for the log to be written.
-        log_silence: how long a rate-limited line of the log is followed by none of its kind; then
-            the log has the number of those left out.
         delivery_slice: how long events are sent to one client that is behind, before others have
             their turn.
         publish_patience: how long a thread that publishes waits for another one's work on the
@@ -80,7 +78,6 @@ class Timing:
     cut_off: float = 0.5
     placement: float = 2.0
     log_flush: float = 1.0
-    log_silence: float = 1.0
     delivery_slice: float = 0.002
     publish_patience: float = 0.1
     publish_wait: float = 0.25

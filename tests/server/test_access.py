@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -273,6 +274,22 @@ def test_a_user_agent_forges_nothing(serve: Serve, clients: Clients, lines: Serv
     assert record.getMessage().isprintable()
     assert ' "GET /\\"%0A\\\\" 404 ' in record.getMessage()
     assert record.getMessage().endswith(' user_agent="a\\" status=200 \\\\\\"\\x9b\\x85é"')
+
+
+@pytest.mark.parametrize("character", ["\\", '"', "\x9b", "é"])
+def test_long_values_are_cut_before_they_are_escaped(
+    serve: Serve, clients: Clients, lines: ServerLog, character: str
+) -> None:
+    server = serve(websocket_app(generator_echo))
+    client = clients.connect(server)
+    path = "/" + "\\" * 1999
+    client.send(get(path, ("User-Agent", character * 7000)))
+    assert client.answer().status == 404
+    record = next_line(lines)
+    for formatter in (TextFormatter(), JSONFormatter()):
+        assert len(formatter.format(record)) < 8000
+    assert re.fullmatch(r"/(\\\\){511}\.\.\.\(\+1488 characters\)", record.path)
+    assert re.search(r"\.\.\.\(\+[67]\d\d\d characters\)$", record.user_agent)
 
 
 # Handlers that fail -------------------------------------------------------------------------------

@@ -282,6 +282,10 @@ def first():
 
 def last():
     background.put(lambda: print("after"), 0)
+    thread = threading.Thread(target=background.put, args=(lambda: print("elsewhere"), 0))
+    thread.start()
+    thread.join()
+    assert background.lost.total() == 1 + ("stuck" in sys.argv)
 
 late = Late()
 late.itself = late

@@ -265,6 +265,20 @@ def test_arguments_are_text_when_the_record_leaves(log: ServerLog) -> None:
     assert not record.args
 
 
+def test_text_of_strangers_forges_nothing_whatever_the_format(log: ServerLog) -> None:
+    hostile = "a\nERROR forged\r\x1b[2J\u2028\u202e"
+    try:
+        raise ValueError(hostile)
+    except ValueError as error:
+        error.add_note(hostile)
+        SERVER.exception("failed: %s", hostile)
+    formatter = logging.Formatter("%(levelname)s %(message)s")
+    first, *others = formatter.format(log.expect("failed")).split("\n")
+    assert first == r"ERROR failed: a\nERROR forged\r\x1b[2J\u2028\u202e"
+    assert sum("ERROR forged" in line for line in others) == 2
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
 def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) -> None:
     class Fails:
         def __str__(self) -> str:

@@ -101,7 +101,8 @@ class Background:
     def put(self, job: Job, size: int) -> None:
         """Any thread: have the job done; it is dropped and counted if there is no room.
 
-        While the interpreter exits there is no thread any more, and the job is done at once.
+        While the interpreter exits there is no thread any more. The main thread does the job at
+        once; what other threads put then is lost.
 
         Args:
             job: what to do; what it raises counts as a loss.
@@ -207,8 +208,9 @@ class Background:
         self._queue(self._report_losses, 0)
 
     def _do_at_exit(self, job: Job) -> None:
-        # A handler that has not come back has its lock, which would be waited for without end.
-        if self._stuck:
+        # A handler that has not come back has its lock, which would be waited for without end. And
+        # in other threads than the main one, loops may still run.
+        if self._stuck or threading.current_thread() is not threading.main_thread():
             self.lost.add()
         else:
             self._do(job)
