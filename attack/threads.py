@@ -145,11 +145,11 @@ def left_streams(count: int) -> Callable[[Report], None]:
 
     def attack(report: Report) -> None:
         with Target() as target:
-            threads = target.threads
             for _ in range(count):
                 peers.stream(target.port, "/events").close()
-            ended = target.wait_until(lambda: target.threads <= threads + 1, 30)
-            report.check("the threads of those that left have ended", ended)
+            running = 'wsframe_handlers{state="running"}'
+            ended = target.wait_until(lambda: target.metric(running) == 0)
+            report.check("the handlers of those that left have ended", ended)
             report.time("a new stream", peers.time_of_event(target.port, "/events"), PROMPT)
 
     return attack

@@ -12,9 +12,11 @@ import pytest
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.timing import Timing
 from wsframe.server.topics.sources import QueuePump
 
-from .clients import TIMEOUT
+from .clients import TIMEOUT, get
+from .clock import STEP, ManualClock
 from .conftest import Clients, Serve, stop_within, wait_until
 from .handlers import BOTH_KINDS, Waits, websocket_app
 
@@ -146,3 +148,26 @@ def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(QueuePump, "start", start_one)
     with pytest.raises(RuntimeError, match="new thread"):
         app.start("127.0.0.1", loops=2)
+
+
+def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, clients: Clients) -> None:
+    clock, called = ManualClock(), threading.Event()
+    app = App(timing=Timing(clock=clock))
+    app.page("/", "hello")
+    server = serve(app)
+    (loop,) = server.loops
+
+    def visit() -> None:
+        client = clients.connect(server)
+        client.send(get("/"))
+        assert client.answer().status == 200
+        client.close()
+        wait_until(lambda: not loop.peers, "the connection is over")
+
+    visit()
+    loop.call_soon(lambda: loop.at_next_sweep(called.set))
+    for _ in range(3):
+        clock.now += 0.4 * STEP
+        visit()
+    clock.let_loops_look(server)
+    assert called.is_set()

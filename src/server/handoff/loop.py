@@ -348,8 +348,7 @@ class Loop:
     def add(self, peer: Peer) -> None:
         """Owner: a connection begins."""
         assert self.owned()
-        if not self.peers:  # the sweeps begin anew
-            self._next_sweep = self._look_by = self.clock() + self.timing.sweep_interval
+        self._begin_sweeps()
         with self.totals.lock:
             self.peers.add(peer)
             self.totals.accepted += 1
@@ -395,6 +394,7 @@ class Loop:
 
     def at_next_sweep(self, function: Callable[[], object]) -> None:
         """Owner: call this when the deadlines are looked at the next time."""
+        self._begin_sweeps()
         self._at_sweep.append(function)
 
     def queue_turn(self, turns: Turns) -> None:
@@ -686,6 +686,11 @@ class Loop:
                 self.survive(peer.deadline_passed)
         if len(peers) < SWEEP_SLICE:
             self._sweep = None
+
+    def _begin_sweeps(self) -> None:
+        """Schedule the next sweep, if there was nothing to look at until now."""
+        if not (self.peers or self._at_sweep):
+            self._next_sweep = self._look_by = self.clock() + self.timing.sweep_interval
 
     def _wake_some(self) -> None:
         for _ in range(1 if self._wakes_one else len(self._wakes)):
