@@ -26,7 +26,7 @@ from .handlers import GeneratorSession, ThreadSession
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.threads import Threads, Worker, has_gil
-from .http.audience import Audience
+from .http.audience import Audience, explained
 from .http.authorization import Authorization
 from .http.cors import preflight, sharing
 from .http.gate import Gate
@@ -305,14 +305,17 @@ class Server:
         rest: memoryview,
         route: WebSocketRoute,
     ) -> None:
-        acceptance = accept(
-            fields,
-            method=request.method,
-            http_version=request.http_version,
-            subprotocols=route.subprotocols,
-            origins="*",  # which is checked with advice for the log
-            deflate=route.deflate,
-        )
+        try:
+            acceptance = accept(
+                fields,
+                method=request.method,
+                http_version=request.http_version,
+                subprotocols=route.subprotocols,
+                origins="*",  # which is checked with advice for the log
+                deflate=route.deflate,
+            )
+        except HandshakeError as error:
+            raise explained(error, fields) from None
         self._audience.check_origin(request, fields, route.origins)
         go_on = partial(self._open_websocket, peer, request, bytes(rest), route, acceptance)
         if inspect.isgeneratorfunction(route.handler):

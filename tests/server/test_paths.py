@@ -9,8 +9,10 @@ from queue import Queue
 
 import pytest
 
+from wsframe import HandshakeError
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.http.paths import normal_path
+from wsframe.server.sockets.peer import Peer
 
 from .clients import Answer, get, upgrade
 from .conftest import Clients, Serve, ServerLog, wait_until
@@ -216,6 +218,13 @@ def vanish(clients: Clients, server: Server, target: str) -> None:
     client.reset()
 
 
+SAME = HandshakeError(401, "always this one")
+
+
+def refuse_with_the_same(request: Request) -> None:
+    raise SAME
+
+
 def ask_fat(clients: Clients, server: Server, target: str) -> None:
     client = clients.connect(server)
     client.send(get(target, FAT))
@@ -229,6 +238,7 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
     "malformed": (ask_fat, "none"),
     "too long": (ask_fat, "/" + "a" * 9000),
     "refused by the hook": (ask_fat, "/forbidden"),
+    "refused by an error that is raised again": (ask_fat, "/same"),
     "generator": (leave, "/generator/x"),
     "generator, reset": (vanish, "/generator/x"),
     "function": (leave, "/function"),
@@ -237,6 +247,12 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
     "stream of a generator": (ask_fat, "/events"),
     "stream of a topic": (vanish, "/topic"),
 }
+
+
+def peers_of(server: Server) -> list[Peer]:
+    """The connections of this server that anything still refers to."""
+    found = (item for item in gc.get_objects() if type(item) is Peer)
+    return [peer for peer in found if peer.loop in server.loops]
 
 
 @pytest.mark.parametrize("name", LEAVING)
@@ -255,6 +271,7 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
     app.sse("/stream")(lambda stream: stream.close())
     app.sse("/events")(events)
     app.sse("/forbidden", authorize=lambda _: None)(events)
+    app.sse("/same", authorize=refuse_with_the_same)(events)
     app.sse("/topic", app.topic("t"))
     server = serve(app)
     act, target = LEAVING[name]
@@ -273,6 +290,8 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
         gc.collect()
         names = {type(item).__module__ for item in gc.garbage}
         assert not [found for found in names if found.startswith("wsframe.server")]
+        # Nor does anything that is in use refer to it, at least once its thread is idle.
+        wait_until(lambda: not peers_of(server), "the connection is gone")
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

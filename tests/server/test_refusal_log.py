@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from logging import WARNING
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from .conftest import Clients, Serve, ServerLog
 from .handlers import generator_echo
 
 HOST = ("Host", "localhost")
+README = Path(__file__).parent.parent.parent / "README.md"
 # The location of nginx' own documentation of WebSocket proxying, which passes on no Host.
 DOCUMENTED = """
     proxy_pass {upstream};
@@ -205,6 +208,26 @@ def test_behind_nginx_with_an_address_for_its_upstream_the_log_names_what_to_cha
     assert f'Host "127.0.0.1:{server.port}", Origin "https://shop.example"' in line
     assert "proxy_set_header Host $http_host;" in line
     assert '"shop.example" must then be one of hosts (--hosts)' in line
+
+
+def test_behind_nginx_that_passes_on_no_upgrade_the_log_names_what_to_change(
+    serve: Serve, log: ServerLog
+) -> None:
+    line = log_behind_nginx(
+        serve, log, "proxy_pass http://backend;", 426, "http://shop.example", hosts="*"
+    )
+    assert 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' in line
+
+
+def test_nginx_as_the_readme_has_it(serve: Serve) -> None:
+    match = re.search(r"location / \{\n(.*?)\n  \}", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert match is not None
+    location = match[1].replace("127.0.0.1:9292", "backend")
+    for origin in ("https://shop.example", "http://shop.example:8080"):
+        opens_behind_nginx(serve, location, origin, hosts=["shop.example"])
+    opens_behind_nginx(
+        serve, location, origin, hosts=["shop.example"], trusted_proxies=["127.0.0.1"]
+    )
 
 
 def test_behind_nginx_that_leaves_out_the_port_the_log_names_what_to_change(

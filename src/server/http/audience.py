@@ -1,4 +1,7 @@
-"""Whom a request is for, and whose page sends it: Host and Origin, with advice where they fail."""
+"""Whom a request is for, and whose page sends it: Host and Origin.
+
+Where they are refused, the log gets advice: most often a proxy has changed the request.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_origin, split_host
 
-from ..reports.refusals import HOST, ORIGIN
+from ..reports.refusals import HOST, ORIGIN, UPGRADE
 from .hosts import LOCAL, Hosts
 from .proxies import Proxies, client_of
 from .refusals import RefusalError, quoted
@@ -17,6 +20,10 @@ from .refusals import RefusalError, quoted
 if TYPE_CHECKING:
     from .request import Request
 
+UPGRADE_BY_NGINX = (
+    "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";'
+)
 NGINX = "nginx: proxy_set_header Host $http_host;"
 
 
@@ -105,6 +112,17 @@ class Audience:
             f'{cause}. If it is a page of another site that may connect, add "{quoted(origin)}" '
             "to the origins of the route."
         )
+
+
+def explained(error: HandshakeError, fields: Fields) -> HandshakeError:
+    """Any thread: the refusal of an upgrade request, with advice if a proxy has spoilt it."""
+    if error.status != 426 or not fields.items("sec-websocket-key"):
+        return error
+    advice = (
+        "It has a Sec-WebSocket-Key, but is no upgrade in HTTP/1.1. If a proxy stands before the "
+        f"server, let it pass on the upgrade ({UPGRADE_BY_NGINX})."
+    )
+    return RefusalError(426, error.reason, error.headers, kind=UPGRADE, advice=advice)
 
 
 def _name_of(host: str) -> str:

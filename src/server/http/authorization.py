@@ -100,7 +100,11 @@ class Authorization(PendingRequest, Turns):
             self._admitted = bool(identity)
         except BaseException as error:  # SystemExit, too, ends this request alone
             self._error = error
-            if not isinstance(error, HandshakeError):
+            if isinstance(error, HandshakeError):
+                # An application may raise one error again and again, which collects a traceback
+                # each time, and with it this request.
+                error.__traceback__ = None
+            else:
                 log.error("the authorize of %s failed", self.path, exc_info=error)
 
     def settle(self) -> None:
@@ -108,18 +112,20 @@ class Authorization(PendingRequest, Turns):
         self.end()
         if self.peer.closed:
             return
-        try:
-            if isinstance(self._error, HandshakeError):
-                raise self._error
-            if self._error is not None:
-                raise UNJUDGED
-            if not self._admitted:
-                raise FORBIDDEN
-        except HandshakeError as error:
-            try:
-                self.refuse(error, FAILED if error is UNJUDGED else AUTHORIZE)
-            except (TypeError, ValueError):  # its status or a header is none
-                log.exception("the answer of the authorize of %s cannot be sent", self.path)
-                self.refuse(UNJUDGED)
-        else:
+        error = self._answer()
+        if error is None:
             self.go_on()
+            return
+        try:
+            self.refuse(error, FAILED if error is UNJUDGED else AUTHORIZE)
+        except (TypeError, ValueError):  # its status or a header is none
+            log.exception("the answer of the authorize of %s cannot be sent", self.path)
+            self.refuse(UNJUDGED)
+
+    def _answer(self) -> HandshakeError | None:
+        """Owner: the refusal that has come of the hook. It is not raised, see ``work_on``."""
+        if isinstance(self._error, HandshakeError):
+            return self._error
+        if self._error is not None:
+            return UNJUDGED
+        return None if self._admitted else FORBIDDEN

@@ -34,7 +34,8 @@ PAIR = re.compile(
 )
 # RFC 7239 section 6, and an IPv6 address without brackets, as X-Forwarded-For has it.
 PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
-UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}", re.IGNORECASE)
+# "unix:" is what nginx sends for a client that has come through a unix socket.
+UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}|unix:", re.IGNORECASE)
 NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){PORT}|([0-9A-Fa-f:.]+)")
 
 
