@@ -338,6 +338,10 @@ class App:
     def metrics(self, path: str = "/metrics") -> None:
         """Answer a path with :meth:`stats` in the format of OpenMetrics, which Prometheus reads.
 
+        Each of several workers answers for all of them. A worker that does not answer the others
+        within a second counts as missing, and its last numbers stand for it. The counters of
+        workers that have ended are kept. A topic counts once for each worker that knows of it.
+
         It is a route like any, so that it is there if it is asked for, and where. Whoever may not
         read the numbers must be kept off it by a proxy.
 
@@ -355,7 +359,7 @@ class App:
             self._link.ask(tell)
 
     def stats(self) -> Stats:
-        """Any thread: what the app's servers that run, and its topics, have done and do."""
+        """Any thread: what the app's servers in this process, and its topics, have done and do."""
         return self._stats_of(server for server in self._servers if server.running)
 
     def _stats_of(self, servers: Iterable[Server]) -> Stats:

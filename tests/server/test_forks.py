@@ -11,12 +11,14 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from wsframe.server import App, Server
+from wsframe.server.sockets.peer import Peer
 
 from ..certificates import Certificates
 from .clients import TIMEOUT, Client, StreamClient, WebSocketClient, get, upgrade
@@ -54,7 +56,7 @@ def sees_the_end(client: Client) -> None:
 
 def abort_all(server: Server) -> None:
     loop = server.loops[0]
-    loop.call_soon(lambda: [peer.abort() for peer in tuple(loop.peers)])
+    loop.call_soon(partial(loop.for_each_peer, Peer.abort))
 
 
 @pytest.mark.parametrize("secured", [False, True])
@@ -67,8 +69,8 @@ def test_a_client_that_is_cut_off_sees_it_whoever_holds_a_copy(
     request_head: bytes,
     secured: bool,
 ) -> None:
-    options = {"ssl_context": certificates.server} if secured else {}
-    server = serve(websocket_app(generator_echo), **options)
+    context = certificates.server if secured else None
+    server = serve(websocket_app(generator_echo), ssl_context=context)
     client = clients.connect(server, tls=certificates.client if secured else None)
     client.send(request_head)
     wait_until(lambda: server.stats().requests + server.stats().websockets, "it is there")
@@ -88,8 +90,8 @@ def test_clients_that_are_turned_away_see_it_whoever_holds_a_copy(
     secured: bool,
 ) -> None:
     monkeypatch.setattr("wsframe.server.sockets.admission.LINGERING", 0)
-    options = {"ssl_context": certificates.server} if secured else {}
-    server = serve(websocket_app(generator_echo), max_connections=1, **options)
+    context = certificates.server if secured else None
+    server = serve(websocket_app(generator_echo), max_connections=1, ssl_context=context)
     clients.connect(server)
     for _ in range(2):
         sees_the_end(clients.connect(server))
@@ -102,7 +104,7 @@ def test_nobody_is_accepted_after_a_stop_whoever_holds_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unix: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    server = App().start("127.0.0.1", **({"unix": "s"} if unix else {}))
+    server = App().start("127.0.0.1", unix="s" if unix else None)
     family = socket.AF_UNIX if unix else socket.AF_INET
     with ExitStack() as stack:
         listener = server._listeners[0]._sock

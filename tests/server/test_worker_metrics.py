@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -206,8 +207,9 @@ def test_a_worker_whose_supervisor_hangs_keeps_few_who_ask_and_all_are_told_of_i
 PROGRAM = """
 import ctypes, os, sys, time
 from wsframe.server import App
+from wsframe.server.timing import Timing
 
-app = App()
+app = App(timing=Timing(supervisor_answer=2))
 app.metrics()
 app.topic("news")
 
@@ -258,7 +260,8 @@ class Service:
         client.send(get("/metrics"))
         answer = client.answer()
         assert answer.status == 200
-        families = text_string_to_metric_families(answer.body.decode())
+        parse: Any = text_string_to_metric_families
+        families = parse(answer.body.decode())
         return {
             sample.name + "".join(sorted(sample.labels.values())): sample.value
             for family in families
@@ -310,6 +313,23 @@ def test_no_counter_decreases_when_a_worker_is_replaced(
     lost = [client for client, pid in clients if pid == clients[0][1]]
     assert after["wsframe_connectionswebsocket"] == 8 - len(lost)
     assert after["wsframe_replaced_processes_total"] == 1
+
+
+def test_a_supervisor_that_hangs_leaves_no_request_without_an_answer(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(2)
+    service.process.signal(signal.SIGSTOP)
+    try:
+        client = Client(service.process.port)
+        client.send(get("/metrics"))
+        answer = client.answer()
+        client.close()
+        assert answer.status == 503
+        assert answer.headers["Retry-After"]
+    finally:
+        service.process.signal(signal.SIGCONT)
+    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it answers again")
 
 
 def test_a_worker_that_hangs_is_reported_as_missing(serve: Callable[..., Service]) -> None:

@@ -121,9 +121,8 @@ def encode_stats(stats: Stats) -> dict[str, object]:
 
 def decode_stats(plain: dict[str, Any]) -> Stats:
     """The statistics of :func:`encode_stats`."""
-    return Stats(
-        **{
-            name: dict(map(tuple, value)) if isinstance(value, list) else value
-            for name, value in plain.items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: dict(map(tuple, value)) if isinstance(value, list) else value
+        for name, value in plain.items()
+    }
+    return Stats(**values)

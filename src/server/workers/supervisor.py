@@ -19,7 +19,7 @@ from io import BufferedRandom
 from math import inf
 from tempfile import TemporaryFile
 from time import monotonic
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from ..forks import close_in_children
 from ..reports import output
@@ -303,7 +303,7 @@ class Supervisor:
         stacks, ours, theirs = None, None, None
         try:
             if self._timeout:
-                stacks = cast("BufferedRandom", TemporaryFile())  # noqa: SIM115
+                stacks = TemporaryFile()  # noqa: SIM115
             ours, theirs = channel_pair()
             close_in_children(ours)
             pid = os.fork()
