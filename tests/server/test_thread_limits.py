@@ -430,6 +430,24 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     assert seen.count("x" * 10_000) == 20
 
 
+@pytest.mark.parametrize("loops", [1, 3])
+def test_turns_of_one_route_wait_on_several_loops(
+    serve: Serve, clients: Clients, attacked: Attacked, loops: int
+) -> None:
+    """A thread that comes free on one loop is for what waits on another."""
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60}, loops=loops)
+    share = SHARE + OF_RESERVE * loops
+    waiting = attack(clients, server, "/turns", share + 20)
+    for client in waiting:
+        client.send(masked(Opcode.TEXT, "hello"))
+    attacked.until_entered(share)
+    wait_until(lambda: server.stats().handlers_waiting >= 20, "the others wait")
+    attacked.held.release()
+    for client in waiting:
+        assert status_of(client) == 101
+        assert client.read_until(b"hello")
+
+
 def test_two_routes_that_block_leave_the_loop_free(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:

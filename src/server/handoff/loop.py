@@ -433,15 +433,15 @@ class Loop:
         if not (waiter.credit or self._threads.wary):
             return False
         holder = self._holder(peer, route)
-        lacking = self._shortage(waiter, holder)
+        lacking = self._shortage(waiter.credit, holder)
         if lacking is not None:
             self._await_thread(waiter, holder, lacking)
         return lacking is not None
 
-    def lack_of(self, waiter: Waiter, peer: Peer, route: Hashable) -> str:
-        """Owner: what to write into the log of why this finds no thread."""
-        lacking = self._shortage(waiter, self._holder(peer, route))
-        return "a thread came too late" if lacking is None else self._explain(waiter, lacking)
+    def lack_of(self, credit: float, peer: Peer, route: Hashable) -> str:
+        """Owner: what to write into the log of why what has this credit finds no thread."""
+        lacking = self._shortage(credit, self._holder(peer, route))
+        return "a thread came too late" if lacking is None else self._explain(credit, lacking)
 
     def log_refusal(self, route: Hashable, reason: str) -> None:
         """Owner: log, once a second at most, that a request is refused for want of a thread."""
@@ -579,7 +579,7 @@ class Loop:
             if isinstance(found, Worker):
                 self.run_in(found, turns)
                 return True
-        lacking = self._shortage(turns, holder)
+        lacking = self._shortage(turns.credit, holder)
         if lacking is None:
             return False
         turns.state = WAITING
@@ -588,13 +588,13 @@ class Loop:
         self._await_thread(turns, holder, lacking)
         return True
 
-    def _shortage(self, waiter: Waiter, holder: Holder) -> Shortage | None:
+    def _shortage(self, credit: float, holder: Holder) -> Shortage | None:
         """Why this must wait for a thread; None if it need not.
 
         What has blocked begins on the loop only if the system starts no thread for it: then the
         reserve is better than nothing.
         """
-        if waiter.credit:
+        if credit:
             lacking = self._threads.turn_shortage(holder, self._look_again)
             if lacking is not Shortage.SYSTEM:
                 return lacking
@@ -602,14 +602,14 @@ class Loop:
 
     def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
         self.waiting.add(waiter, holder)
-        reason = self._explain(waiter, lacking)
+        reason = self._explain(waiter.credit, lacking)
         self._delayed.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
         if not self._will_try_again:
             self._will_try_again = True
             self.at_next_sweep(self._try_again)
 
-    def _explain(self, waiter: Waiter, lacking: Shortage) -> str:
-        quota = self._threads.turns if waiter.credit else self._threads.hand_offs
+    def _explain(self, credit: float, lacking: Shortage) -> str:
+        quota = self._threads.turns if credit else self._threads.hand_offs
         return quota.explain(lacking)
 
     def _look_again(self) -> None:
@@ -618,7 +618,7 @@ class Loop:
 
     def _resume_next(self) -> None:
         """Let the next one go on that finds a thread; what it does comes before another look."""
-        waiter = self.waiting.next(self._shortage)
+        waiter = self.waiting.next(lambda waiter, holder: self._shortage(waiter.credit, holder))
         if waiter is not None:
             self.survive(waiter.resume)  # whatever it raises ends its connection
             if self.waiting:

@@ -67,7 +67,7 @@ class Quota(NamedTuple):
             case Shortage.ALL:
                 return f"{shortage.value} ({self.setting}: {self.limit})"
             case Shortage.SYSTEM:
-                return shortage.value
+                return str(shortage.value)
             case _:
                 share = self.part if shortage is Shortage.PART else self.share
                 limits = f"{share} of {self.setting}, which is {self.limit}"

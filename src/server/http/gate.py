@@ -72,7 +72,7 @@ class PendingRequest(Protocol):
         if not self.waits:
             return
         loop = self.peer.loop
-        reason = loop.lack_of(self, self.peer, self.route)
+        reason = loop.lack_of(self.credit, self.peer, self.route)
         timeout = loop.settings.thread_timeout
         if self.drop():
             loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
