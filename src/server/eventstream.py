@@ -342,7 +342,7 @@ class EventStreamSession(Subscriber):
         if self._gzip is None:
             self.peer.out.append(block)
         else:
-            self._gzip.put(block, self.peer.out.append)
+            self._gzip.put_at_once(block, self.peer.out.append)
 
     def tell(self, notice: bytes) -> None:
         """Owner: send what is no event."""

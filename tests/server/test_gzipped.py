@@ -306,11 +306,12 @@ def test_an_event_is_compressed_once(
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)
     server = serve(app)
+    topic.publish("before", id="0")
     streams = [gzip_clients(server, "/news") for _ in range(3)]
     wait_until(lambda: topic.stats().subscribers == 3, "all are subscribed")
     topic.publish(TEXT, id="1")
     assert [stream.hear(1) for stream in streams] == [[TEXT]] * 3
-    assert gzip_clients(server, "/news?lastEventId=0").hear(2)[1] == TEXT
+    assert gzip_clients(server, "/news?lastEventId=0").hear(1) == [TEXT]
     assert [data for data in compressed.queue if b"id: 1\n" in data] == [
         ServerSentEvent(TEXT, id="1").encode()
     ]
@@ -335,10 +336,10 @@ def test_a_gap_is_told(serve: Serve, gzip_clients: Connect) -> None:
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)
     server = serve(app)
-    topic.publish("left")
     stream = gzip_clients(server, "/news", ("Last-Event-ID", "gone"))
     assert stream.next_event().event == "gap"
-    assert stream.hear(1) == ["left"]
+    topic.publish("next")
+    assert stream.hear(1) == ["next"]
 
 
 def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:

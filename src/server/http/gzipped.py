@@ -15,7 +15,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..topics.encodings import EventStreamEncoding
+from ..topics.encodings import BODIES, EVENT_STREAM, EventStreamEncoding, encode_id_field
+from ..topics.entry import LARGE
 
 if TYPE_CHECKING:
     from wsframe.fields import Fields
@@ -76,22 +77,46 @@ def compress_block(data: bytes) -> Block:
     return Block(compressed, data)
 
 
+def store_block(data: bytes) -> Block:
+    """Any thread: the block that says this uncompressed, which takes next to no time."""
+    compressor = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
+    return Block(compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH), data)
+
+
 class GzippedEncoding(EventStreamEncoding):
     """An event of such a stream."""
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
-        blocks = [self._once(topic, entry) for entry in entries]
+        blocks = [self.once(topic, entry) for entry in entries]
         if len(blocks) == 1:
             return blocks[0]
         return Block(b"".join(blocks), b"".join([block.plain for block in blocks]))
 
-    def _once(self, topic: str, entry: Entry) -> Block:
-        block = super()._once(topic, entry)
+    def once(self, topic: str, entry: Entry) -> Block:
+        """An entry's block, which is made when it is needed first."""
+        block = super().once(topic, entry)
         assert isinstance(block, Block)
         return block
 
-    def _whatever(self, topic: str, entry: Entry) -> bytes:
-        return compress_block(super()._whatever(topic, entry))
+    def _whatever(self, topic: str, entry: Entry) -> Block:
+        if not entry.is_large:
+            return compress_block(super()._whatever(topic, entry))
+        plain = EVENT_STREAM.once(topic, entry)  # whose id comes first
+        body = entry.encoded.pop(_BODIES, None) or store_block(plain.partition(b"\n")[2])
+        return Block(compress_block(encode_id_field(entry.id or "")) + body, plain)
+
+    def prepare(self, topic: str, entry: Entry) -> None:
+        _BODIES.once(topic, entry)
+
+
+class _GzippedBodies(GzippedEncoding):
+    """An event without its id."""
+
+    def _whatever(self, topic: str, entry: Entry) -> Block:
+        return compress_block(BODIES.once(topic, entry))
+
+
+_BODIES = _GzippedBodies()
 
 
 GZIPPED_EVENT_STREAM = GzippedEncoding()
@@ -109,6 +134,11 @@ class GzipStream:
         self._lock = threading.Lock()
         self._checksum = 0
         self._size = 0
+
+    def put_at_once(self, data: bytes, queue: Callable[[bytes], object]) -> int:
+        """The owner of a loop: the same, but what is large is not compressed."""
+        large = len(data) > LARGE and not isinstance(data, Block)
+        return self.put(store_block(data) if large else data, queue)
 
     def put(self, data: bytes, queue: Callable[[bytes], object]) -> int:
         """Any thread: have this queued in a block, or a block as it is; return its size."""

@@ -212,6 +212,10 @@ class Delivery:
             self._asked = True
             self.loop.call_soon(self._deliver)
 
+    def encodings(self) -> list[Encoding]:
+        """Any thread: how those at ease are sent events."""
+        return list(self._at_ease)
+
     def expect(self, subscription: Subscription) -> None:
         """Any thread, under the topic's lock: a subscriber is to begin at its position."""
         self.new.add(subscription)

@@ -31,6 +31,11 @@ def text_of(entry: Entry) -> bytes:
 class Encoding(ABC):
     """What one kind of client is sent; any thread may use it.
 
+    To encode a large event takes long, and to compress it longer, so that is done by the thread
+    which publishes it, for all kinds of clients that there are: see :meth:`prepare`. Its id is not
+    known yet then, so where that stands within the encoding the rest is prepared. A loop compresses
+    no large event: a client of a kind that is new gets it uncompressed.
+
     Attributes:
         of_one: it is one client's alone, and is told of what was :meth:`sent`.
     """
@@ -40,21 +45,29 @@ class Encoding(ABC):
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
         """The client has been sent these."""
 
+    def prepare(self, topic: str, entry: Entry) -> None:  # noqa: B027 - some have nothing to do
+        """The thread that publishes a large entry: do beforehand what takes long."""
+
     def forget(self, topic: str) -> None:  # noqa: B027
         """The client is not subscribed to it any more."""
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         """Several entries in one piece; each is encoded once, whoever needs it first."""
         if len(entries) == 1:
-            return self._once(topic, entries[0])
-        return b"".join([self._once(topic, entry) for entry in entries])
+            return self.once(topic, entries[0])
+        return b"".join([self.once(topic, entry) for entry in entries])
 
-    def _once(self, topic: str, entry: Entry) -> bytes:
+    def once(self, topic: str, entry: Entry) -> bytes:
+        """An entry's encoding, which is made when it is needed first."""
         encoded = entry.encoded.get(self)
         if encoded is None:
             # Of two loops that come to it together, both take what the first has made.
             encoded = entry.encoded.setdefault(self, self._whatever(topic, entry))
         return encoded
+
+    def prepared(self, topic: str, entry: Entry) -> bytes:
+        """What was prepared, which is needed but once; or else made now."""
+        return entry.encoded.pop(self, None) or self._whatever(topic, entry)
 
     def _whatever(self, topic: str, entry: Entry) -> bytes:
         if entry.last:
@@ -80,7 +93,12 @@ class EventStreamEncoding(Encoding):
     """An event of an event stream."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
+        if entry.is_large:
+            return encode_id_field(entry.id or "") + BODIES.prepared(topic, entry)
         return encode_event(text_of(entry), entry.event, entry.id, entry.retry)
+
+    def prepare(self, topic: str, entry: Entry) -> None:
+        BODIES.once(topic, entry)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         told = json.dumps({"topic": topic, "oldest": oldest})
@@ -97,7 +115,7 @@ class _Bodies(EventStreamEncoding):
         return encode_event(text_of(entry), entry.event, None, entry.retry)
 
 
-_BODIES = _Bodies()
+BODIES = _Bodies()
 
 
 class StreamOfMany(EventStreamEncoding):
@@ -117,7 +135,14 @@ class StreamOfMany(EventStreamEncoding):
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         moved = self._place.move(topic, entry.id or "")
-        return b"id: %b\n%b" % (moved.encode(), _BODIES.block(topic, [entry]))
+        if entry.is_large:  # whose id comes first
+            body = EVENT_STREAM.once(topic, entry).partition(b"\n")[2]
+        else:
+            body = BODIES.once(topic, entry)
+        return encode_id_field(moved) + body
+
+    def prepare(self, topic: str, entry: Entry) -> None:
+        EVENT_STREAM.prepare(topic, entry)
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
         if entries[-1].last:  # which is not encoded
@@ -143,7 +168,12 @@ def encode_id(cursor: str) -> bytes:
 
     (WHATWG HTML section 9.2.6: the last event ID is set before it is looked whether there is data.)
     """
-    return f"id: {cursor}\n\n".encode()
+    return encode_id_field(cursor) + b"\n"
+
+
+def encode_id_field(given: str) -> bytes:
+    """The line of an event that has its id."""
+    return f"id: {given}\n".encode()
 
 
 class MessageEncoding(Encoding):
@@ -157,9 +187,13 @@ class MessageEncoding(Encoding):
         self._deflate = deflate
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        if self._deflate is None:
+        if self._deflate is None or entry.is_large:
             return encode_frame(Opcode.BINARY if entry.is_binary else Opcode.TEXT, entry.payload)
         return self._deflate.encode(entry.data)
+
+    def prepare(self, topic: str, entry: Entry) -> None:
+        if self._deflate is not None:
+            entry.encoded.setdefault(self, self._deflate.encode(entry.data))
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return b""  # there is no place for it
@@ -176,15 +210,18 @@ class EnvelopeEncoding(MessageEncoding):
     """
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        told: dict[str, Any] = {
-            "topic": topic,
-            "id": entry.id,
-            "event": entry.event,
-            "data": text_of(entry).decode(),
-        }
+        told: dict[str, Any] = {"topic": topic, "id": entry.id, "event": entry.event}
         if entry.is_binary:
             told["binary"] = True
+        if entry.is_large:
+            head = json.dumps(told, ensure_ascii=False)[:-1].encode()
+            message = b'%b, "data": %b}' % (head, _STRINGS.prepared(topic, entry))
+            return encode_frame(Opcode.TEXT, message)
+        told["data"] = text_of(entry).decode()
         return self.frame(json.dumps(told, ensure_ascii=False))
+
+    def prepare(self, topic: str, entry: Entry) -> None:
+        _STRINGS.once(topic, entry)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         told = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
@@ -200,6 +237,14 @@ class EnvelopeEncoding(MessageEncoding):
         return encode_frame(Opcode.TEXT, message)
 
 
+class _Strings(MessageEncoding):
+    """The data as a string in JSON."""
+
+    def encode(self, topic: str, entry: Entry) -> bytes:
+        return json.dumps(text_of(entry).decode(), ensure_ascii=False).encode()
+
+
+_STRINGS = _Strings(None)
 EVENT_STREAM = EventStreamEncoding()
 
 
@@ -210,9 +255,16 @@ def message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> Messa
     uncompressed, as RFC 7692 section 6 allows for any message.
     """
     if deflate is not None:
-        # What the client does when it sends is the same to us.
+        # What the client does when it sends is the same to us. A window that is smaller than agreed
+        # is allowed, and few sizes are kinds enough.
+        window = deflate.server_max_window_bits
         deflate = (
-            replace(deflate, client_no_context_takeover=False, client_max_window_bits=MAX_BITS)
+            replace(
+                deflate,
+                client_no_context_takeover=False,
+                client_max_window_bits=MAX_BITS,
+                server_max_window_bits=window if window in (8, MAX_BITS) else 9,
+            )
             if deflate.server_no_context_takeover
             else None
         )

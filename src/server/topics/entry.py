@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # How many bytes a name may have: of a topic, an event, or a key.
 MAX_NAME = 1024
+# How many bytes of data may be compressed and encoded on a loop.
+LARGE = 32 * 1024
 CONTROLS = bytes(range(32))
 # What an entry takes besides its texts: the object, its id, its places in the log's tables.
 ENTRY_COST = 512
@@ -99,6 +101,11 @@ class Entry:
     def data(self) -> str | bytes:
         """What was published: a text message, or a binary one."""
         return self.payload if self.is_binary else self.payload.decode()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether to encode it would hold up a loop."""
+        return len(self.payload) > LARGE
 
     def largest_form(self) -> int:
         """How many bytes its largest encoding can have, without what stands beside the data.

@@ -283,6 +283,9 @@ class Topic:
         for what this thread has. After ``publish_patience`` the entries are left to a loop, or to
         the next call of any method.
         """
+        for entry in entries:
+            if entry.is_large:
+                self._prepare(entry)
         self._posted.extend(entries)
         reach = self._settle()
         if reach is None:
@@ -291,6 +294,13 @@ class Topic:
         if entries and not entries[-1].position:
             raise self._closed_error()
         return reach
+
+    def _prepare(self, entry: Entry) -> None:
+        """The publisher: encode an entry for the kinds of clients that it will be sent to."""
+        # Copied in one step: the owners of the loops change these meanwhile.
+        for delivery in list(self._deliveries.values()):
+            for encoding in delivery.encodings():
+                encoding.prepare(self.name, entry)
 
     def _settle(self) -> Published | None:
         """Put what has arrived into the log; None if that has to be left to somebody else."""
@@ -332,6 +342,8 @@ class Topic:
                 if self._closed and self._shared is None:  # else Redis sees to it
                     continue
                 self.log.append(entry)
+                if entry.encoded:
+                    self.count_encodings([entry])
                 if entry.id is None:
                     entry.id = self.cursor(entry.position)
                 self._closed = self._closed or entry.last
