@@ -209,6 +209,22 @@ def test_all_of_the_server_logs_by_these_loggers() -> None:
     assert not others
 
 
+def test_a_handler_may_log_but_not_without_end() -> None:
+    records = []
+
+    def log_too(record: logging.LogRecord) -> None:
+        records.append(record.getMessage())
+        SERVER.warning("handled: %s", record.getMessage())
+
+    before = background.lost.total()
+    with handled_by(log_too, SERVER):
+        SERVER.warning("first")
+        SERVER.warning("second")
+        assert background.flush(TIMEOUT)  # behind which the handler's own records are
+    assert sorted(records) == ["first", "handled: first", "handled: second", "second"]
+    assert background.lost.total() == before + 2
+
+
 # What a handler raises ----------------------------------------------------------------------------
 
 

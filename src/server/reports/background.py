@@ -87,11 +87,13 @@ class Background:
         self.lost = Tally()
         self._dropped = Tally()
         self._told = 0  # of those dropped; the jobs' thread
-        self._jobs: SimpleQueue[tuple[Job | threading.Event, int]] = SimpleQueue()
+        # With the units that each takes, and whether another job has put it.
+        self._jobs: SimpleQueue[tuple[Job | threading.Event, int, bool]] = SimpleQueue()
         self._room: deque[None] = deque(repeat(None, self._capacity))  # an item for each free unit
         self._no_thread: list[None] = [None]  # a token: whoever takes it starts the thread
         self._no_loss: list[None] = [None]  # a token: whoever takes it has losses told
         self._thread: threading.Thread | None = None
+        self._nested = False  # the job under way was put by another; the jobs' thread
         self._due: list[tuple[float, Job]] = []  # the jobs' thread
         self._over = False  # the interpreter exits
         self._stuck = False  # and what waited then could not be done
@@ -100,6 +102,9 @@ class Background:
 
     def put(self, job: Job, size: int) -> None:
         """Any thread: have the job done; it is dropped and counted if there is no room.
+
+        A job may put another one. What that puts is dropped, because it would not end with a log
+        handler that logs itself.
 
         While the interpreter exits there is no thread any more. The main thread does the job at
         once; what other threads put then is lost.
@@ -111,6 +116,10 @@ class Background:
         if self._over:
             self._do_at_exit(job)
             return
+        nested = self.running_here()
+        if nested and self._nested:
+            self.lost.add()
+            return
         units = min(1 + size // UNIT, self._capacity)
         room, taken = self._room, 0
         try:
@@ -121,13 +130,15 @@ class Background:
             room.extend(repeat(None, taken))
             self._drop()
             return
-        self._queue(job, units)
+        self._queue(job, units, nested=nested)
 
     def later(self, seconds: float, job: Job) -> None:
         """Any thread: have the job done after so many seconds, or at :meth:`close`.
 
         The number of these jobs is not bounded here: each caller has one on its way at most.
         """
+        if self._over:
+            return
         due = monotonic() + seconds
         self._queue(lambda: self._due.append((due, job)), 0)
 
@@ -170,7 +181,7 @@ class Background:
         closed = self.close()
         self._over = True
         if not closed and self._no_thread:  # the system has had none left for it
-            self._jobs.put((threading.Event(), 0))
+            self._jobs.put((threading.Event(), 0, False))
             self._work()
             closed = True
         self._stuck = not closed
@@ -181,8 +192,8 @@ class Background:
         """A forked child, once: begin anew."""
         self._begin()
 
-    def _queue(self, job: Job | threading.Event, units: int) -> None:
-        self._jobs.put((job, units))
+    def _queue(self, job: Job | threading.Event, units: int, *, nested: bool = False) -> None:
+        self._jobs.put((job, units, nested))
         if self._no_thread:
             self._start_thread()
 
@@ -229,15 +240,16 @@ class Background:
         """Do the jobs until one is the event that ends the thread."""
         while True:
             try:
-                job, units = self._jobs.get(timeout=self._patience())
+                job, units, self._nested = self._jobs.get(timeout=self._patience())
             except Empty:
+                self._nested = False
                 self._do_due(monotonic())
                 continue
             if isinstance(job, threading.Event):
                 if not self._due:
                     return job
                 self._do_due(sys.maxsize)
-                self._jobs.put((job, 0))  # behind what that has put
+                self._jobs.put((job, 0, False))  # behind what that has put
                 continue
             self._do(job)
             del job  # an idle thread keeps no record alive
