@@ -271,7 +271,7 @@ class WebSocketSession(Subscriber):
         self.closing = False
         self._reply: tuple[int, str] | None = None  # owed to the client's close frame or fault
         self._client_end: ConnectionClosed | None = None  # by that frame or fault
-        self._keepalive = Keepalive(peer.loop.clock())
+        self._keepalive = Keepalive(peer.loop.checked_at)
         self._unfinished: Unfinished | None = None
         self._paused = False  # the client is not read, for too much waits for the handler
         self.request = request
@@ -454,7 +454,7 @@ class WebSocketSession(Subscriber):
         """
         peer, keepalive = self.peer, self._keepalive
         settings = peer.loop.settings
-        now = peer.loop.clock()
+        now = peer.loop.checked_at
         peer.look(now)
         if peer.closed:
             return

@@ -86,9 +86,10 @@ class Progress:
         Returns:
             Whether bytes were acknowledged since the last time.
         """
-        moved = written - held - self.acked
+        acked = written - held if held else written  # the same object: idle connections are many
+        moved = acked - self.acked
         if moved > 0:
-            self.acked += moved
+            self.acked = acked
             unread_until = max(now, self.caught_up) + moved / SLOWEST_READER
             self.caught_up = min(unread_until, now + MOST_UNREAD / SLOWEST_READER)
         if not (held or more):

@@ -115,6 +115,8 @@ class Loop:
         sendable: guards the bytes that other threads have queued; notified when some have gone out.
         settings: the server's.
         timing: the app's.
+        checked_at: when deadlines were last checked, on the loop's clock. Idle connections share
+            this one object.
         topics: the app's.
         steals: how often a turn has lost the loop.
         totals: what else it has counted.
@@ -175,6 +177,7 @@ class Loop:
         self._next_sweep = 0.0
         self._clock = timing.clock
         self._stood_still = 0.0  # seconds, in all
+        self.checked_at = self.clock()
         self._look_by = 0.0  # when the next deadlines are checked, unless the loop stands still
         self._at_sweep: list[Callable[[], object]] = []
         self._started = False
@@ -668,6 +671,7 @@ class Loop:
             self._stood_still += late
             now = self._look_by
         self._look_by = now + self.timing.sweep_interval
+        self.checked_at = now
         if self._sweep is None:
             self._next_sweep = now + self.timing.sweep_interval
             if self._goodbye is not None:
@@ -690,7 +694,8 @@ class Loop:
     def _begin_sweeps(self) -> None:
         """Schedule the next sweep, if there was nothing to look at until now."""
         if not (self.peers or self._at_sweep):
-            self._next_sweep = self._look_by = self.clock() + self.timing.sweep_interval
+            self.checked_at = self.clock()
+            self._next_sweep = self._look_by = self.checked_at + self.timing.sweep_interval
 
     def _wake_some(self) -> None:
         for _ in range(1 if self._wakes_one else len(self._wakes)):
