@@ -83,6 +83,8 @@ class GeneratorSession(WebSocketSession):
         if self._end is None:
             self._end = end
             self.unsettled = True  # if a turn is queued or under way, another has to follow
+        if self.state is WAITING:
+            self.peer.loop.let_go_on(self)
         if self.state is HELD:
             if self.over is None:
                 return  # what was said before the end is answered as the client takes the answers
@@ -136,7 +138,10 @@ class GeneratorSession(WebSocketSession):
                 self.peer.resume_reading()
         # What cannot be done yet is to be done after the next turn.
         self.unsettled = self._paused or self._end is not None
-        if self.work is not None and self.peer.congested and self.over is None:
+        if self._end is None and self.over is None and self.peer.loop.is_slowed(self):
+            self.state = WAITING
+            self.hold()
+        elif self.work is not None and self.peer.congested and self.over is None:
             self.state = HELD
         elif self.work is not None or self._end is not None:
             self.ask()

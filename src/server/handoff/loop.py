@@ -183,6 +183,8 @@ class Loop:
         self._started = False
         self._running = True
         self._ended = threading.Event()
+        # Connections whose next turn must not begin yet, by what they wait for.
+        self._slowed: dict[object, set[Turns]] = {}
         self._tenure = Tenure()
         # The monitor's: the token at its last look, and the last one that it could not take.
         self._seen: list[Any] | None = None
@@ -229,6 +231,42 @@ class Loop:
         container: what a client did meanwhile has not been seen.
         """
         return self._clock() - self._stood_still
+
+    def slow_down(
+        self, reason: object, when_over: Callable[[Callable[[], object]], object]
+    ) -> None:
+        """Owner: no other turn of the connection whose turn runs is to begin for now.
+
+        Args:
+            reason: what it waits for; one call ends the wait of all that wait for the same.
+            when_over: is called with a function that any thread calls when the wait is over.
+        """
+        turns = self._tenure.turns
+        if turns is None:
+            return
+        turns.peer.halted = True
+        if reason in self._slowed:
+            self._slowed[reason].add(turns)
+            return
+        self._slowed[reason] = {turns}
+        when_over(partial(self.call_soon, partial(self._end_of_wait, reason)))
+
+    def is_slowed(self, turns: Turns) -> bool:
+        """Owner: whether the next turn of this connection must not begin yet."""
+        return any(turns in waiting for waiting in self._slowed.values())
+
+    def let_go_on(self, turns: Turns) -> None:
+        """Owner: it is not to wait any longer, because its client has left."""
+        if self.is_slowed(turns):
+            for waiting in self._slowed.values():
+                waiting.discard(turns)
+            if turns.state is WAITING:
+                turns.resume()
+
+    def _end_of_wait(self, reason: object) -> None:
+        for turns in self._slowed.pop(reason, ()):
+            if turns.state is WAITING and not self.is_slowed(turns):
+                turns.resume()
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: have the owner call this, after what was asked for before."""
@@ -370,6 +408,8 @@ class Loop:
         self.unfinished.discard(turns)
         self.waiting.discard(turns)
         self._outlived.pop(turns, None)
+        for waiting in self._slowed.values():
+            waiting.discard(turns)
         self.orphans.discard(turns)
         self._tell_if_empty()
 

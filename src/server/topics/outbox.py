@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -12,6 +13,8 @@ from .errors import RedisUnavailable
 
 # What all events together may weigh that wait for Redis, in bytes.
 MAX_WAITING = 32 << 20
+# From which load of a topic on those who publish to it are slowed down, and to which one.
+CROWDED, ROOMY = 0.5, 0.25
 # What an event costs in memory while it waits, besides its data.
 EVENT_WEIGHT = 1024
 # How much is sent to Redis at once: so many events, or so much of them.
@@ -113,6 +116,8 @@ class Outbox:
         self._is_counting = False
         self.is_closed = False  # this run is to end
         self._new: deque[Event | Mark] = deque()
+        # What is to be called when a topic has room again, by topic; any thread appends.
+        self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
         # The writer's. The topic whose turn comes first stands first.
         self._queues: OrderedDict[str, deque[Event]] = OrderedDict()
         self._marks: list[Mark] = []
@@ -143,9 +148,12 @@ class Outbox:
             self.is_closed = True
 
     def load(self, topic: str) -> float:
-        """Any thread: how much of what a topic may have waiting is there, from 0 to 1."""
-        mine = self._weights.get(topic, 0)
-        return mine / max(1, mine + MAX_WAITING - self._weight)
+        """Any thread: what waits of a topic, compared with what is free; past 1 it is refused."""
+        return self._weights.get(topic, 0) / max(1, MAX_WAITING - self._weight)
+
+    def when_room(self, topic: str, call: Callable[[], object]) -> None:
+        """Any thread: have the writer call this when less of the topic waits."""
+        self._waiting.append((topic, call))
 
     def __bool__(self) -> bool:
         """Any thread: whether something waits."""
@@ -231,6 +239,15 @@ class Outbox:
                 self._marks.remove(mark)
                 mark.settle(Fate.ACCEPTED)
 
+    def tell_of_room(self) -> None:
+        """The writer: call those who wait until less of a topic waits."""
+        for _ in range(len(self._waiting)):
+            topic, call = self._waiting.popleft()
+            if self.load(topic) <= ROOMY:
+                call()
+            else:
+                self._waiting.append((topic, call))
+
     def remove_lost(self, event: Event) -> None:
         """The writer: the same for one that Redis has not taken: what follows it, follows a gap."""
         queue, lost = self._queues[event.topic], event.lost + 1
@@ -255,6 +272,9 @@ class Outbox:
             event.settle(Fate.LOST)
         for mark in self._marks:
             mark.settle(Fate.LOST)
+        while self._waiting:
+            _, call = self._waiting.popleft()
+            call()
         return lost
 
 

@@ -13,6 +13,7 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_hex
 from time import monotonic
@@ -26,7 +27,7 @@ from .channels import Channels, Feed
 from .errors import EventsLost, RedisRefused, RedisUnavailable
 from .interests import Interests
 from .link import Link
-from .outbox import EVENT_WEIGHT, ClosedError, Event, Fate, Mark, Outbox, Receipt
+from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Fate, Mark, Outbox, Receipt
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
@@ -148,10 +149,26 @@ class RedisStreams:
             run.writer.wake()
             return
 
-    def load(self, topic: Topic) -> float:
-        """Any thread: how much of what the topic may have waiting for Redis is there, 0 to 1."""
+    def is_crowded(self, topic: str) -> bool:
+        """Any thread: whether so much of a topic waits that those who publish are to slow down."""
         run = self._run
-        return 0.0 if run is None else run.outbox.load(topic.name)
+        return run is not None and run.outbox.load(topic) > CROWDED
+
+    def when_room(self, topic: str, call: Callable[[], object]) -> None:
+        """Any thread: have this called, by any thread, when less of the topic waits."""
+        run = self._run
+        if run is None or run.outbox.is_closed:
+            call()
+        else:
+            run.outbox.when_room(topic, call)
+            run.writer.wake()
+
+    def wait_for_room(self, topic: str, timeout: float) -> None:
+        """Any thread: wait until less of the topic waits; not for a Redis that is away."""
+        if not self.link.away:
+            room = threading.Event()
+            self.when_room(topic, room.set)
+            room.wait(timeout)
 
     def follow(self, topic: Topic) -> None:
         """Any thread, under the topic's lock: have it loaded, and what comes appended.

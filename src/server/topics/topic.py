@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from logging import WARNING
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -369,7 +370,20 @@ class Topic:
         self._shared.publish(self, entry, receipt)
         self._closed = self._closed or entry.last
         self._count(entry)
+        if self._shared.is_crowded(self.name):
+            self._slow_down(self._shared)
         return self._reach(0)
+
+    def _slow_down(self, shared: RedisStreams) -> None:
+        """Any thread, in any context: this one publishes faster than Redis takes the events.
+
+        A turn on a loop is the last of its connection until there is room; a thread waits a little.
+        """
+        for loop in self._topics.loops:
+            if loop.owned():
+                loop.slow_down(self, partial(shared.when_room, self.name))
+                return
+        shared.wait_for_room(self.name, self._topics.timing.publish_wait)
 
     def _count(self, entry: Entry) -> None:
         if not entry.last:

@@ -139,6 +139,7 @@ class Writer:
                     self._suspect_large(events, error)
                     raise
                 self._events_done(events, replies)
+            self._outbox.tell_of_room()
             works()
             if not self._outbox and not interests and not self._stop.is_set():
                 with suppress(Empty):
