@@ -361,6 +361,53 @@ def test_the_port_is_free_after_a_stop_whatever_lives_on(program: Run, workers: 
         assert all(Path(f"/proc/{each}").exists() for each in children)
 
 
+POOLS = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from wsframe.server import App
+
+app = App()
+forked = multiprocessing.get_context("fork")
+
+@app.websocket("/pools")
+def pools(ws):
+    threads = ThreadPoolExecutor(2)
+    threads.submit(os.getpid).result()
+    processes = ProcessPoolExecutor(2, mp_context=forked)
+    pids = {processes.submit(os.getpid).result() for _ in range(10)}
+    daemon = forked.Process(target=time.sleep, args=(600,), daemon=True)
+    daemon.start()
+    ws.send(" ".join(map(str, {*pids, daemon.pid})))
+    for message in ws:
+        pass
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", 0, workers=int(sys.argv[1]), drain=1)
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("imported", [False, True])
+def test_pools_of_processes_end_with_the_server(
+    tmp_path: Path, workers: str, imported: bool
+) -> None:
+    (tmp_path / "program.py").write_text(POOLS, encoding="utf-8")
+    command = ["-W", "ignore", "program.py", workers]
+    if imported:
+        options = ["--port", "0", "--drain", "1", "--workers", workers]
+        command = ["-W", "ignore", "-m", "wsframe.server", "program:app", *options]
+    with ServerProcess(*command, directory=tmp_path) as process:
+        client = WebSocketClient(process.port, "/pools")
+        pids = [int(pid) for pid in str(client.next_event()).split()]
+        process.signal(signal.SIGTERM)
+        client.closed_by_server()
+        assert process.wait() == (0, "Stopping; once more forces the end.\n")
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
 @needs_fork
 def test_a_child_of_the_main_thread_ends_without_stopping_the_server(
     serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedRandom
 from math import inf
 from tempfile import TemporaryFile
@@ -30,7 +31,7 @@ from ..timing import Timing
 from .census import Census, Respondent
 from .channel import Channel, channel_pair, decode_stats, encode_stats
 from .pulse import Pulse
-from .worker import DUMP_SIGNAL, Start, serve
+from .worker import DUMP_SIGNAL, Start, child_processes, run_exit_functions, serve
 
 # A worker that has lived for less than this, in seconds, is replaced after a pause, which doubles.
 SHORT_LIFE = 1.0
@@ -303,7 +304,7 @@ class Supervisor:
         stacks, ours, theirs = None, None, None
         try:
             if self._timeout:
-                stacks = TemporaryFile()  # noqa: SIM115
+                stacks = _file_for_stacks()
             ours, theirs = channel_pair()
             close_in_children(ours)
             pid = os.fork()
@@ -337,8 +338,9 @@ class Supervisor:
                 # Ctrl-C is not ignored by SIG_IGN: programs that are started would inherit that.
                 with Signals(signal.SIGTERM, others=(signal.SIGINT,)) as signals:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                    children = child_processes()
                     code = serve(channel, stacks, signals, self._start, self._drain)
-                    atexit._run_exitfuncs()
+                    run_exit_functions(children)
             except BaseException:
                 code = 1
                 log.exception("worker %d has failed", os.getpid())
@@ -346,3 +348,13 @@ class Supervisor:
             output.settle()
         finally:
             os._exit(code)
+
+
+def _file_for_stacks() -> BufferedRandom | None:
+    """A file without a name; None if there is no place for one, as where all is read-only."""
+    if hasattr(os, "memfd_create"):
+        with suppress(OSError):
+            return open(os.memfd_create("stacks"), "w+b")
+    with suppress(OSError):
+        return TemporaryFile()
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -18,12 +20,16 @@ from ..sockets.goodbye import SPREAD
 from .channel import Channel, decode_stats, encode_stats
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from ..server import Server
 
 # Writes the stacks of all threads, and ends the process: a signal that applications hardly use.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
 # How many may wait for the numbers of the service at once.
 MOST_WAITING = 1000
+# How long a worker waits for a child process that it has terminated, in seconds.
+LONGEST_JOIN = 1.0
 # The longest reason that a worker gives for not serving.
 LONGEST_REASON = 1 << 16
 
@@ -170,3 +176,31 @@ def serve(
     server.stop(spread=SPREAD * drain)
     link.report()
     return 0
+
+
+def child_processes() -> set[BaseProcess]:
+    """The child processes that :mod:`multiprocessing` knows of, if the application uses it."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return set() if multiprocessing is None else set(multiprocessing.active_children())
+
+
+def run_exit_functions(inherited: set[BaseProcess]) -> None:
+    """The main thread of a worker: do what the interpreter does for a process that ends.
+
+    Executors end their threads and processes, daemonic child processes are terminated, and what was
+    registered with :mod:`atexit` is called. Threads and child processes of other kinds go on, or
+    end with the process.
+
+    Args:
+        inherited: the child processes of the supervisor.
+    """
+    # concurrent.futures registers there how its executors end, before multiprocessing's own exit
+    # function waits for their processes.
+    for function in reversed(getattr(threading, "_threading_atexits", ())):
+        function()
+    daemons = [child for child in child_processes() - inherited if child.daemon]
+    for child in daemons:
+        child.terminate()
+    for child in daemons:
+        child.join(LONGEST_JOIN)
+    atexit._run_exitfuncs()
