@@ -93,7 +93,9 @@ def main() -> None:
                 with serve(server_name, package, python=python) as server:
                     found[python] = measure(server, arguments.seconds)
             results[name].append((found[builds[0]], found[builds[1]]))
-    table = [("median of the rounds", "before", "after", "after / before", "lowest", "highest")]
+    table: list[tuple[str, ...]] = [
+        ("median of the rounds", "before", "after", "after / before", "lowest", "highest")
+    ]
     for name, pairs in results.items():
         ratios = [after / before for before, after in pairs]
         before, after = (median(column) for column in zip(*pairs, strict=True))

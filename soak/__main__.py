@@ -7,6 +7,7 @@ import os
 import resource
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -130,7 +131,8 @@ class Soak:
         """Wait for what the client can do now, or bury it."""
         if client.over:
             self._clients.discard(client)
-            self.verified[type(client).__name__] += client.verified
+            if not isinstance(client, HostileClient):
+                self.verified[type(client).__name__] += client.verified
             self._wait_for(client, 0)
             client.sock.close()
             return
@@ -195,8 +197,18 @@ def main() -> None:
     sys.exit(f"FAILED: {fault}" if fault else None)
 
 
+def cause_a_log_line(port: int) -> None:
+    """Have the server start its thread for the log, which stays."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while sock.recv(1 << 16):
+            pass
+    sleep(1)
+
+
 def soak(port: int, pid: int, arguments: argparse.Namespace) -> str | None:
     """Soak a server; what was wrong with it, or None."""
+    cause_a_log_line(port)
     before = Use.of(pid)
     print(f"before: {before}", flush=True)
     run = Soak(port, pid, arguments.connections, arguments.seed)
