@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server.topics import outbox
 from wsframe.server.topics.entry import Entry
 
 from ..redis_server import RedisServer
@@ -248,8 +249,9 @@ gc.collect()
 
 
 def test_a_flooded_topic_leaves_room_for_the_others(
-    redis_server: RedisServer, connect: Connect, others: Any
+    redis_server: RedisServer, connect: Connect, others: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 1 << 20)
     streams = connect(redis_server.url)
     flooded, quiet = Heard(streams), Heard(streams, "quiet")
     stop = threading.Event()
