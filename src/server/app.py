@@ -195,7 +195,8 @@ class App:
         yields such items, and has a thread of its own. When it returns, it has said all, and the
         stream ends for good; when it raises, or calls ``stream.close()`` before it returns, the
         client comes back, and it begins again. A plain function sends items with ``stream.send``,
-        and the stream stays open after it; it gets a thread if it blocks. Either learns that its
+        and the stream stays open after it; it gets one of the ``max_threads`` for as long as it
+        blocks, so one that runs as long as its stream should be a generator. Either learns that its
         client has left when it sends. A generator that waits for an item of a queue calls
         ``stream.get(queue)``, which ends then, too; any other wait needs a time-out, and a look at
         ``stream.closed``.

@@ -109,7 +109,8 @@ class WebSocket:
 
         A thread that serves several clients one after the other sends with a ``timeout``, so that
         it does not wait for the slowest of them. It then waits *before* it queues the message, and
-        not afterwards. A message is queued as a whole or not at all.
+        not afterwards. A message is queued as a whole or not at all. What is the same for many
+        clients is better published to a topic, which waits for none of them.
 
         Args:
             message: the whole of it.
