@@ -133,6 +133,17 @@ def test_a_trusted_proxy_is_not_blamed(serve: Serve, clients: Clients, log: Serv
     assert "trusted_proxies" not in line
 
 
+def test_what_a_trusted_proxy_has_sent_is_logged_where_it_is_malformed(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    server = serve(app_of_all_kinds(), trusted_proxies=["127.0.0.1"])
+    headers = ("X-Forwarded-For", "203.0.113.7\x9b, nonsense"), ("X-Forwarded-Proto", "https")
+    assert status_of(clients, server, upgrade("/ws", *headers)) == 400
+    line = log.expect("with 400", WARNING).getMessage()
+    assert "The trusted proxy 127.0.0.1 has sent" in line
+    assert r'X-Forwarded-For "203.0.113.7\x9b, nonsense", X-Forwarded-Proto "https".' in line
+
+
 def test_a_flood_of_refusals_is_counted_and_costs_a_line_a_second(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:

@@ -12,9 +12,9 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_origin, split_host
 
-from ..reports.refusals import HOST, ORIGIN, UPGRADE
+from ..reports.refusals import HOST, MALFORMED, ORIGIN, UPGRADE
 from .hosts import LOCAL, Hosts
-from .proxies import Proxies, client_of
+from .proxies import FORWARDING, Proxies, client_of
 from .refusals import RefusalError, quoted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Audience:
         fields = request.addressed(fields)
         host = fields.single("host") or ""
         if self._proxies.trust(request.client):
-            self._proxies.apply(request, fields)
+            self._apply(request, fields)
             fields = request.addressed(fields)
         addressed = fields.single("host") or ""
         if not self._hosts.admit(addressed):
@@ -69,6 +69,16 @@ class Audience:
                 raise
             advice = self._advice_on_origin(request, fields)
             raise RefusalError(403, error.reason, kind=ORIGIN, advice=advice) from None
+
+    def _apply(self, request: Request, fields: Fields) -> None:
+        try:
+            self._proxies.apply(request, fields)
+        except HandshakeError as error:
+            headers = request.headers
+            values = [(name, ", ".join(headers.get_all(name))) for name in FORWARDING]
+            sent = ", ".join(f'{name} "{quoted(value)}"' for name, value in values if value)
+            advice = f"The trusted proxy {client_of(request.address)} has sent {sent}."
+            raise RefusalError(error.status, error.reason, kind=MALFORMED, advice=advice) from None
 
     def _misdirected(self, host: str) -> RefusalError:
         """The answer to a request for another host (RFC 9110 section 15.5.20)."""

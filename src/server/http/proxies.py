@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What a client is called that comes through a unix socket, which has no addresses.
 UNIX = "unix"
+FORWARDING = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # RFC 7239 section 4. An address with a port is often seen without the quotes that its colon needs.
 MAX_PAIRS = 400  # four for each of the items that a list may have
