@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wsframe.server import Topic
@@ -26,7 +26,7 @@ class Heard(Topic):
         self.floors: list[str] = []
         self._arrived = threading.Condition()
 
-    def load(self, floor_id: str, entries: Iterable[Entry]) -> None:
+    def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
         super().load(floor_id, entries)
         with self._arrived:
             self.floors.append(floor_id)

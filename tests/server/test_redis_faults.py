@@ -112,7 +112,7 @@ def publishes(topic: Heard, item: str) -> bool:
     return False
 
 
-GARBAGE = {
+GARBAGE: dict[str, dict[str, Any]] = {
     "no number": {"d": "x"},
     "a number that is none": {"n": "two", "d": "x"},
     "no data": {"n": "2"},
