@@ -268,9 +268,12 @@ class App:
         later, a configuration is forgotten with the topic.
 
         Args:
-            name: any text; a handler that takes names from clients says which are allowed.
+            name: any text of at most 1,024 bytes in UTF-8; a handler that takes names from clients
+                says which are allowed.
             history: how many events are kept (256).
-            max_bytes: how many bytes of them (1 MiB). As much may wait for a slow client.
+            max_bytes: how many bytes of them (1 MiB). As much may wait for a slow client. In memory
+                the topic takes at most three times as much, and 8 MiB: of very small events it may
+                keep fewer than ``history``.
             max_age: how old they may be, in seconds (300).
             policy: what becomes of a client that is slower than that. By default "disconnect": an
                 event stream is cut off, and comes back for the rest by itself; a WebSocket is
@@ -279,8 +282,8 @@ class App:
                 client is never further behind than that, and a new one can begin with them.
 
         Raises:
-            ValueError: UTF-8 has no form for the name, a number is negative, the policy is unknown,
-                or "latest" comes too late for what was published.
+            ValueError: UTF-8 has no form for the name, or it is too long; a number is negative, the
+                policy is unknown, or "latest" comes too late for what was published.
         """
         return self._topics.get(name, history, max_bytes, max_age, policy)
 

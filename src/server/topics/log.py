@@ -203,11 +203,11 @@ class Log:
             False if there are more to be forgotten.
         """
         entries, bounds, now = self._entries, self.bounds, self.clock()
-        while len(self):
+        for left in range(len(entries) - self.ended, 0, -1):
             entry = next(iter(entries.values()))
-            if (self.cost <= cost or len(self) == 1) and (
+            if (self.cost <= cost or left == 1) and (
                 (
-                    len(self) <= bounds.history
+                    left <= bounds.history
                     and self.size <= bounds.max_bytes
                     and entry.published + bounds.max_age >= now
                 )

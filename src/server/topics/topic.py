@@ -221,9 +221,8 @@ class Topic:
         return published
 
     def _check_size(self, entry: Entry) -> None:
-        largest = self.log.bounds.largest_event
-        if LARGEST_GROWTH * len(entry.payload) > largest:
-            size = entry.largest_form()
+        if LARGEST_GROWTH * len(entry.payload) > SPARE_BYTES:
+            largest, size = self.log.bounds.largest_event, entry.largest_form()
             if size > largest:
                 raise ValueError(
                     f"an event of {len(entry.payload)} bytes is too large for the topic "
@@ -311,7 +310,7 @@ class Topic:
             if not self.lock.acquire(timeout=self.timing.publish_patience):
                 return None
             reach = self._reach(self._take_in())
-            if self._is_ahead():
+            if self._deliveries and self._is_ahead():
                 self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_wait)
             unused = not self._subscribers
         finally:
@@ -580,6 +579,8 @@ class Topic:
         if weight != self._weight:
             self._topics.count(weight=weight - self._weight)
             self._weight = weight
+        if not self._behind.count:
+            return 0
         return sum(map(self._pass_by, self._behind.passed(floor, log.floor)))
 
     def count_encodings(self, entries: Iterable[Entry]) -> None:
