@@ -17,7 +17,7 @@ import wsframe
 from wsframe.kernels import INSTRUCTION_SET
 
 from .reports.loggers import background
-from .reports.output import announce, settle
+from .reports.output import announce, flush, settle
 from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Interrupted, Signals
@@ -87,6 +87,7 @@ def _run_here(start: Start, host: str, port: int, settings: Settings) -> None:
             server = start(host, port, settings, interrupting=signals.interrupting)
         except Interrupted:
             return
+        flush()  # what the application has printed before comes first
         announce(f"Serving on {server.url}; Ctrl-C stops. Kernels: {_kernels()}.")
         while not signals.count:
             signals.wait()

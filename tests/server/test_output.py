@@ -165,6 +165,27 @@ def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
     assert served.process.wait(TIMEOUT) == 0
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "program.py", str(free_port()), workers],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # which is none
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "what waits in a buffer to be printed\n"
+            assert process.stdout.readline().startswith("Serving on ")
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read() == "Stopping; once more forces the end.\n"
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+
+
 class Failing(io.StringIO):
     """What an application has put in the place of standard output."""
 
