@@ -34,7 +34,7 @@ LIMITS: dict[str, Any] = {
     "reserve_threads": 2,
     "thread_timeout": 0.0,
 }
-BATCH = 500  # clients that ask at once, for the sake of the open files of this process
+BATCH = 400  # clients that ask at once, for the sake of the open files of this process
 # Clients that come straight from a trusted proxy are limited by route alone.
 NO_ADDRESS = {**LIMITS, "trusted_proxies": ["127.0.0.1"]}
 OF_RESERVE = 1  # of turns that have lost the loop, beyond that
