@@ -73,8 +73,8 @@ class Topics:
         _registries.add(self)
 
     def _make_locks(self) -> None:
-        # Under it there is nothing but additions, between which Python runs no other code.
-        self._tally = threading.Lock()
+        # Under it there is nothing but additions, so a signal handler of the same thread may enter.
+        self._tally = threading.RLock()
         self._naming = threading.RLock()
         self._keeping = threading.Lock()
 
