@@ -90,7 +90,7 @@ def unread_streams(count: int, timeout: float) -> Callable[[Report], None]:
     """As many event streams whose clients read nothing."""
 
     def attack(report: Report) -> None:
-        with Target(f"send_timeout={timeout}", "max_handler_threads=4096") as target:
+        with Target(f"send_timeout={timeout}") as target:
             before = target.memory
             socks = [peers.stream(target.port, "/endless") for _ in range(count)]
             begin = monotonic()

@@ -62,7 +62,6 @@ SCENARIOS: dict[str, tuple[str, str, Measure]] = {
     "echo 64x1": ("echo", GENERATOR, _echo(connections=64)),
     "echo 1000x1": ("echo", GENERATOR, _echo(connections=1000, warm_up=1)),
     "echo 64x16": ("echo", GENERATOR, _echo(connections=64, in_flight=16)),
-    "plain 64x1": ("echo", "wsframe_thread", _echo(connections=64)),
     "broadcast ws-1": ("fanout", "wsframe_topic", _broadcast()),
     "broadcast ws-8": ("fanout", "wsframe_topic", _broadcast(in_flight=8)),
     "broadcast sse-8": ("fanout", "wsframe_topic", _broadcast(streams=True, in_flight=8)),

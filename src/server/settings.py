@@ -120,7 +120,7 @@ class Settings:
     retry: float = 2.0
     socket_buffer: int = 64 * 1024
     max_threads: int = 64
-    max_handler_threads: int = 2000
+    max_handler_threads: int = 4000
     reserve_threads: int = 8
     max_thread_share: float = 0.5
     thread_timeout: float = 2.0

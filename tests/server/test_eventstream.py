@@ -33,9 +33,9 @@ def source_app(*paths: str) -> tuple[App, Queue[Any]]:
     return app, source
 
 
-def handler_app(handler: Callable[..., Any], path: str = "/job") -> App:
+def handler_app(handler: Callable[..., Any], path: str = "/job", **options: Any) -> App:
     app = App()
-    app.sse(path)(handler)
+    app.sse(path, **options)(handler)
     return app
 
 
@@ -536,7 +536,7 @@ def test_a_thread_that_waits_to_send_learns_of_the_end(
         except ConnectionClosed:
             ended.set()
 
-    client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
+    client = clients.stream(serve(handler_app(push, blocking=True)), "/job", receive_buffer=1 << 16)
     stream = opened.get(timeout=TIMEOUT)
     assert not ended.wait(0.5)
     if how == "close":

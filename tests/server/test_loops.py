@@ -166,6 +166,7 @@ def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, client
 
     visit()
     loop.call_soon(lambda: loop.at_next_sweep(called.set))
+    clock.let_loops_look(server)
     for _ in range(3):
         clock.now += 0.4 * STEP
         visit()

@@ -210,7 +210,8 @@ def test_sums_do_not_decrease_while_connections_end(serve: Serve, clients: Clien
 
 def test_an_app_sums_its_servers_that_run(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo)
-    assert app.stats() == Stats(processes=1)
+    # Lost records are those of the process, whichever test has lost them.
+    assert dataclasses.replace(app.stats(), lost_log_records=0) == Stats(processes=1)
     first, second = serve(app), serve(app)
     for server in (first, second, second):
         clients.websocket(server, "/echo")
