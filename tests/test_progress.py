@@ -69,6 +69,15 @@ def test_a_slow_program_has_time_to_read_what_was_acknowledged() -> None:
     assert progress.caught_up == 200.0 + MOST_UNREAD / SLOWEST_READER
 
 
+def test_what_a_program_must_have_read_long_ago_is_forgotten() -> None:
+    progress = Progress()
+    progress.note(10.0, 5 * SECOND, 0, False)
+    progress.note(14.0, 5 * SECOND, 0, False)
+    assert progress.caught_up == 15.0
+    progress.note(15.0, 5 * SECOND, 0, False)
+    assert progress.caught_up == 0.0
+
+
 def test_a_silent_end_is_pinged_and_dead_without_an_answer() -> None:
     progress, keepalive = Progress(), Keepalive(0.0)
     assert look(keepalive, INTERVAL - 1, progress) is Life.CONTINUES

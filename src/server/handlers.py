@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from sys import getsizeof
@@ -56,7 +56,7 @@ class GeneratorSession(WebSocketSession):
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False
         # What has become of a turn; whoever has it writes, the owner reads when it is over.
-        self._left: list[Any] = []
+        self._left: Sequence[Any] = ()
         self._outcome: BaseException | None = None
 
     # Owner ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class GeneratorSession(WebSocketSession):
             return
         if self._left:
             self.work = [*self._left, *(self.work or ())]
-            self._left = []
+            self._left = ()
         if self.closing:
             self.work = None
         if self.work is None:

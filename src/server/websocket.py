@@ -483,7 +483,7 @@ class WebSocketSession(Subscriber):
             self._give_up(CloseCode.POLICY_VIOLATION, f"a message took longer than {limit}")
             return
         if not peer.closed:
-            peer.due_in(min(self._check_interval, keepalive.pong_due - now))
+            peer.deadline = min(peer.loop.instant(self._check_interval), keepalive.pong_due)
 
     def _is_late(self, now: float) -> bool:
         """Whether a message of the client's has begun and takes too long to end."""

@@ -92,6 +92,8 @@ class Progress:
             self.acked = acked
             unread_until = max(now, self.caught_up) + moved / SLOWEST_READER
             self.caught_up = min(unread_until, now + MOST_UNREAD / SLOWEST_READER)
+        elif self.caught_up <= now:
+            self.caught_up = 0.0  # one object for all that are idle
         if not (held or more):
             self.waiting_since = inf
         elif moved > 0 or self.waiting_since == inf:
@@ -130,7 +132,6 @@ class Keepalive:
         "_acked",
         "_acked_at",
         "_heard_at",
-        "_ping_acked",
         "_ping_end",
         "_received",
         "pong_due",
@@ -142,7 +143,6 @@ class Keepalive:
         self._acked = 0
         self._acked_at = now
         self._ping_end = 0
-        self._ping_acked = False
         self.pong_due = inf
 
     def restart(self, now: float) -> None:
@@ -160,7 +160,6 @@ class Keepalive:
             timeout: how long a pong may take, in seconds.
         """
         self._ping_end = end
-        self._ping_acked = False
         self.pong_due = max(now, progress.caught_up) + timeout
 
     def answered(self, now: float, progress: Progress) -> None:
@@ -192,13 +191,11 @@ class Keepalive:
             self._received = received
             self.restart(now)
             return Life.CONTINUES
-        moved = progress.acked != self._acked
-        if moved:
+        if progress.acked != self._acked:
+            if self.pong_due < inf and self._acked < self._ping_end:
+                self.pong_due = max(now, progress.caught_up) + timeout
             self._acked, self._acked_at = progress.acked, now
         if self.pong_due < inf:
-            if moved and not self._ping_acked:
-                self._ping_acked = progress.acked >= self._ping_end
-                self.pong_due = max(now, progress.caught_up) + timeout
             return Life.OVER if now >= self.pong_due else Life.CONTINUES
         silence = now - self._heard_at
         if now - self._acked_at >= interval:

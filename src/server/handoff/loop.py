@@ -178,6 +178,7 @@ class Loop:
         self._clock = timing.clock
         self._stood_still = 0.0  # seconds, in all
         self.checked_at = self.clock()
+        self._instants: dict[float, float] = {}  # by how much later than that they are
         self._look_by = 0.0  # when the next deadlines are checked, unless the loop stands still
         self._at_sweep: list[Callable[[], object]] = []
         self._started = False
@@ -439,6 +440,15 @@ class Loop:
         """Owner: call this when the deadlines are looked at the next time."""
         self._begin_sweeps()
         self._at_sweep.append(function)
+
+    def instant(self, seconds: float) -> float:
+        """Owner: the time that many seconds after ``checked_at``.
+
+        All connections that are checked together and ask for the same get one object.
+        """
+        if seconds not in self._instants:
+            self._instants[seconds] = self.checked_at + seconds
+        return self._instants[seconds]
 
     def queue_turn(self, turns: Turns) -> None:
         """Owner: have this turn soon, after those that are queued already."""
@@ -712,6 +722,7 @@ class Loop:
             now = self._look_by
         self._look_by = now + self.timing.sweep_interval
         self.checked_at = now
+        self._instants.clear()
         if self._sweep is None:
             self._next_sweep = now + self.timing.sweep_interval
             if self._goodbye is not None:
@@ -735,6 +746,7 @@ class Loop:
         """Schedule the next sweep, if there was nothing to look at until now."""
         if not (self.peers or self._at_sweep):
             self.checked_at = self.clock()
+            self._instants.clear()
             self._next_sweep = self._look_by = self.checked_at + self.timing.sweep_interval
 
     def _wake_some(self) -> None:

@@ -409,7 +409,7 @@ class Peer(Progress):
                 f"acknowledged nothing of what it was sent for {timeout:g} s (send_timeout)"
             )
         if not self.closed:
-            self.next_look = min(now + timeout / LOOKS, self.waiting_since + timeout)
+            self.next_look = min(self.loop.instant(timeout / LOOKS), self.waiting_since + timeout)
 
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
