@@ -213,6 +213,30 @@ def test_who_puts_may_be_interrupted_anywhere_by_one_who_puts(done: list[object]
     assert sorted(map(str, done)) == sorted(["first", "second", *["interruption"] * interruptions])
 
 
+def test_no_thread_starts_for_a_job_that_another_thread_has_done(done: list[object]) -> None:
+    """Whoever puts a job may be held up before each of its lines, while others put and close."""
+    times_done = 0
+    for chosen in range(40):
+        background = Background(done.append, capacity=1000)
+        before, line, was_done = threading.active_count(), 0, False
+
+        def be_held_up(background: Background = background, chosen: int = chosen) -> None:
+            nonlocal line, was_done
+            line += 1
+            if line == chosen:
+                put(background, done, "another")
+                was_done = background.close(0.05) and "first" in done
+
+        done.clear()
+        interrupt_each_line(partial(put, background, done, "first"), be_held_up)
+        if was_done:
+            times_done += 1
+            assert threading.active_count() == before
+        assert background.close(TIMEOUT)
+        assert "first" in done
+    assert times_done
+
+
 def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
     background: Background, blocked: Blocked, done: list[object]
 ) -> None:

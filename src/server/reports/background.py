@@ -198,16 +198,23 @@ class Background:
             self._start_thread()
 
     def _start_thread(self) -> None:
-        try:
-            self._no_thread.pop()
-        except IndexError:
-            return  # another thread was faster
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:  # the system has none left; the next job tries again
-            self._thread = None
-            self._no_thread.append(None)
+        # With the token taken nobody else empties the queue. Before that another thread may have
+        # done the jobs and ended; one that starts for an empty queue would wait without end.
+        while not self._jobs.empty():
+            try:
+                self._no_thread.pop()
+            except IndexError:
+                return  # another thread was faster
+            if self._jobs.empty():
+                self._no_thread.append(None)
+                continue  # somebody may have put a job, and found no token
+            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system has none left; the next job tries again
+                self._thread = None
+                self._no_thread.append(None)
+            return
 
     def _drop(self) -> None:
         self.lost.add()
@@ -232,8 +239,7 @@ class Background:
         end = self._work()
         self._thread = None
         self._no_thread.append(None)
-        if not self._jobs.empty():  # it came meanwhile, and found the thread still there
-            self._start_thread()
+        self._start_thread()  # for what came meanwhile, and found the thread still there
         end.set()
 
     def _work(self) -> threading.Event:
