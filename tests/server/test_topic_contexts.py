@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
-from wsframe.server import App, EventStream, Published
+from wsframe import StateError
+from wsframe.server import App, EventStream, Published, Topic, WebSocket
 from wsframe.server.timing import Timing
 
 from .clients import TIMEOUT
@@ -84,6 +86,34 @@ hear(published + received)
 end()
 """
 
+EVERY_METHOD = """
+topic.configure(history=20)
+received = 0
+def handle(*_):
+    global received
+    received += 1
+    topic.publish("from a signal handler")
+    topic.stats(), topic.members(), topic.configure(history=20)
+    app.topic("another").publish("from a signal handler")
+
+signal.signal(signal.SIGALRM, handle)
+methods = [
+    lambda: topic.publish("from a thread"),
+    topic.stats,
+    topic.members,
+    lambda: topic.configure(history=20),
+]
+called = 0
+while received < 300 or called < 3000:
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + called % 300))
+    methods[called % len(methods)]()
+    called += 1
+while signal.getitimer(signal.ITIMER_REAL)[0]:
+    time.sleep(0.001)
+hear((called + 3) // 4 + received)
+end()
+"""
+
 FORKS = """
 over = threading.Event()
 def publish():
@@ -121,6 +151,11 @@ end()
         pytest.param(
             SIGNALS,
             id="signal handlers",
+            marks=pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here"),
+        ),
+        pytest.param(
+            EVERY_METHOD,
+            id="every method in a signal handler",
             marks=pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here"),
         ),
         pytest.param(
@@ -172,12 +207,69 @@ def test_what_was_queued_is_in_the_history_without_a_server() -> None:
     with topic.lock:  # as where a finalizer runs in a method of the topic
         topic.publish("1")
         topic.close()
-        assert topic.stats().history == 1
+    assert topic.stats().history == 1
     topic = App().topic("news")
     with topic.lock:
         topic.publish("1")
     assert topic.publish("2") == Published()
     assert topic.stats().history == 2
+
+
+def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> None:
+    topic = App().topic("news", history=3)
+    for number in range(3):
+        topic.publish(f"{number}")
+    with topic.lock:  # as where a signal handler runs in a method of the topic
+        topic.publish("3")
+        topic.configure(history=1)
+        assert topic.stats().history == 3
+    topic.publish("4")
+    assert topic.stats().history == 1
+
+
+def test_what_interrupts_a_method_of_a_topic_cannot_change_what_kind_of_log_it_has() -> None:
+    topic = App().topic("news")
+    with topic.lock, pytest.raises(StateError, match="at work on the topic"):
+        topic.configure(policy="latest")
+    topic.configure(policy="latest")
+
+
+def test_a_topic_that_is_made_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may ask for the topic that is just being made in its thread."""
+    app = App()
+    interrupting: list[Topic] = []
+
+    class Reference(weakref.KeyedRef[str, Any]):
+        def __new__(cls, *arguments: Any) -> Any:
+            if not interrupting and isinstance(arguments[0], Topic):
+                interrupting.append(arguments[0])  # which ends the recursion
+                interrupting[0] = app.topic("news")
+            return super().__new__(cls, *arguments)
+
+    monkeypatch.setattr(weakref, "KeyedRef", Reference)
+    assert app.topic("news") is interrupting[0] is app.topic("news")
+
+
+def test_a_subscription_may_begin_in_a_signal_handler(serve: Serve, clients: Clients) -> None:
+    """It may interrupt its thread in a method of the topic; then the loop begins it."""
+    app = App()
+    topic = app.topic("news")
+    begun = threading.Event()
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> None:
+        with topic.lock:  # as where a signal handler runs in a method of the topic
+            ws.subscribe(topic)
+            assert not topic._subscribers
+        begun.set()
+        for _ in ws:
+            pass
+
+    client = clients.websocket(serve(app), "/news")
+    assert begun.wait(TIMEOUT)
+    wait_until(lambda: topic.stats().subscribers, "it is there")
+    topic.publish("1")
+    assert client.next_event() == "1"
 
 
 def test_a_subscription_may_be_closed_by_a_finalizer(serve: Serve, clients: Clients) -> None:

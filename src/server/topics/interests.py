@@ -94,7 +94,7 @@ class Interests:
     def begin(self) -> None:
         """Any thread: Redis is asked for all that is followed, and not for the run before."""
         with self._news:
-            for name, opening in self._followed.items():
+            for name, opening in self._followed.copy().items():
                 self._followed[name] = self._openings[name] = Opening(opening.topic)
 
     def withdraw(self) -> None:
@@ -118,7 +118,7 @@ class Interests:
     def try_again(self) -> None:
         """The writer: ask again for the topics that were refused."""
         with self._news:
-            for name, opening in self._refused.items():
+            for name, opening in self._refused.copy().items():
                 self._openings.setdefault(name, opening)
             self._refused.clear()
 
@@ -126,7 +126,7 @@ class Interests:
         """The writer: what Redis has yet to be asked for, if that is wanted, or told."""
         with self._news:
             groups: dict[tuple[str, bool], list[str]] = {}
-            for (topic, member), there in self._presence.items():
+            for (topic, member), there in self._presence.copy().items():
                 groups.setdefault((topic, there), []).append(member)
             return [
                 *(self._openings.values() if openings else ()),

@@ -64,6 +64,7 @@ class Topics:
         self._memory = memory
         self._make_locks()
         self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
+        self._added: dict[str, Topic] = {}  # that are about to be in it
         self._declared: set[Topic] = set()
         self._fixed = False
         self._unused = Unused()  # under the lock of what keeps them
@@ -148,11 +149,21 @@ class Topics:
             name = str.__str__(name)
             check_name("a topic", name)
             with self._naming:
-                topic = self._all.setdefault(name, Topic(name, self, self.shared))
+                topic = self._add(name)
         if (history, max_bytes, max_age, policy) != (None,) * 4:
             topic.configure(history, max_bytes, max_age, policy)
             if not self._fixed:
                 self._declared.add(topic)
+        return topic
+
+    def _add(self, name: str) -> Topic:
+        """Under the lock: add a topic, once, even if a signal handler does so in the middle."""
+        new = Topic(name, self, self.shared)
+        # From here on whoever interrupts this finds the same topic.
+        topic = self._added.setdefault(name, new)
+        topic = self._all.get(name) or topic
+        self._all[name] = topic
+        self._added.pop(name, None)
         return topic
 
     def call_soon(self, function: Callable[[], object]) -> None:

@@ -91,7 +91,8 @@ class Topic:
         name: what it is called.
         lock: guards all of it. The thread that has it may enter again, because foreign code can run
             anywhere: a signal handler, or the ``__del__`` of garbage that is found just then. Such
-            code must not change what is being changed; see :meth:`entered`.
+            code must not change what is being changed, so each method that changes something asks
+            :meth:`entered` before it takes the lock.
         log: what was published; under the lock.
         timing: the app's.
         client: the address of the only client that has ever been subscribed, if there is just one;
@@ -139,9 +140,9 @@ class Topic:
         Raises:
             RuntimeError: it has events or subscribers.
         """
+        entered = self.entered()
         with self.lock:
-            self._take_in()
-            if self.log.head or self._subscribers:
+            if entered or self._posted or self.log.head or self._subscribers:
                 raise RuntimeError(f"the topic {self.name!r} is in use already")
             self._shared, self._ids, self._known = shared, StreamIds(), False
 
@@ -152,15 +153,23 @@ class Topic:
         max_age: float | None = None,
         policy: Policy | None = None,
     ) -> None:
-        """Any thread: change what is given; see :meth:`wsframe.server.App.topic`."""
+        """Any thread: change what is given; see :meth:`wsframe.server.App.topic`.
+
+        Raises:
+            ValueError: a value is not valid, or it is too late for this policy.
+            StateError: a signal handler or a finalizer changes the policy to or from "latest" while
+                its own thread is at work on the topic.
+        """
         if policy is not None and policy not in get_args(Policy):
             raise ValueError(f"a policy is one of {get_args(Policy)}, not {policy!r}")
         given = {"history": history, "max_bytes": max_bytes, "max_age": max_age}
         changes: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None
         }
+        entered = self.entered()
         with self.lock:
-            self._take_in()
+            if not entered:
+                self._take_in()
             bounds = replace(self.log.bounds, **changes)
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
@@ -168,10 +177,16 @@ class Topic:
                     raise ValueError(
                         f'{self.name!r} has events: too late for the policy "{policy}"'
                     )
+                if entered:
+                    raise StateError(
+                        f"the policy of the topic {self.name!r} cannot be {policy!r} from now on: "
+                        "the calling thread is at work on the topic"
+                    )
                 self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
             self.log.bounds = bounds
             self._policy = policy or self._policy
-            self.trim()
+            if not entered:  # else it is trimmed when the next event comes
+                self.trim()
 
     # Publishing -------------------------------------------------------------------------------
 
@@ -451,9 +466,11 @@ class Topic:
             return sorted(self._members)
 
     def stats(self) -> TopicStats:
-        """Any thread: what it has done and does, in numbers."""
+        """Any thread, in any context: what it has done and does, in numbers."""
+        entered = self.entered()
         with self.lock:
-            self._take_in()
+            if not entered:
+                self._take_in()
             return TopicStats(
                 subscribers=self._subscribers,
                 behind=self._behind.count + len(self._unplaced),
@@ -470,9 +487,13 @@ class Topic:
     ) -> None:
         """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`.
 
-        If its place is not known yet, it begins when that is.
+        If its place is not known yet, it begins when that is. A signal handler or a finalizer that
+        has interrupted this thread in a method of the topic leaves all of it to the owner.
         """
         loop, member = subscription.peer.loop, subscription.member
+        if self.entered():
+            loop.call_soon(partial(self._add_later, subscription, after, otherwise))
+            return
         with self.lock:
             self._take_in()
             if subscription.removed:  # its connection has just ended
@@ -496,6 +517,18 @@ class Topic:
                 until = self.timing.clock() + self.timing.placement
                 self._unplaced.append((subscription, after, otherwise, until))
         self._topics.is_used(self)
+
+    def _add_later(
+        self, subscription: Subscription, after: str | None, otherwise: str | None
+    ) -> None:
+        """The owner of the subscription: add it."""
+        try:
+            self.add(subscription, after, otherwise)
+        except BaseException:
+            subscription.end()
+            raise
+        if subscription.placed:
+            subscription.begin()
 
     def _note_client(self, subscription: Subscription) -> None:
         request = subscription.peer.request
