@@ -14,6 +14,7 @@ from wsframe import ConnectionClosed
 
 from .handoff.turns import ENDED, HELD, IDLE, WAITING
 from .reports.loggers import log
+from .timing import waitable
 from .websocket import WebSocket, WebSocketSession
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ class ThreadSession(WebSocketSession):
         # To announce it first and then look once more is what loses no wake-up.
         self._waits.append(None)
         while not self._inbox:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
+            left = None if deadline is None else waitable(deadline - monotonic())
             try:
                 self._news.get(timeout=left)
             except Empty:

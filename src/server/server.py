@@ -48,7 +48,7 @@ from .sockets.listener import BACKLOG, Listener, bound_buffers
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
 from .sockets.unix import UnixFile
-from .timing import Timing
+from .timing import Timing, waitable
 from .topics.registry import Topics
 
 NO_ROOM = encode_response(
@@ -191,7 +191,7 @@ class Server:
         if not first:
             self._stopped.wait()
             return
-        deadline = monotonic() + (self.settings.drain if drain is None else drain)
+        deadline = monotonic() + waitable(self.settings.drain if drain is None else drain)
         gone = [threading.Event() for _ in self.loops]
         try:
             if self._file is not None:

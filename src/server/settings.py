@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
+from math import isfinite, isnan
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -144,8 +144,11 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, (int, float)) and value < 0:
                 raise ValueError(f"{name} must not be negative: {value!r}")
-        if not isfinite(self.retry):
-            raise ValueError(f"retry must be finite: {self.retry!r}")
+            if isinstance(value, float) and isnan(value):
+                raise ValueError(f"{name} must be a number: {value!r}")
+        for name in ("drain", "retry"):
+            if not isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite: {getattr(self, name)!r}")
         for name in ("max_threads", "max_handler_threads", "reserve_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")

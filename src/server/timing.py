@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# The most that is asked of a lock, in seconds. A little over TIMEOUT_MAX is an OverflowError.
+LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+
+
+def waitable(seconds: float) -> float:
+    """Any thread: as much of this time as a lock can wait; 0 if it is negative or NaN."""
+    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 @dataclass(frozen=True, kw_only=True)

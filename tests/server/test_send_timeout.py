@@ -106,15 +106,16 @@ def test_one_thread_serves_the_others_while_a_client_takes_nothing(
     assert not stuck._session.over
 
 
+@pytest.mark.parametrize("timeout", [LONG, 1e12, float("inf")])
 def test_a_message_is_queued_as_soon_as_there_is_room(
-    serve: Serve, clients: Clients, kind: Kind
+    serve: Serve, clients: Clients, kind: Kind, timeout: float
 ) -> None:
     client, connection = kind.connect(clients, serve(kind.app))
     count = fill(connection)
     sent: Queue[int] = Queue()
 
     def send_on() -> None:
-        connection.send("now", timeout=LONG)
+        connection.send("now", timeout=timeout)
         sent.put(1)
 
     sending = threading.Thread(target=send_on)

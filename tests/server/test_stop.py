@@ -407,6 +407,25 @@ def test_a_spread_is_not_negative(serve: Serve) -> None:
         server.stop(spread=-1)
 
 
+@pytest.mark.parametrize("drain", [1e12, float("inf")])
+def test_a_stop_may_wait_for_as_long_as_it_takes(
+    serve: Serve, clients: Clients, drain: float
+) -> None:
+    server = serve(websocket_app(generator_echo))
+    client = clients.websocket(server, "/echo")
+    stopping = threading.Thread(target=server.stop, args=(drain,))
+    stopping.start()
+    client.closed_by_server()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize("setting", ["drain", "send_timeout", "ping_interval"])
+def test_a_duration_is_a_number(setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} must be"):
+        App().start(**{setting: float("nan")})
+
+
 # Signals -----------------------------------------------------------------------------------------
 
 PROGRAM = """

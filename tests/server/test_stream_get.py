@@ -139,6 +139,43 @@ def test_an_item_that_came_too_late_for_its_stream_is_another_ones(
     assert source.get_nowait() == "item"
 
 
+class Refilled(Queue[Any]):
+    """Somebody else puts an item into it as soon as one is taken."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        item = super().get(block, timeout)
+        self.put_nowait("next")
+        return item
+
+
+def test_an_item_is_put_back_into_a_queue_that_is_full() -> None:
+    source = Refilled(maxsize=1)
+    source.put("item")
+    answers = iter([False, True, True])
+
+    def take() -> None:
+        with pytest.raises(Empty):
+            next_item(source, lambda: next(answers), None, 60)
+
+    taking = threading.Thread(target=take, daemon=True)
+    taking.start()
+    taking.join(TIMEOUT)
+    assert not taking.is_alive()
+    assert list(source.queue) == ["next", "item"]
+    assert source.unfinished_tasks == 2  # each is to be done once
+
+
+@pytest.mark.parametrize("kind", [Queue, SimpleQueue])
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_a_wait_may_be_longer_than_a_lock_can_wait(
+    serve: Serve, clients: Clients, kind: Callable[[], Any], timeout: float
+) -> None:
+    feed = Feed(kind(), timeout)
+    stream = feed.stream(clients, serve(feed.app))
+    feed.source.put("news")
+    assert stream.hear(1) == ["news"]
+
+
 def test_who_leaves_announces_the_item_to_the_next() -> None:
     """``put`` wakes one of those that wait: if that one leaves, another has to take the item."""
     source: Queue[str] = Queue()

@@ -515,6 +515,20 @@ def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> 
     client.closed_by_server()
 
 
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_receive_may_wait_longer_than_a_lock_can(
+    serve: Serve, clients: Clients, timeout: float
+) -> None:
+    def echo(ws: WebSocket) -> None:
+        ws.send("ready")
+        ws.send(ws.receive(timeout))
+
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    assert client.next_event() == "ready"
+    client.say("one")
+    assert client.next_event() == "one"
+
+
 def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: Clients) -> None:
     """Neither for a wait that may end without a message, nor for one that may not."""
     first, come = Held(), Held()

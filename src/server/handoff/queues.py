@@ -12,6 +12,8 @@ from queue import Empty, Queue, SimpleQueue
 from time import monotonic
 from typing import TypeVar
 
+from ..timing import waitable
+
 Item = TypeVar("Item")
 
 
@@ -74,7 +76,7 @@ def _next_of_condition(queue: Queue[Item], has_left: Callable[[], bool], deadlin
             left = None if deadline == inf else deadline - monotonic()
             if left is not None and left <= 0:
                 raise Empty
-            queue.not_empty.wait(left)
+            queue.not_empty.wait(left if left is None else waitable(left))
         if has_left():
             if queue._qsize():
                 queue.not_empty.notify()  # it may have been announced to this thread alone
@@ -102,5 +104,19 @@ def _next_of_interval(
             continue
         if not has_left():
             return item
-        queue.put(item)  # for another to take
+        _put_back(queue, item)
     raise Empty
+
+
+def _put_back(queue: Queue[Item] | SimpleQueue[Item], item: Item) -> None:
+    """Let another take the item.
+
+    A queue that is full or shut down would make ``put`` wait or raise, and ``Queue.join`` would
+    wait for the item twice.
+    """
+    if not isinstance(queue, Queue):
+        queue.put(item)
+        return
+    with queue.mutex:
+        queue._put(item)
+        queue.not_empty.notify()

@@ -18,6 +18,7 @@ from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE, Loop
 from ..reports import access
 from ..reports.loggers import log
 from ..reports.stats import REQUEST
+from ..timing import waitable
 
 if TYPE_CHECKING:
     from wsframe import ConnectionClosed
@@ -622,7 +623,8 @@ class Peer(Progress):
             # Announced before it is looked at once more, so that no flush between is missed.
             self._waiting += 1
             try:
-                return self.loop.sendable.wait_for(lambda: not self._too_much, timeout)
+                limit = None if timeout is None else waitable(timeout)
+                return self.loop.sendable.wait_for(lambda: not self._too_much, limit)
             finally:
                 self._waiting -= 1
 
