@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
+from itertools import islice
 from queue import Empty, Queue, SimpleQueue
 from random import uniform
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -199,9 +200,13 @@ class EventStream:
         """Any thread: the id that a client comes back with, or those of several topics."""
         if self._resume is None:
             last_id = self.last_event_id
-            composed = last_id.startswith("?")
-            found = self._session.peer.loop.topics.places.find(last_id) if composed else last_id
+            loop = self._session.peer.loop
+            found = loop.topics.places.find(last_id) if last_id.startswith("?") else None
             self._resume = last_id if found is None else found
+            if found:
+                # As many as there may be subscriptions: a stranger may have made up any number.
+                most = loop.settings.max_subscriptions
+                self._session.came_with = dict(islice(found.items(), most))
         return self._resume
 
     def close(self, *, final: bool = False) -> None:
@@ -212,6 +217,9 @@ class EventStream:
                 does so once, with ":end" for its last id, and is told by a 204 to let it be.
         """
         self._session.request_close(final=final)
+
+
+NOWHERE: Mapping[str, str] = {}  # what a new client comes with
 
 
 def over_error() -> ConnectionClosed:
@@ -229,6 +237,8 @@ class EventStreamSession(Subscriber):
         encoding: how the events of topics are sent here; the owner sets it.
         request: the one that opened it.
         waits_for: the queue that the handler's thread waits for; that thread sets it.
+        came_with: where the client was in several topics when it came back; what subscribes sets
+            it, and the owner leaves out what the handler has not subscribed to.
     """
 
     __slots__ = (
@@ -238,6 +248,7 @@ class EventStreamSession(Subscriber):
         "_opens",
         "_sent",
         "_topic",
+        "came_with",
         "encoding",
         "request",
         "waits_for",
@@ -259,6 +270,7 @@ class EventStreamSession(Subscriber):
         self.over = False
         self.request = request
         self.waits_for: Queue[Any] | SimpleQueue[Any] | None = None
+        self.came_with: Mapping[str, str] = NOWHERE
         self._topic = topic
         self._complete = False  # the topics that it was subscribed to have ended
         self._sent = 0  # bytes, when it was last looked
@@ -308,14 +320,20 @@ class EventStreamSession(Subscriber):
     def settle(self) -> None:
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
         self.end()
+        if self.came_with:
+            names = {one.topic.name for one in self.subscriptions}
+            self.came_with = {name: self.came_with[name] for name in names & self.came_with.keys()}
+            if isinstance(self.encoding, StreamOfMany):
+                self.encoding.expect_only(names)
         self._shorten_request()
         if self._complete and not self.subscriptions:
             self.end_for_good()
 
     def subscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription begins; where there are several, each id tells of all."""
-        if len(self.subscriptions) > 1 and not self.encoding.of_one:
-            self.encoding = StreamOfMany(self.peer.loop.topics.places)
+        several = len(self.subscriptions) > 1 or self.came_with.keys() - {subscription.topic.name}
+        if several and not self.encoding.of_one:
+            self.encoding = StreamOfMany(self.peer.loop.topics.places, self.came_with)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
                     self.encoding.opening(other.topic.name, other.last_id)

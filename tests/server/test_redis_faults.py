@@ -76,6 +76,19 @@ def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
     assert data_of(late.left()) == ["new"]
 
 
+def test_a_life_that_was_overwritten_has_nothing_come_twice(
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    here.say(*numbers(3))
+    there.hear(*numbers(3))
+    with redis_server.client() as client:
+        client.hset(META, "life", "another")
+    here.say("new", "newer")
+    there.hear(*numbers(3), "new", "newer")
+    check_that_others_go_on(streams, others)
+
+
 @pytest.mark.parametrize("key", [STREAM, META])
 @pytest.mark.parametrize("wrong", ["APPEND", "SADD", "LPUSH"])
 def test_a_key_of_another_type_concerns_its_topic_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from random import Random
 from time import monotonic
@@ -23,7 +24,7 @@ from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
 from wsframe.server.topics.places import Place, Places
 
-from .clients import WebSocketClient
+from .clients import TIMEOUT, WebSocketClient
 from .conftest import Clients, Serve, ServerLog, wait_until
 from .handlers import Waits, two_topics_app
 
@@ -113,6 +114,61 @@ def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
     first.close()
     again = clients.stream(server, "/abc", ("Last-Event-ID", first.last_event_id))
     assert again.hear(1) == ["c1"]
+
+
+def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
+    serve: Serve, clients: Clients
+) -> None:
+    """Its newest id tells of the topics, too, that its stream has not been subscribed to again."""
+    app = App()
+    may_go_on = threading.Event()
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe("a")
+        if stream.request.query:
+            assert may_go_on.wait(TIMEOUT)
+        else:
+            stream.subscribe("b")
+
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    first = clients.stream(server, "/both")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("a1")
+    assert first.hear(1) == ["a1"]
+    first.close()
+    wait_until(lambda: not b.stats().subscribers, "it is gone")
+    a.publish("a2")
+    b.publish("b1")
+    again = clients.stream(server, "/both?slowly=1", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["a2"]
+    again.close()
+    may_go_on.set()
+    last = clients.stream(server, "/both", ("Last-Event-ID", again.last_event_id))
+    assert last.hear(1) == ["b1"]
+
+
+def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+
+    @app.sse("/{names}")
+    def several(stream: EventStream, names: str) -> None:
+        for name in names:
+            stream.subscribe(name)
+
+    server = serve(app)
+    first = clients.stream(server, "/abc")
+    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    app.topic("b").publish("b1")
+    assert first.hear(1) == ["b1"]
+    first.close()
+    again = clients.stream(server, "/bd", ("Last-Event-ID", first.last_event_id))
+    wait_until(lambda: app.topic("d").stats().subscribers, "it is back")
+    app.topic("b").publish("b2")
+    assert sorted(parse_qs(str(again.next_event().id)[1:])) == ["b", "d"]
 
 
 def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> None:

@@ -118,6 +118,7 @@ class Client:
         after: where it begins with those that its last id does not tell of.
         seen: of each topic, up to which event it has seen them, or knows that they are gone; None
             if it has yet to learn where it begins.
+        came_with: the topics that its last id told of when it came back.
         left: which topics it is not subscribed to any more, until it comes back.
         ambiguous: it came back to several topics with the id of one.
     """
@@ -129,6 +130,7 @@ class Client:
         self.after = after
         self.last_id = ""
         self.seen: dict[str, int | None] = {}
+        self.came_with: set[str] = set()
         self.left: set[str] = set()
         self.ambiguous = False
         self.subscriptions: dict[str, Subscription] = {}
@@ -147,6 +149,7 @@ class Client:
         self.peer.begin_answer(EVENT_STREAM, 200, b"")
         session.start(None)
         self.left.clear()
+        self.came_with = names_in(self.last_id)
         self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
         stream = EventStream(session, request)
         self.subscriptions = {name: stream.subscribe(name, after=self.after) for name in self.names}
@@ -298,6 +301,8 @@ class Model(RuleBasedStateMachine):
             for name in set(client.names) - client.left:
                 assert name in self.closed
                 assert not self.missing(client, name)
+        else:
+            assert names_in(client.last_id) >= client.came_with - client.left
         return something
 
     def take(self, client: Client, event: ServerSentEvent) -> None:
@@ -370,6 +375,11 @@ class Model(RuleBasedStateMachine):
         for loop in self.loops:
             assert not loop.peers
             assert not loop.totals.subscriptions
+
+
+def names_in(last_id: str) -> set[str]:
+    """The topics that an id tells of, if it tells of several."""
+    return set(dict(parse_qsl(last_id[1:]))) if last_id[:1] == "?" else set()
 
 
 def number_before(cursor: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -127,8 +127,8 @@ class StreamOfMany(EventStreamEncoding):
 
     of_one = True
 
-    def __init__(self, places: Places) -> None:
-        self._place = Place(places)
+    def __init__(self, places: Places, ids: Mapping[str, str]) -> None:
+        self._place = Place(places, ids)
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         return b"".join([self._whatever(topic, entry) for entry in entries])
@@ -150,6 +150,10 @@ class StreamOfMany(EventStreamEncoding):
 
     def forget(self, topic: str) -> None:
         self._place.forget(topic)
+
+    def expect_only(self, topics: Collection[str]) -> None:
+        """The client's stream will be subscribed to no other topic that its last id has."""
+        self._place.expect_only(topics)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return super().gap(topic, self._place.move(topic, cursor), oldest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from secrets import token_urlsafe
 from urllib.parse import parse_qsl, urlencode
 
@@ -115,20 +115,29 @@ class Place:
 
     Args:
         places: the app's.
+        ids: where its client was when it came back, by topic. The ids of the stream contain these
+            until it is subscribed to the topics, so that a client which is cut off before that
+            loses nothing.
 
     Attributes:
         id: the id of the place.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, ids: Mapping[str, str] | None = None) -> None:
         self.id = ""
         self._places = places
-        self._ids: dict[str, str] = {}
-        self._listed: dict[str, str] = {}  # these as parts of a query
+        self._ids: dict[str, str] = dict(ids or {})
+        self._expected = set(self._ids)  # topics that it may yet be subscribed to
+        self._listed: dict[str, str] = {}  # the ids as parts of a query
         self._stream: _Stream | None = None
+        if sum(map(len, (*self._ids, *self._ids.values()))) > MAX_LISTED:
+            self._begin_stream()
+        for topic, given in self._ids.items():
+            self._listed[topic] = urlencode({topic: given})
 
     def move(self, topic: str, new: str) -> str:
         """Note that the stream is here in one topic; return the id of its place in all of them."""
+        self._expected.discard(topic)
         if self._stream is None:
             self._ids[topic] = new
             self._listed[topic] = urlencode({topic: new})
@@ -136,10 +145,20 @@ class Place:
             if len(listed) <= MAX_LISTED:
                 self.id = listed
                 return listed
-            self._stream = self._places.begin(self._ids)
-            self._ids, self._listed = {}, {}
+            self._begin_stream()
+        assert self._stream is not None
         self.id = self._places.move(self._stream, topic, new)
         return self.id
+
+    def _begin_stream(self) -> None:
+        self._stream = self._places.begin(self._ids)
+        self._ids, self._listed = {}, {}
+
+    def expect_only(self, topics: Collection[str]) -> None:
+        """Note that the stream will be subscribed to no other topic that its client came with."""
+        for topic in self._expected.difference(topics):
+            self.forget(topic)
+        self._expected.intersection_update(topics)
 
     def forget(self, topic: str) -> None:
         """Note that the stream is not subscribed to a topic any more."""

@@ -283,13 +283,15 @@ class Reader:
     def _compare(self, client: Any, reading: _Reading, now: Opened) -> None:
         """Read on where the topic is now, behind a gap if that is not after the last position."""
         is_same = now.life == reading.life
+        is_past = place_of(now.floor_id) >= place_of(reading.last_id)
         reading.life = now.life
-        if is_same and now.found:
+        # An entry that is still there cannot be of before, even if the life was overwritten.
+        if now.found and (is_same or not is_past):
             if now.n != reading.n:
                 self._news.add(reading.key)
             return
         self._news.add(reading.key)
-        if place_of(now.floor_id) >= place_of(reading.last_id):
+        if is_past:
             begin = f"({now.floor_id}"
             rest = client.execute_command("XRANGE", reading.key, begin, "+", "COUNT", 1)
             reading.last_id, reading.n = now.floor_id, None
