@@ -117,7 +117,9 @@ class EventStream:
             item: the event.
             timeout: for how many seconds to wait, before the event is queued, while more than
                 256 KiB are unsent; 0 does not wait. It is for a thread that serves several clients
-                one after the other. None is as in :meth:`WebSocket.send`.
+                one after the other. None is as in :meth:`WebSocket.send`. What a plain handler
+                sends is unsent until it returns or loses the loop. So with 0 it can queue no more
+                than 256 KiB, however fast the client is.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.

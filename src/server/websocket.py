@@ -117,7 +117,9 @@ class WebSocket:
             compress: as for :meth:`wsframe.Connection.encode`.
             timeout: for how many seconds to wait while more than 256 KiB are unsent; 0 does not
                 wait. None waits without a limit, but not on the loop's thread: there, in a turn of
-                another connection, a client with so much unsent is cut off.
+                another connection, a client with so much unsent is cut off. What a generator sends
+                is unsent until its turn ends or loses the loop. So with 0 it can queue no more than
+                256 KiB in one turn, however fast the client is.
 
         Raises:
             ConnectionClosed: the connection is over, or :meth:`close` was called.
