@@ -199,11 +199,25 @@ def test_a_body_that_ends_before_its_length_is_an_end(events: Connect, play: Pla
 
 # Content codings -----------------------------------------------------------------------------
 
+
+def deflate_raw(data: bytes, level: int = 6) -> bytes:
+    """A deflate stream (RFC 1951) without the frame of zlib."""
+    packer = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
 CODED = {
     "gzip": (b"gzip", gzip.compress(EVENTS)),
     "x-gzip": (b"X-GZip", gzip.compress(EVENTS)),
     "two-members": (b"gzip", gzip.compress(EVENTS[:9]) + gzip.compress(EVENTS[9:])),
     "deflate": (b"deflate", zlib.compress(EVENTS)),
+    "deflate-without-its-frame": (b"Deflate", deflate_raw(EVENTS)),
+    "deflate-without-its-frame-twice": (
+        b"deflate",
+        deflate_raw(EVENTS[:9]) + deflate_raw(EVENTS[9:]),
+    ),
+    "deflate-without-frame-and-compression": (b"deflate", deflate_raw(EVENTS, level=0)),
+    "deflate-that-is-gzip": (b"deflate", gzip.compress(EVENTS)),
     "identity": (b"identity", EVENTS),
     "identity-and-gzip": (b"identity, gzip", gzip.compress(EVENTS)),
     "none": (b"", EVENTS),
