@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -224,6 +225,27 @@ def test_a_target_may_name_the_host(
     client.say("hello")
     assert client.next_event() == "hello"
     assert opened == ["/ws"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", " \t \t"])
+def test_blanks_around_a_header_are_no_part_of_it(
+    serve: Serve, clients: Clients, blank: str
+) -> None:
+    app = App()
+    seen: Queue[tuple[str | None, ...]] = Queue()
+
+    @app.websocket("/ws")
+    def look(ws: WebSocket) -> None:
+        request = ws.request
+        seen.put((request.host, request.headers["X-Key"], request.user_agent))
+
+    around = {"X-Key": "a key", "User-Agent": "one", "Host": "localhost"}
+    changes: dict[str, str | None] = {
+        name: f"{blank}{value}{blank}" for name, value in around.items()
+    }
+    client = clients.connect(serve(app))
+    client.send(upgrade("/ws", changes=changes))
+    assert seen.get(timeout=10) == ("localhost", "a key", "one")
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,8 @@ class RequestReader(Protocol):
         """One header."""
         if len(self._headers) == MAX_HEADERS:
             raise HandshakeError(431, f"more than {MAX_HEADERS} headers")
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        # The blanks around a value are no part of it (RFC 9110 section 5.5).
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
         """All of the head was there."""
