@@ -47,7 +47,10 @@ class App:
     """The routes of an application.
 
     They are added before it is started, by one thread. A path may have parameters in braces,
-    ``"/rooms/{room}"``; a handler gets each as a keyword argument.
+    ``"/rooms/{room}"``; a handler gets each as a keyword argument. Where several paths match, one
+    without parameters comes first, then the others in the order in which they were added. An
+    upgrade request goes to the first WebSocket among them, any other request to the first page or
+    event stream.
 
     Args:
         redis: where the topics' logs are, so that several processes share them: the URL of a Redis

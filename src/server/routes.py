@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import unquote
@@ -112,6 +112,8 @@ class Path:
     Attributes:
         pattern: as it was given.
         parameters: their names, in order.
+        shape: of each segment, the decoded text before, between and after the parameters. Two
+            patterns of one shape match the same paths.
         length: the number of segments.
 
     Raises:
@@ -130,10 +132,11 @@ class Path:
         if "" in pieces[2:-1:2]:
             raise ValueError(f"two parameters need a text between them: {pattern!r}")
         self.pattern = pattern
-        self._segments: list[str | Segment] = []
-        for part in pattern.split("/"):
-            texts = [unquote(normal_path(text)) for text in PARAMETER.split(part)[::2]]
-            self._segments.append(texts[0] if len(texts) == 1 else Segment(texts))
+        self.shape = tuple(
+            tuple(unquote(normal_path(text)) for text in PARAMETER.split(part)[::2])
+            for part in pattern.split("/")
+        )
+        self._segments = [texts[0] if len(texts) == 1 else Segment(texts) for texts in self.shape]
         self.length = len(self._segments)
 
     def match(self, segments: Sequence[str]) -> dict[str, str] | None:
@@ -158,9 +161,9 @@ class Routes:
     """Which routes answer on which path. Filled before a server starts; then only read."""
 
     def __init__(self) -> None:
-        self._literal: dict[str, list[Route]] = {}
+        self._literal: defaultdict[str, list[Route]] = defaultdict(list)
         # Those with parameters, by the number of their segments.
-        self._patterns: defaultdict[int, list[tuple[Path, list[Route]]]] = defaultdict(list)
+        self._patterns: defaultdict[int, list[tuple[Path, Route]]] = defaultdict(list)
         self._fixed = False
 
     def fix(self) -> None:
@@ -180,42 +183,48 @@ class Routes:
         """Add a route.
 
         Raises:
-            ValueError: the path is malformed, or has a route already. A page or event stream may
-                share its path with a WebSocket: an upgrade request tells them apart.
+            ValueError: the path is malformed, or has a route already, maybe with other names of
+                its parameters. A page or event stream may share its path with a WebSocket: an
+                upgrade request tells them apart.
             RuntimeError: a server has been started with these routes.
         """
         self.check_not_fixed()
         path = Path(pattern)
         if path.parameters:
             patterns = self._patterns[path.length]
-            known = next((routes for other, routes in patterns if other.pattern == pattern), None)
-            if known is None:
-                known = []
-                patterns.append((path, known))
+            known = [other for known_path, other in patterns if known_path.shape == path.shape]
         else:
-            known = self._literal.setdefault(normal_path(pattern), [])
+            known = self._literal[normal_path(pattern)]
         if any(_is_websocket(route) == _is_websocket(other) for other in known):
             raise ValueError(f"{pattern!r} has a route already")
-        known.append(route)
+        if path.parameters:
+            patterns.append((path, route))
+        else:
+            known.append(route)
 
     def find(self, path: str, upgrade: bool) -> tuple[Route, Path | None] | None:
         """The route for a path in normal form, and its pattern if that has parameters.
 
         A pattern without parameters comes first, then those with parameters in the order in which
-        they were added. The time is linear in the length of the path.
+        they were added. An upgrade request goes to the first WebSocket among them, any other to the
+        first page or event stream; where there is none, to the first of all. The time is linear in
+        the length of the path.
         """
-        if path in self._literal:
-            return _choose(self._literal[path], upgrade), None
+        first = None
+        for found in self._matching(path):
+            if _is_websocket(found[0]) == upgrade:
+                return found
+            first = first or found
+        return first
+
+    def _matching(self, path: str) -> Iterator[tuple[Route, Path | None]]:
+        for route in self._literal.get(path, ()):
+            yield route, None
         patterns = self._patterns.get(path.count("/") + 1, ())
         segments = segments_of(path) if patterns else ()
-        for pattern, routes in patterns:
+        for pattern, route in patterns:
             if pattern.match(segments) is not None:
-                return _choose(routes, upgrade), pattern
-        return None
-
-
-def _choose(routes: list[Route], upgrade: bool) -> Route:
-    return next((route for route in routes if _is_websocket(route) == upgrade), routes[0])
+                yield route, pattern
 
 
 def _is_websocket(route: Route) -> bool:

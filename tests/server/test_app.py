@@ -149,6 +149,49 @@ def test_a_path_has_one_route(
     add_page(app, "/another")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("/rooms/{room}", "/rooms/{name}"),
+        ("/{year}-{month}.txt", "/{a}-{b}.txt"),
+        ("/r%6Foms/{room}", "/rooms/{room}"),
+        ("/rooms", "/%72ooms"),
+    ],
+)
+@pytest.mark.parametrize("add", [add_websocket, add_page])
+def test_two_patterns_that_match_the_same_paths_are_one(
+    add: Callable[[App, str], None], one: str, other: str
+) -> None:
+    app = App()
+    add(app, one)
+    with pytest.raises(ValueError, match="has a route already"):
+        add(app, other)
+
+
+@pytest.mark.parametrize("page_first", [True, False])
+@pytest.mark.parametrize(
+    ("websocket", "page", "target"),
+    [
+        ("/rooms/{room}", "/rooms/{name}", "/rooms/main"),
+        ("/rooms/{room}", "/rooms/main", "/rooms/main"),
+        ("/rooms/main", "/rooms/{name}", "/rooms/main"),
+        ("/{any}/main", "/rooms/{name}", "/rooms/main"),
+    ],
+)
+def test_an_upgrade_request_finds_a_websocket_and_any_other_a_page(
+    serve: Serve, clients: Clients, websocket: str, page: str, target: str, page_first: bool
+) -> None:
+    app = parameters_app() if page_first else parameters_app(websocket)
+    app.page(page, "read me")
+    if page_first:
+        app.websocket(websocket)(lambda ws, **names: ws.send(repr((websocket, names))))
+    server = serve(app)
+    assert ask(server, get(target)).body == b"read me"
+    name = {"room": "main", "any": "rooms"}
+    expected = {key: value for key, value in name.items() if f"{{{key}}}" in websocket}
+    assert heard(clients, server, target) == (websocket, expected)
+
+
 @pytest.mark.parametrize("path", ["/live", "/live/{name}"])
 def test_a_page_and_a_websocket_may_share_a_path(serve: Serve, clients: Clients, path: str) -> None:
     app = parameters_app(path)
