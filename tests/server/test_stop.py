@@ -422,8 +422,9 @@ def test_a_stop_may_wait_for_as_long_as_it_takes(
 
 @pytest.mark.parametrize("setting", ["drain", "send_timeout", "ping_interval"])
 def test_a_duration_is_a_number(setting: str) -> None:
+    options: dict[str, Any] = {setting: float("nan")}
     with pytest.raises(ValueError, match=f"{setting} must be"):
-        App().start(**{setting: float("nan")})
+        App().start(**options)
 
 
 # Signals -----------------------------------------------------------------------------------------
