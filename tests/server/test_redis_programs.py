@@ -288,3 +288,22 @@ def test_losses_are_told_once(redis_server: RedisServer, connect: Connect) -> No
     with pytest.raises(EventsLost):
         streams.close(0.1)
     streams.close(0.1)
+
+
+def test_what_a_finalizer_publishes_after_the_end_of_the_program_is_an_error(
+    redis_server: RedisServer,
+) -> None:
+    """No thread can begin any more by then."""
+    program = """
+class Garbage:
+    def __init__(self):
+        self.cycle = self
+        self.publish = topic.publish
+    def __del__(self):
+        self.publish("from a finalizer")
+
+garbage = Garbage()
+"""
+    done = run(program, redis_server.url)
+    assert done.returncode == 0
+    assert "RedisUnavailable: the program is at its end" in done.stderr

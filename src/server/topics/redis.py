@@ -301,7 +301,14 @@ class RedisStreams:
             return self._run or self._begin_run()
 
     def _begin_run(self) -> _Run:
-        """Under the lock: begin a run."""
+        """Under the lock: begin a run.
+
+        Raises:
+            RedisUnavailable: the program is at its end. A thread would not run any more then, and
+                to wait for its start would be to wait for ever.
+        """
+        if _is_over:
+            raise RedisUnavailable("the program is at its end, and sends nothing more to Redis")
         stop, publisher, outbox = threading.Event(), token_hex(8), Outbox()
         reader = Reader(self.link, publisher, self._interests.followed, stop)
         writer = Writer(self.link, publisher, outbox, self._interests, reader, self._losses, stop)
@@ -338,7 +345,14 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    """The end of the program: send what was published, or tell what is lost."""
+    """The end of the program: take nothing more for Redis."""
+    global _is_over
+    _is_over = True
+    _close_all()
+
+
+def _close_all() -> None:
+    """The end of a process: send what was published, or tell what is lost."""
     lost, reason = 0, ""
     for streams in tuple(_all):
         try:
@@ -350,7 +364,7 @@ def _at_exit() -> None:
 
 
 def _have_the_end_noticed() -> None:
-    """Any thread: see to it that :func:`_at_exit` is called at the end of this process.
+    """Any thread: see to it that :func:`_close_all` is called at the end of this process.
 
     A child that multiprocessing has forked does not call what is registered with atexit.
     """
@@ -358,9 +372,10 @@ def _have_the_end_noticed() -> None:
     multiprocessing = sys.modules.get("multiprocessing.util")
     if multiprocessing is not None and _noticed_in != os.getpid():
         _noticed_in = os.getpid()
-        multiprocessing.Finalize(None, _at_exit, exitpriority=0)
+        multiprocessing.Finalize(None, _close_all, exitpriority=0)
 
 
+_is_over = False  # the program is at its end
 _noticed_in = 0  # the process in which multiprocessing was told
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
