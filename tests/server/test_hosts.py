@@ -160,6 +160,7 @@ def test_a_host_that_anybody_else_forwards_does_not_count(serve: Serve, clients:
     [
         *("", "a b", "http://a.example", "a.example/", "a.example:80", "é.example", "a.*.example"),
         *("*a.example", "*.", "[::1", "[::1]:80", ".a.example", "a@b", "-"),
+        *("fe80::1%eth0", "[fe80::1%eth0]", "127.1", "0x7f.1", "256.1.1.1", "*.1.2.3.4"),
     ],
 )
 def test_a_host_that_can_never_match_is_refused(host: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
-from wsframe.origins import split_host
+from wsframe.origins import NUMERIC, split_host
 
 # A name in ASCII, which may begin with "*." for all names below it.
 NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
@@ -103,12 +103,15 @@ def _normal(entry: str) -> str:
     """One spelling of an entry: a name in lower case without a dot at its end, or an address."""
     if not isinstance(entry, str):
         raise TypeError(f"a host is a str: {entry!r}")
+    name = entry.removesuffix(".")
     try:
-        return str(ip_address(entry[1:-1] if entry[:1] + entry[-1:] == "[]" else entry))
+        address = ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
     except ValueError:
         pass
-    name = entry.removesuffix(".")
-    if NAME.fullmatch(name) is None:
+    else:
+        if "%" not in name:  # no Host has the zone of an address (RFC 9110 section 7.2)
+            return str(address)
+    if NAME.fullmatch(name) is None or NUMERIC.fullmatch(name):
         raise ValueError(
             f"the host {entry!r} can never match: a host is a name in ASCII, "
             '"*.example.com" for all names below it, or an address, without a scheme, port or path'
