@@ -268,3 +268,9 @@ def test_a_malformed_url(connect: Connect, resolve: Resolve, url: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         connect(url)
     assert names == []
+
+
+@pytest.mark.parametrize("name", ["%ff.example", "a%C0%AF", "%ED%A0%80.example"])
+def test_a_host_that_is_not_utf_8_is_named_in_the_error(codec: ModuleType, name: str) -> None:
+    with pytest.raises(ValueError, match=f"not a host name.*{name}"):
+        codec.client.connect(f"ws://{name}/")

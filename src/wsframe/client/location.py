@@ -123,7 +123,10 @@ def _read_name(text: str) -> str:
         ValueError: the text is neither.
         ImportError: as :meth:`Location.of`.
     """
-    name = unquote(text, errors="strict")  # RFC 3986 section 3.2.2
+    try:
+        name = unquote(text, errors="strict")  # RFC 3986 section 3.2.2
+    except UnicodeDecodeError:
+        raise ValueError(f"not a host name, because it is not valid UTF-8: {text!r}") from None
     if not name.isascii() and len(name) <= MAX_NAME:  # each character takes at least one in ASCII
         name = _to_ascii(name)
     name = name.lower()
