@@ -476,8 +476,9 @@ class EventStreamSession(Subscriber):
             finally:
                 result.close()
         except BaseException as error:  # SystemExit, too, ends this handler alone
-            # The end of this stream is no failure; another's is one like any.
-            if not (isinstance(error, ConnectionClosed) and self.over):
+            # The end of this stream is no failure; another's is one like any. The exception is
+            # not asked for its class, as by isinstance, because that may raise.
+            if not (issubclass(type(error), ConnectionClosed) and self.over):
                 log.exception("the handler of %s failed", self.path)
             self.request_close()
         else:

@@ -125,7 +125,7 @@ class GeneratorSession(WebSocketSession):
         if self._outcome is not None:
             self.end()
             error, self._outcome = self._outcome, None
-            self.handler_ended(None if isinstance(error, StopIteration) else error)
+            self.handler_ended(None if type(error) is StopIteration else error)
             return
         if self._left:
             self.work = [*self._left, *(self.work or ())]
@@ -167,7 +167,7 @@ class GeneratorSession(WebSocketSession):
             self._outcome = error
             self.unsettled = True
             work = []  # the traceback of what it had in it refers to this frame
-            if not isinstance(error, StopIteration):
+            if type(error) is not StopIteration:
                 self.handler_raised(error)
             self.context.run(self._close)
 

@@ -403,10 +403,11 @@ class WebSocketSession(Subscriber):
     def handler_ended(self, error: BaseException | None) -> None:
         """Owner: the handler returned, or raised this."""
         # The end of this connection, that is; another's is an error like any.
-        ended = isinstance(error, ConnectionClosed) and self.over is not None
+        ended = _is_end(error) and self.over is not None
         failed = error is not None and not ended
-        if failed and isinstance(error, ConnectionClosed):
-            self._log_failure(error)  # which only the owner can tell from the end of this one
+        if failed and _is_end(error):
+            # Only the owner can tell it from the end of this one.
+            log.error("the handler of %s failed", self.path, exc_info=error)
         if self.over is not None:
             return  # the close that was asked for first is on its way
         if failed:
@@ -420,11 +421,8 @@ class WebSocketSession(Subscriber):
         The text of an exception is code of the application, which may block, so that it belongs
         into the turn.
         """
-        if not isinstance(error, ConnectionClosed):
-            self._log_failure(error)
-
-    def _log_failure(self, error: BaseException) -> None:
-        log.error("the handler of %s failed", self.path, exc_info=error)
+        if not _is_end(error):
+            log.exception("the handler of %s failed", self.path)
 
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
@@ -556,3 +554,12 @@ class WebSocketSession(Subscriber):
     def next_message(self, timeout: float | None) -> str | bytes:
         """The handler's own thread: wait for a message."""
         raise RuntimeError("a generator handler receives with yield")
+
+
+def _is_end(error: BaseException | None) -> bool:
+    """Whether a handler has raised ConnectionClosed.
+
+    This asks the class alone: ``isinstance`` would run code of an exception that defines
+    ``__getattribute__``, and that may raise.
+    """
+    return issubclass(type(error), ConnectionClosed)

@@ -420,6 +420,43 @@ def test_the_text_of_an_exception_may_block_as_its_handler_may(
     assert "at last" in str(log.expect("of /fails failed").exc_text)
 
 
+class UnreadableError(Exception):
+    """An exception of which nothing can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+def raise_unreadable(*_: object) -> None:
+    """Raise it."""
+    raise UnreadableError
+
+
+def raise_unreadable_in_turn(_: object) -> Any:
+    """Raise it, on the loop or in the thread of an event stream."""
+    yield from ()
+    raise UnreadableError
+
+
+@pytest.mark.parametrize("handler", [raise_unreadable, raise_unreadable_in_turn])
+def test_an_exception_that_cannot_be_read_ends_its_handler(
+    serve: Serve, clients: Clients, log: ServerLog, handler: Callable[..., Any]
+) -> None:
+    app = App()
+    app.websocket("/socket")(handler)
+    app.sse("/stream")(handler)
+    app.websocket("/judged", authorize=raise_unreadable)(generator_echo)
+    server = serve(app)
+    client = clients.websocket(server, "/socket")
+    assert client.next_event() == Close(1011, "the handler failed")
+    clients.stream(server, "/stream").expect_end()
+    refused = clients.connect(server)
+    refused.send(upgrade("/judged"))
+    assert refused.answer().status == 500
+    for path in ("/socket", "/stream", "/judged"):
+        assert "UnreadableError" in str(log.expect(f"of {path} failed").exc_text)
+
+
 def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, clients: Clients) -> None:
     held = Held()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from wsframe import HandshakeError
 
@@ -35,7 +35,7 @@ class Authorization(PendingRequest, Turns):
         go_on: called by the owner with what the hook has returned, if that is true.
     """
 
-    __slots__ = ("_admitted", "_error", "_go_on", "_hook", "_request", "_route")
+    __slots__ = ("_admitted", "_go_on", "_hook", "_refusal", "_request", "_route")
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Authorization(PendingRequest, Turns):
         self._route = route
         self._hook = hook
         self._admitted = False
-        self._error: BaseException | None = None
+        self._refusal: HandshakeError | None = None
         self.work = [None]
         self.unsettled = True
 
@@ -99,13 +99,15 @@ class Authorization(PendingRequest, Turns):
             identity = self._request.identity = self._hook(self._request)
             self._admitted = bool(identity)
         except BaseException as error:  # SystemExit, too, ends this request alone
-            self._error = error
-            if isinstance(error, HandshakeError):
+            self._refusal = UNJUDGED
+            # isinstance would ask the exception for its class, which may raise.
+            if issubclass(type(error), HandshakeError):
+                self._refusal = cast(HandshakeError, error)
                 # An application may raise one error again and again, which collects a traceback
                 # each time, and with it this request.
                 error.__traceback__ = None
             else:
-                log.error("the authorize of %s failed", self.path, exc_info=error)
+                log.exception("the authorize of %s failed", self.path)
 
     def settle(self) -> None:
         """Owner: go on with the request, or refuse it."""
@@ -124,8 +126,6 @@ class Authorization(PendingRequest, Turns):
 
     def _answer(self) -> HandshakeError | None:
         """Owner: the refusal that has come of the hook. It is not raised, see ``work_on``."""
-        if isinstance(self._error, HandshakeError):
-            return self._error
-        if self._error is not None:
-            return UNJUDGED
+        if self._refusal is not None:
+            return self._refusal
         return None if self._admitted else FORBIDDEN
