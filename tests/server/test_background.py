@@ -293,6 +293,28 @@ def test_a_forked_child_does_its_own_jobs_and_not_its_parents(
     assert done == [*"abcdefg", 2]
 
 
+FORKING_JOB = """
+import os, signal, warnings
+from wsframe.server.reports.background import Background, register
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+os.register_at_fork(after_in_child=lambda: signal.alarm(5))
+background, children = Background(print), []
+register(background)
+background.put(lambda: children.append(os.fork()), 0)
+background.put(lambda: os.write(1, b"the next job\\n"), 0)
+assert background.close(5)
+_, status = os.waitpid(children[0], 0)
+print("exit code", os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_that_returns_from_the_job_that_forked_it_ends() -> None:
+    result = run([sys.executable, "-c", FORKING_JOB])
+    assert result.stdout.splitlines() == ["the next job", "exit code 0"], result.stderr
+
+
 AT_EXIT = """
 import atexit, sys, threading
 from wsframe.server.reports.background import Background, register

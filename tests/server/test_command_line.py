@@ -160,16 +160,10 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing:app"], "no module named 'nothing'"),
-        (["package.nothing:app"], "no module named 'package.nothing'"),
-        (["nothing.at.all:app"], "no module named 'nothing.at.all'"),
-        (["shop:nothing"], "'nothing' in module 'shop' is not an App"),
-        (["shop:number"], "'number' in module 'shop' is not an App"),
         (["shop"], "'shop' is not of the form module:app"),
         (["shop:"], "'shop:' is not of the form module:app"),
         ([":app"], "':app' is not of the form module:app"),
         ([".shop:application"], "'.shop:application' is not of the form module:app"),
-        (["shop.py:application"], "no module named 'shop.py'"),
         (["--port", "65536"], "a port is 0-65535"),
         (["--port", "-1"], "a port is 0-65535"),
         (["--port", "http"], "a port is 0-65535"),
@@ -185,11 +179,6 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--max-thread-share", "0"], "max_thread_share must be over 0 and at most 1: 0.0"),
         (["--max-thread-share", "1.5"], "max_thread_share must be over 0 and at most 1: 1.5"),
         (["--socket-buffer", "9999999999"], "socket_buffer must be at most"),
-        (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
-        (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
-        (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
-        (["--metrics", "numbers"], "--metrics: a path begins with a slash"),
-        (["--metrics", "/"], "--metrics: '/' has a route already"),
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
         (["--hosts", "localhost,"], "the host '' can never match"),
@@ -200,11 +189,45 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--key", "key.pem"], "a key needs a cert"),
         (["--cert", "none.pem"], "cannot read none.pem: No such file"),
         (["--cert", "shop.py", "--key", "shop.py"], "shop.py holds no certificate in PEM format"),
+        (["--nothing"], "unrecognized arguments: --nothing"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_named_in_a_line(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "argv", ["wsframe.server", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert message in printed.err.splitlines()[-1]
+    assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing:app"], "no module named 'nothing'"),
+        (["package.nothing:app"], "no module named 'package.nothing'"),
+        (["nothing.at.all:app"], "no module named 'nothing.at.all'"),
+        (["shop:nothing"], "'nothing' in module 'shop' is not an App"),
+        (["shop:number"], "'number' in module 'shop' is not an App"),
+        (["shop.py:application"], "no module named 'shop.py'"),
+        (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
+        (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
+        (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
+        (["--metrics", "numbers"], "--metrics: a path begins with a slash"),
+        (["--metrics", "/"], "--metrics: '/' has a route already"),
         (["--unix", "none/s"], "cannot listen on none/s: No such file"),
         (["--unix", "x" * 200], f"cannot listen on {'x' * 200}: AF_UNIX path too long"),
         (["--unix", "shop.py"], "cannot listen on shop.py: Address already in use"),
-        (["--nothing"], "unrecognized arguments: --nothing"),
         (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
+        (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

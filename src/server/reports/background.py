@@ -237,14 +237,21 @@ class Background:
 
     def _run(self) -> None:
         end = self._work()
+        if end is None:
+            return
         self._thread = None
         self._no_thread.append(None)
         self._start_thread()  # for what came meanwhile, and found the thread still there
         end.set()
 
-    def _work(self) -> threading.Event:
-        """Do the jobs until one is the event that ends the thread."""
-        while True:
+    def _work(self) -> threading.Event | None:
+        """Do the jobs until one is the event that ends the thread.
+
+        None is returned in a child that a job has forked and that has returned from it. The jobs
+        that wait are the parent's, and so is what comes after them.
+        """
+        jobs = self._jobs
+        while jobs is self._jobs:
             try:
                 job, units, self._nested = self._jobs.get(timeout=self._patience())
             except Empty:
@@ -259,7 +266,9 @@ class Background:
                 continue
             self._do(job)
             del job  # an idle thread keeps no record alive
-            self._room.extend(repeat(None, units))
+            if jobs is self._jobs:
+                self._room.extend(repeat(None, units))
+        return None
 
     def _do(self, job: Job) -> None:
         try:

@@ -16,6 +16,8 @@ from typing import TextIO
 # How long the end of a process waits for the readers of its output, and then for a stream's lock,
 # in seconds.
 LAST_WAIT, LAST_FLUSH = 1.0, 0.5
+# The name of the thread that flushes the streams at the end.
+SETTLING = "wsframe-output"
 
 
 def announce(line: str) -> None:
@@ -43,12 +45,15 @@ def flush() -> None:
 def settle() -> bool:
     """The main thread, at the end: flush both streams; what cannot be written is lost.
 
-    Python would wait for that without end when it exits, or make it the exit code 120.
+    Python would wait for that without end when it exits, or make it the exit code 120. A second
+    call does not wait again for a stream that stood still in the first one.
 
     Returns:
         False if a thread of the application is writing to a stream, and stands still.
     """
-    thread = threading.Thread(target=_settle, name="wsframe-output", daemon=True)
+    if any(thread.name == SETTLING for thread in threading.enumerate()):
+        return False
+    thread = threading.Thread(target=_settle, name=SETTLING, daemon=True)
     with suppress(RuntimeError):  # the system has no thread left
         thread.start()
         thread.join(LAST_WAIT + LAST_FLUSH)
