@@ -185,8 +185,10 @@ class Background:
             self._work()
             closed = True
         self._stuck = not closed
-        if self._stuck:  # that waits without end for the lock of a handler that has not come back
-            atexit.unregister(logging.shutdown)
+        if self._stuck:
+            # logging.shutdown would wait without end for the lock of a handler that has not come
+            # back. CPython 3.14 and later run it at exit even if it is unregistered by now.
+            logging._handlerList.clear()
 
     def after_fork(self) -> None:
         """A forked child, once: begin anew."""
