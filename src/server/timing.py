@@ -42,6 +42,7 @@ class Timing:
         placement: how long a subscription waits for an event that its client has seen and this
             process has not read yet.
         log_flush: how long a stop, and the end of the process, wait for the log to be written.
+        log_silence: how long a rate-limited line of the log is followed by none of its kind.
         delivery_slice: how long events are sent to one client that is behind, before others have
             their turn.
         publish_patience: how long a thread that publishes waits for another one's work on the
@@ -70,6 +71,13 @@ class Timing:
         census_wait: how long an answer to ``/metrics`` waits for the numbers of each worker.
         supervisor_answer: how long a worker waits for these numbers before it answers with 503.
         stack_dump: how long a worker that hangs may take to write the stacks of its threads.
+        short_life: a worker that ends sooner is replaced after a pause.
+        first_pause: the first such pause; each one that follows is twice as long.
+        last_pause: the longest one.
+        worker_grace: how long past ``drain`` a worker may take to end before it is killed.
+        child_end: how long a worker waits for a child process that it has terminated.
+        output_wait: how long the end of a program waits for room in its standard output and error.
+        output_flush: how long it then waits until both are flushed.
         source_poll: how long a thread waits for the next item of a queue that feeds a topic, and
             for Redis to accept an item, before it checks whether to stop.
         source_stop: how long such a thread has to end before it is left behind.
@@ -87,6 +95,7 @@ class Timing:
     cut_off: float = 0.5
     placement: float = 2.0
     log_flush: float = 1.0
+    log_silence: float = 1.0
     delivery_slice: float = 0.002
     publish_patience: float = 0.1
     publish_wait: float = 0.25
@@ -106,6 +115,13 @@ class Timing:
     channel_listen: float = 0.2
     queue_check: float = 1.0
     outlived: float = 5.0
+    short_life: float = 1.0
+    first_pause: float = 0.1
+    last_pause: float = 5.0
+    worker_grace: float = 5.0
+    child_end: float = 1.0
+    output_wait: float = 1.0
+    output_flush: float = 0.5
     source_poll: float = 0.1
     source_stop: float = 0.5
     census_wait: float = 1.0

@@ -18,6 +18,7 @@ import pytest
 
 from wsframe import Close
 from wsframe.server import App
+from wsframe.server.timing import Timing
 from wsframe.server.workers import supervisor
 
 from .clients import StreamClient, WebSocketClient
@@ -37,7 +38,7 @@ import atexit, os, sys, threading, time
 from pathlib import Path
 from queue import Queue
 from wsframe.server import App
-from wsframe.server.workers import supervisor as workers
+from wsframe.server.timing import Timing
 
 app = App()
 ticks = Queue()
@@ -80,8 +81,8 @@ def stuck(ws):
     time.sleep(60)
 
 if __name__ == "__main__":
-    for name in ("GRACE", "FIRST_PAUSE"):
-        setattr(workers, name, float(os.environ.get(name, getattr(workers, name))))
+    for name in ("worker_grace", "first_pause"):
+        setattr(Timing, name, float(os.environ.get(name, getattr(Timing, name))))
     app.run("127.0.0.1", 0, workers=int(sys.argv[1]), drain=float(sys.argv[2]))
     say("run returned")
 """
@@ -215,7 +216,7 @@ def test_a_stuck_handler_does_not_keep_a_worker(directory: Path, stack: ExitStac
 def test_a_worker_that_does_not_end_is_killed(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRACE", "0.1")
+    monkeypatch.setenv("worker_grace", "0.1")
     (directory / "sticky").touch()
     process = stack.enter_context(serve(directory, 1, drain=2))
     process.signal(signal.SIGTERM)
@@ -269,7 +270,7 @@ def test_a_worker_that_ends_unasked_is_replaced(
 def test_a_replacement_that_cannot_start_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FIRST_PAUSE", "0")
+    monkeypatch.setenv("first_pause", "0")
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
     for number in range(supervisor.MAX_FAILURES):  # in all, but not in a row
@@ -327,7 +328,7 @@ def test_no_memory_for_a_fork_is_a_failure_to_start(
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(Timing, "first_pause", 0)
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
     with pytest.raises(SystemExit, match="no worker could be started"):
         App().run("127.0.0.1", 0, workers=1)

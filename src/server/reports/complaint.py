@@ -5,12 +5,9 @@ from __future__ import annotations
 from math import inf
 from time import monotonic
 
+from ..timing import Timing
 from .background import Tally
 from .loggers import background, log, message_of
-
-# How long a line is followed by none of its kind, in seconds. Not in Timing, which an app has:
-# some complaints are those of a process.
-SILENCE = 1.0
 
 
 class Complaint:
@@ -23,7 +20,7 @@ class Complaint:
         silence: for how long no other line follows one, in seconds.
     """
 
-    def __init__(self, silence: float = SILENCE) -> None:
+    def __init__(self, silence: float = Timing.log_silence) -> None:
         self._silence = silence
         self._next = -inf
         self._left_out = Tally()

@@ -13,9 +13,8 @@ import threading
 from contextlib import suppress
 from typing import TextIO
 
-# How long the end of a process waits for the readers of its output, and then for a stream's lock,
-# in seconds.
-LAST_WAIT, LAST_FLUSH = 1.0, 0.5
+from ..timing import Timing
+
 # The name of the thread that flushes the streams at the end.
 SETTLING = "wsframe-output"
 
@@ -56,7 +55,7 @@ def settle() -> bool:
     thread = threading.Thread(target=_settle, name=SETTLING, daemon=True)
     with suppress(RuntimeError):  # the system has no thread left
         thread.start()
-        thread.join(LAST_WAIT + LAST_FLUSH)
+        thread.join(Timing.output_wait + Timing.output_flush)
     return not thread.is_alive()
 
 
@@ -66,7 +65,7 @@ def _settle() -> None:
         with suppress(Exception):
             file = _descriptor(stream)
             try:
-                if file is not None and not _takes_more(file, LAST_WAIT / 2):
+                if file is not None and not _takes_more(file, Timing.output_wait / 2):
                     raise BlockingIOError
                 stream.flush()
             except OSError:

@@ -33,13 +33,8 @@ from .channel import Channel, channel_pair, decode_stats, encode_stats
 from .pulse import Pulse
 from .worker import DUMP_SIGNAL, Start, child_processes, run_exit_functions, serve
 
-# A worker that has lived for less than this, in seconds, is replaced after a pause, which doubles.
-SHORT_LIFE = 1.0
-FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 # How often in a row a worker may end before it serves, until there is no hope.
 MAX_FAILURES = 5
-# How long past drain a worker may take to end before it is killed, in seconds.
-GRACE = 5.0
 # The most bytes of a worker's stacks that are logged.
 MAX_STACKS = 1 << 18
 
@@ -197,7 +192,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         if self._kill_at is None:
-            self._kill_at = monotonic() + self._drain + GRACE
+            self._kill_at = monotonic() + self._drain + Timing.worker_grace
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGTERM)
 
@@ -272,7 +267,7 @@ class Supervisor:
         else:
             self._failed(worker.reason or f"worker {worker.pid} has ended: {how}")
         self._census.replaced += worker.up
-        self._replace(short=monotonic() - worker.born < SHORT_LIFE)
+        self._replace(short=monotonic() - worker.born < Timing.short_life)
 
     def _failed(self, reason: str) -> None:
         """Count a worker that has ended before it served, or was not even forked."""
@@ -293,7 +288,8 @@ class Supervisor:
             self._kill_all()  # there is nobody to say goodbye to
 
     def _replace(self, *, short: bool) -> None:
-        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LAST_PAUSE) if short else 0.0
+        pause = min(max(2 * self._pause, Timing.first_pause), Timing.last_pause)
+        self._pause = pause if short else 0.0
         self._due.append(monotonic() + self._pause)
 
     def _fork(self) -> None:

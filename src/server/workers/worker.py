@@ -17,6 +17,7 @@ from ..forks import close_in_children
 from ..reports.stats import Stats, encode
 from ..signals import Interrupted, Signals
 from ..sockets.goodbye import SPREAD
+from ..timing import Timing
 from .channel import Channel, decode_stats, encode_stats
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
 # How many may wait for the numbers of the service at once.
 MOST_WAITING = 1000
-# How long a worker waits for a child process that it has terminated, in seconds.
-LONGEST_JOIN = 1.0
 # The longest reason that a worker gives for not serving.
 LONGEST_REASON = 1 << 16
 
@@ -202,5 +201,5 @@ def run_exit_functions(inherited: set[BaseProcess]) -> None:
     for child in daemons:
         child.terminate()
     for child in daemons:
-        child.join(LONGEST_JOIN)
+        child.join(Timing.child_end)
     atexit._run_exitfuncs()
