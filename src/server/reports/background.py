@@ -188,7 +188,7 @@ class Background:
         if self._stuck:
             # logging.shutdown would wait without end for the lock of a handler that has not come
             # back. CPython 3.14 and later run it at exit even if it is unregistered by now.
-            logging._handlerList.clear()
+            logging._handlerList.clear()  # type: ignore[attr-defined]
 
     def after_fork(self) -> None:
         """A forked child, once: begin anew."""
