@@ -30,6 +30,8 @@ READ_SIZE = 1 << 16
 IP_BIND_ADDRESS_NO_PORT = 24  # of Linux; the socket module has no name for it before 3.13
 # How many bytes of messages a client has under way at most.
 WINDOW = 1 << 18
+# How long an honest client reads nothing at most, in seconds; less than the send_timeout.
+LONGEST_PAUSE = 5.0
 
 
 class WrongError(Exception):
@@ -182,7 +184,7 @@ class WebSocketClient(Client):
     def act(self, now: float) -> None:
         """Send, rest, read slowly, or leave."""
         random = self.random
-        self.wake = now + random.expovariate(1)
+        self.wake = now + min(random.expovariate(1), LONGEST_PAUSE)
         if self._codec is None or self._codec.close_sent:
             return
         if now > self.leaves:
@@ -256,7 +258,7 @@ class StreamClient(Client):
 
     def act(self, now: float) -> None:
         """Read on, pause, or leave."""
-        self.wake = now + self.random.expovariate(1)
+        self.wake = now + min(self.random.expovariate(1), LONGEST_PAUSE)
         self.reads = self.random.random() < 0.9 or not self.reads
         if now > self.leaves:
             self.close(reset=self.random.random() < 0.3)
