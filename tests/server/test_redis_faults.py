@@ -134,6 +134,8 @@ GARBAGE: dict[str, dict[str, Any]] = {
     "an id of several topics": {"n": "2", "d": "x", "i": "?a=b"},
     "an id with a line break": {"n": "2", "d": "x", "i": "a\nb"},
     "an event type with a line break": {"n": "2", "d": "x", "e": "a\rb"},
+    "an event type that is too long": {"n": "2", "d": "x", "e": "a" * 1025},
+    "a key that is too long": {"n": "2", "d": "x", "k": "a" * 1025},
     "a retry time that is none": {"n": "2", "d": "x", "r": "soon"},
     "an end that is none": {"n": "2", "d": "", "l": "1"},
     "nothing": {"x": "y"},

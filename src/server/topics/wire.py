@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .entry import Entry, check_id
+from .entry import Entry, check_id, check_name
 from .ids import place_of
 
 
@@ -93,15 +93,20 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
         return None if value is None else value.decode()
 
     given, binary, retry = text(b"i"), fields.get(b"b"), text(b"r")
+    event, key = text(b"e"), text(b"k")
     if given is not None:
         check_id(given)
+    if event is not None:
+        check_name("an event", event)
+    if key is not None:
+        check_name("a key", key)
     if binary is None and b"d" not in fields:
         raise ValueError("it has no data")
     return Entry(
         (text(b"d") or "") if binary is None else binary,
-        text(b"e"),
+        event,
         given or stream_id,
-        key=text(b"k"),
+        key=key,
         retry=None if retry is None else int(retry),
         last=b"l" in fields,
         stream_id=stream_id,
