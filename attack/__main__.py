@@ -27,7 +27,7 @@ def attacks(seconds: float) -> dict[str, Callable[[Report], None]]:
             found[name] = topics.slow_reader(rate, size, seconds)
     found["300 streams that read nothing"] = topics.unread_streams(300, 5.0)
     found["many names"] = topics.many_names(20_000)
-    found["many subscriptions"] = topics.many_subscriptions(1300)
+    found["many subscriptions"] = topics.many_subscriptions(490)
     found["newlines"] = topics.newlines(20)
     found["long paths"] = requests.long_paths(3)
     found["fat heads"] = requests.fat_heads(3)

@@ -31,7 +31,7 @@ ATTACKS: dict[str, Attack] = {
     },
     "streams that read nothing": topics.unread_streams(300, 0.5),
     "many names": topics.many_names(10_001),
-    "many subscriptions": topics.many_subscriptions(1300),
+    "many subscriptions": topics.many_subscriptions(490),
     "newlines": topics.newlines(3),
     "long paths": requests.long_paths(1),
     "fat heads": requests.fat_heads(1),
