@@ -31,7 +31,7 @@ def attacks(seconds: float) -> dict[str, Callable[[Report], None]]:
     found["newlines"] = topics.newlines(20)
     found["long paths"] = requests.long_paths(3)
     found["fat heads"] = requests.fat_heads(3)
-    found["a log that nobody reads"] = requests.log_that_nobody_reads(3000)
+    found["a log pipe without a reader"] = requests.unread_log(3000)
     found["errors of the protocol, and a log that is published"] = requests.errors_of_the_protocol(
         10_000
     )

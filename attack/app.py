@@ -1,6 +1,6 @@
-"""What is attacked: ``python -m attack.app [--run] [name=value ...]`` prints the port and serves.
+"""The server under attack: ``python -m attack.app [--run] [name=value ...]``.
 
-It ends with its standard input.
+It prints its port, and serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def from_signal(count: int) -> int:
 
 
 class MainThread:
-    """The main thread publishes all the time while somebody is in this context."""
+    """A context manager: within it, the main thread publishes without a pause."""
 
     def __init__(self) -> None:
         self.wanted = threading.Event()
@@ -259,7 +259,7 @@ def _fork_and_publish() -> bool:
     pid = os.fork()
     if not pid:
         try:
-            signal.alarm(5)  # ends a child that waits for a lock that nobody will release
+            signal.alarm(5)  # kills a child that is deadlocked
             with suppress(Exception):
                 app.topic("odd").publish("from a child")
             os._exit(0)

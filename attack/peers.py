@@ -135,7 +135,7 @@ def get(port: int, target: str, source: str = HONEST) -> bytes:
 
 
 def time_of_echo(port: int, target: str, source: str = HONEST) -> float:
-    """How long an honest client waits from its request to the echo of its first message."""
+    """The seconds from an honest client's request to the echo of its first message."""
     begin = monotonic()
     with closing(websocket(port, target, source)) as sock:
         sock.sendall(text("hello"))
@@ -144,7 +144,7 @@ def time_of_echo(port: int, target: str, source: str = HONEST) -> float:
 
 
 def time_of_event(port: int, target: str, source: str = HONEST) -> float:
-    """How long an honest client waits from its request to the first event with data."""
+    """The seconds from an honest client's request to the first event with data."""
     begin = monotonic()
     with closing(connect(port, source)) as sock:
         sock.sendall(request(target))
@@ -153,7 +153,7 @@ def time_of_event(port: int, target: str, source: str = HONEST) -> float:
 
 
 def time_of_answer(port: int, target: str, source: str = HONEST) -> float:
-    """How long an honest client waits for a small answer."""
+    """The seconds from an honest client's request to the end of a small response."""
     begin = monotonic()
     get(port, target, source)
     return monotonic() - begin
@@ -169,7 +169,7 @@ def _expect(sock: socket.socket, wanted: bytes) -> None:
 
 
 def is_open(sock: socket.socket) -> bool:
-    """Whether the server has kept a connection; what it has sent is thrown away."""
+    """Whether a connection is still open; data that has arrived is read and discarded."""
     sock.setblocking(False)
     try:
         while True:

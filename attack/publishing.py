@@ -1,4 +1,4 @@
-"""Attacks of an application on itself: publishing from where nobody may wait."""
+"""Publishing from code that must not block: destructors, signal handlers, forked children."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _break_a_rule(port: int, number: int) -> None:
             pass
 
 
-def log_that_nobody_reads(count: int) -> Callable[[Report], None]:
+def unread_log(count: int) -> Callable[[Report], None]:
     """Failing handlers and fat requests, while the log is a pipe that nobody reads."""
 
     def attack(report: Report) -> None:

@@ -35,7 +35,7 @@ ATTACKS: dict[str, Attack] = {
     "newlines": topics.newlines(3),
     "long paths": requests.long_paths(1),
     "fat heads": requests.fat_heads(1),
-    "a log that nobody reads": requests.log_that_nobody_reads(200),
+    "a log pipe without a reader": requests.unread_log(200),
     "errors of the protocol": requests.errors_of_the_protocol(500),
     "publishing from destructors": publishing.publishing_from("del", 300, 600),
     "publishing from a signal handler": publishing.publishing_from("signal", 200, 200),
