@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from email.message import Message
 from email.parser import HeaderParser
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Ping, Role, accept
 from wsframe.fields import encode_response
@@ -230,3 +230,14 @@ class ScriptedServer:
             sock.settimeout(TIMEOUT)
             with self._tls.wrap_socket(sock, server_side=True) as secured:
                 script(Visit(secured))
+
+
+def end(call: Any, *arguments: object) -> tuple[int, str]:
+    """The code and the reason of the ConnectionClosed that this raises."""
+    try:
+        call(*arguments)
+    except Exception as error:
+        if type(error).__name__ != "ConnectionClosed":
+            raise
+        return error.code, error.reason  # type: ignore[attr-defined]
+    raise AssertionError("the connection is not over")

@@ -16,21 +16,10 @@ from wsframe import Close, PerMessageDeflate, Ping, Pong
 from ..ends import BINARY, CLOSE, CONTINUATION, FIN, KEY, PING, RSV1, TEXT
 from ..vectors import by_hand
 from .conftest import Beside, Certificates, Connect, Play
-from .servers import TIMEOUT, Script, Visit
+from .servers import TIMEOUT, Script, Visit, end
 
 LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
 RECEIVE_BUFFER = 1 << 14
-
-
-def end(call: Any, *arguments: object) -> tuple[int, str]:
-    """The code and the reason of the ConnectionClosed that this raises."""
-    try:
-        call(*arguments)
-    except Exception as error:
-        if type(error).__name__ != "ConnectionClosed":
-            raise
-        return error.code, error.reason  # type: ignore[attr-defined]
-    raise AssertionError("the connection is not over")
 
 
 # By us ---------------------------------------------------------------------------------------

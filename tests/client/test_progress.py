@@ -12,23 +12,12 @@ from wsframe import Close, Ping
 
 from .clock import STEP, ManualClock
 from .conftest import Beside, Certificates, Connect, Play
-from .servers import TIMEOUT, Visit
+from .servers import TIMEOUT, Visit, end
 
 SLOWLY = 30_000  # bytes a second
 RECEIVE_BUFFER = 1 << 14
 MUCH = 8_000_000  # more than the system takes at once
 SHORT = 0.05
-
-
-def end(call: Any, *arguments: object) -> tuple[int, str]:
-    """The code and the reason of the ConnectionClosed that this raises."""
-    try:
-        call(*arguments)
-    except Exception as error:
-        if type(error).__name__ != "ConnectionClosed":
-            raise
-        return error.code, error.reason  # type: ignore[attr-defined]
-    raise AssertionError("the connection is not over")
 
 
 class Slow:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from wsframe.server import Topic
+from wsframe.server import RedisRefused, Topic
 from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis import RedisStreams
@@ -78,3 +79,11 @@ def numbers(count: int, who: str = "") -> list[str]:
 
 def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
     return [entry.data for entry in entries]
+
+
+def publishes(topic: Heard, item: str) -> bool:
+    """Whether Redis does not refuse the topic just now."""
+    with suppress(RedisRefused):
+        topic.publish(item)
+        return True
+    return False

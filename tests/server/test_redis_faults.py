@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from wsframe.server import EventsLost, RedisRefused
+from wsframe.server import EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import RedisStreams
 
 from ..redis_server import RedisServer
 from .clients import TIMEOUT
 from .conftest import Connect, ServerLog, wait_until
-from .streams import Heard, data_of, numbers
+from .streams import Heard, data_of, numbers, publishes
 
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
@@ -116,13 +115,6 @@ def test_a_key_of_another_type_concerns_its_topic_alone(
     with pytest.raises(EventsLost):
         streams.flush(TIMEOUT)
     log.records.clear()
-
-
-def publishes(topic: Heard, item: str) -> bool:
-    with suppress(RedisRefused):
-        topic.publish(item)
-        return True
-    return False
 
 
 GARBAGE: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ from ..certificates import Certificates
 from ..redis_server import RedisServer, Relay
 from .clients import TIMEOUT
 from .conftest import Connect, Serve, ServerLog, wait_until
-from .streams import Heard, data_of, numbers
+from .streams import Heard, data_of, numbers, publishes
 
 THREADS = ("wsframe-writer", "wsframe-reader")
 
@@ -670,13 +670,6 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     *_, lost, again = bad.wait(4)
     assert (lost.oldest, again.data) == ("", "again")
     log.records.clear()
-
-
-def publishes(topic: Heard, item: str) -> bool:
-    with suppress(RedisRefused):
-        topic.publish(item)
-        return True
-    return False
 
 
 def test_an_entry_that_is_no_event_is_left_out(

@@ -168,6 +168,20 @@ def check_name(what: str, name: str) -> None:
         )
 
 
+def check_names(event: str | None, id: str | None, key: str | None) -> None:  # noqa: A002
+    """Check the names that an entry has; None for one that it lacks.
+
+    Raises:
+        ValueError: as :func:`check_id` and :func:`check_name`.
+    """
+    if id is not None:
+        check_id(id)
+    if event is not None:
+        check_name("an event", event)
+    if key is not None:
+        check_name("a key", key)
+
+
 def as_entry(
     item: object,
     event: str | None = None,
@@ -187,12 +201,7 @@ def as_entry(
         retry, item = item.retry, item.data
     # Methods of the user's own classes run here, and never on a loop or under a topic's lock.
     event, id, key = map(plain, (event, id, key))  # noqa: A001
-    if id is not None:
-        check_id(id)
-    if event is not None:
-        check_name("an event", event)
-    if key is not None:
-        check_name("a key", key)
+    check_names(event, id, key)
     if isinstance(item, (bytes, bytearray, memoryview)):
         return Entry(memoryview(item).tobytes(), event, id, key=key)
     return Entry(as_text(item), event, id, key=key, retry=retry)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .entry import Entry, check_id, check_name
+from .entry import Entry, check_names
 from .ids import place_of
 
 
@@ -94,12 +94,7 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
 
     given, binary, retry = text(b"i"), fields.get(b"b"), text(b"r")
     event, key = text(b"e"), text(b"k")
-    if given is not None:
-        check_id(given)
-    if event is not None:
-        check_name("an event", event)
-    if key is not None:
-        check_name("a key", key)
+    check_names(event, given, key)
     if binary is None and b"d" not in fields:
         raise ValueError("it has no data")
     return Entry(
