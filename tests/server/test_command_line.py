@@ -417,9 +417,14 @@ def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answe
 def test_no_line_is_logged_unasked() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         assert ask(process, "/").status == 200
+        assert ask(process, "/metrics").status == 404
         process.signal(signal.SIGTERM)
         code, output = process.wait()
-        assert (code, "GET" in output) == (0, False)
+        lines = [line for line in output.splitlines() if "GET" in line]
+        # A refusal is logged with its reason; a request is not.
+        assert (code, len(lines)) == (0, 1)
+        assert 'GET "/metrics"' in lines[0]
+        assert "is refused with 404" in lines[0]
 
 
 def test_the_access_log() -> None:
