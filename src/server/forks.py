@@ -1,4 +1,4 @@
-"""Forks: what the child of a fork must not keep of its parent's sockets.
+"""Forks: what the child of a fork must not keep of its parent's sockets, and what it makes anew.
 
 A child has a copy of every descriptor. While it keeps one, the kernel deals connections to a
 listener that nobody accepts from, and a client does not see that its connection was closed. So the
@@ -17,10 +17,10 @@ from weakref import WeakSet
 
 
 class Inherited(Protocol):
-    """What a child inherits, and has to give up."""
+    """What a child inherits, and has to give up or make anew."""
 
     def after_fork(self) -> None:
-        """The child of a fork, in its only thread: close the files, and wait for no lock.
+        """The child of a fork, in its only thread: close files, replace locks, and wait for none.
 
         A thread that the child does not have may have held any lock of the parent.
         """
@@ -42,6 +42,7 @@ AnyClosable = TypeVar("AnyClosable", bound=Closable)
 
 _files: WeakSet[Closable] = WeakSet()
 _parts: WeakSet[Inherited] = WeakSet()
+_renewed: WeakSet[Inherited] = WeakSet()
 
 
 def disconnect(sock: Connected) -> None:
@@ -65,7 +66,14 @@ def give_up_in_children(part: Inherited) -> None:
     _parts.add(part)
 
 
+def renew_in_children(part: Inherited) -> None:
+    """Any thread: have ``part.after_fork()`` called in the children of forks, and in theirs."""
+    _renewed.add(part)
+
+
 def _after_fork() -> None:
+    for part in tuple(_renewed):
+        part.after_fork()
     for part in _parts:
         part.after_fork()
     for file in _files:

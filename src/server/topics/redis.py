@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 import redis
 
+from ..forks import renew_in_children
 from . import scripts
 from .channels import Channels, Feed
 from .errors import EventsLost, RedisRefused, RedisUnavailable
@@ -88,6 +89,7 @@ class RedisStreams:
         self._feeds: list[Feed] = []
         self._begin_anew()
         _all.add(self)
+        renew_in_children(self)
 
     def _begin_anew(self) -> None:
         """Be as one that has published nothing yet, and has no thread."""
@@ -339,11 +341,6 @@ def _checked(name: str) -> str:
 _all: WeakSet[RedisStreams] = WeakSet()
 
 
-def _after_fork() -> None:
-    for streams in tuple(_all):
-        streams.after_fork()
-
-
 def _at_exit() -> None:
     """The end of the program: take nothing more for Redis."""
     global _is_over
@@ -377,6 +374,4 @@ def _have_the_end_noticed() -> None:
 
 _is_over = False  # the program is at its end
 _noticed_in = 0  # the process in which multiprocessing was told
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
+from ..forks import renew_in_children
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
 from ..timing import Timing
@@ -71,7 +71,7 @@ class Topics:
         # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
         # has the lock carries it out, so that nobody waits for another thread.
         self._changes: deque[tuple[Topic, bool]] = deque()
-        _registries.add(self)
+        renew_in_children(self)
 
     def _make_locks(self) -> None:
         # Under it there is nothing but additions, so a signal handler of the same thread may enter.
@@ -210,15 +210,3 @@ class Topics:
     def __len__(self) -> int:
         """Any thread: how many there are."""
         return len(self._all)
-
-
-_registries: WeakSet[Topics] = WeakSet()
-
-
-def _after_fork() -> None:
-    for topics in tuple(_registries):
-        topics.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -7,7 +7,6 @@ not at the end of the log. So one lock, the topic's, makes the step from past to
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -17,10 +16,10 @@ from functools import partial
 from logging import WARNING
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from weakref import WeakSet
 
 from wsframe import StateError
 
+from ..forks import renew_in_children
 from ..http.proxies import UNIX
 from ..sockets.admission import origin_of
 from .behind import Behind
@@ -126,7 +125,7 @@ class Topic:
         self._weight = 0  # bytes of memory that the app has been told of
         self._trims = False  # a loop is to go on with that
         self._taken = threading.Condition(self.lock)
-        _topics.add(self)
+        renew_in_children(self)
         if shared is not None:
             self.share(shared)
 
@@ -703,15 +702,3 @@ class Topic:
             self._renew_log(self.log.floor_id)
         if isinstance(self._ids, EpochIds):
             self._ids.begin_anew()
-
-
-_topics: WeakSet[Topic] = WeakSet()
-
-
-def _after_fork() -> None:
-    for topic in tuple(_topics):
-        topic.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
