@@ -272,7 +272,6 @@ def test_a_tally_loses_nothing_between_threads() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_its_own_jobs_and_not_its_parents(
     background: Background, blocked: Blocked, done: list[object]
 ) -> None:

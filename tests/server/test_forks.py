@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -415,9 +414,7 @@ def test_a_child_of_the_main_thread_ends_without_stopping_the_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server = serve(websocket_app(generator_echo), unix="s")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CPython 3.12 and later warn the parent, which has threads
-        child = os.fork()
+    child = os.fork()
     if not child:
         code = 1
         try:
