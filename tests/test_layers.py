@@ -1,4 +1,4 @@
-"""The layers: every import points down, those for type checkers included, and nothing is in a cycle.
+"""The layers: every import points down, those for type checkers too, and no module is in a cycle.
 
 docs/design.md begins with the diagram of the layers.
 """
@@ -38,7 +38,7 @@ LAYERS = (
 def modules() -> dict[str, Path]:
     """Return every module under ``src/``, named from there; a package has its folder's name."""
     found = {}
-    for path in SOURCES.rglob("*.py"):
+    for path in sorted((*SOURCES.rglob("*.py"), *SOURCES.rglob("*.pyi"))):
         parts = path.relative_to(SOURCES).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
