@@ -3,15 +3,15 @@
 from wsframe import ConnectionClosed
 
 from .app import App
-from .eventstream import EventStream
 from .http.request import Request
 from .reports.stats import Stats
 from .server import Server
+from .sessions.eventstream import EventStream
+from .sessions.websocket import WebSocket
 from .settings import Settings
 from .topics.delivery import Subscription
 from .topics.errors import EventsLost, RedisRefused, RedisUnavailable
 from .topics.topic import Published, Topic, TopicStats
-from .websocket import WebSocket
 
 __all__ = [
     "App",

@@ -15,7 +15,7 @@ from functools import partial
 from .app import REDIS_PREFIX, App, serve
 from .http.hosts import Hosts
 from .http.proxies import Proxies
-from .reports.logs import configure
+from .logs.stderr import configure
 from .reports.output import settle
 from .running import run
 from .server import Server

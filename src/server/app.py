@@ -15,10 +15,11 @@ from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.origins import check_origins
 
+from .dispatch.routes import Authorize, EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
+from .http.paths import Path
+from .logs.stderr import configure_by_default
 from .reports.loggers import background
-from .reports.logs import configure_by_default
 from .reports.stats import Stats, encode, total
-from .routes import Authorize, EventRoute, MetricsRoute, PageRoute, Path, Routes, WebSocketRoute
 from .running import run
 from .server import Server
 from .settings import Settings

@@ -20,27 +20,28 @@ from wsframe.fields import Fields, encode_response
 from wsframe.handshake import wants_upgrade
 from wsframe.origins import check_host
 
-from .eventstream import EventStreamSession, encode_stream_head
+from .dispatch.authorization import Authorization
+from .dispatch.gate import Gate
+from .dispatch.metrics import PendingMetrics
+from .dispatch.routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 from .forks import disconnect, give_up_in_children
-from .handlers import GeneratorSession, ThreadSession
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.threads import Threads, Worker, has_gil
 from .http.audience import Audience, explained
-from .http.authorization import Authorization
 from .http.cors import preflight, sharing
-from .http.gate import Gate
-from .http.gzipped import accepts_gzip
 from .http.hosts import hosts_of
-from .http.metrics import PendingMetrics
 from .http.proxies import UNIX, Proxies
 from .http.refusals import RefusalError, no_thread
 from .http.request import Request, RequestReader, respond, respond_without_content
-from .http.resume import END, last_event_id
 from .reports.loggers import background
 from .reports.refusals import CONNECTIONS, PATH
 from .reports.stats import EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
-from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
+from .sessions.eventstream import EventStreamSession, encode_stream_head
+from .sessions.generator import GeneratorSession
+from .sessions.gzipped import accepts_gzip
+from .sessions.resume import END, last_event_id
+from .sessions.thread import ThreadSession
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
 from .sockets.certificate import tls_context

@@ -17,8 +17,8 @@ from wsframe import Opcode
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.handoff.quotas import Shortage
 from wsframe.server.handoff.threads import Threads
-from wsframe.server.reports import access
-from wsframe.server.reports.logs import JSONFormatter, TextFormatter
+from wsframe.server.logs import access
+from wsframe.server.logs.stderr import JSONFormatter, TextFormatter
 
 from .clients import get, head, masked, upgrade
 from .conftest import Clients, Serve, ServerLog

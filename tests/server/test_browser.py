@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream, Request
-from wsframe.server.routes import Authorize
+from wsframe.server.dispatch.routes import Authorize
 
 from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
 from .conftest import Serve

@@ -15,7 +15,7 @@ import pytest
 
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream, Server
-from wsframe.server.eventstream import EventStreamSession
+from wsframe.server.sessions.eventstream import EventStreamSession
 from wsframe.server.topics.sources import QueuePump
 
 from .clients import TIMEOUT, Client, StreamClient

@@ -21,7 +21,7 @@ from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.client import events
 from wsframe.fields import Fields
 from wsframe.server import App, EventStream, Server
-from wsframe.server.http.gzipped import HEADER, Block, GzipStream, accepts_gzip, compress_block
+from wsframe.server.sessions.gzipped import HEADER, Block, GzipStream, accepts_gzip, compress_block
 
 from ..tools import missing_tool
 from .clients import TIMEOUT, StreamClient, get, parse_answer
@@ -301,7 +301,7 @@ def test_an_event_is_compressed_once(
             compressed.put(data)
         return compress_block(data)
 
-    monkeypatch.setattr("wsframe.server.http.gzipped.compress_block", compress)
+    monkeypatch.setattr("wsframe.server.sessions.gzipped.compress_block", compress)
     app = App()
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)

@@ -18,11 +18,12 @@ import pytest
 from wsframe import Close, ConnectionClosed, Pong
 from wsframe.frames import Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
-from wsframe.server.handlers import INBOX_SIZE, GeneratorSession
 from wsframe.server.handoff import loop as loop_module
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
 from wsframe.server.handoff.quotas import Shortage
 from wsframe.server.handoff.turns import BUSY, HELD, ROUTE_PROBATION
+from wsframe.server.sessions.generator import GeneratorSession
+from wsframe.server.sessions.websocket import INBOX_SIZE
 from wsframe.server.sockets.peer import HIGH_WATER, Peer
 from wsframe.server.timing import Timing
 

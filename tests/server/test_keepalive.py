@@ -11,9 +11,9 @@ import pytest
 
 from wsframe import Close, Ping
 from wsframe.server import App, ConnectionClosed, WebSocket
+from wsframe.server.sessions.websocket import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
-from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, WebSocketClient
 from .clock import ManualClock

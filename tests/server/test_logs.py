@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from wsframe.server import App
+from wsframe.server.logs.stderr import DescriptorHandler, JSONFormatter, TextFormatter
 from wsframe.server.reports import loggers
 from wsframe.server.reports.background import Background
 from wsframe.server.reports.loggers import Logger
-from wsframe.server.reports.logs import DescriptorHandler, JSONFormatter, TextFormatter
 
 from .clients import TIMEOUT, Client, WebSocketClient, get
 from .conftest import Clients, Serve, wait_until
@@ -37,7 +37,7 @@ CAPACITY = 16
 def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
     """A small queue in place of that of the process."""
     background = Background(loggers._tell_losses, CAPACITY)
-    for module in ("reports.loggers", "reports.logs", "app"):
+    for module in ("reports.loggers", "logs.stderr", "app"):
         monkeypatch.setattr(f"wsframe.server.{module}.background", background)
     yield background
     assert background.close(TIMEOUT)
@@ -421,7 +421,7 @@ def test_a_program_without_a_standard_error_serves_and_stops(program: str, broke
 
 FORK = """
 import logging, os, sys
-from wsframe.server.reports.logs import configure
+from wsframe.server.logs.stderr import configure
 
 configure(access_log=True, as_json=False)
 log = logging.getLogger("wsframe.server")

@@ -17,8 +17,8 @@ import pytest
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.handoff.turns import WAITING
+from wsframe.server.sessions.websocket import WebSocketSession
 from wsframe.server.timing import Timing
-from wsframe.server.websocket import WebSocketSession
 
 from .clients import TIMEOUT, Client, get, masked, upgrade
 from .conftest import Clients, Serve, ServerLog, wait_until

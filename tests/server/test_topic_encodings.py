@@ -11,7 +11,7 @@ import pytest
 from wsframe import PerMessageDeflate
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.app import WITHOUT_CONTEXT
-from wsframe.server.http import gzipped
+from wsframe.server.sessions import gzipped
 from wsframe.server.timing import Timing
 from wsframe.server.topics import encodings
 from wsframe.server.topics.encodings import message_encoding

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from wsframe.server import App
-from wsframe.server.eventstream import EventStream, EventStreamSession
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
+from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.server.topics.encodings import message_encoding

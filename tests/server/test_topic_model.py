@@ -29,12 +29,12 @@ from hypothesis.stateful import (
 
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server import Topic
-from wsframe.server.eventstream import EventStream, EventStreamSession
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
-from wsframe.server.http.resume import END
 from wsframe.server.reports.stats import EVENT_STREAM, Totals
+from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
+from wsframe.server.sessions.resume import END
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.headers import Headers
 
@@ -23,12 +23,9 @@ from wsframe.fields import Fields, encode_response
 from wsframe.origins import check_host
 
 from ..sockets.peer import Peer, Protocol
-from .paths import normal_path, segments_of
+from .paths import Path, normal_path, segments_of
 from .proxies import client_of
 from .refusals import report
-
-if TYPE_CHECKING:
-    from ..routes import Path
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100

@@ -15,7 +15,7 @@ from wsframe.progress import Progress, unacknowledged
 
 from ..forks import disconnect
 from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE, Loop
-from ..reports import access
+from ..logs import access
 from ..reports.loggers import log
 from ..reports.stats import REQUEST
 from ..timing import waitable

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
+    from ..sessions.subscriber import Subscriber
     from ..sockets.peer import Peer
     from .encodings import Encoding
     from .entry import Entry
-    from .subscriber import Subscriber
     from .topic import Topic
 
 # How many clients are sent to before the loop looks at its sockets again.

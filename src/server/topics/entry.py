@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
 
-from ..http import resume
+from ..sessions import resume
 
 if TYPE_CHECKING:
     from .encodings import Encoding

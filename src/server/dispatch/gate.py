@@ -8,9 +8,9 @@ from math import inf
 
 from wsframe import HandshakeError
 
+from ..http.refusals import no_thread
+from ..http.request import Request, refuse
 from ..sockets.peer import Peer, Protocol
-from .refusals import no_thread
-from .request import Request, refuse
 
 
 class PendingRequest(Protocol):

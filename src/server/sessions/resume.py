@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .request import Request
+    from ..http.request import Request
 
 # For clients that cannot set a header, among them browsers when a page opens an EventSource.
 PARAMETERS = frozenset(("lasteventid", "last-event-id", "last_event_id"))

@@ -23,8 +23,8 @@ from time import time
 from typing import TYPE_CHECKING
 
 from ..http.proxies import client_of
-from .loggers import ACCESS, logger
-from .text import printable
+from ..reports.loggers import ACCESS, logger
+from ..reports.text import printable
 
 if TYPE_CHECKING:
     from ..sockets.peer import Peer

@@ -12,10 +12,10 @@ import select
 import sys
 from functools import partial
 
+from ..reports.loggers import ACCESS, SERVER, background, rendered, size_of
+from ..reports.text import without_margin
 from . import access
 from .access import timestamp
-from .loggers import ACCESS, SERVER, background, rendered, size_of
-from .text import without_margin
 
 STDERR = 2
 NOTHING = -1  # no file: each record is counted as lost

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import unquote
 
 from wsframe import PerMessageDeflate
 
-from .http.paths import normal_path, segments_of
+from ..http.paths import Path, normal_path, segments_of
 
 if TYPE_CHECKING:
-    from .http.request import Request
-    from .topics.topic import Topic
+    from ..http.request import Request
+    from ..topics.topic import Topic
 
 #: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
 Authorize: TypeAlias = "Callable[[Request], object]"
-
-PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,90 +67,6 @@ class MetricsRoute:
 
 
 Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute
-
-
-class Segment:
-    """One segment of a pattern that contains parameters, as in "{name}.{extension}".
-
-    Args:
-        texts: the decoded text before, between and after the parameters.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._first, *self._between, self._last = texts
-
-    def match(self, segment: str) -> list[str] | None:
-        """The values of the parameters; None if the segment is another.
-
-        A value has at least one character. Where a text between two parameters occurs more than
-        once, its last occurrence counts. The time is linear in the length of the segment.
-        """
-        begin, end = len(self._first), len(segment) - len(self._last)
-        if begin >= end or not segment.startswith(self._first) or not segment.endswith(self._last):
-            return None
-        values = []
-        for text in reversed(self._between):
-            place = segment.rfind(text, begin + 1, end - 1)
-            if place < 0:
-                return None
-            values.append(segment[place + len(text) : end])
-            end = place
-        values.append(segment[begin:end])
-        return values[::-1]
-
-
-class Path:
-    """The pattern of a path, with parameters in braces: "/rooms/{room}".
-
-    A parameter stands for one segment of the path or a part of it, never for nothing and never for
-    more than one segment. It reaches the handler percent-decoded, as a keyword argument.
-
-    Attributes:
-        pattern: as it was given.
-        parameters: their names, in order.
-        shape: of each segment, the decoded text before, between and after the parameters. Two
-            patterns of one shape match the same paths.
-        length: the number of segments.
-
-    Raises:
-        ValueError: the pattern is malformed.
-    """
-
-    def __init__(self, pattern: str) -> None:
-        if not pattern.startswith("/"):
-            raise ValueError(f"a path begins with a slash: {pattern!r}")
-        pieces = PARAMETER.split(pattern)
-        self.parameters = pieces[1::2]
-        if any("{" in text or "}" in text for text in pieces[::2]):
-            raise ValueError(f"a parameter must be a name in braces: {pattern!r}")
-        if len(set(self.parameters)) < len(self.parameters):
-            raise ValueError(f"a parameter must occur once in a path: {pattern!r}")
-        if "" in pieces[2:-1:2]:
-            raise ValueError(f"two parameters need a text between them: {pattern!r}")
-        self.pattern = pattern
-        self.shape = tuple(
-            tuple(unquote(normal_path(text)) for text in PARAMETER.split(part)[::2])
-            for part in pattern.split("/")
-        )
-        self._segments = [texts[0] if len(texts) == 1 else Segment(texts) for texts in self.shape]
-        self.length = len(self._segments)
-
-    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The values of the parameters by name; None if this is another path.
-
-        Args:
-            segments: of a path, decoded, as many as the pattern has.
-        """
-        values: list[str] = []
-        for own, segment in zip(self._segments, segments, strict=True):
-            if isinstance(own, str):
-                if own != segment:
-                    return None
-            elif (found := own.match(segment)) is not None:
-                values += found
-            else:
-                return None
-        return dict(zip(self.parameters, values, strict=True))
 
 
 class Routes:

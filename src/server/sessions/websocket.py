@@ -25,19 +25,19 @@ from wsframe import (
 from wsframe.frames import BINARY, TEXT
 from wsframe.progress import Keepalive, Life
 
-from .handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
-from .reports.loggers import log
-from .sockets.peer import LARGE_FRAME, Peer, no_room
-from .topics.encodings import message_encoding
-from .topics.subscriber import Subscriber
+from ..handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
+from ..reports.loggers import log
+from ..sockets.peer import LARGE_FRAME, Peer, no_room
+from ..topics.encodings import message_encoding
+from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from .handoff.threads import Worker
-    from .http.request import Request
-    from .topics.delivery import Subscription
-    from .topics.topic import Topic
+    from ..handoff.threads import Worker
+    from ..http.request import Request
+    from ..topics.delivery import Subscription
+    from ..topics.topic import Topic
 
 
 # A byte of compressed messages may be a thousand when they are inflated, so few are read at once.
@@ -48,6 +48,8 @@ MESSAGES = frozenset((str, bytes))
 CHECKS = 4
 # How many bytes a second an unfinished message must gain, once message_timeout is used up.
 SLOWEST_SENDER = 1024
+# How much memory messages take that wait for a handler, before the client is not read.
+INBOX_SIZE = 256 * 1024
 
 
 class Unfinished(NamedTuple):

@@ -9,13 +9,13 @@ from wsframe import ConnectionClosed, StateError
 
 from ..handoff.turns import Turns
 from ..sockets.peer import Protocol
-from .delivery import Subscription
+from ..topics.delivery import Subscription
 
 if TYPE_CHECKING:
     from ..handoff.turns import Habit
     from ..sockets.peer import Peer
-    from .encodings import Encoding
-    from .topic import Topic
+    from ..topics.encodings import Encoding
+    from ..topics.topic import Topic
 
 
 # How many subscriptions are ended at once.

@@ -8,12 +8,12 @@ from typing import Any, cast
 from wsframe import HandshakeError
 
 from ..handoff.turns import BUSY, ENDED, WAITING, Habit, Turns
+from ..http.refusals import RefusalError
+from ..http.request import Request
 from ..reports.loggers import log
 from ..reports.refusals import AUTHORIZE, FAILED
 from ..sockets.peer import Peer
 from .gate import PendingRequest
-from .refusals import RefusalError
-from .request import Request
 
 UNJUDGED = RefusalError(500, "the request could not be judged", kind=FAILED)
 FORBIDDEN = RefusalError(

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsframe import CloseCode, ConnectionClosed, ServerSentEvent
 from wsframe.fields import encode_response
 
-from .handoff.queues import next_item, wake
-from .handoff.turns import BUSY, ENDED, WAITING
-from .http.gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
-from .http.resume import END, check_id, last_event_id
-from .reports.loggers import log
-from .sockets.peer import Peer, no_room
-from .topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
-from .topics.entry import as_text
-from .topics.subscriber import Subscriber
+from ..handoff.queues import next_item, wake
+from ..handoff.turns import BUSY, ENDED, WAITING
+from ..reports.loggers import log
+from ..sockets.peer import Peer, no_room
+from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
+from ..topics.entry import as_text
+from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
+from .resume import END, check_id, last_event_id
+from .subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from .handoff.threads import Worker
-    from .handoff.turns import Habit
-    from .http.request import Request
-    from .topics.delivery import Subscription
-    from .topics.encodings import Encoding
-    from .topics.topic import Topic
+    from ..handoff.threads import Worker
+    from ..handoff.turns import Habit
+    from ..http.request import Request
+    from ..topics.delivery import Subscription
+    from ..topics.encodings import Encoding
+    from ..topics.topic import Topic
 
 
 Item = TypeVar("Item")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..http.request import respond
 from ..reports.stats import CONTENT_TYPE
-from ..routes import MetricsRoute
 from ..sockets.peer import Peer, Protocol
-from .request import respond
+from .routes import MetricsRoute
 
 
 class PendingMetrics(Protocol):

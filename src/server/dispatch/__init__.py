@@ -1,0 +1,1 @@
+"""The way from a request to its session: routes, authorization, and the dispatcher."""
