@@ -40,7 +40,7 @@ from .reports.stats import EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
 from .sessions.eventstream import EventStreamSession, encode_stream_head
 from .sessions.generator import GeneratorSession
 from .sessions.gzipped import accepts_gzip
-from .sessions.resume import END, last_event_id
+from .sessions.resume import last_event_id
 from .sessions.thread import ThreadSession
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
@@ -50,6 +50,7 @@ from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
 from .sockets.unix import UnixFile
 from .timing import Timing, waitable
+from .topics.ids import END
 from .topics.registry import Topics
 
 NO_ROOM = encode_response(

@@ -34,12 +34,12 @@ from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
 from wsframe.server.reports.stats import EVENT_STREAM, Totals
 from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
-from wsframe.server.sessions.resume import END
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.server.topics import delivery, log
 from wsframe.server.topics.delivery import Subscription
+from wsframe.server.topics.ids import END
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic import Policy
 

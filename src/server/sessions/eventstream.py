@@ -19,8 +19,9 @@ from ..reports.loggers import log
 from ..sockets.peer import Peer, no_room
 from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
 from ..topics.entry import as_text
+from ..topics.ids import END, check_id
 from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
-from .resume import END, check_id, last_event_id
+from .resume import last_event_id
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from sys import getsizeof
-from typing import TYPE_CHECKING
 
 from wsframe import ServerSentEvent
 
-from ..sessions import resume
-
-if TYPE_CHECKING:
-    from .encodings import Encoding
-
+from .ids import check_topic_id
 
 # How many bytes a name may have: of a topic, an event, or a key.
 MAX_NAME = 1024
@@ -94,7 +89,7 @@ class Entry:
         self.oldest = oldest
         self.position = 0
         self.published = 0.0
-        self.encoded: dict[Encoding, bytes] = {}
+        self.encoded: dict[object, bytes] = {}
         self.encodings_cost = 0
 
     @property
@@ -138,18 +133,6 @@ def size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def check_id(given: str) -> None:
-    """Check an id that a topic's event was given.
-
-    Raises:
-        ValueError: no client could come back with it, or it begins with "?", as the ids of streams
-            that are subscribed to several topics do.
-    """
-    if given.startswith("?"):
-        raise ValueError(f"the id of a topic's event must not begin with '?': {given[:40]!r}")
-    resume.check_id(given)
-
-
 def check_name(what: str, name: str) -> None:
     """Check a name that is kept, and may come from a client.
 
@@ -172,10 +155,10 @@ def check_names(event: str | None, id: str | None, key: str | None) -> None:  # 
     """Check the names that an entry has; None for one that it lacks.
 
     Raises:
-        ValueError: as :func:`check_id` and :func:`check_name`.
+        ValueError: as :func:`check_topic_id` and :func:`check_name`.
     """
     if id is not None:
-        check_id(id)
+        check_topic_id(id)
     if event is not None:
         check_name("an event", event)
     if key is not None:

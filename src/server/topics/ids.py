@@ -1,80 +1,54 @@
-"""How the places in a topic's log are called, so that a client can say where it was."""
+"""The ids of events: which may be given, and how those of a shared log are ordered."""
 
 from __future__ import annotations
 
 import re
-from secrets import token_urlsafe
-from typing import Protocol
 
-from .log import LatestLog, Log
-
+# The id that a stream which has ended for good leaves its client with. A browser comes back after
+# any end, until it is answered 204 (WHATWG HTML sections 9.2.2 and 9.2.3): whoever comes back with
+# this is, by any server and at any time.
+END = ":end"
+# How many bytes an id may have: a header of a request must hold it, or a query, where three
+# characters may stand for each byte.
+MAX_ID = 1024
+# A header cannot hold control characters, and what reads it removes the blanks around its value
+# (RFC 9110 section 5.5).
+NO_HEADER = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
+# An id of a shared log: a time and a number.
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 
 
-class Ids(Protocol):
-    """The names of the places in one log; under the topic's lock."""
+def check_id(given: str) -> None:
+    """Any thread: check that a client can come back with this id.
 
-    def cursor(self, log: Log, position: int) -> str:
-        """What to say to go on after this position."""
-
-    def position(self, log: Log, cursor: str) -> int | None:
-        """The position that a cursor names; None if it is none of this log.
-
-        One before the floor stands for all that are gone, one past the head for all that have not
-        come yet.
-        """
-
-
-class EpochIds:
-    """The ids of a log that lives in this process alone: a random epoch, and the position.
-
-    The epoch makes them unlike those of any other log, before a restart or after it.
+    Raises:
+        ValueError: it cannot, because of its length or of a character in it; or UTF-8 has no form
+            for it; or it is the id that ends a stream for good.
     """
-
-    def __init__(self) -> None:
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Make what was named before unknown."""
-        self._epoch = token_urlsafe(8)
-
-    def cursor(self, log: Log, position: int) -> str:
-        """What to say to go on after this position."""
-        return f"{self._epoch}-{position}"
-
-    def position(self, log: Log, cursor: str) -> int | None:
-        """The position that a cursor names; None if it is none of this log."""
-        epoch, _, number = cursor.rpartition("-")
-        if epoch != self._epoch or not STREAM_ID.fullmatch(f"0-{number}"):
-            return None
-        return int(number) if int(number) <= log.head else None
+    if given == END:
+        raise ValueError(f"the id {END!r} is the one that ends a stream for good")
+    if NO_HEADER.search(given):
+        raise ValueError(
+            "control characters, and blanks at either end, must not stand in an event's id, "
+            f"because no Last-Event-ID header can have them: {given[:MAX_ID]!r}"
+        )
+    if len(given.encode()) > MAX_ID:
+        raise ValueError(
+            f"an event's id must have at most {MAX_ID} bytes: {given[:40]!r} and so on has "
+            f"{len(given.encode())}"
+        )
 
 
-class StreamIds:
-    """The ids of a log that is shared: those of its Redis stream, a time and a number."""
+def check_topic_id(given: str) -> None:
+    """Check an id that a topic's event was given.
 
-    def cursor(self, log: Log, position: int) -> str:
-        """What to say to go on after this position."""
-        entry = log.newest_to(position)
-        return log.floor_id if entry is None else entry.stream_id
-
-    def position(self, log: Log, cursor: str) -> int | None:
-        """The position that a cursor names; None if it is none of this log.
-
-        One past the head is that of an event that has not come yet.
-        """
-        if not STREAM_ID.fullmatch(cursor):
-            return None
-        if place_of(cursor) < place_of(log.floor_id):
-            return log.floor - 1  # what came after it is gone
-        if place_of(cursor) > place_of(log.head_id):
-            return log.head + 1
-        position = log.newest_by(place_of(cursor), lambda entry: place_of(entry.stream_id))
-        # An id between two others was lost with the server that had it, and what followed it, too;
-        # unless it is that of an entry which a newer one of its key has replaced.
-        if isinstance(log, LatestLog) or self.cursor(log, position) == cursor:
-            return position
-        return None
+    Raises:
+        ValueError: no client could come back with it, or it begins with "?", as the ids of streams
+            that are subscribed to several topics do.
+    """
+    if given.startswith("?"):
+        raise ValueError(f"the id of a topic's event must not begin with '?': {given[:40]!r}")
+    check_id(given)
 
 
 def place_of(stream_id: str) -> tuple[int, int]:

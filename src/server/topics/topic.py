@@ -23,9 +23,9 @@ from ..forks import renew_in_children
 from ..http.proxies import UNIX
 from ..sockets.admission import origin_of
 from .behind import Behind
+from .cursors import EpochIds, Ids, StreamIds
 from .delivery import Delivery
 from .entry import Entry, as_entry
-from .ids import EpochIds, Ids, StreamIds
 from .log import SPARE_BYTES, TRIM_SLICE, Bounds, LatestLog, Log
 from .outbox import Fate, Receipt
 
