@@ -675,11 +675,11 @@ def test_every_received_close_code_can_be_returned(codec: ModuleType, end: End) 
 
 WRONG_CLOSES: dict[str, tuple[int, str, str]] = {
     **{
-        f"code-{code}": (code, "", f"{code} is not a close code that may be sent")
+        f"code-{code}": (code, "", f"close code {code} must not be sent")
         for code in (*CLOSE_CODES_REFUSED, -1, 65536, 1 << 70)
         if code != 1005
     },
-    "reason-without-a-code": (1005, "why", "a close frame without a code has no place for"),
+    "reason-without-a-code": (1005, "why", "a close frame without a code cannot carry a reason"),
     "reason-of-124-bytes": (1000, "r" * 124, "at most 123 bytes of UTF-8, not 124"),
     "reason-of-62-characters": (1000, "é" * 62, "at most 123 bytes of UTF-8, not 124"),
     "reason-that-is-no-text": (1000, "\ud800", "surrogates not allowed"),

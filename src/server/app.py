@@ -10,7 +10,8 @@ from functools import partial
 from queue import Queue
 from typing import Any, Literal, TypeVar, overload
 
-from wsframe import Connection, PerMessageDeflate, Role
+from wsframe import PerMessageDeflate
+from wsframe.connection import check_max_message_size
 from wsframe.fields import check_field
 from wsframe.handshake import check_choices
 from wsframe.origins import check_origins
@@ -136,7 +137,7 @@ class App:
                 subprotocols or origins are one ``str`` instead of a sequence of them.
         """
         check_choices(subprotocols, origins)
-        Connection(Role.SERVER, max_message_size=max_message_size)  # raises what is wrong with it
+        check_max_message_size(max_message_size)
         settings = WITHOUT_CONTEXT if deflate is True else deflate or None
 
         def register(handler: Handler) -> Handler:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from time import monotonic
-from types import TracebackType
 from urllib.parse import quote
 
 from wsframe import Acceptance, Connection, HandshakeError, Role, accept
@@ -157,12 +156,7 @@ class Server:
         """Any thread: the server itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Any thread but those of the server: stop."""
         self.stop()
 

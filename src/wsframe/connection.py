@@ -26,14 +26,15 @@ from .frames import (
     Ping,
     Pong,
     Role,
-    may_stand_on_the_wire,
+    encode_close,
+    is_sendable,
 )
 from .kernels import encode_frame, mask, parse_frame, take_frame, take_messages
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Connection", "Event"]
+__all__ = ["Connection", "Event", "check_max_message_size"]
 
 Event: TypeAlias = "str | bytes | Ping | Pong | Close | Failure"
 
@@ -136,8 +137,7 @@ class Connection:
         deflate: PerMessageDeflate | None = None,
         subprotocol: str | None = None,
     ) -> None:
-        if not 0 < max_message_size <= sys.maxsize:
-            raise ValueError(f"max_message_size must be 1-{sys.maxsize}, not {max_message_size}")
+        check_max_message_size(max_message_size)
         if max_fragments is None:
             max_fragments = max(1024, max_message_size // 16)
         elif max_fragments < 1:
@@ -297,19 +297,7 @@ class Connection:
             StateError: the close frame was sent before.
             ValueError: the code may not be sent, or the reason is too long.
         """
-        if code == CloseCode.NO_STATUS_RCVD:
-            if reason:
-                raise ValueError("a close frame without a code has no place for a reason")
-            payload = b""
-        elif not may_stand_on_the_wire(code):
-            raise ValueError(f"{int(code)} is not a close code that may be sent")
-        else:
-            payload = code.to_bytes(2, "big") + reason.encode()
-        if len(payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(
-                f"a close reason has at most 123 bytes of UTF-8, not {len(payload) - 2}"
-            )
-        frame = self._encode(CLOSE, payload)
+        frame = self._encode(CLOSE, encode_close(code, reason))
         try:
             self._may_close.pop()
         except IndexError:
@@ -553,6 +541,16 @@ class Connection:
             self._message = None
 
 
+def check_max_message_size(size: int) -> None:
+    """Check the limit before the first connection is made.
+
+    Raises:
+        ValueError: the size is out of range.
+    """
+    if not 0 < size <= sys.maxsize:
+        raise ValueError(f"max_message_size must be 1-{sys.maxsize}, not {size}")
+
+
 def _size(message: str | Buffer) -> int:
     """In bytes; of text in characters, which is near enough to tell short ones."""
     return len(message) if isinstance(message, str) else memoryview(message).nbytes
@@ -569,7 +567,7 @@ def _read_close(payload: bytes) -> Close:
     if len(payload) == 1:
         raise _protocol_error("a close frame's payload of 1 byte is half a code")
     code = int.from_bytes(payload[:2], "big")
-    if not may_stand_on_the_wire(code):
+    if not is_sendable(code):
         raise _protocol_error(f"close code {code} must not be sent")
     try:
         return Close(code, payload[2:].decode())

@@ -58,9 +58,38 @@ MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
 RSV1 = 4  # as encode_frame counts; RFC 7692 section 6 gives it to compression
 
 
-def may_stand_on_the_wire(code: int) -> bool:
-    """Whether a close frame may carry this code (RFC 6455 section 7.4)."""
+def is_sendable(code: int) -> bool:
+    """Return True if a close frame may carry this code (RFC 6455 section 7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def encode_close(code: int, reason: str) -> bytes:
+    """Return the payload of a close frame (RFC 6455 section 5.5.1).
+
+    Raises:
+        ValueError: the code must not be sent, or the reason is too long.
+    """
+    if code == CloseCode.NO_STATUS_RCVD:
+        if reason:
+            raise ValueError("a close frame without a code cannot carry a reason")
+        return b""
+    if not is_sendable(code):
+        raise ValueError(f"close code {int(code)} must not be sent")
+    payload = code.to_bytes(2, "big") + reason.encode()
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(
+            f"a close reason must have at most 123 bytes of UTF-8, not {len(payload) - 2}"
+        )
+    return payload
+
+
+def check_close(code: int, reason: str) -> None:
+    """Check the arguments of a close frame before it is sent.
+
+    Raises:
+        ValueError: as :func:`encode_close`.
+    """
+    encode_close(code, reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from .frames import CloseCode
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["EventStreamDecoder", "ServerSentEvent", "encode_comment"]
+__all__ = ["EventStreamDecoder", "ServerSentEvent", "check_event", "encode_comment"]
 
 # The only three ends of a line (section 9.2.5); str.splitlines knows more and would alter the data.
 END_OF_LINE = re.compile(r"\r\n|\n|\r")
@@ -40,15 +40,24 @@ class ServerSentEvent:
     retry: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("event", self.event), ("id", self.id)):
-            if value is not None and any(forbidden in value for forbidden in "\r\n\0"):
-                raise ValueError(f"CR, LF and NUL must not stand in an event's {name}: {value!r}")
-        if self.retry is not None and self.retry < 0:
-            raise ValueError(f"retry is a number of milliseconds, not {self.retry}")
+        check_event(self.event, self.id, self.retry)
 
     def encode(self) -> bytes:
         """Return the event as it stands in the stream, with the blank line that ends it."""
         return encode_event(self.data.encode(), self.event, self.id, self.retry)
+
+
+def check_event(event: str | None, id: str | None, retry: int | None) -> None:  # noqa: A002
+    """Check the fields of an event other than its data; None for one that is absent.
+
+    Raises:
+        ValueError: as :class:`ServerSentEvent`.
+    """
+    for name, value in (("event", event), ("id", id)):
+        if value is not None and any(forbidden in value for forbidden in "\r\n\0"):
+            raise ValueError(f"an event's {name} must not contain CR, LF or NUL: {value!r}")
+    if retry is not None and retry < 0:
+        raise ValueError(f"retry must not be negative: {retry}")
 
 
 def encode_event(data: bytes, event: str | None, id: str | None, retry: int | None) -> bytes:  # noqa: A002

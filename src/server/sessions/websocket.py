@@ -18,11 +18,10 @@ from wsframe import (
     Failure,
     Ping,
     Pong,
-    Role,
     StateError,
     encode_frame,
 )
-from wsframe.frames import BINARY, TEXT
+from wsframe.frames import BINARY, TEXT, check_close
 from wsframe.progress import Keepalive, Life
 
 from ..handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
@@ -220,7 +219,7 @@ class WebSocket:
         Raises:
             ValueError: the code may not be sent, or the reason has more than 123 bytes of UTF-8.
         """
-        Connection(Role.SERVER).close(code, reason)  # raises here what would be raised on the loop
+        check_close(code, reason)  # here, where the caller can catch it, and not on the loop
         self._session.request_close(code, reason)
 
     def receive(self, timeout: float | None = None) -> str | bytes:

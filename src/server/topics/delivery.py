@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
+
+from wsframe.closing import Closing
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
@@ -22,7 +23,7 @@ PIECE = 64 * 1024
 PIECES = 16
 
 
-class Subscription:
+class Subscription(Closing):
     """What :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return.
 
     A context manager; leaving it ends the subscription. It ends with the connection, too.
@@ -94,19 +95,6 @@ class Subscription:
         if not self.topic.entered():  # else the owner removes it
             self.topic.remove(self)
         self.peer.loop.call_soon(self._close)
-
-    def __enter__(self) -> Subscription:
-        """Any thread: the subscription itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Any thread: end it."""
-        self.close()
 
     # Owner ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import json
 from sys import getsizeof
 
 from wsframe import ServerSentEvent
+from wsframe.sse import check_event
 
 from .ids import check_topic_id
 
@@ -72,7 +73,7 @@ class Entry:
         oldest: str | None = None,
     ) -> None:
         if event is not None or id is not None or retry is not None:
-            ServerSentEvent("", event, id, retry)  # raises what is wrong with them
+            check_event(event, id, retry)
         self.is_binary = not isinstance(data, str)
         self.payload = data.encode() if isinstance(data, str) else data
         self.size = len(self.payload)

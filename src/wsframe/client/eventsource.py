@@ -8,9 +8,9 @@ from collections import deque
 from math import inf
 from ssl import SSLContext
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..closing import Closing
 from ..errors import HandshakeError, WSFrameError
 from ..fields import FORBIDDEN_IN_A_VALUE, Headers
 from ..sse import EventStreamDecoder, ServerSentEvent
@@ -33,7 +33,7 @@ TEMPORARY = frozenset((408, 429, *range(500, 600)))
 STEADY = 5.0
 
 
-class EventSource:
+class EventSource(Closing):
     """The events of one URL, in order, as an iterator; :func:`events` makes them.
 
     One thread iterates at a time, and does all the work. When the connection ends or is lost, that
@@ -146,17 +146,6 @@ class EventSource:
             self._line.cut()
             if not self._iterated:
                 self._line.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _begin_turn(self) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from ssl import SSLContext
 from time import monotonic
 
-from ..connection import Connection
+from ..connection import Connection, check_max_message_size
 from ..deflate import PerMessageDeflate
 from ..errors import HandshakeError
 from ..fields import Headers, decode_response
@@ -97,7 +97,7 @@ def connect(
         max_queue = 16 * max_message_size
     if max_queue < 1:
         raise ValueError(f"max_queue must be at least 1, not {max_queue}")
-    Connection(Role.CLIENT, max_message_size=max_message_size)  # raises what is wrong with that
+    check_max_message_size(max_message_size)
     deadline = monotonic() + open_timeout
     line = Line()
     try:

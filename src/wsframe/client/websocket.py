@@ -6,22 +6,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from math import inf
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..connection import Connection
+from ..closing import Closing
 from ..errors import ConnectionClosed, StateError
-from ..frames import CloseCode, Role
+from ..frames import CloseCode, check_close
 from ..handshake import Acceptance
 from .exchange import Exchange
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from typing_extensions import Buffer
 
 
-class WebSocket:
+class WebSocket(Closing):
     """A client's end of a WebSocket; :func:`connect` makes them.
 
     There is no thread behind it: while some thread is in one of its methods, what the server sends
@@ -186,21 +183,13 @@ class WebSocket:
         Raises:
             ValueError: the code may not be sent, or the reason has more than 123 bytes of UTF-8.
         """
-        Connection(Role.CLIENT).close(code, reason)  # raises even where nothing is sent any more
+        check_close(code, reason)  # also if the connection is closed already
         with self._state:
             self._exchange.end_with(code, reason, reason)
             self._state.notify_all()
             self._exchange.say_goodbye(self._close_timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
 
     def _send(self, encode: Callable[[], bytes]) -> None:
