@@ -45,7 +45,7 @@ coverage: $(VENV)/installed-test ## see that the tests reach all of codec and cl
 test-arm64: ## run the C units on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
 	mkdir -p build
 	aarch64-linux-gnu-gcc -O2 -Wall -Wextra -march=armv8-a+crypto -static -Isrc/wsframe/native \
-		tests/native/native_test.c src/wsframe/native/*.c -o build/native-arm64
+		tests/codec/native/native_test.c src/wsframe/native/*.c -o build/native-arm64
 	qemu-aarch64-static build/native-arm64
 
 autobahn: $(VENV)/installed-conformance ## run the reference suite on server and client (Python 2.7)
@@ -71,8 +71,8 @@ fuzz: $(VENV)/installed-fuzz ## throw bytes at the codec for FUZZ_SECONDS; fuzz/
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 sanitize: sanitized ## run the codec's tests on kernels built with sanitizers
-	.venv-sanitize/bin/python -m fuzz.sanitized -m pytest -n auto --ignore=tests/server \
-		--ignore=tests/client --ignore=tests/native --ignore=tests/test_packaging.py
+	.venv-sanitize/bin/python -m fuzz.sanitized -m pytest -n auto \
+		tests/codec --ignore=tests/codec/native
 
 sanitize-fuzz: sanitized ## fuzz these kernels, beginning with what `make fuzz` has found
 	.venv-sanitize/bin/python -m fuzz.sanitized -m fuzz --seconds $(FUZZ_SECONDS)
@@ -88,7 +88,7 @@ soak: $(VENV)/installed-test ## SOAK_MINUTES of the server under thousands of cl
 	$(BIN)/python -m soak --minutes $(SOAK_MINUTES)
 
 leaks: $(VENV)/installed-test ## do everything a million times, and print what that leaves behind
-	$(BIN)/python -m tests.leaks
+	$(BIN)/python -m soak.leaks
 
 lint: $(VENV)/installed-dev ## check form and style
 	$(BIN)/ruff format --check .

@@ -31,7 +31,7 @@ it is changed. It runs on Python 2.7 alone; `PYTHON2=` names one that is not cal
 command lists each case that is not OK, and fails if there is any. The suite's own pages, with
 every frame, are then in `build/conformance/`.
 
-The tests of this package need none of that: `tests/test_conformance.py` and
+The tests of this package need none of that: `tests/codec/test_conformance.py` and
 `tests/server/test_conformance.py` send the suite's telling cases, under its numbers, from bytes of
 their own.
 

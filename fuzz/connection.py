@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from tests.deflated import TAIL, inflated, squeezed
-from tests.test_differential import Generator, state
-from tests.tools import normals
+from tests.codec.test_differential import Generator, state
+from tests.support.deflated import TAIL, inflated, squeezed
+from tests.support.tools import normals
 
 from .inputs import Codecs, Draw
 

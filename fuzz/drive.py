@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import atheris
 
-from tests.tools import load_codec
+from tests.support.tools import load_codec
 
 from . import connection, eventstream, handshake, kernels
 from .inputs import Codecs

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tests.tools import outcome
+from tests.support.tools import outcome
 
 from .inputs import Codecs, Draw
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.deflated import RFC_PAYLOADS, bomb, squeezed
-from tests.test_differential import Generator
-from tests.vectors import INVALID_UTF8, RFC_FRAMES, RFC_KEY, by_hand
+from tests.codec.test_differential import Generator
+from tests.support.deflated import RFC_PAYLOADS, bomb, squeezed
+from tests.support.vectors import INVALID_UTF8, RFC_FRAMES, RFC_KEY, by_hand
 
 REQUEST = f"""\
 Host: example.com

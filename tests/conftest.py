@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-from .tools import load_codec, missing_tool
+from tests.support.tools import load_codec, missing_tool
 
 # The same examples on every run; --hypothesis-profile=explore looks for new ones.
 settings.register_profile("same", deadline=None, database=None, derandomize=True)

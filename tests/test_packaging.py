@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from .tools import missing_tool
+from tests.support.tools import missing_tool
 
 # One after another, for each keeps a core busy; `--dist loadgroup` heeds it.
 pytestmark = pytest.mark.xdist_group("packaging")

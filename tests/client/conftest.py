@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from ..certificates import Certificates
-from ..server.conftest import Serve, ServerLog, certificates, log, nothing_left_behind, serve
-from .servers import TIMEOUT, Script, ScriptedServer
+from tests.server.conftest import Serve, ServerLog, certificates, log, nothing_left_behind, serve
+from tests.support.certificates import Certificates
+from tests.support.servers import TIMEOUT, Script, ScriptedServer
 
 __all__ = [
     "Certificates",

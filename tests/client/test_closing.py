@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.ends import BINARY, CLOSE, CONTINUATION, FIN, KEY, PING, RSV1, TEXT
+from tests.support.servers import TIMEOUT, Script, Visit, end
+from tests.support.vectors import by_hand
 from wsframe import Close, PerMessageDeflate, Ping, Pong
 
-from ..ends import BINARY, CLOSE, CONTINUATION, FIN, KEY, PING, RSV1, TEXT
-from ..vectors import by_hand
 from .conftest import Beside, Certificates, Connect, Play
-from .servers import TIMEOUT, Script, Visit, end
 
 LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
 RECEIVE_BUFFER = 1 << 14

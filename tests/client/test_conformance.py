@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import CASES, Case, fail_fast, many_fragments
+from tests.support.ends import BAD_DATA, CLIENT
+from tests.support.servers import Visit
+from tests.support.tools import normals
 from wsframe import Close, Event, PerMessageDeflate
 
-from ..cases import CASES, Case, fail_fast, many_fragments
-from ..ends import BAD_DATA, CLIENT
-from ..tools import normals
 from .conftest import Connect, Play
-from .servers import Visit
 
 
 def echo(ws: Any) -> None:

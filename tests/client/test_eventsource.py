@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import TIMEOUT, ScriptedServer, Visit
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 
 from .conftest import Beside, Certificates, Connect, Play, Serve
-from .servers import TIMEOUT, ScriptedServer, Visit
 
 
 def data(events: Any, count: int) -> list[str]:

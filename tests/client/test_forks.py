@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.servers import Visit
+
 from .conftest import Certificates, Connect, Play
-from .servers import Visit
 
 
 @pytest.fixture

@@ -12,6 +12,10 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.deflated import bomb
+from tests.support.hostile import Visited, visit
+from tests.support.memory import Growth, at_most, in_fresh_process
+from tests.support.servers import TIMEOUT, Script, Visit
 from wsframe import (
     Close,
     Connection,
@@ -24,11 +28,7 @@ from wsframe import (
     encode_frame,
 )
 
-from ..deflated import bomb
-from ..hostile import Visited, visit
-from ..memory import Growth, at_most, in_fresh_process
 from .conftest import Connect, Play
-from .servers import TIMEOUT, Script, Visit
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
 

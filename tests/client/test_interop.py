@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..peers import (
+from tests.support.peers import (
     ALL_TERMS,
     CLOSES,
     FRAGMENTING,
@@ -25,8 +25,9 @@ from ..peers import (
     echo,
     libraries,
 )
+from tests.support.servers import TIMEOUT
+
 from .conftest import Connect
-from .servers import TIMEOUT
 
 Dial = Callable[..., Any]
 

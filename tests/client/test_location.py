@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from ..tools import load_codec
+from tests.support.servers import Visit
+from tests.support.tools import load_codec
+
 from .conftest import Certificates, Connect, Play, Resolve
-from .servers import Visit
 
 
 def close_at_once(visit: Visit) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.support.servers import TIMEOUT, Visit
 from wsframe import Close, PerMessageDeflate, Pong, encode_frame
 
 from .conftest import Certificates, Connect, Play, Resolve
-from .servers import TIMEOUT, Visit
 
 OFFERED = "permessage-deflate"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.client_clock import STEP, ManualClock
+from tests.support.servers import TIMEOUT, Visit, end
 from wsframe import Close, Ping
 
-from .clock import STEP, ManualClock
 from .conftest import Beside, Certificates, Connect, Play
-from .servers import TIMEOUT, Visit, end
 
 SLOWLY = 30_000  # bytes a second
 RECEIVE_BUFFER = 1 << 14

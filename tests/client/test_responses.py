@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import Script, Visit
+
 from .conftest import Connect, Play
-from .servers import Script, Visit
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = b"data: one\n\ndata: two\n\n"

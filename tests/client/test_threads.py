@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.handlers import plain_echo, websocket_app
+from tests.support.servers import TIMEOUT, Visit
 from wsframe import Close, PerMessageDeflate, Ping, Pong
 
-from ..server.handlers import plain_echo, websocket_app
 from .conftest import Beside, Certificates, Connect, Play, Serve
-from .servers import TIMEOUT, Visit
 
 LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
 THREADS, MESSAGES = 4, 50

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.handlers import BOTH_KINDS, plain_echo, websocket_app
+from tests.support.servers import TIMEOUT, Visit
 from wsframe import Close, CloseCode, PerMessageDeflate, Ping, Pong
 from wsframe.server import WebSocket
 
-from ..server.handlers import BOTH_KINDS, plain_echo, websocket_app
 from .conftest import Connect, Play, Serve
-from .servers import TIMEOUT, Visit
 
 MESSAGES = ("text", "", "ünïcödé 🎈", b"binary", b"", "x" * 100_000, bytes(1 << 20))
 

@@ -13,14 +13,13 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT, Client, StreamClient, WebSocketClient
+from tests.support.redis_server import RedisServer
 from wsframe.server import App, EventsLost, Server
 from wsframe.server.reports.loggers import background
 from wsframe.server.timing import Timing
 from wsframe.server.topics.redis import RedisStreams
-
-from ..certificates import Certificates
-from ..redis_server import RedisServer
-from .clients import TIMEOUT, Client, StreamClient, WebSocketClient
 
 FILES = "/proc/self/fd"
 MANY_FILES = 4000

@@ -16,13 +16,13 @@ from typing import TypeAlias
 
 import pytest
 
+from tests.support.certificates import Certificates
+from tests.support.clients import Client, WebSocketClient, get, masked, upgrade
+from tests.support.memory import Growth, at_most
+from tests.support.processes import ServerProcess
 from wsframe import Close, Opcode
 
-from ..certificates import Certificates
-from ..memory import Growth, at_most
-from .clients import Client, WebSocketClient, get, masked, upgrade
 from .conftest import wait_until
-from .processes import ServerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import Answer, Client, get, upgrade
+from tests.support.handlers import Waits, generator_echo, websocket_app
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 
-from .clients import Answer, Client, get, upgrade
 from .conftest import Clients, Serve, stop_within
-from .handlers import Waits, generator_echo, websocket_app
 
 
 def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:

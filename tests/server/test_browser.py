@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.browser import AWAY, PATIENCE, Pages, browser, faults, pages
+from tests.support.processes import ServerProcess
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream, Request
 from wsframe.server.dispatch.routes import Authorize
 
-from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
 from .conftest import Serve
-from .processes import ServerProcess
 
 COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
 

@@ -16,12 +16,11 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
+from tests.support.processes import ServerProcess, run
+from tests.support.tools import missing_tool
 from wsframe.server import Settings, __main__
-
-from ..certificates import Certificates
-from ..tools import missing_tool
-from .clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
-from .processes import ServerProcess, run
 
 COMMAND = ("-m", "wsframe.server")
 PROGRAM = """

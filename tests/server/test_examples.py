@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from .browser import AWAY, PATIENCE, Pages, browser, faults, pages
-from .processes import ServerProcess
+from tests.support.browser import AWAY, PATIENCE, Pages, browser, faults, pages
+from tests.support.processes import ServerProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

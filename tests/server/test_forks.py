@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT, Client, StreamClient, WebSocketClient, get, upgrade
+from tests.support.handlers import generator_echo, websocket_app
+from tests.support.processes import ServerProcess
 from wsframe.server import App, Server
 from wsframe.server.sockets.peer import Peer
 
-from ..certificates import Certificates
-from .clients import TIMEOUT, Client, StreamClient, WebSocketClient, get, upgrade
 from .conftest import Clients, Serve, resets_under_tls, wait_until
-from .handlers import generator_echo, websocket_app
-from .processes import ServerProcess
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="open files are found in /proc")

@@ -12,12 +12,11 @@ from select import select
 
 import pytest
 
+from tests.support.clients import TIMEOUT, WebSocketClient, masked
+from tests.support.deflated import bomb, ended
+from tests.support.memory import Growth, at_most
+from tests.support.processes import ServerProcess
 from wsframe import Close, Opcode, Pong
-
-from ..deflated import bomb, ended
-from ..memory import Growth, at_most
-from .clients import TIMEOUT, WebSocketClient, masked
-from .processes import ServerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
 

@@ -12,10 +12,9 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.sync.client import ClientConnection, connect
 
 import wsframe
-from wsframe import ConnectionClosed, PerMessageDeflate
-from wsframe.server import Server, WebSocket
-
-from ..peers import (
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
+from tests.support.peers import (
     ALL_TERMS,
     CLOSES,
     FRAGMENTING,
@@ -28,9 +27,10 @@ from ..peers import (
     converse,
     libraries,
 )
-from .clients import TIMEOUT
+from wsframe import ConnectionClosed, PerMessageDeflate
+from wsframe.server import Server, WebSocket
+
 from .conftest import Serve, ServerLog
-from .handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
 
 Dial = Callable[..., Peer]
 

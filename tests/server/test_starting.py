@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
 

@@ -16,6 +16,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient, get, upgrade
+from tests.support.handlers import (
+    BOTH_KINDS,
+    NO_STEALS,
+    Waits,
+    generator_echo,
+    plain_echo,
+    websocket_app,
+)
+from tests.support.processes import ServerProcess
 from wsframe import Close
 from wsframe.server import (
     App,
@@ -28,10 +38,7 @@ from wsframe.server import (
 from wsframe.server.sockets.goodbye import Goodbye
 from wsframe.server.timing import Timing
 
-from .clients import TIMEOUT, StreamClient, WebSocketClient, get, upgrade
 from .conftest import AnyClient, Clients, Serve, ServerLog, wait_until
-from .handlers import BOTH_KINDS, NO_STEALS, Waits, generator_echo, plain_echo, websocket_app
-from .processes import ServerProcess
 
 # More than the kernel's own buffers hold of a connection.
 MUCH = 1 << 24

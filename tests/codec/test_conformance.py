@@ -1,0 +1,73 @@
+"""The reference suite's telling cases, on either kernels and at either end, without the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.cases import CASES, Case, fail_fast, many_fragments
+from tests.support.ends import BAD_DATA, SERVER, End, ends
+from tests.support.tools import normals
+
+
+def connect(codec: ModuleType, end: End, case: Case) -> Any:
+    """This end, with what was agreed on."""
+    deflate = None
+    if case.deflate is not None:
+        deflate = codec.PerMessageDeflate(**case.deflate, min_size=0)
+    return end.connect(codec, deflate=deflate)
+
+
+def answer(connection: Any, event: Any) -> bytes:
+    """What an echo peer answers to an event, in normal form."""
+    match event:
+        case ("Ping", payload):
+            reply: bytes = connection.pong(payload)
+        case ("Pong", _):
+            reply = b""
+        case ("Close" | "Failure", code, _):
+            reply = connection.close(code)
+        case message:
+            reply = connection.encode(message)
+    return reply
+
+
+def replies(codec: ModuleType, end: End, case: Case, pieces: Iterable[bytes]) -> tuple[Any, ...]:
+    """What an echo peer replies to what comes in these pieces, without the reasons of closes."""
+    connection, peer = connect(codec, end, case), connect(codec, end.peer, case)
+    events = []
+    for piece in pieces:
+        for event in normals(connection.receive(piece)):
+            events += normals(peer.receive(answer(connection, event)))
+    return tuple(event[:2] if isinstance(event, tuple) else event for event in events)
+
+
+@ends
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_case(codec: ModuleType, end: End, case: Case) -> None:
+    frames = case.wire(end)
+    data = b"".join(frames)
+    step = 1 if len(data) < 4096 else 997  # as in 1.1.8
+    pieces = [data[begin : begin + step] for begin in range(0, len(data), step)]
+    assert replies(codec, end, case, [data]) == case.replies
+    assert replies(codec, end, case, frames) == case.replies
+    assert replies(codec, end, case, pieces) == case.replies
+
+
+@ends
+@pytest.mark.parametrize("number", fail_fast(SERVER))
+def test_a_text_fails_as_soon_as_it_is_bad(codec: ModuleType, end: End, number: str) -> None:
+    good, bad = fail_fast(end)[number]
+    connection = end.connect(codec)
+    assert connection.receive(good) == []
+    (failure,) = connection.receive(bad)
+    assert failure.code == BAD_DATA
+
+
+@ends
+def test_four_mebibytes_may_come_in_65536_fragments(codec: ModuleType, end: End) -> None:
+    connection = end.connect(codec, max_message_size=1 << 22)
+    assert connection.receive(many_fragments(end)) == [b"\xfe" * (1 << 22)]

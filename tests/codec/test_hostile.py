@@ -1,0 +1,338 @@
+"""What hostile peers cost: the memory they take at most, measured in a process of its own each."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import product
+from random import Random
+from types import ModuleType
+
+import pytest
+
+from tests.support.deflated import TAIL, bomb, ended, squeezed
+from tests.support.ends import (
+    BAD_DATA,
+    BINARY,
+    CLIENT,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    RSV1,
+    SERVER,
+    TEXT,
+    TOO_BIG,
+    End,
+    ends,
+)
+from tests.support.hostile import Answer, Talk, listen
+from tests.support.memory import at_most, in_fresh_process
+from wsframe import Close, Failure, PerMessageDeflate
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
+
+MIB = 1 << 20
+# What hearing anybody out may cost beside the message: a decompressor and what it inflates in one
+# step, the events of a read, and what the interpreter does for the first time. Seen: 0.4 MiB.
+SLACK = MIB
+
+DEFAULT_LIMIT = MIB
+READS = {"1-KiB": 1 << 10, "64-KiB": 1 << 16, "whole": 1 << 30}
+reads = pytest.mark.parametrize("step", READS.values(), ids=READS)
+opcodes = pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
+
+TAKEOVER = PerMessageDeflate()
+NO_TAKEOVER = PerMessageDeflate(server_no_context_takeover=True, client_no_context_takeover=True)
+
+INFLATES = r"a message that inflates to \d+ bytes or more is over the limit of {limit}"
+TOO_LONG = r"a message of \d+ bytes or more is over the limit of {limit}"
+TOO_MANY = r"a message in more fragments than the limit of {limit}"
+
+
+def heard(codec: ModuleType, talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
+    """How much memory these take at most, and the answers."""
+    return in_fresh_process(not codec.ACCELERATED, listen, list(talks))
+
+
+def many(codec: ModuleType) -> int:
+    """A million; fewer where the pure kernels would take long."""
+    return 1_000_000 if codec.ACCELERATED else 100_000
+
+
+def blocks(end: End, first: int, payload: bytes, count: int) -> list[tuple[bytes, int]]:
+    """That many times the same frame, in blocks of about 256 KiB."""
+    frame = end.wire(first, payload)
+    block = min(count, (1 << 18) // len(frame))
+    return [(frame * block, count // block), (frame * (count % block), 1)]
+
+
+def refused(answer: Answer, code: int, reason: str) -> bool:
+    """Whether that is the answer."""
+    assert isinstance(answer.last, Failure), answer
+    return answer.last.code == code and bool(re.fullmatch(reason, answer.last.reason))
+
+
+# What inflates ------------------------------------------------------------------------------------
+
+large_bomb = cache(lambda: bomb(300 * MIB))  # about 300 KiB
+
+
+@opcodes
+@reads
+@pytest.mark.parametrize("limit", [MIB, 64 * MIB], ids=["1-MiB", "64-MiB"])
+@pytest.mark.parametrize("deflate", [TAKEOVER, NO_TAKEOVER], ids=["takeover", "no-takeover"])
+def test_a_bomb_takes_no_more_than_the_limit(
+    codec: ModuleType, opcode: int, step: int, limit: int, deflate: PerMessageDeflate
+) -> None:
+    options = {"max_message_size": limit, "deflate": deflate}
+    growth, answers = heard(
+        codec,
+        (
+            Talk(end.role, [(end.wire(FIN | RSV1 | opcode, large_bomb()), 1)], step, options)
+            for end in (SERVER, CLIENT)
+        ),
+    )
+    assert all(refused(answer, TOO_BIG, INFLATES.format(limit=limit)) for answer in answers)
+    assert growth < at_most(limit + SLACK)
+
+
+def fragmented(end: End, payload: bytes, size: int) -> bytes:
+    """A compressed message in frames of this size, whose last does not come."""
+    firsts = [RSV1 | BINARY, *[CONTINUATION] * (len(payload) // size)]
+    return b"".join(
+        end.wire(first, payload[i * size : (i + 1) * size]) for i, first in enumerate(firsts)
+    )
+
+
+@reads
+@pytest.mark.parametrize("size", [10, 100, 5000, 200_000])
+def test_a_bomb_in_fragments(codec: ModuleType, size: int, step: int) -> None:
+    growth, answers = heard(
+        codec,
+        (
+            Talk(end.role, [(fragmented(end, large_bomb(), size), 1)], step, {"deflate": TAKEOVER})
+            for end in (SERVER, CLIENT)
+        ),
+    )
+    assert all(refused(answer, TOO_BIG, INFLATES.format(limit=DEFAULT_LIMIT)) for answer in answers)
+    assert growth < at_most(DEFAULT_LIMIT + SLACK)
+
+
+@ends
+@reads
+def test_a_bomb_of_many_streams(codec: ModuleType, step: int, end: End) -> None:
+    # RFC 7692 section 7.2.3.4: a stream may end inside a message.
+    full = end.wire(FIN | RSV1 | TEXT, ended(bytes(MIB // 4)) * 1200)
+    empty = end.wire(FIN | RSV1 | TEXT, ended(b"") * MIB)
+    options = {"deflate": TAKEOVER, "max_fragments": 10_000}
+    talks = [Talk(end.role, [(wire, 1)], step, options) for wire in (full, empty)]
+    growth, (full_answer, empty_answer) = heard(codec, talks)
+    assert refused(full_answer, TOO_BIG, INFLATES.format(limit=DEFAULT_LIMIT))
+    assert refused(empty_answer, TOO_BIG, TOO_MANY.format(limit=10_000))
+    assert growth < at_most(DEFAULT_LIMIT + SLACK)
+
+
+@ends
+@reads
+def test_a_long_stream_that_inflates_to_nothing(codec: ModuleType, step: int, end: End) -> None:
+    nothing = (b"\x00" + TAIL) * 13_000
+    first, more = end.wire(RSV1 | BINARY, nothing), end.wire(CONTINUATION, nothing)
+    talk = Talk(end.role, [(first, 1), (more, 1000)], step, {"deflate": TAKEOVER})
+    growth, (answer,) = heard(codec, [talk])
+    assert refused(answer, TOO_BIG, TOO_LONG.format(limit=DEFAULT_LIMIT))
+    assert answer.at + len(more) > 2 * DEFAULT_LIMIT
+    assert growth < at_most(SLACK)
+
+
+# What promises ------------------------------------------------------------------------------------
+
+
+@ends
+def test_a_head_that_promises_too_much_is_refused_by_itself(codec: ModuleType, end: End) -> None:
+    begun = [
+        (FIN | BINARY, b""),
+        (FIN | TEXT, b""),
+        (TEXT, b""),
+        (FIN | CONTINUATION, end.wire(BINARY, b"begun")),
+        (CONTINUATION, end.wire(TEXT, b"begun")),
+        (FIN | RSV1 | TEXT, b""),
+        (RSV1 | BINARY, b""),
+        (CONTINUATION, end.wire(RSV1 | TEXT, squeezed(b"begun"))),
+    ]
+    highest_bit = "the highest bit of a payload length must be 0"
+    promises = {
+        (1 << 63) - 1: (TOO_BIG, TOO_LONG.format(limit=DEFAULT_LIMIT)),
+        1 << 63: (PROTOCOL_ERROR, highest_bit),
+        (1 << 64) - 1: (PROTOCOL_ERROR, highest_bit),
+    }
+    cases = list(product(begun, promises.items()))
+    talks = []
+    for (first, before), (length, _) in cases:
+        head = end.wire(first, length=length)
+        talks.append(Talk(end.role, [(before + head, 1)], 1, {"deflate": TAKEOVER}))
+    growth, answers = heard(codec, talks)
+    for ((_, before), (_, (code, reason))), answer in zip(cases, answers, strict=True):
+        assert refused(answer, code, reason)
+        assert answer.at == len(before) + 10  # not one byte later, not even for the masking key
+    assert growth < at_most(SLACK)
+
+
+@ends
+def test_a_promise_within_the_limit_takes_no_memory(codec: ModuleType, end: End) -> None:
+    options = {"max_message_size": sys.maxsize, "deflate": TAKEOVER}
+    heads = [
+        end.wire(first, b"begun", length=sys.maxsize) for first in (BINARY, FIN | RSV1 | BINARY)
+    ]
+    growth, answers = heard(codec, [Talk(end.role, [(head, 1)], 7, options) for head in heads])
+    assert answers == [Answer(), Answer()]
+    assert growth < at_most(SLACK)
+
+
+# What comes a million times -----------------------------------------------------------------------
+
+
+@ends
+@opcodes
+@pytest.mark.parametrize("payload", [b"x", b""], ids=["one-byte", "empty"])
+@pytest.mark.parametrize("limit", [DEFAULT_LIMIT, MIB // 64], ids=["default", "small"])
+def test_a_message_in_a_million_fragments_is_refused(
+    codec: ModuleType, opcode: int, payload: bytes, limit: int, end: End
+) -> None:
+    count = many(codec)
+    parts = [(end.wire(opcode, payload), 1), *blocks(end, CONTINUATION, payload, count)]
+    talk = Talk(end.role, parts, options={"max_message_size": limit} if limit < MIB else {})
+    growth, (answer,) = heard(codec, [talk])
+    assert refused(answer, TOO_BIG, TOO_MANY.format(limit=max(1024, limit // 16)))
+    assert growth < at_most(SLACK)
+
+
+@ends
+@pytest.mark.parametrize("payload", [b"x", b""], ids=["one-byte", "empty"])
+def test_a_message_in_a_million_fragments_may_be_allowed(
+    codec: ModuleType, payload: bytes, end: End
+) -> None:
+    count = many(codec)
+    parts = [
+        (end.wire(TEXT), 1),
+        *blocks(end, CONTINUATION, payload, count),
+        (end.wire(FIN | CONTINUATION), 1),
+    ]
+    talk = Talk(end.role, parts, options={"max_fragments": count + 2})
+    growth, (answer,) = heard(codec, [talk])
+    assert answer.last == "x" * (count * len(payload))
+    assert answer.kinds == {"str": 1}
+    twice = 2 * count * len(payload)  # as it was collected, and as it is delivered
+    assert growth < at_most(twice + SLACK)
+
+
+@ends
+def test_a_compressed_message_in_many_fragments(codec: ModuleType, end: End) -> None:
+    # Blocks that are stored as they are, in single bytes, and empty frames between them.
+    count, size = 4, many(codec) // 20
+    block = b"\x00" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
+    parts = [(end.wire(RSV1 | TEXT), 1)]
+    for _ in range(count):
+        parts += blocks(end, CONTINUATION, b"", size)
+        parts += [(end.wire(CONTINUATION, block), 1), *blocks(end, CONTINUATION, b"x", size)]
+    parts += [(end.wire(FIN | CONTINUATION, b"\x00"), 1)]
+    options = {"max_fragments": 3 * count * size, "deflate": TAKEOVER}
+    growth, (answer,) = heard(codec, [Talk(end.role, parts, options=options)])
+    assert answer.last == "x" * (count * size)
+    assert growth < at_most(2 * count * size + SLACK)
+
+
+@ends
+@pytest.mark.parametrize("first", [PING, PONG], ids=["ping", "pong"])
+@pytest.mark.parametrize(
+    ("size", "step", "share"), [(125, 1 << 16, 1), (125, 1 << 10, 10), (0, 1 << 16, 10)]
+)
+def test_a_million_control_frames_leave_nothing(
+    codec: ModuleType, first: int, size: int, step: int, share: int, end: End
+) -> None:
+    count = many(codec) // share
+    talk = Talk(end.role, blocks(end, first, bytes(size), count), step)
+    growth, (answer,) = heard(codec, [talk])
+    assert answer.kinds == {"Ping" if first == PING else "Pong": count}
+    assert answer.most <= step // len(end.wire(first, bytes(size))) + 1
+    events = 128 * answer.most  # those of a read, and of the one before
+    assert growth < at_most(events + SLACK)
+
+
+@ends
+@pytest.mark.parametrize("compression", [0, RSV1], ids=["plain", "compressed"])
+def test_control_frames_inside_a_message_leave_nothing(
+    codec: ModuleType, compression: int, end: End
+) -> None:
+    count = many(codec) // 5
+    payload = squeezed(b"begun, ended") if compression else b"begun, ended"
+    parts = [(end.wire(TEXT | compression, payload[:5]), 1)]
+    for first in (PING, PONG):
+        parts += blocks(end, first, bytes(125), count)
+    parts += [(end.wire(FIN | CONTINUATION, payload[5:]), 1)]
+    growth, (answer,) = heard(codec, [Talk(end.role, parts, options={"deflate": TAKEOVER})])
+    assert answer.kinds == {"Ping": count, "Pong": count, "str": 1}
+    assert answer.last == "begun, ended"
+    assert growth < at_most(SLACK)
+
+
+# What means nothing -------------------------------------------------------------------------------
+
+
+def noise(random: Random, end: End) -> bytes:
+    """Any bytes."""
+    return random.randbytes(2000)
+
+
+def flipped(random: Random, end: End) -> bytes:
+    """Frames in order, but for some bits."""
+    frames = bytearray(
+        b"".join(
+            end.wire(
+                random.choice([FIN | TEXT, FIN | BINARY, PING, PONG, FIN | RSV1 | TEXT]),
+                squeezed(b"x" * random.randrange(100)),
+            )
+            for _ in range(50)
+        )
+    )
+    for _ in range(50):
+        frames[random.randrange(len(frames))] ^= 1 << random.randrange(8)
+    return bytes(frames)
+
+
+def between_fragments(random: Random, end: End) -> bytes:
+    """A message in fragments, with anything between them."""
+    first = random.choice([TEXT, BINARY])
+    fragments = [end.wire(first, b"x" * 100)]
+    for _ in range(50):
+        fragments += [end.wire(CONTINUATION, b"x" * 100), random.randbytes(random.randrange(9))]
+    return b"".join(fragments)
+
+
+@ends
+@pytest.mark.parametrize("garbage", [noise, flipped, between_fragments])
+def test_garbage_ends_the_connection_and_more_of_it_costs_nothing(
+    codec: ModuleType, garbage: Callable[[Random, End], bytes], end: End
+) -> None:
+    random = Random(garbage.__name__)
+    # What was in order by chance ends here; and then much comes, some of it in order.
+    broken = end.wire(FIN | TEXT | 0x30) * 100
+    more = [(random.randbytes(1 << 16), 32), (end.wire(FIN | TEXT, b"a message") * 5000, 32)]
+    talks = [
+        Talk(
+            end.role,
+            [(garbage(random, end), 1), (broken, 1), *more],
+            random.choice([1 << 10, 1 << 16]),
+            {"deflate": random.choice([None, TAKEOVER, NO_TAKEOVER])},
+        )
+        for _ in range(100)
+    ]
+    growth, answers = heard(codec, talks)
+    codes = {answer.last.code for answer in answers if isinstance(answer.last, Failure)}
+    assert codes <= {PROTOCOL_ERROR, BAD_DATA, TOO_BIG}
+    assert all(isinstance(answer.last, (Failure, Close)) for answer in answers)
+    assert max(answer.at for answer in answers) < 1 << 16
+    assert growth < at_most(SLACK)

@@ -1,0 +1,196 @@
+"""The application's word on a request: before the 101, before the head of an event stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import TIMEOUT, Answer, get, masked, upgrade
+from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from wsframe import HandshakeError, Opcode
+from wsframe.server import App, EventStream, Request, WebSocket
+
+COOKIE = ("Cookie", "session=anna")
+
+
+def whose(request: Request) -> str | None:
+    """Whose session it is."""
+    return request.headers.get("Cookie", "").removeprefix("session=") or None
+
+
+def protected(authorize: Callable[[Request], object] = whose) -> App:
+    """An app that tells its clients who they are."""
+    app = App()
+
+    @app.websocket("/ws", authorize=authorize)
+    def talk(ws: WebSocket) -> Waits:
+        ws.send(f"hello {ws.request.identity}")
+        yield
+
+    @app.sse("/stream", authorize=authorize)
+    def stream(stream: EventStream) -> None:
+        stream.send(f"hello {stream.request.identity}")
+
+    return app
+
+
+def ask(clients: Clients, server: Any, request: bytes) -> Answer:
+    client = clients.connect(server)
+    client.send(request)
+    return client.answer()
+
+
+def test_who_is_let_in_is_known_to_the_handler(serve: Serve, clients: Clients) -> None:
+    server = serve(protected())
+    assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello anna"
+    assert clients.stream(server, "/stream", COOKIE).hear(1) == ["hello anna"]
+
+
+@pytest.mark.parametrize(
+    "request_", [upgrade("/ws"), get("/stream"), get("/stream", method="HEAD")]
+)
+def test_others_get_403(serve: Serve, clients: Clients, request_: bytes) -> None:
+    assert ask(clients, serve(protected()), request_).status == 403
+
+
+def test_the_hook_may_choose_the_answer(serve: Serve, clients: Clients) -> None:
+    def authorize(request: Request) -> bool:
+        raise HandshakeError(401, "log in first", [("WWW-Authenticate", "Basic")])
+
+    answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Basic")
+    assert answer.body == b"log in first\n"
+
+
+def test_the_hook_may_be_an_object_without_a_hash(serve: Serve, clients: Clients) -> None:
+    @dataclass
+    class Sessions:
+        known: set[str]
+
+        def __call__(self, request: Request) -> bool:
+            return whose(request) in self.known
+
+    server = serve(protected(Sessions({"anna"})))
+    assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello True"
+    assert ask(clients, server, upgrade("/ws")).status == 403
+
+
+@pytest.mark.parametrize("error", [LookupError("no such user"), SystemExit(3)])
+def test_a_hook_that_fails_is_logged_and_answered_500(
+    serve: Serve, clients: Clients, log: ServerLog, error: BaseException
+) -> None:
+    def authorize(request: Request) -> bool:
+        raise error
+
+    server = serve(protected(authorize))
+    answer = ask(clients, server, upgrade("/ws"))
+    assert answer.status == 500
+    assert str(error).encode() not in answer.body
+    assert log.expect("the authorize of /ws failed").exc_info
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HandshakeError(401, "no", [("X-User", "anna\r\nSet-Cookie: session=anna")]),
+        HandshakeError(401, "no", [("X User", "anna")]),
+        HandshakeError(999, "no"),
+    ],
+    ids=["value", "name", "status"],
+)
+def test_an_answer_that_cannot_be_sent_is_logged_and_500(
+    serve: Serve, clients: Clients, log: ServerLog, error: HandshakeError
+) -> None:
+    def authorize(request: Request) -> bool:
+        raise error
+
+    answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
+    assert (answer.status, answer.body) == (500, b"the request could not be judged\n")
+    assert answer.headers["X-User"] is answer.headers["Set-Cookie"] is None
+    assert log.expect("the answer of the authorize of /ws cannot be sent").exc_info
+
+
+def test_a_request_that_is_not_in_order_is_refused_without_asking(
+    serve: Serve, clients: Clients
+) -> None:
+    asked: Queue[Request] = Queue()
+    server = serve(protected(asked.put))
+    assert (
+        ask(clients, server, upgrade("/ws", ("Origin", "https://elsewhere.example"))).status == 403
+    )
+    assert ask(clients, server, get("/ws")).status == 426
+    assert asked.empty()
+
+
+def hold(held: Held) -> Callable[[Request], object]:
+    """A hook that blocks, and then lets everyone in."""
+
+    def authorize(request: Request) -> bool:
+        held.wait()
+        return True
+
+    return authorize
+
+
+def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    app = protected(hold(held))
+    app.websocket("/echo")(generator_echo)
+    server = serve(app)
+    waiting = clients.connect(server)
+    waiting.send(upgrade("/ws"))
+    held.wait_for()
+    echo = clients.websocket(server, "/echo")
+    echo.say("through")
+    assert echo.next_event() == "through"
+    held.release()
+    assert b" 101 " in waiting.read_until(b"\r\n\r\n")
+
+
+def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)), handshake_timeout=0.1)
+    client = clients.connect(server)
+    client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
+    held.wait_for()
+    client.send(masked(Opcode.TEXT, "behind it"))
+    # Longer than the head of a request may take: the client has done its part.
+    (peer,) = server.loops[0].peers
+    due = peer.loop._next_sweep
+    wait_until(lambda: peer.loop._next_sweep > due + 0.4, "the deadlines are looked at")
+    held.release()
+    assert b" 101 " in client.read_until(b"\r\n\r\n")
+    assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"
+
+
+def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)))
+    client = clients.connect(server)
+    client.send(upgrade("/echo"))
+    held.wait_for()
+    client.reset()
+    held.release()
+    wait_until(lambda: not server.loops[0].peers, "the connection is over")
+
+
+def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+    server = serve(websocket_app(generator_echo, authorize=hold(held)), drain=60)
+    client = clients.connect(server)
+    client.send(upgrade("/echo"))
+    held.wait_for()
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert client.receive() == b""
+    held.release()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()

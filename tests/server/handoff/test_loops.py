@@ -1,0 +1,173 @@
+"""Several loops, as there are on a Python without a GIL: they share all there is to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, stop_within, wait_until
+from tests.support.clients import TIMEOUT, get
+from tests.support.clock import STEP, ManualClock
+from tests.support.handlers import BOTH_KINDS, Waits, websocket_app
+from wsframe import Close
+from wsframe.server import App, Server, WebSocket
+from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.timing import Timing
+from wsframe.server.topics.sources import QueuePump
+
+LOOPS = 3
+
+
+def sizes(server: Server) -> list[int]:
+    """How many connections each loop has."""
+    return [len(loop.peers) for loop in server.loops]
+
+
+@BOTH_KINDS
+def test_connections_are_dealt_out_evenly(
+    serve: Serve, clients: Clients, echo: Callable[..., Any]
+) -> None:
+    server = serve(websocket_app(echo), loops=LOOPS)
+    open_ones = [clients.websocket(server, "/echo") for _ in range(4 * LOOPS)]
+    assert sizes(server) == [4] * LOOPS
+    for number, client in enumerate(open_ones):
+        client.say(str(number), b"x" * 100_000)
+    for number, client in enumerate(open_ones):
+        assert client.hear(2) == [str(number), b"x" * 100_000]
+        client.leave()
+    wait_until(lambda: sizes(server) == [0] * LOOPS, "all have left")
+
+
+def test_a_queue_reaches_the_streams_of_all_loops(serve: Serve, clients: Clients) -> None:
+    source: Queue[str] = Queue()
+    app = App()
+    app.sse("/time", source=source)
+    server = serve(app, loops=LOOPS)
+    streams = [clients.stream(server, "/time") for _ in range(2 * LOOPS)]
+    expected = [str(number) for number in range(100)]
+    for item in expected:
+        source.put(item)
+    stop_within(server, TIMEOUT)
+    for stream in streams:
+        assert stream.hear(100) == expected
+        stream.expect_end()
+
+
+def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Clients) -> None:
+    present: list[WebSocket] = []
+
+    def chat(ws: WebSocket) -> Waits:
+        present.append(ws)
+        while True:
+            message = yield
+            for other in tuple(present):
+                other.send(message)
+
+    server = serve(websocket_app(chat), loops=LOOPS)
+    open_ones = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
+    wait_until(lambda: len(present) == LOOPS, "all are there")
+    for number, client in enumerate(open_ones):
+        client.say(str(number))
+        for each in open_ones:
+            assert each.next_event() == str(number)
+
+
+def test_a_loop_that_is_blocked_does_not_hold_up_the_others(serve: Serve, clients: Clients) -> None:
+    release = threading.Event()
+
+    def block(ws: WebSocket) -> Waits:
+        while True:
+            message = yield
+            if message == "block":
+                release.wait(TIMEOUT)
+            ws.send(message)
+
+    server = serve(websocket_app(block), loops=LOOPS)
+    blocked = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
+    others = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
+    for client in blocked:
+        client.say("block", "go on")
+    for client in others:
+        client.say("x")
+        assert client.next_event() == "x"
+    release.set()
+    for client in blocked:
+        assert client.hear(2) == ["block", "go on"]
+
+
+@BOTH_KINDS
+def test_all_loops_stop(serve: Serve, clients: Clients, echo: Callable[..., Any]) -> None:
+    server = serve(websocket_app(echo), loops=LOOPS)
+    open_ones = [clients.websocket(server, "/echo") for _ in range(2 * LOOPS)]
+    stopping = threading.Thread(target=server.stop, daemon=True)
+    stopping.start()
+    for client in open_ones:
+        assert client.closed_by_server() == Close(1001, "the server stops")
+    stopping.join(TIMEOUT)
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
+
+
+@pytest.mark.parametrize("loops", range(3))
+def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loops: int) -> None:
+    app = App()
+    app.sse("/time", source=Queue())
+    started = 0
+    start_loop = Threads.start_loop
+
+    def start(threads: Threads) -> Worker:
+        nonlocal started
+        if started == loops:
+            raise RuntimeError("the system has no thread left for a loop")
+        started += 1
+        return start_loop(threads)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Threads, "start_loop", start)
+        with pytest.raises(RuntimeError, match="no thread left"):
+            app.start("127.0.0.1", loops=3)
+    with app.start("127.0.0.1", loops=3):  # as if nothing had been
+        pass
+
+
+def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App()
+    app.sse("/time", source=Queue())
+    app.sse("/date", source=Queue())
+    start = QueuePump.start
+
+    def start_one(pump: QueuePump) -> None:
+        if pump.topic.name == "/date":
+            raise RuntimeError("can't start new thread")
+        start(pump)
+
+    monkeypatch.setattr(QueuePump, "start", start_one)
+    with pytest.raises(RuntimeError, match="new thread"):
+        app.start("127.0.0.1", loops=2)
+
+
+def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, clients: Clients) -> None:
+    clock, called = ManualClock(), threading.Event()
+    app = App(timing=Timing(clock=clock))
+    app.page("/", "hello")
+    server = serve(app)
+    (loop,) = server.loops
+
+    def visit() -> None:
+        client = clients.connect(server)
+        client.send(get("/"))
+        assert client.answer().status == 200
+        client.close()
+        wait_until(lambda: not loop.peers, "the connection is over")
+
+    visit()
+    loop.call_soon(lambda: loop.at_next_sweep(called.set))
+    clock.let_loops_look(server)
+    for _ in range(3):
+        clock.now += 0.4 * STEP
+        visit()
+    clock.let_loops_look(server)
+    assert called.is_set()

@@ -1,0 +1,317 @@
+"""The threads of a server: who gets one, who waits for one, and when they end."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from queue import Queue, SimpleQueue
+from time import monotonic
+
+import pytest
+
+from tests.server.conftest import ServerLog, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import Held
+from wsframe.server.handoff.quotas import Holder, Shortage
+from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.handoff.waiting import WaitingRoom
+from wsframe.server.settings import Settings
+from wsframe.server.timing import Timing
+
+ONE = Holder("one", None)
+
+
+def no_more(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+class Pool:
+    """Threads with one loop, which sleeps, and what they are given to do."""
+
+    def __init__(self, **settings: object) -> None:
+        self.threads = Threads(Settings(**settings), 1, Timing())  # type: ignore[arg-type]
+        self.told: SimpleQueue[None] = SimpleQueue()
+        self._ended = threading.Event()
+        self.loop = self.threads.start_loop()
+        self.loop.given.put(("loop", self._ended.wait))
+
+    def tell(self) -> None:
+        self.told.put(None)
+
+    def turn(self, holder: Holder = ONE) -> Worker | Shortage:
+        return self.threads.engage_turn(holder, self.tell)
+
+    def end(self, *workers: Worker) -> None:
+        """Have these do what they were engaged for: nothing."""
+        before = self.threads.counts()[1]
+        for worker in workers:
+            worker.given.put(("task", int))
+        wait_until(lambda: self.threads.counts()[1] == before - len(workers), "they have ended")
+
+    def run(self) -> threading.Thread:
+        """Have a thread run something; return it when it is idle."""
+        worker = self.turn()
+        assert isinstance(worker, Worker)
+        self.end(worker)
+        return worker.thread
+
+    def close(self) -> None:
+        self._ended.set()
+        self.threads.close(monotonic() + TIMEOUT)
+
+
+@pytest.fixture
+def pools() -> Iterator[list[Pool]]:
+    pools: list[Pool] = []
+    yield pools
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture
+def pool(pools: list[Pool]) -> Pool:
+    pools.append(Pool(max_threads=4, reserve_threads=4, max_handler_threads=4))
+    return pools[0]
+
+
+def engaged(found: Worker | Shortage) -> Worker:
+    assert isinstance(found, Worker), found
+    return found
+
+
+# Who gets one ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["turn", "handler"])
+@pytest.mark.parametrize(
+    ("holders", "shortage"),
+    [
+        ([Holder("a", 1), Holder("a", 2), Holder("a", 3)], Shortage.ROUTE),
+        ([Holder("a", 1), Holder("b", 1), Holder("c", 1)], Shortage.ORIGIN),
+        ([Holder("a", 1), Holder("a", 1)], Shortage.PART),
+        (
+            [Holder("a", 1), Holder("a", 2), Holder("b", 1), Holder("b", 2), Holder("c", 3)],
+            Shortage.ALL,
+        ),
+        ([Holder(name, None) for name in "aabbc"], Shortage.ALL),
+    ],
+)
+def test_a_route_and_an_address_have_half_and_an_address_half_of_a_route(
+    pool: Pool, kind: str, holders: list[Holder], shortage: Shortage
+) -> None:
+    engage = pool.turn if kind == "turn" else pool.threads.engage_handler
+    workers = [engaged(engage(holder)) for holder in holders[:-1]]
+    assert engage(holders[-1]) is shortage
+    pool.end(workers.pop())
+    pool.end(*workers)
+    workers = [engaged(engage(holder)) for holder in holders[:-1]]  # as if nothing had been
+    pool.end(*workers)
+
+
+def test_no_kind_of_work_uses_the_threads_of_another(pool: Pool) -> None:
+    holders = [Holder(name, None) for name in "aabb"]
+    workers = [engaged(pool.turn(holder)) for holder in holders]
+    workers += [engaged(pool.threads.engage_handler(holder)) for holder in holders]
+    assert pool.turn() is pool.threads.engage_handler(ONE) is Shortage.ALL
+    assert pool.threads.hand_off_shortage(ONE, pool.tell) is None
+    pool.end(*workers)
+
+
+def test_what_has_lost_the_loop_counts_as_a_turn_and_may_use_the_reserve(pool: Pool) -> None:
+    """Of 4 threads and 4 in reserve a route may use 2 and 2."""
+    owners = [pool.loop]
+    holder, other = Holder("a", None), Holder("b", None)
+    for _ in range(4):
+        assert pool.threads.hand_off_shortage(holder, pool.tell) is None
+        taken = pool.threads.hand_off(owners[-1], holder)
+        assert taken is not None
+        owners.append(taken[0])
+    assert pool.threads.wary
+    assert pool.threads.hand_off_shortage(holder, pool.tell) is Shortage.ROUTE
+    assert pool.turn(holder) is pool.turn(other) is Shortage.ALL
+    assert pool.threads.hand_off_shortage(other, pool.tell) is None
+    pool.end(*owners[1:4])
+    assert pool.told.get(timeout=TIMEOUT) is None
+    assert not pool.threads.wary
+    pool.end(engaged(pool.turn(holder)))
+    owners[-1].given.put(("loop", int))
+
+
+def test_a_hand_off_that_comes_too_late_is_undone(pool: Pool) -> None:
+    taken = pool.threads.hand_off(pool.loop, ONE)
+    assert taken is not None
+    worker, charge = taken
+    assert pool.threads.counts()[1] == 1
+    pool.threads.take_back(pool.loop, charge, worker)
+    assert pool.threads.counts() == (2, 0)
+    # Whose charge has ended already is not changed any more.
+    pool.threads.recharge(pool.loop, charge, ONE)
+    assert pool.threads.counts() == (2, 0)
+
+
+def test_a_charge_moves_to_another_holder(pool: Pool) -> None:
+    taken = pool.threads.hand_off(pool.loop, Holder("a", None))
+    assert taken is not None
+    worker, charge = taken
+    pool.threads.recharge(pool.loop, charge, Holder("b", None))
+    engaged(pool.turn(Holder("b", None))).given.put(("task", int))
+    worker.given.put(("loop", int))
+    wait_until(lambda: pool.threads.counts()[1] == 1, "only the old owner counts")
+
+
+def test_who_finds_no_thread_is_told_once_when_one_is_free(pool: Pool) -> None:
+    workers = [engaged(pool.turn()) for _ in range(2)]
+    assert pool.turn() is Shortage.ROUTE
+    assert pool.threads.turn_shortage(ONE, pool.tell) is Shortage.ROUTE
+    assert pool.told.empty()
+    pool.end(*workers)
+    assert pool.told.get(timeout=TIMEOUT) is None
+    pool.run()
+    assert pool.told.empty()
+
+
+# Which one it is ---------------------------------------------------------------------------------
+
+
+def test_a_thread_is_used_again_and_one_that_is_not_used_ends(pool: Pool) -> None:
+    first = pool.run()
+    assert pool.run() is first
+    pool.threads.idle_time = 0.001
+    pool.run()  # which makes it look at the time
+    wait_until(lambda: pool.threads.counts() == (2, 0), "only the reserve is left")
+
+
+def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.threads.idle_time = 0.001
+    done: Queue[threading.Thread] = Queue()
+    retire, retired = pool.threads.retire, Queue[bool]()
+
+    def retire_late(worker: Worker) -> bool:
+        if retired.empty():
+            late = engaged(pool.turn())
+            late.given.put(("late", lambda: done.put(threading.current_thread())))
+        ended = retire(worker)
+        retired.put(ended)
+        return ended
+
+    monkeypatch.setattr(pool.threads, "retire", retire_late)
+    pool.end(engaged(pool.turn()))
+    thread = done.get(timeout=TIMEOUT)
+    thread.join(TIMEOUT)
+    assert not retired.get(timeout=TIMEOUT)
+    wait_until(lambda: pool.threads.counts() == (2, 0), "only the reserve is left")
+
+
+def test_a_thread_survives_what_its_task_raises(pool: Pool, log: ServerLog) -> None:
+    def fail() -> None:
+        raise SystemExit
+
+    worker = engaged(pool.turn())
+    worker.given.put(("fails", fail))
+    log.expect("a defect in the server")
+    wait_until(lambda: pool.threads.counts()[1] == 0, "it is idle")
+    assert pool.run() is worker.thread
+
+
+def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, held = Queue[bool](), Held()
+    run = partial(held.wait)
+    function = weakref.ref(run)
+    finished = pool.threads.finished
+
+    def note(worker: Worker) -> None:
+        finished(worker)
+        gone.put(function() is None)
+
+    monkeypatch.setattr(pool.threads, "finished", note)
+    engaged(pool.turn()).given.put(("held", run))
+    del run
+    held.release()
+    assert gone.get(timeout=TIMEOUT)
+
+
+# When the system has no more ---------------------------------------------------------------------
+
+
+def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        assert pool.turn() is pool.threads.engage_handler(ONE) is Shortage.SYSTEM
+        assert pool.threads.turn_shortage(ONE, pool.tell) is Shortage.SYSTEM
+        assert pool.threads.hand_off_shortage(ONE, pool.tell) is None
+        taken = pool.threads.hand_off(pool.loop, ONE)
+        assert taken is not None
+        pool.threads.restore_reserve()
+        assert pool.threads.wary
+        assert pool.threads.hand_off_shortage(ONE, pool.tell) is Shortage.SYSTEM
+        assert pool.threads.hand_off(taken[0], ONE) is None
+        with pytest.raises(RuntimeError, match="no thread left for a loop"):
+            pool.threads.start_loop()
+    pool.threads.restore_reserve()
+    assert not pool.threads.wary
+    taken[0].given.put(("loop", int))
+
+
+# Who waits ---------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Waits:
+    name: str
+    credit: float = 0
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+
+def in_order(room: WaitingRoom, *lacking: tuple[Holder, Shortage]) -> list[str]:
+    """The names of those that find a thread, where these holders lack one."""
+    names = []
+    while (waiter := room.next(lambda _, holder: dict(lacking).get(holder))) is not None:
+        assert isinstance(waiter, Waits)
+        names.append(waiter.name)
+    return names
+
+
+def room_of(*holders: Holder) -> WaitingRoom:
+    room = WaitingRoom()
+    for number, (route, origin) in enumerate(holders):
+        room.add(Waits(f"{route}{origin}.{number}"), Holder(route, origin))
+    return room
+
+
+def test_routes_take_turns_and_so_do_the_addresses_of_one() -> None:
+    a1, a2, b1 = Holder("a", 1), Holder("a", 2), Holder("b", 1)
+    room = room_of(a1, a1, a1, a2, b1, b1)
+    assert in_order(room) == ["a1.0", "b1.4", "a2.3", "b1.5", "a1.1", "a1.2"]
+    assert len(room) == 0
+
+
+def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
+    a1, a2, b1 = Holder("a", 1), Holder("a", 2), Holder("b", 1)
+    room = room_of(a1, a2, b1)
+    assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
+    assert in_order(room, (a1, Shortage.ORIGIN)) == ["a2.1"]
+    room.add(Waits("a2.3"), a2)
+    assert in_order(room, (a1, Shortage.PART)) == ["a2.3"]
+    assert len(room) == 1
+    assert in_order(room) == ["a1.0"]
+
+
+def test_who_does_not_wait_any_more_is_passed_over() -> None:
+    room, gone, left = WaitingRoom(), Waits("gone"), Waits("left")
+    room.add(gone, ONE)
+    room.add(left, ONE)
+    room.discard(gone)
+    room.discard(gone)
+    assert in_order(room) == ["left"]
+    assert in_order(room) == []

@@ -1,0 +1,297 @@
+"""What the path of a request is: one form for routes, hooks, handlers and logs."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import Answer, get, upgrade
+from tests.support.handlers import Waits, generator_echo, plain_echo
+from wsframe import HandshakeError
+from wsframe.server import App, EventStream, Request, Server, WebSocket
+from wsframe.server.http.paths import normal_path
+from wsframe.server.sockets.peer import Peer
+
+
+def echo_with_parameter(ws: WebSocket, x: str) -> Waits:
+    return (yield from generator_echo(ws))
+
+
+FAT = ("X-Fat", "a" * 12_000)
+
+
+def ask(clients: Clients, server: Server, request: bytes) -> Answer:
+    client = clients.connect(server)
+    client.send(request)
+    return client.answer()
+
+
+@pytest.fixture
+def hooked(serve: Serve) -> tuple[Server, Queue[str]]:
+    """A server whose hook refuses what begins with /admin, and the paths that handlers saw."""
+    app = App()
+    seen: Queue[str] = Queue()
+
+    def authorize(request: Request) -> bool:
+        return not request.path.startswith("/admin")
+
+    def look(ws: WebSocket, **_: str) -> None:
+        seen.put(ws.request.path)
+
+    def watch(stream: EventStream, **_: str) -> None:
+        seen.put(stream.request.path)
+        stream.close()
+
+    for path in ("/admin", "/admin/{page}", "/{a}", "/{a}/{b}", "/{a}/{b}/{c}"):
+        app.websocket(path, authorize=authorize)(look)
+        app.sse(path, authorize=authorize)(watch)
+    return serve(app), seen
+
+
+ADMIN = ("/admin", "/%61dmin", "/%61%64%6D%69%6e", "/admin/x", "/%61dmin/%2e%2e", "/admin;x")
+OTHERS = {
+    "/%2Fadmin": "/%2Fadmin",
+    "/%2fadmin": "/%2Fadmin",
+    "/x/../admin": "/x/../admin",
+    "/x/%2E./admin": "/x/../admin",
+    "/.%2Fadmin": "/.%2Fadmin",
+    "/%2561dmin": "/%2561dmin",
+    "/;/admin": "/;/admin",
+    "/%00admin": "/%00admin",
+    "/%0aadmin": "/%0Aadmin",
+    "/ADMIN": "/ADMIN",
+    "/%C3%A4dmin": "/ädmin",
+    "/%ef%bc%8fadmin": "/\N{FULLWIDTH SOLIDUS}admin",
+    "/x%5cadmin": "/x\\admin",
+}
+
+
+@pytest.mark.parametrize("target", [*ADMIN, *(f"http://localhost{path}" for path in ADMIN)])
+def test_a_hook_sees_the_path_by_which_the_route_was_chosen(
+    hooked: tuple[Server, Queue[str]], clients: Clients, target: str
+) -> None:
+    server, seen = hooked
+    for request in (get(target), upgrade(target)):
+        assert ask(clients, server, request).status == 403
+    assert seen.empty()
+
+
+@pytest.mark.parametrize("target", OTHERS)
+def test_a_handler_sees_a_path_of_which_nothing_was_resolved(
+    hooked: tuple[Server, Queue[str]], clients: Clients, target: str
+) -> None:
+    server, seen = hooked
+    clients.websocket(server, target).closed_by_server()
+    clients.stream(server, target).expect_end()
+    assert [seen.get(timeout=10) for _ in range(2)] == [OTHERS[target]] * 2
+
+
+@pytest.mark.parametrize("target", ["//admin", "/admin/", "//", "/x//y"])
+def test_an_empty_segment_is_a_segment(
+    hooked: tuple[Server, Queue[str]], clients: Clients, target: str
+) -> None:
+    assert ask(clients, hooked[0], get(target)).status == 404
+
+
+def test_two_paths_are_equal_only_if_their_segments_are() -> None:
+    for raw in OTHERS:
+        normal = normal_path(raw)
+        assert normal_path(normal) == normal
+        assert normal.count("/") == raw.count("/")
+    spellings = ("/a%2Fb", "/a/b", "/a%252Fb", "/a%25252Fb", "/a%", "/a%25", "/a%2525", "/a%0A")
+    assert len({normal_path(raw) for raw in spellings}) == len(spellings) - 1  # "%" is "%25"
+
+
+def test_the_request_log_has_the_path_of_the_route(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    app = App()
+    app.page("/admin", "the page")
+    access = logging.getLogger("wsframe.access")
+    access.addHandler(log)
+    access.setLevel(logging.INFO)
+    try:
+        assert ask(clients, serve(app), get("/%61dmin?a=b")).status == 200
+        assert '"GET /admin" 200' in log.expect("/admin", logging.INFO).getMessage()
+    finally:
+        access.setLevel(logging.NOTSET)
+        access.removeHandler(log)
+
+
+# Patterns that a backtracking matcher tries in more ways than anybody can wait for.
+PATTERNS = (
+    "/{a}.{b}.{c}.{d}.{e}!",
+    "/{a}%{b}%{c}%{d}%{e}!",
+    "/{a}-{b}-{c}/{d}-{e}-{f}!",
+    "/{a}/{b}/{c}/{d}/{e}!",
+    "/{a}..{b}..{c}..{d}..{e}!",
+    "/{a}é{b}é{c}é{d}é{e}!",
+)
+FILLINGS = (".", "-", "/", "%2F", "%", "%25", ";", "%C3%A9", "%00", "a", "/.", "-/", "..-")
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_a_long_path_is_matched_in_linear_time(
+    serve: Serve, clients: Clients, filling: str
+) -> None:
+    app = App()
+    for pattern in PATTERNS:
+        app.websocket(pattern)(lambda ws, **_: None)
+        app.sse(pattern)(lambda stream, **_: None)
+    server = serve(app)
+    for request in (get, upgrade):
+        for size, status in {2000: 404, 8000: 414}.items():
+            target = "/" + filling * (size // len(filling))
+            assert ask(clients, server, request(target)).status == status
+
+
+def test_two_parameters_need_a_text_between_them() -> None:
+    with pytest.raises(ValueError, match="text between"):
+        App().page("/{a}{b}", "")
+
+
+# Targets in absolute-form ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "expected"),
+    [
+        ("http://localhost/x", "localhost", ("localhost", "/x")),
+        ("HTTP://LOCALHOST/x", "localhost", ("LOCALHOST", "/x")),
+        ("http://[::1]/x", "[::1]", ("[::1]", "/x")),
+        ("http://[::1]:9292/x?y", "[::1]:9292", ("[::1]:9292", "/x")),
+        ("http://127.0.0.1:/x", "127.0.0.1", ("127.0.0.1:", "/x")),
+        ("ws://localhost/%78", "localhost", ("localhost", "/x")),
+        ("http://localhost", "localhost", ("localhost", "/")),
+        ("http://localhost?y=/x", "localhost", ("localhost", "/")),
+        ("http://localhost//x", "localhost", ("localhost", "//x")),
+        # RFC 9112 section 3.2.2: the target counts, whatever the Host header is.
+        ("http://localhost:81/x", "localhost", ("localhost:81", "/x")),
+        ("http://[::1]/x", "127.0.0.1", ("[::1]", "/x")),
+    ],
+)
+def test_the_authority_of_a_target_replaces_the_host_header(
+    serve: Serve, clients: Clients, target: str, host: str, expected: tuple[str, str]
+) -> None:
+    app = App()
+    seen: Queue[tuple[str, str]] = Queue()
+
+    def look(ws: WebSocket) -> None:
+        seen.put((ws.request.host, ws.request.path))
+
+    for path in ("/x", "/", "//x"):
+        app.websocket(path)(look)
+    server = serve(app)
+    client = clients.connect(server)
+    client.send(upgrade(target, changes={"Host": host, "Origin": f"http://{expected[0].lower()}"}))
+    assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    assert seen.get(timeout=10) == expected
+
+
+def test_an_origin_is_compared_with_the_authority_of_the_target(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+    app.websocket("/x")(lambda ws: None)
+    changes: dict[str, str | None] = {"Host": "localhost:80", "Origin": "http://localhost"}
+    request = upgrade("http://127.0.0.1/x", changes=changes)
+    assert ask(clients, serve(app), request).status == 403
+
+
+# Memory ---------------------------------------------------------------------------------------
+
+
+def leave(clients: Clients, server: Server, target: str) -> None:
+    clients.websocket(server, target, FAT).leave()
+
+
+def vanish(clients: Clients, server: Server, target: str) -> None:
+    client = clients.connect(server)
+    client.send(upgrade(target, FAT) if target != "/topic" else get(target, FAT))
+    client.read_until(b"\r\n\r\n")
+    client.reset()
+
+
+SAME = HandshakeError(401, "always this one")
+
+
+def refuse_with_the_same(request: Request) -> None:
+    raise SAME
+
+
+def ask_fat(clients: Clients, server: Server, target: str) -> None:
+    client = clients.connect(server)
+    client.send(get(target, FAT))
+    client.read_to_end()
+    client.close()
+
+
+LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
+    "page": (ask_fat, "/"),
+    "no route": (ask_fat, "/none"),
+    "malformed": (ask_fat, "none"),
+    "too long": (ask_fat, "/" + "a" * 9000),
+    "refused by the hook": (ask_fat, "/forbidden"),
+    "refused by an error that is raised again": (ask_fat, "/same"),
+    "generator": (leave, "/generator/x"),
+    "generator, reset": (vanish, "/generator/x"),
+    "function": (leave, "/function"),
+    "function, reset": (vanish, "/function"),
+    "stream of a function": (ask_fat, "/stream"),
+    "stream of a generator": (ask_fat, "/events"),
+    "stream of a topic": (vanish, "/topic"),
+}
+
+
+def peers_of(server: Server) -> list[Peer]:
+    """The connections of this server that anything still refers to."""
+    found = (item for item in gc.get_objects() if type(item) is Peer)
+    return [peer for peer in found if peer.loop in server.loops]
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_a_connection_leaves_nothing_to_the_garbage_collector(
+    serve: Serve, clients: Clients, name: str
+) -> None:
+    """Where that is turned off, each would stay for good with its head."""
+
+    def events(stream: EventStream) -> Iterator[str]:
+        yield "x"
+
+    app = App()
+    app.page("/", "x")
+    app.websocket("/generator/{x}", authorize=lambda _: True)(echo_with_parameter)
+    app.websocket("/function")(plain_echo)
+    app.sse("/stream")(lambda stream: stream.close())
+    app.sse("/events")(events)
+    app.sse("/forbidden", authorize=lambda _: None)(events)
+    app.sse("/same", authorize=refuse_with_the_same)(events)
+    app.sse("/topic", app.topic("t"))
+    server = serve(app)
+    act, target = LEAVING[name]
+
+    def end() -> None:
+        act(clients, server, target)
+        loop = server.loops[0]
+        wait_until(lambda: not (loop.peers or loop.unfinished), "the connections are over")
+
+    end()
+    gc.collect()
+    gc.disable()
+    try:
+        end()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        names = {type(item).__module__ for item in gc.garbage}
+        assert not [found for found in names if found.startswith("wsframe.server")]
+        # Nor does anything that is in use refer to it, at least once its thread is idle.
+        wait_until(lambda: not peers_of(server), "the connection is gone")
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

@@ -1,0 +1,242 @@
+"""What is believed of whom: proxies that are trusted, and everybody else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve
+from tests.support.clients import Answer, get, upgrade
+from wsframe.server import App, Server, WebSocket
+from wsframe.server.http.proxies import Proxies, client_of
+
+CHAIN = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
+OWN = ("127.0.0.1", "http", "localhost")
+
+
+def said_by(ws: WebSocket) -> None:
+    """Tell the client what the server takes it for."""
+    request = ws.request
+    ws.send(f"{request.client} {request.scheme} {request.host}")
+
+
+@pytest.fixture
+def trusting(serve: Serve) -> Server:
+    """A server behind proxies, of which one is on this machine."""
+    return start(serve, CHAIN)
+
+
+def start(serve: Serve, trusted: tuple[str, ...]) -> Server:
+    app = App()
+    app.websocket("/")(said_by)
+    return serve(app, trusted_proxies=trusted, hosts="*")
+
+
+def heard(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[str, ...]:
+    """What the server takes a request for."""
+    client = clients.websocket(server, "/", *headers)
+    message = client.next_event()
+    client.closed_by_server()
+    assert isinstance(message, str)
+    return tuple(message.split(" "))
+
+
+def xff(value: str) -> tuple[str, str]:
+    return "X-Forwarded-For", value
+
+
+def forwarded(value: str) -> tuple[str, str]:
+    return "Forwarded", value
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ([], "127.0.0.1"),
+        ([xff("203.0.113.7")], "203.0.113.7"),
+        ([xff("203.0.113.7:4711")], "203.0.113.7"),
+        ([xff("6.6.6.6, 203.0.113.7")], "203.0.113.7"),
+        ([xff("6.6.6.6, 203.0.113.7, 10.1.2.3")], "203.0.113.7"),
+        ([xff("6.6.6.6"), xff("203.0.113.7"), xff("10.1.2.3,10.1.2.4")], "203.0.113.7"),
+        ([xff("<script>, 203.0.113.7")], "203.0.113.7"),
+        ([xff("10.1.2.3, 10.1.2.4")], "10.1.2.3"),
+        ([xff("")], "127.0.0.1"),
+        ([xff("unknown")], "127.0.0.1"),
+        ([xff("unix:")], "127.0.0.1"),
+        ([xff("6.6.6.6, unknown, 10.1.2.3")], "10.1.2.3"),
+        ([xff("2001:DB9:0::7")], "2001:db9::7"),
+        ([xff("[2001:db9::7]:4711")], "2001:db9::7"),
+        ([xff("203.0.113.7, 2001:db8::1")], "203.0.113.7"),
+        ([xff("203.0.113.7, ::ffff:10.1.2.3")], "203.0.113.7"),
+        ([forwarded("for=203.0.113.7")], "203.0.113.7"),
+        ([forwarded('For="203.0.113.7:80"; by=_proxy')], "203.0.113.7"),
+        ([forwarded('for=6.6.6.6, for="[2001:db9::7]:4711";proto=http')], "2001:db9::7"),
+        ([forwarded("for=6.6.6.6;host=a"), forwarded("for=203.0.113.7")], "203.0.113.7"),
+        ([forwarded("for=203.0.113.7, for=10.1.2.3")], "203.0.113.7"),
+        ([forwarded("for=203.0.113.7 , for=10.1.2.3 ; proto=http")], "203.0.113.7"),
+        ([forwarded("for=6.6.6.6, proto=http, for=10.1.2.3")], "10.1.2.3"),
+        ([forwarded("for=6.6.6.6, for=_hidden, for=10.1.2.3")], "10.1.2.3"),
+        ([forwarded('for="_hidden:80"')], "127.0.0.1"),
+        ([forwarded(r'for="\203.0.113.7"')], "203.0.113.7"),
+        # Whoever sets one of the two passes on the other: the one that most set counts.
+        ([forwarded("for=6.6.6.6"), xff("203.0.113.7")], "203.0.113.7"),
+        ([forwarded("for=6.6.6.6"), ("X-Forwarded-Proto", "http")], "127.0.0.1"),
+        ([forwarded("nonsense"), xff("203.0.113.7")], "203.0.113.7"),
+    ],
+)
+def test_the_client_is_the_first_that_is_not_trusted(
+    trusting: Server, clients: Clients, headers: list[tuple[str, str]], client: str
+) -> None:
+    assert heard(clients, trusting, *headers) == (client, "http", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme", "host"),
+    [
+        ([("X-Forwarded-Proto", "https")], "https", "localhost"),
+        ([("X-Forwarded-Proto", "WSS")], "https", "localhost"),
+        ([("X-Forwarded-Proto", "ws"), ("X-Forwarded-Host", "a.example:8")], "http", "a.example:8"),
+        ([forwarded('for=1.2.3.4;proto=https;host="shop.example:81"')], "https", "shop.example:81"),
+        ([forwarded("host=shop.example")], "http", "shop.example"),
+        # Of a chain, what the outermost says that is trusted.
+        (
+            [xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Proto", "https, http")],
+            "https",
+            "localhost",
+        ),
+        (
+            [xff("6.6.6.6, 1.2.3.4"), ("X-Forwarded-Proto", "https, http")],
+            "http",
+            "localhost",
+        ),
+        (
+            [xff("6.6.6.6, 1.2.3.4, 10.1.2.3"), ("X-Forwarded-Host", "evil, shop.example, inner")],
+            "http",
+            "shop.example",
+        ),
+        ([xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Proto", "https")], "https", "localhost"),
+        ([xff("6.6.6.6, 1.2.3.4"), ("X-Forwarded-Proto", "https")], "https", "localhost"),
+        (
+            [forwarded("for=6.6.6.6;host=evil, for=1.2.3.4;proto=https, for=10.1.2.3;host=inner")],
+            "https",
+            "inner",
+        ),
+    ],
+)
+def test_scheme_and_host_are_the_clients(
+    trusting: Server, clients: Clients, headers: list[tuple[str, str]], scheme: str, host: str
+) -> None:
+    assert heard(clients, trusting, *headers)[1:] == (scheme, host)
+
+
+EVERYTHING = [
+    ("X-Forwarded-For", "203.0.113.7"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Host", "shop.example"),
+    ("Forwarded", "for=203.0.113.7;proto=https;host=shop.example"),
+]
+
+
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "::1", "unix")])
+@pytest.mark.parametrize("headers", [EVERYTHING[:3], EVERYTHING[3:], [xff("nonsense")]])
+def test_from_whom_is_not_trusted_they_change_nothing(
+    serve: Serve, clients: Clients, trusted: tuple[str, ...], headers: list[tuple[str, str]]
+) -> None:
+    assert heard(clients, start(serve, trusted), *headers) == OWN
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        xff("nonsense"),
+        xff("203.0.113.256"),
+        xff("203.0.113.7, 10.1.2.3, <script>"),
+        xff("fe80::1%eth0"),
+        xff("[2001:db9::7"),
+        ("X-Forwarded-Proto", "gopher"),
+        ("X-Forwarded-Host", "a b"),
+        ("X-Forwarded-Host", "shop.example/path"),
+        forwarded("nonsense"),
+        forwarded("for=203.0.113.7;for=203.0.113.8"),
+        forwarded('for="203.0.113.7'),
+        forwarded("for=nonsense"),
+        forwarded("for=1.2.3.4;proto=gopher"),
+        forwarded("for=1.2.3.4;host=a/b"),
+        forwarded("for=1.2.3.4 proto=http"),
+        # Chains that no one has, and that would cost the loop more than a request may.
+        xff("10.1.2.3," * 101),
+        xff("," * 15_000),
+        forwarded("for=10.1.2.3," * 101),
+        forwarded(";".join(f"a{number}=b" for number in range(402))),
+        forwarded('for="' + "\\1" * 401 + '"'),
+    ],
+)
+def test_what_is_malformed_is_refused(
+    trusting: Server, clients: Clients, header: tuple[str, str]
+) -> None:
+    client = clients.connect(trusting)
+    client.send(upgrade("/", header))
+    answer = client.answer()
+    assert answer.status == 400
+    assert answer.body == b"what the proxy says of the client is malformed\n"
+
+
+def ask(clients: Clients, server: Server, *headers: tuple[str, str]) -> Answer:
+    client = clients.connect(server)
+    client.send(upgrade("/", *headers))
+    return client.answer()
+
+
+@pytest.mark.parametrize("host", ["X-Forwarded-Host", "Forwarded"])
+def test_an_origin_is_compared_with_the_host_that_the_client_knows(
+    trusting: Server, serve: Serve, clients: Clients, host: str
+) -> None:
+    value = "shop.example:81" if host != "Forwarded" else 'for=1.2.3.4;host="shop.example:81"'
+    headers = [(host, value), ("Origin", "https://shop.example:81")]
+    assert heard(clients, trusting, *headers)[2] == "shop.example:81"
+    assert ask(clients, start(serve, ()), *headers).status == 403
+    foreign = [(host, value), ("Origin", "http://localhost")]
+    assert ask(clients, trusting, *foreign).status == 403
+
+
+def test_the_log_names_the_client(trusting: Server, clients: Clients, caplog: Any) -> None:
+    with caplog.at_level(logging.INFO, "wsframe.access"):
+        for headers in ([xff("203.0.113.7")], [xff("203.0.113.7, nonsense")]):
+            client = clients.connect(trusting)
+            client.send(get("/nothing", *headers))
+            client.answer()
+        trusting.stop()
+    assert [
+        (record.client, record.status)
+        for record in caplog.records
+        if record.name == "wsframe.access"
+    ] == [
+        ("203.0.113.7", 404),
+        ("127.0.0.1", 400),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "error"),
+    [
+        (["nonsense"], ValueError),
+        (["10.0.0.1/8"], ValueError),
+        (["127.0.0.1", ""], ValueError),
+        ("127.0.0.1", TypeError),
+    ],
+)
+def test_what_cannot_be_trusted_is_said_at_the_start(trusted: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        App().start(trusted_proxies=trusted)
+
+
+def test_addresses_of_the_socket_module() -> None:
+    assert client_of(("127.0.0.1", 80)) == "127.0.0.1"
+    assert client_of(("fe80::1%eth0", 80, 0, 2)) == "fe80::1%eth0"
+    assert client_of("") == client_of(b"\0name") == "unix"
+    assert Proxies(["fe80::/10"]).trust("fe80::1%eth0")
+    assert Proxies(["unix"]).trust("unix")
+    assert not Proxies(["fe80::/10"]).trust("unix")
+    assert Proxies(["10.0.0.0/8"]).trust("::ffff:10.1.2.3")

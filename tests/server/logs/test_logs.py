@@ -1,0 +1,441 @@
+"""Where records go by default: to a file descriptor, as text or JSON, at nobody's expense."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, wait_until
+from tests.support.clients import TIMEOUT, Client, WebSocketClient, get
+from tests.support.processes import ServerProcess, run
+from wsframe.server import App
+from wsframe.server.logs.stderr import DescriptorHandler, JSONFormatter, TextFormatter
+from wsframe.server.reports import loggers
+from wsframe.server.reports.background import Background
+from wsframe.server.reports.loggers import Logger
+
+FULL = Path("/dev/full")
+LOST = re.compile(r"(\d+) records of the log are lost")
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+CAPACITY = 16
+
+
+@pytest.fixture
+def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
+    """A small queue in place of that of the process."""
+    background = Background(loggers._tell_losses, CAPACITY)
+    for module in ("reports.loggers", "logs.stderr", "app"):
+        monkeypatch.setattr(f"wsframe.server.{module}.background", background)
+    yield background
+    assert background.close(TIMEOUT)
+
+
+@pytest.fixture
+def logger(monkeypatch: pytest.MonkeyPatch) -> Logger:
+    """A logger that nobody else has, in place of the server's."""
+    logger = Logger("wsframe.server")
+    logger.manager = logging.Logger.manager
+    monkeypatch.setattr(loggers, "log", logger)
+    return logger
+
+
+def fill(pipe: int) -> None:
+    """Fill a pipe, so that whoever writes to it waits."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"-" * 4095 + b"\n")
+    os.set_blocking(pipe, True)
+
+
+class Pipe:
+    """A pipe, and a handler that writes to it."""
+
+    def __init__(self, background: Background) -> None:
+        self.reading, self.writing = os.pipe()
+        self.handler = DescriptorHandler(self.writing)
+        self.handler.setFormatter(TextFormatter())
+        self._background = background
+
+    def close(self) -> list[str]:
+        """Read what has been written since, and close it."""
+        texts: list[bytes] = []
+
+        def read() -> None:
+            while data := os.read(self.reading, 1 << 16):
+                texts.append(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert self._background.close(TIMEOUT)
+        os.close(self.writing)
+        reader.join()
+        os.close(self.reading)
+        lines = b"".join(texts).decode().splitlines()
+        return [line for line in lines if not line.startswith("--")]
+
+
+@pytest.fixture
+def pipe(background: Background, logger: Logger) -> Pipe:
+    """A pipe to which the logger writes."""
+    pipe = Pipe(background)
+    logger.addHandler(pipe.handler)
+    return pipe
+
+
+def without_time(lines: list[str]) -> list[str]:
+    assert all(re.match(TIME, line) for line in lines), lines
+    return [line.split(" ", 1)[1] for line in lines]
+
+
+def test_records_are_written_in_order(pipe: Pipe, background: Background, logger: Logger) -> None:
+    for number in range(500):
+        logger.warning("record %d", number)
+        assert background.flush(TIMEOUT)
+    lines = without_time(pipe.close())
+    assert lines == [f"WARNING record {number}" for number in range(500)]
+
+
+def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
+    pipe: Pipe, background: Background, logger: Logger
+) -> None:
+    fill(pipe.writing)
+    for number in range(1000):
+        logger.warning("record %d", number)
+    lost = background.lost.total()
+    assert lost >= 1000 - CAPACITY
+    *written, told = without_time(pipe.close())
+    assert written == [f"WARNING record {number}" for number in range(1000 - lost)]
+    assert told == f"WARNING {lost} records of the log are lost: it is written too slowly"
+
+
+def test_long_records_are_cut_and_bounded_in_bytes(
+    pipe: Pipe, background: Background, logger: Logger
+) -> None:
+    logger.warning("%s", "x" * (1 << 20))
+    assert background.flush(TIMEOUT)
+    fill(pipe.writing)
+    for _ in range(CAPACITY):
+        logger.warning("%s", "x" * 4000)
+    assert background.lost.total() >= CAPACITY * 3 / 4
+    first, *_ = without_time(pipe.close())
+    assert re.fullmatch(r"WARNING x{4096}\.\.\.\(\+1044480 characters\)", first)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
+@pytest.mark.parametrize("broken", ["full disk", "broken pipe", "closed"])
+def test_what_could_not_be_written_is_told_when_it_can_be_again(
+    tmp_path: Path, background: Background, logger: Logger, broken: str
+) -> None:
+    reading, target = os.pipe()
+    os.close(reading)
+    if broken == "full disk":
+        full = os.open(FULL, os.O_WRONLY)
+        os.dup2(full, target)
+        os.close(full)
+    elif broken == "closed":
+        os.close(target)
+    handler = DescriptorHandler(target)
+    handler.setFormatter(JSONFormatter())
+    logger.addHandler(handler)
+    for _ in range(3):
+        logger.warning("lost")
+    assert background.flush(TIMEOUT)
+    assert background.lost.total() == 3
+    room = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(room, target)
+    logger.warning("written")
+    assert background.flush(TIMEOUT)
+    os.close(room)
+    os.close(target)
+    written = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert [line["message"] for line in written] == [
+        "written",
+        "3 records of the log are lost: they could not be written",
+    ]
+
+
+def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
+    pipe: Pipe, background: Background, logger: Logger
+) -> None:
+    fill(pipe.writing)
+    os.set_blocking(pipe.writing, False)
+    logger.warning("written")
+    assert not background.flush(0.05)
+    assert without_time(pipe.close()) == ["WARNING written"]
+
+
+def test_records_of_other_loggers_are_written_in_the_background_too(
+    pipe: Pipe, background: Background
+) -> None:
+    other = logging.Logger("another")
+    other.addHandler(pipe.handler)
+    arguments = ["before"]
+    fill(pipe.writing)
+    other.warning("%s\x1b", arguments)  # returns, though nobody reads
+    arguments[0] = "after"
+    assert without_time(pipe.close()) == [r"WARNING ['before']\x1b"]
+
+
+def test_a_server_whose_log_nobody_reads_serves_and_counts_what_is_lost(
+    serve: Serve, clients: Clients, pipe: Pipe
+) -> None:
+    app = App()
+    app.page("/", "page")
+    app.metrics()
+    server = serve(app)
+    fill(pipe.writing)
+    access = logging.getLogger("wsframe.access")
+    access.addHandler(pipe.handler)
+    access.setLevel(logging.INFO)
+    try:
+        for _ in range(2 * CAPACITY):
+            client = clients.connect(server)
+            client.send(get("/"))
+            assert client.answer().status == 200
+        wait_until(lambda: app.stats().lost_log_records, "there is no room for all of them")
+        client = clients.connect(server)
+        client.send(get("/metrics"))
+        assert re.search(rb"\nwsframe_lost_log_records_total [1-9]", client.answer().body)
+    finally:
+        access.setLevel(logging.NOTSET)
+        access.removeHandler(pipe.handler)
+        lines = pipe.close()
+    assert any(LOST.search(line) for line in lines)
+
+
+# What is written ----------------------------------------------------------------------------------
+
+HOSTILE = "a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
+ESCAPED = r"a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
+
+
+def failed(error: BaseException) -> Any:
+    try:
+        raise error
+    except BaseException:
+        return sys.exc_info()
+
+
+def record_of(message: str, *arguments: object, error: BaseException | None = None) -> Any:
+    """A record of some other logger, or of one that has not rendered it."""
+    exc_info = None if error is None else failed(error)
+    return logging.LogRecord("x", logging.ERROR, "", 1, message, arguments, exc_info)
+
+
+def test_a_message_is_one_line_of_text() -> None:
+    line = TextFormatter().format(record_of("%s", HOSTILE))
+    assert re.fullmatch(rf"{TIME} ERROR {re.escape(ESCAPED)}", line)
+
+
+def test_no_line_of_a_traceback_looks_like_a_record() -> None:
+    error = ValueError(HOSTILE)
+    error.__cause__ = LookupError(HOSTILE)
+    error.add_note(HOSTILE)
+    first, *others = TextFormatter().format(record_of("failed", error=error)).split("\n")
+    assert re.fullmatch(rf"{TIME} ERROR failed", first)
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    end = "ERROR forged" + ESCAPED.partition("forged")[2]
+    assert sum(line.endswith(end) for line in others) == 3
+
+
+def test_json_is_one_line_whatever_is_in_it() -> None:
+    line = JSONFormatter().format(record_of("%s", HOSTILE, error=LookupError("two\nlines\x1b")))
+    assert line.isascii()
+    assert line.isprintable()
+    fields = json.loads(line)
+    assert re.fullmatch(TIME, fields.pop("time"))
+    trace = fields.pop("traceback")
+    assert trace.startswith("Traceback (most recent call last):\n")
+    assert trace.endswith("LookupError: two\nlines\\x1b")
+    assert fields == {"level": "ERROR", "logger": "x", "message": ESCAPED}
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+def test_a_record_of_which_other_handlers_have_a_share_is_left_as_it_is(
+    formatter: logging.Formatter,
+) -> None:
+    record = record_of("%s\n", HOSTILE, error=LookupError(HOSTILE))
+    before = dict(record.__dict__)
+    formatter.format(record)
+    assert record.__dict__ == before
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+@pytest.mark.parametrize("text", ["x", "\x00", "\U000e0001", "\n", "é", "\u2028"])
+def test_long_texts_take_little_room(formatter: logging.Formatter, text: str) -> None:
+    error = ValueError(text * (1 << 20))
+    line = formatter.format(record_of("%s", text * (1 << 20), error=error))
+    assert len(line) < 150_000
+
+
+# Programs -----------------------------------------------------------------------------------------
+
+PROGRAM = """
+import logging, sys
+from wsframe.server import App
+
+app = App()
+
+@app.websocket("/fail")
+def fail(ws):
+    raise ValueError("x" * 3000)
+    yield
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+app.metrics()
+if "own" in sys.argv:
+    logging.basicConfig(level=logging.DEBUG)
+app.run("127.0.0.1", 0, workers=2 if "workers" in sys.argv else 0)
+print("run returned", flush=True)
+"""
+WITHOUT_STDERR = """
+import os, sys
+
+os.close(2)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+# More than fits into a pipe that is full, and into the queue of records.
+FAILURES = 2000
+
+
+def fail(process: ServerProcess, count: int) -> None:
+    for _ in range(count):
+        client = WebSocketClient(process.port, "/fail")
+        assert client.closed_by_server().code == 1011
+
+
+def serves(process: ServerProcess) -> None:
+    client = WebSocketClient(process.port, "/echo")
+    client.say("still here")
+    assert client.next_event() == "still here"
+    client.leave()
+
+
+def stops(process: ServerProcess) -> None:
+    process.signal(signal.SIGTERM)
+    code, output = process.wait()
+    assert code == 0
+    assert "run returned" in output
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """A program that does not configure logging unless it is told "own"."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM, encoding="utf-8")
+    return str(path)
+
+
+@contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    """A full pipe: its ends, to read and to write."""
+    reading, writing = os.pipe()
+    try:
+        fill(writing)
+        yield reading, writing
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+@pytest.mark.skipif(
+    not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")), reason="no workers here"
+)
+@pytest.mark.parametrize("options", [[], ["own"], ["workers"], ["own", "workers"]])
+def test_a_program_whose_log_nobody_reads_serves_and_stops(
+    program: str, options: list[str]
+) -> None:
+    with (
+        unread_pipe() as (_, writing),
+        ServerProcess(program, *options, stderr=writing) as process,
+    ):
+        fail(process, 100)
+        serves(process)
+        stops(process)
+
+
+def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(program: str) -> None:
+    with (
+        unread_pipe() as (reading, writing),
+        ServerProcess(program, stderr=writing) as process,
+    ):
+        fail(process, FAILURES)
+        client = Client(process.port)
+        client.send(get("/metrics"))
+        count = re.search(r"\nwsframe_lost_log_records_total (\d+)", client.answer().body.decode())
+        assert count is not None
+        lost = int(count[1])
+        assert lost > 0
+        text = b""
+        while not LOST.search(text.decode(errors="replace")):
+            text += os.read(reading, 1 << 16)
+        lines = text.decode().splitlines()
+        assert (
+            sum(line.endswith("the handler of /fail failed") for line in lines) + lost == FAILURES
+        )
+        told = [found for line in lines if (found := LOST.search(line))]
+        assert [int(found[1]) for found in told] == [lost]
+        stops(process)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
+@pytest.mark.parametrize("broken", ["broken pipe", "full disk", "closed"])
+def test_a_program_without_a_standard_error_serves_and_stops(program: str, broken: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    if broken == "full disk":
+        os.close(writing)
+        writing = os.open(FULL, os.O_WRONLY)
+    command = [program]
+    if broken == "closed":
+        command = ["-c", WITHOUT_STDERR, program]
+    try:
+        with ServerProcess(*command, stderr=writing) as process:
+            fail(process, 100)
+            serves(process)
+            client = Client(process.port)
+            client.send(get("/metrics"))
+            assert b"\nwsframe_lost_log_records_total 100\n" in client.answer().body
+            stops(process)
+    finally:
+        os.close(writing)
+
+
+FORK = """
+import logging, os, sys
+from wsframe.server.logs.stderr import configure
+
+configure(access_log=True, as_json=False)
+log = logging.getLogger("wsframe.server")
+log.warning("before")
+child = os.fork()
+log.warning("child" if child == 0 else "parent")
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_was_forked_logs() -> None:
+    # The one thread beside the main one, that of the log, is what the test is about.
+    result = run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK])
+    assert result.returncode == 0, result.stderr
+    words = [line.split()[-1] for line in result.stderr.splitlines()]
+    assert sorted(words) == ["before", "child", "parent"]

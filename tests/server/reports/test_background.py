@@ -1,0 +1,351 @@
+"""The queue before the thread that runs log handlers: nobody who puts into it waits."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.processes import run
+from wsframe.server.reports.background import UNIT, Background, Tally
+
+
+class Blocked:
+    """A job that holds up the thread until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.begun, self._go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        """Wait for the test."""
+        self.begun.set()
+        assert self._go_on.wait(TIMEOUT)
+
+    def end(self) -> None:
+        """Let the thread go on."""
+        self._go_on.set()
+
+
+@pytest.fixture
+def done() -> list[object]:
+    """What jobs have been done; a number that stands alone is one of jobs lost."""
+    return []
+
+
+@pytest.fixture
+def background(done: list[object]) -> Iterator[Background]:
+    """A queue for eight small jobs."""
+    background = Background(done.append, capacity=8)
+    yield background
+    assert background.close(TIMEOUT)
+
+
+@pytest.fixture
+def blocked(background: Background) -> Iterator[Blocked]:
+    """A job that holds up all others."""
+    blocked = Blocked()
+    background.put(blocked, 0)
+    assert blocked.begun.wait(TIMEOUT)
+    yield blocked
+    blocked.end()
+
+
+def put(background: Background, done: list[object], *names: str, size: int = 0) -> None:
+    for name in names:
+        background.put(partial(done.append, name), size)
+
+
+def test_jobs_are_done_in_order(background: Background, done: list[object]) -> None:
+    for number in range(500):
+        background.put(partial(done.append, number), 0)
+        if number % 7 == 0:
+            assert background.flush(TIMEOUT)
+    assert background.flush(TIMEOUT)
+    assert done == list(range(500))
+
+
+def test_what_does_not_fit_is_dropped_and_told_of_in_its_place(
+    background: Background, blocked: Blocked, done: list[object]
+) -> None:
+    put(background, done, *"abcdefg")  # the job that is under way takes up room, too
+    put(background, done, *"xyz")
+    assert background.lost.total() == 3
+    blocked.end()
+    assert background.flush(TIMEOUT)
+    put(background, done, "h")
+    assert background.flush(TIMEOUT)
+    assert done == [*"abcdefg", 3, "h"]
+
+
+@pytest.mark.parametrize(
+    ("size", "fit"), [(0, 7), (UNIT - 1, 7), (UNIT, 3), (6 * UNIT, 1), (7 * UNIT, 0), (1 << 30, 0)]
+)
+def test_large_jobs_take_up_more_room(
+    background: Background, blocked: Blocked, done: list[object], size: int, fit: int
+) -> None:
+    put(background, done, *"abcdefghij", size=size)
+    assert background.lost.total() == 10 - fit
+    blocked.end()
+    assert background.flush(TIMEOUT)
+    assert done == [*"abcdefghij"[:fit], 10 - fit]
+
+
+def test_a_job_larger_than_the_queue_has_it_for_itself(
+    background: Background, done: list[object]
+) -> None:
+    put(background, done, "large", size=1 << 30)
+    assert background.flush(TIMEOUT)
+    assert done == ["large"]
+
+
+def test_whoever_waits_for_a_job_that_does_not_end_waits_in_vain_but_not_for_ever(
+    background: Background, blocked: Blocked
+) -> None:
+    assert not background.flush(0.01)
+    assert not background.close(0.01)
+
+
+def test_no_thread_is_left_after_the_close_and_a_later_job_starts_another(
+    background: Background, done: list[object]
+) -> None:
+    before = threading.active_count()
+    assert background.flush(TIMEOUT)  # without a thread there is nothing to wait for
+    for name in ("one", "two"):
+        put(background, done, name)
+        assert background.close(TIMEOUT)
+        assert threading.active_count() == before
+    assert done == ["one", "two"]
+
+
+def test_jobs_that_come_while_the_thread_ends_are_done(
+    background: Background, done: list[object]
+) -> None:
+    for number in range(300):
+        closing = threading.Thread(target=background.close, args=(TIMEOUT,))
+        closing.start()
+        background.put(partial(done.append, number), 0)
+        closing.join()
+        assert background.flush(TIMEOUT)
+    assert done == list(range(300))
+
+
+def test_the_thread_of_the_jobs_does_not_wait_for_itself(
+    background: Background, done: list[object]
+) -> None:
+    background.put(lambda: done.append((background.flush(TIMEOUT), background.close(TIMEOUT))), 0)
+    assert background.flush(TIMEOUT)
+    assert done == [(True, True)]
+
+
+def test_what_is_to_be_done_later_is_done_in_time_or_at_the_close(
+    background: Background, done: list[object]
+) -> None:
+    background.later(3600, partial(done.append, "in an hour"))
+    background.later(0.001, partial(done.append, "now"))
+    wait_until(lambda: done == ["now"], "it is done when its time has come")
+    # What it puts itself is done as well.
+    background.later(3600, partial(put, background, done, "one more"))
+    assert background.close(TIMEOUT)
+    assert done == ["now", "in an hour", "one more"]
+
+
+def test_a_system_without_threads_delays_jobs(
+    background: Background, done: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        put(background, done, *"ab")
+    put(background, done, "c")
+    assert background.flush(TIMEOUT)
+    assert done == [*"abc"]
+
+
+def interrupt_each_line(function: Callable[[], object], interrupt: Callable[[], object]) -> None:
+    """Call a function, and the other one before each of its lines, as a signal handler may be."""
+    busy = False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal busy
+        if busy or not frame.f_code.co_filename.endswith("background.py"):
+            return None
+        if event == "line":
+            busy = True
+            interrupt()
+            busy = False
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+
+
+def test_who_puts_may_be_interrupted_anywhere_by_one_who_puts(done: list[object]) -> None:
+    background = Background(done.append, capacity=1000)
+    interruptions = 0
+
+    def interrupt() -> None:
+        nonlocal interruptions
+        interruptions += 1
+        put(background, done, "interruption")
+
+    interrupt_each_line(
+        partial(put, background, done, "first"), interrupt
+    )  # which starts the thread
+    interrupt_each_line(partial(put, background, done, "second"), interrupt)
+    assert background.close(TIMEOUT)
+    assert interruptions > 10
+    assert sorted(map(str, done)) == sorted(["first", "second", *["interruption"] * interruptions])
+
+
+def test_no_thread_starts_for_a_job_that_another_thread_has_done(done: list[object]) -> None:
+    """Whoever puts a job may be held up before each of its lines, while others put and close."""
+    times_done = 0
+    for chosen in range(40):
+        background = Background(done.append, capacity=1000)
+        before, line, was_done = threading.active_count(), 0, False
+
+        def be_held_up(background: Background = background, chosen: int = chosen) -> None:
+            nonlocal line, was_done
+            line += 1
+            if line == chosen:
+                put(background, done, "another")
+                was_done = background.close(0.05) and "first" in done
+
+        done.clear()
+        interrupt_each_line(partial(put, background, done, "first"), be_held_up)
+        if was_done:
+            times_done += 1
+            assert threading.active_count() == before
+        assert background.close(TIMEOUT)
+        assert "first" in done
+    assert times_done
+
+
+def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
+    background: Background, blocked: Blocked, done: list[object]
+) -> None:
+    put(background, done, *"abcdefg")
+    interruptions = 0
+
+    def interrupt() -> None:
+        nonlocal interruptions
+        interruptions += 1
+        put(background, done, "x")
+
+    interrupt_each_line(partial(put, background, done, "x"), interrupt)
+    blocked.end()
+    assert background.flush(TIMEOUT)
+    assert background.lost.total() == interruptions + 1
+    assert done[:7] == [*"abcdefg"]
+    assert sum(number for number in done[7:] if isinstance(number, int)) == interruptions + 1
+
+
+def test_a_tally_loses_nothing_between_threads() -> None:
+    tally = Tally()
+
+    def add() -> None:
+        for _ in range(2000):
+            tally.add()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tally.total() == 8000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_does_its_own_jobs_and_not_its_parents(
+    background: Background, blocked: Blocked, done: list[object]
+) -> None:
+    put(background, done, *"abcdefghi")
+    child = os.fork()
+    if not child:
+        code = 1
+        with suppress(BaseException):
+            background.after_fork()
+            put(background, done, "child")
+            if background.close(TIMEOUT) and done == ["child"] and not background.lost.total():
+                code = 0
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    blocked.end()
+    assert background.flush(TIMEOUT)
+    assert done == [*"abcdefg", 2]
+
+
+FORKING_JOB = """
+import os, signal, warnings
+from wsframe.server.reports.background import Background, register
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+os.register_at_fork(after_in_child=lambda: signal.alarm(5))
+background, children = Background(print), []
+register(background)
+background.put(lambda: children.append(os.fork()), 0)
+background.put(lambda: os.write(1, b"the next job\\n"), 0)
+assert background.close(5)
+_, status = os.waitpid(children[0], 0)
+print("exit code", os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_that_returns_from_the_job_that_forked_it_ends() -> None:
+    result = run([sys.executable, "-c", FORKING_JOB])
+    assert result.stdout.splitlines() == ["the next job", "exit code 0"], result.stderr
+
+
+AT_EXIT = """
+import atexit, sys, threading
+from wsframe.server.reports.background import Background, register
+
+class Late:
+    def __del__(self):
+        background.put(lambda: print("finalizer"), 0)
+
+def first():
+    background.put(lambda: print("before"), 0)
+
+def last():
+    background.put(lambda: print("after"), 0)
+    thread = threading.Thread(target=background.put, args=(lambda: print("elsewhere"), 0))
+    thread.start()
+    thread.join()
+    assert background.lost.total() == 1 + ("stuck" in sys.argv)
+
+late = Late()
+late.itself = late
+atexit.register(last)
+background = Background(print)
+register(background)
+atexit.register(first)
+background.put(lambda: print("program"), 0)
+if "stuck" in sys.argv:
+    background.put(threading.Event().wait, 0)
+"""
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_the_end_of_the_program_does_what_waits_but_does_not_wait_for_ever(*, stuck: bool) -> None:
+    result = run([sys.executable, "-W", "error", "-c", AT_EXIT, *(["stuck"] if stuck else [])])
+    assert (result.returncode, result.stderr) == (0, "")
+    expected = ["program"] if stuck else ["program", "before", "after", "finalizer"]
+    assert result.stdout.split() == expected

@@ -1,0 +1,205 @@
+"""Standard output and error that are gone, full or closed, which change nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import wait_until
+from tests.support.clients import TIMEOUT, WebSocketClient
+from wsframe import Close
+from wsframe.server.reports import output
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+
+PROGRAM = """
+import sys
+from wsframe.server import App
+
+app = App()
+print("what waits in a buffer to be printed")
+
+@app.websocket("/print")
+def print_much(ws):
+    ws.send("hello")
+    print("x" * 1_000_000)
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", int(sys.argv[1]), workers=int(sys.argv[2]), drain=1)
+"""
+
+
+def gone(stack: ExitStack) -> int:
+    """A pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    stack.callback(os.close, writing)
+    os.close(reading)
+    return writing
+
+
+def full(stack: ExitStack) -> int:
+    """A pipe that is full and that nobody reads."""
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    stack.callback(os.close, writing)
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(1 << 12))
+    os.set_blocking(writing, True)
+    return writing
+
+
+def without_space(stack: ExitStack) -> int:
+    """A disk that is full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    file = os.open("/dev/full", os.O_WRONLY)
+    stack.callback(os.close, file)
+    return file
+
+
+def closed(stack: ExitStack) -> int:
+    """No file at all."""
+    return -1
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+OUTPUTS = pytest.mark.parametrize("output_to", [gone, full, without_space, closed])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_served(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Served:
+    """The program, served by a process with this output.
+
+    Attributes:
+        process: the process.
+        port: where it listens.
+    """
+
+    def __init__(
+        self, directory: Path, file: int, command: str, workers: str, stack: ExitStack
+    ) -> None:
+        (directory / "program.py").write_text(PROGRAM, encoding="utf-8")
+        self.port = free_port()
+        options = ["-m", "wsframe.server", "program:app", "--host", "127.0.0.1", "--drain", "1"]
+        arguments = {
+            "run": ["program.py", str(self.port), workers],
+            "command line": [*options, "--port", str(self.port), "--workers", workers],
+        }
+        shell = 'exec "$@"' if file >= 0 else 'exec "$@" >&- 2>&-'
+        self.process = subprocess.Popen(
+            ["sh", "-c", shell, "sh", sys.executable, *arguments[command]],
+            stdin=subprocess.DEVNULL,
+            stdout=file if file >= 0 else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # which is none
+        )
+        stack.callback(self.process.wait)
+        stack.callback(self.process.kill)
+        wait_until(lambda: is_served(self.port), "it is served")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("command", ["run", "command line"])
+@OUTPUTS
+def test_it_changes_neither_the_stop_nor_the_exit_code(
+    tmp_path: Path,
+    stack: ExitStack,
+    output_to: Callable[[ExitStack], int],
+    command: str,
+    workers: str,
+) -> None:
+    served = Served(tmp_path, output_to(stack), command, workers, stack)
+    client = WebSocketClient(served.port, "/echo")
+    stack.callback(client.close)
+    client.say("hello")
+    assert client.next_event() == "hello"
+    served.process.send_signal(signal.SIGTERM)
+    assert client.closed_by_server() == Close(1001, "the server stops")
+    assert served.process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
+    tmp_path: Path, stack: ExitStack, workers: str
+) -> None:
+    served = Served(tmp_path, full(stack), "command line", workers, stack)
+    client = WebSocketClient(served.port, "/print")
+    stack.callback(client.close)
+    assert client.next_event() == "hello"
+    served.process.send_signal(signal.SIGTERM)
+    assert client.closed_by_server() == Close(1001, "the server stops")
+    assert served.process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "program.py", str(free_port()), workers],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # which is none
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "what waits in a buffer to be printed\n"
+            assert process.stdout.readline().startswith("Serving on ")
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.read() == "Stopping; once more forces the end.\n"
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+
+
+class Failing(io.StringIO):
+    """What an application has put in the place of standard output."""
+
+    def write(self, text: str) -> int:
+        """Fail."""
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("stream", [None, Failing(), io.StringIO()])
+def test_output_may_be_any_object_or_none(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    output.announce("hello")
+    output.flush()
+    assert output.settle()
+    if type(stream) is io.StringIO:
+        assert stream.getvalue() == "hello\n"

@@ -1,0 +1,251 @@
+"""What the log and the statistics say of a request that is refused."""
+
+from __future__ import annotations
+
+import re
+from logging import WARNING
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog
+from tests.support.clients import get, head, upgrade
+from tests.support.handlers import generator_echo
+from tests.support.nginx import Nginx
+from wsframe import HandshakeError
+from wsframe.server import App, Request, Server
+
+HOST = ("Host", "localhost")
+README = Path(__file__).parents[3] / "README.md"
+# The location of nginx' own documentation of WebSocket proxying, which passes on no Host.
+DOCUMENTED = """
+    proxy_pass {upstream};
+    proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection "upgrade";
+"""
+WITH_HOST = DOCUMENTED + "proxy_set_header Host $http_host;"
+
+
+def app_of_all_kinds() -> App:
+    def sign_in(request: Request) -> bool:
+        raise HandshakeError(401, "sign in first", [("WWW-Authenticate", "Basic")])
+
+    app = App()
+    app.page("/", "the page")
+    app.metrics()
+    app.websocket("/ws")(generator_echo)
+    app.sse("/stream", authorize=lambda _: False)(lambda stream: None)
+    app.websocket("/guarded", authorize=sign_in)(generator_echo)
+    return app
+
+
+def status_of(clients: Clients, server: Server, request: bytes) -> int:
+    client = clients.connect(server)
+    client.send(request)
+    return client.answer().status
+
+
+REFUSED: dict[str, tuple[bytes, int, str, list[str]]] = {
+    "another host": (
+        head("GET /ws?secret HTTP/1.1", [("Host", "evil.example:81")]),
+        421,
+        "host",
+        ['GET "/ws" from 127.0.0.1, Host "evil.example:81"', 'add "evil.example" to the setting'],
+    ),
+    "a foreign page, WebSocket": (
+        upgrade("/%77s", ("Origin", "https://evil.example")),
+        403,
+        "origin",
+        ['GET "/ws" from 127.0.0.1, Host "localhost", Origin "https://evil.example"', "$http_host"],
+    ),
+    "a foreign page, event stream": (
+        get("/stream", ("Origin", "https://evil.example")),
+        403,
+        "origin",
+        ['add "https://evil.example" to the origins of the route'],
+    ),
+    "another port": (
+        upgrade("/ws", ("Origin", "http://localhost:8080")),
+        403,
+        "origin",
+        ["differ in the port"],
+    ),
+    "a page whose proxy is not trusted": (
+        upgrade("/ws", ("Origin", "https://a.example"), ("X-Forwarded-Host", "a.example")),
+        403,
+        "origin",
+        ["127.0.0.1 is not one of trusted_proxies", '"a.example" must then be one of hosts'],
+    ),
+    "a foreign page without a host": (
+        upgrade("/ws", ("Origin", "null")),
+        403,
+        "origin",
+        ['Origin "null"'],
+    ),
+    "the hook's no": (get("/stream"), 403, "authorize", ["authorize has returned a false value"]),
+    "the hook's error": (upgrade("/guarded"), 401, "authorize", ["sign in first"]),
+    "no route": (get("/%6eone?secret"), 404, "path", ['"/none"', "No route has this path"]),
+    "another method": (get("/", method="POST"), 405, "method", ['POST "/"', "only read"]),
+    "no upgrade": (get("/ws"), 426, "upgrade", ["an upgrade is required"]),
+    "no HTTP": (b"hello\x1b[2J\r\n\r\n", 400, "malformed", [r'"hello\x1b[2J" from 127.0.0.1']),
+    "no path": (get("*?secret"), 400, "malformed", ['"GET *" from 127.0.0.1']),
+    "a path that is no UTF-8": (get("/%ff"), 400, "malformed", ["the path is not valid UTF-8"]),
+    "no Host": (head("GET / HTTP/1.1", []), 400, "malformed", ["no Host header"]),
+    "a long target": (get("/" + "a" * 9000), 414, "too_large", ["the target is over 8192 bytes"]),
+    "a long head": (get("/", ("A", "a" * 17_000)), 431, "too_large", ["the head is over 16384"]),
+    "HTTP/2": (head("GET / HTTP/2.0", [HOST]), 505, "version", ["HTTP/1.1 is spoken here"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_logged_with_its_reason_and_counted(
+    serve: Serve, clients: Clients, log: ServerLog, name: str
+) -> None:
+    request, status, reason, words = REFUSED[name]
+    server = serve(app_of_all_kinds())
+    assert status_of(clients, server, request) == status
+    line = log.expect(f" is refused with {status}: ", WARNING).getMessage()
+    assert line.isprintable()
+    assert "secret" not in line
+    for text in words:
+        assert text in line
+    stats = server.stats()
+    assert (stats.refused, stats.refused_for) == ({status: 1}, {reason: 1})
+    assert f'wsframe_refusals_total{{reason="{reason}"}} 1' in metrics(clients, server)
+
+
+def metrics(clients: Clients, server: Server) -> str:
+    client = clients.connect(server)
+    client.send(get("/metrics"))
+    return client.answer().body.decode()
+
+
+def test_a_trusted_proxy_is_not_blamed(serve: Serve, clients: Clients, log: ServerLog) -> None:
+    server = serve(app_of_all_kinds(), hosts="*", trusted_proxies=["127.0.0.1"])
+    headers = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Host", "shop.example")
+    request = upgrade("/ws", *headers, ("Origin", "https://evil.example"))
+    assert status_of(clients, server, request) == 403
+    line = log.expect("with 403", WARNING).getMessage()
+    assert 'from 203.0.113.7, Host "shop.example", Origin "https://evil.example"' in line
+    assert "trusted_proxies" not in line
+
+
+def test_what_a_trusted_proxy_has_sent_is_logged_where_it_is_malformed(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    server = serve(app_of_all_kinds(), trusted_proxies=["127.0.0.1"])
+    headers = ("X-Forwarded-For", "203.0.113.7\x9b, nonsense"), ("X-Forwarded-Proto", "https")
+    assert status_of(clients, server, upgrade("/ws", *headers)) == 400
+    line = log.expect("with 400", WARNING).getMessage()
+    assert "The trusted proxy 127.0.0.1 has sent" in line
+    assert r'X-Forwarded-For "203.0.113.7\x9b, nonsense", X-Forwarded-Proto "https".' in line
+
+
+def test_a_flood_of_refusals_is_counted_and_costs_a_line_a_second(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    server = serve(app_of_all_kinds())
+    for number in range(50):
+        assert status_of(clients, server, get(f"/none/{number}")) == 404
+    assert status_of(clients, server, get("/ws")) == 426
+    log.expect("with 426", WARNING)  # which the flood has not hidden
+    assert server.stats().refused_for == {"path": 50, "upgrade": 1}
+    assert sum("with 404" in record.getMessage() for record in log.records) < 25
+
+
+def test_a_value_of_16_kib_is_cut(serve: Serve, clients: Clients, log: ServerLog) -> None:
+    origin = "https://" + "\x9b" * 12_000
+    assert status_of(clients, serve(app_of_all_kinds()), upgrade("/ws", ("Origin", origin))) == 403
+    assert len(log.expect("with 403", WARNING).getMessage()) < 4000
+
+
+def browser(origin: str) -> bytes:
+    """The upgrade request of a browser that has the page of this origin open."""
+    host = origin.partition("://")[2]
+    return upgrade("/ws", ("Origin", origin), changes={"Host": host})
+
+
+def log_behind_nginx(
+    serve: Serve, log: ServerLog, location: str, status: int, origin: str, **options: Any
+) -> str:
+    """What is logged of a browser's request through nginx, which is refused with this status."""
+    server = serve(app_of_all_kinds(), **options)
+    with Nginx(server.port, location) as nginx:
+        assert nginx.ask(browser(origin)).startswith(f"HTTP/1.1 {status} ".encode())
+    return log.expect(f"is refused with {status}", WARNING).getMessage()
+
+
+def opens_behind_nginx(serve: Serve, location: str, origin: str, **options: Any) -> None:
+    server = serve(app_of_all_kinds(), **options)
+    with Nginx(server.port, location) as nginx:
+        assert nginx.ask(browser(origin)).startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example", "http://shop.example:8080"])
+def test_behind_nginx_as_it_is_documented_the_log_names_what_to_change(
+    serve: Serve, log: ServerLog, origin: str
+) -> None:
+    name = "shop.example"
+    # As documented: every page is foreign.
+    location = DOCUMENTED.format(upstream="http://backend")
+    line = log_behind_nginx(serve, log, location, 403, origin, hosts="*")
+    assert f'Origin "{origin}"' in line
+    assert 'Host "backend"' in line
+    assert "proxy_set_header Host $http_host;" in line
+    # The same on loopback, where the name of the upstream is no host of this machine.
+    line = log_behind_nginx(serve, log, location, 421, origin)
+    assert 'Host "backend"' in line
+    assert "proxy_set_header Host $http_host;" in line
+    # With the Host: its name must be served.
+    location = WITH_HOST.format(upstream="http://backend")
+    line = log_behind_nginx(serve, log, location, 421, origin)
+    assert f'add "{name}" to the setting hosts (--hosts)' in line
+    # And that is all.
+    opens_behind_nginx(serve, location, origin, hosts=[name])
+
+
+def test_behind_nginx_with_an_address_for_its_upstream_the_log_names_what_to_change(
+    serve: Serve, log: ServerLog
+) -> None:
+    server = serve(app_of_all_kinds())
+    location = DOCUMENTED.format(upstream=f"http://127.0.0.1:{server.port}")
+    with Nginx(server.port, location) as nginx:
+        answer = nginx.ask(browser("https://shop.example"))
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    line = log.expect("is refused with 403", WARNING).getMessage()
+    assert f'Host "127.0.0.1:{server.port}", Origin "https://shop.example"' in line
+    assert "proxy_set_header Host $http_host;" in line
+    assert '"shop.example" must then be one of hosts (--hosts)' in line
+
+
+def test_behind_nginx_that_passes_on_no_upgrade_the_log_names_what_to_change(
+    serve: Serve, log: ServerLog
+) -> None:
+    line = log_behind_nginx(
+        serve, log, "proxy_pass http://backend;", 426, "http://shop.example", hosts="*"
+    )
+    assert 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' in line
+
+
+def test_nginx_as_the_readme_has_it(serve: Serve) -> None:
+    match = re.search(r"location / \{\n(.*?)\n  \}", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert match is not None
+    location = match[1].replace("127.0.0.1:9292", "backend")
+    for origin in ("https://shop.example", "http://shop.example:8080"):
+        opens_behind_nginx(serve, location, origin, hosts=["shop.example"])
+    opens_behind_nginx(
+        serve, location, origin, hosts=["shop.example"], trusted_proxies=["127.0.0.1"]
+    )
+
+
+def test_behind_nginx_that_leaves_out_the_port_the_log_names_what_to_change(
+    serve: Serve, log: ServerLog
+) -> None:
+    location = DOCUMENTED.format(upstream="http://backend") + "proxy_set_header Host $host;"
+    line = log_behind_nginx(
+        serve, log, location, 403, "http://shop.example:8080", hosts=["shop.example"]
+    )
+    assert 'the Host "shop.example" differ in the port' in line
+    assert "proxy_set_header Host $http_host;" in line

@@ -1,0 +1,178 @@
+"""Clients that say nothing: whether they are still there, and that they know that we are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, wait_until
+from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.clock import ManualClock
+from tests.support.handlers import BOTH_KINDS, Held, Waits, generator_echo, websocket_app
+from wsframe import Close, Ping
+from wsframe.server import App, ConnectionClosed, WebSocket
+from wsframe.server.sessions.websocket import WebSocketSession
+from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
+
+SHORT, LONG = 0.1, 60.0
+LOOKS = 4  # at the deadlines
+
+
+def answer_pings(client: WebSocketClient, count: int) -> None:
+    for _ in range(count):
+        assert client.next_event() == Ping(b"")
+        client.send(client.codec.pong(b""))
+
+
+@BOTH_KINDS
+def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
+    serve: Serve, clients: Clients, echo: Callable[..., Any]
+) -> None:
+    server = serve(websocket_app(echo), ping_interval=SHORT, ping_timeout=LONG)
+    client = clients.websocket(server, "/echo")
+    answer_pings(client, 3)
+    client.say("still here")
+    assert client.next_event() == "still here"
+
+
+def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
+    serve: Serve, clients: Clients
+) -> None:
+    ends: Queue[ConnectionClosed] = Queue()
+
+    def wait(ws: WebSocket) -> Waits:
+        try:
+            yield
+        except ConnectionClosed as end:
+            ends.put(end)
+
+    server = serve(websocket_app(wait), ping_interval=SHORT, ping_timeout=0.2, close_timeout=0.2)
+    client = clients.websocket(server, "/echo")
+    assert client.next_event() == Ping(b"")
+    assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
+    assert ends.get(timeout=TIMEOUT).code == 1011
+    # It does not answer the close frame, either.
+    wait_until(lambda: not server.loops[0].peers, "the connection is over")
+
+
+def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
+    clock = ManualClock()
+    app = websocket_app(generator_echo, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=0)
+    client = clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    frame = client.codec.encode("whole")
+    for byte in frame[:-1]:
+        before = peer.bytes_in
+        client.send(bytes([byte]))
+        wait_until(lambda: peer.bytes_in > before, "the byte has come")  # noqa: B023
+        clock.pass_time(server, LONG / 2)
+    client.send(frame[-1:])
+    assert client.next_event() == "whole"
+
+
+def session_of(peer: Peer) -> WebSocketSession:
+    session = peer._protocol
+    assert isinstance(session, WebSocketSession)
+    return session
+
+
+def look(peer: Peer) -> None:
+    """Have the owner act on the peer's deadline now, and wait until it has."""
+    done: Queue[None] = Queue()
+    peer.loop.call_soon(peer.deadline_passed)
+    peer.loop.call_soon(lambda: done.put(None))
+    done.get(timeout=TIMEOUT)
+
+
+def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clients) -> None:
+    held = Held()
+
+    def block(ws: WebSocket) -> Waits:
+        yield
+        held.wait()
+        ws.send("done")
+        yield
+
+    client = clients.websocket(
+        serve(websocket_app(block), ping_interval=SHORT, ping_timeout=LONG), "/echo"
+    )
+    client.say("block")
+    answer_pings(client, 3)
+    held.release()
+    while (event := client.next_event()) != "done":
+        assert event == Ping(b"")
+
+
+def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+
+    def block(ws: WebSocket) -> Waits:
+        count = 0
+        while True:
+            message = yield
+            held.wait()
+            count += len(message)
+            ws.send(str(count))
+
+    clock = ManualClock()
+    app = websocket_app(block, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
+    client = clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    sending = threading.Thread(target=client.say, args=[bytes(1 << 16)] * 16)
+    sending.start()
+    wait_until(lambda: session_of(peer)._paused, "the client is not read")
+    clock.pass_time(server, LOOKS * LONG)
+    held.release()
+    assert client.hear(16) == [str(number << 16) for number in range(1, 17)]
+    sending.join(TIMEOUT)
+
+
+@pytest.mark.parametrize("option", ["ping_interval", "heartbeat"])
+def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) -> None:
+    app = websocket_app(generator_echo)
+    app.sse("/stream", source=Queue())
+    options: dict[str, Any] = {option: 0, "message_timeout": 0}
+    server = serve(app, **options)
+    if option == "heartbeat":
+        clients.stream(server, "/stream")
+    else:
+        clients.websocket(server, "/echo")
+    (peer,) = server.loops[0].peers
+    assert peer.deadline == float("inf")
+
+
+def test_a_silent_stream_is_sent_comments(serve: Serve, clients: Clients) -> None:
+    app = App()
+    source: Queue[str] = Queue()
+    app.sse("/stream", source=source)
+    client = clients.stream(serve(app, heartbeat=0.2), "/stream")
+    client.read_opening()
+    assert client.receive() == b":\n\n"
+    source.put("an event")
+    client.read_until(b"data: an event\n\n")
+    client.read_until(b":\n\n:\n\n")
+
+
+def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Clients) -> None:
+    app = App()
+    source: Queue[str] = Queue()
+    app.sse("/stream", source=source)
+    server = serve(app, heartbeat=LONG)
+    client = clients.stream(server, "/stream")
+    client.read_opening()
+    (peer,) = server.loops[0].peers
+    for number in range(LOOKS):
+        source.put(str(number))
+        assert client.receive().endswith(f"data: {number}\n\n".encode())
+        look(peer)
+    look(peer)
+    assert client.receive() == b":\n\n"

@@ -1,0 +1,313 @@
+"""``stream.get``: a generator waits for an item of a queue until its client leaves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from logging import WARNING
+from queue import Empty, LifoQueue, PriorityQueue, Queue, SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, stop_within, wait_until
+from tests.support.clients import TIMEOUT, get, upgrade
+from tests.support.handlers import Held
+from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.handoff.queues import next_item
+from wsframe.server.timing import Timing
+
+LONG = 3 * TIMEOUT
+
+
+class OwnQueue(Queue[Any]):
+    """Its ``get`` does more than that of Queue."""
+
+    got = 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        item = super().get(block, timeout)
+        self.got += 1
+        return item
+
+
+KINDS: list[Callable[[], Any]] = [Queue, LifoQueue, PriorityQueue, SimpleQueue, OwnQueue]
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+class Feed:
+    """An app whose streams wait for items of one queue.
+
+    Attributes:
+        waiting: one item for each stream that begins to wait.
+        ended: how each of the handlers has ended.
+    """
+
+    def __init__(self, source: Any, timeout: float | None = None) -> None:
+        self.source = source
+        self.timeout = timeout
+        self.waiting: Queue[EventStream] = Queue()
+        self.ended: Queue[str] = Queue()
+        self.app = App(timing=Timing(queue_check=0.05))
+        self.app.sse("/news")(self.news)
+
+    def news(self, stream: EventStream) -> Iterator[Any]:
+        try:
+            while True:
+                self.waiting.put(stream)
+                yield stream.get(self.source, self.timeout)
+        except BaseException as error:
+            self.ended.put(type(error).__name__)
+            raise
+
+    def stream(self, clients: Clients, server: Any) -> Any:
+        client = clients.stream(server, "/news")
+        self.waiting.get(timeout=TIMEOUT)
+        return client
+
+
+@EVERY_KIND
+def test_every_item_is_sent_to_one_stream(
+    serve: Serve, clients: Clients, kind: Callable[[], Any]
+) -> None:
+    feed = Feed(kind())
+    server = serve(feed.app)
+    streams = [feed.stream(clients, server) for _ in range(3)]
+    for number in range(30):
+        feed.source.put(str(number))
+    wait_until(lambda: server.stats().messages_out == 30, "all are sent")
+    for client in streams:
+        client.half_close()
+    seen = [event for client in streams for event in read_data(client)]
+    assert sorted(seen) == sorted(map(str, range(30)))
+    assert getattr(feed.source, "got", 30) == 30
+
+
+def read_data(client: Any) -> list[str]:
+    events = client._decoder.receive(client.read_to_end())
+    return [event.data for event in events]
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("how", ["reset", "close", "server's end"])
+def test_the_wait_ends_with_the_client_and_takes_nothing(
+    serve: Serve, clients: Clients, kind: Callable[[], Any], how: str
+) -> None:
+    feed = Feed(kind())
+    server = serve(feed.app)
+    client = clients.stream(server, "/news")
+    stream = feed.waiting.get(timeout=TIMEOUT)
+    if how == "server's end":
+        stream.close()
+    else:
+        getattr(client, how)()
+    assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
+    wait_until(lambda: server.stats().handlers_in_threads == 0, "its thread is free")
+    feed.source.put("for another")
+    assert feed.stream(clients, server).hear(1) == ["for another"]
+
+
+def test_clients_that_come_and_go_leave_no_thread(serve: Serve, clients: Clients) -> None:
+    feed = Feed(Queue())
+    server = serve(feed.app)
+    staying = feed.stream(clients, server)
+    for _ in range(64):
+        feed.stream(clients, server).close()
+    wait_until(lambda: server.stats().handlers_in_threads == 1, "their threads are free")
+    feed.source.put("news")
+    assert staying.hear(1) == ["news"]
+
+
+@EVERY_KIND
+def test_an_item_that_came_too_late_for_its_stream_is_another_ones(
+    kind: Callable[[], Any],
+) -> None:
+    """The client leaves while its thread is about to take the item."""
+    source = kind()
+    left = threading.Event()
+
+    def put_and_leave() -> bool:
+        if not left.is_set():
+            left.set()
+            source.put("item") if not hasattr(source, "mutex") else source._put("item")
+            return False
+        return True
+
+    with pytest.raises(Empty):
+        next_item(source, put_and_leave, None, 60)
+    assert source.get_nowait() == "item"
+
+
+class Refilled(Queue[Any]):
+    """Somebody else puts an item into it as soon as one is taken."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        item = super().get(block, timeout)
+        self.put_nowait("next")
+        return item
+
+
+def test_an_item_is_put_back_into_a_queue_that_is_full() -> None:
+    source = Refilled(maxsize=1)
+    source.put("item")
+    answers = iter([False, True, True])
+
+    def take() -> None:
+        with pytest.raises(Empty):
+            next_item(source, lambda: next(answers), None, 60)
+
+    taking = threading.Thread(target=take, daemon=True)
+    taking.start()
+    taking.join(TIMEOUT)
+    assert not taking.is_alive()
+    assert list(source.queue) == ["next", "item"]
+    assert source.unfinished_tasks == 2  # each is to be done once
+
+
+@pytest.mark.parametrize("kind", [Queue, SimpleQueue])
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_a_wait_may_be_longer_than_a_lock_can_wait(
+    serve: Serve, clients: Clients, kind: Callable[[], Any], timeout: float
+) -> None:
+    feed = Feed(kind(), timeout)
+    stream = feed.stream(clients, serve(feed.app))
+    feed.source.put("news")
+    assert stream.hear(1) == ["news"]
+
+
+def test_who_leaves_announces_the_item_to_the_next() -> None:
+    """``put`` wakes one of those that wait: if that one leaves, another has to take the item."""
+    source: Queue[str] = Queue()
+    left = threading.Event()
+    entered: Queue[int] = Queue()
+    taken: Queue[str] = Queue()
+
+    def leaves() -> bool:
+        entered.put(1)
+        return left.is_set()
+
+    def stays() -> bool:
+        entered.put(2)
+        return False
+
+    def wait(has_left: Callable[[], bool]) -> None:
+        try:
+            taken.put(next_item(source, has_left, LONG, LONG))
+        except Empty:
+            taken.put("left")
+
+    threads = []
+    for has_left in (leaves, stays):
+        threads.append(threading.Thread(target=wait, args=(has_left,)))
+        threads[-1].start()
+        entered.get(timeout=TIMEOUT)
+        wait_until(lambda: len(source.not_empty._waiters) == len(threads), "it waits")  # type: ignore[attr-defined]
+    left.set()
+    source.put("item")  # wakes the first, which has left
+    assert {taken.get(timeout=TIMEOUT) for _ in range(2)} == {"left", "item"}
+    for thread in threads:
+        thread.join(TIMEOUT)
+
+
+def test_a_queue_with_a_bound_takes_the_next_item(serve: Serve, clients: Clients) -> None:
+    feed = Feed(Queue(maxsize=1))
+    client = feed.stream(clients, serve(feed.app))
+    for number in range(20):
+        feed.source.put(str(number), timeout=TIMEOUT)
+    assert client.hear(20) == list(map(str, range(20)))
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.01])
+def test_a_wait_may_have_a_time_out(
+    serve: Serve, clients: Clients, log: ServerLog, kind: Callable[[], Any], timeout: float
+) -> None:
+    feed = Feed(kind(), timeout)
+    clients.stream(serve(feed.app), "/news")
+    assert feed.ended.get(timeout=TIMEOUT) == "TimeoutError"
+    log.expect("the handler of /news failed")
+
+
+@pytest.mark.skipif(not hasattr(Queue, "shutdown"), reason="no queue can be shut down")
+def test_a_queue_that_is_shut_down_ends_the_wait(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    feed = Feed(Queue())
+    feed.stream(clients, serve(feed.app))
+    feed.source.shutdown()
+    assert feed.ended.get(timeout=TIMEOUT) == "ShutDown"
+    log.expect("the handler of /news failed")
+
+
+def test_a_lock_that_somebody_holds_does_not_hold_up_the_loop(
+    serve: Serve, clients: Clients
+) -> None:
+    feed = Feed(Queue())
+    feed.app.page("/", "page")
+    server = serve(feed.app)
+    client = feed.stream(clients, server)
+    (loop,) = server.loops
+    with feed.source.mutex:
+        client.close()
+        wait_until(lambda: not loop.peers, "the client is forgotten")
+        page = clients.connect(server)
+        page.send(get("/"))
+        assert page.answer().body == b"page"
+        assert feed.ended.empty()
+    assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
+
+
+def test_a_stop_ends_the_wait(serve: Serve, clients: Clients) -> None:
+    feed = Feed(Queue())
+    server = serve(feed.app, drain=60)
+    client = feed.stream(clients, server)
+    stop_within(server, TIMEOUT)
+    assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
+    client.close()
+
+
+# Those that wait in another way ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["events", "plain", "authorize", "turn"])
+def test_a_handler_that_outlives_its_client_is_logged_and_counted(
+    serve: Serve, clients: Clients, log: ServerLog, kind: str
+) -> None:
+    held = Held()
+
+    def events(stream: EventStream) -> Iterator[str]:
+        held.wait()
+        yield "too late"
+
+    def plain(ws: WebSocket) -> None:
+        held.wait()
+
+    def turn(ws: WebSocket) -> Iterator[None]:
+        held.wait()
+        yield
+
+    def authorize(request: object) -> bool:
+        held.wait()
+        return True
+
+    app = App(timing=Timing(outlived=0.01))
+    app.sse("/events")(events)
+    app.websocket("/plain")(plain)
+    app.websocket("/turn")(turn)
+    app.websocket("/authorize", authorize=authorize)(turn)
+    app.metrics()
+    server = serve(app)
+    client = clients.connect(server)
+    client.send(get("/events") if kind == "events" else upgrade(f"/{kind}"))
+    held.wait_for()
+    wait_until(lambda: server.stats().handlers_in_threads == 1, "it has a thread")
+    assert server.stats().orphaned_handlers == 0
+    client.reset()
+    log.expect(f"/{kind}: a handler still has its thread 0.01 s after its client has left", WARNING)
+    assert server.stats().orphaned_handlers == 1
+    metrics = clients.connect(server)
+    metrics.send(get("/metrics"))
+    assert b"\nwsframe_orphaned_handlers 1\n" in metrics.answer().body
+    held.release()
+    wait_until(lambda: server.stats().orphaned_handlers == 0, "it has ended")
+    assert not server.loops[0].unfinished

@@ -1,0 +1,378 @@
+"""Limits on connections: how many in all, how many of one address, and when the files run out."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from logging import WARNING
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, resets_under_tls, wait_until
+from tests.support.certificates import Certificates
+from tests.support.clients import Client, WebSocketClient, get, upgrade
+from tests.support.handlers import generator_echo, websocket_app
+from tests.support.processes import ServerProcess
+from wsframe.server import App, Server
+from wsframe.server.sockets.admission import LINGERING, origin_of
+
+NO_MORE = "no more connections"
+
+
+def page_app() -> App:
+    app = websocket_app(generator_echo)
+    app.page("/", "hello")
+    return app
+
+
+def assert_no_room(client: Client) -> None:
+    """The server answers 503 before anything is asked, and closes."""
+    answer = client.answer()
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+def count(server: Server) -> int:
+    """How many connections there are, those that are turned away included."""
+    return sum(len(loop.peers) for loop in server.loops)
+
+
+def echoes(client: WebSocketClient) -> None:
+    client.say("hello")
+    assert client.next_event() == "hello"
+
+
+# In all ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loops", [1, 3])
+def test_one_too_many_is_told_to_come_later(
+    serve: Serve, clients: Clients, log: ServerLog, loops: int
+) -> None:
+    server = serve(page_app(), max_connections=4, loops=loops)
+    inside = [clients.websocket(server, "/echo") for _ in range(4)]
+    for _ in range(3):
+        assert_no_room(clients.connect(server))
+    log.expect(f"{NO_MORE}: there are 4", WARNING)
+    for client in inside:
+        echoes(client)
+    inside.pop().leave()
+    wait_until(lambda: count(server) == 3, "a connection is left behind")
+    inside.append(clients.websocket(server, "/echo"))
+    assert_no_room(clients.connect(server))
+    for client in inside:
+        echoes(client)
+
+
+def test_what_is_asked_of_a_full_server_is_answered_too(serve: Serve, clients: Clients) -> None:
+    server = serve(page_app(), max_connections=1)
+    echoes(inside := clients.websocket(server, "/echo"))
+    for request in (get("/"), upgrade("/echo"), get("/", method="HEAD")):
+        client = clients.connect(server)
+        client.send(request)
+        assert_no_room(client)
+    echoes(inside)
+
+
+def test_many_may_be_turned_away_at_once(serve: Serve, clients: Clients) -> None:
+    server = serve(page_app(), max_connections=1)
+    echoes(inside := clients.websocket(server, "/echo"))
+    outside = [clients.connect(server) for _ in range(3 * LINGERING)]
+    for client in outside:
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 503 ")
+    assert count(server) <= 1 + LINGERING  # while none of them leaves
+    for client in outside:
+        client.close()
+    wait_until(lambda: count(server) == 1, "a connection is left behind")
+    inside.leave()
+    wait_until(lambda: count(server) == 0, "a connection is left behind")
+    echoes(clients.websocket(server, "/echo"))
+
+
+def test_with_tls_one_too_many_is_cut_off_before_the_handshake(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), max_connections=1, ssl_context=certificates.server)
+    inside = clients.websocket(server, "/echo", tls=certificates.client)
+    assert clients.connect(server).read_to_end() == b""
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        clients.connect(server, tls=certificates.client)
+    echoes(inside)
+
+
+def ask_and_leave(client: Client, request: bytes) -> None:
+    client.send(request)
+    client.read_to_end()
+
+
+WAYS: dict[str, Callable[[Client], object]] = {
+    "page": partial(ask_and_leave, request=get("/")),
+    "404": partial(ask_and_leave, request=get("/nothing")),
+    "400": partial(ask_and_leave, request=b"\r\r\r\r"),
+    "silence": Client.read_to_end,
+    "close": Client.close,
+    "reset": Client.reset,
+    "half a head": partial(Client.send, data=b"GET / HT"),
+    "websocket": partial(Client.send, data=upgrade("/echo")),
+    "garbage": partial(Client.send, data=upgrade("/echo") + b"\xff" * 100),
+}
+
+
+@resets_under_tls
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_place_is_free_again_however_its_client_went(
+    serve: Serve, clients: Clients, certificates: Certificates, way: str, secured: bool
+) -> None:
+    server = serve(
+        page_app(),
+        max_connections=4,
+        max_handshakes_per_address=4,
+        handshake_timeout=0.2,
+        ssl_context=certificates.server if secured else None,
+    )
+    tls = certificates.client if secured else None
+    for _ in range(3):
+        going = [clients.connect(server, tls=tls) for _ in range(2)]
+        going.append(clients.connect(server))  # where TLS is spoken, this one speaks none
+        for client in going:
+            with suppress(ConnectionError, ssl.SSLError):
+                WAYS[way](client)
+            client.close()
+        last = clients.websocket(server, "/echo", tls=tls)  # the others have been let in before
+        echoes(last)
+        last.leave()
+        wait_until(lambda: count(server) == 0, "a connection is left behind")
+    for client in [clients.websocket(server, "/echo", tls=tls) for _ in range(4)]:
+        echoes(client)
+
+
+# Of one address ----------------------------------------------------------------------------------
+
+
+def test_an_address_has_so_many_that_have_yet_to_ask(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    server = serve(page_app(), max_handshakes_per_address=2)
+    echoes(clients.websocket(server, "/echo"))  # one that has asked does not count
+    first, second = clients.connect(server), clients.connect(server)
+    second.send(upgrade("/echo")[:-1])
+    assert_no_room(clients.connect(server))
+    log.expect(f"{NO_MORE} of ('127.0.0.1', ", WARNING)
+    second.send(b"\n")
+    second.read_until(b"\r\n\r\n")
+    echoes(clients.websocket(server, "/echo"))
+    third = clients.connect(server)
+    assert_no_room(clients.connect(server))
+    for client in (first, third):
+        client.close()
+    wait_until(lambda: count(server) == 3, "a connection is left behind")
+    echoes(clients.websocket(server, "/echo"))
+
+
+def test_a_handshake_of_tls_counts(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), max_handshakes_per_address=1, ssl_context=certificates.server)
+    waits = clients.connect(server, tls=certificates.client)
+    assert clients.connect(server).read_to_end() == b""
+    waits.send(get("/"))
+    assert waits.answer().body == b"hello"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only loopback address")
+def test_another_address_has_its_own(serve: Serve, clients: Clients) -> None:
+    server = serve(page_app(), max_handshakes_per_address=1)
+    clients.connect(server)
+    assert_no_room(clients.connect(server))
+    other = clients.connect(server, source="127.0.0.2")
+    assert_no_room(clients.connect(server, source="127.0.0.2"))
+    other.send(get("/"))
+    assert other.answer().body == b"hello"
+
+
+def test_an_address_of_ipv6_is_as_good_as_its_network() -> None:
+    one, same, other = (
+        origin_of((host, 4711, 0, 0))
+        for host in ("2001:db8::1", "2001:db8::9:1", "2001:db8:0:1::1")
+    )
+    assert one == same != other
+    assert origin_of(("1.2.3.4", 4711)) == origin_of(("1.2.3.4", 4712)) != origin_of(("1.2.3.5", 1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
+def test_clients_of_a_unix_socket_have_no_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        page_app().start(unix="s", max_handshakes_per_address=1) as server,
+        ExitStack() as silent,
+    ):
+        for number in range(5):
+            sock = silent.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect("s")
+            wait_until(lambda: count(server) == number + 1, "it is not let in")  # noqa: B023
+        sock.sendall(get("/"))
+        assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+# When the files run out --------------------------------------------------------------------------
+
+FILES = 100
+PROGRAM = f"""
+import logging, resource, sys
+from wsframe.server import App
+
+resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES // 2}, {FILES}))
+app = App()
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/fail")
+def fail(ws):
+    raise ValueError
+    yield
+
+if "full-disk" in sys.argv:
+    logging.basicConfig(stream=open("/dev/full", "w"), level=logging.DEBUG)
+    sys.stderr = sys.__stderr__ = open("/dev/full", "w")
+app.run("127.0.0.1", 0, max_connections=int(sys.argv[1]))
+"""
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="what runs out differs elsewhere")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def opened(stack: ExitStack, process: ServerProcess) -> WebSocketClient:
+    client = WebSocketClient(process.port, "/echo")
+    stack.callback(client.close)
+    return client
+
+
+def fill(stack: ExitStack, process: ServerProcess) -> list[WebSocketClient]:
+    """Open WebSockets until there is one too many."""
+    inside: list[WebSocketClient] = []
+    with suppress(
+        AssertionError, EOFError, ConnectionError
+    ):  # an answer that is none, or no answer
+        while len(inside) < 2 * FILES:
+            inside.append(opened(stack, process))
+    assert len(inside) < 2 * FILES
+    return inside
+
+
+@on_linux
+def test_by_default_some_files_are_kept(stack: ExitStack, program: str) -> None:
+    with ServerProcess(program, "0") as process:
+        inside = fill(stack, process)
+        assert len(inside) == FILES - 32
+        assert_no_room(Client(process.port))
+        for client in inside:
+            echoes(client)
+
+
+@on_linux
+@pytest.mark.parametrize("log_to", ["standard-error", "full-disk"])
+def test_without_a_file_left_those_inside_are_served(
+    stack: ExitStack, program: str, log_to: str
+) -> None:
+    with ServerProcess(program, "10000", log_to) as process:
+        inside = fill(stack, process)
+        assert FILES - 32 < len(inside) < FILES
+        for _ in range(200):
+            refused = Client(process.port)
+            with suppress(ConnectionError):
+                assert refused.read_to_end() == b""
+            refused.close()
+        for client in inside:
+            echoes(client)
+        for client in inside[10:]:
+            client.leave()
+        for _ in range(10):  # their files are free again
+            echoes(opened(stack, process))
+        for client in inside[:10]:
+            echoes(client)
+        stack.close()
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert code == 0
+        if log_to == "standard-error":
+            # Not a line for each of them.
+            assert 1 <= output.count("a connection is not accepted: ") < 100
+
+
+@on_linux
+def test_a_log_that_cannot_be_written_costs_no_connection(stack: ExitStack, program: str) -> None:
+    with ServerProcess(program, "0", "full-disk") as process:
+        client = opened(stack, process)
+        for _ in range(20):
+            failing = WebSocketClient(process.port, "/fail")
+            assert failing.closed_by_server().code == 1011
+            echoes(client)
+
+
+class Exhausted:
+    """A listening socket for which there are no files."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.fileno, self.shutdown, self.close = sock.fileno, sock.shutdown, sock.close
+        self.accept = sock.accept
+        self.asked = 0
+
+    def run_out(self) -> None:
+        def accept() -> Any:
+            self.asked += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.accept = accept
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_without_even_the_file_in_reserve_the_server_does_not_spin(
+    serve: Serve, clients: Clients, log: ServerLog, recovers: bool
+) -> None:
+    server = serve(page_app())
+    client = clients.websocket(server, "/echo")
+    (listener,) = server._listeners
+    accept = listener._sock.accept
+    exhausted = Exhausted(listener._sock)
+    listener._sock = exhausted  # type: ignore[assignment]
+    exhausted.run_out()
+    waiting = clients.connect(server)
+    log.expect("a connection is not accepted: [Errno 24]")
+    for _ in range(200):
+        echoes(client)
+    # Once, once more with the file in reserve, and again after every half second.
+    asked = exhausted.asked
+    assert asked <= 8
+    client.close()  # without a client, nothing else is waited for
+    wait_until(lambda: exhausted.asked > asked, "it does not listen again")
+    if recovers:
+        exhausted.accept = accept
+        waiting.send(get("/"))
+        assert waiting.answer().body == b"hello"
+    server.stop()  # after which there are no more complaints
+    log.records.clear()

@@ -1,0 +1,106 @@
+"""Redis and server processes are killed while events are published: none is missed or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.processes import ServerProcess
+from tests.support.redis_server import RedisServer
+from wsframe.client import events
+from wsframe.server import App, RedisUnavailable, Topic
+
+COUNT = 10_000
+CLIENTS = 20
+HISTORY = 20_000
+# After so many events, one or the other is killed.
+KILLS = {2000: "redis", 4000: "worker", 6000: "redis", 7000: "worker", 9000: "redis"}
+
+PROGRAM = f"""
+from wsframe.server import App
+app = App()
+app.topic("news", history={HISTORY}, max_bytes=8 << 20)
+
+@app.sse("/events")
+def events(stream):
+    stream.subscribe("news", after="")
+"""
+
+
+def workers(server: ServerProcess) -> list[int]:
+    """The processes that serve."""
+    text = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text(encoding="ascii")
+    return [int(pid) for pid in text.split()]
+
+
+def follow(url: str) -> list[str]:
+    """What a client sees that comes back by itself, as an EventSource does."""
+    seen: list[str] = []
+    with closing(events(url, retry=0.05, read_timeout=6 * TIMEOUT)) as stream:
+        for event in stream:
+            if event.event == "end":
+                return seen
+            seen.append(event.data if event.event is None else f"{event.event}: {event.data}")
+    return seen
+
+
+class Publisher(threading.Thread):
+    """Publishes the numbers in order, and waits while Redis has no room for more."""
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__()
+        self._topic = topic
+        self.published = 0
+
+    def has_published(self, number: int) -> bool:
+        """Whether so many are published."""
+        return self.published >= number
+
+    def run(self) -> None:
+        """Publish them all, and the end."""
+        pause = threading.Event()
+        while self.published < COUNT:
+            try:
+                self._topic.publish(str(self.published))
+                self.published += 1
+            except RedisUnavailable:
+                pass
+            pause.wait(0.0005)
+        self._topic.publish("", event="end")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="workers are found in /proc")
+def test_no_event_is_lost_or_doubled(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "redis").mkdir()
+    with RedisServer(tmp_path / "redis") as redis:
+        command = ("-m", "wsframe.server", "program:app", "--port", "0", "--workers", "2")
+        app = App(redis=redis.url)
+        with (
+            closing(app),
+            ServerProcess(*command, "--redis", redis.url, directory=tmp_path) as server,
+            ThreadPoolExecutor(CLIENTS) as threads,
+        ):
+            clients = [threads.submit(follow, f"{server.url}/events") for _ in range(CLIENTS)]
+            publisher = Publisher(app.topic("news", history=HISTORY, max_bytes=8 << 20))
+            publisher.start()
+            for number, victim in KILLS.items():
+                wait_until(partial(publisher.has_published, number), "it is not published")
+                if victim == "redis":
+                    redis.kill()
+                    redis.start()
+                else:
+                    os.kill(workers(server)[0], signal.SIGKILL)
+            publisher.join()
+            everything = list(map(str, range(COUNT)))
+            for client in clients:
+                assert client.result(6 * TIMEOUT) == everything

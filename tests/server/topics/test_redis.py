@@ -1,0 +1,152 @@
+"""Topics over a real Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, wait_until
+from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient
+from tests.support.handlers import Waits
+from tests.support.redis_server import RedisServer
+from wsframe.server import App, Topic, WebSocket
+from wsframe.server.topics import outbox
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def shared_app(redis: RedisServer, **options: float) -> App:
+    app = App(redis=redis.url)
+    app.sse("/events", source=app.topic("news", **options))  # type: ignore[arg-type]
+
+    @app.websocket("/messages")
+    def messages(ws: WebSocket) -> Waits:
+        ws.subscribe("news", member=ws.request.query.get("name", [None])[0])
+        while True:
+            message = yield
+            app.topic("news").publish(message)
+
+    return app
+
+
+def subscribed(topic: Topic, count: int) -> None:
+    wait_until(
+        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        f"there are not {count} subscribers: {topic.stats()}",
+    )
+
+
+def test_two_servers_share_everything(redis: RedisServer, serve: Serve, clients: Clients) -> None:
+    apps = [shared_app(redis) for _ in range(2)]
+    servers = [serve(app) for app in apps]
+    streams = [clients.stream(server, "/events") for server in servers]
+    sockets = [clients.websocket(server, "/messages") for server in servers]
+    for app in apps:
+        subscribed(app.topic("news"), 2)
+    sockets[0].say("from the first")
+    everybody: list[StreamClient | WebSocketClient] = [*streams, *sockets]
+    for client in everybody:
+        assert client.hear(1) == ["from the first"]
+    apps[1].topic("news").publish("from the second", event="x")
+    for client in everybody:
+        assert client.hear(1) == ["from the second"]
+    # A client comes back to the other server.
+    again = clients.stream(servers[1], "/events", ("Last-Event-ID", streams[0].last_event_id))
+    subscribed(apps[1].topic("news"), 3)
+    apps[0].topic("news").publish("after")
+    assert again.hear(1) == ["after"]
+
+
+def test_members_of_all_processes(redis: RedisServer, serve: Serve, clients: Clients) -> None:
+    apps = [shared_app(redis) for _ in range(2)]
+    servers = [serve(app) for app in apps]
+    ann = clients.websocket(servers[0], "/messages?name=Ann")
+    subscribed(apps[0].topic("news"), 1)
+    assert apps[0].topic("news").members() == ["Ann"]  # who has just come is there
+    bob = clients.websocket(servers[1], "/messages?name=Bob")
+    subscribed(apps[1].topic("news"), 1)
+    assert apps[1].topic("news").members() == ["Ann", "Bob"]
+    ann.leave()
+    subscribed(apps[0].topic("news"), 0)
+    assert apps[0].topic("news").members() == ["Bob"]  # who has just left is not
+    bob.leave()
+
+
+@pytest.mark.parametrize("kind", ["generator", "function", "blocking"])
+def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
+    redis: RedisServer,
+    serve: Serve,
+    clients: Clients,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Redis is too slow for it: the client is read more slowly, and other topics go on."""
+    monkeypatch.setattr(outbox, "MAX_WAITING", 40 * (outbox.EVENT_WEIGHT + 1000))
+    app = App(redis=redis.url)
+    heard = app.topic("flooded", history=2000, max_bytes=8 << 20)
+
+    def generator(ws: WebSocket) -> Waits:
+        while True:
+            message = yield
+            app.topic(ws.request.query["to"][0]).publish(message)
+
+    def function(ws: WebSocket) -> None:
+        for message in ws:
+            app.topic(ws.request.query["to"][0]).publish(message)
+
+    handler = function if kind == "function" else generator
+    app.websocket("/say", blocking=kind == "blocking")(handler)
+    app.sse("/flooded", source=heard)
+    app.sse("/quiet", source=app.topic("quiet"))
+    server = serve(app)
+    streams = [clients.stream(server, f"/{name}") for name in ("flooded", "quiet")]
+    for topic in (heard, app.topic("quiet")):
+        subscribed(topic, 1)
+    flooding, quiet = (
+        clients.websocket(server, f"/say?to={name}") for name in ("flooded", "quiet")
+    )
+    messages = [f"{number:04}" * 250 for number in range(1000)]
+    with redis.client() as client:
+        client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
+    sending = threading.Thread(target=flooding.say, args=messages)
+    sending.start()
+    wait_until(lambda: heard.stats().published >= 10, "nothing is published")
+    quiet.say("hello")
+    assert streams[1].hear(1) == ["hello"]
+    assert streams[0].hear(1000) == messages
+    sending.join(TIMEOUT)
+    assert not sending.is_alive()
+
+
+def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
+    redis: RedisServer, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 10 * outbox.EVENT_WEIGHT)
+    app, ended = App(redis=redis.url), threading.Event()
+
+    @app.websocket("/say")
+    def say(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                app.topic("news").publish((yield))
+        finally:
+            ended.set()
+
+    server = serve(app)
+    client = clients.websocket(server, "/say")
+    with redis.client() as commands:
+        commands.execute_command("CLIENT", "PAUSE", "2000", "WRITE")
+        for number in range(5):
+            client.say(str(number))
+        (loop,) = server.loops
+        wait_until(lambda: loop._slowed, "it is not slowed down")
+        client.reset()
+        assert ended.wait(TIMEOUT)

@@ -1,0 +1,369 @@
+"""What another program says with a plain PUBLISH comes to a topic, once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Connect, Serve, ServerLog, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer, Relay
+from tests.support.streams import Heard, data_of, numbers
+from wsframe.server import App
+from wsframe.server.topics.redis import RedisStreams
+
+LEASE = "wsframe:{news}:from:prices"
+CHANGES = f"{LEASE}@0"  # the channel on which it is published who holds it
+
+
+@pytest.fixture
+def program(redis_server: RedisServer) -> Iterator[Any]:
+    """Another program's connection to the Redis."""
+    with redis_server.client() as client:
+        yield client
+
+
+def listen(program: Any, *everybody: RedisStreams) -> None:
+    """Have these listen, and wait until all hear what is said, and one has the lease."""
+    for streams in everybody:
+        Heard(streams).subscribe_pubsub("prices")
+        streams.channels.start()
+    wait_until(lambda: heard_by(program, CHANGES) == len(everybody), "not all listen")
+    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+
+
+def heard_by(program: Any, channel: str) -> int:
+    ((_, count),) = program.pubsub_numsub(channel)
+    return int(count)
+
+
+def test_what_another_program_says_comes_once(
+    program: Any, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    listen(program, streams, others)
+    said: list[str | bytes] = [*numbers(100), "héllo", b"\xff"]
+    for each in said:
+        program.publish("prices", each)
+        program.publish("other", each)
+    for topic in (here, there):
+        topic.hear(*said)
+    # Nothing comes behind it.
+    here.say("the end")
+    for topic in (here, there):
+        topic.hear(*said, "the end")
+
+
+def test_clients_hear_what_another_program_says(
+    redis_server: RedisServer, program: Any, serve: Serve, clients: Clients
+) -> None:
+    app = App(redis=redis_server.url)
+    topic = app.topic("news")
+    app.sse("/events", source=topic)
+    topic.subscribe_pubsub("prices")  # before the start
+    assert not heard_by(program, "prices")
+    server = serve(app)
+    topic.subscribe_pubsub("more")  # and after it
+    topic.subscribe_pubsub("more")
+    client = clients.stream(server, "/events")
+    wait_until(lambda: topic.stats().behind < topic.stats().subscribers, "it is not subscribed")
+    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    wait_until(lambda: program.get("wsframe:{news}:from:more"), "nobody has the other lease")
+    program.publish("prices", "9.50")
+    assert client.hear(1) == ["9.50"]
+    program.publish("more", "news")
+    assert client.hear(1) == ["news"]
+    client.close()
+    server.stop()
+    assert not heard_by(program, "prices")
+    assert not program.get(LEASE)
+
+
+def test_what_an_access_control_list_has_to_allow(
+    redis_server: RedisServer, program: Any, connect: Connect
+) -> None:
+    allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
+    program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
+    streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
+    here = Heard(streams).follow()
+    listen(program, streams)
+    here.say("1")
+    here.hear("1")
+    program.publish("prices", "2")
+    here.hear("1", "2")
+    streams.join("news", "ann")
+    assert here.members() == ["ann"]
+
+
+def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
+    program: Any, streams: RedisStreams, others: RedisStreams
+) -> None:
+    there = Heard(others).follow()
+    listen(program, streams, others)
+    count = 0
+    stopping = [streams, others] * 3
+    for holder in stopping:
+        done = threading.Event()
+
+        def stop(holder: RedisStreams = holder, done: threading.Event = done) -> None:
+            holder.channels.stop()
+            done.set()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        until = count + 20
+        while not done.is_set() or count < until:
+            program.publish("prices", str(count))
+            count += 1
+        thread.join()
+        there.wait(count)  # from the one that is left
+        holder.channels.start()
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "it does not listen again")
+    assert sorted(data_of(there.wait(count)), key=lambda data: int(data)) == numbers(count)
+
+
+def test_who_has_the_lease_is_heard(
+    program: Any, streams: RedisStreams, others: RedisStreams
+) -> None:
+    with program.pubsub(ignore_subscribe_messages=True) as pubsub:
+
+        def hear() -> bytes:
+            until = time.monotonic() + TIMEOUT
+            while (message := pubsub.get_message(timeout=1)) is None:
+                assert time.monotonic() < until, "nothing is said"
+            return bytes(message["data"])
+
+        listen(program, streams)
+        pubsub.subscribe(CHANGES)
+        holder = program.get(LEASE)
+        Heard(others).subscribe_pubsub("prices")
+        others.channels.start()
+        wait_until(lambda: heard_by(program, CHANGES) == 3, "not all listen")
+        others.channels.stop()  # which takes it from nobody
+        assert program.get(LEASE) == holder
+        streams.channels.stop()
+        assert program.get(LEASE) is None
+        assert hear() == b""
+        others.channels.start()
+        assert hear() == program.get(LEASE) != holder
+
+
+def test_a_redis_that_hangs_does_not_hold_up_the_end(
+    redis_server: RedisServer, program: Any, connect: Connect
+) -> None:
+    streams = connect(redis_server.url, redis_answer=10 * TIMEOUT, redis_stop=0.1)
+    listen(program, streams)
+    assert redis_server.ends_while_hanging(streams.channels.stop)
+
+
+def test_a_connection_that_falls_silent_is_made_anew(
+    redis_server: RedisServer,
+    program: Any,
+    connect: Connect,
+    others: RedisStreams,
+    log: ServerLog,
+) -> None:
+    there = Heard(others).follow()
+    with Relay(redis_server) as relay:
+        streams = connect(relay.url, redis_answer=1.0, lease_renewal=0.1)
+        listen(program, streams)
+        program.publish("prices", "1")
+        there.hear("1")
+        relay.fall_silent()
+        log.expect("Redis is away or not ready: nothing is heard", logging.WARNING)
+        log.expect("Redis is back", logging.WARNING)
+        # It begins again when it has heard so on the new connection.
+        wait_until(lambda: program.publish("prices", "2") and len(there.entries) > 1, "it is not")
+        streams.channels.stop()
+        streams.close(TIMEOUT)
+
+
+def test_a_holder_that_dies_is_replaced(
+    program: Any,
+    redis_server: RedisServer,
+    connect: Connect,
+) -> None:
+    streams = connect(redis_server.url, lease_renewal=0.1)
+    with Listening(redis_server) as process:
+        wait_until(lambda: program.get(LEASE), "nobody has the lease")
+        dead = program.get(LEASE)
+        here = Heard(streams).follow()
+        here.subscribe_pubsub("prices")
+        streams.channels.start()
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
+        process.kill()
+        wait_until(lambda: program.get(LEASE) not in (None, dead), "nobody takes the lease")
+        program.publish("prices", "hello")
+        here.hear("hello")
+
+
+def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
+    program: Any,
+    redis_server: RedisServer,
+    connect: Connect,
+) -> None:
+    streams = connect(redis_server.url, lease_renewal=0.1)
+    here = Heard(streams).follow()
+    with Listening(redis_server) as process:
+        wait_until(lambda: program.get(LEASE), "nobody has the lease")
+        first = program.get(LEASE)
+        here.subscribe_pubsub("prices")
+        streams.channels.start()
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
+        program.publish("prices", "a")
+        here.hear("a")
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        for data in numbers(10, "b"):
+            program.publish("prices", data)
+        wait_until(lambda: program.get(LEASE) not in (None, first), "nobody takes the lease")
+        for data in numbers(10, "c"):
+            program.publish("prices", data)
+        here.hear("a", *numbers(10, "c"))
+        process.send_signal(signal.SIGCONT)
+        # What was said while it had the lease is its own to publish, however late.
+        here.hear("a", *numbers(10, "c"), *numbers(10, "b"))
+        program.publish("prices", "d")
+        here.hear("a", *numbers(10, "c"), *numbers(10, "b"), "d")
+
+
+LISTENER = """
+import sys, threading
+from wsframe.server import App
+
+app = App(redis=sys.argv[1])
+app.topic("news").subscribe_pubsub("prices")
+with app.start(port=0):
+    threading.Event().wait()
+"""
+
+
+class Listening(subprocess.Popen[bytes]):
+    """A process that listens; a context manager that kills it."""
+
+    def __init__(self, redis_server: RedisServer) -> None:
+        super().__init__([sys.executable, "-c", LISTENER, redis_server.url])
+
+    def __exit__(self, *error: Any) -> None:
+        self.kill()
+        super().__exit__(*error)
+
+
+def test_a_connection_that_is_cut_is_made_again(
+    program: Any, redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here = Heard(streams).follow()
+    listen(program, streams, others)
+    program.publish("prices", "before")
+    here.hear("before")
+    assert redis_server.cut("wsframe-channels") == 4
+    wait_until(lambda: heard_by(program, CHANGES) == 2, "they do not listen again")
+    # It is not known when who has the lease begins again, but then everything comes, and once.
+    count = 0
+    while len(here.entries) < 20:
+        program.publish("prices", str(count))
+        count += 1
+        assert count < 100_000
+    program.publish("prices", "the end")
+    wait_until(lambda: "the end" in data_of(here.entries), "the end does not come")
+    _, *after, _ = data_of(here.entries)
+    assert after == numbers(count)[-len(after) :]
+
+
+def test_what_cannot_be_published_is_told(
+    program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
+) -> None:
+    listen(program, streams)
+    topic = Heard(streams)
+    topic.subscribe_pubsub("closed")
+    lease = "wsframe:{news}:from:closed"
+    wait_until(lambda: program.get(lease), "nobody has the lease")
+    topic.close()
+    program.publish("closed", "too late")
+    log.expect("a message of channel 'closed' is lost")
+    assert streams.flush(TIMEOUT)
+
+
+def test_a_lease_that_redis_refuses_is_told(
+    program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
+) -> None:
+    program.hset(LEASE, "taken", "by something else")
+    Heard(streams).subscribe_pubsub("prices")
+    streams.channels.start()
+    log.expect("Redis refuses the lease of channel 'prices': ")
+    program.delete(LEASE)
+    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    log.records.clear()
+
+
+def test_there_is_no_channel_without_a_redis() -> None:
+    with pytest.raises(RuntimeError, match="'news' is not in a Redis"):
+        App().topic("news").subscribe_pubsub("prices")
+
+
+@pytest.mark.parametrize("apart", ["database", "prefix"])
+def test_deployments_that_share_a_redis_have_nothing_in_common(
+    redis_server: RedisServer, program: Any, connect: Connect, apart: str
+) -> None:
+    """But for the channels of other programs, which belong to no database."""
+    if apart == "database":
+        each = [connect(redis_server.url.replace("/0", f"/{number}")) for number in range(2)]
+        changes = [f"{LEASE}@{number}" for number in range(2)]
+    else:
+        each = [connect(redis_server.url, f"{name}:") for name in ("first", "second")]
+        changes = [f"{name}:{{news}}:from:prices@0" for name in ("first", "second")]
+    topics = [Heard(streams).follow() for streams in each]
+    for streams in each:
+        Heard(streams).subscribe_pubsub("prices")
+        streams.channels.start()
+    for name in changes:
+        wait_until(lambda: heard_by(program, name) == 1, "it does not listen")  # noqa: B023
+    for topic in topics:
+        wait_until(
+            lambda: program.publish("prices", "hello") and topic.entries,  # noqa: B023
+            "it has no lease",
+        )
+    counts = [len(topic.entries) for topic in topics]
+    for data in numbers(100):
+        program.publish("prices", data)
+    for topic in topics:
+        wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "not all came")  # noqa: B023
+    assert [len(topic.entries) for topic in topics] >= counts
+    topics[0].say("mine")
+    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "it does not come")
+    assert each[0].flush(TIMEOUT)
+    assert data_of(topics[1].entries)[-100:] == numbers(100)
+    for streams in each:
+        streams.channels.stop()
+
+
+def test_a_channel_that_may_not_be_heard_concerns_no_other(
+    redis_server: RedisServer, program: Any, connect: Connect, log: ServerLog
+) -> None:
+    allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
+    program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
+    streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
+    here = Heard(streams).follow()
+    here.subscribe_pubsub("secrets")
+    here.subscribe_pubsub("prices")
+    streams.channels.start()
+    log.expect("Redis refuses the channel 'secrets': ")
+    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    wait_until(lambda: program.publish("prices", "1") and here.entries, "it is not heard")
+    assert not program.get("wsframe:{news}:from:secrets")
+    streams.channels.stop()
+
+
+@pytest.mark.parametrize("prefix", ["", "a{b", "a}", "a b", "ä", "x" * 65, "a*"])
+def test_a_prefix_that_is_not_allowed(redis_server: RedisServer, prefix: str) -> None:
+    with pytest.raises(ValueError, match="the prefix of keys in Redis has 1 to 64"):
+        App(redis=redis_server.url, redis_prefix=prefix)

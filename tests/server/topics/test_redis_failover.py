@@ -1,0 +1,219 @@
+"""Another Redis takes over, with less than there was, or with a clock that is behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import ResponseError
+
+from tests.server.conftest import Clients, Connect, Serve, ServerLog, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer, Relay
+from tests.support.streams import Heard, data_of, numbers
+from wsframe.server import App
+from wsframe.server.topics.ids import place_of
+
+STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
+
+
+class Pair:
+    """A primary, its replica, and the address at which clients reach whichever is the primary."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        for name in ("a", "b"):
+            (directory / name).mkdir()
+        self.primary = stack.enter_context(RedisServer(directory / "a"))
+        self.replica = stack.enter_context(
+            RedisServer(directory / "b", "--replicaof", "127.0.0.1", str(self.primary.port))
+        )
+        self.relay = stack.enter_context(Relay(self.primary))
+        self.url = self.relay.url
+        self.sync()
+
+    def sync(self) -> None:
+        """Wait until the replica has what the primary has."""
+        with self.primary.client() as client:
+            client.set("sync", time.monotonic())
+            wait_until(lambda: client.wait(1, 100) == 1, "the replica does not follow")
+
+    def detach(self) -> None:
+        """Have the replica miss what comes."""
+        with self.replica.client() as client:
+            client.replicaof("NO", "ONE")
+
+    def switch(self) -> None:
+        """Have clients reach the replica, which is the primary now, with their next connection."""
+        self.detach()
+        self.relay.redirect(self.replica)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        yield Pair(tmp_path, stack)
+
+
+def demote(pair: Pair) -> None:
+    """Make the old primary a replica of the new one; its connections stay as they are."""
+    with pair.primary.client() as client:
+        client.replicaof("127.0.0.1", pair.replica.port)
+
+
+def test_every_thread_follows_a_primary_that_becomes_a_replica(
+    pair: Pair, connect: Connect, log: ServerLog
+) -> None:
+    """Nobody cuts their connections: the first that is refused has all of them connect again."""
+    streams = connect(pair.url)
+    here = Heard(streams).follow()
+    here.subscribe_pubsub("prices")
+    streams.channels.start()
+    with pair.replica.client() as program:
+        wait_until(lambda: program.get("wsframe:{news}:from:prices"), "nobody has the lease")
+        here.say("1")
+        here.hear("1")
+        pair.sync()
+        pair.switch()
+        demote(pair)
+        here.say("2")
+        here.hear("1", "2")
+        log.expect("Redis is away or not ready: ", logging.WARNING)
+        wait_until(lambda: not streams.link.away, "not all have followed")
+        channel = "wsframe:{news}:from:prices@0"
+        wait_until(lambda: program.pubsub_numsub(channel)[0][1] == 1, "it does not listen")
+        wait_until(
+            lambda: program.publish("prices", "3") and data_of(here.entries)[-1] == "3",
+            "the channel is not heard",
+        )
+    streams.channels.stop()
+    streams.close(TIMEOUT)
+
+
+def behind(client: Any, hours: int) -> None:
+    """Make all ids of the topic older, as if the clock had been behind all the time."""
+    entries = client.xrange(STREAM)
+    client.delete(STREAM)
+    ids = [f"{place_of(id_.decode())[0] + hours * 3_600_000}-0" for id_, _ in entries]
+    for id_, (_, fields) in zip(ids, entries, strict=True):
+        client.xadd(STREAM, fields, id=id_)
+    client.hset(META, "last", ids[-1])
+
+
+def test_a_clock_that_is_behind_holds_nothing_up(
+    pair: Pair, connect: Connect, log: ServerLog
+) -> None:
+    """The ids of the old primary are ahead of the new one's, which has not got its last events."""
+    streams = connect(pair.url)
+    first = Heard(streams)
+    first.say("1")
+    assert streams.flush(TIMEOUT)
+    pair.sync()
+    pair.detach()
+    with pair.primary.client() as client:
+        behind(client, hours=1)
+    here = Heard(streams).follow()
+    here.say("2", "3")
+    assert data_of(here.wait(3)) == ["1", "2", "3"]
+    assert streams.flush(TIMEOUT)
+    pair.switch()
+    pair.primary.kill()
+    # It is told at once, and not only when something is published.
+    assert here.wait(4)[3].oldest is not None
+    here.say("4")
+    assert data_of(here.wait(5))[4:] == ["4"]
+    assert place_of(here.entries[4].stream_id) < place_of(here.entries[2].stream_id)
+    log.expect("Redis has lost events of 'news' that it had acknowledged")
+
+
+def test_a_tail_that_was_lost_is_a_gap_whatever_follows(
+    pair: Pair, connect: Connect, others: Any, log: ServerLog
+) -> None:
+    """Even if as many events have been published to the new primary as were lost."""
+    streams = connect(pair.url)
+    here = Heard(streams).follow()
+    here.say("1")
+    here.hear("1")
+    assert streams.flush(TIMEOUT)
+    pair.sync()
+    pair.detach()
+    with pair.primary.client() as client:
+        behind(client, hours=1)
+        client.publish(f"{STREAM}@0", "another life, so look")
+    here.wait(2)
+    here.say("2", "3")
+    assert data_of(here.wait(4)) == ["1", "", "2", "3"]
+    assert streams.flush(TIMEOUT)
+    other = connect(pair.replica.url)
+    Heard(other).say("4", "5", "6")
+    assert other.flush(TIMEOUT)
+    count = len(here.entries)
+    pair.switch()
+    pair.primary.kill()
+    assert here.wait(count + 1)[count].oldest is not None
+    here.say("7")
+    wait_until(lambda: data_of(here.entries)[-1] == "7", "it does not come")
+    log.records.clear()
+
+
+def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
+    redis_server: RedisServer, serve: Serve, clients: Clients
+) -> None:
+    app = App(redis=redis_server.url)
+    topic = app.topic("news")
+    app.sse("/events", source=topic)
+    server = serve(app)
+    stream = clients.stream(server, "/events")
+    wait_until(lambda: topic.stats().behind < topic.stats().subscribers, "it is not subscribed")
+    ids = []
+    for item in numbers(3):
+        topic.publish(item)
+        assert stream.hear(1) == [item]
+        ids.append(stream.last_event_id)
+        time.sleep(0.01)  # so that there are ids between theirs
+    time_, number = place_of(ids[0])
+    between = clients.stream(server, "/events", ("Last-Event-ID", f"{time_}-{number + 1}"))
+    (gap,) = between.hear(1)
+    assert json.loads(str(gap))["topic"] == "news"
+    topic.publish("after it")
+    assert between.hear(1) == ["after it"]
+
+
+def test_a_pause_of_redis_loses_nothing(
+    redis_server: RedisServer, connect: Connect, others: Any
+) -> None:
+    streams = connect(redis_server.url, redis_answer=0.3)
+    there = Heard(others).follow()
+    here = Heard(streams).follow()
+    here.say("1")
+    here.hear("1")
+    with redis_server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", "1500", "WRITE")
+    here.say(*numbers(50))
+    for topic in (here, there):
+        topic.hear("1", *numbers(50))
+
+
+def test_an_eviction_is_a_gap_for_those_who_come_back(
+    redis_server: RedisServer, streams: Any, others: Any
+) -> None:
+    here = Heard(streams).follow()
+    here.say(*(str(n) * 1000 for n in range(5)))
+    entries = here.wait(5)
+    with redis_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", 1)
+        while client.exists(STREAM):
+            with suppress(ResponseError):
+                client.set("x", "y")
+        client.config_set("maxmemory", 0)
+    here.say("after")
+    wait_until(lambda: data_of(here.entries)[-1] == "after", "it does not come")
+    late = Heard(others).follow()
+    assert data_of(late.left()) == ["after"]
+    assert place_of(late.floors[0]) >= place_of(entries[4].stream_id)

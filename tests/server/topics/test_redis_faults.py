@@ -1,0 +1,220 @@
+"""What goes wrong with one topic or one event in Redis concerns nothing else, and loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Connect, ServerLog, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard, data_of, numbers, publishes
+from wsframe.server import EventsLost
+from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis import RedisStreams
+
+STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
+
+
+def check_that_others_go_on(*everybody: RedisStreams) -> None:
+    """Publish to another topic, and hear that in every process."""
+    topics = [Heard(streams, "quiet").follow() for streams in everybody]
+    for topic in topics:
+        topic.say("hello")
+    for topic in topics:
+        topic.hear(*["hello"] * len(topics))
+
+
+# Keys that somebody has changed ------------------------------------------------------------------
+
+
+DAMAGE = {
+    "meta without its fields": ("DEL", META, "HSET", META, "x", "1"),
+    "a number that is none": ("HSET", META, "n", "many"),
+    "a number that is huge": ("HSET", META, "n", 30 * "9"),
+    "bytes that are none": ("HSET", META, "bytes", "nan"),
+    "a floor that is no id": ("HSET", META, "floor", "here"),
+    "a last id that is none": ("HDEL", META, "last"),
+    "an end that is no id": ("HSET", META, "closed", "yes"),
+    "no life": ("HDEL", META, "life"),
+    "no meta": ("DEL", META),
+    "no stream": ("DEL", STREAM),
+    "neither": ("DEL", META, STREAM),
+}
+
+
+def damage(client: Any, kind: str) -> None:
+    words = DAMAGE[kind]
+    if words[0] == "DEL" and "HSET" in words:
+        client.execute_command(*words[:2])
+        words = words[2:]
+    client.execute_command(*words)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, kind: str
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    here.say(*numbers(3))
+    for topic in (here, there):
+        topic.hear(*numbers(3))
+    seen = here.entries[1].stream_id  # by a client that is one behind
+    with redis_server.client() as client:
+        damage(client, kind)
+    here.say("new")
+    for topic in (here, there):
+        wait_until(lambda: data_of(topic.entries)[-1] == "new", "it does not come")  # noqa: B023
+    check_that_others_go_on(streams, others)
+    # Whoever comes later is told that what it has seen is not all that is gone.
+    late = Heard(others).follow()
+    floor = place_of(late.floors[0])
+    assert floor > place_of(seen)
+    assert data_of(late.left()) == ["new"]
+
+
+def test_a_life_that_was_overwritten_has_nothing_come_twice(
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    here.say(*numbers(3))
+    there.hear(*numbers(3))
+    with redis_server.client() as client:
+        client.hset(META, "life", "another")
+    here.say("new", "newer")
+    there.hear(*numbers(3), "new", "newer")
+    check_that_others_go_on(streams, others)
+
+
+@pytest.mark.parametrize("key", [STREAM, META])
+@pytest.mark.parametrize("wrong", ["APPEND", "SADD", "LPUSH"])
+def test_a_key_of_another_type_concerns_its_topic_alone(
+    redis_server: RedisServer,
+    connect: Connect,
+    others: RedisStreams,
+    log: ServerLog,
+    key: str,
+    wrong: str,
+) -> None:
+    streams = connect(redis_server.url, redis_retry=0.1, redis_listen=0.1)
+    here = Heard(streams).follow()
+    here.say("1")
+    here.hear("1")
+    with redis_server.client() as client:
+        client.delete(key)
+        client.execute_command(wrong, key, "x")
+        here.say("lost")
+        log.expect("an event is lost: Redis refuses the topic 'news': ")
+        check_that_others_go_on(streams, others)
+        client.delete(key)
+    wait_until(lambda: publishes(here, "2"), "it is refused for ever")
+    wait_until(lambda: data_of(here.entries)[-1] == "2", "it does not come")
+    assert here.entries[1].oldest is not None  # a gap
+    with pytest.raises(EventsLost):
+        streams.flush(TIMEOUT)
+    log.records.clear()
+
+
+GARBAGE: dict[str, dict[str, Any]] = {
+    "no number": {"d": "x"},
+    "a number that is none": {"n": "two", "d": "x"},
+    "no data": {"n": "2"},
+    "no text": {"n": "2", "d": b"\xff"},
+    "an id that ends streams": {"n": "2", "d": "x", "i": ":end"},
+    "an id of several topics": {"n": "2", "d": "x", "i": "?a=b"},
+    "an id with a line break": {"n": "2", "d": "x", "i": "a\nb"},
+    "an event type with a line break": {"n": "2", "d": "x", "e": "a\rb"},
+    "an event type that is too long": {"n": "2", "d": "x", "e": "a" * 1025},
+    "a key that is too long": {"n": "2", "d": "x", "k": "a" * 1025},
+    "a retry time that is none": {"n": "2", "d": "x", "r": "soon"},
+    "an end that is none": {"n": "2", "d": "", "l": "1"},
+    "nothing": {"x": "y"},
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_an_entry_that_is_no_event_becomes_a_gap(
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog, kind: str
+) -> None:
+    here = Heard(streams).follow()
+    here.say("1")
+    here.hear("1")
+    with redis_server.client() as client:
+        client.xadd(STREAM, GARBAGE[kind])
+        if GARBAGE[kind].get("n") == "2":
+            client.hincrby(META, "n", 1)
+        client.publish(f"{STREAM}@0", client.hget(META, "life"))
+    here.say("2")
+    assert data_of(here.wait(3)) == ["1", "", "2"]
+    assert here.entries[1].oldest is not None
+    assert not any(entry.last for entry in here.entries)
+    log.expect("of 'news' in Redis is no event: ")
+    # It is not believed by those who come later either.
+    late = Heard(streams).follow()
+    assert data_of(late.left()) == ["1", "", "2"]
+    log.expect("of 'news' in Redis is no event: ")
+
+
+def test_a_hole_in_the_middle_becomes_a_gap(
+    redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
+) -> None:
+    here = Heard(streams).follow()
+    here.say(*numbers(5))
+    middle = here.hear(*numbers(5))[2].stream_id
+    with redis_server.client() as client:
+        client.xdel(STREAM, middle)
+    there = Heard(others).follow()
+    assert data_of(there.left()) == ["0", "1", "", "3", "4"]
+
+
+# Events that Redis does not take -----------------------------------------------------------------
+
+
+LIMITS = [("proto-max-bulk-len", 1 << 20), ("client-query-buffer-limit", 1 << 20)]
+
+
+@pytest.mark.parametrize(("limit", "value"), LIMITS)
+def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
+    redis_server: RedisServer,
+    streams: RedisStreams,
+    others: RedisStreams,
+    log: ServerLog,
+    limit: str,
+    value: int,
+) -> None:
+    here = Heard(streams, max_bytes=8 << 20).follow()
+    here.say("1")
+    here.hear("1")
+    with redis_server.client() as client:
+        client.config_set(limit, value)
+    assert streams.link.largest > 4 << 20  # which is not true any more
+    here.say("2", "x" * (4 << 20), "3")
+    assert data_of(here.wait(4)) == ["1", "2", "", "3"]
+    assert here.entries[2].oldest is not None
+    log.expect("an event is lost: Redis does not take an event of ")
+    with pytest.raises(EventsLost, match="1 published events are lost: Redis does not take"):
+        streams.flush(TIMEOUT)
+    check_that_others_go_on(streams, others)
+
+
+def test_an_event_over_a_known_limit_is_refused_by_publish(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    with redis_server.client() as client:
+        client.config_set("proto-max-bulk-len", 1 << 20)
+    here = Heard(streams, max_bytes=8 << 20).follow()
+    with pytest.raises(ValueError, match="proto-max-bulk-len is 1048576"):
+        here.publish("x" * (2 << 20))
+    here.say("hello")
+    here.hear("hello")
+
+
+def test_an_event_that_the_topic_has_no_room_for_is_refused_by_publish(
+    streams: RedisStreams,
+) -> None:
+    here = Heard(streams, max_bytes=1000)
+    with pytest.raises(ValueError, match="keeps at most 52152 bytes"):
+        here.publish("x" * 52_153)
+    here.publish("x" * 52_152)
+    assert streams.flush(TIMEOUT)

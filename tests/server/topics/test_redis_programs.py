@@ -1,0 +1,310 @@
+"""Programs that publish and end, fork, or are interrupted: nothing is lost without an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Connect, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard, data_of, numbers
+from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server.topics import outbox
+from wsframe.server.topics.entry import Entry
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+BEGIN = """
+import os, signal, sys, warnings
+from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server.timing import Timing
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+app = App(redis=sys.argv[1], timing=Timing(redis_exit=float(sys.argv[2])))
+topic = app.topic("news")
+"""
+
+
+def run(program: str, url: str, patience: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BEGIN + program, url, str(patience)],
+        capture_output=True,
+        text=True,
+        timeout=6 * TIMEOUT,
+        check=False,
+    )
+
+
+def test_what_a_program_publishes_is_there_after_its_end(
+    redis_server: RedisServer, others: Any
+) -> None:
+    done = run("for n in range(500): topic.publish(str(n))", redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    Heard(others, history=500).follow().hear(*numbers(500))
+
+
+def test_what_a_program_loses_at_its_end_is_an_error_with_a_number(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.kill()
+    done = run("for n in range(7): topic.publish(str(n))", redis_server.url, 0.2)
+    assert "EventsLost: 7 published events are lost: Redis has not acknowledged" in done.stderr
+    program = """
+topic.publish("x")
+try:
+    app.flush(0.1)
+except RedisUnavailable as error:
+    print(error)
+try:
+    app.close(0.1)
+except EventsLost as error:
+    sys.exit(f"{error.count} lost")
+"""
+    done = run(program, redis_server.url)
+    assert "published events still wait for Redis" in done.stdout
+    assert done.returncode == 1
+    assert done.stderr.endswith("\n1 lost\n")
+
+
+def test_a_program_that_redis_refuses_does_not_wait_at_its_end(redis_server: RedisServer) -> None:
+    done = run('topic.publish("x")', redis_server.url.replace("://", "://:wrong@"), 10 * TIMEOUT)
+    # The refusal may be there before the event waits.
+    expected = "EventsLost: 1 published events are lost: ", "RedisRefused: "
+    assert any(error in done.stderr for error in expected)
+
+
+def test_flush_waits_for_what_was_published(redis_server: RedisServer, others: Any) -> None:
+    app = App(redis=redis_server.url)
+    app.flush()  # nothing was
+    topic = app.topic("news")
+    for number in numbers(100):
+        topic.publish(number)
+    app.flush(TIMEOUT)
+    with redis_server.client() as client:
+        assert client.xlen("wsframe:{news}") == 100
+    redis_server.kill()
+    topic.publish("later")
+    with pytest.raises(RedisUnavailable, match="still wait for Redis"):
+        app.flush(0.1)
+    redis_server.start()
+    app.flush(TIMEOUT)
+    app.close()
+    App().flush()  # without Redis there is nothing to wait for
+
+
+# Forks -------------------------------------------------------------------------------------------
+
+
+@needs_fork
+@pytest.mark.parametrize("ends", ["os._exit(0)", "sys.exit()"])
+def test_forked_children_publish_what_is_theirs(
+    redis_server: RedisServer, others: Any, ends: str
+) -> None:
+    program = f"""
+topic.publish("parent")
+children = []
+for number in range(20):
+    child = os.fork()
+    if not child:
+        topic.publish(f"child {{number}}")
+        if {ends!r} == "os._exit(0)":
+            app.close()
+        {ends}
+    children.append(child)
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    done = run(program, redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    there = Heard(others).follow()
+    assert sorted(map(str, data_of(there.wait(21)))) == sorted(
+        ["parent", *(f"child {number}" for number in range(20))]
+    )
+
+
+POOL = """
+import multiprocessing
+
+def work(number):
+    topic.publish(f"child {number}")
+
+if __name__ == "__main__":
+    topic.publish("parent")
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=work, args=(number,)) for number in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+"""
+
+
+@needs_fork
+def test_processes_of_multiprocessing_send_what_they_published(
+    redis_server: RedisServer, others: Any
+) -> None:
+    """They end without the functions that the program has registered for its end."""
+    done = run(POOL, redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    there = Heard(others).follow()
+    assert len(there.wait(9)) == 9
+
+
+@needs_fork
+def test_a_fork_while_other_threads_publish_does_not_hang(
+    redis_server: RedisServer, others: Any
+) -> None:
+    program = """
+import threading
+stop = threading.Event()
+
+def publish():
+    while not stop.wait(0.0001):
+        topic.publish("parent")
+
+threads = [threading.Thread(target=publish) for _ in range(4)]
+for thread in threads:
+    thread.start()
+children = []
+for number in range(50):
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        app.topic(f"child {number % 5}").publish("child")
+        topic.publish("child")
+        app.close()
+        os._exit(0)
+    children.append(child)
+codes = [os.waitpid(child, 0)[1] for child in children]
+stop.set()
+for thread in threads:
+    thread.join()
+assert codes == [0] * 50, codes
+"""
+    done = run(program, redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    with redis_server.client() as client:
+        children = [f"wsframe:{{child {number}}}" for number in range(5)]
+        assert [client.xlen(name) for name in children] == [10] * 5
+
+
+# Where nobody can wait ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
+def test_publishing_in_a_signal_handler_that_interrupts_it(
+    redis_server: RedisServer, others: Any
+) -> None:
+    program = """
+count = 0
+def interrupt(*_):
+    global count
+    count += 1  # another signal may interrupt this handler, too
+    topic.publish(f"handler {count - 1}")
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+for number in range(3000):
+    topic.publish(f"main {number}")
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(count)
+"""
+    done = run(program, redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    there = Heard(others, history=10_000, max_bytes=8 << 20).follow()
+    mine = [data for data in data_of(there.entries) if str(data).startswith("main")]
+    assert mine == numbers(3000, "main ")
+    assert len(there.entries) - len(mine) == int(done.stdout) > 0
+
+
+def test_publishing_in_a_finalizer(redis_server: RedisServer, others: Any) -> None:
+    """Garbage may be collected anywhere, also while the writer takes what was published."""
+    program = """
+import gc
+gc.set_threshold(20)
+
+class Loud:
+    def __init__(self, number):
+        self.number, self.me = number, self
+    def __del__(self):
+        topic.publish(f"end of {self.number}")
+
+for number in range(2000):
+    Loud(number)
+    topic.publish(f"main {number}")
+gc.collect()
+"""
+    done = run(program, redis_server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    there = Heard(others, history=10_000, max_bytes=8 << 20).follow()
+    assert sorted(map(str, data_of(there.entries))) == sorted(
+        [*(f"end of {n}" for n in range(2000)), *(f"main {n}" for n in range(2000))]
+    )
+
+
+def test_a_flooded_topic_leaves_room_for_the_others(
+    redis_server: RedisServer, connect: Connect, others: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 1 << 20)
+    streams = connect(redis_server.url)
+    flooded, quiet = Heard(streams), Heard(streams, "quiet")
+    stop = threading.Event()
+    refused = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            try:
+                streams.publish(flooded, Entry(1000 * "x"))  # a topic would slow it down
+            except RedisUnavailable:
+                refused.set()
+
+    with redis_server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
+    flooding = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in flooding:
+        thread.start()
+    assert refused.wait(TIMEOUT)
+    for number in numbers(100):
+        quiet.publish(number)
+    there = Heard(others, "quiet").follow()
+    wait_until(lambda: len(there.entries) == 100, "they do not come")
+    stop.set()
+    for thread in flooding:
+        thread.join()
+    assert there.hear(*numbers(100))
+    assert streams.flush(3 * TIMEOUT)
+
+
+def test_losses_are_told_once(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url)
+    redis_server.kill()
+    Heard(streams).say("1", "2")
+    with pytest.raises(EventsLost):
+        streams.close(0.1)
+    streams.close(0.1)
+
+
+def test_what_a_finalizer_publishes_after_the_end_of_the_program_is_an_error(
+    redis_server: RedisServer,
+) -> None:
+    """No thread can begin any more by then."""
+    program = """
+class Garbage:
+    def __init__(self):
+        self.cycle = self
+        self.publish = topic.publish
+    def __del__(self):
+        self.publish("from a finalizer")
+
+garbage = Garbage()
+"""
+    done = run(program, redis_server.url)
+    assert done.returncode == 0
+    assert "RedisUnavailable: the program is at its end" in done.stderr

@@ -1,0 +1,163 @@
+"""A Redis that cannot be used as it is configured: that is told at once, and not waited out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Connect, Serve, ServerLog, wait_until
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard
+from wsframe.server import App, EventsLost, RedisRefused
+from wsframe.server.topics import link
+
+NOT_ALLOWED = {
+    "keys": "resetchannels +@all ~other:* &wsframe:*",
+    "channels": "+@all ~wsframe:* resetchannels &other:*",
+    "commands": "+@all -eval -evalsha ~wsframe:* resetchannels &wsframe:*",
+    "scripts": "+@all -script ~wsframe:* resetchannels &wsframe:*",
+}
+
+
+@pytest.fixture(params=["cluster", "sentinel", "password", "none", "old", *NOT_ALLOWED])
+def refusing(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str]]:
+    """The URL of a Redis that cannot be used, and why."""
+    kind = request.param
+    options = ("--cluster-enabled", "yes") if kind == "cluster" else ()
+    with RedisServer(tmp_path, *options, sentinel=kind == "sentinel") as server:
+        url = server.url
+        if kind == "old":
+            monkeypatch.setattr(link, "OLDEST", (99, 1))
+        if kind in ("password", "none", *NOT_ALLOWED):
+            with server.client() as client:
+                if kind in NOT_ALLOWED:
+                    rules = NOT_ALLOWED[kind].split()
+                    client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *rules)
+                    url = url.replace("redis://", "redis://ann:secret@")
+                else:
+                    client.config_set("requirepass", "secret")
+                    if kind == "password":
+                        url = url.replace("redis://", "redis://:wrong@")
+        yield (
+            url,
+            {
+                "cluster": "cluster mode",
+                "sentinel": "Sentinel",
+                "password": "invalid username-password pair",
+                "none": "Authentication required",
+                "old": "99.1 or newer is needed",
+            }.get(kind, "an access control list has to allow"),
+        )
+
+
+def test_a_server_does_not_start(refusing: tuple[str, str]) -> None:
+    url, why = refusing
+    app = App(redis=url)
+    app.sse("/events", source=app.topic("news"))
+    with pytest.raises(RedisRefused, match=f"(?i){why}"):
+        app.start("127.0.0.1")
+    assert not [each for each in threading.enumerate() if each.name.startswith("wsframe")]
+
+
+def raises_if(count: int, match: str) -> AbstractContextManager[object]:
+    return pytest.raises(EventsLost, match=match) if count else nullcontext()
+
+
+def test_publish_raises_and_nothing_is_waited_for(
+    refusing: tuple[str, str], connect: Connect, log: ServerLog
+) -> None:
+    url, why = refusing
+    topic = Heard(connect(url))
+    accepted = 0
+    error: RedisRefused | None = None
+    while error is None:  # it is not known at once
+        try:
+            topic.publish("lost")
+            accepted += 1
+            topic.streams.flush(0.05)
+        except RedisRefused as refused:
+            error = refused
+    assert re.search(why, str(error), re.IGNORECASE)
+    with raises_if(accepted, f"(?i){accepted} published events are lost: .*{why}"):
+        topic.streams.close(TIMEOUT)
+    log.expect("topics cannot be kept in this Redis: ")
+    log.records.clear()
+
+
+def test_a_redis_that_is_away_lets_a_server_start(
+    redis_server: RedisServer, serve: Serve, log: ServerLog
+) -> None:
+    redis_server.kill()
+    app = App(redis=redis_server.url)
+    topic = app.topic("news")
+    serve(app).stop()
+    topic.publish("later")
+    redis_server.start()
+    app.close()
+
+
+def test_a_redis_that_is_configured_anew_is_used_again(
+    tmp_path: Path, connect: Connect, log: ServerLog
+) -> None:
+    with RedisServer(tmp_path, password="secret") as server:
+        streams = connect(server.url, redis_refused_pause=0.05)
+        here = Heard(streams).follow()
+        here.say("1")
+        here.hear("1")
+        with server.client() as client:
+            client.config_set("requirepass", "other")
+            # A connection that was let in stays so.
+            for name in ("wsframe-writer", "wsframe-reader"):
+                assert [
+                    client.client_kill_filter(_id=each["id"])
+                    for each in client.client_list()
+                    if each["name"] == name
+                ]
+            wait_until(lambda: streams.link.refusal, "it is not refused")
+            log.expect("topics cannot be kept in this Redis: ")
+            client.config_set("requirepass", "secret")
+        wait_until(lambda: not streams.link.away, "it is not used again")
+        here.say("2")
+        here.hear("1", "2")
+        streams.close(TIMEOUT)
+        log.records.clear()
+
+
+def test_the_command_line_names_the_reason(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, "--cluster-enabled", "yes") as server:
+        for workers in ("0", "1"):
+            command = ["-m", "wsframe.server", "--port", "0", "--redis", server.url]
+            done = subprocess.run(
+                [sys.executable, *command, "--workers", workers],
+                capture_output=True,
+                text=True,
+                timeout=6 * TIMEOUT,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert "cluster mode" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+# TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_certificate_must_be_for_the_host(tmp_path: Path, connect: Connect, host: str) -> None:
+    with RedisServer(tmp_path, certificates=Certificates("another.example")) as server:
+        url = server.url.replace("127.0.0.1", host)
+        with pytest.raises(RedisRefused, match="certificate"):
+            connect(url).check()
+        # Who wants neither can have that.
+        connect(f"{url}&ssl_cert_reqs=none").check()

@@ -1,0 +1,328 @@
+"""Publishing from wherever Python may run code: it never waits without an end, nor loses an event.
+
+Finalizers, signal handlers and forks come at any time, so these run for a while in a process of
+their own, which is killed if it stands still.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, wait_until
+from tests.support.clients import TIMEOUT
+from wsframe import StateError
+from wsframe.server import App, EventStream, Published, Topic, WebSocket
+from wsframe.server.timing import Timing
+
+# A client of a server in the same process hears everything that is published.
+LISTENING = """
+import gc, os, signal, socket, sys, threading, time
+from wsframe.server import App
+
+app = App()
+topic = app.topic("news", history=5000)
+app.sse("/news", source=topic)
+server = app.start("127.0.0.1")
+client = socket.create_connection(("127.0.0.1", server.port))
+client.sendall(b"GET /news HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+while not topic.stats().subscribers:
+    time.sleep(0.01)
+
+def hear(count):
+    client.settimeout(10)
+    heard = b""
+    while heard.count(b"data:") < count:
+        heard += client.recv(1 << 16)
+    assert heard.count(b"data:") == count, heard.count(b"data:")
+
+def end():
+    server.stop()
+    client.close()
+"""
+
+FINALIZERS = """
+class Garbage:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        topic.publish("from a finalizer")
+
+gc.collect()
+for allocations in range(1, 500):
+    gc.set_threshold(allocations % 50)  # so that the collector runs at every place in the end
+    Garbage()
+    topic.publish("from a thread")
+gc.collect()
+hear(998)
+end()
+"""
+
+SIGNALS = """
+received = 0
+def handle(*_):
+    global received
+    received += 1
+    topic.publish("from a signal handler")
+
+signal.signal(signal.SIGALRM, handle)
+published = 0
+while received < 300 or published < 1000:
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + published % 300))
+    topic.publish("from a thread")
+    published += 1
+while signal.getitimer(signal.ITIMER_REAL)[0]:
+    time.sleep(0.001)
+hear(published + received)
+end()
+"""
+
+EVERY_METHOD = """
+topic.configure(history=20)
+received = 0
+def handle(*_):
+    global received
+    received += 1
+    topic.publish("from a signal handler")
+    topic.stats(), topic.members(), topic.configure(history=20)
+    app.topic("another").publish("from a signal handler")
+
+signal.signal(signal.SIGALRM, handle)
+methods = [
+    lambda: topic.publish("from a thread"),
+    topic.stats,
+    topic.members,
+    lambda: topic.configure(history=20),
+]
+called = 0
+while received < 300 or called < 3000:
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + called % 300))
+    methods[called % len(methods)]()
+    called += 1
+while signal.getitimer(signal.ITIMER_REAL)[0]:
+    time.sleep(0.001)
+hear((called + 3) // 4 + received)
+end()
+"""
+
+FORKS = """
+over = threading.Event()
+def publish():
+    while not over.is_set():
+        topic.publish("x" * 100)
+publishing = [threading.Thread(target=publish) for _ in range(2)]
+for thread in publishing:
+    thread.start()
+threading.Thread(target=lambda: [client.recv(1 << 16) for _ in iter(over.is_set, True)]).start()
+children = []
+for _ in range(50):
+    pid = os.fork()
+    if not pid:
+        assert topic.publish("in a child").reached == 0
+        assert app.topic("another").publish("in a child").reached == 0
+        assert topic.stats().subscribers == 0
+        topic.close()
+        os._exit(0)
+    children.append(pid)
+until = time.monotonic() + 10
+for pid in children:
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        assert time.monotonic() < until, "a child stands still"
+        time.sleep(0.01)
+    assert ended[1] == 0
+over.set()
+end()
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(FINALIZERS, id="finalizers"),
+        pytest.param(
+            SIGNALS,
+            id="signal handlers",
+            marks=pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here"),
+        ),
+        pytest.param(
+            EVERY_METHOD,
+            id="every method in a signal handler",
+            marks=pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here"),
+        ),
+        pytest.param(
+            FORKS,
+            id="forked children",
+            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+        ),
+    ],
+)
+def test_publish_ends_wherever_it_is_called(script: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LISTENING + script],
+        capture_output=True,
+        text=True,
+        timeout=6 * TIMEOUT,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
+    serve: Serve, clients: Clients
+) -> None:
+    """As when a finalizer that runs there waits for what the publisher has."""
+    app = App(timing=Timing(publish_patience=0.01))
+    topic = app.topic("news")
+    app.sse("/news", source=topic)
+    stream = clients.stream(serve(app), "/news")
+    wait_until(lambda: topic.stats().subscribers, "it is there")
+    busy, published = threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        with topic.lock:
+            busy.set()
+            assert published.wait(TIMEOUT)
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    assert busy.wait(TIMEOUT)
+    assert topic.publish("1") == Published(reached=0)
+    published.set()
+    thread.join()
+    assert topic.publish("2").reached == 1
+    assert stream.hear(2) == ["1", "2"]
+
+
+def test_what_was_queued_is_in_the_history_without_a_server() -> None:
+    topic = App().topic("news")
+    with topic.lock:  # as where a finalizer runs in a method of the topic
+        topic.publish("1")
+        topic.close()
+    assert topic.stats().history == 1
+    topic = App().topic("news")
+    with topic.lock:
+        topic.publish("1")
+    assert topic.publish("2") == Published()
+    assert topic.stats().history == 2
+
+
+def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> None:
+    topic = App().topic("news", history=3)
+    for number in range(3):
+        topic.publish(f"{number}")
+    with topic.lock:  # as where a signal handler runs in a method of the topic
+        topic.publish("3")
+        topic.configure(history=1)
+        assert topic.stats().history == 3
+    topic.publish("4")
+    assert topic.stats().history == 1
+
+
+def test_what_interrupts_a_method_of_a_topic_cannot_change_what_kind_of_log_it_has() -> None:
+    topic = App().topic("news")
+    with topic.lock, pytest.raises(StateError, match="at work on the topic"):
+        topic.configure(policy="latest")
+    topic.configure(policy="latest")
+
+
+def test_a_topic_that_is_made_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may ask for the topic that is just being made in its thread."""
+    app = App()
+    interrupting: list[Topic] = []
+
+    class Reference(weakref.KeyedRef[str, Any]):
+        def __new__(cls, *arguments: Any) -> Any:
+            if not interrupting and isinstance(arguments[0], Topic):
+                interrupting.append(arguments[0])  # which ends the recursion
+                interrupting[0] = app.topic("news")
+            return super().__new__(cls, *arguments)
+
+    monkeypatch.setattr(weakref, "KeyedRef", Reference)
+    assert app.topic("news") is interrupting[0] is app.topic("news")
+
+
+def test_a_subscription_may_begin_in_a_signal_handler(serve: Serve, clients: Clients) -> None:
+    """It may interrupt its thread in a method of the topic; then the loop begins it."""
+    app = App()
+    topic = app.topic("news")
+    begun = threading.Event()
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> None:
+        with topic.lock:  # as where a signal handler runs in a method of the topic
+            ws.subscribe(topic)
+            assert not topic._subscribers
+        begun.set()
+        for _ in ws:
+            pass
+
+    client = clients.websocket(serve(app), "/news")
+    assert begun.wait(TIMEOUT)
+    wait_until(lambda: topic.stats().subscribers, "it is there")
+    topic.publish("1")
+    assert client.next_event() == "1"
+
+
+def test_a_subscription_may_be_closed_by_a_finalizer(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    subscriptions = []
+
+    @app.sse("/news")
+    def news(stream: EventStream) -> None:
+        subscriptions.append(stream.subscribe(topic))
+
+    clients.stream(serve(app), "/news").read_opening()
+    with topic.lock:
+        subscriptions[0].close()
+        assert topic.stats().subscribers == 1  # nothing has changed under the feet of the method
+    wait_until(lambda: not topic.stats().subscribers, "it is removed")
+
+
+class Shouting(str):
+    """Text of a class whose methods are the user's."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise AssertionError("called where no code of the user's may run")
+
+    __hash__ = __str__  # type: ignore[assignment]
+    __eq__ = __str__  # type: ignore[assignment]
+    encode = isascii = __format__ = __str__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+def test_no_methods_of_the_users_classes_are_called_by_a_loop(
+    serve: Serve, clients: Clients, envelope: bool
+) -> None:
+    app = App()
+
+    @app.websocket("/news")
+    def news(ws: Any) -> Any:
+        ws.subscribe("news", envelope=envelope)
+        while True:
+            yield
+
+    client = clients.websocket(serve(app), "/news")
+    topic = app.topic("news")
+    wait_until(lambda: topic.stats().subscribers, "it is there")
+    topic.publish(Shouting("1"), Shouting("event"), Shouting("id"), key=Shouting("key"))
+    if envelope:
+        assert json.loads(str(client.next_event()))["event"] == "open"
+        assert json.loads(str(client.next_event())) == {
+            "topic": "news",
+            "id": "id",
+            "event": "event",
+            "data": "1",
+        }
+    else:
+        assert client.next_event() == "1"

@@ -1,0 +1,542 @@
+"""Topics: what strangers and odd values can do, which is little."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from random import Random
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.handlers import Waits, two_topics_app
+from wsframe import PerMessageDeflate, ServerSentEvent, StateError
+from wsframe.server import App, EventStream, WebSocket
+from wsframe.server.topics import log as logs
+from wsframe.server.topics import places, unused
+from wsframe.server.topics.delivery import Subscription
+from wsframe.server.topics.encodings import message_encoding
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.log import Bounds, LatestLog, Log
+from wsframe.server.topics.places import Place, Places
+
+
+@pytest.mark.parametrize("name", ["event", "id"])
+def test_text_without_a_form_is_refused_where_it_is_published(name: str) -> None:
+    """Such as json.loads makes of what a client sends; and not at the subscribers."""
+    topic = App().topic("news")
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        topic.publish("x", **{name: "\ud800"})
+    assert topic.stats().published == 0
+
+
+def test_a_name_without_a_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        App().topic("\ud800")
+
+
+@pytest.mark.parametrize("given", ["?a=1", "?", ":end"])
+def test_ids_that_mean_something_else_are_refused(given: str) -> None:
+    topic = App().topic("news")
+    for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
+        with pytest.raises(ValueError, match=r"must not begin with '\?'|ends a stream for good"):
+            topic.publish(**wrong)
+
+
+def test_an_empty_id_forgets_its_topic_alone(serve: Serve, clients: Clients) -> None:
+    app = two_topics_app()
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    first = clients.stream(server, "/both")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("1", id="")
+    assert first.hear(1) == ["1"]
+    first.close()
+    a.publish("2")
+    b.publish("3")
+    again = clients.stream(server, "/both", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["3"]
+
+
+ODD = ["a&b=c", "%3F+ x", "ü?\u2028", "#;=", "", "1-1", '"\\']
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_and_ids(serve: Serve, clients: Clients, name: str) -> None:
+    app = App()
+    topic, other = app.topic(name), app.topic("other")
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe(topic)
+        stream.subscribe(other)
+
+    server = serve(app)
+    first = clients.stream(server, "/both")
+    wait_until(lambda: other.stats().subscribers, "it is there")
+    topic.publish("1", id=name or "empty")
+    assert first.hear(1) == ["1"]
+    first.close()
+    topic.publish("2")
+    other.publish("3")
+    last_id = first.last_event_id.encode().decode("latin-1")
+    again = clients.stream(server, "/both", ("Last-Event-ID", last_id))
+    assert sorted(again.hear(2)) == ["2", "3"]
+    in_query = clients.stream(server, f"/both?last-event-id={quote(first.last_event_id)}")
+    assert sorted(in_query.hear(2)) == ["2", "3"]
+
+
+def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+
+    @app.sse("/{names}")
+    def several(stream: EventStream, names: str) -> None:
+        for name in names:
+            stream.subscribe(name, after="")
+
+    server = serve(app)
+    a, b, c = (app.topic(name) for name in "abc")
+    c.publish("c1")
+    first = clients.stream(server, "/ab")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("a1")
+    assert first.hear(1) == ["a1"]
+    first.close()
+    again = clients.stream(server, "/abc", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["c1"]
+
+
+def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
+    serve: Serve, clients: Clients
+) -> None:
+    """Its newest id tells of the topics, too, that its stream has not been subscribed to again."""
+    app = App()
+    may_go_on = threading.Event()
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe("a")
+        if stream.request.query:
+            assert may_go_on.wait(TIMEOUT)
+        else:
+            stream.subscribe("b")
+
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    first = clients.stream(server, "/both")
+    wait_until(lambda: b.stats().subscribers, "it is there")
+    a.publish("a1")
+    assert first.hear(1) == ["a1"]
+    first.close()
+    wait_until(lambda: not b.stats().subscribers, "it is gone")
+    a.publish("a2")
+    b.publish("b1")
+    again = clients.stream(server, "/both?slowly=1", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["a2"]
+    again.close()
+    may_go_on.set()
+    last = clients.stream(server, "/both", ("Last-Event-ID", again.last_event_id))
+    assert last.hear(1) == ["b1"]
+
+
+def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+
+    @app.sse("/{names}")
+    def several(stream: EventStream, names: str) -> None:
+        for name in names:
+            stream.subscribe(name)
+
+    server = serve(app)
+    first = clients.stream(server, "/abc")
+    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    app.topic("b").publish("b1")
+    assert first.hear(1) == ["b1"]
+    first.close()
+    again = clients.stream(server, "/bd", ("Last-Event-ID", first.last_event_id))
+    wait_until(lambda: app.topic("d").stats().subscribers, "it is back")
+    app.topic("b").publish("b2")
+    assert sorted(parse_qs(str(again.next_event().id)[1:])) == ["b", "d"]
+
+
+def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> None:
+    """They would become longer and longer."""
+    app = App()
+    subscriptions: list[Subscription] = []
+
+    @app.sse("/rooms")
+    def rooms(stream: EventStream) -> None:
+        subscriptions.extend(stream.subscribe(f"room {number}") for number in range(10))
+
+    server = serve(app)
+    stream = clients.stream(server, "/rooms")
+    wait_until(lambda: server.stats().subscriptions == 10, "all have begun")
+    for subscription in subscriptions[1:-1]:
+        subscription.close()
+    wait_until(lambda: server.stats().subscriptions == 2, "most have ended")
+    app.topic("room 9").publish("x")
+    assert list(parse_qs(str(stream.next_event().id)[1:])) == ["room 0", "room 9"]
+
+
+# Ids ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["a\x01b", "\x7f", "a\tb", " a", "a ", "\t", "x" * 1025, "\U0001f600" * 257, "\x85" * 600],
+)
+def test_an_id_that_no_client_could_come_back_with_is_refused(
+    serve: Serve, clients: Clients, log: ServerLog, given: str
+) -> None:
+    topic = App().topic("news")
+    for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
+        with pytest.raises(ValueError, match="an event's id"):
+            topic.publish(**wrong)
+    assert topic.stats().published == 0
+    app = App()
+
+    @app.sse("/news")
+    def news(stream: EventStream) -> Iterator[ServerSentEvent]:
+        yield ServerSentEvent("x", id=given)
+
+    clients.stream(serve(app), "/news").expect_end()
+    log.expect("the handler of /news failed")
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.text(min_size=1, max_size=50) | st.text(st.characters(max_codepoint=0x200), min_size=1))
+@example("x" * 1024)
+@example("\U0001f600" * 256)
+@example("\x80\x85\xa0\u2028\ufeff")
+@example("%3D&a=b+c;\"'\\")
+def test_whoever_has_an_id_can_come_back_with_it(serves_ids: Any, text: str) -> None:
+    """Alone or as one of several topics, in a header or in the query."""
+    server, topic, connect = serves_ids
+    try:
+        topic.publish("x", id=text)
+    except ValueError:
+        return
+    topic.publish("after it")
+    for path in ("/one", "/two"):
+        last_id = text if path == "/one" else "?" + urlencode({"news": text})
+        header = ("Last-Event-ID", last_id.encode().decode("latin-1"))
+        for stream in (
+            connect(server, path, header),
+            connect(server, f"{path}?lastEventId={quote(last_id)}"),
+        ):
+            assert stream.next_event().data == "after it"
+            stream.close()
+
+
+@pytest.fixture
+def serves_ids(serve: Serve, clients: Clients) -> Any:
+    """A server of a topic, alone and together with another."""
+    app = App()
+    topic = app.topic("news")
+    app.sse("/one", source=topic)
+
+    @app.sse("/two")
+    def two(stream: EventStream) -> None:
+        stream.subscribe("other")
+        stream.subscribe(topic)
+
+    return serve(app), topic, clients.stream
+
+
+@pytest.mark.parametrize("count", [70, 1000])
+def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, count: int) -> None:
+    """With an id that fits into any request, and after one id for all that begin together."""
+    app = App()
+    names = [f"room {number}".ljust(30, "x") for number in range(count)]
+
+    @app.sse("/rooms")
+    def rooms(stream: EventStream) -> None:
+        for name in names:
+            stream.subscribe(name)
+
+    server = serve(app)
+    first = clients.stream(server, "/rooms")
+    wait_until(lambda: server.stats().subscriptions == count, "all have begun")
+    app.topic(names[0]).publish("1")
+    app.topic(names[-1]).publish("2")
+    received = first.read_until(b"data: 2\n\n")
+    assert len(received) < 8192
+    first._decoder.receive(received)
+    between = first.last_event_id
+    app.topic(names[1]).publish("3")
+    assert first.hear(1) == ["3"]
+    first.close()
+    app.topic(names[0]).publish("4")
+    app.topic(names[count // 2]).publish("5")
+    for last_id, missed in ((first.last_event_id, ["4", "5"]), (between, ["3", "4", "5"])):
+        assert len(last_id) < 100
+        for target, headers in (
+            ("/rooms", [("Last-Event-ID", last_id)]),
+            (f"/rooms?lastEventId={quote(last_id)}", []),
+        ):
+            again = clients.stream(server, target, *headers)
+            assert sorted(again.hear(len(missed))) == missed
+            again.close()
+
+
+def test_a_place_that_is_not_remembered_is_a_gap_in_every_topic(
+    serve: Serve, clients: Clients
+) -> None:
+    app = two_topics_app()
+    server = serve(app)
+    for number, unknown in enumerate(("?abcdefghijk.1", "?.", "?a.b", "?x." + "9" * 30, "?")):
+        app.topic("a").publish(str(number))
+        stream = clients.stream(server, "/both", ("Last-Event-ID", unknown))
+        gaps = [stream.next_event(), stream.next_event()]
+        assert {json.loads(gap.data)["topic"] for gap in gaps if gap.event == "gap"} == {"a", "b"}
+
+
+def test_places_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MAX_BYTES", 100 * places.PLACE_COST)
+    monkeypatch.setattr(places, "MAX_LISTED", 20)
+    monkeypatch.setattr(places, "MAX_MOVES", 10)
+    known = Places()
+    one, other = Place(known), Place(known)
+    for place in (one, other):
+        for topic in "abc":
+            place.move(topic, "before")
+    ids = [one.move("a", str(number)) for number in range(30)]
+    assert known.find(ids[-11]) == {"a": "19", "b": "before", "c": "before"}
+    assert known.find(ids[-12]) is None
+    assert known.find(other.id) == {"a": "before", "b": "before", "c": "before"}
+    one.forget("a")
+    assert known.find(one.id) == {"b": "before", "c": "before"}
+    for _ in range(20):  # others take what there is
+        place = Place(known)
+        for topic in "abcdefgh":
+            place.move(topic, "before")
+    assert known.find(one.id) is None
+    assert known.find(one.move("a", "again")) == {"a": "again", "b": "before", "c": "before"}
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def test_names_are_short() -> None:
+    app = App()
+    for name in ("x" * 1025, "\U0001f600" * 257):
+        with pytest.raises(ValueError, match="the name of a topic must have at most 1024 bytes"):
+            app.topic(name)
+        for what in ("event", "key"):
+            with pytest.raises(ValueError, match=f"the name of an? {what} must have at most 1024"):
+                app.topic("news").publish("x", **{what: name})
+    app.topic("x" * 1024).publish("x", event="x" * 1024, key="x" * 1024)
+
+
+@pytest.mark.parametrize("kind", ["stream", "websocket"])
+def test_a_connection_has_so_many_subscriptions(serve: Serve, clients: Clients, kind: str) -> None:
+    app = App()
+    refused: list[str] = []
+
+    def subscribe(connection: Any) -> list[Subscription]:
+        subscriptions = []
+        for number in range(5):
+            try:
+                subscriptions.append(connection.subscribe(f"room {number}"))
+            except StateError as error:
+                refused.append(str(error))
+        return subscriptions
+
+    @app.sse("/stream")
+    def stream(stream: EventStream) -> None:
+        subscribe(stream)
+
+    @app.websocket("/websocket")
+    def websocket(ws: WebSocket) -> Waits:
+        subscribe(ws)[0].close()
+        yield
+        ws.subscribe("there is room again")
+        ws.send("done")
+        yield
+
+    server = serve(app, max_subscriptions=3)
+    client: Any = getattr(clients, kind)(server, f"/{kind}")
+    wait_until(lambda: len(refused) == 2, "two are refused")
+    assert "has 3 subscriptions" in refused[0]
+    assert "(max_subscriptions)" in refused[0]
+    assert app.stats().topics == 3  # none was made for those that were refused
+    if kind == "websocket":
+        client.say("go on")
+        assert client.next_event() == "done"
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
+    app = App()
+    app.topic("declared", history=7)
+
+    @app.websocket("/room")
+    def room(ws: WebSocket) -> Waits:
+        ws.subscribe(app.topic("room", max_age=0.0))
+        while True:
+            yield
+
+    server = serve(app)
+    client = clients.websocket(server, "/room")
+    wait_until(lambda: app.stats().topics == 2, "the room is there")
+    client.leave()
+    wait_until(lambda: app.stats().topics == 1, "the room is forgotten")
+    for number in range(100):
+        app.topic(f"old {number}", max_age=0.0).publish("x")
+    assert app.stats().topics <= 2
+    for number in range(100):
+        app.topic(f"new {number}").publish("x")
+    assert app.stats().topics == 101
+
+
+def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) -> None:
+    """Its only client comes back, to hear that there was no gap."""
+    app = App()
+
+    @app.sse("/room")
+    def room(stream: EventStream) -> None:
+        stream.subscribe("room")
+
+    server = serve(app)
+    first = clients.stream(server, "/room")
+    first.read_opening()
+    first.close()
+    wait_until(lambda: not server.stats().subscriptions, "it is gone")
+    again = clients.stream(server, "/room", ("Last-Event-ID", first.last_event_id))
+    again.read_opening()
+    assert again.last_event_id == first.last_event_id
+
+
+@pytest.mark.parametrize("what", ["events", "names"])
+def test_topics_hold_so_much_memory_in_all(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused, "MAX_UNUSED_BYTES", 1 << 20)
+    app = App()
+    for number in range(100 if what == "events" else 1000):
+        for _ in range(100 if what == "events" else 1):
+            app.topic(f"{number}".ljust(10 if what == "events" else 1024)).publish("")
+    # A topic has 100 events of 512 bytes and more, or a name and an event, and 2 KiB for itself.
+    assert app.stats().topics <= (21 if what == "events" else 300)
+
+
+def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> None:
+    """Subscribe to as many rooms, one after the other, and leave each again."""
+    client.say(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
+    client.say("done")
+    assert client.next_event() == "done"
+
+
+@pytest.mark.parametrize("talk", [False, True], ids=["empty rooms", "rooms with a history"])
+def test_the_rooms_that_a_client_makes_up_drive_out_no_others(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, talk: bool
+) -> None:
+    monkeypatch.setattr(unused, "MAX_UNUSED", 80)
+    app = App()
+
+    @app.websocket("/rooms")
+    def rooms(ws: WebSocket) -> Waits:
+        while True:
+            what, _, name = str((yield)).partition(" ")
+            if what == "done":
+                ws.send(what)
+                continue
+            with ws.subscribe(name):
+                if what == "talk":
+                    app.topic(name).publish("")
+
+    server = serve(app, trusted_proxies=["127.0.0.1"])
+    for number in range(20):
+        app.topic(f"kept {number}").publish("x")
+    first = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.1"))
+    second = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.2"))
+    visit_rooms(first, 5, talk=True)
+    visit_rooms(second, 5)  # so that these rooms are not the first one's alone
+    visit_rooms(first, 300, talk=talk)
+    assert all(app.topic(f"kept {number}").stats().history for number in range(20))
+    assert all(app.topic(f"{number}").stats().history for number in range(5))
+    wait_until(lambda: app.stats().topics <= 80, "the others are forgotten")
+
+
+def test_topics_without_events_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused, "MAX_UNUSED", 10)
+    app = App()
+    for number in range(8):
+        app.topic(f"kept {number}").publish("x")
+    for number in range(100):
+        topic = app.topic(f"empty {number}", history=0)
+        topic.publish("x")
+        del topic
+    assert all(app.topic(f"kept {number}").stats().history for number in range(8))
+
+
+@pytest.mark.parametrize("name", ["event", "id", "key"])
+def test_all_of_an_event_has_a_size(name: str) -> None:
+    topic = App().topic("news", max_bytes=1000)
+    for number in range(10):
+        topic.publish("", **{name: f"{number}" * 400})
+    assert topic.stats().history == 2
+    assert topic.stats().history_bytes == 800
+
+
+def test_clients_that_differ_in_what_they_send_get_the_same_bytes() -> None:
+    """What a client asks for must not multiply what is kept of an event."""
+    agreed = [
+        PerMessageDeflate(
+            server_no_context_takeover=True,
+            client_no_context_takeover=takeover,
+            client_max_window_bits=bits,
+        )
+        for takeover in (False, True)
+        for bits in range(8, 16)
+    ]
+    assert len({message_encoding(deflate, envelope=False) for deflate in agreed}) == 1
+    assert len({message_encoding(deflate, envelope=True) for deflate in agreed}) == 1
+    kept = PerMessageDeflate()
+    assert message_encoding(kept, envelope=False) is message_encoding(None, envelope=False)
+
+
+@pytest.mark.parametrize("kind", [Log, LatestLog])
+def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
+    """So that all who are behind share its bytes; in a piece with others each would have a copy."""
+    events = kind(Bounds(), monotonic)
+    for size in (10, 10, 10_000, 10, 10):
+        events.append(Entry("x" * size, key=f"{events.head}"))
+    pieces, position = [], 0
+    while position < events.head:
+        found, position = events.after(position, events.head, 1000)
+        pieces.append([len(entry.data) for entry in found])
+    assert pieces == [[10, 10], [10_000], [10, 10]]
+
+
+@pytest.mark.parametrize("kind", [Log, LatestLog])
+def test_what_is_left_between_two_places(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SPARE_POSITIONS", 1)
+    random, events = Random(1), kind(Bounds(history=6), monotonic)
+    left: dict[int, str] = {}
+    for number in range(1, 500):
+        key = random.choice("abcdefgh")
+        events.append(Entry("x", key=key))
+        events.trim(lambda entry: False)
+        if kind is LatestLog:
+            left = {place: other for place, other in left.items() if other != key}
+        left = dict([*left.items(), (number, key)][-6:])
+        position, to = sorted(random.choices(range(number + 1), k=2))
+        found, reached = events.after(position, to)
+        assert [entry.position for entry in found] == [n for n in left if position < n <= to]
+        assert reached == to

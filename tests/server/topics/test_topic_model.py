@@ -1,0 +1,540 @@
+"""What becomes of a topic's events, in whatever order things happen: against a simple model.
+
+Connections are real but for their sockets, which are buffers; loops are made of nothing but calls.
+The test says when a call is made, when a client reads, and what the time is. So what a client has
+been sent can be compared with what was published: all of it, in order, nothing twice, or it was
+told of a gap just where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.support.clock import ManualClock
+from wsframe import EventStreamDecoder, ServerSentEvent
+from wsframe.server import Topic
+from wsframe.server.handoff.loop import WRITE, Loop
+from wsframe.server.handoff.turns import Habit
+from wsframe.server.http.request import Request
+from wsframe.server.reports.stats import EVENT_STREAM, Totals
+from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
+from wsframe.server.settings import Settings
+from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
+from wsframe.server.topics import delivery, log
+from wsframe.server.topics.delivery import Subscription
+from wsframe.server.topics.ids import END
+from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.topic import Policy
+
+# What is sent at once, and to how many, small enough for the examples to go beyond it.
+PIECE, PIECES, SLICE = 400, 2, 1
+EVERYTHING = 1 << 30
+
+NAMES = ["a", "b"]
+SIZES = st.lists(st.sampled_from([0, 10, 150, 500, 2000]), min_size=1, max_size=6)
+POLICIES: list[Policy] = ["disconnect", "drop-oldest", "latest"]
+
+
+class FakeLoop:
+    """A loop whose calls are made one by one, when the test says so."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.timing = topics.timing
+        self.clock = topics.timing.clock
+        self.topics = topics
+        self.owner = True
+        self.settings = Settings(heartbeat=0)
+        self.totals = Totals()
+        self.peers: set[Peer] = set()
+        self.sendable = threading.Condition()
+        self.calls: deque[Callable[[], object]] = deque()
+
+    def owned(self) -> bool:
+        return self.owner
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        self.calls.append(function)
+
+    def survive(self, function: Callable[..., object], *arguments: object) -> None:
+        function(*arguments)
+
+    def defect(self, error: Exception, source: object = None) -> None:
+        raise error
+
+    def add(self, peer: Peer) -> None:
+        self.peers.add(peer)
+
+    def remove(self, peer: Peer) -> None:
+        self.peers.discard(peer)
+
+    def register(self, *ignored: object) -> None: ...
+
+    modify = unregister = register
+
+
+class FakeSocket:
+    """A socket that holds so many bytes until the client reads them."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self.unread = bytearray()
+
+    def send(self, data: bytes | memoryview) -> int:
+        taken = bytes(data[: self._room - len(self.unread)])
+        if not taken:
+            raise BlockingIOError
+        self.unread += taken
+        return len(taken)
+
+    def shutdown(self, how: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Client:
+    """A client that comes back again and again, with the last id that it has seen.
+
+    Attributes:
+        names: the topics that it is subscribed to.
+        after: where it begins with those that its last id does not tell of.
+        seen: of each topic, up to which event it has seen them, or knows that they are gone; None
+            if it has yet to learn where it begins.
+        came_with: the topics that its last id told of when it came back.
+        left: which topics it is not subscribed to any more, until it comes back.
+        ambiguous: it came back to several topics with the id of one.
+    """
+
+    def __init__(self, loop: FakeLoop, names: list[str], after: str | None, room: int) -> None:
+        self._loop = loop
+        self._room = room
+        self.names = names
+        self.after = after
+        self.last_id = ""
+        self.seen: dict[str, int | None] = {}
+        self.came_with: set[str] = set()
+        self.left: set[str] = set()
+        self.ambiguous = False
+        self.subscriptions: dict[str, Subscription] = {}
+
+    def connect(self) -> None:
+        """Begin to listen, for as long as that lasts."""
+        self.sock = FakeSocket(self._room)
+        self.peer = Peer(cast(Loop, self._loop), cast(Any, self.sock), "client")
+        self.decoder = EventStreamDecoder(last_event_id=self.last_id)
+        headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
+        request = Request("GET", "/", headers, "1.1", "client", "http")
+        session = EventStreamSession(
+            self.peer, Habit("/", None, self.peer.loop.timing), request, None, None, gzip=False
+        )
+        self.peer.open(session, 10)
+        self.peer.begin_answer(EVENT_STREAM, 200, b"")
+        session.start(None)
+        self.left.clear()
+        self.came_with = names_in(self.last_id)
+        self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
+        stream = EventStream(session, request)
+        self.subscriptions = {name: stream.subscribe(name, after=self.after) for name in self.names}
+
+    def read(self, count: int) -> list[ServerSentEvent]:
+        """Take so many bytes off the socket."""
+        if self.peer.closed:
+            return []
+        received = bytes(self.sock.unread[:count])
+        del self.sock.unread[:count]
+        events = self.decoder.receive(received)
+        self.last_id = self.decoder.last_event_id
+        if received:
+            self.peer.ready(WRITE)
+        return events
+
+
+class Model(RuleBasedStateMachine):
+    """Two topics, on two loops, with a few clients."""
+
+    def __init__(self, policy: Policy, with_ids: bool, clock: ManualClock) -> None:
+        super().__init__()
+        self.policy = policy
+        self.with_ids = with_ids
+        self.clock = clock
+        self.clients: list[Client] = []
+        self.topics = Topics(Timing(clock=clock))
+        self.loops = [FakeLoop(self.topics) for _ in range(2)]
+        self.topics.loops = cast(Any, tuple(self.loops))
+        self.by_name: dict[str, Topic] = {}
+        self.published: dict[str, list[str]] = {name: [] for name in NAMES}  # the keys
+        self.closed: set[str] = set()
+
+    @initialize(
+        history=st.sampled_from([0, 1, 3, 100]),
+        max_bytes=st.sampled_from([0, 600, 3000, 1 << 20]),
+    )
+    def begin(self, history: int, max_bytes: int) -> None:
+        for name in NAMES:
+            self.by_name[name] = self.topics.get(name, history, max_bytes, 100.0, self.policy)
+
+    # What happens ---------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), sizes=SIZES, key=st.sampled_from("xyz"))
+    def publish(self, name: str, sizes: list[int], key: str) -> None:
+        if name in self.closed:
+            return
+        topic, published = self.by_name[name], self.published[name]
+        for size in sizes:
+            number = len(published)
+            given = f"{name}&={number}" if self.with_ids and number % 2 else None
+            published.append(key)
+            told = topic.publish(f"{name} {number} ".ljust(size, "."), id=given, key=key)
+            assert told.reached + told.queued == sum(
+                one.topic is topic and not one.removed
+                for client in self.clients
+                for one in client.subscriptions.values()
+            )
+
+    @precondition(lambda self: len(self.clients) < 8)
+    @rule(
+        names=st.permutations(NAMES),
+        count=st.integers(1, len(NAMES)),
+        after=st.sampled_from([None, ""]),
+        room=st.sampled_from([300, 1000, 5000, EVERYTHING]),
+    )
+    def new_client(self, names: list[str], count: int, after: str | None, room: int) -> None:
+        client = Client(self.loops[len(self.clients) % 2], names[:count], after, room)
+        self.clients.append(client)
+        self.connect(client)
+
+    def connect(self, client: Client) -> None:
+        if client.last_id == END:
+            return  # it would be answered 204
+        known = dict(parse_qsl(client.last_id[1:])) if client.last_id[:1] == "?" else client.names
+        for name in client.names:
+            if not client.last_id or name not in known:
+                newest = len(self.published[name]) - 1
+                client.seen[name] = newest if client.after is None else None
+        client.connect()
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        """Be cut off, with what is on the way, and come back; or come back after the end."""
+        client = data.draw(st.sampled_from(self.clients))
+        client.peer.abort()
+        self.connect(client)
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.clients)).peer.abort()
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def unsubscribe(self, data: st.DataObject) -> None:
+        client = data.draw(st.sampled_from(self.clients))
+        if not client.peer.closed and len(client.names) > 1:
+            client.subscriptions[client.names[0]].close()
+            client.left.add(client.names[0])
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data())
+    def shut_down(self, data: st.DataObject) -> None:
+        """A stream is ended; what was published before is sent before that."""
+        client = data.draw(st.sampled_from(self.clients))
+        if client.peer.closed:
+            return
+        behind = {name for name, one in client.subscriptions.items() if not one.at_ease}
+        client.peer.shut_down()
+        if not client.peer.has_unsent:
+            self.let_read(client, EVERYTHING)
+            for name in set(client.names) - behind - client.left:
+                assert not self.missing(client, name)
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 10))
+    def make_calls(self, which: int, count: int) -> None:
+        calls = self.loops[which].calls
+        for _ in range(min(count, len(calls))):
+            calls.popleft()()
+
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data(), count=st.sampled_from([1, 100, 1000, EVERYTHING]))
+    def read(self, data: st.DataObject, count: int) -> None:
+        self.let_read(data.draw(st.sampled_from(self.clients)), count)
+
+    @rule()
+    def time_passes(self) -> None:
+        self.clock.now += 60
+
+    @rule(name=st.sampled_from(NAMES), history=st.sampled_from([0, 2, 50]))
+    def configure(self, name: str, history: int) -> None:
+        self.by_name[name].configure(history=history)
+
+    @rule(name=st.sampled_from(NAMES))
+    def close_topic(self, name: str) -> None:
+        self.by_name[name].close()
+        self.closed.add(name)
+
+    # What has to come of it -----------------------------------------------------------------------
+
+    def let_read(self, client: Client, count: int) -> bool:
+        """Have a client read, and compare what it is sent with what was published."""
+        something = bool(client.sock.unread) and not client.peer.closed
+        for event in client.read(count):
+            self.take(client, event)
+        if client.last_id == END:
+            for name in set(client.names) - client.left:
+                assert name in self.closed
+                assert not self.missing(client, name)
+        else:
+            assert names_in(client.last_id) >= client.came_with - client.left
+        return something
+
+    def take(self, client: Client, event: ServerSentEvent) -> None:
+        assert event.id is not None
+        is_gap = event.event == "gap"
+        name = json.loads(event.data)["topic"] if is_gap else event.data.split()[0]
+        cursors = dict(parse_qsl(event.id[1:])) if event.id[:1] == "?" else {name: event.id}
+        here, seen = number_before(cursors[name]), client.seen[name]
+        if is_gap:
+            # Ids that were given are forgotten with what a newer event has replaced.
+            if not (client.ambiguous or (self.policy == "latest" and self.with_ids)):
+                assert seen is None or here > seen, "a gap where nothing is missing"
+        else:
+            assert here == int(event.data.split()[1])
+            assert seen is None or here > seen, "an event came twice"
+            assert not self.missing(client, name, here), "events are missing; nobody was told"
+        client.seen[name] = here
+        for other, cursor in cursors.items():
+            assert not self.missing(client, other, number_before(cursor) + 1)
+
+    def missing(self, client: Client, name: str, end: int | None = None) -> list[int]:
+        """Which events, of those before one, a client was to see and has not seen."""
+        seen, keys = client.seen[name], self.published[name]
+        missing = [] if seen is None else range(len(keys))[seen + 1 : end]
+        if self.policy != "latest":
+            return list(missing)
+        return [number for number in missing if keys[number] not in keys[number + 1 :]]
+
+    @rule()
+    def stand_still(self) -> None:
+        """When all has been done and read, nobody who is there misses anything."""
+        busy = True
+        while busy:
+            busy = False
+            for loop in self.loops:
+                while loop.calls:
+                    busy = True
+                    loop.calls.popleft()()
+            for client in self.clients:
+                busy = self.let_read(client, EVERYTHING) or busy
+        for client in self.clients:
+            for name, subscription in client.subscriptions.items():
+                assert subscription.removed or not self.missing(client, name)
+        for topic in self.by_name.values():
+            assert len(topic.log) <= topic.log.bounds.history
+            assert topic.log.size <= topic.log.bounds.max_bytes
+            assert topic.stats().behind == 0
+
+    @invariant()
+    def what_is_counted_is_there(self) -> None:
+        for topic in self.by_name.values():
+            waiting = topic._behind._at
+            behind = sum(map(len, waiting.values()))
+            assert topic._behind.count == behind <= topic.stats().subscribers
+            assert all(position >= topic.log.floor for position in waiting)
+
+    def teardown(self) -> None:
+        """Whoever comes back in the end has seen all of it; and nothing is left of them."""
+        for client in self.clients:
+            if client.peer.closed:
+                self.connect(client)
+        self.stand_still()
+        for client in self.clients:
+            client.peer.abort()
+        self.stand_still()
+        for topic in self.by_name.values():
+            assert topic.stats().subscribers == 0
+            assert not topic._deliveries
+            assert not topic._behind._at
+        for loop in self.loops:
+            assert not loop.peers
+            assert not loop.totals.subscriptions
+
+
+def names_in(last_id: str) -> set[str]:
+    """The topics that an id tells of, if it tells of several."""
+    return set(dict(parse_qsl(last_id[1:]))) if last_id[:1] == "?" else set()
+
+
+def number_before(cursor: str) -> int:
+    """The number of the last event before the place that an id names."""
+    given, _, number = cursor.partition("&=")
+    return int(number) if given in NAMES else int(cursor.rpartition("-")[2]) - 1
+
+
+@pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "given ids"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_against_the_model(
+    policy: Policy,
+    with_ids: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.ERROR, "wsframe.server")  # clients that are too slow are no news here
+    clock = ManualClock()
+    monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
+    monkeypatch.setattr(delivery, "PIECE", PIECE)
+    monkeypatch.setattr(delivery, "PIECES", PIECES)
+    monkeypatch.setattr(delivery, "SLICE", SLICE)
+    run_state_machine_as_test(cast(Any, lambda: Model(policy, with_ids, clock)))
+
+
+# By hand -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little is sent at once, and to few."""
+    monkeypatch.setattr(delivery, "PIECE", PIECE)
+    monkeypatch.setattr(delivery, "PIECES", 1)
+    monkeypatch.setattr(delivery, "SLICE", 1)
+
+
+def new_loops(count: int) -> tuple[FakeLoop, ...]:
+    """Loops of one app."""
+    topics = Topics(Timing())
+    loops = tuple(FakeLoop(topics) for _ in range(count))
+    topics.loops = cast(Any, loops)
+    return loops
+
+
+def make_all_calls(loop: FakeLoop) -> None:
+    while loop.calls:
+        loop.calls.popleft()()
+
+
+def listeners(loop: FakeLoop, count: int, after: str | None = None) -> list[Client]:
+    """Clients that take all that they are sent at once."""
+    clients = [Client(loop, ["news"], after, EVERYTHING) for _ in range(count)]
+    for client in clients:
+        client.connect()
+    return clients
+
+
+def heard(client: Client) -> list[str]:
+    return [event.data for event in client.read(EVERYTHING)]
+
+
+@pytest.mark.usefixtures("small")
+def test_topics_of_one_client_take_turns() -> None:
+    """One that is published to faster than the client reads leaves room for the other."""
+    (loop,) = new_loops(1)
+    flood = loop.topics.get("flood", max_bytes=5000, policy="drop-oldest")
+    news = loop.topics.get("news")
+    client = Client(loop, ["flood", "news"], None, 2000)
+    client.connect()
+    received = []
+    for number in range(50):
+        flood.publish("x" * 1000)
+        flood.publish("x" * 1000)
+        if number == 10:
+            news.publish("news")
+        make_all_calls(loop)
+        received += [event.data for event in client.read(1000)]
+    assert "news" in received
+    assert flood.stats().dropped
+
+
+@pytest.mark.usefixtures("small")
+def test_who_is_ended_before_its_turn_has_all_that_was_published() -> None:
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news")
+    clients = listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    loop.calls.popleft()()  # which is for one of them
+    topic.publish("2")
+    for client in clients:
+        client.peer.shut_down()
+        assert heard(client) == ["1", "2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_who_subscribes_while_others_are_sent_to_misses_nothing() -> None:
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news")
+    listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    loop.calls.popleft()()
+    topic.publish("2")
+    (new,) = listeners(loop, 1)  # which is past what the loop has taken
+    make_all_calls(loop)
+    topic.publish("3")
+    make_all_calls(loop)
+    assert heard(new) == ["3"]
+
+
+def test_what_comes_before_a_subscription_begins_is_kept() -> None:
+    """However little is kept of the past, whoever has just come is not too slow."""
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news", history=0, max_bytes=100)
+    listeners(loop, 1)
+    make_all_calls(loop)
+    topic.publish("x" * 200)
+    (new,) = listeners(loop, 1)
+    topic.publish("y" * 200)
+    make_all_calls(loop)
+    assert heard(new) == ["y" * 200]
+    assert not topic.log.size
+
+
+def test_what_there_is_when_a_subscription_is_asked_for_is_kept_till_it_begins() -> None:
+    """Because the other loop has not taken it, all of it is there yet."""
+    mine, other = new_loops(2)
+    topic = mine.topics.get("news", history=5, max_bytes=100)
+    listeners(mine, 1)
+    listeners(other, 1)
+    make_all_calls(mine)
+    make_all_calls(other)
+    topic.publish("x" * 200)
+    make_all_calls(mine)
+    (new,) = listeners(mine, 1, after="")
+    make_all_calls(other)
+    make_all_calls(mine)
+    assert heard(new) == ["x" * 200]
+    assert not topic.log.size
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fan_out_keeps_what_it_sends() -> None:
+    """Who cannot be sent it goes on from the log, though others have begun meanwhile."""
+    (loop,) = new_loops(1)
+    topic = loop.topics.get("news", history=0, max_bytes=1000, policy="drop-oldest")
+    clients = listeners(loop, 3)
+    make_all_calls(loop)
+    topic.publish("1")
+    topic.publish("x" * 2000)
+    loop.calls.popleft()()
+    listeners(loop, 1)
+    loop.calls.rotate(1)
+    loop.calls.popleft()()  # the new one begins
+    assert topic.stats().history == 2
+    make_all_calls(loop)
+    assert topic.stats().history == 0
+    assert all(heard(client) == ["1", "x" * 2000] for client in clients)

@@ -1,0 +1,393 @@
+"""Topics: what happens together, and in an unlucky order."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import Waits
+from wsframe import Close, StateError
+from wsframe.server import App, EventStream, Topic, WebSocket
+from wsframe.server.timing import Timing
+from wsframe.server.topics.delivery import SLICE, Subscription
+from wsframe.server.topics.encodings import EventStreamEncoding
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.topic import AHEAD
+
+from .test_topic_model import Client, FakeLoop
+
+
+def subscribed(topic: Topic, count: int) -> None:
+    wait_until(
+        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        f"there are not {count} subscribers: {topic.stats()}",
+    )
+
+
+@pytest.mark.parametrize("kind", ["streams", "sockets"])
+def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, kind: str) -> None:
+    """Who is sent to by and by is told of the stop by and by, too."""
+    app = App()
+    topic = app.topic("news")
+    app.sse("/streams", source=topic)
+
+    @app.websocket("/sockets")
+    def sockets(ws: WebSocket) -> Waits:
+        ws.subscribe(topic)
+        while True:
+            yield
+
+    server = serve(app)
+    open_one: Any = clients.stream if kind == "streams" else clients.websocket
+    everybody = [open_one(server, f"/{kind}") for _ in range(2 * SLICE + 10)]
+    subscribed(topic, len(everybody))
+    topic.publish("one")
+    topic.publish("two")
+    threading.Thread(target=server.stop).start()
+    for client in everybody:
+        assert client.hear(2) == ["one", "two"]
+        client.close()
+
+
+def test_who_has_just_subscribed_is_not_too_slow(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news", max_bytes=100, history=1)
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        ws.subscribe(topic)
+        topic.publish("x" * 200)
+        topic.publish("y" * 200)
+        yield
+
+    server = serve(app)
+    assert clients.websocket(server, "/news").hear(2) == ["x" * 200, "y" * 200]
+
+
+def test_subscribing_another_connection_is_left_to_its_owner(
+    serve: Serve, clients: Clients
+) -> None:
+    """A turn may lose the loop at any time, so nothing of the owner's is done within one."""
+    app = App()
+    topic = app.topic("news")
+    others: list[WebSocket] = []
+    begun: list[bool] = []
+
+    @app.websocket("/other")
+    def other(ws: WebSocket) -> Waits:
+        others.append(ws)
+        while True:
+            yield
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        subscription = others[0].subscribe(topic)
+        begun.append(subscription.begun)
+        yield
+
+    server = serve(app)
+    first = clients.websocket(server, "/other")
+    wait_until(lambda: others, "the other is there")
+    clients.websocket(server, "/news")
+    subscribed(topic, 1)
+    topic.publish("1")
+    assert first.hear(1) == ["1"]
+    assert begun == [False]
+
+
+def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: Clients) -> None:
+    app = App()
+    over, going_on = app.topic("over"), app.topic("going on")
+
+    @app.sse("/both")
+    def both(stream: EventStream) -> None:
+        stream.subscribe(over, after="")
+        stream.subscribe(going_on)
+
+    server = serve(app)
+    over.publish("1")
+    over.close()
+    stream = clients.stream(server, "/both")
+    assert stream.hear(1) == ["1"]
+    subscribed(going_on, 1)
+    going_on.publish("2")
+    assert stream.hear(1) == ["2"]
+    # Nor when it comes back.
+    stream.close()
+    going_on.publish("3")
+    again = clients.stream(server, "/both", ("Last-Event-ID", stream.last_event_id))
+    assert again.hear(1) == ["3"]
+    going_on.close()
+    again.expect_end()
+    assert again.last_event_id == ":end"
+
+
+def all_over(subscriptions: list[Subscription], count: int) -> bool:
+    """Whether there are so many, and all are over."""
+    return len(subscriptions) == count and all(one.over for one in subscriptions)
+
+
+@pytest.mark.parametrize("after", [None, ""])
+def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str | None) -> None:
+    """It is sent what is asked for, however short the history; and that was all."""
+    app = App()
+    topic = app.topic("news", history=1)
+    ended: list[Subscription] = []
+
+    @app.sse("/stream")
+    def stream(stream: EventStream) -> None:
+        stream.subscribe(topic, after=after)
+
+    @app.websocket("/socket")
+    def socket(ws: WebSocket) -> Waits:
+        ended.append(ws.subscribe(topic, after=after))
+        while True:
+            yield
+
+    server = serve(app)
+    topic.publish("1")
+    topic.publish("2")
+    topic.close()
+    assert topic.stats().history == 1
+    for count in (1, 2):
+        client = clients.stream(server, "/stream")
+        if after == "":
+            assert client.hear(1) == ["2"]
+        client.expect_end()
+        assert client.last_event_id == ":end"
+        listener = clients.websocket(server, "/socket")
+        if after == "":
+            assert listener.hear(1) == ["2"]
+        wait_until(partial(all_over, ended, count), "the subscription is over")
+        listener.leave()
+    assert topic.stats().subscribers == 0
+
+
+def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    subscriptions: list[Subscription] = []
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> Waits:
+        with ws.subscribe(topic) as subscription:
+            subscriptions.append(subscription)
+            yield
+        ws.send("over")
+        yield
+        ws.subscribe(topic, after=subscription.last_id)
+        while True:
+            yield
+
+    server = serve(app)
+    client = clients.websocket(server, "/news")
+    subscribed(topic, 1)
+    topic.publish("1")
+    topic.publish("2")
+    assert client.hear(2) == ["1", "2"]
+    client.say("end it")
+    assert client.hear(1) == ["over"]
+    topic.publish("3")
+    client.say("go on")
+    assert client.hear(1) == ["3"]
+
+
+@pytest.mark.parametrize("path", ["/now", "/all"])
+def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
+    serve: Serve,
+    clients: Clients,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """A defect of ours, if there is one, leaves nobody waiting, and nobody with a hole."""
+    app = App()
+    topic = app.topic("news", history=1)
+    encode = EventStreamEncoding.encode
+
+    def fail(self: EventStreamEncoding, topic: str, entry: Entry) -> bytes:
+        if entry.data == "poison":
+            raise RuntimeError("poison")
+        return encode(self, topic, entry)
+
+    monkeypatch.setattr(EventStreamEncoding, "encode", fail)
+
+    @app.sse("/now")
+    def now(stream: EventStream) -> None:
+        stream.subscribe(topic)
+
+    @app.sse("/all")
+    def history(stream: EventStream) -> None:
+        stream.subscribe(topic, after="")
+
+    server = serve(app)
+    if path == "/all":
+        topic.publish("poison")
+        stream = clients.stream(server, path)
+    else:
+        stream = clients.stream(server, path)
+        subscribed(topic, 1)
+        topic.publish("poison")
+    log.expect("a defect in the server")
+    with pytest.raises((EOFError, ConnectionResetError)):
+        stream.next_event()
+    subscribed(topic, 0)
+    again = clients.stream(server, "/now")
+    subscribed(topic, 1)
+    topic.publish("1")
+    assert again.hear(1) == ["1"]
+
+
+@pytest.mark.parametrize("thread", ["a loop", "another"])
+def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
+    """Two that waited for each other would wait forever."""
+    topics = Topics(Timing(publish_wait=TIMEOUT))
+    mine, other = FakeLoop(topics), FakeLoop(topics)
+    topics.loops = cast(Any, (mine, other))
+    client = Client(other, ["news"], None, 1 << 20)
+    client.connect()
+    other.owner = False
+    mine.owner = thread == "a loop"
+    topic = topics.get("news")
+    publishing = threading.Thread(target=topic.publish, args=("x" * (AHEAD + 1),))
+    publishing.start()
+    wait_until(lambda: topic.stats().published, "it is published")
+    if mine.owner:
+        publishing.join(TIMEOUT)
+        assert not publishing.is_alive()
+    assert publishing.is_alive() is not mine.owner
+    other.owner = True
+    while other.calls:
+        other.calls.popleft()()
+    publishing.join(TIMEOUT)
+    assert not publishing.is_alive()
+
+
+def test_a_publisher_waits_for_a_loop_with_an_end() -> None:
+    """The loop may wait for what the publisher has, such as the lock of a logging handler."""
+    topics = Topics(Timing(publish_wait=0.01))
+    loop = FakeLoop(topics)
+    topics.loops = cast(Any, (loop,))
+    client = Client(loop, ["news"], None, 1 << 20)
+    client.connect()
+    loop.owner = False
+    publishing = threading.Thread(target=topics.get("news").publish, args=("x" * (AHEAD + 1),))
+    publishing.start()
+    publishing.join(TIMEOUT)
+    assert not publishing.is_alive()
+
+
+def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
+    """Whoever closes, while events come as fast as they can, to handlers of either kind."""
+    app = App()
+    topic = app.topic("news", policy="drop-oldest")
+
+    @app.websocket("/waits")
+    def waits(ws: WebSocket) -> Waits:
+        with ws.subscribe(topic):
+            yield
+
+    @app.websocket("/blocks")
+    def blocks(ws: WebSocket) -> None:
+        with ws.subscribe(topic):
+            ws.receive()
+
+    server = serve(app)
+    over = threading.Event()
+
+    def publish() -> None:
+        while not over.is_set():
+            topic.publish("x" * 1000)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    try:
+        for path in ["/waits", "/blocks"] * 10:
+            client = clients.websocket(server, path)
+            assert client.hear(10) == ["x" * 1000] * 10
+            client.say("that is enough")  # the handler returns
+            while not isinstance(event := client.next_event(), Close):
+                pass
+            assert event.code == 1000
+            client.send(client.codec.close(1000))
+            client.expect_end()
+    finally:
+        over.set()
+        publishing.join()
+    wait_until(lambda: not topic.stats().subscribers, "all have gone")
+
+
+def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Certificates) -> None:
+    app = App()
+    topic = app.topic("news", history=5000, max_bytes=64 << 20)
+    app.sse("/news", source=topic)
+    server = serve(app, ssl_context=certificates.server)
+    stream = clients.stream(server, "/news", tls=certificates.client, receive_buffer=1 << 14)
+    subscribed(topic, 1)
+    texts = [f"{number} ".ljust(10_000, "x") for number in range(2000)]
+    for text in texts:
+        topic.publish(text)
+    assert topic.stats().behind == 1
+    assert stream.hear(2000) == texts
+    subscribed(topic, 1)
+
+
+def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
+    """It is sent twice, until one of both is closed; and its ids tell of it all the time."""
+    app = App()
+    subscriptions: list[Subscription] = []
+
+    @app.sse("/twice")
+    def twice(stream: EventStream) -> None:
+        subscriptions.extend(stream.subscribe(name) for name in ("a", "a", "b"))
+
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    stream = clients.stream(server, "/twice")
+    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    a.publish("1")
+    assert stream.hear(2) == ["1", "1"]
+    subscriptions[0].close()
+    b.publish("2")
+    assert stream.hear(1) == ["2"]
+    stream.close()
+    a.publish("3")
+    again = clients.stream(server, "/twice", ("Last-Event-ID", stream.last_event_id))
+    assert again.hear(2) == ["3", "3"]
+
+
+def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
+    app = App()
+    serve(app)
+    app.topic("soon forgotten", max_age=0.0).close()
+    app.topic("soon forgotten").publish("1")
+    for _ in range(2):
+        app.topic("news").close()
+    with pytest.raises(StateError, match="the topic 'news' was closed"):
+        app.topic("news").publish("1")
+
+
+def test_publishing_from_wherever_user_code_runs(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news", history=10)
+    app.sse("/news", source=topic, authorize=lambda request: topic.publish("authorize"))
+
+    @app.on_start
+    def start() -> None:
+        topic.publish("start")
+
+    @app.sse("/all")
+    def history(stream: EventStream) -> None:
+        stream.subscribe(topic, after="")
+        topic.publish("handler")
+
+    server = serve(app)
+    clients.stream(server, "/news").read_opening()
+    assert clients.stream(server, "/all").hear(3) == ["start", "authorize", "handler"]

@@ -1,0 +1,364 @@
+"""What feeds topics: sources that block, end or fail, when servers start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from queue import Full, LifoQueue, PriorityQueue, Queue, SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard, data_of, numbers
+from wsframe.server import App, Topic
+from wsframe.server.timing import Timing
+from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.sources import WINDOW, IterablePump, QueuePump
+
+
+class Items:
+    """An iterable that gives what it is told to give, and tells when it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self._items: Queue[object] = Queue()
+
+    def give(self, item: object) -> None:
+        """Let the thread that waits have an item, or an exception."""
+        self._items.put(item)
+
+    def wait_for(self) -> None:
+        """Wait until a thread asks for an item."""
+        assert self.asked.acquire(timeout=TIMEOUT)
+
+    def __iter__(self) -> Iterator[object]:
+        while True:
+            self.asked.release()
+            item = self._items.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return
+            yield item
+
+
+def fed() -> tuple[App, Topic, Items]:
+    """A topic that is fed from an iterable."""
+    app, items = App(), Items()
+    topic = app.topic("news")
+    topic.feed(items)
+    return app, topic, items
+
+
+def published(topic: Topic, count: int) -> None:
+    wait_until(lambda: topic.stats().published == count, f"there are not {count} events")
+
+
+def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: ServerLog) -> None:
+    app, topic, items = fed()
+    server = serve(app)
+    items.wait_for()
+    server.stop()
+    log.expect("is left behind that waits for the next item", logging.WARNING)
+    server = serve(app)
+    assert server.stats().threads
+    items.give("1")
+    items.wait_for()
+    published(topic, 1)
+    items.give(None)
+    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+
+
+def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
+    """It had seen already that it was not wanted."""
+    _, topic, items = fed()
+    pump = IterablePump(topic, Timing(), items)
+    pump.start()
+    items.wait_for()
+    seen, go_on = threading.Event(), threading.Event()
+    is_unwanted = pump.is_unwanted
+
+    def slow() -> bool:
+        unwanted = is_unwanted()
+        if unwanted:
+            seen.set()
+            assert go_on.wait(TIMEOUT)
+        return unwanted
+
+    pump.is_unwanted = slow  # type: ignore[method-assign]
+    stopping = threading.Thread(target=pump.stop)
+    stopping.start()
+    wait_until(lambda: not pump._wanted, "it is to stop")
+    items.give("1")
+    assert seen.wait(TIMEOUT)
+    stopping.join()
+    pump.start()
+    go_on.set()
+    items.wait_for()
+    items.give("2")
+    published(topic, 2)
+    items.give(None)
+    wait_until(lambda: not pump.running, "it has ended")
+
+
+def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None:
+    for last in (None, RuntimeError("the source is broken")):
+        app, topic, items = fed()
+        for _ in range(2):
+            server = serve(app)
+            items.give("1")
+            items.give(last)
+            if last is not None:
+                log.expect("an event source failed")
+            published(topic, 1)
+            wait_until(lambda: not app._topics.sources.running(), "it has ended")  # noqa: B023
+            server.stop()
+            last = None
+
+
+def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
+    app, topic, items = fed()
+    topic.close()
+    serve(app)
+    items.give("1")
+    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+
+
+def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
+    """Whoever fills it must not wait forever."""
+    app, source = App(), Queue[str](1)
+    topic = app.topic("news")
+    topic.feed(source)
+    topic.close()
+    serve(app)
+    for number in range(10):
+        source.put(str(number), timeout=TIMEOUT)
+    source.join()
+    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+
+
+def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerLog) -> None:
+    class Broken(Queue[Any]):
+        def get(self, *arguments: Any, **options: Any) -> Any:
+            super().get(*arguments, **options)
+            raise OSError("the queue is broken")
+
+    app, source = App(), Broken()
+    app.topic("news").feed(source)
+    server = serve(app)
+    source.put("x")
+    log.expect("an event source failed")
+    wait_until(lambda: not app._topics.sources.running(), "its thread has ended")
+    server.stop()
+    assert source.empty()
+
+
+def test_a_queue_goes_on_with_the_next_server(serve: Serve, clients: Clients) -> None:
+    app, source = App(), Queue[str]()
+    topic = app.topic("news")
+    topic.feed(source)
+    app.sse("/news", source=topic)
+    for number in range(3):
+        server = serve(app)
+        stream = clients.stream(server, "/news")
+        wait_until(lambda: topic.stats().subscribers, "it is there")
+        source.put(str(number))
+        assert stream.hear(1) == [str(number)]
+        stream.close()
+        server.stop()
+    assert source.empty()
+
+
+class Blocks(dict[str, str]):
+    """An item whose JSON takes as long as the test wants."""
+
+    def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
+        super().__init__(a="b")
+        self._begun, self._go_on = begun, go_on
+
+    def items(self) -> Any:
+        self._begun.set()
+        assert self._go_on.wait(TIMEOUT)
+        return super().items()
+
+
+def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
+    """With what is left in the queue to end it: that was meant for the last server."""
+    source: Queue[Any] = Queue()
+    topic = App().topic("news")
+    taken, go_on = threading.Event(), threading.Event()
+    pump = QueuePump(topic, Timing(), source)
+    pump.start()
+    source.put(Blocks(taken, go_on))
+    assert taken.wait(TIMEOUT)
+    stopping = threading.Thread(target=pump.stop)
+    stopping.start()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
+    pump.start()
+    go_on.set()
+    source.put("2")
+    published(topic, 2)
+    pump.stop()
+    assert not pump.running
+
+
+def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
+    taken, go_on = threading.Event(), threading.Event()
+
+    class Slow(Queue[Any]):
+        def get(self, *arguments: Any, **options: Any) -> Any:
+            item = super().get(*arguments, **options)
+            taken.set()
+            assert go_on.wait(TIMEOUT)
+            return item
+
+    source, topic = Slow(), App().topic("news")
+    pump = QueuePump(topic, Timing(), source)
+    pump.start()
+    source.put("1")
+    assert taken.wait(TIMEOUT)
+    pump.catch_up(0.0)  # which takes no longer
+    assert topic.stats().published == 0
+    waiting = threading.Timer(0.1, go_on.set)
+    waiting.start()
+    pump.catch_up(TIMEOUT)
+    assert topic.stats().published == 1
+    waiting.join()
+    pump.stop()
+
+
+# The default of CPython 3.14, a fork server, would leave a process and its pipes behind.
+PROCESSES = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
+
+
+@pytest.mark.parametrize("kind", [asyncio.Queue, PROCESSES.Queue])
+def test_queues_that_are_not_for_threads(kind: Any) -> None:
+    source = kind()
+    with pytest.raises(TypeError, match="a source is"):
+        App().topic("news").feed(source)
+    if kind is not asyncio.Queue:
+        source.close()
+        source.join_thread()
+
+
+@pytest.mark.parametrize("kind", [Queue, PriorityQueue, LifoQueue, SimpleQueue])
+def test_every_kind_of_queue_feeds_and_stops(kind: Any, serve: Serve) -> None:
+    app, source = App(), kind()
+    topic = app.topic("news")
+    topic.feed(source)
+    server = serve(app)
+    for item in ("a", "b", "c"):
+        source.put(item)
+    published(topic, 3)
+    server.stop()
+    assert not app._topics.sources.running()
+    assert source.empty()
+
+
+def test_a_full_queue_does_not_hold_up_the_stop(serve: Serve) -> None:
+    """Neither while its items are published nor while one of them takes for ever."""
+    app, source = App(), Queue[str](1)
+    topic = app.topic("news")
+    topic.feed(source)
+    server = serve(app)
+    filled, stop = threading.Event(), threading.Event()
+
+    def fill() -> None:
+        while not stop.is_set():
+            try:
+                source.put("x", timeout=0.01)
+            except Full:
+                filled.set()
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    server.stop()
+    assert filled.wait(TIMEOUT)  # nobody takes anything any more
+    stop.set()
+    filling.join()
+    assert source.full()
+
+
+def test_a_queue_keeps_what_redis_has_not_accepted(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
+    topic = app.topic("news")
+    topic.feed(source)
+    there = Heard(others).follow()
+    server = serve(app)
+    source.put("first")
+    there.hear("first")
+    source.join()
+    redis_server.kill()
+    for item in numbers(1000):
+        source.put(item)
+    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "nothing is taken")
+    server.stop()
+    assert source.qsize() == 1000 - WINDOW
+    log.expect(f"Redis has not accepted {WINDOW} items", logging.WARNING)
+    redis_server.start()
+    server = serve(app)
+    there.hear("first", *numbers(1000))
+    source.join()
+    server.stop()
+
+
+def test_an_iterable_waits_for_redis(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve
+) -> None:
+    app = App(redis=redis_server.url)
+    items = iter(numbers(100))
+    app.topic("news").feed(items)
+    there = Heard(others).follow()
+    redis_server.kill()
+    server = serve(app)
+    wait_until(lambda: app._topics.shared and app._topics.shared.link.away, "it is not missed")
+    assert next(items) == "1"  # one is taken
+    redis_server.start()
+    there.hear("0", *numbers(100)[2:])
+    server.stop()
+
+
+def test_items_of_a_topic_that_redis_refuses_wait_in_order(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[Any]()
+    app.topic("news").feed(source)
+    with redis_server.client() as client:
+        client.set("wsframe:{news}", "taken")
+        server = serve(app)
+        for item in numbers(20):
+            source.put(item)
+        log.expect("an event source has to wait: ", logging.WARNING)
+        client.delete("wsframe:{news}")
+    source.join()
+    there = Heard(others).follow()
+    wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "they are not there in order")
+    app.flush()
+    server.stop()
+    log.records.clear()
+
+
+def test_one_item_that_cannot_be_published_is_left_out(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
+    app.topic("news", max_bytes=1000).feed(source)
+    there = Heard(others).follow()
+    server = serve(app)
+    for item in ("before", 100_000 * "x", "after"):
+        source.put(item)
+    there.hear("before", "after")
+    log.expect("an item of an event source cannot be published")
+    source.join()
+    server.stop()

@@ -1,0 +1,646 @@
+"""Topics: one publish for WebSockets and event streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from logging import WARNING
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import StreamClient, WebSocketClient
+from tests.support.handlers import Waits, two_topics_app
+from wsframe import (
+    Close,
+    Connection,
+    PerMessageDeflate,
+    Role,
+    ServerSentEvent,
+    UpgradeRequest,
+    accept_key,
+)
+from wsframe.server import App, EventStream, Published, Topic, WebSocket
+
+
+def topics_app(**options: Any) -> tuple[App, Topic]:
+    """An app with a topic that both kinds of clients subscribe to."""
+    app = App()
+    topic = app.topic("news", **options)
+    app.sse("/events", source=topic)
+
+    @app.websocket("/messages")
+    def messages(ws: WebSocket) -> Waits:
+        with ws.subscribe("news"):
+            while True:
+                yield
+
+    @app.websocket("/envelopes")
+    def envelopes(ws: WebSocket) -> Waits:
+        after, otherwise = (
+            ws.request.query.get(name, [None])[0] for name in ("after", "otherwise")
+        )
+        ws.subscribe("news", after=after, otherwise=otherwise, envelope=True)
+        while True:
+            yield
+
+    return app, topic
+
+
+def subscribed(topic: Topic, count: int) -> None:
+    wait_until(
+        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        f"there are not {count} subscribers: {topic.stats()}",
+    )
+
+
+def test_one_publish_reaches_both_kinds(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    stream = clients.stream(server, "/events")
+    message = clients.websocket(server, "/messages")
+    envelope = clients.websocket(server, "/envelopes")
+    subscribed(topic, 3)
+    assert topic.publish("hello", event="greeting") == Published(reached=3)
+    received = stream.next_event()
+    assert (received.data, received.event) == ("hello", "greeting")
+    assert message.next_event() == "hello"
+    opening, told = (json.loads(str(event)) for event in envelope.hear(2))
+    assert opening["event"] == "open"
+    assert told == {"topic": "news", "id": received.id, "event": "greeting", "data": "hello"}
+
+
+def test_the_order_is_the_same_for_all(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=10_000)
+    server = serve(app)
+    streams = [clients.stream(server, "/events") for _ in range(3)]
+    sockets = [clients.websocket(server, "/messages") for _ in range(3)]
+    subscribed(topic, 6)
+
+    def publish(name: str) -> None:
+        for number in range(500):
+            topic.publish(f"{name}{number}")
+
+    threads = [threading.Thread(target=publish, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    clients_of_all: list[StreamClient | WebSocketClient] = [*streams, *sockets]
+    received = [client.hear(1500) for client in clients_of_all]
+    for thread in threads:
+        thread.join()
+    assert all(other == received[0] for other in received)
+    for name in "abc":
+        assert [data for data in received[0] if str(data)[0] == name] == [
+            f"{name}{number}" for number in range(500)
+        ]
+
+
+def test_a_stream_that_comes_back_gets_just_what_it_missed(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    subscribed(topic, 1)
+    topic.publish("1")
+    assert first.hear(1) == ["1"]
+    first.close()
+    for data in "234":
+        topic.publish(data)
+    again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(3) == ["2", "3", "4"]
+    topic.publish("5")
+    assert again.hear(1) == ["5"]
+
+
+def test_a_stream_that_was_cut_before_its_first_event_misses_none(
+    serve: Serve, clients: Clients
+) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    first.read_opening()
+    first.close()
+    topic.publish("1")
+    again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
+    assert again.hear(1) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "last_event_id", ["7", "abc-1", "?news=abc-1", "epoch-99999999999999999999"]
+)
+def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: str) -> None:
+    """And opens no past that a new client would not see."""
+    app, topic = topics_app()
+
+    @app.sse("/all")
+    def history(stream: EventStream) -> None:
+        stream.subscribe(topic, after="")
+
+    server = serve(app)
+    topic.publish("1")
+    topic.publish("2")
+    new = clients.stream(server, "/events", ("Last-Event-ID", last_event_id))
+    assert new.next_event().event == "gap"
+    assert topic.publish("3").reached == 1
+    assert new.hear(1) == ["3"]
+    stream = clients.stream(server, "/all", ("Last-Event-ID", last_event_id))
+    gap = stream.next_event()
+    assert gap.event == "gap"
+    first = stream.next_event()
+    assert json.loads(gap.data) == {"topic": "news", "oldest": first.id}
+    assert first.data == "1"
+    assert stream.hear(2) == ["2", "3"]
+    # Who is cut off right behind the gap is not told of it again.
+    again = clients.stream(server, "/events", ("Last-Event-ID", str(gap.id)))
+    assert again.hear(3) == ["1", "2", "3"]
+
+
+def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
+    app = two_topics_app()
+    server = serve(app)
+    a, b = app.topic("a"), app.topic("b")
+    first = clients.stream(server, "/both")
+    subscribed(a, 1)
+    subscribed(b, 1)
+    a.publish("a1")
+    assert first.hear(1) == ["a1"]
+    b.publish("b1")
+    assert first.hear(1) == ["b1"]
+    first.close()
+    for topic, data in ((a, "a2"), (b, "b2"), (a, "a3")):
+        topic.publish(data)
+    again = clients.stream(server, "/both", ("Last-Event-ID", first.last_event_id))
+    assert sorted(again.hear(3)) == ["a2", "a3", "b2"]
+    b.publish("b3")
+    assert again.hear(1) == ["b3"]
+    again.close()
+    third = clients.stream(server, "/both", ("Last-Event-ID", again.last_event_id))
+    a.publish("a4")
+    assert third.hear(1) == ["a4"]
+
+
+# Places in the log -------------------------------------------------------------------------------
+
+
+def join(app: App, path: str, **options: Any) -> None:
+    """A WebSocket that is subscribed to the topic of its path."""
+
+    @app.websocket(path)
+    def handler(ws: WebSocket) -> Waits:
+        ws.subscribe(path.strip("/"), **options)
+        while True:
+            yield
+
+
+def test_all_of_the_history_first(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("room", history=3)
+    join(app, "/room", after="")
+    server = serve(app)
+    for data in "abcde":
+        topic.publish(data)
+    client = clients.websocket(server, "/room")
+    assert client.hear(3) == ["c", "d", "e"]
+    topic.publish("f")
+    assert client.next_event() == "f"
+
+
+def test_a_websocket_goes_on_after_an_id(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    first = clients.websocket(server, "/envelopes")
+    opening = json.loads(str(first.next_event()))
+    first.close()
+    topic.publish({"a": 1})
+    topic.publish(b"\x00\xff", event="binary")
+    again = clients.websocket(server, f"/envelopes?after={opening['id']}")
+    opened, one, two = (json.loads(str(event)) for event in again.hear(3))
+    assert opened == {"topic": "news", "id": opening["id"], "event": "open"}
+    assert (one["event"], json.loads(one["data"])) == (None, {"a": 1})
+    assert (two["event"], two["data"], two["binary"]) == ("binary", "AP8=", True)
+    again.close()
+    third = clients.websocket(server, f"/envelopes?after={one['id']}")
+    assert [json.loads(str(event))["id"] for event in third.hear(2)] == [one["id"], two["id"]]
+    lost = clients.websocket(server, "/envelopes?after=unknown-1")
+    gap = json.loads(str(lost.next_event()))
+    assert gap == {"topic": "news", "id": two["id"], "event": "gap", "oldest": one["id"]}
+    lost = clients.websocket(server, "/envelopes?after=unknown-1&otherwise=")
+    gap = json.loads(str(lost.next_event()))
+    assert gap == {"topic": "news", "id": gap["id"], "event": "gap", "oldest": one["id"]}
+    assert json.loads(str(lost.next_event())) == one
+
+
+def test_given_ids(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    for number in range(5):
+        topic.publish(str(number), id=f"mine-{number}")
+    stream = clients.stream(server, "/events", ("Last-Event-ID", "mine-2"))
+    assert stream.next_event() == ServerSentEvent("3", id="mine-3")
+    assert stream.next_event() == ServerSentEvent("4", id="mine-4")
+
+
+@pytest.mark.parametrize("bound", ["history", "max_bytes", "max_age"])
+def test_what_is_past_a_bound_is_a_gap(serve: Serve, clients: Clients, bound: str) -> None:
+    app, topic = topics_app(**{bound: {"history": 2, "max_bytes": 200, "max_age": 0.0}[bound]})
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    first.read_opening()
+    first.close()
+    wait_until(lambda: not topic.stats().subscribers, "it is gone")
+    for data in "abc":
+        topic.publish(data * 100)
+    again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
+    assert again.next_event().event == "gap"
+    if bound != "max_age":
+        assert again.hear(2) == ["b" * 100, "c" * 100]
+    topic.publish("d")
+    assert again.hear(1) == ["d"]
+
+
+def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=0)
+    server = serve(app)
+    stream = clients.stream(server, "/events")
+    subscribed(topic, 1)
+    for number in range(1000):
+        topic.publish(str(number))
+    assert stream.hear(1000) == list(map(str, range(1000)))
+    wait_until(lambda: topic.stats().history == 0, "nothing is kept")
+
+
+def test_an_id_of_an_earlier_topic_of_the_name_is_a_gap(serve: Serve, clients: Clients) -> None:
+    ids: list[str] = []
+    for _ in range(2):
+        app, topic = topics_app()
+        server = serve(app)
+        topic.publish("1")
+        stream = clients.stream(server, "/events", ("Last-Event-ID", ids[0] if ids else "x-0"))
+        assert stream.next_event().event == "gap"
+        topic.publish("2")
+        assert stream.next_event().event is None
+        ids.append(stream.last_event_id)
+    assert ids[0] != ids[1]
+
+
+def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=10_000, max_bytes=64 << 20)
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    first.read_opening()
+    first.close()
+    texts = [f"{number}" * 1000 for number in range(10_000)]
+    for text in texts:
+        topic.publish(text)
+    again = clients.stream(
+        server, "/events", ("Last-Event-ID", first.last_event_id), receive_buffer=1 << 14
+    )
+    (peer,) = server.loops[0].peers
+    assert len(peer._unsent) < 1 << 18
+    assert again.hear(10_000) == texts
+
+
+def test_nothing_is_lost_or_doubled_however_clients_come_and_go(
+    many_files: None, serve: Serve, clients: Clients
+) -> None:
+    """Published as fast as it can be, while a thousand clients come back again and again."""
+    count = 600
+    texts = list(map(str, range(count)))
+    app, topic = topics_app(history=count)
+    server = serve(app)
+    opened = [clients.stream(server, "/events") for _ in range(1000)]
+    heard: list[list[str]] = [[] for _ in opened]
+    for stream in opened:
+        stream.read_opening()
+
+    def publish() -> None:
+        for text in texts:
+            topic.publish(text)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    turn = 0
+    while any(len(data) < count for data in heard):
+        turn += 1
+        for number, data in enumerate(heard):
+            wanted = min(count - len(data), 150 + (turn * number) % 150)
+            if wanted:
+                events = [opened[number].next_event() for _ in range(wanted)]
+                data += [event.data for event in events]
+                opened[number].close()
+                last_id = str(events[-1].id)
+                opened[number] = clients.stream(server, "/events", ("Last-Event-ID", last_id))
+    publishing.join()
+    assert all(data == texts for data in heard)
+
+
+# Slow clients ------------------------------------------------------------------------------------
+
+CHUNK = "x" * (1 << 16)
+
+
+def stick(topic: Topic, others: list[StreamClient]) -> Published:
+    """Publish until somebody has lost something; the others take it all."""
+    for _ in range(1000):
+        published = topic.publish(CHUNK)
+        for other in others:
+            assert other.hear(1) == [CHUNK]
+        if published.dropped:
+            return published
+    raise AssertionError("nobody is too slow")
+
+
+def test_disconnect(serve: Serve, clients: Clients, log: ServerLog) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    slow_stream = clients.stream(server, "/events", receive_buffer=1 << 14)
+    slow_socket = clients.websocket(server, "/messages", receive_buffer=1 << 14)
+    fast = clients.stream(server, "/events")
+    subscribed(topic, 3)
+    lost = sum(stick(topic, [fast]).dropped for _ in range(1))
+    while lost < 2:
+        lost += stick(topic, [fast]).dropped
+    log.expect("is too slow for its event stream and is cut off", WARNING)
+    log.expect("is too slow for the topic 'news' and is closed", WARNING)
+    received = []
+    while not isinstance(event := slow_socket.next_event(), Close):
+        received.append(event)
+    assert event == Close(1013, "too slow for its topic")
+    assert set(received) == {CHUNK}
+    with pytest.raises((EOFError, ConnectionResetError)):  # noqa: PT012
+        while True:
+            slow_stream.next_event()
+    assert topic.publish("next").reached == 1
+    assert fast.hear(1) == ["next"]
+    assert app.stats().dropped_events == 2
+    assert app.stats().slow_clients == 2
+    again = clients.stream(server, "/events", ("Last-Event-ID", slow_stream.last_event_id))
+    while again.next_event().data != "next":
+        pass
+
+
+def test_drop_oldest(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(policy="drop-oldest")
+    server = serve(app)
+    slow = clients.stream(server, "/events", receive_buffer=1 << 14)
+    fast = clients.stream(server, "/events")
+    subscribed(topic, 2)
+    number = dropped = 0
+    while dropped < 10:
+        published = topic.publish(f"{number} {CHUNK}")
+        dropped += published.dropped
+        number += 1
+        assert fast.hear(1)[0].startswith(f"{number - 1} ")
+    assert published == Published(reached=1, queued=1, dropped=1)
+    topic.publish("last")
+    received, gaps = [], 0
+    while (event := slow.next_event()).data != "last":
+        if event.event == "gap":
+            gaps += 1
+            oldest = json.loads(event.data)["oldest"]
+        else:
+            received.append(int(event.data.split()[0]))
+            if gaps == 1 and oldest:
+                assert event.id == oldest
+                oldest = ""
+    assert gaps == 1
+    assert received == sorted(received)
+    assert topic.stats().dropped == app.stats().dropped_events
+    assert number - len(received) == topic.stats().dropped
+
+
+def test_latest(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(policy="latest")
+    server = serve(app)
+    slow = clients.stream(server, "/events", receive_buffer=1 << 14)
+    subscribed(topic, 1)
+    for number in range(500):
+        topic.publish(f"{number} {CHUNK}", key="a")
+        topic.publish(f"{number} b", key="b")
+    received: list[str] = []
+    while len(received) < 2 or received[-2:] != ["499", "499"]:
+        received.append(slow.next_event().data.split()[0])
+    assert len(received) < 500
+    assert topic.stats().history == 2
+    assert topic.stats().dropped == 1000 - len(received)
+    new = clients.websocket(server, "/envelopes?after=")
+    _, a, b = (json.loads(str(event)) for event in new.hear(3))
+    assert (a["data"][:4], b["data"]) == ("499 ", "499 b")
+
+
+def test_a_stuck_client_costs_the_same_memory_as_any(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(policy="drop-oldest", max_bytes=1 << 20)
+    server = serve(app)
+    stuck = [clients.stream(server, "/events", receive_buffer=1 << 14) for _ in range(20)]
+    subscribed(topic, 20)
+    for _ in range(200):
+        topic.publish(CHUNK)
+    assert topic.stats().history_bytes <= 1 << 20
+    for peer in server.loops[0].peers:
+        assert len(peer._unsent) + sum(map(len, peer.out)) <= 1 << 18
+    assert len(stuck) == topic.stats().subscribers
+
+
+# The rest ----------------------------------------------------------------------------------------
+
+
+def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("room")
+
+    @app.websocket("/room")
+    def room(ws: WebSocket) -> Waits:
+        with ws.subscribe("room", member="me"):
+            assert (yield) == "leave"
+        ws.send("left")
+        while True:
+            yield
+
+    server = serve(app)
+    client = clients.websocket(server, "/room")
+    subscribed(topic, 1)
+    assert topic.members() == ["me"]
+    topic.publish("1")
+    assert client.next_event() == "1"
+    client.say("leave")
+    assert client.next_event() == "left"
+    subscribed(topic, 0)
+    assert topic.members() == []
+    assert topic.publish("2") == Published()
+    client.leave()
+    assert server.stats().subscriptions == 0
+
+
+def test_members_are_there_as_long_as_one_of_their_connections(
+    serve: Serve, clients: Clients
+) -> None:
+    app = App()
+    topic = app.topic("room")
+
+    @app.websocket("/room/{name}")
+    def room(ws: WebSocket, name: str) -> Waits:
+        ws.subscribe("room", member=name)
+        while True:
+            yield
+
+    server = serve(app)
+    one, two, other = (clients.websocket(server, f"/room/{name}") for name in ("b", "b", "a"))
+    subscribed(topic, 3)
+    assert topic.members() == ["a", "b"]
+    one.leave()
+    subscribed(topic, 2)
+    assert topic.members() == ["a", "b"]
+    two.reset()
+    subscribed(topic, 1)
+    assert topic.members() == ["a"]
+    other.leave()
+
+
+@pytest.mark.parametrize("loops", [1, 2])
+def test_compression_and_loops(serve: Serve, clients: Clients, loops: int) -> None:
+    app = App()
+    topic = app.topic("t")
+    settings: dict[str, PerMessageDeflate | bool] = {
+        "/plain": False,
+        "/shared": True,
+        "/context": PerMessageDeflate(),
+        "/small": PerMessageDeflate(server_no_context_takeover=True, server_max_window_bits=9),
+    }
+    for path, deflate in settings.items():
+
+        @app.websocket(path, deflate=deflate)
+        def handler(ws: WebSocket) -> Waits:
+            ws.subscribe(topic)
+            while True:
+                message = yield
+                ws.send(message)
+
+    server = serve(app, loops=loops)
+    offer = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
+    everybody = [clients.websocket(server, path, offer) for path in settings for _ in range(2)]
+    for client in everybody:
+        client.codec = confirmed(client)
+    subscribed(topic, 8)
+    for number in range(100):
+        topic.publish(f"{number} {'text ' * 100}")
+    for client in everybody:
+        assert client.hear(100) == [f"{number} {'text ' * 100}" for number in range(100)]
+        client.say("echo " * 100)
+        assert client.next_event() == "echo " * 100
+
+
+def confirmed(client: WebSocketClient) -> Connection:
+    """The codec for what the server has agreed on."""
+    request = UpgradeRequest("localhost", "/", deflate=PerMessageDeflate())
+    sent = dict(line.split(": ") for line in request.encode().decode().splitlines() if ": " in line)
+    headers = {
+        **dict(client.headers),
+        "Sec-WebSocket-Accept": accept_key(sent["Sec-WebSocket-Key"]),
+    }
+    return Connection(Role.CLIENT, deflate=request.confirm(101, [*headers.items()]).deflate)
+
+
+def test_a_handler_publishes_much_at_once(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=0)
+
+    @app.websocket("/burst")
+    def burst(ws: WebSocket) -> Waits:
+        yield
+        for number in range(5000):
+            topic.publish(str(number))
+        yield
+
+    server = serve(app)
+    streams = [clients.stream(server, "/events") for _ in range(3)]
+    subscribed(topic, 3)
+    clients.websocket(server, "/burst").say("go")
+    for stream in streams:
+        assert stream.hear(5000) == list(map(str, range(5000)))
+
+
+def test_what_cannot_be_published() -> None:
+    _, topic = topics_app()
+    for wrong in (object(), {1, 2}):
+        with pytest.raises(TypeError):
+            topic.publish(wrong)
+    for wrong in (float("nan"), "\ud800"):
+        with pytest.raises(ValueError, match=r".+"):
+            topic.publish(wrong)
+    for name in ("event", "id"):
+        with pytest.raises(ValueError, match=f"an event's {name}"):
+            topic.publish("x", **{name: "a\nb"})
+    assert topic.stats().published == 0
+
+
+def test_options_of_topics() -> None:
+    app = App()
+    assert app.topic("a") is app.topic("a")
+    topic = app.topic("a", history=5)
+    app.topic("a", max_bytes=100)
+    for number in range(10):
+        topic.publish(str(number))
+    assert topic.stats().history == 5
+    with pytest.raises(ValueError, match="a policy is one of"):
+        app.topic("a", policy="best")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="history must not be negative"):
+        app.topic("a", history=-1)
+    with pytest.raises(ValueError, match='too late for the policy "latest"'):
+        app.topic("a", policy="latest")
+
+
+@pytest.mark.parametrize("kind", ["queue", "iterable"])
+def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: str) -> None:
+    app, topic = topics_app()
+    source: Queue[object] = Queue()
+
+    def items() -> Iterator[object]:
+        while (item := source.get()) is not None:
+            yield item
+        raise RuntimeError("the source is broken")
+
+    topic.feed(source if kind == "queue" else items())
+    server = serve(app)
+    stream = clients.stream(server, "/events")
+    subscribed(topic, 1)
+    source.put("a")
+    source.put(object())
+    source.put({"b": 1})
+    assert stream.hear(2) == ["a", '{"b": 1}']
+    log.expect("an item of an event source is not an event")
+    if kind == "iterable":
+        source.put(None)
+        log.expect("an event source failed")
+
+
+def test_what_feeds_a_topic() -> None:
+    app, topic = topics_app()
+    queue: Queue[str] = Queue()
+    topic.feed(queue)
+    with pytest.raises(ValueError, match="feeds a topic already"):
+        topic.feed(queue)
+    for wrong in (1, "text", None):
+        with pytest.raises(TypeError, match="a source is"):
+            topic.feed(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a source is"):
+        app.sse("/wrong", source=1)  # type: ignore[call-overload]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_ids_after_a_fork_are_others() -> None:
+    _, topic = topics_app()
+    topic.publish("before")
+    mine = topic.cursor(1)
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(write, topic.cursor(1).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        theirs = pipe.read().decode()
+    os.waitpid(pid, 0)
+    assert theirs.endswith("-1")
+    assert theirs != mine

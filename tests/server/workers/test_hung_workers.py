@@ -1,0 +1,146 @@
+"""Workers whose loops do not turn are replaced, and others are not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.server.conftest import wait_until
+from tests.server.test_forks import sees_the_end
+from tests.support.clock import ManualClock
+from wsframe.server.workers.pulse import BEATS, Pulse
+
+from .test_worker_metrics import Service, serve
+
+__all__ = ["serve"]
+
+TIMEOUT = 60.0
+
+
+class Beats:
+    """A pulse on a clock of the test, and how often it has asked."""
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        self.clock = ManualClock()
+        self.asked = 0
+        self.pulse = Pulse(self.clock, timeout, self._ask)
+
+    def _ask(self) -> None:
+        self.asked += 1
+
+    def pass_time(self, seconds: float) -> bool:
+        """Let time pass, and beat; whether the worker hangs."""
+        self.clock.now += seconds
+        return self.pulse.beat()
+
+
+def test_a_worker_that_answers_is_asked_again_and_again() -> None:
+    beats = Beats()
+    for number in range(1, 100):
+        assert not beats.pass_time(TIMEOUT / BEATS)
+        assert beats.asked == number
+        beats.pulse.turned()
+
+
+def test_a_worker_that_does_not_answer_hangs_after_the_timeout() -> None:
+    beats = Beats()
+    assert not beats.pass_time(0)
+    for _ in range(BEATS - 1):
+        assert not beats.pass_time(TIMEOUT / BEATS)
+    assert not beats.pass_time(TIMEOUT / BEATS / 2)
+    assert beats.pass_time(TIMEOUT / BEATS / 2)
+    assert beats.asked == 1
+
+
+def test_an_answer_that_is_late_is_in_time() -> None:
+    beats = Beats()
+    for _ in range(BEATS):
+        assert not beats.pass_time(TIMEOUT / BEATS)
+    beats.pulse.turned()
+    for _ in range(BEATS):
+        assert not beats.pass_time(TIMEOUT / BEATS)
+    assert beats.pass_time(TIMEOUT / BEATS)
+
+
+def test_a_standstill_of_the_machine_is_no_fault_of_a_worker() -> None:
+    beats = Beats()
+    assert not beats.pass_time(0)
+    for _ in range(3):
+        assert not beats.pass_time(1000 * TIMEOUT)
+        beats.pulse.turned()
+        assert not beats.pass_time(TIMEOUT / BEATS)
+
+
+def test_without_a_timeout_nobody_is_asked() -> None:
+    beats = Beats(0)
+    assert not beats.pass_time(1000)
+    assert not beats.asked
+
+
+# Processes ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(2, timeout=0.4)
+    others = [service.websocket("/echo") for _ in range(6)]
+    client, pid = service.websocket("/hang")
+    client.say("hang")
+    reason = r"its loops have not turned for 0.4 s \(worker_timeout\)"
+    service.process.expect(re.compile(f"worker {pid} is replaced: {reason}"))
+    service.process.expect(re.compile("line [0-9]+ in hang"))
+    sees_the_end(client)
+    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
+    for other, its_pid in others:
+        if its_pid != pid:
+            other.say("x")
+            assert other.next_event() == "x"
+
+
+def test_a_worker_that_writes_no_stacks_is_replaced_as_well(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(2, timeout=0.4)
+    _, pid = service.websocket("/echo")
+    os.kill(pid, signal.SIGSTOP)
+    service.process.expect(re.compile(f"worker {pid} is replaced: its loops have not turned"))
+    service.process.expect(re.compile("has not written its stacks"))
+    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
+
+
+def test_handlers_that_block_do_not_count(serve: Callable[..., Service]) -> None:
+    service = serve(1, timeout=0.4)
+    blocked = [service.websocket("/block") for _ in range(3)]
+    for client, _ in blocked:
+        client.say("block")
+    other, pid = service.websocket("/echo")
+    # So many rounds take much longer than the time-out.
+    for number in range(100):
+        other.say(str(number))
+        assert other.next_event() == str(number)
+        other.sock.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            other.sock.recv(1)
+        other.sock.settimeout(10)
+    assert service.metrics()["wsframe_replaced_processes_total"] == 0
+    assert {its_pid for _, its_pid in blocked} == {pid}
+
+
+def test_a_standstill_of_all_processes_replaces_nobody(serve: Callable[..., Service]) -> None:
+    service = serve(2, timeout=0.4)
+    client, _ = service.websocket("/echo")
+    for _ in range(3):
+        service.process.signal_all(signal.SIGSTOP)
+        client.sock.settimeout(0.6)
+        with pytest.raises(TimeoutError):
+            client.next_event()
+        client.sock.settimeout(10)
+        service.process.signal_all(signal.SIGCONT)
+        client.say("x")
+        assert client.next_event() == "x"
+    assert service.metrics()["wsframe_replaced_processes_total"] == 0

@@ -1,0 +1,380 @@
+"""Several processes that serve one port: they are replaced when they die, and end together."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import ServerLog, wait_until
+from tests.support.clients import StreamClient, WebSocketClient
+from tests.support.processes import ServerProcess, run
+from wsframe import Close
+from wsframe.server import App
+from wsframe.server.timing import Timing
+from wsframe.server.workers import supervisor
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux deals connections out evenly to who shares a port"
+)
+
+GOING_AWAY = Close(1001, "the server stops")
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+STOPPING = re.compile("Stopping; once more forces the end")
+
+PROGRAM = """
+import atexit, os, sys, threading, time
+from pathlib import Path
+from queue import Queue
+from wsframe.server import App
+from wsframe.server.timing import Timing
+
+app = App()
+ticks = Queue()
+app.sse("/time", source=ticks)
+
+def say(text):
+    os.write(1, f"{text}\\n".encode())  # at once, whatever other processes say
+
+atexit.register(say, "the end of the parent")
+
+@app.on_start
+def start():
+    assert threading.current_thread() is threading.main_thread()
+    if Path("broken").exists():
+        how = Path("broken").read_text()
+        if how == "once":
+            Path("broken").unlink()
+        if how == "silently":
+            os._exit(3)
+        raise ValueError("it is broken")
+    threading.Thread(target=tick, daemon=True).start()
+    if Path("sticky").exists():
+        atexit.register(time.sleep, 60)
+    atexit.register(say, "the end of a worker")
+
+def tick():
+    while True:
+        ticks.put(str(os.getpid()))
+        time.sleep(0.05)
+
+@app.websocket("/pid")
+def pid(ws):
+    ws.send(str(os.getpid()))
+    while True:
+        ws.send((yield))
+
+@app.websocket("/stuck")
+def stuck(ws):
+    ws.send("stuck")
+    time.sleep(60)
+
+if __name__ == "__main__":
+    for name in ("worker_grace", "first_pause"):
+        setattr(Timing, name, float(os.environ.get(name, getattr(Timing, name))))
+    app.run("127.0.0.1", 0, workers=int(sys.argv[1]), drain=float(sys.argv[2]))
+    say("run returned")
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    return tmp_path
+
+
+def serve(directory: Path, count: int = 2, drain: float = 60) -> ServerProcess:
+    """Start the program."""
+    return ServerProcess("program.py", str(count), str(drain), directory=directory)
+
+
+def fail(directory: Path) -> tuple[int, str]:
+    """Start the program, and wait until it has given up; what it says of that."""
+    result = run([sys.executable, "program.py", "2", "60"], directory)
+    assert "Serving" not in result.stdout
+    return result.returncode, result.stderr
+
+
+class Crowd:
+    """A client of each worker, by the number of its process."""
+
+    def __init__(self, process: ServerProcess, stack: ExitStack) -> None:
+        self._process = process
+        self._stack = stack
+        self.clients: dict[int, WebSocketClient] = {}
+
+    def gather(self, count: int) -> None:
+        """Connect until so many workers have a client."""
+        while len(self.clients) < count:
+            client = WebSocketClient(self._process.port, "/pid")
+            self._stack.callback(client.close)
+            pid = int(str(client.next_event()))
+            if pid in self.clients:
+                client.leave()
+            else:
+                self.clients[pid] = client
+
+    def are_all_told(self) -> None:
+        """Whether all of them are told goodbye; each is the first of its worker."""
+        for client in self.clients.values():
+            assert client.closed_by_server() == GOING_AWAY
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_workers_share_the_port(directory: Path, stack: ExitStack) -> None:
+    process = stack.enter_context(serve(directory, 3))
+    crowd = Crowd(process, stack)
+    crowd.gather(3)
+    assert process.pid not in crowd.clients
+
+
+def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: ExitStack) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    heard: set[int] = set()
+    while len(heard) < 2:
+        stream = StreamClient(process.port, "/time")
+        first, *others = stream.hear(3)
+        stream.close()
+        assert set(others) == {first}  # its worker's own queue
+        heard.add(int(first))
+    assert heard == set(crowd.clients)
+
+
+# The end -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("to", ["parent", "group"])
+def test_a_signal_stops_all_in_order(
+    directory: Path, stack: ExitStack, number: signal.Signals, to: str
+) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    (process.signal if to == "parent" else process.signal_all)(number)
+    process.expect(STOPPING)
+    crowd.are_all_told()
+    code, output = process.wait()
+    assert code == 0
+    # What runs when a process ends is its own: of what was before the fork, nothing runs twice.
+    assert sorted(output.splitlines()) == [
+        "run returned",
+        "the end of a worker",
+        "the end of a worker",
+        "the end of the parent",
+    ]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_forces_the_end(
+    directory: Path, stack: ExitStack, number: signal.Signals
+) -> None:
+    process = stack.enter_context(serve(directory))
+    client = WebSocketClient(process.port, "/stuck")
+    stack.callback(client.close)
+    assert client.next_event() == "stuck"
+    process.signal_all(number)
+    process.expect(STOPPING)
+    assert client.next_event() == GOING_AWAY
+    process.signal_all(number)
+    code, output = process.wait()
+    assert code == 1
+    assert "Traceback" not in output
+    assert "run returned" not in output
+
+
+def test_a_stuck_handler_does_not_keep_a_worker(directory: Path, stack: ExitStack) -> None:
+    process = stack.enter_context(serve(directory, drain=0.3))
+    client = WebSocketClient(process.port, "/stuck")
+    stack.callback(client.close)
+    assert client.next_event() == "stuck"
+    process.signal(signal.SIGTERM)
+    code, output = process.wait()
+    assert code == 0
+    assert "wsframe-handler /stuck has not ended and is left behind" in output
+    assert "run returned" in output
+
+
+def test_a_worker_that_does_not_end_is_killed(
+    directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("worker_grace", "0.1")
+    (directory / "sticky").touch()
+    process = stack.enter_context(serve(directory, 1, drain=2))
+    process.signal(signal.SIGTERM)
+    process.expect(re.compile("the end of a worker"))
+    code, output = process.wait()
+    assert code == 1
+    assert "1 workers have not ended and are killed" in output
+
+
+def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    process.signal(signal.SIGKILL)
+    crowd.are_all_told()
+    code, _ = process.wait()
+    assert code == -signal.SIGKILL
+
+
+# Workers that die --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [(signal.SIGKILL, r"signal 9 \(Killed\)"), (signal.SIGTERM, "exit code 0")],
+)
+def test_a_worker_that_ends_unasked_is_replaced(
+    directory: Path, stack: ExitStack, number: signal.Signals, how: str
+) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    pid, client = crowd.clients.popitem()
+    os.kill(pid, number)
+    if number == signal.SIGKILL:
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.next_event()
+    else:
+        assert client.closed_by_server() == GOING_AWAY
+    process.expect(re.compile(f"worker {pid} has ended and is replaced: {how}"))
+    crowd.gather(2)
+    assert pid not in crowd.clients
+    for other in crowd.clients.values():
+        other.say("x")
+        assert other.next_event() == "x"
+    process.signal(signal.SIGTERM)
+    crowd.are_all_told()
+    assert process.wait()[0] == 0
+
+
+def test_a_replacement_that_cannot_start_is_tried_again(
+    directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("first_pause", "0")
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    for number in range(supervisor.MAX_FAILURES):  # in all, but not in a row
+        crowd.gather(2)
+        (directory / "broken").write_text("once", encoding="utf-8")
+        pid, _ = crowd.clients.popitem()
+        os.kill(pid, signal.SIGKILL)
+        if number == 0:  # the same is not said again
+            process.expect(re.compile("a worker cannot start: ValueError: it is broken"))
+            process.expect(re.compile("Traceback"))
+        wait_until(lambda: not (directory / "broken").exists(), "it was tried")
+    crowd.gather(2)
+
+
+def test_when_no_replacement_can_start_all_stop(directory: Path, stack: ExitStack) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    (directory / "broken").write_text("always", encoding="utf-8")
+    pid, _ = crowd.clients.popitem()
+    os.kill(pid, signal.SIGKILL)
+    crowd.are_all_told()
+    code, output = process.wait()
+    assert code == 1
+    assert output.count("it is broken") == 2  # in a line of the source, and in the error
+    assert "no worker could be started, 5 times in a row" in output
+    assert "run returned" not in output
+
+
+def test_why_none_can_start_is_said_once_and_at_once(directory: Path) -> None:
+    (directory / "broken").write_text("always", encoding="utf-8")
+    code, errors = fail(directory)
+    assert code == 1
+    assert errors.count("Traceback") == 1
+    assert errors.startswith("Traceback")
+    assert errors.splitlines()[-1] == "ValueError: it is broken"
+
+
+def test_after_five_that_died_before_they_served_there_is_no_hope(directory: Path) -> None:
+    (directory / "broken").write_text("silently", encoding="utf-8")
+    begin = time.monotonic()
+    code, errors = fail(directory)
+    assert code == 1
+    lines = errors.splitlines()
+    assert len(lines) == 6
+    assert all("a worker cannot start" in line and "exit code 3" in line for line in lines[:5])
+    assert lines[5] == "no worker could be started, 5 times in a row"
+    assert time.monotonic() - begin >= 0.1 + 0.4  # the pauses after the first and the third
+
+
+def test_no_memory_for_a_fork_is_a_failure_to_start(
+    log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork() -> int:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(Timing, "first_pause", 0)
+    before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
+    with pytest.raises(SystemExit, match="no worker could be started"):
+        App().run("127.0.0.1", 0, workers=1)
+    log.expect("a worker cannot start: no more processes")
+    assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+# What is wrong from the beginning ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_port_of_another_server_is_not_shared(shared: bool) -> None:
+    with socket.socket() as other:
+        if shared:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            App().run("127.0.0.1", other.getsockname()[1], workers=2)
+
+
+@pytest.mark.parametrize("name", ["os.fork", "socket.SO_REUSEPORT"])
+def test_a_system_without_workers_is_told_from_one_with(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(name)
+    with pytest.raises(OSError, match="fork and SO_REUSEPORT"):
+        App().run("127.0.0.1", 0, workers=2)
+
+
+def test_there_are_no_negative_workers() -> None:
+    with pytest.raises(ValueError, match="workers must not be negative"):
+        App().run("127.0.0.1", 0, workers=-1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_is_for_the_main_thread(workers: int) -> None:
+    raised: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            App().run("127.0.0.1", 0, workers=workers)
+        except RuntimeError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert "App.run is for the main thread" in str(raised[0])
