@@ -294,7 +294,7 @@ class App:
 
     def share_topics(self, redis: str, prefix: str = REDIS_PREFIX) -> None:
         """Keep the topics' logs in this Redis; before any of them is used, as :class:`App` says."""
-        from .topics.redis import RedisStreams
+        from .topics.redis.streams import RedisStreams
 
         self._topics.share(RedisStreams(redis, prefix, self._timing))
 
@@ -307,7 +307,9 @@ class App:
         """
         shared = self._topics.shared
         if shared is not None and not shared.flush(timeout):
-            reason = shared.link.refusal or f"Redis has not acknowledged all in {timeout} seconds"
+            reason = (
+                shared.connection.refusal or f"Redis has not acknowledged all in {timeout} seconds"
+            )
             raise RedisUnavailable(f"published events still wait for Redis: {reason}")
 
     def close(self, timeout: float = 5.0) -> None:

@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer
 from wsframe.server import App, EventsLost, Server
 from wsframe.server.reports.loggers import background
 from wsframe.server.timing import Timing
-from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.redis.streams import RedisStreams
 
 FILES = "/proc/self/fd"
 MANY_FILES = 4000

@@ -10,7 +10,7 @@ from typing import Any
 from wsframe.server import RedisRefused, Topic
 from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
-from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.registry import Topics
 
 from .clients import TIMEOUT

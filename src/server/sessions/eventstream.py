@@ -339,14 +339,14 @@ class EventStreamSession(Subscriber):
             self.encoding = StreamOfMany(self.peer.loop.topics.places, self.came_with)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
-                    self.encoding.opening(other.topic.name, other.last_id)
+                    self.encoding.stream_start(other.topic.name, other.last_id)
                     other.change_encoding(self.encoding)
                     other.advance()
         subscription.change_encoding(self.encoding)
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
         """Owner: a subscription begins here; those that begin together are told of by one id."""
-        opening = encoding.opening(topic, cursor)
+        opening = encoding.stream_start(topic, cursor)
         if not isinstance(self.encoding, StreamOfMany):
             self.tell(opening)
         elif not self._opens:

@@ -98,9 +98,9 @@ class GzippedEncoding(EventStreamEncoding):
         assert isinstance(block, Block)
         return block
 
-    def _whatever(self, topic: str, entry: Entry) -> Block:
+    def _encode_any(self, topic: str, entry: Entry) -> Block:
         if not entry.is_large:
-            return compress_block(super()._whatever(topic, entry))
+            return compress_block(super()._encode_any(topic, entry))
         plain = EVENT_STREAM.once(topic, entry)  # whose id comes first
         body = entry.encoded.pop(_BODIES, None) or store_block(plain.partition(b"\n")[2])
         return Block(compress_block(encode_id_field(entry.id or "")) + body, plain)
@@ -112,7 +112,7 @@ class GzippedEncoding(EventStreamEncoding):
 class _GzippedBodies(GzippedEncoding):
     """An event without its id."""
 
-    def _whatever(self, topic: str, entry: Entry) -> Block:
+    def _encode_any(self, topic: str, entry: Entry) -> Block:
         return compress_block(BODIES.once(topic, entry))
 
 

@@ -78,7 +78,7 @@ class Subscriber(Protocol, Turns):
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
         """Owner: a subscription begins here, of which the client may have to be told."""
-        self.tell(encoding.opening(topic, cursor))
+        self.tell(encoding.stream_start(topic, cursor))
 
     def unsubscribed(self, subscription: Subscription) -> None:
         """Owner: a subscription has ended."""

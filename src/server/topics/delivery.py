@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .topic import Topic
 
 # How many clients are sent to before the loop looks at its sockets again.
-SLICE = 128
+FANOUT_BATCH = 128
 # The weight of what a client that is behind is sent at once; the next when it has taken that, and
 # after so many when others have had their turn. Whoever publishes cannot be faster than that.
 PIECE = 64 * 1024
@@ -36,7 +36,7 @@ class Subscription(Closing):
         encoding: how its client is sent the events; the owner's.
         delivery: what brings them; None before it is added to the topic.
         begun: the owner has begun to send; the owner's.
-        at_ease: the client has been sent all that the loop has taken; the owner's.
+        caught_up: the client has been sent all that the loop has taken; the owner's.
         position: up to where in the log it has been sent the events, or has lost them.
         placed: the position is known; under the topic's lock.
         missed: whether the client has missed something before that and is to be told; likewise.
@@ -48,8 +48,8 @@ class Subscription(Closing):
 
     __slots__ = (
         "_ended",
-        "at_ease",
         "begun",
+        "caught_up",
         "delivery",
         "dropped",
         "encoding",
@@ -74,7 +74,7 @@ class Subscription(Closing):
         self.encoding = encoding
         self.delivery: Delivery | None = None
         self.begun = False
-        self.at_ease = False
+        self.caught_up = False
         self.position = 0
         self.placed = False
         self.missed = False
@@ -115,13 +115,13 @@ class Subscription(Closing):
 
     def advance(self) -> None:
         """Owner: send what can be sent, if it is not at ease."""
-        if self.delivery is not None and self.begun and not self.at_ease:
+        if self.delivery is not None and self.begun and not self.caught_up:
             self.delivery.advance(self)
 
     def change_encoding(self, encoding: Encoding) -> None:
         """Owner: from here on its client is sent the events like this."""
-        if self.delivery is not None and self.at_ease:
-            self.delivery.fall_behind(self)
+        if self.delivery is not None and self.caught_up:
+            self.delivery.start_lagging(self)
         self.encoding = encoding
 
     def too_slow(self) -> None:
@@ -170,7 +170,7 @@ class Delivery:
 
     __slots__ = (
         "_asked",
-        "_at_ease",
+        "_caught_up",
         "_fan_out",
         "_joining",
         "_topic",
@@ -189,7 +189,7 @@ class Delivery:
         self.new: set[Subscription] = set()
         self.subscriptions = 0
         self._topic = topic
-        self._at_ease: dict[Encoding, set[Subscription]] = {}
+        self._caught_up: dict[Encoding, set[Subscription]] = {}
         self._joining: list[Subscription] = []  # that are past the position
         self._asked = False  # under the topic's lock; once it is, one call is on its way
         self._fan_out: Iterator[bool] | None = None
@@ -202,7 +202,7 @@ class Delivery:
 
     def encodings(self) -> list[Encoding]:
         """Any thread: how those at ease are sent events."""
-        return list(self._at_ease)
+        return list(self._caught_up)
 
     def expect(self, subscription: Subscription) -> None:
         """Any thread, under the topic's lock: a subscriber is to begin at its position."""
@@ -217,7 +217,7 @@ class Delivery:
 
     def forget(self, subscription: Subscription) -> None:
         """Owner: a subscriber is gone."""
-        if subscription.at_ease:
+        if subscription.caught_up:
             self.leave(subscription)
         self.has_begun(subscription)
 
@@ -230,7 +230,7 @@ class Delivery:
         timing = self._topic.timing
         until = timing.clock() + timing.delivery_slice
         for _ in range(PIECES):
-            if peer.has_unsent or subscription.at_ease:
+            if peer.has_unsent or subscription.caught_up:
                 break
             if not self._send_piece(subscription, self.position):
                 return
@@ -241,32 +241,32 @@ class Delivery:
             self.loop.call_soon(subscription.advance)
             return
         if peer.has_unsent:
-            if subscription.at_ease:
-                self.fall_behind(subscription)
+            if subscription.caught_up:
+                self.start_lagging(subscription)
             peer.tell_when_sent = True
 
     def finish(self, subscription: Subscription) -> None:
         """Owner: send a subscriber all that was published before, as far as its socket takes it."""
-        if subscription.at_ease:
-            self.fall_behind(subscription)
+        if subscription.caught_up:
+            self.start_lagging(subscription)
         while not subscription.peer.has_unsent:
             if not self._send_piece(subscription, self._topic.log.head):
                 return
 
     def leave(self, subscription: Subscription) -> None:
         """Owner: the subscriber is not at ease any more."""
-        subscription.at_ease = False
-        members = self._at_ease[subscription.encoding]
+        subscription.caught_up = False
+        members = self._caught_up[subscription.encoding]
         members.remove(subscription)
         if not members:
-            del self._at_ease[subscription.encoding]
+            del self._caught_up[subscription.encoding]
 
-    def fall_behind(self, subscription: Subscription) -> None:
+    def start_lagging(self, subscription: Subscription) -> None:
         """Owner: the subscriber is at ease no more, and cannot be sent what comes."""
         self.leave(subscription)
         with self._topic.lock:
             if not subscription.removed:
-                self._topic.put_behind(subscription)
+                self._topic.mark_lagging(subscription)
 
     def _send_piece(self, subscription: Subscription, to: int) -> bool:
         """Send what comes after a position, up to another; whether there was something."""
@@ -297,7 +297,7 @@ class Delivery:
             if subscription.position > to:
                 self._joining.append(subscription)  # what makes it so is on its way
                 return None
-            topic.take_from_behind(subscription)
+            topic.unmark_lagging(subscription)
             position = max(subscription.position, log.floor)
             subscription.dropped += position - subscription.position
             missed = subscription.missed or position > subscription.position
@@ -313,11 +313,11 @@ class Delivery:
                     topic.name, topic.cursor(position), "" if oldest is None else oldest.id or ""
                 )
             if subscription.position == self.position:
-                subscription.at_ease = True
-                self._at_ease.setdefault(subscription.encoding, set()).add(subscription)
+                subscription.caught_up = True
+                self._caught_up.setdefault(subscription.encoding, set()).add(subscription)
                 topic.trim()  # what was kept for it
             else:
-                topic.put_behind(subscription)
+                topic.mark_lagging(subscription)
         return (entries, notice) if entries or notice else None
 
     def _deliver(self) -> None:
@@ -364,13 +364,17 @@ class Delivery:
         if not entries:
             return
         replaced = self.position - before - len(entries)
-        groups = [(encoding, tuple(members)) for encoding, members in self._at_ease.items()]
+        groups = [(encoding, tuple(members)) for encoding, members in self._caught_up.items()]
         since = lost = 0
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
                 # One that has gone on by itself meanwhile has these already.
-                if subscription.over or not subscription.at_ease or subscription.position != before:
+                if (
+                    subscription.over
+                    or not subscription.caught_up
+                    or subscription.position != before
+                ):
                     continue
                 peer = subscription.peer
                 if not peer.has_unsent:
@@ -382,11 +386,11 @@ class Delivery:
                         self._send(subscription, block, entries)
                     except Exception as error:
                         self.loop.defect(error, peer)
-                if peer.has_unsent and subscription.at_ease:
-                    self.fall_behind(subscription)
+                if peer.has_unsent and subscription.caught_up:
+                    self.start_lagging(subscription)
                     peer.tell_when_sent = True
                 since += 1
-                if since == SLICE:
+                if since == FANOUT_BATCH:
                     since = 0
                     yield True
         with self._topic.lock:
@@ -396,14 +400,14 @@ class Delivery:
 
     def _overtake_all(self, before: int) -> Iterator[bool]:
         """Those at ease have lost something, because the loop was too slow; yields now and then."""
-        members = [one for group in self._at_ease.values() for one in group]
+        members = [one for group in self._caught_up.values() for one in group]
         for number, subscription in enumerate(members, 1):
-            if subscription.at_ease and subscription.position == before:
+            if subscription.caught_up and subscription.position == before:
                 self.leave(subscription)
                 with self._topic.lock:
                     if not subscription.removed:
                         self._topic.overtake(subscription)
-            if number % SLICE == 0:
+            if number % FANOUT_BATCH == 0:
                 yield True
 
     def _send(self, subscription: Subscription, block: bytes, entries: Sequence[Entry]) -> None:
@@ -422,6 +426,6 @@ class Delivery:
 
     def _abandon(self) -> None:
         """What was to be sent to all cannot be: rather no connection than one with a hole."""
-        for members in tuple(self._at_ease.values()):
+        for members in tuple(self._caught_up.values()):
             for subscription in tuple(members):
                 self.loop.survive(subscription.peer.abort)

@@ -62,14 +62,14 @@ class Encoding(ABC):
         encoded = entry.encoded.get(self)
         if encoded is None:
             # Of two loops that come to it together, both take what the first has made.
-            encoded = entry.encoded.setdefault(self, self._whatever(topic, entry))
+            encoded = entry.encoded.setdefault(self, self._encode_any(topic, entry))
         return encoded
 
     def prepared(self, topic: str, entry: Entry) -> bytes:
         """What was prepared, which is needed but once; or else made now."""
-        return entry.encoded.pop(self, None) or self._whatever(topic, entry)
+        return entry.encoded.pop(self, None) or self._encode_any(topic, entry)
 
-    def _whatever(self, topic: str, entry: Entry) -> bytes:
+    def _encode_any(self, topic: str, entry: Entry) -> bytes:
         if entry.last:
             return b""
         if entry.oldest is not None:
@@ -85,7 +85,7 @@ class Encoding(ABC):
         """Something was missed: where the client is now, and the id of the oldest that is left."""
 
     @abstractmethod
-    def opening(self, topic: str, cursor: str) -> bytes:
+    def stream_start(self, topic: str, cursor: str) -> bytes:
         """Where the client begins."""
 
 
@@ -104,7 +104,7 @@ class EventStreamEncoding(Encoding):
         told = json.dumps({"topic": topic, "oldest": oldest})
         return ServerSentEvent(told, GAP, cursor).encode()
 
-    def opening(self, topic: str, cursor: str) -> bytes:
+    def stream_start(self, topic: str, cursor: str) -> bytes:
         return encode_id(cursor)
 
 
@@ -131,7 +131,7 @@ class StreamOfMany(EventStreamEncoding):
         self._place = Place(places, ids)
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
-        return b"".join([self._whatever(topic, entry) for entry in entries])
+        return b"".join([self._encode_any(topic, entry) for entry in entries])
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         moved = self._place.move(topic, entry.id or "")
@@ -158,7 +158,7 @@ class StreamOfMany(EventStreamEncoding):
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return super().gap(topic, self._place.move(topic, cursor), oldest)
 
-    def opening(self, topic: str, cursor: str) -> bytes:
+    def stream_start(self, topic: str, cursor: str) -> bytes:
         self._place.move(topic, cursor)
         return self.here()
 
@@ -202,7 +202,7 @@ class MessageEncoding(Encoding):
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
         return b""  # there is no place for it
 
-    def opening(self, topic: str, cursor: str) -> bytes:
+    def stream_start(self, topic: str, cursor: str) -> bytes:
         return b""
 
 
@@ -231,7 +231,7 @@ class EnvelopeEncoding(MessageEncoding):
         told = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
         return self.frame(json.dumps(told))
 
-    def opening(self, topic: str, cursor: str) -> bytes:
+    def stream_start(self, topic: str, cursor: str) -> bytes:
         return self.frame(json.dumps({"topic": topic, "id": cursor, "event": "open"}))
 
     def frame(self, message: str) -> bytes:

@@ -22,7 +22,7 @@ from .unused import Unused
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
-    from .redis import RedisStreams
+    from .redis.streams import RedisStreams
     from .topic import Policy
 
 # How many bytes of memory all logs may take.

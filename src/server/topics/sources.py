@@ -26,7 +26,7 @@ from ..reports.complaint import Complaint
 from ..reports.loggers import log
 from .entry import Entry, as_entry
 from .errors import RedisRefused, RedisUnavailable
-from .outbox import Fate, Receipt
+from .redis.outbox import Fate, Receipt
 
 if TYPE_CHECKING:
     from ..timing import Timing
@@ -53,7 +53,7 @@ class _Kept:
     receipt: Receipt | None = None
 
 
-class Pump(ABC):
+class SourceThread(ABC):
     """Publishes what comes out of a source, in one thread; started and stopped by one at a time.
 
     Args:
@@ -71,7 +71,7 @@ class Pump(ABC):
         self._thread: threading.Thread | None = None  # that takes items; under the lock
         self._wanted = False  # likewise
         self._unwanted = threading.Event()
-        self._kept: deque[_Kept] = deque()  # the pump's thread's
+        self._kept: deque[_Kept] = deque()  # its thread's
         self._is_closed = False  # the topic; likewise
 
     @property
@@ -113,19 +113,19 @@ class Pump(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """The pump's thread: publish the items until it is not wanted, or there is none."""
+        """Its thread: publish the items until it is not wanted, or there is none."""
 
-    # The pump's thread ------------------------------------------------------------------------
+    # Its thread ------------------------------------------------------------------------
 
     def is_unwanted(self) -> bool:
-        """The pump's thread: whether to end, and leave the rest to the next one."""
+        """Its thread: whether to end, and leave the rest to the next one."""
         with self._lock:
             if not self._wanted:
                 self._thread = None
             return not self._wanted
 
     def take(self, item: object) -> None:
-        """The pump's thread: publish an item, and keep it until it is."""
+        """Its thread: publish an item, and keep it until it is."""
         try:
             entry = as_entry(item)
         except Exception:  # whatever that can raise, the next item may be in order
@@ -136,8 +136,8 @@ class Pump(ABC):
         self._submit_all()
         self._forget_settled()
 
-    def press(self) -> bool:
-        """The pump's thread: publish what is kept, and wait a little; whether that has helped."""
+    def retry(self) -> bool:
+        """Its thread: publish what is kept, and wait a little; whether that has helped."""
         before = len(self._kept)
         self._submit_all()
         if self._kept:
@@ -201,7 +201,7 @@ class Pump(ABC):
                 self._thread = None
 
 
-class QueuePump(Pump):
+class QueueThread(SourceThread):
     """Takes items off a queue. It never puts one in, for a queue may be full, or sort its items."""
 
     def __init__(self, topic: Topic, timing: Timing, source: Queue[Any]) -> None:
@@ -210,7 +210,7 @@ class QueuePump(Pump):
         self._size: Callable[[], int] = getattr(source, "qsize", int)
         # In a round what is in the queue when it begins is published, or has to wait for Redis.
         self._rounds = 0
-        self._left = 0  # items of this round; the pump's thread's
+        self._left = 0  # items of this round; its thread's
         self._round_ended = threading.Condition()
         self._in_a_hurry = False  # somebody waits for the end of a round
 
@@ -225,14 +225,14 @@ class QueuePump(Pump):
             self._in_a_hurry = False
 
     def run(self) -> None:
-        """The pump's thread: publish the items until it is not wanted, or the queue has ended."""
+        """Its thread: publish the items until it is not wanted, or the queue has ended."""
         try:
             is_open = True
             while (is_open or self._kept) and not self.is_unwanted():
                 if not self._left:
                     self._end_round()
                 is_open = is_open and self._take()
-                if self._kept and not self.press():
+                if self._kept and not self.retry():
                     self._end_round()
         finally:
             self._end_round()
@@ -260,7 +260,7 @@ class QueuePump(Pump):
             self._round_ended.notify_all()
 
 
-class IterablePump(Pump):
+class IterableThread(SourceThread):
     """Takes the items of any other iterable, which may block, one by one."""
 
     def __init__(self, topic: Topic, timing: Timing, source: Iterable[Any]) -> None:
@@ -272,12 +272,12 @@ class IterablePump(Pump):
         """Nobody knows what an iterable has."""
 
     def run(self) -> None:
-        """The pump's thread: publish the items until it is not wanted, or there is none."""
+        """Its thread: publish the items until it is not wanted, or there is none."""
         if self._items is None:
             self._items = iter(self._source)
         while not self.is_unwanted():
             if self._kept:
-                self.press()
+                self.retry()
                 continue
             if self._is_closed:
                 return
@@ -288,7 +288,7 @@ class IterablePump(Pump):
                 return
 
 
-def check_source(source: object) -> Callable[[Topic, Timing, Any], Pump]:
+def check_source(source: object) -> Callable[[Topic, Timing, Any], SourceThread]:
     """What takes the items of a source.
 
     Raises:
@@ -297,14 +297,14 @@ def check_source(source: object) -> Callable[[Topic, Timing, Any], Pump]:
     if hasattr(source, "get") and hasattr(source, "put"):
         # These wait by await, or give back copies of what was put; threads cannot use them.
         if type(source).__module__.partition(".")[0] not in ("asyncio", "multiprocessing"):
-            return QueuePump
+            return QueueThread
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
-        return IterablePump
+        return IterableThread
     raise TypeError(f"a source is a topic, a queue of threads or an iterable, not {source!r}")
 
 
 class Sources:
-    """The pumps of an app; they run while at least one of its servers does.
+    """The threads of an app; they run while at least one of its servers does.
 
     Args:
         timing: the app's.
@@ -312,14 +312,16 @@ class Sources:
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._pumps: dict[int, tuple[object, Pump]] = {}  # by source, which may have no hash
+        self._threads: dict[
+            int, tuple[object, SourceThread]
+        ] = {}  # by source, which may have no hash
         self._lock = threading.Lock()
         self._users = 0
 
     def topic_of(self, source: object) -> Topic | None:
         """What this source feeds, if it is known."""
-        _, pump = self._pumps.get(id(source), (None, None))
-        return None if pump is None else pump.topic
+        _, thread = self._threads.get(id(source), (None, None))
+        return None if thread is None else thread.topic
 
     def add(self, source: Any, topic: Topic) -> None:
         """Any thread: have a source feed a topic, as long as a server runs.
@@ -328,13 +330,13 @@ class Sources:
             TypeError: it is neither a queue nor an iterable.
             ValueError: it feeds a topic already.
         """
-        pump = check_source(source)(topic, self._timing, source)
+        thread = check_source(source)(topic, self._timing, source)
         with self._lock:
-            if id(source) in self._pumps:
+            if id(source) in self._threads:
                 raise ValueError("this source feeds a topic already")
-            self._pumps[id(source)] = source, pump
+            self._threads[id(source)] = source, thread
             if self._users:
-                pump.start()
+                thread.start()
 
     def start(self) -> None:
         """Any thread, once for each server: it starts."""
@@ -344,9 +346,9 @@ class Sources:
                 return
             with ExitStack() as undo:  # if the system has no thread left for one of them
                 undo.callback(self._leave)
-                for pump in self._all():
-                    pump.start()
-                    undo.callback(pump.stop)
+                for thread in self._all():
+                    thread.start()
+                    undo.callback(thread.stop)
                 undo.pop_all()
 
     def catch_up(self, timeout: float) -> None:
@@ -354,8 +356,8 @@ class Sources:
         until = monotonic() + timeout
         with self._lock:
             if self._users:
-                for pump in self._all():
-                    pump.catch_up(max(0.0, until - monotonic()))
+                for thread in self._all():
+                    thread.catch_up(max(0.0, until - monotonic()))
 
     def stop(self) -> bool:
         """Any thread, once for each server: it has stopped; True if none is left."""
@@ -363,16 +365,16 @@ class Sources:
             self._leave()
             if self._users:
                 return False
-            for pump in self._all():
-                pump.stop()
+            for thread in self._all():
+                thread.stop()
             return True
 
     def running(self) -> int:
         """Any thread: how many threads there are."""
-        return sum(pump.running for pump in self._all())
+        return sum(thread.running for thread in self._all())
 
     def _leave(self) -> None:
         self._users -= 1
 
-    def _all(self) -> list[Pump]:
-        return [pump for _, pump in tuple(self._pumps.values())]
+    def _all(self) -> list[SourceThread]:
+        return [thread for _, thread in tuple(self._threads.values())]

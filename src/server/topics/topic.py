@@ -22,19 +22,19 @@ from wsframe import StateError
 from ..forks import renew_in_children
 from ..http.proxies import UNIX
 from ..sockets.admission import origin_of
-from .behind import Behind
 from .cursors import EpochIds, Ids, StreamIds
 from .delivery import Delivery
 from .entry import Entry, as_entry
+from .lagging import Lagging
 from .log import SPARE_BYTES, TRIM_SLICE, Bounds, LatestLog, Log
-from .outbox import Fate, Receipt
+from .redis.outbox import Fate, Receipt
 
 if TYPE_CHECKING:
     from queue import Queue
 
     from ..handoff.loop import Loop
     from .delivery import Subscription
-    from .redis import RedisStreams
+    from .redis.streams import RedisStreams
     from .registry import Topics
 
 #: What becomes of a client that is slower than its topic: see :meth:`wsframe.server.App.topic`.
@@ -68,7 +68,7 @@ class TopicStats:
 
     Attributes:
         subscribers: how many there are.
-        behind: how many of them have not been sent all yet.
+        lagging: how many of them have not been sent all yet.
         published: events, ever.
         dropped: how many events subscribers have lost, or connections, because they were too slow.
         history: events that are kept.
@@ -76,7 +76,7 @@ class TopicStats:
     """
 
     subscribers: int
-    behind: int
+    lagging: int
     published: int
     dropped: int
     history: int
@@ -113,7 +113,7 @@ class Topic:
         self._closed = False
         self._deliveries: dict[Loop, Delivery] = {}
         self._subscribers = 0
-        self._behind = Behind()
+        self._lagging = Lagging()
         self._published = 0
         self._dropped = 0
         self._members: Counter[str] = Counter()
@@ -404,8 +404,8 @@ class Topic:
             self._topics.count(published=1)
 
     def _reach(self, dropped: int) -> Published:
-        behind = self._behind.count + len(self._unplaced)
-        return Published(self._subscribers - behind, behind, dropped)
+        lagging = self._lagging.count + len(self._unplaced)
+        return Published(self._subscribers - lagging, lagging, dropped)
 
     def _is_ahead(self) -> bool:
         """Whether the calling thread has to wait for a loop; one loop does not for another."""
@@ -472,7 +472,7 @@ class Topic:
                 self._take_in()
             return TopicStats(
                 subscribers=self._subscribers,
-                behind=self._behind.count + len(self._unplaced),
+                lagging=self._lagging.count + len(self._unplaced),
                 published=self._published,
                 dropped=self._dropped,
                 history=len(self.log),
@@ -556,7 +556,7 @@ class Topic:
         subscription.removed = True
         if self._deliveries.get(delivery.loop) is not delivery:
             return  # this is the child of a fork, and the subscriber its parent's
-        self.take_from_behind(subscription)
+        self.unmark_lagging(subscription)
         if not subscription.placed:
             self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
         delivery.subscriptions -= 1
@@ -583,13 +583,13 @@ class Topic:
         """A loop has taken what there was."""
         self._taken.notify_all()
 
-    def put_behind(self, subscription: Subscription) -> None:
+    def mark_lagging(self, subscription: Subscription) -> None:
         """The subscriber is to be sent what comes after its position when that is possible."""
-        self._behind.put(subscription)
+        self._lagging.put(subscription)
 
-    def take_from_behind(self, subscription: Subscription) -> None:
+    def unmark_lagging(self, subscription: Subscription) -> None:
         """The subscriber is not there any more."""
-        self._behind.take(subscription, self.log.floor)
+        self._lagging.take(subscription, self.log.floor)
 
     def trim(self) -> int:
         """Forget what is past the bounds; return how many events or clients are lost by that."""
@@ -599,7 +599,7 @@ class Topic:
         done = log.trim(
             lambda entry: (
                 entry.position > needed
-                or (self._behind.count > 0 and log.size <= log.bounds.max_bytes)
+                or (self._lagging.count > 0 and log.size <= log.bounds.max_bytes)
             ),
             min(log.bounds.entries_cost, self._topics.fair_share()),
             TRIM_SLICE if self._topics.loops else inf,
@@ -611,9 +611,9 @@ class Topic:
         if weight != self._weight:
             self._topics.count(weight=weight - self._weight)
             self._weight = weight
-        if not self._behind.count:
+        if not self._lagging.count:
             return 0
-        return sum(map(self._pass_by, self._behind.passed(floor, log.floor)))
+        return sum(map(self._overtake_at, self._lagging.passed(floor, log.floor)))
 
     def count_encodings(self, entries: Iterable[Entry]) -> None:
         """Some of these entries have been encoded: count what that takes, within the bounds."""
@@ -625,15 +625,15 @@ class Topic:
             self._trims = False
             self.trim()
 
-    def _pass_by(self, position: int) -> int:
+    def _overtake_at(self, position: int) -> int:
         """What came after this position is gone; return how many have lost something by that."""
         if self._policy == "disconnect":
-            waiting = self._behind.pop(position)
+            waiting = self._lagging.pop(position)
             for subscription in waiting:
                 self.overtake(subscription)
             return len(waiting)
         # All of them are moved at once, however many they are.
-        moved = self._behind.move(position, self.log.floor)
+        moved = self._lagging.move(position, self.log.floor)
         self.lost(moved * (self.log.floor - position))
         return moved
 
@@ -648,7 +648,7 @@ class Topic:
             self.lost(lost)
             subscription.dropped += lost
             subscription.position, subscription.missed = self.log.floor, True
-            self.put_behind(subscription)
+            self.mark_lagging(subscription)
             subscription.peer.loop.call_soon(subscription.advance)
 
     def lost(self, events: int) -> None:
@@ -674,7 +674,7 @@ class Topic:
         position = max(position, log.floor)
         subscription.position = min(position, log.end)
         subscription.placed = True
-        self.put_behind(subscription)
+        self.mark_lagging(subscription)
         if subscription.delivery is not None:
             subscription.delivery.expect(subscription)
         return True
@@ -694,7 +694,7 @@ class Topic:
         self._trims = False
         self._unplaced = []
         self._deliveries = {}
-        self._behind = Behind()
+        self._lagging = Lagging()
         self._subscribers = 0
         self._members = Counter()
         self._known = self._shared is None

@@ -17,7 +17,7 @@ from wsframe import Close
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.threads import Threads, Worker
 from wsframe.server.timing import Timing
-from wsframe.server.topics.sources import QueuePump
+from wsframe.server.topics.sources import QueueThread
 
 LOOPS = 3
 
@@ -137,14 +137,14 @@ def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     app = App()
     app.sse("/time", source=Queue())
     app.sse("/date", source=Queue())
-    start = QueuePump.start
+    start = QueueThread.start
 
-    def start_one(pump: QueuePump) -> None:
-        if pump.topic.name == "/date":
+    def start_one(thread: QueueThread) -> None:
+        if thread.topic.name == "/date":
             raise RuntimeError("can't start new thread")
-        start(pump)
+        start(thread)
 
-    monkeypatch.setattr(QueuePump, "start", start_one)
+    monkeypatch.setattr(QueueThread, "start", start_one)
     with pytest.raises(RuntimeError, match="new thread"):
         app.start("127.0.0.1", loops=2)
 

@@ -25,7 +25,7 @@ from tests.support.clients import TIMEOUT, Client, StreamClient
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream, Server
 from wsframe.server.sessions.eventstream import EventStreamSession
-from wsframe.server.topics.sources import QueuePump
+from wsframe.server.topics.sources import QueueThread
 
 # More than the kernel's own buffers hold of a connection.
 MUCH = 32 << 20
@@ -278,13 +278,13 @@ def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stops = threading.Event()
-    catch_up = QueuePump.catch_up
+    catch_up = QueueThread.catch_up
 
-    def catch_up_late(pump: QueuePump, timeout: float) -> None:
+    def catch_up_late(thread: QueueThread, timeout: float) -> None:
         stops.set()
-        catch_up(pump, timeout)
+        catch_up(thread, timeout)
 
-    monkeypatch.setattr(QueuePump, "catch_up", catch_up_late)
+    monkeypatch.setattr(QueueThread, "catch_up", catch_up_late)
 
     class LateQueue(Queue[object]):
         def get(self, block: bool = True, timeout: float | None = None) -> object:

@@ -13,7 +13,7 @@ from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient
 from tests.support.handlers import Waits
 from tests.support.redis_server import RedisServer
 from wsframe.server import App, Topic, WebSocket
-from wsframe.server.topics import outbox
+from wsframe.server.topics.redis import outbox
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def shared_app(redis: RedisServer, **options: float) -> App:
 
 def subscribed(topic: Topic, count: int) -> None:
     wait_until(
-        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        lambda: (topic.stats().subscribers, topic.stats().lagging) == (count, 0),
         f"there are not {count} subscribers: {topic.stats()}",
     )
 

@@ -19,7 +19,7 @@ from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer, Relay
 from tests.support.streams import Heard, data_of, numbers
 from wsframe.server import App
-from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.redis.streams import RedisStreams
 
 LEASE = "wsframe:{news}:from:prices"
 CHANGES = f"{LEASE}@0"  # the channel on which it is published who holds it
@@ -75,7 +75,7 @@ def test_clients_hear_what_another_program_says(
     topic.subscribe_pubsub("more")  # and after it
     topic.subscribe_pubsub("more")
     client = clients.stream(server, "/events")
-    wait_until(lambda: topic.stats().behind < topic.stats().subscribers, "it is not subscribed")
+    wait_until(lambda: topic.stats().lagging < topic.stats().subscribers, "it is not subscribed")
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
     wait_until(lambda: program.get("wsframe:{news}:from:more"), "nobody has the other lease")
     program.publish("prices", "9.50")

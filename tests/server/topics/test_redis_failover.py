@@ -84,7 +84,7 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
         here.say("2")
         here.hear("1", "2")
         log.expect("Redis is away or not ready: ", logging.WARNING)
-        wait_until(lambda: not streams.link.away, "not all have followed")
+        wait_until(lambda: not streams.connection.away, "not all have followed")
         channel = "wsframe:{news}:from:prices@0"
         wait_until(lambda: program.pubsub_numsub(channel)[0][1] == 1, "it does not listen")
         wait_until(
@@ -169,7 +169,7 @@ def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
     app.sse("/events", source=topic)
     server = serve(app)
     stream = clients.stream(server, "/events")
-    wait_until(lambda: topic.stats().behind < topic.stats().subscribers, "it is not subscribed")
+    wait_until(lambda: topic.stats().lagging < topic.stats().subscribers, "it is not subscribed")
     ids = []
     for item in numbers(3):
         topic.publish(item)

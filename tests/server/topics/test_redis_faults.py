@@ -12,7 +12,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers, publishes
 from wsframe.server import EventsLost
 from wsframe.server.topics.ids import place_of
-from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.redis.streams import RedisStreams
 
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
@@ -188,7 +188,7 @@ def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
     here.hear("1")
     with redis_server.client() as client:
         client.config_set(limit, value)
-    assert streams.link.largest > 4 << 20  # which is not true any more
+    assert streams.connection.largest > 4 << 20  # which is not true any more
     here.say("2", "x" * (4 << 20), "3")
     assert data_of(here.wait(4)) == ["1", "2", "", "3"]
     assert here.entries[2].oldest is not None

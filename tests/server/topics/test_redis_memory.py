@@ -11,11 +11,11 @@ from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard
 from wsframe.server.timing import Timing
-from wsframe.server.topics import scripts
 from wsframe.server.topics.entry import Entry
-from wsframe.server.topics.reader import SPARE, entries_kept, lifetime
-from wsframe.server.topics.redis import LARGEST_EVENT, SPARE_WEIGHT
-from wsframe.server.topics.wire import fields
+from wsframe.server.topics.redis import scripts
+from wsframe.server.topics.redis.reader import SPARE, entries_kept, lifetime
+from wsframe.server.topics.redis.streams import LARGEST_EVENT, SPARE_WEIGHT
+from wsframe.server.topics.redis.wire import fields
 
 
 def memory_of(client: Any, topic: str) -> int:

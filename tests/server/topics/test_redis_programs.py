@@ -16,8 +16,8 @@ from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
 from wsframe.server import App, EventsLost, RedisUnavailable
-from wsframe.server.topics import outbox
 from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.redis import outbox
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 

@@ -18,7 +18,7 @@ from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard
 from wsframe.server import App, EventsLost, RedisRefused
-from wsframe.server.topics import link
+from wsframe.server.topics.redis import connection
 
 NOT_ALLOWED = {
     "keys": "resetchannels +@all ~other:* &wsframe:*",
@@ -38,7 +38,7 @@ def refusing(
     with RedisServer(tmp_path, *options, sentinel=kind == "sentinel") as server:
         url = server.url
         if kind == "old":
-            monkeypatch.setattr(link, "OLDEST", (99, 1))
+            monkeypatch.setattr(connection, "OLDEST", (99, 1))
         if kind in ("password", "none", *NOT_ALLOWED):
             with server.client() as client:
                 if kind in NOT_ALLOWED:
@@ -124,10 +124,10 @@ def test_a_redis_that_is_configured_anew_is_used_again(
                     for each in client.client_list()
                     if each["name"] == name
                 ]
-            wait_until(lambda: streams.link.refusal, "it is not refused")
+            wait_until(lambda: streams.connection.refusal, "it is not refused")
             log.expect("topics cannot be kept in this Redis: ")
             client.config_set("requirepass", "secret")
-        wait_until(lambda: not streams.link.away, "it is not used again")
+        wait_until(lambda: not streams.connection.away, "it is not used again")
         here.say("2")
         here.hear("1", "2")
         streams.close(TIMEOUT)

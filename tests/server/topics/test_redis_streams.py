@@ -23,10 +23,10 @@ from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer, Relay
 from tests.support.streams import Heard, data_of, numbers, publishes
 from wsframe.server import App, EventsLost, RedisRefused, RedisUnavailable
-from wsframe.server.topics import interests, outbox, reader, scripts
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
-from wsframe.server.topics.redis import RedisStreams
+from wsframe.server.topics.redis import interests, outbox, reader, scripts
+from wsframe.server.topics.redis.streams import RedisStreams
 
 THREADS = ("wsframe-writer", "wsframe-reader")
 
@@ -177,9 +177,13 @@ def test_a_killed_redis_loses_and_doubles_nothing(
         for _ in range(4):
             there.wait(len(there.entries) + 50)
             redis_server.kill()
-            wait_until(lambda: streams.link.away and others.link.away, "nobody misses it")
+            wait_until(
+                lambda: streams.connection.away and others.connection.away, "nobody misses it"
+            )
             redis_server.start()
-            wait_until(lambda: not (streams.link.away or others.link.away), "it is not found")
+            wait_until(
+                lambda: not (streams.connection.away or others.connection.away), "it is not found"
+            )
     check_that_all_came(publishing, here, there)
 
 
@@ -242,7 +246,7 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
         redis_server.kill()
         here.say("while it is away")
         log.expect("Redis is away or not ready: ", logging.WARNING)
-        wait_until(lambda: len(streams.link._lost) == 2, "one has not noticed")
+        wait_until(lambda: len(streams.connection._lost) == 2, "one has not noticed")
         redis_server.start()
         log.expect("Redis is back", logging.WARNING)
     here.hear("while it is away", "while it is away")
@@ -417,7 +421,7 @@ warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
 app = App(redis=sys.argv[1])
 topic = app.topic("news")
 topic.publish("before")
-while not app._topics.shared.link.away:
+while not app._topics.shared.connection.away:
     time.sleep(0.01)
 child = os.fork()
 topic.publish("after" if child else "child")

@@ -86,7 +86,7 @@ def test_a_large_event_arrives_whole_at_every_kind_of_client(
             sockets[f"{path} {deflate}"] = client
     if not late:
         wait_until(
-            lambda: (topic.stats().subscribers, topic.stats().behind) == (8, 0), "all are there"
+            lambda: (topic.stats().subscribers, topic.stats().lagging) == (8, 0), "all are there"
         )
         topic.publish(TEXT, "text")
         topic.publish(BINARY)

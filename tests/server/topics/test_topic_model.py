@@ -45,7 +45,7 @@ from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic import Policy
 
 # What is sent at once, and to how many, small enough for the examples to go beyond it.
-PIECE, PIECES, SLICE = 400, 2, 1
+PIECE, PIECES, FANOUT_BATCH = 400, 2, 1
 EVERYTHING = 1 << 30
 
 NAMES = ["a", "b"]
@@ -258,7 +258,7 @@ class Model(RuleBasedStateMachine):
         client = data.draw(st.sampled_from(self.clients))
         if client.peer.closed:
             return
-        behind = {name for name, one in client.subscriptions.items() if not one.at_ease}
+        behind = {name for name, one in client.subscriptions.items() if not one.caught_up}
         client.peer.shut_down()
         if not client.peer.has_unsent:
             self.let_read(client, EVERYTHING)
@@ -348,14 +348,14 @@ class Model(RuleBasedStateMachine):
         for topic in self.by_name.values():
             assert len(topic.log) <= topic.log.bounds.history
             assert topic.log.size <= topic.log.bounds.max_bytes
-            assert topic.stats().behind == 0
+            assert topic.stats().lagging == 0
 
     @invariant()
     def what_is_counted_is_there(self) -> None:
         for topic in self.by_name.values():
-            waiting = topic._behind._at
+            waiting = topic._lagging._at
             behind = sum(map(len, waiting.values()))
-            assert topic._behind.count == behind <= topic.stats().subscribers
+            assert topic._lagging.count == behind <= topic.stats().subscribers
             assert all(position >= topic.log.floor for position in waiting)
 
     def teardown(self) -> None:
@@ -370,7 +370,7 @@ class Model(RuleBasedStateMachine):
         for topic in self.by_name.values():
             assert topic.stats().subscribers == 0
             assert not topic._deliveries
-            assert not topic._behind._at
+            assert not topic._lagging._at
         for loop in self.loops:
             assert not loop.peers
             assert not loop.totals.subscriptions
@@ -400,7 +400,7 @@ def test_against_the_model(
     monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", PIECES)
-    monkeypatch.setattr(delivery, "SLICE", SLICE)
+    monkeypatch.setattr(delivery, "FANOUT_BATCH", FANOUT_BATCH)
     run_state_machine_as_test(cast(Any, lambda: Model(policy, with_ids, clock)))
 
 
@@ -412,7 +412,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little is sent at once, and to few."""
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", 1)
-    monkeypatch.setattr(delivery, "SLICE", 1)
+    monkeypatch.setattr(delivery, "FANOUT_BATCH", 1)
 
 
 def new_loops(count: int) -> tuple[FakeLoop, ...]:

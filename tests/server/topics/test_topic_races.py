@@ -15,7 +15,7 @@ from tests.support.handlers import Waits
 from wsframe import Close, StateError
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.timing import Timing
-from wsframe.server.topics.delivery import SLICE, Subscription
+from wsframe.server.topics.delivery import FANOUT_BATCH, Subscription
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.registry import Topics
@@ -26,7 +26,7 @@ from .test_topic_model import Client, FakeLoop
 
 def subscribed(topic: Topic, count: int) -> None:
     wait_until(
-        lambda: (topic.stats().subscribers, topic.stats().behind) == (count, 0),
+        lambda: (topic.stats().subscribers, topic.stats().lagging) == (count, 0),
         f"there are not {count} subscribers: {topic.stats()}",
     )
 
@@ -46,7 +46,7 @@ def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, 
 
     server = serve(app)
     open_one: Any = clients.stream if kind == "streams" else clients.websocket
-    everybody = [open_one(server, f"/{kind}") for _ in range(2 * SLICE + 10)]
+    everybody = [open_one(server, f"/{kind}") for _ in range(2 * FANOUT_BATCH + 10)]
     subscribed(topic, len(everybody))
     topic.publish("one")
     topic.publish("two")
@@ -334,7 +334,7 @@ def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Ce
     texts = [f"{number} ".ljust(10_000, "x") for number in range(2000)]
     for text in texts:
         topic.publish(text)
-    assert topic.stats().behind == 1
+    assert topic.stats().lagging == 1
     assert stream.hear(2000) == texts
     subscribed(topic, 1)
 

@@ -19,8 +19,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
 from wsframe.server import App, Topic
 from wsframe.server.timing import Timing
-from wsframe.server.topics.redis import RedisStreams
-from wsframe.server.topics.sources import WINDOW, IterablePump, QueuePump
+from wsframe.server.topics.redis.streams import RedisStreams
+from wsframe.server.topics.sources import WINDOW, IterableThread, QueueThread
 
 
 class Items:
@@ -79,11 +79,11 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
 def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     """It had seen already that it was not wanted."""
     _, topic, items = fed()
-    pump = IterablePump(topic, Timing(), items)
-    pump.start()
+    thread = IterableThread(topic, Timing(), items)
+    thread.start()
     items.wait_for()
     seen, go_on = threading.Event(), threading.Event()
-    is_unwanted = pump.is_unwanted
+    is_unwanted = thread.is_unwanted
 
     def slow() -> bool:
         unwanted = is_unwanted()
@@ -92,20 +92,20 @@ def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
             assert go_on.wait(TIMEOUT)
         return unwanted
 
-    pump.is_unwanted = slow  # type: ignore[method-assign]
-    stopping = threading.Thread(target=pump.stop)
+    thread.is_unwanted = slow  # type: ignore[method-assign]
+    stopping = threading.Thread(target=thread.stop)
     stopping.start()
-    wait_until(lambda: not pump._wanted, "it is to stop")
+    wait_until(lambda: not thread._wanted, "it is to stop")
     items.give("1")
     assert seen.wait(TIMEOUT)
     stopping.join()
-    pump.start()
+    thread.start()
     go_on.set()
     items.wait_for()
     items.give("2")
     published(topic, 2)
     items.give(None)
-    wait_until(lambda: not pump.running, "it has ended")
+    wait_until(lambda: not thread.running, "it has ended")
 
 
 def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None:
@@ -195,20 +195,20 @@ def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     source: Queue[Any] = Queue()
     topic = App().topic("news")
     taken, go_on = threading.Event(), threading.Event()
-    pump = QueuePump(topic, Timing(), source)
-    pump.start()
+    thread = QueueThread(topic, Timing(), source)
+    thread.start()
     source.put(Blocks(taken, go_on))
     assert taken.wait(TIMEOUT)
-    stopping = threading.Thread(target=pump.stop)
+    stopping = threading.Thread(target=thread.stop)
     stopping.start()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()
-    pump.start()
+    thread.start()
     go_on.set()
     source.put("2")
     published(topic, 2)
-    pump.stop()
-    assert not pump.running
+    thread.stop()
+    assert not thread.running
 
 
 def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
@@ -222,18 +222,18 @@ def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
             return item
 
     source, topic = Slow(), App().topic("news")
-    pump = QueuePump(topic, Timing(), source)
-    pump.start()
+    thread = QueueThread(topic, Timing(), source)
+    thread.start()
     source.put("1")
     assert taken.wait(TIMEOUT)
-    pump.catch_up(0.0)  # which takes no longer
+    thread.catch_up(0.0)  # which takes no longer
     assert topic.stats().published == 0
     waiting = threading.Timer(0.1, go_on.set)
     waiting.start()
-    pump.catch_up(TIMEOUT)
+    thread.catch_up(TIMEOUT)
     assert topic.stats().published == 1
     waiting.join()
-    pump.stop()
+    thread.stop()
 
 
 # The default of CPython 3.14, a fork server, would leave a process and its pipes behind.
@@ -322,7 +322,9 @@ def test_an_iterable_waits_for_redis(
     there = Heard(others).follow()
     redis_server.kill()
     server = serve(app)
-    wait_until(lambda: app._topics.shared and app._topics.shared.link.away, "it is not missed")
+    wait_until(
+        lambda: app._topics.shared and app._topics.shared.connection.away, "it is not missed"
+    )
     assert next(items) == "1"  # one is taken
     redis_server.start()
     there.hear("0", *numbers(100)[2:])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
-from .errors import RedisUnavailable
+from ..errors import RedisUnavailable
 
 # What all events together may weigh that wait for Redis, in bytes.
 MAX_WAITING = 32 << 20

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .delivery import Subscription
 
 
-class Behind:
+class Lagging:
     """Subscriptions by their position, so that the end of the log finds those that it passes.
 
     Not thread-safe: it belongs to one topic and is used under that topic's lock.

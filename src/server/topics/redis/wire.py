@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .entry import Entry, check_names
-from .ids import place_of
+from ..entry import Entry, check_names
+from ..ids import place_of
 
 
 @dataclass(frozen=True)
-class Numbered:
+class StreamEntry:
     """An entry as it came from a stream.
 
     Attributes:
@@ -32,7 +32,7 @@ class Numbered:
 
 
 @dataclass(frozen=True)
-class Opened:
+class TopicSnapshot:
     """What a topic is when it begins to be followed, or is checked.
 
     Attributes:
@@ -42,7 +42,7 @@ class Opened:
         time: the clock of Redis, in milliseconds.
         life: tells the topic from one that stood there before it.
         found: whether the position that was asked for is in it.
-        numbered: the newest, in order.
+        entries: the newest, in order.
     """
 
     floor_id: str
@@ -51,7 +51,7 @@ class Opened:
     time: int
     life: bytes
     found: bool
-    numbered: list[Numbered]
+    entries: list[StreamEntry]
 
 
 def fields(entry: Entry) -> list[bytes]:
@@ -73,18 +73,18 @@ def fields(entry: Entry) -> list[bytes]:
     ]
 
 
-def numbered(stream_id: bytes, fields: Mapping[bytes, bytes]) -> Numbered:
+def read_entry(stream_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     """An entry from its id and fields."""
     name, number = stream_id.decode(), fields.get(b"n", b"")
     n = int(number) if number.isdigit() and len(number) < 16 else 0
     if not n:
-        return Numbered(name, 0, None, "it has no number")
+        return StreamEntry(name, 0, None, "it has no number")
     if b"g" in fields:
-        return Numbered(name, n, None)
+        return StreamEntry(name, n, None)
     try:
-        return Numbered(name, n, _entry(name, fields))
+        return StreamEntry(name, n, _entry(name, fields))
     except ValueError as error:
-        return Numbered(name, n, None, str(error))
+        return StreamEntry(name, n, None, str(error))
 
 
 def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
@@ -108,17 +108,17 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
     )
 
 
-def opened(
+def read_snapshot(
     reply: tuple[bytes, bytes, bytes, bytes, bytes, int, Iterable[tuple[bytes, list[bytes]]]],
-) -> Opened:
+) -> TopicSnapshot:
     """What the script OPEN has returned."""
     floor_id, n, closed_id, now, life, found, newest = reply
     entries = [
-        numbered(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+        read_entry(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
         for stream_id, fields in newest
     ]
     entries.reverse()
-    return Opened(
+    return TopicSnapshot(
         floor_id.decode(), int(n), closed_id.decode(), int(now), life, bool(found), entries
     )
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .topic import Topic
+    from ..topic import Topic
 
 # How many members may wait to be removed. The others are left to expire.
 MAX_LEAVING = 10_000
 
 
 @dataclass(eq=False)
-class Opening:
+class FollowRequest:
     """A topic that is to be followed, from this call of ``follow`` on."""
 
     topic: Topic
@@ -34,10 +34,10 @@ class Interests:
     """Which topics are followed, who is there, and what of it Redis has yet to be told."""
 
     def __init__(self) -> None:
-        self._news = threading.Condition()  # its lock guards all of it
-        self._followed: dict[str, Opening] = {}
-        self._openings: dict[str, Opening] = {}
-        self._refused: dict[str, Opening] = {}  # openings that are tried again later
+        self._changed = threading.Condition()  # its lock guards all of it
+        self._followed: dict[str, FollowRequest] = {}
+        self._requests: dict[str, FollowRequest] = {}
+        self._refused: dict[str, FollowRequest] = {}  # requests that are tried again later
         self._present: Counter[tuple[str, str]] = Counter()
         self._presence: dict[tuple[str, str], bool] = {}
 
@@ -45,33 +45,33 @@ class Interests:
 
     def follow(self, topic: Topic) -> None:
         """Any thread: have a topic loaded, and what comes appended."""
-        with self._news:
-            self._followed[topic.name] = self._openings[topic.name] = Opening(topic)
+        with self._changed:
+            self._followed[topic.name] = self._requests[topic.name] = FollowRequest(topic)
 
     def unfollow(self, topic: Topic) -> None:
         """Any thread: nobody is subscribed to it any more."""
-        with self._news:
-            opening = self._followed.get(topic.name)
-            if opening is not None and opening.topic is topic:
+        with self._changed:
+            request = self._followed.get(topic.name)
+            if request is not None and request.topic is topic:
                 del self._followed[topic.name]
-                self._openings.pop(topic.name, None)
+                self._requests.pop(topic.name, None)
                 self._refused.pop(topic.name, None)
 
-    def followed(self) -> dict[str, Opening]:
+    def followed(self) -> dict[str, FollowRequest]:
         """Any thread: the topics that are followed, by name."""
-        with self._news:
+        with self._changed:
             return dict(self._followed)
 
     def join(self, topic: str, member: str) -> None:
         """Any thread: a member is there."""
-        with self._news:
+        with self._changed:
             self._present[topic, member] += 1
             self._presence[topic, member] = True
 
     def leave(self, topic: str, member: str) -> None:
         """Any thread: a member has left; it may be there more than once."""
         here = (topic, member)
-        with self._news:
+        with self._changed:
             self._present[here] -= 1
             if self._present[here] > 0:
                 return
@@ -82,68 +82,70 @@ class Interests:
 
     def wait_for_presence(self, topic: str, timeout: float) -> None:
         """Any thread: wait until Redis has been told which members the topic has here."""
-        with self._news:
-            self._news.wait_for(lambda: all(name != topic for name, _ in self._presence), timeout)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: all(name != topic for name, _ in self._presence), timeout
+            )
 
     def __bool__(self) -> bool:
         """Any thread: whether there is something that Redis has yet to be told."""
-        return bool(self._openings or self._presence)
+        return bool(self._requests or self._presence)
 
     # When a run begins and ends ---------------------------------------------------------------
 
     def begin(self) -> None:
         """Any thread: Redis is asked for all that is followed, and not for the run before."""
-        with self._news:
-            for name, opening in self._followed.copy().items():
-                self._followed[name] = self._openings[name] = Opening(opening.topic)
+        with self._changed:
+            for name, request in self._followed.copy().items():
+                self._followed[name] = self._requests[name] = FollowRequest(request.topic)
 
     def withdraw(self) -> None:
         """Any thread: nobody is to be there any more."""
-        with self._news:
+        with self._changed:
             self._presence.update(dict.fromkeys(self._present, False))
 
     def forget(self) -> None:
         """Any thread: Redis is told nothing more."""
-        with self._news:
+        with self._changed:
             self._presence.clear()
-            self._news.notify_all()
+            self._changed.notify_all()
 
     # The writer -------------------------------------------------------------------------------
 
     def renew(self) -> None:
         """The writer: Redis is to be told again who is there."""
-        with self._news:
+        with self._changed:
             self._presence.update(dict.fromkeys(self._present, True))
 
     def try_again(self) -> None:
         """The writer: ask again for the topics that were refused."""
-        with self._news:
-            for name, opening in self._refused.copy().items():
-                self._openings.setdefault(name, opening)
+        with self._changed:
+            for name, request in self._refused.copy().items():
+                self._requests.setdefault(name, request)
             self._refused.clear()
 
-    def tasks(self, *, openings: bool = True) -> list[Opening | Presence]:
+    def tasks(self, *, requests: bool = True) -> list[FollowRequest | Presence]:
         """The writer: what Redis has yet to be asked for, if that is wanted, or told."""
-        with self._news:
+        with self._changed:
             groups: dict[tuple[str, bool], list[str]] = {}
             for (topic, member), there in self._presence.copy().items():
                 groups.setdefault((topic, there), []).append(member)
             return [
-                *(self._openings.values() if openings else ()),
+                *(self._requests.values() if requests else ()),
                 *(Presence(topic, there, members) for (topic, there), members in groups.items()),
             ]
 
-    def done(self, task: Opening | Presence, *, refused: bool = False) -> None:
+    def done(self, task: FollowRequest | Presence, *, refused: bool = False) -> None:
         """The writer: Redis has answered."""
-        with self._news:
-            if isinstance(task, Opening):
+        with self._changed:
+            if isinstance(task, FollowRequest):
                 name = task.topic.name
-                if self._openings.get(name) is task:
-                    del self._openings[name]
+                if self._requests.get(name) is task:
+                    del self._requests[name]
                     if refused:
                         self._refused[name] = task
             else:
                 for member in task.members:
                     if self._presence.get((task.topic, member)) is task.there:
                         del self._presence[task.topic, member]
-                self._news.notify_all()
+                self._changed.notify_all()

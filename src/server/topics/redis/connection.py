@@ -21,20 +21,20 @@ except ModuleNotFoundError as error:
         'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
     ) from error
 
-from ..reports.loggers import log
+from ...reports.loggers import log
+from ..errors import RedisRefused
 from . import scripts
-from .errors import RedisRefused
 from .faults import Fault, fault_of, is_wrong_node
 
 if TYPE_CHECKING:
-    from ..timing import Timing
+    from ...timing import Timing
 
 OLDEST = (6, 2)  # the oldest Redis that has all commands
 # Braces enclose a topic's name in its keys; a pattern of an access control list is to stay plain.
 _PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
-class Link:
+class RedisConnection:
     """Where Redis is, what the keys there begin with, and whether it can be used now.
 
     Args:

@@ -31,13 +31,13 @@ import redis
 
 from wsframe import WSFrameError
 
-from ..reports.complaint import Complaint
+from ...reports.complaint import Complaint
 from . import scripts
 from .faults import Fault, fault_of
 
 if TYPE_CHECKING:
-    from .link import Link
-    from .topic import Topic
+    from ..topic import Topic
+    from .connection import RedisConnection
 
 MAX_KEPT = 1000  # messages that are kept until somebody has the lease
 
@@ -54,12 +54,12 @@ class Channels:
     """The channels that feed topics, while a server runs; one thread, and two connections.
 
     Args:
-        link: to Redis.
+        connection: to Redis.
         feeds: those that there are; more are added to it.
     """
 
-    def __init__(self, link: Link, feeds: list[Feed]) -> None:
-        self._link = link
+    def __init__(self, connection: RedisConnection, feeds: list[Feed]) -> None:
+        self._connection = connection
         self._feeds = feeds
         self._lock = threading.Lock()
         self._wanted = False
@@ -93,14 +93,14 @@ class Channels:
         if run is not None:
             thread, stop = run
             stop.set()
-            self._link.join(thread)
+            self._connection.join(thread)
 
     def _run_if_wanted(self) -> None:
         if self._wanted and self._feeds and self._run is None:
             stop = threading.Event()
             listen = partial(self._listen, who=token_hex(8), stop=stop)
             thread = threading.Thread(
-                target=self._link.keep_on,
+                target=self._connection.keep_on,
                 args=("channels", listen, stop),
                 name="wsframe-redis-channels",
                 daemon=True,
@@ -114,11 +114,11 @@ class Channels:
         self, client: Any, works: Callable[[], None], who: str, stop: threading.Event
     ) -> None:
         with client.pubsub() as pubsub:
-            listener = _Listener(self._link, client, pubsub, who)
+            listener = _Listener(self._connection, client, pubsub, who)
             while not stop.is_set():
                 listener.listen_to(tuple(self._feeds))
                 listener.hold_leases()
-                listener.hear(self._link.timing.channel_listen)
+                listener.hear(self._connection.timing.channel_listen)
                 works()
             listener.give_leases_back()
 
@@ -149,14 +149,14 @@ class _Listener:
     """Listens by one connection, and holds leases by another.
 
     Args:
-        link: to Redis.
+        connection: to Redis.
         client: by which it holds leases.
         pubsub: by which it listens.
         who: who is to hold the leases.
     """
 
-    def __init__(self, link: Link, client: Any, pubsub: Any, who: str) -> None:
-        self._link = link
+    def __init__(self, connection: RedisConnection, client: Any, pubsub: Any, who: str) -> None:
+        self._connection = connection
         self._client = client
         self._pubsub = pubsub
         self._who = who
@@ -173,8 +173,8 @@ class _Listener:
         """Listen to these, too."""
         for feed in feeds:
             if feed not in self._heard:
-                lease = self._link.lease(feed.topic.name, feed.channel)
-                heard = _Heard(feed, lease, self._link.channel(lease))
+                lease = self._connection.lease(feed.topic.name, feed.channel)
+                heard = _Heard(feed, lease, self._connection.channel(lease))
                 self._heard[feed] = heard
                 self._by_lease[heard.changes.encode()] = heard
                 self._by_channel.setdefault(feed.channel.encode(), []).append(heard)
@@ -185,7 +185,7 @@ class _Listener:
 
     def hold_leases(self) -> None:
         """Take those that nobody has, and keep those that are held; if it is time to."""
-        now, timing = monotonic(), self._link.timing
+        now, timing = monotonic(), self._connection.timing
         if now < self._renew:
             return
         if now - self._last_word > timing.redis_answer:
@@ -272,7 +272,7 @@ class _Listener:
         for heard in held:
             pipe.eval(scripts.GIVE_BACK, 1, heard.lease, self._who, heard.changes)
         self._check(held, pipe.execute(raise_on_error=False))
-        timing = self._link.timing
+        timing = self._connection.timing
         until = monotonic() + timing.redis_answer
         while any(heard.mine for heard in held) and monotonic() < until:
             self.hear(timing.channel_listen)

@@ -22,21 +22,21 @@ from weakref import WeakSet
 
 import redis
 
-from ..forks import renew_in_children
+from ...forks import renew_in_children
+from ..errors import EventsLost, RedisRefused, RedisUnavailable
 from . import scripts
 from .channels import Channels, Feed
-from .errors import EventsLost, RedisRefused, RedisUnavailable
+from .connection import RedisConnection
 from .interests import Interests
-from .link import Link
 from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Fate, Mark, Outbox, Receipt
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
 
 if TYPE_CHECKING:
-    from ..timing import Timing
-    from .entry import Entry
-    from .topic import Topic
+    from ...timing import Timing
+    from ..entry import Entry
+    from ..topic import Topic
 
 # What a topic may weigh in Redis besides 2 * max_bytes, and one event besides 3 * max_bytes.
 # Redis takes up to twice the weight of small entries, and a quarter more than the size of a large
@@ -93,9 +93,9 @@ class RedisStreams:
 
     def _begin_anew(self) -> None:
         """Be as one that has published nothing yet, and has no thread."""
-        self.link = Link(self._url, self._prefix, self._timing)
-        self.channels = Channels(self.link, self._feeds)
-        self._members_client = self.link.client("members")
+        self.connection = RedisConnection(self._url, self._prefix, self._timing)
+        self.channels = Channels(self.connection, self._feeds)
+        self._members_client = self.connection.client("members")
         self._interests = Interests()
         self._losses = Losses()
         self._lock = threading.RLock()  # for _run
@@ -113,7 +113,7 @@ class RedisStreams:
         Raises:
             RedisRefused: this Redis cannot be used. One that is away is no error.
         """
-        self.link.check()
+        self.connection.check()
 
     def publish(self, topic: Topic, entry: Entry, receipt: Receipt | None = None) -> None:
         """Any thread, also in a signal handler or a finalizer: have an event added to its stream.
@@ -141,7 +141,7 @@ class RedisStreams:
         event = Event(name, entry.size + EVENT_WEIGHT, entry.last, kept, fields(entry), receipt)
         while True:
             run = self._running()
-            refusal = self.link.refusal or (run and run.writer.refusal(name))
+            refusal = self.connection.refusal or (run and run.writer.refusal(name))
             if refusal:
                 raise RedisRefused(refusal)
             try:
@@ -167,7 +167,7 @@ class RedisStreams:
 
     def wait_for_room(self, topic: str, timeout: float) -> None:
         """Any thread: wait until less of the topic waits; not for a Redis that is away."""
-        if not self.link.away:
+        if not self.connection.away:
             room = threading.Event()
             self.when_room(topic, room.set)
             room.wait(timeout)
@@ -210,11 +210,11 @@ class RedisStreams:
         Raises:
             RedisUnavailable: Redis does not answer.
         """
-        if not self.link.away:
+        if not self.connection.away:
             self._interests.wait_for_presence(topic.name, self._timing.redis_answer)
         try:
             found = self._members_client.eval(
-                scripts.MEMBERS, 1, self.link.key(topic.name, "members")
+                scripts.MEMBERS, 1, self.connection.key(topic.name, "members")
             )
         except redis.RedisError as error:
             raise RedisUnavailable(f"Redis does not tell who is there: {error}") from error
@@ -259,13 +259,13 @@ class RedisStreams:
 
     def _end(self, run: _Run, until: float) -> None:
         self._wait(run, until - monotonic())  # for what another thread has just published
-        while self._interests and not self.link.away and monotonic() < until:
+        while self._interests and not self.connection.away and monotonic() < until:
             run.writer.wake()
             run.stop.wait(0.01)
-        reason = self.link.refusal or "Redis has not acknowledged them in time"
+        reason = self.connection.refusal or "Redis has not acknowledged them in time"
         run.stop.set()
         run.writer.wake()
-        self.link.join(*run.threads)
+        self.connection.join(*run.threads)
         self._interests.forget()
         for _ in range(run.outbox.clear()):
             self._losses.add(reason)
@@ -277,7 +277,7 @@ class RedisStreams:
         run.outbox.put(mark)
         run.writer.wake()
         while not mark.wait(max(0.0, min(until - monotonic(), 0.1))):
-            if monotonic() >= until or self.link.refusal:
+            if monotonic() >= until or self.connection.refusal:
                 return False
         return mark.fate is Fate.ACCEPTED
 
@@ -288,10 +288,10 @@ class RedisStreams:
                 f"an event of {size} bytes is too large for the topic {name[:100]!r}: of one with "
                 f"max_bytes={max_bytes} Redis keeps at most {most} bytes"
             )
-        if self.link.largest and size > self.link.largest:
+        if self.connection.largest and size > self.connection.largest:
             raise ValueError(
                 f"an event of {size} bytes is too large for Redis, whose proto-max-bulk-len is "
-                f"{self.link.largest}"
+                f"{self.connection.largest}"
             )
 
     def _running(self) -> _Run:
@@ -312,8 +312,10 @@ class RedisStreams:
         if _is_over:
             raise RedisUnavailable("the program is at its end, and sends nothing more to Redis")
         stop, publisher, outbox = threading.Event(), token_hex(8), Outbox()
-        reader = Reader(self.link, publisher, self._interests.followed, stop)
-        writer = Writer(self.link, publisher, outbox, self._interests, reader, self._losses, stop)
+        reader = Reader(self.connection, publisher, self._interests.followed, stop)
+        writer = Writer(
+            self.connection, publisher, outbox, self._interests, reader, self._losses, stop
+        )
         threads = tuple(
             threading.Thread(target=each.run, name=f"wsframe-redis-{name}", daemon=True)
             for name, each in (("writer", writer), ("reader", reader))

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ..reports.complaint import Complaint
+from ...reports.complaint import Complaint
+from ..entry import Entry
+from ..ids import place_of
+from ..log import LatestLog
 from . import scripts
-from .entry import Entry
 from .faults import Fault, fault_of
-from .ids import place_of
-from .log import LatestLog
-from .wire import Numbered, Opened, age_of, numbered, opened
+from .wire import StreamEntry, TopicSnapshot, age_of, read_entry, read_snapshot
 
 if TYPE_CHECKING:
-    from ..timing import Timing
-    from .interests import Opening
-    from .link import Link
-    from .topic import Topic
+    from ...timing import Timing
+    from ..topic import Topic
+    from .connection import RedisConnection
+    from .interests import FollowRequest
 
 # How many entries Redis keeps beyond the history, for readers that are late.
 SPARE = 10_000
@@ -61,14 +61,14 @@ class Reader:
     It hears on a channel of each topic that there is something new, and then reads the stream after
     the last id that has come; so it matters little how many topics are followed and silent. That
     a message on a channel is lost with the connection does no harm: a stream is read whenever its
-    channel begins to be heard. Entries are numbered, so a hole is seen, and becomes a gap.
+    channel begins to be heard. Entries are stream_entry, so a hole is seen, and becomes a gap.
 
     With a new connection, and now and then, each position is looked up in its stream. One that is
     not there any more, or not there yet, is one of before a failover or of an earlier life of the
     topic: it becomes a gap, too.
 
     Args:
-        link: to Redis.
+        connection: to Redis.
         publisher: what the process is called there.
         followed: returns the topics that are followed.
         stop: is set when it is to stop.
@@ -76,27 +76,27 @@ class Reader:
 
     def __init__(
         self,
-        link: Link,
+        connection: RedisConnection,
         publisher: str,
-        followed: Callable[[], Mapping[str, Opening]],
+        followed: Callable[[], Mapping[str, FollowRequest]],
         stop: threading.Event,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._stop = stop
-        self._wake = link.wake_channel(publisher)
+        self._wake = connection.wake_channel(publisher)
         self._followed = followed
-        self._opened: deque[tuple[Opening, Opened]] = deque()
+        self._snapshots: deque[tuple[FollowRequest, TopicSnapshot]] = deque()
         self._readings: dict[str, _Reading] = {}  # by key
         self._listening: set[str] = set()  # to the channels of these keys
-        self._news: set[str] = set()  # the keys of what is to be read
+        self._changed: set[str] = set()  # the keys of what is to be read
         self._doubtful: set[str] = set()  # the keys of positions that are to be looked up
         self._trouble, self._strange = Complaint(), Complaint()
 
     # The writer's thread ----------------------------------------------------------------------
 
-    def begin(self, opening: Opening, opened: Opened) -> None:
+    def begin(self, request: FollowRequest, snapshot: TopicSnapshot) -> None:
         """The writer: this is what the topic is by now; to be followed by :meth:`wake`."""
-        self._opened.append((opening, opened))
+        self._snapshots.append((request, snapshot))
 
     def wake(self, client: Any) -> None:
         """The writer: have it look at what there is to do, at once; else it does so in a second."""
@@ -106,10 +106,10 @@ class Reader:
 
     def run(self) -> None:
         """Its thread: read until it is to stop."""
-        self._link.keep_on("reader", self._read, self._stop)
+        self._connection.keep_on("reader", self._read, self._stop)
 
     def _read(self, client: Any, works: Callable[[], None]) -> None:
-        timing = self._link.timing
+        timing = self._connection.timing
         with client.pubsub() as pubsub:
             self._listening.clear()
             pubsub.subscribe(self._wake)
@@ -117,8 +117,8 @@ class Reader:
             self._listen(pubsub)
             tidied = looked_up = last_word = monotonic()
             while not self._stop.is_set():
-                if self._opened:
-                    self._load_opened(client)
+                if self._snapshots:
+                    self._load_snapshots(client)
                     self._listen(pubsub)
                 self._look_up(client, self._doubtful)
                 self._fetch(client)
@@ -135,19 +135,19 @@ class Reader:
                     self._tidy(pubsub)
                     tidied = now
 
-    def _load_opened(self, client: Any) -> None:
-        """Begin to read what was opened since."""
+    def _load_snapshots(self, client: Any) -> None:
+        """Begin to read what was snapshot since."""
         followed = self._followed()
-        while self._opened:
-            opening, opened = self._opened.popleft()
-            if followed.get(opening.topic.name) is opening:
-                self._load(client, opening.topic, opened)
+        while self._snapshots:
+            request, snapshot = self._snapshots.popleft()
+            if followed.get(request.topic.name) is request:
+                self._load(client, request.topic, snapshot)
 
     def _listen(self, pubsub: Any) -> None:
         """Hear of all that is read; what was published before is read when it begins."""
         new = self._readings.keys() - self._listening
         if new:
-            pubsub.subscribe(*map(self._link.channel, new))
+            pubsub.subscribe(*map(self._connection.channel, new))
             self._listening |= new
 
     def _tidy(self, pubsub: Any) -> None:
@@ -163,19 +163,21 @@ class Reader:
                 self._doubtful.add(key)
         old = self._listening - self._readings.keys()
         if old:
-            pubsub.unsubscribe(*map(self._link.channel, old))
+            pubsub.unsubscribe(*map(self._connection.channel, old))
             self._listening -= old
 
     def _hear(self, pubsub: Any) -> bool:
         """Wait for a message, and take those that there are; False if there is none."""
-        busy = self._news or self._doubtful
-        first = message = pubsub.get_message(timeout=0 if busy else self._link.timing.redis_listen)
+        busy = self._changed or self._doubtful
+        first = message = pubsub.get_message(
+            timeout=0 if busy else self._connection.timing.redis_listen
+        )
         for _ in range(MESSAGES):
             if message is None:
                 break
             if message["type"] in ("message", "subscribe"):
-                key = self._link.key_of(message["channel"])
-                self._news.add(key)
+                key = self._connection.key_of(message["channel"])
+                self._changed.add(key)
                 reading, life = self._readings.get(key), message["data"]
                 if reading is not None and message["type"] == "message" and life != reading.life:
                     self._doubtful.add(key)
@@ -186,9 +188,9 @@ class Reader:
 
     def _fetch(self, client: Any) -> None:
         """Read what there is news of, for as long as the others can wait."""
-        news = [self._readings[key] for key in self._news if key in self._readings]
+        news = [self._readings[key] for key in self._changed if key in self._readings]
         news = [reading for reading in news if not reading.is_refused]
-        self._news.clear()
+        self._changed.clear()
         for begin in range(0, len(news), CHUNK):
             self._fetch_some(client, news[begin : begin + CHUNK])
 
@@ -209,22 +211,22 @@ class Reader:
         for name, entries in streams or ():
             reading = self._readings[name.decode()]
             if len(entries) == CHUNK:  # there may be more
-                self._news.add(reading.key)
-            self._take(client, reading, [numbered(*entry) for entry in entries])
+                self._changed.add(reading.key)
+            self._take(client, reading, [read_entry(*entry) for entry in entries])
             reading.topic.place()
 
-    def _take(self, client: Any, reading: _Reading, news: list[Numbered]) -> None:
+    def _take(self, client: Any, reading: _Reading, news: list[StreamEntry]) -> None:
         """Put into the log what has come, and a gap where something is missing."""
         closed_id = ""
         if any(item.entry is not None and item.entry.last for item in news):
-            meta = self._link.key(reading.topic.name, "meta")
+            meta = self._connection.key(reading.topic.name, "meta")
             closed_id = (client.hget(meta, "closed") or b"").decode(errors="replace")
         entries, reading.n = self._entries(reading.topic, news, reading.n, closed_id)
         reading.last_id = news[-1].id
         reading.topic.append(entries)
 
     def _entries(
-        self, topic: Topic, news: Iterable[Numbered], n: int | None, closed_id: str
+        self, topic: Topic, news: Iterable[StreamEntry], n: int | None, closed_id: str
     ) -> tuple[list[Entry], int | None]:
         """The entries of a log, with its gaps, and the number of the last; after the n-th."""
         entries: list[Entry] = []
@@ -241,20 +243,20 @@ class Reader:
             n = item.n or n
         return entries, n
 
-    def _load(self, client: Any, topic: Topic, opened: Opened) -> None:
-        floor_id, news = opened.floor_id, opened.numbered
+    def _load(self, client: Any, topic: Topic, snapshot: TopicSnapshot) -> None:
+        floor_id, news = snapshot.floor_id, snapshot.entries
         if len(news) == reach(topic) + 1:  # there may be more, so the oldest is what is left out
             floor_id = news.pop(0).id
-        entries, _ = self._entries(topic, news, None, opened.closed_id)
-        now = self._link.timing.clock()
+        entries, _ = self._entries(topic, news, None, snapshot.closed_id)
+        now = self._connection.timing.clock()
         for entry in entries:  # they are as old here as they are there
-            entry.published = now - age_of(entry.stream_id, opened.time)
-        if opened.closed_id and not (entries and entries[-1].last):
-            entries.append(Entry("", last=True, stream_id=opened.closed_id))
+            entry.published = now - age_of(entry.stream_id, snapshot.time)
+        if snapshot.closed_id and not (entries and entries[-1].last):
+            entries.append(Entry("", last=True, stream_id=snapshot.closed_id))
         last_id = news[-1].id if news else floor_id
-        key = self._link.key(topic.name)
-        self._readings[key] = _Reading(key, topic, last_id, opened.n, opened.life)
-        self._news.add(key)  # of which it may have heard while it was not the reader's to read
+        key = self._connection.key(topic.name)
+        self._readings[key] = _Reading(key, topic, last_id, snapshot.n, snapshot.life)
+        self._changed.add(key)  # of which it may have heard while it was not the reader's to read
         topic.load(floor_id, entries)
 
     # Positions --------------------------------------------------------------------------------
@@ -268,19 +270,19 @@ class Reader:
         script = client.script_load(scripts.OPEN)
         pipe = client.pipeline(transaction=False)
         for reading in readings:
-            arguments = opening_arguments(self._link, reading.topic, 1, reading.last_id)
+            arguments = open_arguments(self._connection, reading.topic, 1, reading.last_id)
             pipe.execute_command("EVALSHA", script, *arguments)
         replies = pipe.execute(raise_on_error=False)
         for reading, reply in zip(readings, replies, strict=True):
             if not isinstance(reply, Exception):
                 reading.is_refused = False
-                self._compare(client, reading, opened(reply))
+                self._compare(client, reading, read_snapshot(reply))
             elif fault_of(reply) is Fault.ITEM:
                 self._refuse(reading, reply)
             else:
                 raise reply
 
-    def _compare(self, client: Any, reading: _Reading, now: Opened) -> None:
+    def _compare(self, client: Any, reading: _Reading, now: TopicSnapshot) -> None:
         """Read on where the topic is now, behind a gap if that is not after the last position."""
         is_same = now.life == reading.life
         is_past = place_of(now.floor_id) >= place_of(reading.last_id)
@@ -288,9 +290,9 @@ class Reader:
         # An entry that is still there cannot be of before, even if the life was overwritten.
         if now.found and (is_same or not is_past):
             if now.n != reading.n:
-                self._news.add(reading.key)
+                self._changed.add(reading.key)
             return
-        self._news.add(reading.key)
+        self._changed.add(reading.key)
         if is_past:
             begin = f"({now.floor_id}"
             rest = client.execute_command("XRANGE", reading.key, begin, "+", "COUNT", 1)
@@ -298,7 +300,7 @@ class Reader:
             reading.topic.lose(now.floor_id, rest[0][0].decode() if rest else "")
             return
         # Its ids have gone back, so those that were handed out mean nothing any more.
-        newest = now.numbered[-1].id if is_same and now.numbered else now.floor_id
+        newest = now.entries[-1].id if is_same and now.entries else now.floor_id
         reading.last_id, reading.n = newest, now.n if is_same else None
         reading.topic.load(newest, [_gap(newest)])
 
@@ -336,9 +338,9 @@ def lifetime(topic: Topic, timing: Timing) -> int:
     return round((min(topic.log.bounds.max_age, LONGEST) + timing.redis_spare) * 1000)
 
 
-def opening_arguments(
-    link: Link, topic: Topic, count: int, position: str = ""
+def open_arguments(
+    connection: RedisConnection, topic: Topic, count: int, position: str = ""
 ) -> tuple[object, ...]:
     """The arguments of the script OPEN."""
-    keys = link.key(topic.name), link.key(topic.name, "meta")
-    return 2, *keys, count, lifetime(topic, link.timing), position
+    keys = connection.key(topic.name), connection.key(topic.name, "meta")
+    return 2, *keys, count, lifetime(topic, connection.timing), position

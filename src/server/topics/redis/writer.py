@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ..reports.complaint import Complaint
-from ..reports.loggers import log
+from ...reports.complaint import Complaint
+from ...reports.loggers import log
 from . import scripts
 from .faults import Fault, fault_of, is_cut
-from .interests import Interests, Opening, Presence
+from .interests import FollowRequest, Interests, Presence
 from .outbox import BATCH_WEIGHT, Event, Fate, Outbox
-from .reader import Reader, opening_arguments, reach
-from .wire import opened
+from .reader import Reader, open_arguments, reach
+from .wire import read_snapshot
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .connection import RedisConnection
 
 # How often Redis may close the connection on one large event until that is taken for the reason.
 STRIKES = 5
@@ -60,7 +60,7 @@ class Writer:
     """One thread that has Redis do what is to be done, in order.
 
     Args:
-        link: to Redis.
+        connection: to Redis.
         publisher: what this run is called there.
         outbox: the events.
         interests: what else Redis is to be told.
@@ -71,7 +71,7 @@ class Writer:
 
     def __init__(
         self,
-        link: Link,
+        connection: RedisConnection,
         publisher: str,
         outbox: Outbox,
         interests: Interests,
@@ -79,7 +79,7 @@ class Writer:
         losses: Losses,
         stop: threading.Event,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._publisher = publisher
         self._outbox = outbox
         self._interests = interests
@@ -109,11 +109,11 @@ class Writer:
 
     def run(self) -> None:
         """Its thread: write until it is to stop."""
-        self._link.keep_on("writer", self._write, self._stop)
+        self._connection.keep_on("writer", self._write, self._stop)
 
     def _write(self, client: Any, works: Callable[[], None]) -> None:
-        timing, interests = self._link.timing, self._interests
-        sender = _Sender(client, self._link, self._publisher)
+        timing, interests = self._connection.timing, self._interests
+        sender = _Sender(client, self._connection, self._publisher)
         renewal = retry = 0.0
         while True:
             now = monotonic()
@@ -124,7 +124,7 @@ class Writer:
                 retry = now + timing.redis_retry
                 interests.try_again()
             self._outbox.sort()
-            tasks = interests.tasks(openings=not self._outbox.is_closed)
+            tasks = interests.tasks(requests=not self._outbox.is_closed)
             if self._stop.is_set():
                 self._reader.wake(client)
                 return
@@ -146,16 +146,18 @@ class Writer:
                     self._wake.get(timeout=max(0.0, min(renewal, retry) - monotonic()))
             self._is_woken = False
 
-    def _tasks_done(self, tasks: Iterable[Opening | Presence], replies: Iterable[Any]) -> None:
+    def _tasks_done(
+        self, tasks: Iterable[FollowRequest | Presence], replies: Iterable[Any]
+    ) -> None:
         for task, reply in zip(tasks, replies, strict=True):
             if isinstance(reply, Exception):
                 _raise_what_concerns_all(reply)
-                topic = task.topic.name if isinstance(task, Opening) else task.topic
+                topic = task.topic.name if isinstance(task, FollowRequest) else task.topic
                 self._trouble.log(ERROR, "Redis refuses the topic %.100r: %s", topic, reply)
                 self._interests.done(task, refused=True)
                 continue
-            if isinstance(task, Opening):
-                self._reader.begin(task, opened(reply))
+            if isinstance(task, FollowRequest):
+                self._reader.begin(task, read_snapshot(reply))
             self._interests.done(task)
 
     def _events_done(self, events: Sequence[Event], replies: Sequence[Any]) -> None:
@@ -188,7 +190,7 @@ class Writer:
     def _refuse(self, event: Event, error: Exception) -> None:
         """Give up an event of a topic that Redis refuses, and have that raised for a while."""
         reason = f"Redis refuses the topic {event.topic[:100]!r}: {error}"
-        self._refused[event.topic] = reason, monotonic() + self._link.timing.redis_retry
+        self._refused[event.topic] = reason, monotonic() + self._connection.timing.redis_retry
         if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
         self._outbox.remove_lost(event)
@@ -227,9 +229,9 @@ class Writer:
 class _Sender:
     """Sends what the writer has to do, by one connection."""
 
-    def __init__(self, client: Any, link: Link, publisher: str) -> None:
+    def __init__(self, client: Any, connection: RedisConnection, publisher: str) -> None:
         self._client = client
-        self._link = link
+        self._connection = connection
         self._publisher = publisher
         self._load()
 
@@ -239,7 +241,7 @@ class _Sender:
             for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN)
         )
 
-    def send(self, batch: Iterable[Opening | Presence | Event]) -> list[Any]:
+    def send(self, batch: Iterable[FollowRequest | Presence | Event]) -> list[Any]:
         """Send it all at once; return the replies, errors among them."""
         replies: list[Any] = []
         for _ in range(2):
@@ -252,11 +254,11 @@ class _Sender:
             self._load()  # somebody made Redis forget them
         return replies
 
-    def _command(self, item: Opening | Presence | Event) -> tuple[object, ...]:
-        key, timing = self._link.key, self._link.timing
-        if isinstance(item, Opening):
+    def _command(self, item: FollowRequest | Presence | Event) -> tuple[object, ...]:
+        key, timing = self._connection.key, self._connection.timing
+        if isinstance(item, FollowRequest):
             count = reach(item.topic) + 1
-            return "EVALSHA", self._open, *opening_arguments(self._link, item.topic, count)
+            return "EVALSHA", self._open, *open_arguments(self._connection, item.topic, count)
         if isinstance(item, Presence):
             here = key(item.topic, "members")
             # The members of a process that died are not those of the one in its place.
@@ -266,7 +268,7 @@ class _Sender:
             return "ZREM", here, *members
         stream = key(item.topic)
         keys = [stream, key(item.topic, "meta"), key(item.topic, f"by:{self._publisher}")]
-        bounds = (*item.bounds, int(item.last), self._link.channel(stream), item.lost)
+        bounds = (*item.bounds, int(item.last), self._connection.channel(stream), item.lost)
         return "EVALSHA", self._publish, 3, *keys, item.number, item.before, *bounds, *item.fields
 
 

@@ -1,0 +1,1 @@
+"""Topics whose logs are Redis Streams; ``streams.py`` is the way in."""
