@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import socket
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,42 +13,28 @@ from itertools import cycle
 from time import monotonic
 from urllib.parse import quote
 
-from wsframe import Acceptance, Connection, HandshakeError, Role, accept
-from wsframe.fields import Fields, encode_response
-from wsframe.handshake import wants_upgrade
-from wsframe.origins import check_host
+from wsframe.fields import encode_response
 
-from .dispatch.authorization import Authorization
-from .dispatch.gate import Gate
-from .dispatch.metrics import PendingMetrics
-from .dispatch.routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
+from .dispatch.dispatcher import Dispatcher
+from .dispatch.routes import Routes
 from .forks import disconnect, give_up_in_children
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
-from .handoff.threads import Threads, Worker, has_gil
-from .http.audience import Audience, explained
-from .http.cors import preflight, sharing
+from .handoff.threads import Threads, has_gil
+from .http.audience import Audience
 from .http.hosts import hosts_of
 from .http.proxies import UNIX, Proxies
-from .http.refusals import RefusalError, no_thread
-from .http.request import Request, RequestReader, respond, respond_without_content
 from .reports.loggers import background
-from .reports.refusals import CONNECTIONS, PATH
-from .reports.stats import EVENT_STREAM, WEBSOCKET, Stats, of_loop, total
-from .sessions.eventstream import EventStreamSession, encode_stream_head
-from .sessions.generator import GeneratorSession
-from .sessions.gzipped import accepts_gzip
-from .sessions.resume import last_event_id
-from .sessions.thread import ThreadSession
+from .reports.refusals import CONNECTIONS
+from .reports.stats import Stats, of_loop, total
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
 from .sockets.certificate import tls_context
-from .sockets.listener import BACKLOG, Listener, bound_buffers
+from .sockets.listener import BACKLOG, Listener, bound_buffers, prepare
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
 from .sockets.unix import UnixFile
 from .timing import Timing, waitable
-from .topics.ids import END
 from .topics.registry import Topics
 
 NO_ROOM = encode_response(
@@ -65,7 +50,7 @@ class Server:
 
     Attributes:
         host: the name or address it was given; "" where it listens on a unix socket.
-        port: the one it listens on; 0 then.
+        port: the one it listens on; 0 for a unix socket, or without a listener.
         settings: what else it was told.
         loops: its I/O loops.
     """
@@ -85,17 +70,17 @@ class Server:
             bound_buffers(sock, settings.socket_buffer)
             sock.listen(BACKLOG)
         self.host = host
-        self.port: int = sockets[0].getsockname()[1] if file is None else 0
+        self.port: int = sockets[0].getsockname()[1] if sockets and file is None else 0
         self._file = file
         self.settings = settings
         self._timing = timing
         self._started = monotonic()
-        self._routes = routes
         self._topics = topics
         self._proxies = Proxies(settings.trusted_proxies)
-        self._audience = Audience(self._proxies, hosts_of(settings.hosts, host, sockets))
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
+        audience = Audience(self._proxies, hosts_of(settings.hosts, host, sockets))
+        self._dispatcher = Dispatcher(routes, audience, topics, self._admission.has_asked)
         loops = settings.loops or natural_loops()
         self._threads = Threads(settings, loops, timing)
         left = self._admission.leave
@@ -210,6 +195,26 @@ class Server:
             background.close(self._timing.log_flush)
             self._stopped.set()
 
+    def adopt(self, sock: socket.socket, address: object) -> None:
+        """Any thread: serve the client of a socket that was accepted elsewhere.
+
+        The server owns the socket from here on, and closes it. This is engine-level: bytes that
+        were read from the socket before are lost.
+
+        Args:
+            sock: a connected stream socket, from which nothing has been read. With a certificate
+                in the settings, the client is expected to begin a TLS handshake.
+            address: the client's address, as ``accept`` returns it.
+
+        Raises:
+            RuntimeError: the server stops, or has stopped; the socket remains the caller's.
+        """
+        prepare(sock)
+        with self._lock:  # stop() closes only the connections that were queued before it
+            if self._stopping:
+                raise RuntimeError("the server is shutting down and adopts no connections")
+            self.loops[0].call_soon(partial(self._accepted, sock, address))
+
     def after_fork(self) -> None:
         """The child of a fork: the server runs in the parent; here it has stopped."""
         self._stopping = True
@@ -254,158 +259,8 @@ class Server:
             disconnect(sock)
 
     def _connected(self, peer: Peer) -> None:
-        peer.open(RequestReader(peer, partial(self._answer, peer)), self.settings.handshake_timeout)
-        peer.loop.survive(peer.ready, READ)  # what is asked is often there already
-
-    def _answer(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
-        """Answer the request on its route, or hand the connection to what its route speaks."""
-        self._admission.has_asked(peer)
-        peer.request = request
-        if request.http_version not in ("1.0", "1.1"):
-            raise HandshakeError(505, "HTTP/1.1 is spoken here")
-        if request.http_version == "1.1" or fields.items("host"):
-            check_host(fields)
-        fields = self._audience.addressed(request, fields)
-        found = self._routes.find(request.path, wants_upgrade(fields))
-        if found is None:
-            advice = "No route has this path."
-            raise RefusalError(404, "nothing is here", kind=PATH, advice=advice)
-        route, request.pattern = found
-        if isinstance(route, WebSocketRoute):
-            self._upgrade(peer, request, fields, rest, route)
-            return
-        if isinstance(route, EventRoute):
-            origin = self._audience.check_origin(request, fields, route.origins)
-            peer.sharing = sharing(origin, route.origins)
-            allowed = preflight(request.method, fields) if route.origins else None
-            if allowed is not None:
-                respond_without_content(peer, allowed)
-                return
-        if request.method not in ("GET", "HEAD"):
-            raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
-        with_body = request.method == "GET"
-        if isinstance(route, PageRoute):
-            respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
-        elif isinstance(route, MetricsRoute):
-            PendingMetrics(peer, with_body).enter(route)
-        else:
-            gzip = route.compress and accepts_gzip(fields)
-            go_on = partial(self._open_stream, peer, request, route, gzip)
-            self._authorize(peer, request, route, go_on)
-
-    def _upgrade(
-        self,
-        peer: Peer,
-        request: Request,
-        fields: Fields,
-        rest: memoryview,
-        route: WebSocketRoute,
-    ) -> None:
-        try:
-            acceptance = accept(
-                fields,
-                method=request.method,
-                http_version=request.http_version,
-                subprotocols=route.subprotocols,
-                origins="*",  # which is checked with advice for the log
-                deflate=route.deflate,
-            )
-        except HandshakeError as error:
-            raise explained(error, fields) from None
-        self._audience.check_origin(request, fields, route.origins)
-        go_on = partial(self._open_websocket, peer, request, bytes(rest), route, acceptance)
-        if inspect.isgeneratorfunction(route.handler):
-            go_on = partial(self._pass_gate, peer, request, route, go_on)
-        self._authorize(peer, request, route, go_on)
-
-    def _authorize(
-        self,
-        peer: Peer,
-        request: Request,
-        route: WebSocketRoute | EventRoute,
-        go_on: Callable[[], None],
-    ) -> None:
-        """Go on at once, or when the application has said that it may be so."""
-        if route.authorize is None:
-            go_on()
-            return
-        habit = peer.loop.habit(id(route.authorize), None)  # it may have no hash
-        Authorization(peer, habit, request, route, route.authorize, go_on).enter()
-
-    def _pass_gate(
-        self,
-        peer: Peer,
-        request: Request,
-        route: WebSocketRoute | EventRoute,
-        go_on: Callable[[], None],
-    ) -> None:
-        """Go on as soon as a thread is free for the first turn of the handler."""
-        credit = peer.loop.habit(route, route.blocking).credit()
-        Gate(peer, request, route, credit, go_on).enter()
-
-    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> Worker:
-        """Return a thread for a handler that keeps it for as long as the connection lasts."""
-        worker = peer.loop.engage(peer, route)
-        if worker is None:
-            raise no_thread()
-        return worker
-
-    def _open_websocket(
-        self,
-        peer: Peer,
-        request: Request,
-        rest: bytes,
-        route: WebSocketRoute,
-        acceptance: Acceptance,
-    ) -> None:
-        codec = Connection(
-            Role.SERVER,
-            max_message_size=route.max_message_size,
-            deflate=acceptance.deflate,
-            subprotocol=acceptance.subprotocol,
-        )
-        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
-        session = kind(peer, peer.loop.habit(route, route.blocking), codec, request, route.handler)
-        head = acceptance.encode()
-        worker = self._thread_for(peer, route) if kind is ThreadSession else None
-        peer.switch(session)
-        peer.subprotocol = acceptance.subprotocol
-        peer.begin_answer(WEBSOCKET, 101, head)
-        session.begin(worker)
-        if rest:
-            session.data_received(memoryview(rest))
-
-    def _open_stream(self, peer: Peer, request: Request, route: EventRoute, gzip: bool) -> None:
-        if last_event_id(request) == END:
-            respond_without_content(peer, [("Cache-Control", "no-store")])
-            return
-        headers = list(peer.sharing)
-        if route.compress:
-            headers.append(("Vary", "Accept-Encoding"))
-        if gzip:
-            headers.append(("Content-Encoding", "gzip"))
-        head = encode_stream_head(headers)
-        if request.method == "HEAD":
-            peer.status = 200
-            peer.finish(head)
-            return
-        start = partial(self._start_stream, peer, request, route, gzip, head)
-        if route.handler is None or inspect.isgeneratorfunction(route.handler):
-            start()
-        else:
-            self._pass_gate(peer, request, route, start)
-
-    def _start_stream(
-        self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
-    ) -> None:
-        habit = peer.loop.habit(route, route.blocking)
-        session = EventStreamSession(peer, habit, request, route.topic, route.handler, gzip=gzip)
-        head += session.opening()
-        lasts = inspect.isgeneratorfunction(route.handler)
-        worker = self._thread_for(peer, route) if lasts else None
-        peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, head)
-        session.start(worker)
+        self._dispatcher.open(peer, self.settings.handshake_timeout)
+        peer.loop.survive(peer.ready, READ)  # the request has often arrived already
 
     def _origin(self, peer: Peer) -> Hashable:
         """Any thread: which client address the threads that work for this connection count for.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..http.request import Request
     from ..topics.delivery import Subscription
     from ..topics.encodings import Encoding
+    from ..topics.registry import Topics
     from ..topics.topic import Topic
 
 
@@ -204,7 +205,7 @@ class EventStream:
         if self._resume is None:
             last_id = self.last_event_id
             loop = self._session.peer.loop
-            found = loop.topics.places.find(last_id) if last_id.startswith("?") else None
+            found = self._session.topics.places.find(last_id) if last_id.startswith("?") else None
             self._resume = last_id if found is None else found
             if found:
                 # As many as there may be subscriptions: a stranger may have made up any number.
@@ -263,13 +264,14 @@ class EventStreamSession(Subscriber):
         self,
         peer: Peer,
         habit: Habit,
+        topics: Topics,
         request: Request,
         topic: Topic | None,
         handler: Callable[..., Any] | None,
         *,
         gzip: bool,
     ) -> None:
-        super().__init__(peer, habit)
+        super().__init__(peer, habit, topics)
         self.over = False
         self.request = request
         self.waits_for: Queue[Any] | SimpleQueue[Any] | None = None
@@ -336,7 +338,7 @@ class EventStreamSession(Subscriber):
         """Owner: a subscription begins; where there are several, each id tells of all."""
         several = len(self.subscriptions) > 1 or self.came_with.keys() - {subscription.topic.name}
         if several and not self.encoding.of_one:
-            self.encoding = StreamOfMany(self.peer.loop.topics.places, self.came_with)
+            self.encoding = StreamOfMany(self.topics.places, self.came_with)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
                     self.encoding.stream_start(other.topic.name, other.last_id)

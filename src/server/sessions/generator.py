@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..handoff.turns import Habit, Turns
     from ..http.request import Request
     from ..sockets.peer import Peer
+    from ..topics.registry import Topics
 
 
 class GeneratorSession(WebSocketSession):
@@ -34,11 +35,12 @@ class GeneratorSession(WebSocketSession):
         self,
         peer: Peer,
         habit: Habit,
+        topics: Topics,
         codec: Connection,
         request: Request,
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
-        super().__init__(peer, habit, codec, request)
+        super().__init__(peer, habit, topics, codec, request)
         # Only the handler refers to the WebSocket: kept here, it would wait for the garbage
         # collector, with all that it refers to.
         self._generator = handler(WebSocket(self, request), **request.parameters)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..handoff.turns import Habit
     from ..sockets.peer import Peer
     from ..topics.encodings import Encoding
+    from ..topics.registry import Topics
     from ..topics.topic import Topic
 
 
@@ -28,14 +29,16 @@ class Subscriber(Protocol, Turns):
     Attributes:
         subscriptions: those that have not ended; any thread appends, the owner removes.
         over: true when it has ended or is asked to.
+        topics: the topics of the app.
     """
 
-    __slots__ = ("over", "subscriptions")
+    __slots__ = ("over", "subscriptions", "topics")
 
     over: ConnectionClosed | bool | None
 
-    def __init__(self, peer: Peer, habit: Habit) -> None:
+    def __init__(self, peer: Peer, habit: Habit, topics: Topics) -> None:
         super().__init__(peer, habit)
+        self.topics = topics
         self.subscriptions: list[Subscription] = []
 
     def subscribe(
@@ -59,7 +62,7 @@ class Subscriber(Protocol, Turns):
                 "one connection may have (max_subscriptions)"
             )
         if isinstance(topic, str):
-            topic = self.peer.loop.topics.get(topic)
+            topic = self.topics.get(topic)
         subscription = Subscription(topic, self, encoding, member)
         self.subscriptions.append(subscription)
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..handoff.turns import Habit
     from ..http.request import Request
     from ..sockets.peer import Peer
+    from ..topics.registry import Topics
 
 
 class ThreadSession(WebSocketSession):
@@ -42,11 +43,12 @@ class ThreadSession(WebSocketSession):
         self,
         peer: Peer,
         habit: Habit,
+        topics: Topics,
         codec: Connection,
         request: Request,
         handler: Callable[..., object],
     ) -> None:
-        super().__init__(peer, habit, codec, request)
+        super().__init__(peer, habit, topics, codec, request)
         self._handler = partial(handler, **request.parameters)
         # The messages of one read, with their size; the end comes last, and stays.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..handoff.threads import Worker
     from ..http.request import Request
     from ..topics.delivery import Subscription
+    from ..topics.registry import Topics
     from ..topics.topic import Topic
 
 
@@ -267,8 +268,10 @@ class WebSocketSession(Subscriber):
 
     over: ConnectionClosed | None
 
-    def __init__(self, peer: Peer, habit: Habit, codec: Connection, request: Request) -> None:
-        super().__init__(peer, habit)
+    def __init__(
+        self, peer: Peer, habit: Habit, topics: Topics, codec: Connection, request: Request
+    ) -> None:
+        super().__init__(peer, habit, topics)
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
         self.codec = codec
         self.over = None

@@ -113,6 +113,13 @@ def bound_buffers(sock: socket.socket, size: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size // 4)
 
 
+def prepare(sock: socket.socket) -> None:
+    """Any thread: set the options of an accepted socket: it never blocks, and sends at once."""
+    sock.setblocking(False)
+    with suppress(OSError):  # the client may have left already, or the socket is a unix socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Listener:
     """One listening socket on a loop."""
 
@@ -156,9 +163,7 @@ class Listener:
                 if error.errno in NO_MORE_FILES:
                     self._refuse()
                 return
-            sock.setblocking(False)
-            with suppress(OSError):  # the client may be gone already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            prepare(sock)
             self._opened(sock, address)
         self._at_once = min(2 * self._at_once, ACCEPT_AT_ONCE)
 

@@ -31,8 +31,9 @@ class GzipClient(Client):
         self.sock = FakeSocket(self._room)
         self.peer = Peer(cast(Any, self._loop), cast(Any, self.sock), "client")
         request = Request("GET", "/", [], "1.1", "client", "http")
+        habit = Habit("/", None, self.peer.loop.timing)
         session = EventStreamSession(
-            self.peer, Habit("/", None, self.peer.loop.timing), request, None, None, gzip=True
+            self.peer, habit, self._loop.topics, request, None, None, gzip=True
         )
         self.peer.open(session, 10)
         session.start(None)

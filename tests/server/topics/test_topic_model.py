@@ -141,8 +141,9 @@ class Client:
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
+        habit = Habit("/", None, self.peer.loop.timing)
         session = EventStreamSession(
-            self.peer, Habit("/", None, self.peer.loop.timing), request, None, None, gzip=False
+            self.peer, habit, self._loop.topics, request, None, None, gzip=False
         )
         self.peer.open(session, 10)
         self.peer.begin_answer(EVENT_STREAM, 200, b"")

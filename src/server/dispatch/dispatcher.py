@@ -1,0 +1,235 @@
+"""The dispatcher: from a request to a fixed answer, or to the session that takes the connection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wsframe import Acceptance, Connection, HandshakeError, Role, accept
+from wsframe.handshake import wants_upgrade
+from wsframe.origins import check_host
+
+from ..http.audience import explained
+from ..http.cors import preflight, sharing
+from ..http.refusals import RefusalError, no_thread
+from ..http.request import RequestReader, respond, respond_without_content
+from ..reports.refusals import PATH
+from ..reports.stats import EVENT_STREAM, WEBSOCKET
+from ..sessions.eventstream import EventStreamSession, encode_stream_head
+from ..sessions.generator import GeneratorSession
+from ..sessions.gzipped import accepts_gzip
+from ..sessions.resume import last_event_id
+from ..sessions.thread import ThreadSession
+from ..topics.ids import END
+from .authorization import Authorization
+from .gate import Gate
+from .metrics import PendingMetrics
+from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
+
+if TYPE_CHECKING:
+    from wsframe.fields import Fields
+
+    from ..handoff.threads import Worker
+    from ..http.audience import Audience
+    from ..http.request import Request
+    from ..sockets.peer import Peer
+    from ..topics.registry import Topics
+
+
+class Dispatcher:
+    """Answers the request of each connection; all methods are the owner's of its loop.
+
+    One dispatcher serves all loops. It has no state of its own.
+
+    Args:
+        routes: the routes of the app.
+        audience: the hosts that are served, and the trusted proxies.
+        topics: the topics to which sessions subscribe.
+        on_request: called with the peer as soon as its request is complete.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        audience: Audience,
+        topics: Topics,
+        on_request: Callable[[Peer], object],
+    ) -> None:
+        self._routes = routes
+        self._audience = audience
+        self._topics = topics
+        self._on_request = on_request
+
+    def open(self, peer: Peer, timeout: float) -> None:
+        """Owner: read the request of a new connection, and answer it.
+
+        Args:
+            peer: the connection.
+            timeout: seconds for the complete head of the request (``handshake_timeout``).
+        """
+        peer.open(RequestReader(peer, partial(self._dispatch, peer)), timeout)
+
+    def _dispatch(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
+        """Owner: answer the request by its route.
+
+        Args:
+            peer: the connection.
+            request: its request.
+            fields: the headers of the request.
+            rest: the bytes received after the head.
+
+        Raises:
+            HandshakeError: the answer is this error.
+        """
+        self._on_request(peer)
+        peer.request = request
+        if request.http_version not in ("1.0", "1.1"):
+            raise HandshakeError(505, "HTTP/1.1 is spoken here")
+        if request.http_version == "1.1" or fields.items("host"):
+            check_host(fields)
+        fields = self._audience.addressed(request, fields)
+        found = self._routes.find(request.path, wants_upgrade(fields))
+        if found is None:
+            advice = "No route has this path."
+            raise RefusalError(404, "nothing is here", kind=PATH, advice=advice)
+        route, request.pattern = found
+        if isinstance(route, WebSocketRoute):
+            self._upgrade(peer, request, fields, bytes(rest), route)
+            return
+        if isinstance(route, EventRoute):
+            origin = self._audience.check_origin(request, fields, route.origins)
+            peer.sharing = sharing(origin, route.origins)
+            allowed = preflight(request.method, fields) if route.origins else None
+            if allowed is not None:
+                respond_without_content(peer, allowed)
+                return
+        if request.method not in ("GET", "HEAD"):
+            raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
+        with_body = request.method == "GET"
+        if isinstance(route, PageRoute):
+            respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
+        elif isinstance(route, MetricsRoute):
+            PendingMetrics(peer, with_body).enter(route)
+        else:
+            gzip = route.compress and accepts_gzip(fields)
+            proceed = partial(self._open_stream, peer, request, route, gzip)
+            self._authorize(peer, request, route, proceed)
+
+    def _upgrade(
+        self, peer: Peer, request: Request, fields: Fields, rest: bytes, route: WebSocketRoute
+    ) -> None:
+        """Owner: check an upgrade request, and open the WebSocket once it is authorized."""
+        try:
+            acceptance = accept(
+                fields,
+                method=request.method,
+                http_version=request.http_version,
+                subprotocols=route.subprotocols,
+                origins="*",  # the audience checks the Origin, with advice for the log
+                deflate=route.deflate,
+            )
+        except HandshakeError as error:
+            raise explained(error, fields) from None
+        self._audience.check_origin(request, fields, route.origins)
+        proceed = partial(self._open_websocket, peer, request, rest, route, acceptance)
+        if inspect.isgeneratorfunction(route.handler):
+            proceed = partial(self._pass_gate, peer, request, route, proceed)
+        self._authorize(peer, request, route, proceed)
+
+    def _authorize(
+        self,
+        peer: Peer,
+        request: Request,
+        route: WebSocketRoute | EventRoute,
+        proceed: Callable[[], None],
+    ) -> None:
+        """Owner: proceed at once, or as soon as the ``authorize`` of the route permits it."""
+        if route.authorize is None:
+            proceed()
+            return
+        # By its id, because a callable need not be hashable.
+        habit = peer.loop.habit(id(route.authorize), None)
+        Authorization(peer, habit, request, route, route.authorize, proceed).enter()
+
+    def _pass_gate(
+        self,
+        peer: Peer,
+        request: Request,
+        route: WebSocketRoute | EventRoute,
+        proceed: Callable[[], None],
+    ) -> None:
+        """Owner: proceed as soon as a thread is free for the first turn of the handler."""
+        credit = peer.loop.habit(route, route.blocking).credit()
+        Gate(peer, request, route, credit, proceed).enter()
+
+    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> Worker:
+        """Owner: return a thread that a handler keeps for as long as its connection lasts."""
+        worker = peer.loop.engage(peer, route)
+        if worker is None:
+            raise no_thread()
+        return worker
+
+    def _open_websocket(
+        self,
+        peer: Peer,
+        request: Request,
+        rest: bytes,
+        route: WebSocketRoute,
+        acceptance: Acceptance,
+    ) -> None:
+        """Owner: answer with 101, and begin the WebSocket with the bytes that follow the head."""
+        codec = Connection(
+            Role.SERVER,
+            max_message_size=route.max_message_size,
+            deflate=acceptance.deflate,
+            subprotocol=acceptance.subprotocol,
+        )
+        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
+        habit = peer.loop.habit(route, route.blocking)
+        session = kind(peer, habit, self._topics, codec, request, route.handler)
+        head = acceptance.encode()
+        worker = self._thread_for(peer, route) if kind is ThreadSession else None
+        peer.switch(session)
+        peer.subprotocol = acceptance.subprotocol
+        peer.begin_answer(WEBSOCKET, 101, head)
+        session.begin(worker)
+        if rest:
+            session.data_received(memoryview(rest))
+
+    def _open_stream(self, peer: Peer, request: Request, route: EventRoute, gzip: bool) -> None:
+        """Owner: begin an event stream, or answer a client that needs none."""
+        if last_event_id(request) == END:
+            respond_without_content(peer, [("Cache-Control", "no-store")])
+            return
+        headers = list(peer.sharing)
+        if route.compress:
+            headers.append(("Vary", "Accept-Encoding"))
+        if gzip:
+            headers.append(("Content-Encoding", "gzip"))
+        head = encode_stream_head(headers)
+        if request.method == "HEAD":
+            peer.status = 200
+            peer.finish(head)
+            return
+        start = partial(self._start_stream, peer, request, route, gzip, head)
+        if route.handler is None or inspect.isgeneratorfunction(route.handler):
+            start()
+        else:
+            self._pass_gate(peer, request, route, start)
+
+    def _start_stream(
+        self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
+    ) -> None:
+        """Owner: answer with 200 and this head, and begin the event stream."""
+        habit = peer.loop.habit(route, route.blocking)
+        session = EventStreamSession(
+            peer, habit, self._topics, request, route.topic, route.handler, gzip=gzip
+        )
+        head += session.opening()
+        lasts = inspect.isgeneratorfunction(route.handler)
+        worker = self._thread_for(peer, route) if lasts else None
+        peer.switch(session)
+        peer.begin_answer(EVENT_STREAM, 200, head)
+        session.start(worker)

@@ -1,0 +1,108 @@
+"""A server without listeners, to which connections are handed that were accepted elsewhere."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.conftest import stop_within, wait_until
+from tests.support.clients import Client, StreamClient, WebSocketClient, get
+from tests.support.handlers import generator_echo, plain_echo
+from wsframe.server import App, EventStream, Server, Settings
+from wsframe.server.timing import Timing
+
+
+class Acceptor:
+    """A listening socket of the test, which hands each connection to a server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._sock.getsockname()[1]
+
+    def accept(self) -> None:
+        """Accept one connection and hand it over."""
+        sock, address = self._sock.accept()
+        try:
+            self._server.adopt(sock, address)
+        except RuntimeError:
+            sock.close()
+            raise
+
+    def accept_later(self) -> threading.Thread:
+        """Do so in another thread, because a client waits for the answer at once."""
+        thread = threading.Thread(target=self.accept)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def app() -> App:
+    app = App()
+    app.page("/", "hello", content_type="text/plain")
+    app.websocket("/plain")(plain_echo)
+    app.websocket("/generator")(generator_echo)
+
+    @app.sse("/events")
+    def events(stream: EventStream) -> None:
+        stream.send("one")
+
+    return app
+
+
+@pytest.fixture
+def server(app: App) -> Iterator[Server]:
+    app._routes.fix()
+    server = Server(app._routes, "", [], Settings(loops=2), app._topics, Timing())
+    yield server
+    stop_within(server, 20)
+
+
+@pytest.fixture
+def acceptor(server: Server) -> Iterator[Acceptor]:
+    acceptor = Acceptor(server)
+    yield acceptor
+    acceptor.close()
+
+
+def test_an_adopted_connection_gets_a_page(server: Server, acceptor: Acceptor) -> None:
+    assert server.port == 0
+    client = Client(acceptor.port)
+    client.send(get("/"))
+    acceptor.accept()
+    answer = client.answer()
+    assert (answer.status, answer.body) == (200, b"hello")
+    wait_until(lambda: server.stats().accepted == 1, "the connection is counted")
+
+
+@pytest.mark.parametrize("path", ["/plain", "/generator"])
+def test_an_adopted_connection_becomes_a_websocket(acceptor: Acceptor, path: str) -> None:
+    thread = acceptor.accept_later()
+    client = WebSocketClient(acceptor.port, path)
+    thread.join()
+    client.say("a", b"b")
+    assert client.hear(2) == ["a", b"b"]
+    assert client.leave().code == 1000
+
+
+def test_stopping_ends_adopted_connections(server: Server, acceptor: Acceptor) -> None:
+    thread = acceptor.accept_later()
+    stream = StreamClient(acceptor.port, "/events")
+    thread.join()
+    assert stream.hear(1) == ["one"]
+    stop_within(server, 20)
+    stream.expect_end()
+
+
+def test_a_stopped_server_adopts_no_connections(server: Server, acceptor: Acceptor) -> None:
+    stop_within(server, 20)
+    client = Client(acceptor.port)
+    with pytest.raises(RuntimeError, match="shutting down"):
+        acceptor.accept()
+    client.close()
