@@ -35,9 +35,9 @@ coverage: $(VENV)/installed-test ## see that the tests reach all of codec and cl
 			--ignore=tests/server --kernel=$$kernel --cov --cov-report= --cov-fail-under=0 || exit 1; \
 	done
 	@echo; echo "On the compiled kernels, but for the pure ones and the choice:"
-	@$(BIN)/python -m coverage report --data-file=build/coverage/compiled --omit='*/wsframe/server/*,*/_pure.py,*/kernels.py'
+	@$(BIN)/python -m coverage report --data-file=build/coverage/compiled --omit='*/wsframe/cli/*,*/wsframe/demo/*,*/wsframe/server/*,*/_pure.py,*/kernels.py'
 	@echo; echo "On the pure kernels, but for the choice:"
-	@$(BIN)/python -m coverage report --data-file=build/coverage/pure --omit='*/wsframe/server/*,*/kernels.py'
+	@$(BIN)/python -m coverage report --data-file=build/coverage/pure --omit='*/wsframe/cli/*,*/wsframe/demo/*,*/wsframe/server/*,*/kernels.py'
 	@echo; echo "On both:"
 	@$(BIN)/python -m coverage combine -q --keep --data-file=build/coverage/both build/coverage/compiled build/coverage/pure
 	@$(BIN)/python -m coverage report --data-file=build/coverage/both

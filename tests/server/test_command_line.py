@@ -20,7 +20,8 @@ from tests.support.certificates import Certificates
 from tests.support.clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
 from tests.support.processes import ServerProcess, run
 from tests.support.tools import missing_tool
-from wsframe.server import Settings, __main__
+from wsframe.cli import command
+from wsframe.server import Settings
 
 COMMAND = ("-m", "wsframe.server")
 PROGRAM = """
@@ -134,10 +135,10 @@ def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, worker
     def run(start: object, host: str, port: int, count: int, settings: Settings) -> None:
         served.append((settings, count))
 
-    monkeypatch.setattr(__main__, "run", run)
+    monkeypatch.setattr(command, "run", run)
     given = [f"{option(name)}={value}" for name, value in OPTIONS.items()]
     monkeypatch.setattr(sys, "argv", ["wsframe.server", f"--workers={workers}", *given])
-    __main__.main()
+    command.main()
     settings = Settings(**OPTIONS, trusted_proxies=[])  # type: ignore[arg-type]
     assert served == [(settings, workers)]
 
@@ -201,7 +202,7 @@ def test_an_argument_that_is_wrong_is_named_in_a_line(
     monkeypatch.chdir(directory)
     monkeypatch.setattr(sys, "argv", ["wsframe.server", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        __main__.main()
+        command.main()
     assert exit_.value.code == 2
     printed = capsys.readouterr()
     assert message in printed.err.splitlines()[-1]

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from importlib.resources import files
 from queue import Queue
 
-from .. import App, WebSocket
+from ..server import App, WebSocket
 
 app = App()
 ticks: Queue[str] = Queue()

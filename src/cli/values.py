@@ -1,0 +1,87 @@
+"""The values of command-line options, checked and converted.
+
+Each function raises ``argparse.ArgumentTypeError`` for a text that is not such a value.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+from ..server.http.hosts import Hosts
+from ..server.http.proxies import Proxies
+from ..server.sockets.unix import group_number
+
+DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
+
+
+def port(text: str) -> int:
+    """Return a port number, 0 to 65535."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise ArgumentTypeError(f"a port is 0-65535, not {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return an integer that is not negative."""
+    if not re.fullmatch("[0-9]{1,10}", text):
+        raise ArgumentTypeError(f"a whole number is wanted, not {text!r}")
+    return int(text)
+
+
+def mode(text: str) -> int:
+    """Return the permissions of a file, given in octal."""
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ArgumentTypeError(f"permissions are three octal digits, not {text!r}")
+    return int(text, 8)
+
+
+def group(text: str) -> str | int:
+    """Return the name or the number of a group that exists."""
+    group = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+    try:
+        group_number(group)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return group
+
+
+def proxy(text: str) -> str:
+    """Return the address or network of a proxy."""
+    try:
+        Proxies([text])
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
+
+
+def hosts(text: str) -> list[str]:
+    """Return the host patterns of a list with commas."""
+    hosts = text.split(",")
+    try:
+        Hosts(hosts)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return hosts
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds."""
+    if not DECIMAL.fullmatch(text):
+        raise ArgumentTypeError(f"a number of seconds is wanted, not {text!r}")
+    return float(text)
+
+
+def part(text: str) -> float:
+    """Return a number, which the setting limits to 0 to 1."""
+    if not DECIMAL.fullmatch(text):
+        raise ArgumentTypeError(f"a number between 0 and 1 is wanted, not {text!r}")
+    return float(text)
+
+
+def app_name(text: str) -> str:
+    """Return the name of an app, ``module:app``."""
+    module, _, attribute = text.partition(":")
+    if not module or module.startswith(".") or not attribute:
+        raise ArgumentTypeError(f"{text!r} is not of the form module:app")
+    return text
