@@ -23,8 +23,8 @@ from .settings import Settings
 from .signals import STOP_SIGNALS, Interrupted, Signals
 from .sockets.admission import allow_all_files
 from .sockets.certificate import tls_context
-from .sockets.goodbye import SPREAD
 from .sockets.listener import bind
+from .sockets.shutdown import SPREAD
 from .topics.errors import RedisRefused
 from .workers.supervisor import Supervisor
 from .workers.worker import Link

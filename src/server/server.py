@@ -26,10 +26,11 @@ from .http.hosts import hosts_of
 from .http.proxies import UNIX, Proxies
 from .reports.loggers import background
 from .reports.refusals import CONNECTIONS
-from .reports.stats import Stats, of_loop, total
+from .reports.stats import Stats, total
 from .settings import Settings
 from .sockets.admission import Admission, origin_of
 from .sockets.certificate import tls_context
+from .sockets.clients import Clients
 from .sockets.listener import BACKLOG, Listener, bound_buffers, prepare
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
@@ -53,6 +54,7 @@ class Server:
         port: the one it listens on; 0 for a unix socket, or without a listener.
         settings: what else it was told.
         loops: its I/O loops.
+        clients: the connections of each loop.
     """
 
     def __init__(
@@ -82,13 +84,22 @@ class Server:
         audience = Audience(self._proxies, hosts_of(settings.hosts, host, sockets))
         self._dispatcher = Dispatcher(routes, audience, topics, self._admission.has_asked)
         loops = settings.loops or natural_loops()
-        self._threads = Threads(settings, loops, timing)
-        left = self._admission.leave
-        self.loops = tuple(
-            Loop(settings, timing, self._threads, self._monitor, left, topics, self._origin)
-            for _ in range(loops)
+        self._threads = Threads(
+            loops,
+            timing,
+            max_threads=settings.max_threads,
+            max_handler_threads=settings.max_handler_threads,
+            reserve_threads=settings.reserve_threads,
+            max_thread_share=settings.max_thread_share,
         )
-        self._next_loop = cycle(self.loops)
+        self.loops = tuple(Loop(timing, self._threads, self._monitor) for _ in range(loops))
+        self.clients = tuple(
+            Clients(loop, settings, self._admission.leave, self._network_of) for loop in self.loops
+        )
+        for loop in self.loops:
+            topics.add_loop(loop)
+            loop.at_end(partial(topics.remove_loop, loop))
+        self._next_clients = cycle(self.clients)
         self._listeners = [Listener(self.loops[0], sock, self._accepted) for sock in sockets]
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
@@ -131,7 +142,7 @@ class Server:
         """Any thread: what the server has done and does, in numbers."""
         workers, handlers = self._threads.counts()
         return replace(
-            total(map(of_loop, self.loops)),
+            total(clients.stats() for clients in self.clients),
             uptime=monotonic() - self._started,
             threads=workers + self._topics.sources.running() + 1,  # the monitor's
             handlers_in_threads=handlers,
@@ -181,12 +192,12 @@ class Server:
                 self.loops[0].call_soon(listener.close)
             self._topics.catch_up(max(0.0, deadline - monotonic()))
             # Behind what the listeners have dealt out before.
-            self.loops[0].call_soon(partial(self._say_goodbye, spread, gone))
+            self.loops[0].call_soon(partial(self._shut_down_paced, spread, gone))
             _wait_for_all(gone, deadline)
         finally:
             self._topics.end(max(0.0, deadline - monotonic()))
-            for loop in self.loops:
-                loop.call_soon(partial(loop.for_each_peer, Peer.abort))
+            for clients in self.clients:
+                clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
             _wait_for_all(gone, max(deadline, monotonic() + self._timing.cut_off))
             for loop in self.loops:
                 loop.stop(self._timing.cut_off)
@@ -223,6 +234,8 @@ class Server:
         self._stopped.set()
         for loop in self.loops:
             loop.after_fork()
+        for clients in self.clients:
+            clients.after_fork()
         self._threads.after_fork()
 
     # Owner ------------------------------------------------------------------------------------
@@ -231,27 +244,27 @@ class Server:
         """Owner of the first loop: deal a connection to a loop."""
         if self._file is not None and not address:
             address = self._file.path  # the clients of a unix socket rarely have one
-        loop = next(self._next_loop)
+        clients = next(self._next_clients)
         if self._tls is None:
-            peer = Peer(loop, sock, address)
+            peer = Peer(clients, sock, address)
         else:
-            peer = TLSPeer(loop, sock, address, self._tls)
+            peer = TLSPeer(clients, sock, address, self._tls)
         if not self._admission.enter(peer):
             self._turn_away(sock, address)
-        elif loop.owned():
+        elif peer.loop.owned():
             self._connected(peer)
         else:
-            loop.call_soon(partial(self._connected, peer))
+            peer.loop.call_soon(partial(self._connected, peer))
 
     def _turn_away(self, sock: socket.socket, address: object) -> None:
         """Owner of the first loop: let a client go, and tell it why if that costs little."""
-        loop = self.loops[0]
-        loop.refusals.count(503, CONNECTIONS)
-        peer = Peer(loop, sock, address)
+        clients = self.clients[0]
+        clients.refusals.count(503, CONNECTIONS)
+        peer = Peer(clients, sock, address)
         if self._tls is not None:
             disconnect(sock)
         elif self._admission.may_linger(peer):
-            loop.add(peer)
+            clients.add(peer)
             peer.finish(NO_ROOM)
         else:
             with suppress(OSError):
@@ -262,7 +275,7 @@ class Server:
         self._dispatcher.open(peer, self.settings.handshake_timeout)
         peer.loop.survive(peer.ready, READ)  # the request has often arrived already
 
-    def _origin(self, peer: Peer) -> Hashable:
+    def _network_of(self, peer: Peer) -> Hashable:
         """Any thread: which client address the threads that work for this connection count for.
 
         None for a unix socket, and for a trusted proxy that does not report the address.
@@ -272,11 +285,12 @@ class Server:
             return None
         return origin_of((client,))
 
-    def _say_goodbye(self, spread: float, gone: list[threading.Event]) -> None:
+    def _shut_down_paced(self, spread: float, gone: list[threading.Event]) -> None:
         """Owner of the first loop: have every loop tell its clients."""
-        for number, (loop, event) in enumerate(zip(self.loops, gone, strict=True)):
-            loop.call_soon(partial(loop.say_goodbye, spread, number / len(self.loops)))
-            loop.call_soon(partial(loop.when_empty, event.set))
+        for number, (clients, event) in enumerate(zip(self.clients, gone, strict=True)):
+            phase = number / len(self.clients)
+            clients.loop.call_soon(partial(clients.shut_down_paced, spread, phase))
+            clients.loop.call_soon(partial(clients.when_empty, event.set))
 
 
 def url(host: str, port: int, *, secured: bool) -> str:

@@ -36,8 +36,8 @@ class Timing:
         sweep_interval: the pause between two checks of all deadlines of a loop.
         standstill: a check of the deadlines that is later than this stood still with its process,
             and the delay does not count for any deadline.
-        goodbye_interval: the sweep interval while the server stops and closes its clients one by
-            one.
+        paced_shutdown_interval: the sweep interval while the server stops and closes its clients
+            one by one.
         cut_off: how long handlers and threads have to end after their clients were cut off.
         placement: how long a subscription waits for an event that its client has seen and this
             process has not read yet.
@@ -91,7 +91,7 @@ class Timing:
     idle_thread: float = 10.0
     sweep_interval: float = 0.5
     standstill: float = 1.0
-    goodbye_interval: float = 0.05
+    paced_shutdown_interval: float = 0.05
     cut_off: float = 0.5
     placement: float = 2.0
     log_flush: float = 1.0

@@ -55,8 +55,8 @@ def sees_the_end(client: Client) -> None:
 
 
 def abort_all(server: Server) -> None:
-    loop = server.loops[0]
-    loop.call_soon(partial(loop.for_each_peer, Peer.abort))
+    (clients,) = server.clients
+    clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
 
 
 @pytest.mark.parametrize("secured", [False, True])

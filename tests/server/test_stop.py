@@ -35,7 +35,7 @@ from wsframe.server import (
     Server,
     WebSocket,
 )
-from wsframe.server.sockets.goodbye import Goodbye
+from wsframe.server.sockets.shutdown import PacedShutdown
 from wsframe.server.timing import Timing
 
 from .conftest import AnyClient, Clients, Serve, ServerLog, wait_until
@@ -140,7 +140,7 @@ def test_new_connections_are_refused_and_old_ones_still_drain(
     silent = clients.connect(server)
     begun = clients.connect(server)
     begun.send(get("/")[:10])
-    wait_until(lambda: len(server.loops[0].peers) == 3, "all are there")
+    wait_until(lambda: len(server.clients[0].peers) == 3, "all are there")
     with stopping(server, spread):
         assert client.next_event() == GOING_AWAY
         for other in (silent, begun):
@@ -160,7 +160,7 @@ def test_an_answer_on_its_way_still_arrives(serve: Serve, clients: Clients) -> N
     client = clients.connect(server, receive_buffer=1 << 16)
     client.send(get("/"))
     wait_until(
-        lambda: any(peer.congested for peer in tuple(server.loops[0].peers)), "it is on its way"
+        lambda: any(peer.congested for peer in tuple(server.clients[0].peers)), "it is on its way"
     )
     with stopping(server):
         assert client.answer().body == body
@@ -179,7 +179,7 @@ def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) ->
     client = clients.websocket(server, "/echo")
     with stopping(server):
         client.closed_by_server()
-        wait_until(lambda: not server.loops[0].peers, "all clients have gone")
+        wait_until(lambda: not server.clients[0].peers, "all clients have gone")
         release.set()
     assert done.is_set()
 
@@ -273,7 +273,7 @@ def test_senders_that_wait_for_their_clients_end_with_the_server(
     clients.websocket(server, "/push", receive_buffer=1 << 16)
     clients.stream(server, "/stream", receive_buffer=1 << 16)
     wait_until(
-        lambda: [peer.congested for peer in tuple(server.loops[0].peers)] == [True, True],
+        lambda: [peer.congested for peer in tuple(server.clients[0].peers)] == [True, True],
         "both wait to send",
     )
     begin = time.monotonic()
@@ -395,7 +395,7 @@ def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: C
 
 def test_goodbyes_are_spread_evenly_over_all_loops() -> None:
     loops = [
-        Goodbye([(k, n) for n in range(50)], 8, k / 4, 100.0)  # type: ignore[misc]
+        PacedShutdown([(k, n) for n in range(50)], 8, k / 4, 100.0)  # type: ignore[misc]
         for k in range(4)
     ]
     told: list[Any] = []

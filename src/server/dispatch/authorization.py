@@ -35,6 +35,8 @@ class Authorization(PendingRequest, Turns):
         go_on: called by the owner with what the hook has returned, if that is true.
     """
 
+    peer: Peer
+
     __slots__ = ("_admitted", "_go_on", "_hook", "_refusal", "_request", "_route")
 
     def __init__(

@@ -46,7 +46,7 @@ class PendingRequest(Protocol):
     def wait_for_thread(self) -> None:
         """Owner: from now on wait for a thread, for at most ``thread_timeout``."""
         if self.peer.deadline == inf:
-            self.peer.due_in(self.peer.loop.settings.thread_timeout)
+            self.peer.due_in(self.peer.clients.settings.thread_timeout)
 
     def go_on(self) -> None:
         """Owner: answer the request."""
@@ -73,7 +73,7 @@ class PendingRequest(Protocol):
             return
         loop = self.peer.loop
         reason = loop.lack_of(self.credit, self.peer, self.route)
-        timeout = loop.settings.thread_timeout
+        timeout = self.peer.clients.settings.thread_timeout
         if self.drop():
             loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
             self.refuse(no_thread())

@@ -16,19 +16,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from logging import WARNING
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..reports.complaint import Complaint
 from ..reports.loggers import log
-from ..reports.refusals import Refusals
-from ..reports.stats import Totals
-from ..sockets.goodbye import Goodbye
 from .poller import LEFT, READ, WRITE, Poller
 from .quotas import Holder, Shortage, name_of
 from .threads import HANDLER_NAME, LOOP_NAME, Worker, has_gil, stack_of
@@ -41,6 +37,7 @@ from .turns import (
     ROUTE_PROBATION,
     WAITING,
     WORK_A_TURN,
+    Connection,
     Habit,
     Turns,
 )
@@ -49,14 +46,11 @@ from .waiting import Waiter, WaitingRoom
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
-    from ..settings import Settings
-    from ..sockets.peer import Peer
     from ..timing import Timing
-    from ..topics.registry import Topics
     from .monitor import Monitor
     from .threads import Threads
 
-__all__ = ["LEFT", "READ", "WRITE", "Loop", "Ready"]
+__all__ = ["LEFT", "READ", "WRITE", "Loop", "Source"]
 
 
 # How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
@@ -65,14 +59,12 @@ EMPTY_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 # To cut a view costs as much as to decode a short message, so that those of fewer bytes are kept.
 SHORT_READ = 512
-# How many connections are looked at before sockets are again, so that a sweep delays nobody.
-SWEEP_SLICE = 512
 # How many calls are made before sockets are looked at again.
 CALLS_A_ROUND = 256
 
 
-class Ready(Protocol):
-    """What the loop calls when a file is ready."""
+class Source(Protocol):
+    """What the loop polls: a file, and what to call when it is ready."""
 
     def ready(self, events: int) -> Turns | None:
         """Owner: act on it, and return whose turn it is, if this makes it somebody's.
@@ -104,7 +96,6 @@ class Loop:
     """One I/O loop.
 
     Attributes:
-        peers: the connections that live on this loop; the owner's to look at.
         unfinished: the user's code that has begun and not ended; the owner's.
         waiting: what waits for a thread; the owner's.
         orphans: those whose user code still has a thread long after their client has left; the
@@ -112,45 +103,34 @@ class Loop:
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         received: a view of it.
         received_short: views of its beginning, by their length.
-        sendable: guards the bytes that other threads have queued; notified when some have gone out.
-        settings: the server's.
+        tick: called at intervals with the time on the loop's clock, once :meth:`start_ticks` was
+            called. It returns the pause until the next call in seconds, 0 for the next round of the
+            loop, or None if it need not be called any more.
+        on_task_end: called when user code has ended.
         timing: the app's.
         checked_at: when deadlines were last checked, on the loop's clock. Idle connections share
             this one object.
-        topics: the app's.
         steals: how often a turn has lost the loop.
-        totals: what else it has counted.
-        refusals: the requests that were refused.
     """
 
     def __init__(
         self,
-        settings: Settings,
         timing: Timing,
         threads: Threads,
         monitor: Monitor,
-        left: Callable[[Peer], object],
-        topics: Topics,
-        origin: Callable[[Peer], Hashable],
     ) -> None:
-        self.settings = settings
         self.timing = timing
-        self.topics = topics
-        self.peers: set[Peer] = set()
+        self.tick: Callable[[float], float | None] = lambda now: None
+        self.on_task_end: Callable[[], object] = lambda: None
         self.unfinished: set[Turns] = set()
         self.waiting = WaitingRoom()
         self.orphans: set[Turns] = set()
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
-        self.sendable = threading.Condition()
         self.steals = 0
-        self.totals = Totals()
-        self.refusals = Refusals()
         self._threads = threads
         self._monitor = monitor
-        self._left = left
-        self._origin = origin
         self._refused = Complaint()
         self._delayed = Complaint()
         self._abandoned = Complaint()
@@ -158,7 +138,7 @@ class Loop:
         self._outlived: dict[Turns, float] = {}
         self._will_try_again = False
         self._poller = Poller()
-        self._ready: dict[int, Ready] = {}
+        self._ready: dict[int, Source] = {}
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
@@ -171,16 +151,15 @@ class Loop:
         self._habits: dict[object, Habit] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
-        self._when_empty: Callable[[], object] | None = None
-        self._goodbye: Goodbye | None = None
-        self._sweep: Iterator[Peer] | None = None
-        self._next_sweep = 0.0
         self._clock = timing.clock
         self._stood_still = 0.0  # seconds, in all
         self.checked_at = self.clock()
         self._instants: dict[float, float] = {}  # by how much later than that they are
-        self._look_by = 0.0  # when the next deadlines are checked, unless the loop stands still
-        self._at_sweep: list[Callable[[], object]] = []
+        self._ticking = False
+        self._tick_again = False  # the last tick has left something for the next round
+        self._next_tick = 0.0
+        self._tick_by = 0.0  # when the next tick happens, unless the loop stands still
+        self._at_tick: list[Callable[[], object]] = []
         self._started = False
         self._running = True
         self._ended = threading.Event()
@@ -191,7 +170,7 @@ class Loop:
         self._seen: list[Any] | None = None
         self._not_stolen: list[Any] | None = None
         self._owner = 0
-        topics.add_loop(self)
+        self._at_end: list[Callable[[], object]] = []
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -204,6 +183,10 @@ class Loop:
         worker = self._tenure.worker = self._threads.start_loop()
         worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
         self._started = True
+
+    def at_end(self, function: Callable[[], object]) -> None:
+        """Any thread, before the start: call this when the loop runs no more; it must not raise."""
+        self._at_end.append(function)
 
     def discard(self) -> None:
         """Any thread: if the loop was never started, it never will be."""
@@ -304,15 +287,9 @@ class Loop:
         self._tenure.token.clear()  # the handler that has forked on this loop has lost the loop
         for waiting in (self._calls, self._turns, self._wakes, self._asleep):
             waiting.clear()
-        self.sendable = threading.Condition()  # a thread that is not here may hold the old one
-        self.totals.lock = threading.Lock()
-        peers, self.peers = self.peers, set()
-        for peer in peers:
-            peer.after_fork()
         for file in (self._poller, self._waker, self._wakened):
             with suppress(OSError):
                 file.close()
-        self.topics.loops = ()
 
     # The monitor's thread ---------------------------------------------------------------------
 
@@ -362,7 +339,7 @@ class Loop:
 
     # Owner ------------------------------------------------------------------------------------
 
-    def register(self, sock: HasFileno, events: int, ready: Ready) -> None:
+    def register(self, sock: HasFileno, events: int, ready: Source) -> None:
         """Owner: call ``ready.ready(events)`` when the socket is, until told otherwise."""
         assert self.owned()
         fd = sock.fileno()
@@ -387,23 +364,6 @@ class Loop:
             self._habits[owner] = Habit(owner, blocking, self.timing)
         return self._habits[owner]
 
-    def add(self, peer: Peer) -> None:
-        """Owner: a connection begins."""
-        assert self.owned()
-        self._begin_sweeps()
-        with self.totals.lock:
-            self.peers.add(peer)
-            self.totals.accepted += 1
-
-    def remove(self, peer: Peer) -> None:
-        """Owner: a connection is over."""
-        assert self.owned()
-        with self.totals.lock:
-            self.peers.discard(peer)
-            self.totals.take_over(peer)
-        self._left(peer)
-        self._tell_if_empty()
-
     def finished(self, turns: Turns) -> None:
         """Owner: the user's code of a connection is over."""
         self.unfinished.discard(turns)
@@ -412,34 +372,12 @@ class Loop:
         for waiting in self._slowed.values():
             waiting.discard(turns)
         self.orphans.discard(turns)
-        self._tell_if_empty()
+        self.on_task_end()
 
-    def for_each_peer(self, tell: Callable[[Peer], object]) -> None:
-        """Owner: call this for every connection, whatever happens to one of them."""
-        for peer in tuple(self.peers):
-            self.survive(tell, peer)
-
-    def say_goodbye(self, spread: float, phase: float) -> None:
-        """Owner: from now on tell the connections that the server stops; see :class:`Goodbye`.
-
-        Those that have asked for nothing yet are cut off at once: a request that nobody has read
-        may be sent again, by browsers (RFC 9110 section 9.2.2) and by proxies, to another server.
-        """
-        for peer in tuple(self.peers):
-            if peer.unasked:
-                self.survive(peer.shut_down)
-        self._goodbye = Goodbye(self.peers, spread, phase, self.clock())
-        self._next_sweep = self.clock()
-
-    def when_empty(self, function: Callable[[], object]) -> None:
-        """Owner: call this as soon as no connection is left, and no user code of one."""
-        self._when_empty = function
-        self._tell_if_empty()
-
-    def at_next_sweep(self, function: Callable[[], object]) -> None:
-        """Owner: call this when the deadlines are looked at the next time."""
-        self._begin_sweeps()
-        self._at_sweep.append(function)
+    def at_next_tick(self, function: Callable[[], object]) -> None:
+        """Owner: call this when the deadlines are checked the next time."""
+        self.start_ticks()
+        self._at_tick.append(function)
 
     def instant(self, seconds: float) -> float:
         """Owner: the time that many seconds after ``checked_at``.
@@ -455,7 +393,7 @@ class Loop:
         assert self.owned()
         self._turns.append(turns)
 
-    def engage(self, peer: Peer, route: Hashable) -> Worker | None:
+    def engage(self, peer: Connection, route: Hashable) -> Worker | None:
         """Owner: return a thread for a handler that lives as long as this connection.
 
         None if there is none, which is logged; the request is to be refused then.
@@ -477,7 +415,7 @@ class Loop:
         worker.given.put((name, partial(self._run_elsewhere, turns, work)))
         turns.peer.flush()
 
-    def wait_for_thread(self, waiter: Waiter, peer: Peer, route: Hashable) -> bool:
+    def wait_for_thread(self, waiter: Waiter, peer: Connection, route: Hashable) -> bool:
         """Owner: whether there is no thread now for what it will do.
 
         Then ``waiter.resume()`` is called when there is one, unless it is discarded from
@@ -491,7 +429,7 @@ class Loop:
             self._await_thread(waiter, holder, lacking)
         return lacking is not None
 
-    def lack_of(self, credit: float, peer: Peer, route: Hashable) -> str:
+    def lack_of(self, credit: float, peer: Connection, route: Hashable) -> str:
         """Owner: what to write into the log of why what has this credit finds no thread."""
         lacking = self._shortage(credit, self._holder(peer, route))
         return "a thread came too late" if lacking is None else self._explain(credit, lacking)
@@ -509,7 +447,7 @@ class Loop:
         """
         if turns not in self._outlived and turns not in self.orphans:
             if not self._outlived:
-                self.at_next_sweep(self._find_orphans)
+                self.at_next_tick(self._find_orphans)
             self._outlived[turns] = self.clock() + self.timing.outlived
 
     def _find_orphans(self) -> None:
@@ -530,7 +468,7 @@ class Loop:
                 self.timing.outlived,
             )
         if self._outlived:
-            self.at_next_sweep(self._find_orphans)
+            self.at_next_tick(self._find_orphans)
 
     def wake_soon(self, news: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.
@@ -552,7 +490,8 @@ class Loop:
         tenure.thread = threading.current_thread()
         if tenure.turns is not None:
             self.survive(self._take_over, tenure.turns)
-        peer: Peer | None
+        peer: Connection | None
+        source: Any  # or the connection whose turn runs, to blame for an error
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, tenure.token
         threads = self._threads
@@ -597,7 +536,7 @@ class Loop:
                             continue
                     else:
                         turns.work = None
-                    source = peer = turns.peer  # for whom to blame, too
+                    source = peer = turns.peer
                     tenure.turns = turns
                     peer.in_turn = True
                     token.append(work)
@@ -618,8 +557,8 @@ class Loop:
                     self.defect(error, source)
             # A loop that sleeps keeps nobody alive.
             source = peer = turns = work = tenure.turns = None
-            if self.peers or self._at_sweep:
-                self._look_at_deadlines()
+            if self._ticking:
+                self._tick_if_due()
         self._close()
 
     def _held_back(self, turns: Turns) -> bool:
@@ -659,7 +598,7 @@ class Loop:
         self._delayed.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
         if not self._will_try_again:
             self._will_try_again = True
-            self.at_next_sweep(self._try_again)
+            self.at_next_tick(self._try_again)
 
     def _explain(self, credit: float, lacking: Shortage) -> str:
         quota = self._threads.turns if credit else self._threads.hand_offs
@@ -682,10 +621,10 @@ class Loop:
         self._resume_next()
         self._will_try_again = bool(self.waiting)
         if self._will_try_again:
-            self.at_next_sweep(self._try_again)
+            self.at_next_tick(self._try_again)
 
-    def _holder(self, peer: Peer, route: Hashable) -> Holder:
-        return Holder(route, self._origin(peer))
+    def _holder(self, peer: Connection, route: Hashable) -> Holder:
+        return Holder(route, peer.network)
 
     def _take_over(self, stolen: Turns) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""
@@ -711,43 +650,39 @@ class Loop:
         except Exception as error:
             self.defect(error, turns.peer)
 
-    def _look_at_deadlines(self) -> None:
-        """Look at some of the connections, if it is time for that."""
+    def _tick_if_due(self) -> None:
+        """Call what is to be called at this time, if it is time for that."""
         now = self._clock() - self._stood_still
-        if self._sweep is None and now < self._next_sweep:
+        if now < self._next_tick:
             return
-        late = now - self._look_by
+        late = now - self._tick_by
         if late > self.timing.standstill:
             self._stood_still += late
-            now = self._look_by
-        self._look_by = now + self.timing.sweep_interval
+            now = self._tick_by
+        self._tick_by = now + self.timing.sweep_interval
         self.checked_at = now
         self._instants.clear()
-        if self._sweep is None:
-            self._next_sweep = now + self.timing.sweep_interval
-            if self._goodbye is not None:
-                self._next_sweep = now + self.timing.goodbye_interval
-                for peer in self._goodbye.due(now):
-                    self.survive(peer.shut_down)
-            self._sweep = iter(tuple(self.peers))
-            due, self._at_sweep = self._at_sweep, []
+        if not self._tick_again:
+            due, self._at_tick = self._at_tick, []
             for function in due:
                 self.survive(function)
-        peers = list(islice(self._sweep, SWEEP_SLICE))
-        for peer in peers:
-            if peer.next_look <= now:
-                self.survive(peer.look, now)
-            if peer.deadline <= now:
-                self.survive(peer.deadline_passed)
-        if len(peers) < SWEEP_SLICE:
-            self._sweep = None
+        pause = self.tick(now)
+        self._tick_again = pause == 0
+        if pause is None and not self._at_tick:
+            self._ticking = False
+        self._next_tick = now + (self.timing.sweep_interval if pause is None else pause)
 
-    def _begin_sweeps(self) -> None:
-        """Schedule the next sweep, if there was nothing to look at until now."""
-        if not (self.peers or self._at_sweep):
+    def start_ticks(self) -> None:
+        """Owner: call the hook ``tick`` from now on, until it returns None."""
+        if not self._ticking:
+            self._ticking = True
             self.checked_at = self.clock()
             self._instants.clear()
-            self._next_sweep = self._look_by = self.checked_at + self.timing.sweep_interval
+            self._next_tick = self._tick_by = self.checked_at + self.timing.sweep_interval
+
+    def tick_soon(self) -> None:
+        """Owner: call the hook ``tick`` in the next round, if it is called at all."""
+        self._next_tick = self.clock()
 
     def _wake_some(self) -> None:
         for _ in range(1 if self._wakes_one else len(self._wakes)):
@@ -755,13 +690,7 @@ class Loop:
 
     def _patience(self) -> float | None:
         """How long the poller may wait, in seconds."""
-        if not (self.peers or self._at_sweep):
-            return None
-        return 0 if self._sweep is not None else max(0.0, self._next_sweep - self.clock())
-
-    def _tell_if_empty(self) -> None:
-        if self._when_empty is not None and not self.peers and not self.unfinished:
-            self._when_empty()
+        return max(0.0, self._next_tick - self.clock()) if self._ticking else None
 
     def _end(self) -> None:
         self._running = False
@@ -775,7 +704,8 @@ class Loop:
         self._poller.close()
         self._waker.close()
         self._wakened.close()
-        self.topics.remove_loop(self)
+        for function in self._at_end:
+            function()
 
     def survive(self, function: Callable[..., Any], *arguments: object) -> None:
         """Owner: call this; what it raises ends the connection whose method it is, and no other."""
@@ -788,8 +718,9 @@ class Loop:
         """Owner: log what should not be; the connection whose fault it is ends."""
         log.error("a defect in the server", exc_info=error)
         source = getattr(source, "peer", source)  # of what is done for a connection
-        if source in self.peers:
-            self.survive(source.abort)
+        abort: Callable[[], object] | None = getattr(source, "abort", None)
+        if abort is not None:
+            self.survive(abort)
 
     def ready(self, events: int) -> Turns | None:
         """Owner: somebody has woken the loop, or turns are queued."""

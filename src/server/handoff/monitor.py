@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..reports.loggers import log
 
 if TYPE_CHECKING:
     from ..timing import Timing
-    from .loop import Loop
 
 
 # So many looks in a row that find no handler at work, and the monitor waits to be woken.
 QUIET_LOOKS = 20
+
+
+class Watched(Protocol):
+    """A loop, as far as the monitor needs it."""
+
+    def watch(self) -> bool:
+        """The monitor's thread: take the loop from a turn that was there the last time, too.
+
+        Returns:
+            Whether a turn was under way.
+        """
+
+    def sleeps(self) -> bool:
+        """Any thread: whether the owner waits in the poller, or is about to."""
 
 
 class Monitor:
@@ -30,13 +43,13 @@ class Monitor:
     def __init__(self, timing: Timing) -> None:
         self.parked = False
         self._timing = timing
-        self._loops: Sequence[Loop] = ()
+        self._loops: Sequence[Watched] = ()
         self._woken = threading.Lock()
         self._woken.acquire()
         self._running = True
         self._thread = threading.Thread(target=self._run, name="wsframe-monitor", daemon=True)
 
-    def start(self, loops: Sequence[Loop]) -> None:
+    def start(self, loops: Sequence[Watched]) -> None:
         """Any thread, once: begin to look at these."""
         self._loops = loops
         self._thread.start()

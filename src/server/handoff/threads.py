@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from .quotas import Holder, Quota, Shortage, Usage
 
 if TYPE_CHECKING:
-    from ..settings import Settings
     from ..timing import Timing
 
 from ..reports.loggers import log
@@ -83,9 +82,10 @@ class Threads:
     even when the system starts no more threads.
 
     Args:
-        settings: the server's.
         loops: how many loops will run.
         timing: the app's.
+        max_threads, max_handler_threads, reserve_threads, max_thread_share: as in
+            :class:`wsframe.server.Settings`.
 
     Attributes:
         wary: whether a turn might find nobody to take the loop over. Then a loop must ask
@@ -95,11 +95,20 @@ class Threads:
         handlers: the limit on handlers that live as long as their connection.
     """
 
-    def __init__(self, settings: Settings, loops: int, timing: Timing) -> None:
-        share = settings.max_thread_share
-        reserve = Quota.of("reserve_threads", settings.reserve_threads * loops, share)
+    def __init__(
+        self,
+        loops: int,
+        timing: Timing,
+        *,
+        max_threads: int,
+        max_handler_threads: int,
+        reserve_threads: int,
+        max_thread_share: float,
+    ) -> None:
+        share = max_thread_share
+        reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
         self.idle_time = timing.idle_thread
-        self.turns = Quota.of("max_threads", settings.max_threads, share)
+        self.turns = Quota.of("max_threads", max_threads, share)
         # Every other loop may begin a turn at the same time, and all of them may block.
         limit = self.turns.limit + reserve.limit - (loops - 1)
         self.hand_offs = Quota(
@@ -108,7 +117,7 @@ class Threads:
             min(limit, self.turns.share + reserve.share),
             min(limit, self.turns.part + reserve.part),
         )
-        self.handlers = Quota.of("max_handler_threads", settings.max_handler_threads, share)
+        self.handlers = Quota.of("max_handler_threads", max_handler_threads, share)
         self.wary = True
         self._spare = loops
         self._lock = threading.Lock()  # for all that follows

@@ -21,10 +21,9 @@ from collections.abc import Hashable
 from contextvars import Context
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ..sockets.peer import Peer
     from ..timing import Timing
     from .threads import Worker
 
@@ -90,6 +89,47 @@ class Habit:
         return often
 
 
+class Scheduler(Protocol):
+    """The loop, as far as turns need it. All methods are the owner's."""
+
+    unfinished: set[Turns]
+
+    def queue_turn(self, turns: Turns, /) -> None:
+        """Owner: have this turn soon."""
+
+    def run_in(self, worker: Worker, turns: Turns, /) -> None:
+        """Owner: run a turn in this thread."""
+
+    def finished(self, turns: Turns, /) -> None:
+        """Owner: this user code has ended."""
+
+
+class Connection(Protocol):
+    """A connection, as far as its turns and the loop need it.
+
+    Attributes:
+        in_turn: the owner runs user code of this connection, and flushes when that is done.
+        halted: the turn is to end early.
+    """
+
+    in_turn: bool
+    halted: bool
+
+    @property
+    def loop(self) -> Scheduler:
+        """Any thread: the loop of the connection."""
+
+    @property
+    def network(self) -> Hashable:
+        """Any thread: the client network that its threads count for; None if not limited."""
+
+    def flush(self) -> None:
+        """Owner: send what is queued."""
+
+    def abort(self) -> None:
+        """Owner: close the connection now."""
+
+
 class Turns(ABC):
     """The user's code of one connection.
 
@@ -104,7 +144,7 @@ class Turns(ABC):
 
     __slots__ = ("context", "credit", "habit", "peer", "state", "unsettled", "work")
 
-    def __init__(self, peer: Peer, habit: Habit) -> None:
+    def __init__(self, peer: Connection, habit: Habit) -> None:
         self.peer = peer
         self.habit = habit
         self.credit = habit.credit()

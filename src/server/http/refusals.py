@@ -59,7 +59,7 @@ def report(peer: Peer, error: HandshakeError, kind: str | None, line: str) -> No
         kind = (
             error.kind if isinstance(error, RefusalError) else REASONS.get(error.status, MALFORMED)
         )
-    refusals = peer.loop.refusals
+    refusals = peer.clients.refusals
     refusals.count(error.status, kind)
     if kind in LOGGED_ELSEWHERE:
         return

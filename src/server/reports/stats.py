@@ -10,11 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from ..handoff.loop import Loop
-    from ..sockets.peer import Peer
+from typing import Any, Literal, Protocol
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -95,6 +91,17 @@ class Stats:
     replaced_processes: int = 0
 
 
+class Counted(Protocol):
+    """A connection, as far as it counts; see :class:`Stats`."""
+
+    messages_in: int
+    bytes_in: int
+    bytes_out: int
+
+    @property
+    def messages_out(self) -> int: ...
+
+
 class Totals:
     """What one loop has counted. Its owner writes; what must fit together, under the lock.
 
@@ -115,43 +122,12 @@ class Totals:
         self.subscriptions = 0
         self.topic_events = 0
 
-    def take_over(self, peer: Peer) -> None:
+    def take_over(self, peer: Counted) -> None:
         """Owner, under the lock: a connection is over."""
         self.messages_in += peer.messages_in
         self.messages_out += peer.messages_out
         self.bytes_in += peer.bytes_in
         self.bytes_out += peer.bytes_out
-
-
-def of_loop(loop: Loop) -> Stats:
-    """Any thread: the numbers of one loop."""
-    totals = loop.totals
-    # A connection that ends meanwhile is counted here or there, and once: no sum ever decreases.
-    with totals.lock:
-        peers = loop.peers.copy()
-        messages_in, messages_out = totals.messages_in, totals.messages_out
-        bytes_in, bytes_out = totals.bytes_in, totals.bytes_out
-    kinds = Counter(peer.kind for peer in peers)
-    return Stats(
-        requests=kinds[REQUEST],
-        websockets=kinds[WEBSOCKET],
-        event_streams=kinds[EVENT_STREAM],
-        accepted=totals.accepted,
-        refused=dict(loop.refusals.by_status),
-        refused_for=dict(loop.refusals.by_reason),
-        messages_in=messages_in + sum(peer.messages_in for peer in peers),
-        messages_out=messages_out + sum(peer.messages_out for peer in peers),
-        bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
-        bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
-        steals=loop.steals,
-        handlers_waiting=len(loop.waiting),
-        orphaned_handlers=len(loop.orphans),
-        loops=1,
-        slow_clients=totals.slow_clients,
-        ping_timeouts=totals.ping_timeouts,
-        subscriptions=totals.subscriptions,
-        topic_events=totals.topic_events,
-    )
 
 
 def total(several: Iterable[Stats]) -> Stats:

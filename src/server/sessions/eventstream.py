@@ -204,12 +204,11 @@ class EventStream:
         """Any thread: the id that a client comes back with, or those of several topics."""
         if self._resume is None:
             last_id = self.last_event_id
-            loop = self._session.peer.loop
             found = self._session.topics.places.find(last_id) if last_id.startswith("?") else None
             self._resume = last_id if found is None else found
             if found:
                 # As many as there may be subscriptions: a stranger may have made up any number.
-                most = loop.settings.max_subscriptions
+                most = self._session.peer.clients.settings.max_subscriptions
                 self._session.came_with = dict(islice(found.items(), most))
         return self._resume
 
@@ -293,7 +292,7 @@ class EventStreamSession(Subscriber):
 
     def opening(self) -> bytes:
         """Owner: what stands right behind the head."""
-        retry = encode_retry(self.peer.loop.settings.retry)
+        retry = encode_retry(self.peer.clients.settings.retry)
         if self._gzip is None:
             return retry
         blocks = [HEADER]
@@ -320,7 +319,7 @@ class EventStreamSession(Subscriber):
             self._shorten_request()
 
     def _shorten_request(self) -> None:
-        self.request.shorten(self.peer.loop.settings.max_kept_head)
+        self.request.shorten(self.peer.clients.settings.max_kept_head)
 
     def settle(self) -> None:
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
@@ -403,14 +402,14 @@ class EventStreamSession(Subscriber):
         self.over = True
         self.leave_topics()
         if self.state is BUSY:
-            self.peer.loop.at_next_sweep(self._wake_handler)
+            self.peer.loop.at_next_tick(self._wake_handler)
             self.peer.loop.outlived(self)
 
     def _wake_handler(self) -> None:
         """Owner: end the handler's wait for an item."""
         queue = self.waits_for
         if queue is not None and not wake(queue):
-            self.peer.loop.at_next_sweep(self._wake_handler)
+            self.peer.loop.at_next_tick(self._wake_handler)
 
     def deadline_passed(self) -> None:
         """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
@@ -420,7 +419,7 @@ class EventStreamSession(Subscriber):
 
     def _look_again(self) -> None:
         self._sent = self.peer.bytes_out
-        heartbeat = self.peer.loop.settings.heartbeat
+        heartbeat = self.peer.clients.settings.heartbeat
         if heartbeat and not self.peer.closed:
             self.peer.due_in(heartbeat / 2)
 

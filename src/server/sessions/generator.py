@@ -46,7 +46,7 @@ class GeneratorSession(WebSocketSession):
         self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
-        self.unsettled = request.is_longer(peer.loop.settings.max_kept_head)
+        self.unsettled = request.is_longer(peer.clients.settings.max_kept_head)
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False

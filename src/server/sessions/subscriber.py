@@ -34,6 +34,7 @@ class Subscriber(Protocol, Turns):
 
     __slots__ = ("over", "subscriptions", "topics")
 
+    peer: Peer
     over: ConnectionClosed | bool | None
 
     def __init__(self, peer: Peer, habit: Habit, topics: Topics) -> None:
@@ -55,7 +56,7 @@ class Subscriber(Protocol, Turns):
             StateError: the connection has as many subscriptions as it may.
             ValueError: the name of the topic is not allowed.
         """
-        most = self.peer.loop.settings.max_subscriptions
+        most = self.peer.clients.settings.max_subscriptions
         if len(self.subscriptions) >= most:
             raise StateError(
                 f"{self.path} has {most} subscriptions for {self.peer.address} already, as many as "

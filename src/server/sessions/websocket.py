@@ -292,7 +292,7 @@ class WebSocketSession(Subscriber):
 
     def shorten_request(self) -> None:
         """Whoever runs the handler: it waits; a long head is not kept any more."""
-        self.request.shorten(self.peer.loop.settings.max_kept_head)
+        self.request.shorten(self.peer.clients.settings.max_kept_head)
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Turns | None:
@@ -399,7 +399,7 @@ class WebSocketSession(Subscriber):
             self.answer_client()
         else:
             self.peer.seal(self.codec.close(code, reason))
-            self.peer.due_in(self.peer.loop.settings.close_timeout)
+            self.peer.due_in(self.peer.clients.settings.close_timeout)
             self.peer.resume_reading()  # the client's close frame is behind what was not read
             self.peer.flush()
         self.deliver_end(self.over)
@@ -437,7 +437,7 @@ class WebSocketSession(Subscriber):
     def too_slow(self, topic: str) -> None:
         """Owner: the client has not taken this topic's events in time, and may try again later."""
         log.warning("%s is too slow for the topic %r and is closed", self.peer.address, topic)
-        self.peer.loop.totals.slow_clients += 1
+        self.peer.clients.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
     @property
@@ -448,7 +448,7 @@ class WebSocketSession(Subscriber):
     @property
     def _check_interval(self) -> float:
         """How often the client is checked, in seconds."""
-        settings = self.peer.loop.settings
+        settings = self.peer.clients.settings
         limits = [limit for limit in (settings.ping_interval, settings.message_timeout) if limit]
         return min(limits, default=inf) / CHECKS
 
@@ -458,7 +458,7 @@ class WebSocketSession(Subscriber):
         Whether it takes what it is sent is for the peer to check.
         """
         peer, keepalive = self.peer, self._keepalive
-        settings = peer.loop.settings
+        settings = peer.clients.settings
         now = peer.loop.checked_at
         peer.look(now)
         if peer.closed:
@@ -478,7 +478,7 @@ class WebSocketSession(Subscriber):
                     peer.send_aside(self.codec.ping())
                     keepalive.pinged(now, peer.position, peer, settings.ping_timeout)
                 case Life.OVER:
-                    peer.loop.totals.ping_timeouts += 1
+                    peer.clients.totals.ping_timeouts += 1
                     reason = f"no pong within {settings.ping_timeout:g} s (ping_timeout)"
                     self._give_up(CloseCode.INTERNAL_ERROR, reason)
                     return
@@ -498,7 +498,7 @@ class WebSocketSession(Subscriber):
         if self._unfinished is None or self._unfinished.number != peer.messages_in:
             self._unfinished = Unfinished(now, peer.messages_in, peer.bytes_in)
         seconds = (peer.bytes_in - self._unfinished.bytes_in) / SLOWEST_SENDER
-        return now - self._unfinished.seen >= peer.loop.settings.message_timeout + seconds
+        return now - self._unfinished.seen >= peer.clients.settings.message_timeout + seconds
 
     def _give_up(self, code: int, reason: str) -> None:
         """Owner: close because of what the client does not do."""
@@ -509,7 +509,7 @@ class WebSocketSession(Subscriber):
         """Owner: after the client's close frame, whether it still takes what was sent before."""
         now = self.peer.loop.clock()
         self.peer.look(now)
-        left = self.peer.waiting_since + self.peer.loop.settings.close_timeout - now
+        left = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
         if self.peer.closed or not self.peer.has_unsent or left <= 0:
             return False
         self.peer.due_in(left)
@@ -522,7 +522,7 @@ class WebSocketSession(Subscriber):
         self._reply = end.code, reason
         self._client_end = end
         # What came before is answered first, within that time.
-        self.peer.due_in(self.peer.loop.settings.close_timeout)
+        self.peer.due_in(self.peer.clients.settings.close_timeout)
         self.deliver_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:

@@ -180,7 +180,7 @@ class Listener:
         except OSError:
             self._loop.unregister(self._sock)
             self._accepting = False
-            self._loop.at_next_sweep(self._accept_again)
+            self._loop.at_next_tick(self._accept_again)
 
     def _accept_again(self) -> None:
         if self._sock.fileno() < 0:

@@ -6,6 +6,7 @@ import socket
 import struct
 import typing
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from wsframe.progress import Progress, unacknowledged
 
 from ..forks import disconnect
-from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE, Loop
+from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE
 from ..logs import access
 from ..reports.loggers import log
 from ..reports.stats import REQUEST
@@ -23,8 +24,10 @@ from ..timing import waitable
 if TYPE_CHECKING:
     from wsframe import ConnectionClosed
 
+    from ..handoff.loop import Loop
     from ..handoff.turns import Turns
     from ..http.request import Request
+    from .clients import Clients
 
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
@@ -104,6 +107,7 @@ class Peer(Progress):
     Its progress is what the client's system has acknowledged, on the loop's clock.
 
     Attributes:
+        clients: the connections of its loop.
         loop: the loop it lives on.
         address: the client's, as the socket module gives it.
         out: frames to be sent, in order. The owner appends and flushes; others call :meth:`send`.
@@ -146,6 +150,7 @@ class Peer(Progress):
         "address",
         "bytes_in",
         "bytes_out",
+        "clients",
         "closed",
         "deadline",
         "end",
@@ -166,7 +171,7 @@ class Peer(Progress):
         "tell_when_sent",
     )
 
-    def __init__(self, loop: Loop, sock: socket.socket, address: object) -> None:
+    def __init__(self, clients: Clients, sock: socket.socket, address: object) -> None:
         super().__init__()
         self.address = address
         self.out: list[bytes] = []
@@ -176,7 +181,7 @@ class Peer(Progress):
         self.deadline = inf
         self.next_look = 0.0
         self.closed = False
-        self.opened = loop.timing.clock()
+        self.opened = clients.loop.timing.clock()
         self.kind = REQUEST
         self.request: Request | None = None
         self.sharing: tuple[tuple[str, str], ...] = ()
@@ -188,7 +193,8 @@ class Peer(Progress):
         self.bytes_out = 0
         self.messages_in = 0
         self.frames_out = 0
-        self.loop = loop
+        self.clients = clients
+        self.loop: Loop = clients.loop
         self._sock: Transport = sock
         self._protocol: Protocol = _SILENCE
         self._unsent: bytes | memoryview = b""
@@ -202,13 +208,13 @@ class Peer(Progress):
         self._shut = False  # our side of the socket
         self._flush_scheduled = False
         self._in_turn_size = 0  # bytes of large frames queued in this turn
-        self._waiting = 0  # threads, until less is unsent; under loop.sendable
+        self._waiting = 0  # threads, until less is unsent; under clients.sendable
 
     # Owner ------------------------------------------------------------------------------------
 
     def open(self, protocol: Protocol, timeout: float) -> None:
         """Owner: begin, with a protocol that has this many seconds for its first word."""
-        self.loop.add(self)
+        self.clients.add(self)
         self.switch(protocol, timeout)
         self._update_interest()
 
@@ -245,6 +251,11 @@ class Peer(Progress):
     def unasked(self) -> bool:
         """Owner: whether the client has yet to ask for something."""
         return self._protocol.unasked
+
+    @property
+    def network(self) -> Hashable:
+        """Any thread: the client network whose share of the threads it uses, if limited."""
+        return self.clients.network_of(self)
 
     @property
     def messages_out(self) -> int:
@@ -354,7 +365,7 @@ class Peer(Progress):
             return
         self.seal(*last)
         self._finishing = True
-        self.due_in(self.loop.settings.close_timeout)
+        self.due_in(self.clients.settings.close_timeout)
         self.flush()
 
     def abort(self) -> None:
@@ -377,7 +388,7 @@ class Peer(Progress):
         finally:
             self._let_go_on()  # only now: who waited to send is to find that it is over
             access.conclude(self)
-            self.loop.remove(self)
+            self.clients.remove(self)
             self._protocol = _SILENCE  # a session and its peer would keep each other
 
     def after_fork(self) -> None:
@@ -396,7 +407,7 @@ class Peer(Progress):
         """
         if self.closed:
             return
-        settings = self.loop.settings
+        settings = self.clients.settings
         timeout = settings.close_timeout if self._sealed else settings.send_timeout
         held = unacknowledged(self._sock) if self.bytes_out != self.acked else 0
         moved = self.note(now, self.bytes_out, held, bool(self._unsent))
@@ -431,7 +442,7 @@ class Peer(Progress):
         """Owner: close the socket now, because the client is too slow."""
         if not self.closed:
             log.warning("%s %s and is cut off", self.address, why)
-            self.loop.totals.slow_clients += 1
+            self.clients.totals.slow_clients += 1
             self._discard_unacknowledged()
             self.abort()
 
@@ -484,8 +495,8 @@ class Peer(Progress):
 
     def _let_go_on(self) -> None:
         """Have threads that wait look again."""
-        with self.loop.sendable:
-            self.loop.sendable.notify_all()
+        with self.clients.sendable:
+            self.clients.sendable.notify_all()
 
     def _gather(self, *aside: bytes) -> None:
         """Put what is queued behind what is unsent, and behind that what is no message."""
@@ -619,12 +630,12 @@ class Peer(Progress):
 
     def _wait(self, timeout: float | None = None) -> bool:
         """Any thread: wait until less is unsent, or nothing will be sent; whether that is so."""
-        with self.loop.sendable:
+        with self.clients.sendable:
             # Announced before it is looked at once more, so that no flush between is missed.
             self._waiting += 1
             try:
                 limit = None if timeout is None else waitable(timeout)
-                return self.loop.sendable.wait_for(lambda: not self._too_much, limit)
+                return self.clients.sendable.wait_for(lambda: not self._too_much, limit)
             finally:
                 self._waiting -= 1
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
 
-from ..handoff.loop import LEFT, READ, WRITE, Loop
+from ..handoff.loop import LEFT, READ, WRITE
 from ..http.request import refuse
 from ..reports.loggers import log
 from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.turns import Turns
+    from .clients import Clients
     from .peer import Protocol
 
 
@@ -152,9 +153,9 @@ class TLSPeer(Peer):
     __slots__ = ("_context", "_tls")
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, address: object, context: ssl.SSLContext
+        self, clients: Clients, sock: socket.socket, address: object, context: ssl.SSLContext
     ) -> None:
-        super().__init__(loop, sock, address)
+        super().__init__(clients, sock, address)
         self._context = context
         self._tls: TLSSocket | None = None
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from wsframe.closing import Closing
 
 if TYPE_CHECKING:
-    from ..handoff.loop import Loop
     from ..sessions.subscriber import Subscriber
+    from ..sockets.clients import Clients
     from ..sockets.peer import Peer
     from .encodings import Encoding
     from .entry import Entry
@@ -106,7 +106,7 @@ class Subscription(Closing):
             self.end()
             return
         self.begun = True
-        self.peer.loop.totals.subscriptions += 1
+        self.peer.clients.totals.subscriptions += 1
         self.session.subscribed(self)
         if not self.missed:  # of which it is told with the place where it begins
             self.session.open_at(self.topic.name, self.last_id, self.encoding)
@@ -143,7 +143,7 @@ class Subscription(Closing):
         self.topic.remove(self)
         self.session.unsubscribed(self)
         if self.begun:
-            self.peer.loop.totals.subscriptions -= 1
+            self.peer.clients.totals.subscriptions -= 1
         if self.delivery is not None:
             self.delivery.forget(self)
 
@@ -174,6 +174,7 @@ class Delivery:
         "_fan_out",
         "_joining",
         "_topic",
+        "_totals",
         "base",
         "loop",
         "new",
@@ -182,8 +183,9 @@ class Delivery:
         "subscriptions",
     )
 
-    def __init__(self, topic: Topic, loop: Loop) -> None:
-        self.loop = loop
+    def __init__(self, topic: Topic, clients: Clients) -> None:
+        self.loop = clients.loop
+        self._totals = clients.totals
         self.position = self.base = topic.log.head
         self.offset = topic.log.offset
         self.new: set[Subscription] = set()
@@ -418,7 +420,7 @@ class Delivery:
             subscription.session.put(block)
             peer.frames_out += events - 1
             peer.flush()
-            self.loop.totals.topic_events += events
+            self._totals.topic_events += events
             if subscription.encoding.of_one:
                 subscription.encoding.sent(self._topic.name, entries)
         if newest.last:

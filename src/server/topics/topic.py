@@ -508,7 +508,7 @@ class Topic:
             if member is not None:
                 self._members[member] += 1
             if loop not in self._deliveries:
-                self._deliveries[loop] = Delivery(self, loop)
+                self._deliveries[loop] = Delivery(self, subscription.peer.clients)
             subscription.delivery = self._deliveries[loop]
             subscription.delivery.subscriptions += 1
             self.trim()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from ..forks import close_in_children
 from ..reports.stats import Stats, encode
 from ..signals import Interrupted, Signals
-from ..sockets.goodbye import SPREAD
+from ..sockets.shutdown import SPREAD
 from ..timing import Timing
 from .channel import Channel, decode_stats, encode_stats
 

@@ -24,7 +24,7 @@ LOOPS = 3
 
 def sizes(server: Server) -> list[int]:
     """How many connections each loop has."""
-    return [len(loop.peers) for loop in server.loops]
+    return [len(clients.peers) for clients in server.clients]
 
 
 @BOTH_KINDS
@@ -161,10 +161,10 @@ def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, client
         client.send(get("/"))
         assert client.answer().status == 200
         client.close()
-        wait_until(lambda: not loop.peers, "the connection is over")
+        wait_until(lambda: not server.clients[0].peers, "the connection is over")
 
     visit()
-    loop.call_soon(lambda: loop.at_next_sweep(called.set))
+    loop.call_soon(lambda: loop.at_next_tick(called.set))
     clock.let_loops_look(server)
     for _ in range(3):
         clock.now += 0.4 * STEP

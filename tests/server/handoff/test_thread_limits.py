@@ -21,6 +21,7 @@ from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.handoff.turns import WAITING
 from wsframe.server.sessions.websocket import WebSocketSession
+from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only address")
@@ -329,7 +330,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
             client.close()
         else:
             client.half_close()
-    wait_until(lambda: len(loop.peers) == SHARE, "those that have left are forgotten")
+    wait_until(lambda: len(server.clients[0].peers) == SHARE, "those that have left are forgotten")
     assert server.stats().handlers_waiting == 0
     assert len(loop.unfinished) == SHARE
     attacked.held.release()
@@ -347,7 +348,7 @@ def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
     clients_[1].send(b"x" * 100_000)
     clients_[1].close()
     clients_[2].close()
-    wait_until(lambda: not server.loops[0].peers, "they are forgotten")
+    wait_until(lambda: not server.clients[0].peers, "they are forgotten")
     assert server.stats().handlers_in_threads == 3  # nobody can end these
 
 
@@ -413,15 +414,14 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     log.expect("/block waits for a thread: the route uses its share", WARNING)
     assert_others_are_served(clients, server)
     # What such a client sends stays with it; one that leaves is forgotten.
-    (loop,) = server.loops
-    read = sum(peer.bytes_in for peer in loop.peers)
+    read = sum(peer.bytes_in for peer in server.clients[0].peers)
     for client in opened:
         client.say("x" * 10_000)
     assert_others_are_served(clients, server)
-    assert sum(peer.bytes_in for peer in loop.peers) < read + 20_000 + SHARE * 11_000
-    peers = len(loop.peers)
+    assert sum(peer.bytes_in for peer in server.clients[0].peers) < read + 20_000 + SHARE * 11_000
+    peers = len(server.clients[0].peers)
     opened[-1].close()
-    wait_until(lambda: len(loop.peers) < peers, "it is forgotten")
+    wait_until(lambda: len(server.clients[0].peers) < peers, "it is forgotten")
     held.release()
     for number, client in enumerate(opened[:-1]):
         assert client.hear(3) == [str(number), "second", "x" * 10_000]
@@ -498,6 +498,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
     entered.get(timeout=TIMEOUT)
     wait_until(lambda: server.stats().handlers_waiting == 1, "the second one waits")
     (waiting,) = (turns for turns in loop.unfinished if turns.state is WAITING)
+    assert isinstance(waiting.peer, Peer)
     late = second if waiting.peer.address == second.sock.getsockname() else first
     if leaves:
         late.close()
@@ -526,7 +527,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
     monkeypatch.setattr(WebSocketSession, "begin", fail)
     attacked.held.release()
     log.expect("a defect in the server")
-    wait_until(lambda: len(server.loops[0].peers) == SHARE + OF_RESERVE, "it is over")
+    wait_until(lambda: len(server.clients[0].peers) == SHARE + OF_RESERVE, "it is over")
 
 
 def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:

@@ -28,11 +28,22 @@ def no_more(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
+def threads_of(settings: Settings) -> Threads:
+    return Threads(
+        1,
+        Timing(),
+        max_threads=settings.max_threads,
+        max_handler_threads=settings.max_handler_threads,
+        reserve_threads=settings.reserve_threads,
+        max_thread_share=settings.max_thread_share,
+    )
+
+
 class Pool:
     """Threads with one loop, which sleeps, and what they are given to do."""
 
     def __init__(self, **settings: object) -> None:
-        self.threads = Threads(Settings(**settings), 1, Timing())  # type: ignore[arg-type]
+        self.threads = threads_of(Settings(**settings))  # type: ignore[arg-type]
         self.told: SimpleQueue[None] = SimpleQueue()
         self._ended = threading.Event()
         self.loop = self.threads.start_loop()

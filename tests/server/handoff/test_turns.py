@@ -38,9 +38,9 @@ from wsframe.server.handoff.turns import (
     Turns,
 )
 from wsframe.server.settings import Settings
+from wsframe.server.sockets.clients import Clients
 from wsframe.server.sockets.peer import HIGH_WATER, Peer, Protocol
 from wsframe.server.timing import Timing
-from wsframe.server.topics.registry import Topics
 
 Result = TypeVar("Result")
 TIMING = Timing()
@@ -53,6 +53,8 @@ class Conversation(Protocol, Turns):
         ran: the threads of its turns.
         settled: for every settling, whether it was the owner's.
     """
+
+    peer: Peer
 
     def __init__(self, peer: Peer, habit: Habit, act: Callable[[Conversation, bytes], object]):
         super().__init__(peer, habit)
@@ -99,17 +101,17 @@ class Rig:
     """
 
     def __init__(self) -> None:
-        self.threads = Threads(Settings(max_threads=8), 1, TIMING)
-        self.monitor = Monitor(TIMING)
-        self.loop = Loop(
-            Settings(),
+        self.threads = Threads(
+            1,
             TIMING,
-            self.threads,
-            self.monitor,
-            lambda peer: None,
-            Topics(TIMING),
-            lambda peer: None,
+            max_threads=8,
+            max_handler_threads=8,
+            reserve_threads=8,
+            max_thread_share=0.5,
         )
+        self.monitor = Monitor(TIMING)
+        self.loop = Loop(TIMING, self.threads, self.monitor)
+        self.clients = Clients(self.loop, Settings())
         self._sockets: list[socket.socket] = []
         self._habits: dict[str, Habit] = {}
 
@@ -128,7 +130,7 @@ class Rig:
         habit = self._habits.setdefault(route, Habit(route, blocking, self.loop.timing))
 
         def begin() -> Conversation:
-            peer = Peer(self.loop, ours, "client")
+            peer = Peer(self.clients, ours, "client")
             turns = Conversation(peer, habit, act)
             self.loop.unfinished.add(turns)
             peer.open(turns, inf)
@@ -662,7 +664,7 @@ def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
     rig.ask(turns.end)
     client.close()
     del turns
-    wait_until(lambda: not rig.loop.peers, "the client has left")
+    wait_until(lambda: not rig.clients.peers, "the client has left")
     wait_until(rig.loop.sleeps, "all is quiet")
     wait_until(lambda: rig.threads.counts()[1] == 0, "all is quiet")
     gc.collect()
@@ -866,7 +868,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
 ) -> None:
     rig = Rig()
     called = threading.Event()
-    poll, look = rig.loop._poller.poll, rig.loop._look_at_deadlines
+    poll, look = rig.loop._poller.poll, rig.loop._tick_if_due
     calls: list[Callable[[], None]] = []
 
     def call() -> None:
@@ -884,7 +886,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
             call()
 
     monkeypatch.setattr(rig.loop._poller, "poll", poll_late)
-    monkeypatch.setattr(rig.loop, "_look_at_deadlines", look_late)
+    monkeypatch.setattr(rig.loop, "_tick_if_due", look_late)
     monkeypatch.setattr(rig.loop, "_patience", lambda: None)
     rig.loop.start()
     _, client = rig.connect(echo)

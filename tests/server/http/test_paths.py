@@ -277,8 +277,8 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
 
     def end() -> None:
         act(clients, server, target)
-        loop = server.loops[0]
-        wait_until(lambda: not (loop.peers or loop.unfinished), "the connections are over")
+        wait_until(lambda: not server.clients[0].peers, "the connections are over")
+        wait_until(lambda: not server.loops[0].unfinished, "their handlers are over")
 
     end()
     gc.collect()

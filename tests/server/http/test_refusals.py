@@ -207,7 +207,7 @@ def test_a_second_request_on_a_connection_is_not_served(
 
 
 def unsent(server: Server) -> int:
-    return sum(len(peer._unsent) for peer in tuple(server.loops[0].peers))
+    return sum(len(peer._unsent) for peer in tuple(server.clients[0].peers))
 
 
 def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients: Clients) -> None:
@@ -615,7 +615,7 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
     )
     client.send(masked(Opcode.TEXT, "after") * 100)
     client.expect_end()
-    wait_until(lambda: not server.loops[0].peers, "the connection is over")
+    wait_until(lambda: not server.clients[0].peers, "the connection is over")
     assert seen == ["before"]
 
 

@@ -216,7 +216,7 @@ def test_a_client_that_leaves_is_forgotten(
     stays, leaves = (clients.stream(server, "/time") for _ in range(2))
     assert len(sessions(server)) == 2
     leave(leaves)
-    wait_until(lambda: len(server.loops[0].peers) == 1, "the client is forgotten")
+    wait_until(lambda: len(server.clients[0].peers) == 1, "the client is forgotten")
     assert server.stats().subscriptions == 1
     source.put("next")
     assert stays.hear(1) == ["next"]
@@ -233,7 +233,7 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     for _ in range(MUCH // len(CHUNK)):
         source.put(CHUNK)
         assert fast.hear(1) == [CHUNK]
-        if len(server.loops[0].peers) == 1:
+        if len(server.clients[0].peers) == 1:
             break
     log.expect("is too slow for its event stream and is cut off", WARNING)
     source.put("next")
@@ -446,7 +446,7 @@ def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
     client = clients.stream(server, "/job")
     assert begun.wait(TIMEOUT)
     leave(client)
-    wait_until(lambda: not server.loops[0].peers, "the server knows that the client has left")
+    wait_until(lambda: not server.clients[0].peers, "the server knows that the client has left")
     items.put("x")
     assert ended.get(timeout=TIMEOUT) == "finally"
     with pytest.raises(Empty):

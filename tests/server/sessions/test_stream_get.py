@@ -246,10 +246,9 @@ def test_a_lock_that_somebody_holds_does_not_hold_up_the_loop(
     feed.app.page("/", "page")
     server = serve(feed.app)
     client = feed.stream(clients, server)
-    (loop,) = server.loops
     with feed.source.mutex:
         client.close()
-        wait_until(lambda: not loop.peers, "the client is forgotten")
+        wait_until(lambda: not server.clients[0].peers, "the client is forgotten")
         page = clients.connect(server)
         page.send(get("/"))
         assert page.answer().body == b"page"

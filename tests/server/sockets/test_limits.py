@@ -41,7 +41,7 @@ def assert_no_room(client: Client) -> None:
 
 def count(server: Server) -> int:
     """How many connections there are, those that are turned away included."""
-    return sum(len(loop.peers) for loop in server.loops)
+    return sum(len(clients.peers) for clients in server.clients)
 
 
 def echoes(client: WebSocketClient) -> None:

@@ -61,7 +61,7 @@ def client_of(certificates: Certificates, version: ssl.TLSVersion) -> ssl.SSLCon
 
 
 def nobody_is_there(server: Server) -> bool:
-    return not any(loop.peers for loop in server.loops)
+    return not any(clients.peers for clients in server.clients)
 
 
 # Options -----------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_what_is_left_of_a_record_is_read_when_there_is_room(
     frame = masked(Opcode.BINARY, b"x")
     count = 4 * 16384 // len(frame)
     client.send(frame * count)  # more than waits for a handler, by half of the last record
-    (peer,) = server.loops[0].peers
+    (peer,) = server.clients[0].peers
     wait_until(lambda: not peer._reading, "it is read all the same")
     go.set()
     assert client.hear(count) == [b"x"] * count

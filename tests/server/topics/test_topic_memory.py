@@ -29,7 +29,7 @@ class GzipClient(Client):
 
     def connect(self) -> None:
         self.sock = FakeSocket(self._room)
-        self.peer = Peer(cast(Any, self._loop), cast(Any, self.sock), "client")
+        self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         request = Request("GET", "/", [], "1.1", "client", "http")
         habit = Habit("/", None, self.peer.loop.timing)
         session = EventStreamSession(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -33,9 +32,10 @@ from wsframe.server import Topic
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
-from wsframe.server.reports.stats import EVENT_STREAM, Totals
+from wsframe.server.reports.stats import EVENT_STREAM
 from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
 from wsframe.server.settings import Settings
+from wsframe.server.sockets.clients import Clients as Connections
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.server.topics import delivery, log
@@ -61,11 +61,9 @@ class FakeLoop:
         self.clock = topics.timing.clock
         self.topics = topics
         self.owner = True
-        self.settings = Settings(heartbeat=0)
-        self.totals = Totals()
-        self.peers: set[Peer] = set()
-        self.sendable = threading.Condition()
+        self.unfinished: set[object] = set()
         self.calls: deque[Callable[[], object]] = deque()
+        self.clients = Connections(cast(Loop, self), Settings(heartbeat=0))
 
     def owned(self) -> bool:
         return self.owner
@@ -79,15 +77,9 @@ class FakeLoop:
     def defect(self, error: Exception, source: object = None) -> None:
         raise error
 
-    def add(self, peer: Peer) -> None:
-        self.peers.add(peer)
-
-    def remove(self, peer: Peer) -> None:
-        self.peers.discard(peer)
-
     def register(self, *ignored: object) -> None: ...
 
-    modify = unregister = register
+    modify = unregister = start_ticks = register
 
 
 class FakeSocket:
@@ -137,7 +129,7 @@ class Client:
     def connect(self) -> None:
         """Begin to listen, for as long as that lasts."""
         self.sock = FakeSocket(self._room)
-        self.peer = Peer(cast(Loop, self._loop), cast(Any, self.sock), "client")
+        self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
@@ -373,8 +365,8 @@ class Model(RuleBasedStateMachine):
             assert not topic._deliveries
             assert not topic._lagging._at
         for loop in self.loops:
-            assert not loop.peers
-            assert not loop.totals.subscriptions
+            assert not loop.clients.peers
+            assert not loop.clients.totals.subscriptions
 
 
 def names_in(last_id: str) -> set[str]:

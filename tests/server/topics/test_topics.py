@@ -298,7 +298,7 @@ def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> 
     again = clients.stream(
         server, "/events", ("Last-Event-ID", first.last_event_id), receive_buffer=1 << 14
     )
-    (peer,) = server.loops[0].peers
+    (peer,) = server.clients[0].peers
     assert len(peer._unsent) < 1 << 18
     assert again.hear(10_000) == texts
 
@@ -439,7 +439,7 @@ def test_a_stuck_client_costs_the_same_memory_as_any(serve: Serve, clients: Clie
     for _ in range(200):
         topic.publish(CHUNK)
     assert topic.stats().history_bytes <= 1 << 20
-    for peer in server.loops[0].peers:
+    for peer in server.clients[0].peers:
         assert len(peer._unsent) + sum(map(len, peer.out)) <= 1 << 18
     assert len(stuck) == topic.stats().subscribers
 

@@ -1,0 +1,167 @@
+"""The connections of one loop: their set, deadlines and totals, and their shutdown."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..reports.refusals import Refusals
+from ..reports.stats import EVENT_STREAM, REQUEST, WEBSOCKET, Stats, Totals
+from .shutdown import PacedShutdown
+
+if TYPE_CHECKING:
+    from ..handoff.loop import Loop
+    from ..settings import Settings
+    from .peer import Peer
+
+# The number of connections whose deadlines are checked before sockets are polled again.
+SWEEP_SLICE = 512
+
+
+class Clients:
+    """The connections of one loop.
+
+    Args:
+        loop: the loop that serves them.
+        settings: the server's settings.
+        on_disconnect: called by the owner with each connection that has ended.
+        network_of: returns the client network whose share of the threads a connection uses; None
+            if it is not limited.
+
+    Attributes:
+        loop, settings: the same.
+        peers: the open connections; only the owner adds and removes.
+        totals: counters over all connections, including those that have ended.
+        refusals: counters of the refused requests.
+        sendable: guards the bytes that other threads have queued; notified when some were sent.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Settings,
+        on_disconnect: Callable[[Peer], object] = lambda peer: None,
+        network_of: Callable[[Peer], Hashable] = lambda peer: None,
+    ) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.peers: set[Peer] = set()
+        self.totals = Totals()
+        self.refusals = Refusals()
+        self.sendable = threading.Condition()
+        self.network_of = network_of
+        self._on_disconnect = on_disconnect
+        self._when_empty: Callable[[], object] | None = None
+        self._shutdown: PacedShutdown | None = None
+        self._sweep: Iterator[Peer] | None = None
+        loop.tick = self._tick
+        loop.on_task_end = self._check_empty
+
+    def add(self, peer: Peer) -> None:
+        """Owner: a connection begins."""
+        assert self.loop.owned()
+        self.loop.start_ticks()
+        with self.totals.lock:
+            self.peers.add(peer)
+            self.totals.accepted += 1
+
+    def remove(self, peer: Peer) -> None:
+        """Owner: a connection has ended."""
+        assert self.loop.owned()
+        with self.totals.lock:
+            self.peers.discard(peer)
+            self.totals.take_over(peer)
+        self._on_disconnect(peer)
+        self._check_empty()
+
+    def for_each_peer(self, function: Callable[[Peer], object]) -> None:
+        """Owner: call this with every connection; an error ends only the connection it concerns."""
+        for peer in tuple(self.peers):
+            self.loop.survive(function, peer)
+
+    def shut_down_paced(self, spread: float, phase: float) -> None:
+        """Owner: from now on close the connections one by one; see :class:`PacedShutdown`.
+
+        Connections that await a request are closed at once. Browsers (RFC 9110 section 9.2.2) and
+        proxies send a request that was not read again, to another server.
+        """
+        for peer in tuple(self.peers):
+            if peer.unasked:
+                self.loop.survive(peer.shut_down)
+        self._shutdown = PacedShutdown(self.peers, spread, phase, self.loop.clock())
+        self.loop.tick_soon()
+
+    def when_empty(self, function: Callable[[], object]) -> None:
+        """Owner: call this as soon as no connection and no user code of one is left."""
+        self._when_empty = function
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self._when_empty is not None and not self.peers and not self.loop.unfinished:
+            self._when_empty()
+
+    def _tick(self, now: float) -> float | None:
+        """Owner: check some of the deadlines.
+
+        Returns:
+            The pause until the next call, in seconds; None if there are no connections.
+        """
+        timing = self.loop.timing
+        if self._sweep is None:
+            if self._shutdown is not None:
+                for peer in self._shutdown.due(now):
+                    self.loop.survive(peer.shut_down)
+            self._sweep = iter(tuple(self.peers))
+        peers = list(islice(self._sweep, SWEEP_SLICE))
+        for peer in peers:
+            if peer.next_look <= now:
+                self.loop.survive(peer.look, now)
+            if peer.deadline <= now:
+                self.loop.survive(peer.deadline_passed)
+        if len(peers) == SWEEP_SLICE:
+            return 0
+        self._sweep = None
+        if not self.peers:
+            return None
+        return timing.sweep_interval if self._shutdown is None else timing.paced_shutdown_interval
+
+    def stats(self) -> Stats:
+        """Any thread: the statistics of this loop and its connections."""
+        totals = self.totals
+        # A connection that ends meanwhile is counted once, here or there, so no sum decreases.
+        with totals.lock:
+            peers = self.peers.copy()
+            messages_in, messages_out = totals.messages_in, totals.messages_out
+            bytes_in, bytes_out = totals.bytes_in, totals.bytes_out
+        kinds = Counter(peer.kind for peer in peers)
+        return Stats(
+            requests=kinds[REQUEST],
+            websockets=kinds[WEBSOCKET],
+            event_streams=kinds[EVENT_STREAM],
+            accepted=totals.accepted,
+            refused=dict(self.refusals.by_status),
+            refused_for=dict(self.refusals.by_reason),
+            messages_in=messages_in + sum(peer.messages_in for peer in peers),
+            messages_out=messages_out + sum(peer.messages_out for peer in peers),
+            bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
+            bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
+            steals=self.loop.steals,
+            handlers_waiting=len(self.loop.waiting),
+            orphaned_handlers=len(self.loop.orphans),
+            loops=1,
+            slow_clients=totals.slow_clients,
+            ping_timeouts=totals.ping_timeouts,
+            subscriptions=totals.subscriptions,
+            topic_events=totals.topic_events,
+        )
+
+    def after_fork(self) -> None:
+        """The child of a fork: close the copies of the sockets, after the loop's own."""
+        self.sendable = threading.Condition()  # a thread of the parent may hold the old one
+        self.totals.lock = threading.Lock()
+        peers, self.peers = self.peers, set()
+        for peer in peers:
+            peer.after_fork()
