@@ -27,7 +27,7 @@ SLOWEST_READER = 20_000
 # How many acknowledged bytes a program may have to read at most: more than most systems keep.
 MOST_UNREAD = 8 << 20
 # A program that only acknowledges is pinged this many times less often than one that is silent.
-PATIENCE = 4
+ACKNOWLEDGED_INTERVALS = 4
 
 
 class HasOptions(Protocol):
@@ -116,9 +116,9 @@ class Life(Enum):
 class Keepalive:
     """When a silent connection is to be pinged, and when it is dead.
 
-    Received bytes are a sign of life, and so are acknowledgements. But a system acknowledges data
-    for a program that has stopped, too. So acknowledgements alone postpone a ping for ``PATIENCE``
-    intervals at most, unless there is more to be sent than the system takes.
+    Received bytes and acknowledgements both show that the other end is alive. But a system also
+    acknowledges data for a program that has stopped. So acknowledgements alone postpone a ping by
+    at most ``ACKNOWLEDGED_INTERVALS`` intervals, unless more is queued than the system accepts.
 
     The deadline of a pong counts from the acknowledgement of its ping; until then it counts from
     the last acknowledgement of anything. In both cases a slow program has the time on top that it
@@ -201,5 +201,5 @@ class Keepalive:
         if now - self._acked_at >= interval:
             due = silence >= interval and progress.waiting_since == inf
         else:
-            due = silence >= PATIENCE * interval and not more
+            due = silence >= ACKNOWLEDGED_INTERVALS * interval and not more
         return Life.PING_DUE if due else Life.CONTINUES

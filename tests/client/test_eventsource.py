@@ -733,7 +733,7 @@ def test_an_iteration_that_was_interrupted_goes_on_where_it_was(
     source = events(play(first, second).http_url())
     assert data(source, 1) == ["one"]
     with monkeypatch.context() as patched:
-        patched.setattr(codec.client.http.Answer, "read", interrupt)
+        patched.setattr(codec.client.http.Response, "read", interrupt)
         with pytest.raises(KeyboardInterrupt):
             next(source)
     assert data(source, 1) == ["two"]

@@ -113,7 +113,7 @@ def test_answers_that_cannot_go_out_are_few(codec: ModuleType) -> None:
                     exchange.feed(PINGS)
             exchange.feed(encode_frame(Opcode.PING, b"the last"))
             exchange.push(exchange.codec.ping(b"pushed"))
-            exchange.give_up("enough")
+            exchange.abort("enough")
         received = Connection(Role.SERVER).receive(theirs.recv(1 << 16))
     assert received == [*[Pong(bytes(125))] * 63, Pong(b"the last"), Ping(b"pushed")]
     assert growth.size < at_most(SLACK)

@@ -111,7 +111,7 @@ def test_tls_may_have_to_send_to_receive_and_to_receive_to_send(
     ends.here.wants = wants
     assert ends.receive() is None
     assert ends.transport.send(memoryview(b"x")) == 0
-    assert ends.transport.reads_on == ends.transport.writes_on == event
+    assert ends.transport.receives_on == ends.transport.sends_on == event
     ends.here.wants = None
     ends.there.send(b"x")
     assert ends.transport.send(memoryview(b"x")) == 1

@@ -12,8 +12,8 @@ import pytest
 
 from wsframe import progress as module
 from wsframe.progress import (
+    ACKNOWLEDGED_INTERVALS,
     MOST_UNREAD,
-    PATIENCE,
     SLOWEST_READER,
     Keepalive,
     Life,
@@ -92,7 +92,7 @@ def test_a_silent_end_is_pinged_and_dead_without_an_answer() -> None:
 def test_acknowledgements_postpone_a_ping(more: bool) -> None:
     progress, keepalive = Progress(), Keepalive(0.0)
     now = 0.0
-    while now < PATIENCE * INTERVAL:
+    while now < ACKNOWLEDGED_INTERVALS * INTERVAL:
         assert look(keepalive, now, progress, more=more) is Life.CONTINUES
         now += 1
         progress.note(now, int(now), 0, more)

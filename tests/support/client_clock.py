@@ -19,7 +19,7 @@ class ManualClock:
         self._exchange = ws._exchange
         self._calls = 0
         self._called = threading.Condition()
-        self._exchange.clock = self._exchange._vigil._clock = self
+        self._exchange.clock = self._exchange._liveness._clock = self
 
     def __call__(self) -> float:
         with self._called:
@@ -39,7 +39,7 @@ class ManualClock:
         with self._exchange.state:
             with self._called:
                 before = self._calls
-            if self._exchange.left:
+            if self._exchange.finished:
                 return
             self._exchange._transport.wake()
         with self._called:

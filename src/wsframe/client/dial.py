@@ -13,7 +13,7 @@ from .location import Location
 from .transport import cut
 
 
-class Line:
+class SocketSlot:
     """The one socket that a thread works with at a time, which any other thread may cut."""
 
     def __init__(self) -> None:
@@ -51,20 +51,22 @@ class Line:
                 cut(self._sock, self._process)
 
 
-def dial(location: Location, deadline: float, ssl: SSLContext | None, line: Line) -> socket.socket:
+def dial(
+    location: Location, deadline: float, ssl: SSLContext | None, slot: SocketSlot
+) -> socket.socket:
     """Return a socket that is connected to one of the host's addresses, with TLS if it is secure.
 
     Args:
         location: where to connect.
         deadline: on the monotonic clock. The addresses share the time until then evenly.
         ssl: the context for TLS; None for the system's certificates.
-        line: gets the socket. The caller must close it, also when this function raises.
+        slot: gets the socket. The caller must close it, also when this function raises.
 
     Raises:
         TimeoutError: the deadline has passed.
         OSError: the host is unknown, none of its addresses can be reached, or TLS fails.
     """
-    sock = _connect(location, deadline, line)
+    sock = _connect(location, deadline, slot)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not location.secure:
         return sock
@@ -74,13 +76,13 @@ def dial(location: Location, deadline: float, ssl: SSLContext | None, line: Line
     secured = ssl.wrap_socket(
         sock, server_hostname=location.server_name, do_handshake_on_connect=False
     )
-    line.use(secured)
+    slot.use(secured)
     set_deadline(secured, deadline)
     secured.do_handshake()
     return secured
 
 
-def _connect(location: Location, deadline: float, line: Line) -> socket.socket:
+def _connect(location: Location, deadline: float, slot: SocketSlot) -> socket.socket:
     infos = socket.getaddrinfo(location.node, location.port, type=socket.SOCK_STREAM)
     failure = OSError("the host has no address")
     for tried, (family, kind, protocol, _, address) in enumerate(infos):
@@ -88,7 +90,7 @@ def _connect(location: Location, deadline: float, line: Line) -> socket.socket:
         share = now + (deadline - now) / (len(infos) - tried)
         try:
             sock = socket.socket(family, kind, protocol)  # fails where IPv6 is known by name alone
-            line.use(sock)
+            slot.use(sock)
             set_deadline(sock, share)
             sock.connect(address)
         except OSError as error:

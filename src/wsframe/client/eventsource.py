@@ -15,14 +15,14 @@ from ..errors import HandshakeError, WSFrameError
 from ..fields import FORBIDDEN_IN_A_VALUE, Headers
 from ..sse import EventStreamDecoder, ServerSentEvent
 from .deadline import check_timeout
-from .dial import Line
+from .dial import SocketSlot
 from .pause import Pause, retry_after
 from .redirects import Request
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from .http import Answer
+    from .http import Response
 
 log = logging.getLogger("wsframe.client")
 
@@ -84,10 +84,10 @@ class EventSource(Closing):
         self._opened = 0.0  # when, on the monotonic clock
         self._served = False  # whether it has brought an event
         self._events: deque[ServerSentEvent] = deque()
-        self._answer: Answer | None = None
+        self._answer: Response | None = None
         self._decoder = EventStreamDecoder()
         self._closed = threading.Event()
-        self._line = Line()
+        self._slot = SocketSlot()
         self._lock = threading.Lock()
         self._iterated = False  # by a thread that is in __next__
 
@@ -115,7 +115,7 @@ class EventSource(Closing):
             ProtocolError: an event is over the limit; that is the end.
             RuntimeError: another thread is in this method.
         """
-        self._begin_turn()
+        self._enter()
         try:
             while not self._closed.is_set():
                 if self._events:
@@ -133,31 +133,31 @@ class EventSource(Closing):
         except BaseException:
             # Interrupted: what was read may be lost, but for the server.
             self._answer = None
-            self._line.close()
+            self._slot.close()
             raise
         finally:
-            self._end_turn()
+            self._leave()
         raise StopIteration
 
     def close(self) -> None:
         """Any thread: end the iteration, also one that waits."""
         self._closed.set()
         with self._lock:
-            self._line.cut()
+            self._slot.cut()
             if not self._iterated:
-                self._line.close()
+                self._slot.close()
 
-    def _begin_turn(self) -> None:
+    def _enter(self) -> None:
         with self._lock:
             if self._iterated:
                 raise RuntimeError("another thread iterates over this EventSource")
             self._iterated = True
 
-    def _end_turn(self) -> None:
+    def _leave(self) -> None:
         with self._lock:
             self._iterated = False
             if self._closed.is_set():
-                self._line.close()
+                self._slot.close()
 
     # The thread that iterates ------------------------------------------------------------------
 
@@ -169,11 +169,11 @@ class EventSource(Closing):
         """
         self._begin(self._ask())
 
-    def _ask(self) -> Answer:
-        answer, self._origin = self._request.send(self._known_id, self._origin_of_id, self._line)
+    def _ask(self) -> Response:
+        answer, self._origin = self._request.send(self._known_id, self._origin_of_id, self._slot)
         return answer
 
-    def _begin(self, answer: Answer) -> None:
+    def _begin(self, answer: Response) -> None:
         """Begin to read where the last stream has ended.
 
         Raises:
@@ -181,7 +181,7 @@ class EventSource(Closing):
         """
         if answer.status == 204:
             self._closed.set()
-            self._line.close()
+            self._slot.close()
             return
         if answer.status != 200:
             raise HandshakeError(
@@ -210,17 +210,17 @@ class EventSource(Closing):
             answer = self._ask()
         except OSError as error:
             self._pause.fail()
-            self._line.close()
+            self._slot.close()
             log.info("no event stream from %s: %s", host, error)
             return
         if answer.status in TEMPORARY:
             self._pause.fail(retry_after(answer.values("retry-after"), answer.values("date")))
-            self._line.close()
+            self._slot.close()
             log.info("no event stream from %s: the server answered %s", host, answer.status)
             return
         self._begin(answer)
 
-    def _read(self, answer: Answer) -> None:
+    def _read(self, answer: Response) -> None:
         """Wait for what comes next; at the end, drop the connection."""
         self._decoder.receive(b"")  # raises what came behind the last events, before a wait
         try:
@@ -231,7 +231,7 @@ class EventSource(Closing):
             data = b""
         if not data:
             self._answer = None
-            self._line.close()
+            self._slot.close()
             if self._served or monotonic() - self._opened >= STEADY:
                 self._pause.succeed()
             else:

@@ -14,8 +14,8 @@ from ..errors import ConnectionClosed
 from ..frames import PONG, Close, CloseCode, Ping, Pong
 from ..kernels import encode_frame
 from ..progress import Life
+from .liveness import Liveness
 from .transport import Transport
-from .vigil import Vigil
 
 READ_SIZE = 1 << 16
 # A byte of compressed messages may be a thousand when they are inflated. No less than a record of
@@ -26,7 +26,7 @@ LONGEST_WAIT = 3600.0
 # For so long, in seconds, messages are taken without a look at the socket.
 LONGEST_NEGLECT = 1.0
 # The place in the queue of the pong that is owed; which one that is, is seen when its turn comes.
-PONG_OWED = b""
+PONG_DUE = b""
 MAX_PONGS = 64
 
 
@@ -46,7 +46,7 @@ class Exchange:
         codec: the connection's.
         inbox: the messages that were received, and that nobody has taken.
         end: how the connection ends; set once, when that is known.
-        left: nothing comes any more and nothing can be sent; the socket is closed.
+        finished: nothing comes any more and nothing can be sent; the socket is closed.
         sent: how many of the frames that were pushed have gone.
         stalled: how long the server has taken nothing, if the connection was given up for that.
         clock: returns the time in seconds; it never decreases.
@@ -67,11 +67,11 @@ class Exchange:
         self.codec = codec
         self.inbox: deque[str | bytes] = deque()
         self.end: ConnectionClosed | None = None
-        self.left = False
+        self.finished = False
         self.sent = 0
         self.stalled = ""
         self.clock = clock
-        self._vigil = Vigil(
+        self._liveness = Liveness(
             clock,
             send_timeout=send_timeout,
             ping_interval=ping_interval,
@@ -91,7 +91,7 @@ class Exchange:
         self._pushed = 0
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # what those say that are owed
         self._pings: dict[bytes, None] = {}  # that are not answered, in order
-        self._farewell: tuple[int, str]  # what our close frame says
+        self._close_frame: tuple[int, str]  # what our close frame says
         self._worked = 0.0  # when the socket was last seen to, on the clock
         self._poller: int | None = None  # the thread that polls
         self._polled_for = 0
@@ -108,7 +108,7 @@ class Exchange:
         # What goes now while another polls must be nothing that anybody waits for already.
         if first or not self._poller:
             self._work()
-        self._rouse()
+        self._update_poll()
         return ticket
 
     def push_ping(self, payload: bytes) -> None:
@@ -128,31 +128,31 @@ class Exchange:
         """Take the first message of the inbox."""
         message = self.inbox.popleft()
         self._inbox_size -= getsizeof(message)
-        self._rouse()
+        self._update_poll()
         # Who is slow to take what came in one read answers pings all the same.
         if not self._poller and self.clock() - self._worked > LONGEST_NEGLECT:
             self._work()
         return message
 
     def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> None:
-        """Wait, and move what can be moved, until this is so, as it will be when ``left`` is.
+        """Wait, and move what can be moved, until this is so, as it will be when ``finished`` is.
 
         Args:
             done: what to wait for.
             deadline: when to give up, on ``clock``.
         """
-        vigil = self._vigil
-        vigil.begin()
+        liveness = self._liveness
+        liveness.begin()
         try:
             while not done():
-                now = vigil.wake()
-                if now >= vigil.next_look:
+                now = liveness.wake()
+                if now >= liveness.next_look:
                     self._look(now)
                     if done():
                         return
                 remaining = deadline() - self.clock()
-                timeout = max(0.0, min(remaining, vigil.next_look - now, LONGEST_WAIT))
-                vigil.sleep(now, timeout)
+                timeout = max(0.0, min(remaining, liveness.next_look - now, LONGEST_WAIT))
+                liveness.sleep(now, timeout)
                 if self._poller:
                     self.state.wait(timeout)
                 else:
@@ -160,7 +160,7 @@ class Exchange:
                 if not remaining > 0:  # which no comparison with a timeout of NaN is
                     return
         finally:
-            vigil.end()
+            liveness.end()
 
     def wait_until_sent(self, ticket: int) -> None:
         """Wait until a frame has gone, or nothing can be sent any more.
@@ -168,10 +168,10 @@ class Exchange:
         Args:
             ticket: what :meth:`push` returned.
         """
-        self._vigil.look_soon()  # from here on the server's time counts
-        self.wait(lambda: self.sent >= ticket or self.left, lambda: inf)
+        self._liveness.look_soon()  # from here on the server's time counts
+        self.wait(lambda: self.sent >= ticket or self.finished, lambda: inf)
 
-    def say_goodbye(self, timeout: float) -> None:
+    def finish_closing(self, timeout: float) -> None:
         """After ``end``: send our close frame, wait for the server to leave, and leave.
 
         It is the server that is to close first (RFC 6455 section 7.1.1).
@@ -179,44 +179,46 @@ class Exchange:
         Args:
             timeout: how long the server may acknowledge nothing, in seconds.
         """
-        if not (self.left or self.codec.close_sent):
-            self.push(self.codec.close(*self._farewell))
+        if not (self.finished or self.codec.close_sent):
+            self.push(self.codec.close(*self._close_frame))
         self._close_timeout = timeout
-        leave_by = self._vigil.patience(timeout)
-        self.wait(lambda: self.left, leave_by)
-        self.give_up("the server did not leave in time")
+        leave_by = self._liveness.deadline_after(timeout)
+        self.wait(lambda: self.finished, leave_by)
+        self.abort("the server did not leave in time")
 
     def _look(self, now: float) -> None:
         """Check whether the server takes what it is sent, and answers.
 
         Args:
-            now: the time of the vigil.
+            now: the time of the liveness.
         """
-        vigil, more = self._vigil, self.sent < self._pushed
+        liveness, more = self._liveness, self.sent < self._pushed
         held = self._transport.unacknowledged()
-        vigil.look(now, self._written, held, more=more, timeout=self._close_timeout)
+        liveness.look(now, self._written, held, more=more, timeout=self._close_timeout)
         if self._close_timeout is not None:
             return
-        if now >= vigil.stalls_at:
-            self.stalled = f"the server has acknowledged nothing for {vigil.send_timeout} seconds"
-            self._lose(self.stalled)
+        if now >= liveness.stalls_at:
+            self.stalled = (
+                f"the server has acknowledged nothing for {liveness.send_timeout} seconds"
+            )
+            self._finish(self.stalled)
         elif self.end is None:
             received = self._received if self._may_read() else None
-            match vigil.judge(now, received, more=more):
+            match liveness.judge(now, received, more=more):
                 case Life.PING_DUE:
                     self.push(self.codec.ping())
                     queued = len(self._unsent) + sum(map(len, self._out))
-                    vigil.pinged(now, self._written + queued)
+                    liveness.pinged(now, self._written + queued)
                 case Life.OVER:
-                    self._lose(f"no pong within {vigil.ping_timeout} seconds (ping_timeout)")
+                    self._finish(f"no pong within {liveness.ping_timeout} seconds (ping_timeout)")
 
-    def give_up(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """Close the socket now.
 
         Args:
             reason: why, if nothing else has ended the connection.
         """
-        self._lose(reason)
+        self._finish(reason)
         # One that this thread is in itself, below a signal handler, closes the socket later.
         while self._poller not in (None, threading.get_ident()):
             self.state.wait()
@@ -231,7 +233,7 @@ class Exchange:
         """
         if self.end is None:
             self.end = ConnectionClosed(code, reason)
-            self._farewell = code, reply
+            self._close_frame = code, reply
 
     def feed(self, data: bytes | memoryview) -> None:
         """Decode what has come, and put it where it belongs."""
@@ -242,10 +244,10 @@ class Exchange:
                         self.inbox.append(event)
                         self._inbox_size += getsizeof(event)
                 case Ping(payload):
-                    self._owe_pong(payload)
+                    self._queue_pong(payload)
                 case Pong(payload):
                     self._answer(payload)
-                    self._vigil.answered()
+                    self._liveness.answered()
                 case Close(code, reason):
                     self.end_with(code, reason, "")
                 case failure:
@@ -255,12 +257,12 @@ class Exchange:
         self._pushed += 1
         self._out.append(frame)
 
-    def _owe_pong(self, payload: bytes) -> None:
+    def _queue_pong(self, payload: bytes) -> None:
         """RFC 6455 section 5.5.3: of too many pings the last ones alone may be answered."""
         if self.codec.close_sent:
             return
         if len(self._pongs) < MAX_PONGS:
-            self._append(PONG_OWED)
+            self._append(PONG_DUE)
         self._pongs.append(payload)
 
     def _answer(self, payload: bytes) -> None:
@@ -281,21 +283,21 @@ class Exchange:
             self._poller = None
             self.state.acquire()
             self.state.notify_all()
-            if self.left and not self._poller:
+            if self.finished and not self._poller:
                 self._transport.close()
         if ready:
             self._work()
 
     def _wanted(self) -> int:
         """The events to poll for."""
-        wanted = self._transport.reads_on if self._may_read() else 0
-        return wanted | (self._transport.writes_on if self.sent < self._pushed else 0)
+        wanted = self._transport.receives_on if self._may_read() else 0
+        return wanted | (self._transport.sends_on if self.sent < self._pushed else 0)
 
     def _may_read(self) -> bool:
         """Whether there is room for what comes; after the end it is thrown away."""
-        return not self.left and (self.end is not None or self._inbox_size < self._max_queue)
+        return not self.finished and (self.end is not None or self._inbox_size < self._max_queue)
 
-    def _rouse(self) -> None:
+    def _update_poll(self) -> None:
         """Have the thread that polls do so for the right events."""
         if self._poller and self._polled_for != self._wanted():
             self._transport.wake()
@@ -310,7 +312,7 @@ class Exchange:
                 self._flush()  # the pong
         except BaseException:
             # Out of memory, or interrupted: where the next frame begins is not known any more.
-            self._lose("the client failed")
+            self._finish("the client failed")
             raise
 
     def _flush(self) -> None:
@@ -326,14 +328,14 @@ class Exchange:
             # The server's close frame may still be there to be read.
             while self._read():
                 pass
-            self._lose(str(error))
+            self._finish(str(error))
 
     def _begin_frame(self) -> bool:
         """Whether there is a frame to be sent, which then begins."""
         if not self._out:
             return False
         frame = self._out.popleft()
-        if frame == PONG_OWED:
+        if frame == PONG_DUE:
             frame = encode_frame(PONG, self._pongs.popleft(), masking_key=True)
         self._unsent = memoryview(frame)
         return True
@@ -345,22 +347,22 @@ class Exchange:
         try:
             size = self._transport.receive(self._buffer)
         except OSError as error:
-            self._lose(str(error))
+            self._finish(str(error))
             return False
         if size is None:
             return False
         if not size:
-            self._lose("the server left in silence")
+            self._finish("the server left in silence")
             return False
         self._received += size
         self.feed(self._buffer[:size])
         return True
 
-    def _lose(self, reason: str) -> None:
+    def _finish(self, reason: str) -> None:
         """Nothing moves any more; the thread that polls, if there is one, closes the socket."""
         if self.end is None:
             self.end = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, reason)
-        self.left = True
+        self.finished = True
         self._out.clear()
         self._unsent = memoryview(b"")
         if self._poller:

@@ -16,7 +16,7 @@ from ..errors import HandshakeError
 from ..fields import FORBIDDEN_IN_A_VALUE, Fields
 from .content import Decoder, decoder_for
 from .deadline import set_deadline, set_timeout
-from .dial import Line, dial
+from .dial import SocketSlot, dial
 from .location import Location
 
 READ_SIZE = 1 << 16
@@ -25,7 +25,7 @@ MAX_QUOTE = 200
 MAX_INTERIM = 16  # responses before the final one (RFC 9110 section 15.2)
 
 
-class Answer:
+class Response:
     """A response whose head has arrived.
 
     Attributes:
@@ -37,7 +37,7 @@ class Answer:
         ConnectionError: a header has a control character in it.
     """
 
-    def __init__(self, response: h11.Response, messages: _Messages) -> None:
+    def __init__(self, response: h11.Response, messages: _ResponseReader) -> None:
         self.status = response.status_code
         self.headers = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
@@ -47,7 +47,7 @@ class Answer:
             if FORBIDDEN_IN_A_VALUE.search(value):  # which h11 lets pass
                 raise ConnectionError(f"the response is malformed: a control character in {name}")
         self.fields = Fields(self.headers, 502)
-        self._messages = messages
+        self._reader = messages
         self._decoder: Decoder | None = None
 
     @property
@@ -76,9 +76,9 @@ class Answer:
                 within the timeout of the socket.
         """
         if self._decoder is None:
-            return self._messages.next_data()
+            return self._reader.next_data()
         while not (piece := self._decoder.take()):
-            data = self._messages.next_data()
+            data = self._reader.next_data()
             if not data:
                 return b""
             self._decoder.feed(data)
@@ -92,8 +92,8 @@ def get(
     deadline: float,
     ssl: SSLContext | None,
     timeout: float,
-    line: Line,
-) -> Answer:
+    slot: SocketSlot,
+) -> Response:
     """Send a GET request, and wait for the head of the response.
 
     Args:
@@ -102,7 +102,7 @@ def get(
         deadline: on the monotonic clock, for the head of the response.
         ssl: as for :func:`dial`.
         timeout: how long the body may be silent, in seconds; infinity is no limit.
-        line: as for :func:`dial`.
+        slot: as for :func:`dial`.
 
     Raises:
         OSError: there is no connection, or the response is malformed.
@@ -116,17 +116,17 @@ def get(
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
     data = connection.send(request)
     connection.send(h11.EndOfMessage())
-    sock = dial(location, deadline, ssl, line)
+    sock = dial(location, deadline, ssl, slot)
     set_deadline(sock, deadline)
     sock.sendall(data)
-    messages = _Messages(connection, sock, deadline)
-    answer = Answer(messages.next_response(), messages)
+    messages = _ResponseReader(connection, sock, deadline)
+    answer = Response(messages.next_response(), messages)
     messages.deadline = None
     set_timeout(sock, timeout)
     return answer
 
 
-class _Messages:
+class _ResponseReader:
     """What h11 reads from a socket.
 
     Attributes:

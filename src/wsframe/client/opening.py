@@ -15,7 +15,7 @@ from ..fields import Headers, decode_response
 from ..frames import Role
 from ..handshake import Acceptance, UpgradeRequest
 from .deadline import check_timeout, set_deadline
-from .dial import Line, dial
+from .dial import SocketSlot, dial
 from .exchange import COMPRESSED_READ_SIZE, Exchange
 from .identity import with_user_agent
 from .location import Location
@@ -99,13 +99,13 @@ def connect(
         raise ValueError(f"max_queue must be at least 1, not {max_queue}")
     check_max_message_size(max_message_size)
     deadline = monotonic() + open_timeout
-    line = Line()
+    slot = SocketSlot()
     try:
-        sock = dial(location, deadline, ssl, line)
+        sock = dial(location, deadline, ssl, slot)
         acceptance, rest = _shake_hands(sock, request, deadline)
         transport = Transport(sock)
     except BaseException:
-        line.close()
+        slot.close()
         raise
     codec = Connection(
         Role.CLIENT,

@@ -10,7 +10,7 @@ from urllib.parse import urldefrag, urljoin
 
 from ..errors import HandshakeError
 from ..fields import Headers, check_field
-from .dial import Line
+from .dial import SocketSlot
 from .identity import with_user_agent
 from .location import Location
 
@@ -86,15 +86,15 @@ class Request:
         self._read_timeout = read_timeout
 
     def send(
-        self, last_event_id: str, origin_of_id: Origin, line: Line
-    ) -> tuple[http.Answer, Origin]:
+        self, last_event_id: str, origin_of_id: Origin, slot: SocketSlot
+    ) -> tuple[http.Response, Origin]:
         """Send the request to wherever it leads; return the response from there, and its origin.
 
         Args:
             last_event_id: the value of ``Last-Event-ID``, or "". It is sent to the URL's origin
                 and to the one that it came from.
             origin_of_id: the origin that the id came from.
-            line: gets the sockets. The caller must close it, also when this method raises.
+            slot: gets the sockets. The caller must close it, also when this method raises.
 
         Raises:
             OSError: there is no connection, or a response is malformed.
@@ -120,7 +120,7 @@ class Request:
                 deadline=deadline,
                 ssl=self._ssl,
                 timeout=self._read_timeout,
-                line=line,
+                slot=slot,
             )
             if answer.status not in REDIRECTS:
                 return answer, location.origin
@@ -129,7 +129,7 @@ class Request:
 
 
 def _follow(
-    answer: http.Answer, url: str, location: Location, headers: list[tuple[str, str]]
+    answer: http.Response, url: str, location: Location, headers: list[tuple[str, str]]
 ) -> tuple[str, Location, list[tuple[str, str]]]:
     """Return where a redirect leads, and the caller's headers that go there."""
     try:

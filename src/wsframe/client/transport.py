@@ -43,14 +43,14 @@ class Transport:
     one thread may be in besides.
 
     Attributes:
-        reads_on: the event that :meth:`receive` has to wait for; with TLS it may be WRITE.
-        writes_on: the event that :meth:`send` has to wait for; with TLS it may be READ.
+        receives_on: the event that :meth:`receive` has to wait for; with TLS it may be WRITE.
+        sends_on: the event that :meth:`send` has to wait for; with TLS it may be READ.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self.reads_on = READ
-        self.writes_on = WRITE
+        self.receives_on = READ
+        self.sends_on = WRITE
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._process = os.getpid()
@@ -77,9 +77,9 @@ class Transport:
         try:
             return self._sock.recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):
-            self.reads_on = READ
+            self.receives_on = READ
         except ssl.SSLWantWriteError:
-            self.reads_on = WRITE
+            self.receives_on = WRITE
         return None
 
     def send(self, data: memoryview) -> int:
@@ -94,9 +94,9 @@ class Transport:
         try:
             return self._sock.send(data if self._tls is None else data[:RECORD])
         except (BlockingIOError, ssl.SSLWantWriteError):
-            self.writes_on = WRITE
+            self.sends_on = WRITE
         except ssl.SSLWantReadError:
-            self.writes_on = READ
+            self.sends_on = READ
         return 0
 
     def unacknowledged(self) -> int:

@@ -161,7 +161,7 @@ class WebSocket(Closing):
             if exchange.end is None:
                 raise TimeoutError(f"no message in {timeout} seconds")
             if not self._codec.close_sent:  # else another thread is closing
-                exchange.say_goodbye(self._close_timeout)
+                exchange.finish_closing(self._close_timeout)
             raise self._ended()
 
     def __iter__(self) -> Iterator[str | bytes]:
@@ -187,7 +187,7 @@ class WebSocket(Closing):
         with self._state:
             self._exchange.end_with(code, reason, reason)
             self._state.notify_all()
-            self._exchange.say_goodbye(self._close_timeout)
+            self._exchange.finish_closing(self._close_timeout)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
@@ -207,7 +207,7 @@ class WebSocket(Closing):
             except BaseException:
                 # Interrupted: the compressor may know of a message that the server will not have.
                 with self._state:
-                    exchange.give_up("a thread that sent was interrupted")
+                    exchange.abort("a thread that sent was interrupted")
                 raise
         if exchange.sent < ticket:
             with self._state:
@@ -219,12 +219,12 @@ class WebSocket(Closing):
         if exchange.sent >= ticket:
             return
         if exchange.stalled:
-            exchange.give_up(exchange.stalled)
+            exchange.abort(exchange.stalled)
             raise TimeoutError(f"{exchange.stalled}; the connection is closed")
         raise self._ended()
 
     def _check_open(self) -> None:
-        if self._exchange.left or self._codec.close_sent:
+        if self._exchange.finished or self._codec.close_sent:
             raise self._ended()
 
     def _ended(self) -> ConnectionClosed:

@@ -22,7 +22,7 @@ from tests.support.clients import END_OF_HEAD, Client, WebSocketClient, get, mas
 from tests.support.clock import STEP, ManualClock
 from tests.support.handlers import Waits, generator_echo
 from wsframe import Close, Connection, Opcode, Ping, Role
-from wsframe.progress import PATIENCE, SLOWEST_READER, unacknowledged
+from wsframe.progress import ACKNOWLEDGED_INTERVALS, SLOWEST_READER, unacknowledged
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.settings import Settings
 from wsframe.server.sockets import peer as peer_module
@@ -267,7 +267,9 @@ def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clien
     client = WebSocketClient(scene.server.port, "/websocket", receive_buffer=SMALL)
     with client.sock:
         received = scene.read_slowly(client, MUCH // 2)
-        scene.pass_time(DEFAULT.ping_interval * PATIENCE * 2)  # nothing is acknowledged now
+        scene.pass_time(
+            DEFAULT.ping_interval * ACKNOWLEDGED_INTERVALS * 2
+        )  # nothing is acknowledged now
         received += scene.read_slowly(client, MUCH - len(received))
         assert not any(isinstance(event, Ping) for event in client.codec.receive(received))
 
@@ -288,7 +290,7 @@ def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
             scene.pass_time(1)
             scene.until_acknowledged()
 
-    publish_for(DEFAULT.ping_interval * (PATIENCE - 1))
+    publish_for(DEFAULT.ping_interval * (ACKNOWLEDGED_INTERVALS - 1))
     assert client.hear(count) == list(map(str, range(count)))
     publish_for(DEFAULT.ping_interval * 2 + DEFAULT.ping_timeout)
     events = [client.next_event()]

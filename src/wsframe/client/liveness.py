@@ -1,4 +1,4 @@
-"""Vigil: whether the server takes what it is sent, and whether it still answers."""
+"""Liveness: whether the server takes what it is sent, and whether it still answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHECKS = 4
 STANDSTILL = 1.0
 
 
-class Vigil:
+class Liveness:
     """What is known of the server, by a clock that runs only while a thread waits for it.
 
     Nobody sees what comes while no thread waits, or while the process stands still. So that time
@@ -52,7 +52,7 @@ class Vigil:
         self.next_look = self.moved
 
     def now(self) -> float:
-        """The time, in seconds of the vigil."""
+        """The time, in seconds of the liveness."""
         return self._clock() - self._away
 
     def begin(self) -> None:
@@ -84,7 +84,7 @@ class Vigil:
         """Have :meth:`look` be due, because something begins that it is to measure."""
         self.next_look = -inf
 
-    def patience(self, timeout: float) -> Callable[[], float]:
+    def deadline_after(self, timeout: float) -> Callable[[], float]:
         """Wait for acknowledgements from now on.
 
         Args:
