@@ -25,28 +25,28 @@ Waits: TypeAlias = Generator[None, "str | bytes", None]
 app = App()
 app.metrics()
 app.page("/page", "a page")
-ENDED = threading.Event()  # never set: what waits for it waits as long as the server lives
+ENDED = threading.Event()  # never set: a wait for it lasts until the process ends
 
 
-# What holds a thread -----------------------------------------------------------------------------
+# Routes that hold a thread -----------------------------------------------------------------------
 
 
 @app.websocket("/plain")
 def plain(ws: WebSocket) -> None:
-    """Send every message back, from a thread that lives as long as the connection."""
+    """Echo every message from a thread that lives as long as the connection."""
     for message in ws:
         ws.send(message)
 
 
 @app.websocket("/other-plain")
 def other_plain(ws: WebSocket) -> None:
-    """The same on another route."""
+    """Do the same on another route."""
     plain(ws)
 
 
 @app.sse("/events")
 def events(stream: EventStream) -> Iterator[object]:
-    """One event, and then a wait that ends with the client."""
+    """Send one event, then wait until the client disconnects."""
     yield "first"
     queue: Queue[str] = Queue()
     while True:
@@ -55,19 +55,19 @@ def events(stream: EventStream) -> Iterator[object]:
 
 @app.sse("/other-events")
 def other_events(stream: EventStream) -> Iterator[object]:
-    """The same on another route."""
+    """Do the same on another route."""
     yield from events(stream)
 
 
 def judge(request: Request) -> bool:
-    """Admit everybody; those who ask for it after a time that never comes."""
+    """Admit every request, but block forever if its query contains ``hold``."""
     if "hold" in request.query:
         ENDED.wait()
     return True
 
 
 def judge_others(request: Request) -> bool:
-    """The same on another route."""
+    """Do the same on another route."""
     return judge(request)
 
 
@@ -75,7 +75,7 @@ def judge_others(request: Request) -> bool:
 @app.websocket("/judged", authorize=judge)
 @app.websocket("/other-judged", authorize=judge_others)
 def echo(ws: WebSocket) -> Waits:
-    """Send every message back, from the loop."""
+    """Echo every message on the loop's thread."""
     while True:
         message = yield
         ws.send(message)
@@ -83,7 +83,7 @@ def echo(ws: WebSocket) -> Waits:
 
 @app.websocket("/blocking")
 def blocking(ws: WebSocket) -> Waits:
-    """Block for ever at the message "hold"; send every other one back."""
+    """Echo every message, but block forever on the message "hold"."""
     while True:
         message = yield
         if message == "hold":
@@ -93,7 +93,7 @@ def blocking(ws: WebSocket) -> Waits:
 
 @app.websocket("/other-blocking", blocking=True)
 def other_blocking(ws: WebSocket) -> Waits:
-    """Send every message back, in a thread each time."""
+    """Echo every message; each turn runs in a worker thread."""
     yield from echo(ws)
 
 
@@ -102,7 +102,7 @@ def other_blocking(ws: WebSocket) -> Waits:
 
 @app.websocket("/rooms/{name}")
 def room(ws: WebSocket, name: str) -> Waits:
-    """A chat: everybody receives what anybody sends."""
+    """A chat room: every member receives every message."""
     ws.subscribe(name)
     topic = app.topic(name)
     while True:
@@ -111,7 +111,7 @@ def room(ws: WebSocket, name: str) -> Waits:
 
 @app.websocket("/switch")
 def switch(ws: WebSocket) -> Waits:
-    """Subscribe to the topic that each message names, and leave the one before."""
+    """Subscribe to the topic that each message names, and leave the previous topic."""
     before = None
     while True:
         name = yield
@@ -122,7 +122,7 @@ def switch(ws: WebSocket) -> Waits:
 
 @app.sse("/news")
 def news(stream: EventStream) -> None:
-    """The topics that the query names."""
+    """Subscribe to the topics that the query names."""
     for name in stream.request.query:
         with suppress(ValueError):
             stream.subscribe(name)
@@ -130,7 +130,7 @@ def news(stream: EventStream) -> None:
 
 @app.sse("/endless")
 def endless(stream: EventStream) -> Iterator[str]:
-    """As many events as the client reads."""
+    """Send events as fast as the client reads them."""
     while True:
         yield "x" * 1000
 
@@ -154,41 +154,41 @@ def more_parameters(stream: EventStream, a: str, b: str, c: str) -> None:
 
 @app.websocket("/fails")
 def fails(ws: WebSocket) -> Waits:
-    """Fail at the first message, with that for a reason."""
+    """Raise an error that contains the first message."""
     message = yield
     raise ValueError(message)
 
 
 class Tail(logging.Handler):
-    """Publishes every record, so that pages can follow the log."""
+    """A log handler that publishes every record to a topic."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Publish the record; under the handler's own lock, as logging calls it."""
+        """Publish the record; logging calls this under the handler's lock."""
         app.topic("log").publish(self.format(record))
 
 
-# Publishing from odd places ----------------------------------------------------------------------
+# Publishing from unusual contexts ----------------------------------------------------------------
 
 
-class Dies:
-    """Publishes when it is collected."""
+class PublishesWhenCollected:
+    """An object whose destructor publishes."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.itself = self  # so that only the garbage collector can end it
+        self.itself = self  # a cycle: only the garbage collector can free it
 
     def __del__(self) -> None:
-        """Wherever the garbage collector runs: publish."""
+        """Publish, on the thread on which the garbage collector happens to run."""
         app.topic(self.topic).publish("from __del__")
 
 
 def from_del(count: int) -> int:
-    """Publish from as many destructors, while another thread publishes to the same topic."""
+    """Publish from ``count`` destructors, during calls of ``publish`` for the same topic."""
     threshold = gc.get_threshold()
-    gc.set_threshold(10)  # so that collections happen within publish itself
+    gc.set_threshold(10)  # makes collections happen within publish itself
     try:
         for _ in range(count):
-            Dies("odd")
+            PublishesWhenCollected("odd")
             app.topic("odd").publish("plain")
         gc.collect()
     finally:
@@ -197,7 +197,7 @@ def from_del(count: int) -> int:
 
 
 def from_signal(count: int) -> int:
-    """Publish from a signal handler of the main thread, which publishes all the time."""
+    """Publish from a signal handler that interrupts calls of ``publish`` on the main thread."""
     handled = threading.Semaphore(0)
 
     def handle(number: int, frame: object) -> None:
@@ -214,7 +214,7 @@ def from_signal(count: int) -> int:
 
 
 class MainThread:
-    """A context manager: within it, the main thread publishes without a pause."""
+    """A context manager within which the main thread publishes continuously."""
 
     def __init__(self) -> None:
         self.wanted = threading.Event()
@@ -226,7 +226,7 @@ class MainThread:
         self.wanted.clear()
 
     def serve(self, ended: threading.Event) -> None:
-        """The main thread: publish while that is wanted, until the end."""
+        """The main thread: publish within the context, until ``ended`` is set."""
         while not ended.is_set():
             if self.wanted.wait(0.1):
                 app.topic("odd").publish("from the main thread")
@@ -237,14 +237,14 @@ on_signal: list[Callable[[int, object], None]] = []
 
 
 def from_children(count: int) -> int:
-    """Fork while other threads publish; how many children could publish, or got an error."""
+    """Fork while other threads publish; return how many children did not hang in ``publish``."""
     stop = threading.Event()
 
-    def publish_on() -> None:
+    def publish_repeatedly() -> None:
         while not stop.is_set():
             app.topic("odd").publish("x")
 
-    threads = [threading.Thread(target=publish_on) for _ in range(2)]
+    threads = [threading.Thread(target=publish_repeatedly) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
@@ -277,14 +277,14 @@ ODD_PLACES: dict[str, Callable[[int], int]] = {
 
 @app.websocket("/publish")
 def publish(ws: WebSocket) -> None:
-    """Publish from where a message says, and send back how often that was done."""
+    """Publish from the context that a message names, and send the number of publications."""
     for message in ws:
         where, _, count = str(message).partition(" ")
         ws.send(str(ODD_PLACES[where](int(count))))
 
 
 def main() -> None:
-    """Serve until the end of standard input."""
+    """Serve until standard input is closed."""
     arguments = sys.argv[1:]
     runs = "--run" in arguments
     settings: dict[str, Any] = {}
@@ -305,11 +305,11 @@ def main() -> None:
     with app.start("127.0.0.1", 0, drain=0.5, **settings) as server:
         print(server.port, flush=True)
         MAIN_THREAD_PUBLISHES.serve(ended)
-    os._exit(0)  # the threads that wait for ever are left behind
+    os._exit(0)  # some handler threads wait forever
 
 
 def _free_port() -> int:
-    """A port for ``app.run``, which prints no number alone."""
+    """Print and return a free port for ``app.run``."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

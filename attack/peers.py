@@ -1,4 +1,4 @@
-"""The clients of the attacks: plain sockets with a timeout, and what an honest one does."""
+"""Clients for the attacks: plain sockets with a timeout, and measurements by honest clients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from wsframe import Opcode, encode_frame
 
 END_OF_HEAD = b"\r\n\r\n"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-# How long an honest client waits for an answer, in seconds; a server that takes longer has failed.
+# Seconds that an honest client waits for an answer; a slower server has failed.
 TIMEOUT = 10.0
-# Leaves the choice of a port to connect, which can reuse those of connections that have ended.
-IP_BIND_ADDRESS_NO_PORT = 24  # of Linux; the socket module has no name for it before 3.13
+# Defers the choice of a local port to connect, which may reuse ports in TIME_WAIT.
+IP_BIND_ADDRESS_NO_PORT = 24  # Linux; the socket module lacks this constant before 3.13
 ATTACKER, HONEST = "127.0.0.1", "127.0.0.2"
 
 
 class RefusedError(Exception):
-    """The server answered with another status than was hoped for."""
+    """The server answered with an unexpected status."""
 
     def __init__(self, head: bytes) -> None:
         super().__init__(head.partition(b"\r\n")[0].decode("latin-1"))
@@ -28,13 +28,13 @@ class RefusedError(Exception):
 
 
 def allow_many_files() -> None:
-    """Let this process have as many files as the system allows."""
+    """Raise the open-file limit of this process to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def connect(port: int, source: str = ATTACKER, receive_buffer: int | None = None) -> socket.socket:
-    """A connection from this address; a small receive buffer makes it a slow one early."""
+    """Connect from this address; a small receive buffer fills early."""
     sock = socket.socket()
     try:
         sock.settimeout(TIMEOUT)
@@ -51,7 +51,7 @@ def connect(port: int, source: str = ATTACKER, receive_buffer: int | None = None
 
 
 def request(target: str, *headers: str, upgrade: bool = False) -> bytes:
-    """A request for a target."""
+    """Return the head of a request for a target."""
     lines = [f"GET {target} HTTP/1.1", "Host: localhost", *headers]
     if upgrade:
         lines += ["Upgrade: websocket", "Connection: Upgrade"]
@@ -60,17 +60,17 @@ def request(target: str, *headers: str, upgrade: bool = False) -> bytes:
 
 
 def text(message: str) -> bytes:
-    """A client's frame; masked with zeros, which leave the payload as it is."""
+    """Return a client's text frame; the masking key is zero, so the payload is unchanged."""
     return encode_frame(Opcode.TEXT, message, masking_key=bytes(4))
 
 
 def binary(message: bytes) -> bytes:
-    """The same of binary data."""
+    """Return a client's binary frame, masked with zeros."""
     return encode_frame(Opcode.BINARY, message, masking_key=bytes(4))
 
 
 def read_head(sock: socket.socket) -> bytes:
-    """The head of an answer, and what came with it."""
+    """Read the head of a response, and the bytes received with it."""
     head = b""
     while END_OF_HEAD not in head:
         data = sock.recv(4096)
@@ -83,7 +83,7 @@ def read_head(sock: socket.socket) -> bytes:
 def websocket(
     port: int, target: str, source: str = ATTACKER, receive_buffer: int | None = None
 ) -> socket.socket:
-    """A WebSocket that is open.
+    """Open a WebSocket.
 
     Raises:
         RefusedError: the answer is not 101.
@@ -94,7 +94,7 @@ def websocket(
 def stream(
     port: int, target: str, source: str = ATTACKER, receive_buffer: int | None = None
 ) -> socket.socket:
-    """An event stream that is open.
+    """Open an event stream.
 
     Raises:
         RefusedError: the answer is not 200.
@@ -118,7 +118,7 @@ def _open(
 
 
 def get(port: int, target: str, source: str = HONEST) -> bytes:
-    """The body of a small answer.
+    """Return the body of a small response.
 
     Raises:
         RefusedError: the answer is not 200.
@@ -135,7 +135,7 @@ def get(port: int, target: str, source: str = HONEST) -> bytes:
 
 
 def time_of_echo(port: int, target: str, source: str = HONEST) -> float:
-    """The seconds from an honest client's request to the echo of its first message."""
+    """Return the seconds from an honest client's request to the echo of its first message."""
     begin = monotonic()
     with closing(websocket(port, target, source)) as sock:
         sock.sendall(text("hello"))
@@ -144,7 +144,7 @@ def time_of_echo(port: int, target: str, source: str = HONEST) -> float:
 
 
 def time_of_event(port: int, target: str, source: str = HONEST) -> float:
-    """The seconds from an honest client's request to the first event with data."""
+    """Return the seconds from an honest client's request to the first event with data."""
     begin = monotonic()
     with closing(connect(port, source)) as sock:
         sock.sendall(request(target))
@@ -153,7 +153,7 @@ def time_of_event(port: int, target: str, source: str = HONEST) -> float:
 
 
 def time_of_answer(port: int, target: str, source: str = HONEST) -> float:
-    """The seconds from an honest client's request to the end of a small response."""
+    """Return the seconds from an honest client's request to the end of a small response."""
     begin = monotonic()
     get(port, target, source)
     return monotonic() - begin
@@ -169,7 +169,7 @@ def _expect(sock: socket.socket, wanted: bytes) -> None:
 
 
 def is_open(sock: socket.socket) -> bool:
-    """Whether a connection is still open; data that has arrived is read and discarded."""
+    """Return True if a connection is still open; received data is discarded."""
     sock.setblocking(False)
     try:
         while True:

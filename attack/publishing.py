@@ -10,7 +10,7 @@ from . import peers
 from .report import Report
 from .target import Target
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def publishing_from(where: str, count: int, expected: int) -> Callable[[Report], None]:
@@ -21,7 +21,7 @@ def publishing_from(where: str, count: int, expected: int) -> Callable[[Report],
             follower = peers.websocket(target.port, "/rooms/odd", peers.HONEST)
             follower.close()
             begin = monotonic()
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             sock.sendall(peers.text(f"{where} {count}"))
             frame = sock.recv(100)
             done = int(frame[2:])

@@ -1,4 +1,4 @@
-"""What an attack has measured, and which bounds were exceeded."""
+"""The measurements of an attack, and the bounds that it exceeded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Report:
     """The figures of one attack.
 
     Attributes:
-        timed: whether times are held against their bounds; tests measure no speed.
+        timed: True if durations are compared with their bounds; tests measure no speed.
         lines: the figures as text.
-        faults: what exceeded a bound, or did not happen as it must.
+        faults: the lines that exceed a bound, and the failed checks.
     """
 
     timed: bool = True
@@ -37,7 +37,7 @@ class Report:
         self._note(what, f"{number:,}", None, exceeded=False)
 
     def check(self, what: str, fulfilled: object) -> None:
-        """Note that something must hold; else it is a fault."""
+        """Note a condition; a false one is a fault."""
         self._note(what, "yes" if fulfilled else "NO", None, exceeded=not fulfilled)
 
     def _note(self, what: str, value: str, bound: str | None, exceeded: bool) -> None:

@@ -1,4 +1,4 @@
-"""Attacks with requests: long paths, fat heads, and errors of the protocol."""
+"""Attacks with requests: long paths, large heads, and protocol errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .target import Target
 
 SEPARATORS = ("/", ".", "-", "%2F", "%2e", ";", "=", "a.", "a-", "/.", "./", "//", "%", "{", "a")
 PREFIXES = ("", "/ws/", "/sse/", "/sse/x-y/", "/page", "/metrics", "/rooms/", "/news?", "/page?")
-# How long one request may keep the loop, with what the test itself takes of that time.
+# Seconds that one request may occupy the loop, including the client's own share.
 QUICK = 0.02
 
 
 def long_paths(repeat: int) -> Callable[[Report], None]:
-    """Paths of 8 KB of every separator, on every kind of route."""
+    """Request paths of 8 KB that repeat a separator, on every kind of route."""
 
     def attack(report: Report) -> None:
         with Target() as target:
@@ -34,7 +34,7 @@ def long_paths(repeat: int) -> Callable[[Report], None]:
 
 
 def fat_heads(repeat: int) -> Callable[[Report], None]:
-    """Heads of 16 KB: lists of extensions, forwarded addresses, parameters, cookies."""
+    """Send heads of 16 KB: lists of extensions, forwarded addresses, parameters, cookies."""
     fields = {
         "X-Forwarded-For": "1.2.3.4, ",
         "Forwarded": "for=1.2.3.4;by=x, ",
@@ -64,8 +64,8 @@ def _ask(port: int, path: str, *headers: str, upgrade: bool = False) -> float:
         return monotonic() - begin
 
 
-def errors_of_the_protocol(count: int) -> Callable[[Report], None]:
-    """As many, while a handler of the log publishes each record to a topic."""
+def protocol_errors(count: int) -> Callable[[Report], None]:
+    """Cause ``count`` protocol errors while a log handler publishes each record to a topic."""
 
     def attack(report: Report) -> None:
         with Target("tail=1") as target, ExitStack() as stack:
@@ -75,9 +75,11 @@ def errors_of_the_protocol(count: int) -> Callable[[Report], None]:
             for number in range(count):
                 _break_a_rule(target.port, number)
                 if number % 100 == 0:
-                    peers.is_open(follower)  # which reads what has come
+                    peers.is_open(follower)  # discards the received data
             report.time("an echo", peers.time_of_echo(target.port, "/echo"), 0.1)
-            report.check("who follows the log is still there", peers.is_open(follower))
+            report.check(
+                "the client that follows the log is still connected", peers.is_open(follower)
+            )
             report.memory("memory", target.memory - before, 64 * MIB)
 
     return attack
@@ -92,12 +94,12 @@ def _break_a_rule(port: int, number: int) -> None:
 
 
 def unread_log(count: int) -> Callable[[Report], None]:
-    """Failing handlers and fat requests, while the log is a pipe that nobody reads."""
+    """Make handlers fail while the log is a pipe without a reader."""
 
     def attack(report: Report) -> None:
         with Target(stderr=subprocess.PIPE, runs=True) as target:
             started = target.wait_until(lambda: _answers(target.port))
-            report.check("it serves", started)
+            report.check("the server accepts requests", started)
             before = target.memory
             worst = 0.0
             for number in range(count):
@@ -108,7 +110,7 @@ def unread_log(count: int) -> Callable[[Report], None]:
                     worst = max(worst, peers.time_of_echo(target.port, "/echo"))
             report.time("the slowest echo of another client", worst, 0.1)
             report.memory("memory", target.memory - before, 32 * MIB)
-            report.memory("memory of each failure", (target.memory - before) / count, 64 * KIB)
+            report.memory("memory for each failure", (target.memory - before) / count, 64 * KIB)
 
     return attack
 

@@ -1,4 +1,4 @@
-"""The server under attack: a process of its own, and what the system reports of it."""
+"""The server process under attack, and its resource use as the system reports it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ START_TIME = 30.0
 
 
 class Target:
-    """A server process; a context manager that ends it.
+    """A server process; as a context manager, it terminates the process.
 
     Args:
         settings: fields of :class:`wsframe.server.Settings`, as ``name=value`` with a literal.
-        stderr: where its log goes; None for this process' own.
-        runs: whether it is served by ``app.run`` instead of ``app.start``.
+        stderr: the file for its log; None for this process' own.
+        runs: True to serve by ``app.run`` instead of ``app.start``.
 
     Attributes:
-        pid: of the process.
-        port: where it listens, on 127.0.0.1.
+        pid: the id of the process.
+        port: its port on 127.0.0.1.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Target:
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=Path(__file__).parent.parent,
-            # glibc keeps freed memory in many heaps, one for some threads, and hides the rest.
+            # With several heaps, glibc keeps freed memory, which would hide real growth.
             env={**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONUNBUFFERED": "1"},
         )
         self.pid = self._process.pid
@@ -77,43 +77,43 @@ class Target:
 
     @property
     def log(self) -> IO[bytes]:
-        """The reading end of the pipe that ``stderr`` is."""
+        """The reading end of the pipe for ``stderr``."""
         assert self._process.stderr is not None
         return self._process.stderr
 
     @property
     def memory(self) -> int:
-        """What the process has of the memory now, in bytes."""
+        """The current resident memory of the process, in bytes."""
         return self._status("VmRSS")
 
     @property
     def peak(self) -> int:
-        """The most that it has had since :meth:`forget_peak`, in bytes."""
+        """The largest resident memory since :meth:`forget_peak`, in bytes."""
         return self._status("VmHWM")
 
     @property
     def threads(self) -> int:
-        """How many threads it has."""
+        """The number of threads."""
         return int(self._read_status()["Threads"])
 
     @property
     def files(self) -> int:
-        """How many files it has open."""
+        """The number of open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     @property
     def cpu(self) -> float:
-        """How much processor time it has used, in seconds."""
+        """The processor time used so far, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def forget_peak(self) -> None:
-        """Begin to measure the peak anew."""
+        """Reset the peak."""
         with suppress(PermissionError):
             Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def metric(self, sample: str) -> float:
-        """The value of a sample of ``/metrics``, named with its labels."""
+        """Return the value of a sample of ``/metrics``, named with its labels."""
         text = get(self.port, "/metrics").decode()
         for line in text.splitlines():
             name, _, value = line.rpartition(" ")
@@ -122,7 +122,7 @@ class Target:
         raise KeyError(f"{sample} is not among the metrics")
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-        """Wait until something holds of the process; whether it did in time."""
+        """Wait for a condition; False after ``timeout`` seconds."""
         deadline = monotonic() + timeout
         while not condition():
             if monotonic() > deadline:

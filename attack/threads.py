@@ -1,4 +1,4 @@
-"""Attacks on threads: silent clients, and clients that ask and leave."""
+"""Attacks on threads: silent clients, and clients that disconnect before their answer."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .peers import RefusedError
 from .report import Report
 from .target import Target
 
-# What others may wait for while the attackers hold what they can, in seconds.
+# Seconds that an honest client may wait during an attack.
 PROMPT = 0.1
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a silent client holds.
+    """A kind of resource that a silent client holds.
 
     Attributes:
-        request: how it asks.
-        status: of the answer, or None where it waits for one.
-        message: what it sends then.
-        probe: how long an honest client waits that uses the same kind of route.
-        same: the route that is attacked, as an honest client uses it.
+        request: the head of the attacker's request.
+        status: the status of the answer; None if the attacker gets no answer.
+        message: the frame that the attacker sends after the answer.
+        probe: measures how long an honest client waits on a route of this kind.
+        same: the attacked route, as an honest client uses it.
         other: another route of the same kind.
     """
 
@@ -71,17 +71,18 @@ KINDS = {
 
 
 def silent_clients(kind: str, count: int, *settings: str) -> Callable[[Report], None]:
-    """So many clients hold what they get, and are silent."""
-    what = KINDS[kind]
+    """Have ``count`` clients hold a resource and send nothing more."""
+    held_kind = KINDS[kind]
 
     def attack(report: Report) -> None:
         with Target(*settings) as target, ExitStack() as stack:
             idle = target.memory
-            held, refused = _hold(target.port, what, count, stack)
+            held, refused = _hold(target.port, held_kind, count, stack)
             report.count("attackers held", len(held))
             report.count("attackers refused with 503", refused)
-            report.time("another route", what.probe(target.port, what.other), PROMPT)
-            report.time("another address", what.probe(target.port, what.same), PROMPT)
+            other, same = held_kind.other, held_kind.same
+            report.time("another route", held_kind.probe(target.port, other), PROMPT)
+            report.time("another address", held_kind.probe(target.port, same), PROMPT)
             report.time("/metrics", peers.time_of_answer(target.port, "/metrics"), PROMPT)
             report.time("an echo on the loop", peers.time_of_echo(target.port, "/echo"), PROMPT)
             report.check("every attacker is still held", all(map(peers.is_open, held)))
@@ -91,22 +92,22 @@ def silent_clients(kind: str, count: int, *settings: str) -> Callable[[Report], 
     return attack
 
 
-def _hold(port: int, what: Kind, count: int, stack: ExitStack) -> tuple[list[socket.socket], int]:
-    """Have as many clients ask at once; those that hold something, and how many were refused."""
+def _hold(port: int, kind: Kind, count: int, stack: ExitStack) -> tuple[list[socket.socket], int]:
+    """Send ``count`` requests; return the sockets that hold a resource, and the refusals."""
     held, refused = [], 0
     asking = [stack.enter_context(closing(peers.connect(port))) for _ in range(count)]
     for sock in asking:
-        sock.sendall(what.request)
-    if what.status is None:
-        sleep(0.5)  # the time in which those are refused that do not get what they ask for
+        sock.sendall(kind.request)
+    if kind.status is None:
+        sleep(0.5)  # the server refuses the excess requests meanwhile
     for sock in asking:
-        if what.status is None and not _is_readable(sock):
+        if kind.status is None and not _is_readable(sock):
             held.append(sock)
             continue
         head = peers.read_head(sock)
         status = int(head.split(b" ", 2)[1])
-        if status == what.status:
-            sock.sendall(what.message)
+        if status == kind.status:
+            sock.sendall(kind.message)
             held.append(sock)
         elif status == 503 and b"\r\nretry-after:" in head.lower():
             refused += 1
@@ -122,26 +123,26 @@ def _is_readable(sock: socket.socket) -> bool:
 
 
 def abandoned_requests(count: int) -> Callable[[Report], None]:
-    """As many clients ask for what is judged in a thread, and leave before the answer."""
+    """Have ``count`` clients disconnect while their request waits for ``authorize``."""
 
     def attack(report: Report) -> None:
         with Target() as target, ExitStack() as stack:
             judged = KINDS["authorize"]
-            _hold(target.port, judged, 80, stack)  # so that the rest must wait
+            _hold(target.port, judged, 80, stack)  # makes the other requests wait
             files, memory = target.files, target.memory
             for _ in range(count):
                 with closing(peers.connect(target.port)) as sock:
                     sock.sendall(judged.request)
-            given_back = target.wait_until(lambda: target.files <= files)
-            report.check("the files of those that left are closed", given_back)
-            report.memory("memory that stays", target.memory - memory, count * 4096)
+            closed = target.wait_until(lambda: target.files <= files)
+            report.check("the files of disconnected clients are closed", closed)
+            report.memory("memory not freed", target.memory - memory, count * 4096)
             report.time("another route", peers.time_of_echo(target.port, "/other-judged"), PROMPT)
 
     return attack
 
 
-def left_streams(count: int) -> Callable[[Report], None]:
-    """As many event streams of a generator that waits are opened and left."""
+def abandoned_streams(count: int) -> Callable[[Report], None]:
+    """Open and abandon ``count`` event streams whose generator waits."""
 
     def attack(report: Report) -> None:
         with Target() as target:
@@ -149,7 +150,7 @@ def left_streams(count: int) -> Callable[[Report], None]:
                 peers.stream(target.port, "/events").close()
             running = 'wsframe_handlers{state="running"}'
             ended = target.wait_until(lambda: target.metric(running) == 0)
-            report.check("the handlers of those that left have ended", ended)
+            report.check("the handlers of disconnected clients have ended", ended)
             report.time("a new stream", peers.time_of_event(target.port, "/events"), PROMPT)
 
     return attack

@@ -14,26 +14,26 @@ from . import peers
 from .report import KIB, MIB, Report
 from .target import Target
 
-# What a topic may cost: three times its max_bytes, which is 1 MiB by default, and so much more.
+# The memory of a topic: three times its max_bytes (1 MiB by default) and 8 MiB.
 TOPIC_BOUND = 3 * MIB + 8 * MIB
-# What the kernel may hold of one client that reads nothing.
+# The kernel memory for one client that reads nothing.
 SOCKET_BOUND = 256 * KIB
 SKMEM = re.compile(r"skmem:\(r(\d+),rb\d+,t(\d+),tb\d+,f(\d+),w(\d+),o(\d+),bl(\d+)")
-# As many as an event of the topic may have: its largest form has 2 MiB more than max_bytes.
+# Near the limit for one event, whose largest encoding may have max_bytes and 2 MiB.
 NEWLINES = 300_000
-# How much an attacker sends in one call.
+# Bytes that an attacker sends in one call.
 BURST = 64 * KIB
 
 
 def slow_reader(rate: int, size: int, seconds: float) -> Callable[[Report], None]:
-    """One reads so many bytes a second, and one floods the same topic."""
+    """Flood a topic that another client reads at ``rate`` bytes a second."""
 
     def attack(report: Report) -> None:
         with Target() as target, ExitStack() as stack:
             path = "/rooms/one"
             frame = peers.binary(bytes(size))
             burst = frame * max(1, BURST // len(frame))
-            with closing(peers.websocket(target.port, path)) as warm:  # what everybody costs
+            with closing(peers.websocket(target.port, path)) as warm:  # the cost of any client
                 warm.sendall(burst)
                 sleep(0.2)
             before = target.memory
@@ -89,7 +89,7 @@ def _flood(sock: socket.socket, burst: bytes, ended: threading.Event) -> None:
 
 
 def unread_streams(count: int, timeout: float) -> Callable[[Report], None]:
-    """As many event streams whose clients read nothing."""
+    """Open ``count`` event streams whose clients read nothing."""
 
     def attack(report: Report) -> None:
         with Target(f"send_timeout={timeout}") as target:
@@ -102,9 +102,9 @@ def unread_streams(count: int, timeout: float) -> Callable[[Report], None]:
             report.memory("kernel memory of the largest", max(held, default=0), SOCKET_BOUND)
             report.memory("kernel memory of all", sum(held))
             report.memory("memory for each", (target.memory - before) / count)
-            cut_off = target.wait_until(lambda: target.files < count, 3 * timeout + 10)
-            report.check("those that read nothing are cut off", cut_off)
-            report.time("until then", monotonic() - begin, 2 * timeout + 2)
+            disconnected = target.wait_until(lambda: target.files < count, 3 * timeout + 10)
+            report.check("clients that read nothing are disconnected", disconnected)
+            report.time("time until then", monotonic() - begin, 2 * timeout + 2)
             for sock in socks:
                 sock.close()
 
@@ -112,14 +112,14 @@ def unread_streams(count: int, timeout: float) -> Callable[[Report], None]:
 
 
 def _kernel_memory(port: int) -> list[int]:
-    """What the kernel holds for each connection of the server (``ss`` of iproute2)."""
+    """Return the kernel memory of each connection of the server (``ss`` of iproute2)."""
     command = ["ss", "-tmnH", "state", "established", f"( sport = :{port} )"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [sum(map(int, match.groups())) for match in SKMEM.finditer(text)]
 
 
 def many_names(count: int) -> Callable[[Report], None]:
-    """One client names as many topics, one after the other; others keep their history."""
+    """Have one client subscribe to ``count`` topics in turn; other topics keep their history."""
 
     def attack(report: Report) -> None:
         with Target() as target:
@@ -138,7 +138,7 @@ def many_names(count: int) -> Callable[[Report], None]:
 
 
 def many_subscriptions(count: int) -> Callable[[Report], None]:
-    """One request names as many topics."""
+    """Subscribe to ``count`` topics with one request."""
 
     def attack(report: Report) -> None:
         with Target() as target:
@@ -147,18 +147,18 @@ def many_subscriptions(count: int) -> Callable[[Report], None]:
             with closing(peers.connect(target.port)) as sock:
                 sock.sendall(peers.request(f"/news?{query}"))
                 worst = max(peers.time_of_echo(target.port, "/echo") for _ in range(100))
-                received = _read_what_comes(sock)
+                received = _read_until_silent(sock)
             report.check("the stream begins", received.startswith(b"HTTP/1.1 200 "))
-            report.memory("answer", len(received), 64 * KIB)
+            report.memory("response", len(received), 64 * KIB)
             report.time("processor time", target.cpu - cpu, 0.5)
             report.time("the slowest echo of another client", worst, 0.1)
-            report.time("in all", monotonic() - begin)
+            report.time("total time", monotonic() - begin)
 
     return attack
 
 
-def _read_what_comes(sock: socket.socket) -> bytes:
-    """What comes until nothing has come for half a second."""
+def _read_until_silent(sock: socket.socket) -> bytes:
+    """Read until no data has arrived for half a second."""
     received = bytearray()
     sock.settimeout(0.5)
     with suppress(TimeoutError):
@@ -168,7 +168,7 @@ def _read_what_comes(sock: socket.socket) -> bytes:
 
 
 def newlines(streams: int) -> Callable[[Report], None]:
-    """A text of newlines, of which an event stream has seven bytes for each; and a larger one."""
+    """Publish a text of newlines, each seven bytes in an event stream; and one over the limit."""
 
     def attack(report: Report) -> None:
         with Target() as target, ExitStack() as stack:
@@ -180,11 +180,11 @@ def newlines(streams: int) -> Callable[[Report], None]:
             with closing(peers.websocket(target.port, "/rooms/lines")) as sock:
                 sock.sendall(peers.text("\n" * NEWLINES))
                 worst = max(peers.time_of_echo(target.port, "/echo") for _ in range(100))
-                received = [_read_what_comes(one) for one in socks]
+                received = [_read_until_silent(one) for one in socks]
             report.time("the slowest echo of another client", worst, 0.1)
             report.check("every stream has received it", min(map(len, received)) >= 7 * NEWLINES)
             with closing(peers.websocket(target.port, "/rooms/lines")) as sock:
-                sock.sendall(peers.text("\n" * (MIB - 16)))  # which is refused
+                sock.sendall(peers.text("\n" * (MIB - 16)))  # over the limit: refused
                 report.time("an echo", peers.time_of_echo(target.port, "/echo"), 0.1)
             report.memory("memory", target.peak - before, TOPIC_BOUND)
 

@@ -21,7 +21,7 @@ ATTACKS: dict[str, Attack] = {
         for count in (64, 500, 2000)
     },
     "abandoned requests": threads.abandoned_requests(200),
-    "streams that were left": threads.left_streams(200),
+    "abandoned streams": threads.abandoned_streams(200),
     **{
         f"messages of {size} bytes, read at {rate} bytes a second": topics.slow_reader(
             rate, size, SECONDS
@@ -36,7 +36,7 @@ ATTACKS: dict[str, Attack] = {
     "long paths": requests.long_paths(1),
     "fat heads": requests.fat_heads(1),
     "a log pipe without a reader": requests.unread_log(200),
-    "errors of the protocol": requests.errors_of_the_protocol(500),
+    "protocol errors": requests.protocol_errors(500),
     "publishing from destructors": publishing.publishing_from("del", 300, 600),
     "publishing from a signal handler": publishing.publishing_from("signal", 200, 200),
     "publishing from forked children": publishing.publishing_from("fork", 100, 100),
