@@ -11,10 +11,11 @@ from wsframe import Acceptance, Connection, HandshakeError, Role, accept
 from wsframe.handshake import wants_upgrade
 from wsframe.origins import check_host
 
+from ..http.answers import respond, respond_without_content
 from ..http.audience import explained
 from ..http.cors import preflight, sharing
+from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
-from ..http.request import RequestReader, respond, respond_without_content
 from ..reports.refusals import PATH
 from ..reports.stats import EVENT_STREAM, WEBSOCKET
 from ..sessions.eventstream import EventStreamSession, encode_stream_head

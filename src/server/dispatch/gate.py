@@ -8,8 +8,9 @@ from math import inf
 
 from wsframe import HandshakeError
 
+from ..http.answers import refuse
 from ..http.refusals import no_thread
-from ..http.request import Request, refuse
+from ..http.request import Request
 from ..sockets.peer import Peer, Protocol
 
 

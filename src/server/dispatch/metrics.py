@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..http.request import respond
+from ..http.answers import respond
 from ..reports.stats import CONTENT_TYPE
 from ..sockets.peer import Peer, Protocol
 from .routes import MetricsRoute

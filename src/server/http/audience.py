@@ -48,7 +48,7 @@ class Audience:
         fields = request.addressed(fields)
         host = fields.single("host") or ""
         if self._proxies.trust(request.client):
-            self._apply(request, fields)
+            self._note_forwarding(request, fields)
             fields = request.addressed(fields)
         addressed = fields.single("host") or ""
         if not self._hosts.admit(addressed):
@@ -70,15 +70,20 @@ class Audience:
             advice = self._advice_on_origin(request, fields)
             raise RefusalError(403, error.reason, kind=ORIGIN, advice=advice) from None
 
-    def _apply(self, request: Request, fields: Fields) -> None:
+    def _note_forwarding(self, request: Request, fields: Fields) -> None:
+        """Set the client, scheme and host of a request to those that trusted proxies report."""
         try:
-            self._proxies.apply(request, fields)
+            hop = self._proxies.resolve(fields)
         except HandshakeError as error:
             headers = request.headers
             values = [(name, ", ".join(headers.get_all(name))) for name in FORWARDING]
             sent = ", ".join(f'{name} "{quoted(value)}"' for name, value in values if value)
             advice = f"The trusted proxy {client_of(request.address)} has sent {sent}."
             raise RefusalError(error.status, error.reason, kind=MALFORMED, advice=advice) from None
+        request.client = hop.client or request.client
+        request.scheme = hop.scheme or request.scheme
+        if hop.host:
+            request.host = hop.host
 
     def _misdirected(self, host: str) -> RefusalError:
         """The answer to a request for another host (RFC 9110 section 15.5.20)."""

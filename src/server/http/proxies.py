@@ -15,14 +15,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
 from wsframe.origins import check_host
-
-if TYPE_CHECKING:
-    from .request import Request
 
 # What a client is called that comes through a unix socket, which has no addresses.
 UNIX = "unix"
@@ -80,26 +76,36 @@ class Proxies:
         address = _address(client)
         return any(address in network for network in self._networks)
 
-    def apply(self, request: Request, fields: Fields) -> None:
-        """Any thread: put into a request what is true of it by the word of trusted proxies.
+    def resolve(self, fields: Fields) -> Hop:
+        """Any thread: return what the headers of a request state about its client.
+
+        Args:
+            fields: the headers, as a trusted proxy has sent them.
+
+        Returns:
+            The address of the client, the scheme, and the host that it has addressed; "" for each
+            of them that no trusted proxy has reported.
 
         Raises:
-            HandshakeError: 400; what one of them says is malformed, so that nobody knows who asks.
+            HandshakeError: 400; what one of the proxies has sent is malformed, so that the client
+                is unknown.
         """
+        client = scheme = host = ""
         try:
             for hop in reversed(_x_forwarded(fields) or _forwarded(fields)):
                 if hop.scheme:
-                    request.scheme = SCHEMES[hop.scheme.lower()]
+                    scheme = SCHEMES[hop.scheme.lower()]
                 if hop.host:
                     check_host([("Host", hop.host)])
-                    request.host = hop.host
+                    host = hop.host
                 if not hop.client or UNKNOWN.fullmatch(hop.client):
-                    return  # then the client is the last that is known
-                request.client = _node(hop.client)
-                if not self.trust(request.client):
-                    return
+                    break  # the last address that is known is the client's
+                client = _node(hop.client)
+                if not self.trust(client):
+                    break
         except (KeyError, ValueError, HandshakeError):
             raise HandshakeError(400, "what the proxy says of the client is malformed") from None
+        return Hop(client, scheme, host)
 
 
 def _x_forwarded(fields: Fields) -> list[Hop]:

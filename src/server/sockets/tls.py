@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wsframe import HandshakeError
 
 from ..handoff.loop import LEFT, READ, WRITE
-from ..http.request import refuse
+from ..http.answers import refuse
 from ..reports.loggers import log
 from .peer import Peer
 

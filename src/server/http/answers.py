@@ -1,0 +1,106 @@
+"""Answers that end a connection: fixed ones, and refusals, which are counted and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from wsframe import HandshakeError
+from wsframe.fields import encode_response
+
+from ..reports.refusals import LOGGED_ELSEWHERE, MALFORMED, REASONS
+from ..reports.text import printable
+from .proxies import client_of
+from .refusals import VALUE, RefusalError, quoted
+
+if TYPE_CHECKING:
+    from ..sockets.peer import Peer
+    from .request import Request
+
+
+def respond(
+    peer: Peer,
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = "text/plain; charset=utf-8",
+    headers: Iterable[tuple[str, str]] = (),
+    with_body: bool = True,
+) -> None:
+    """Owner: answer and close; one request a connection leaves no request to smuggle."""
+    head = [
+        *headers,
+        *peer.sharing,
+        ("Date", formatdate(usegmt=True)),
+        ("Content-Type", content_type),
+        ("X-Content-Type-Options", "nosniff"),  # WHATWG Fetch section 3.6
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+    ]
+    peer.status = status
+    peer.finish(encode_response(status, head, body if with_body else b""))
+
+
+def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
+    """Owner: answer with 204, which has no length either (RFC 9110 section 8.6), and close."""
+    peer.status = 204
+    date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
+    peer.finish(encode_response(204, [*headers, *peer.sharing, date, close]))
+
+
+def refuse(
+    peer: Peer,
+    error: HandshakeError,
+    *,
+    with_body: bool,
+    kind: str | None = None,
+    line: str = "",
+) -> None:
+    """Owner: answer with the error, and close; the reason is counted and logged.
+
+    Args:
+        peer: the connection.
+        error: the answer.
+        with_body: whether the answer has a body, which one to HEAD has not.
+        kind: as for ``_report``.
+        line: likewise.
+    """
+    _report(peer, error, kind, line)
+    body = f"{error.reason}\n".encode()
+    respond(peer, error.status, body, headers=error.headers, with_body=with_body)
+
+
+def _report(peer: Peer, error: HandshakeError, kind: str | None, line: str) -> None:
+    """Owner: count a refusal, and log it.
+
+    Args:
+        peer: the connection.
+        error: the answer.
+        kind: the reason, unless the error has it, or its status.
+        line: the beginning of the head, where that was too malformed for a request.
+    """
+    if kind is None:
+        kind = (
+            error.kind if isinstance(error, RefusalError) else REASONS.get(error.status, MALFORMED)
+        )
+    refusals = peer.clients.refusals
+    refusals.count(error.status, kind)
+    if kind in LOGGED_ELSEWHERE:
+        return
+    if peer.request is None:
+        # A query may be a secret, and is left out.
+        what = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
+    else:
+        what = _described(peer.request)
+    text = f"{what} is refused with {error.status}: {printable(str(error.reason), VALUE)}"
+    advice = error.advice if isinstance(error, RefusalError) else ""
+    refusals.log(kind, f"{text}. {advice}" if advice else text)
+
+
+def _described(request: Request) -> str:
+    """Method, path and client of a request, and what tells whether a page sends it, and which."""
+    headers = request.headers
+    named = [("Host", request.host), ("Origin", headers.get("Origin"))]
+    values = "".join(f', {name} "{quoted(value)}"' for name, value in named if value)
+    return f'{request.method} "{quoted(request.path)}" from {request.client}{values}'

@@ -1,0 +1,187 @@
+"""The reader of the request that opens a connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+try:
+    import httptools
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'the server needs httptools: pip install "wsframe[server]"', name="httptools"
+    ) from error
+
+from wsframe import HandshakeError
+from wsframe.fields import Fields
+from wsframe.origins import check_host
+
+from ..sockets.peer import Peer, Protocol
+from .answers import refuse
+from .paths import normal_path
+from .request import Request
+
+MAX_HEAD = 16 * 1024
+MAX_HEADERS = 100
+MAX_TARGET = 8 * 1024
+MAX_PATH = 2 * 1024  # handlers keep it, decoded, for as long as the connection lasts
+MAX_LINE = 512  # of a malformed head, in the log
+END_OF_HEAD = b"\r\n\r\n"
+MAX_PARAMETERS = 500  # in the query; each costs the loop some microseconds
+# RFC 9112 section 3: single spaces, and no fragment. Nothing may precede it except an empty line
+# (section 2.2). HTTP/0.9, which has no version, is refused later, with a clear status.
+REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
+# RFC 9112 section 3.2.2: absolute-form. The authority has no user information (RFC 9110 section
+# 4.2.4), and the scheme is one of this server's (section 7.4).
+ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
+
+
+class RequestReader(Protocol):
+    """Reads one request head, and hands it over with the bytes that came behind it.
+
+    Args:
+        peer: the connection.
+        answer: called once, by the owner, with the request, its fields, and what followed its head;
+            it may raise HandshakeError, which is answered.
+    """
+
+    __slots__ = ("_answer", "_complete", "_head", "_headers", "_parser", "_peer", "_target")
+
+    def __init__(self, peer: Peer, answer: Callable[[Request, Fields, memoryview], None]) -> None:
+        self._peer = peer
+        self._answer = answer
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._head = bytearray()
+        self._target = bytearray()
+        self._headers: list[tuple[str, str]] = []
+        self._complete = False
+
+    def data_received(self, data: memoryview) -> None:
+        """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
+        parser = self._parser
+        if parser is None:
+            return  # one request a connection; its answer is on its way
+        begin = len(self._head)
+        self._head += data
+        end = self._head.find(END_OF_HEAD, max(0, begin - 3))
+        if end >= 0:
+            del self._head[end + len(END_OF_HEAD) :]
+        head = data[: len(self._head) - begin]
+        try:
+            _feed(parser, head)
+            if len(self._head) > MAX_HEAD:
+                raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
+            if self._complete:
+                request = self._request(parser)
+                fields = Fields(self._headers)
+                self._let_go()
+                self._answer(request, fields, data[len(head) :])
+            elif end >= 0:
+                raise HandshakeError(400, "the request is malformed")
+        except HandshakeError as error:
+            line = bytes(self._head[:MAX_LINE]).partition(b"\r\n")[0].decode("latin-1")
+            self._let_go()
+            refuse(self._peer, error, with_body=parser.get_method() != b"HEAD", line=line)
+
+    def peer_left(self) -> None:
+        """Owner: there is nobody to answer."""
+
+    def deadline_passed(self) -> None:
+        """Owner: the head did not come in time."""
+        self._peer.abort()
+
+    @property
+    def unasked(self) -> bool:
+        """Owner: whether the head is not all there."""
+        return not self._complete
+
+    def shut_down(self) -> None:
+        """Owner: nothing was asked, or the application has yet to judge it: nothing is owed."""
+        self._peer.abort()
+
+    def _let_go(self) -> None:
+        """Read no more, and keep nothing of the head.
+
+        The parser and this reader refer to each other. Unless that ends here, they wait for the
+        garbage collector with all that they have read.
+        """
+        self._parser = None
+        self._head = bytearray()
+        self._target = bytearray()
+        self._headers = []
+
+    def _request(self, parser: httptools.HttpRequestParser) -> Request:
+        if not REQUEST_LINE.match(self._head):
+            raise HandshakeError(400, "the request line is malformed")
+        host, target = _read_target(self._target.decode("latin-1"))
+        request = Request(
+            method=parser.get_method().decode("latin-1"),
+            target=target,
+            fields=self._headers,
+            http_version=parser.get_http_version(),
+            address=self._peer.address,
+            scheme=self._peer.scheme,
+            host=host,
+        )
+        try:
+            normal_path(request.raw_path)
+        except ValueError as error:
+            raise HandshakeError(400, str(error)) from None
+        return request
+
+    # Called by the parser, inside _feed.
+
+    def on_url(self, part: bytes) -> None:
+        """A part of the request's target."""
+        self._target += part
+        if len(self._target) > MAX_TARGET:
+            raise HandshakeError(414, f"the target is over {MAX_TARGET} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        if len(self._headers) == MAX_HEADERS:
+            raise HandshakeError(431, f"more than {MAX_HEADERS} headers")
+        # The blanks around a value are no part of it (RFC 9110 section 5.5).
+        self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
+
+    def on_headers_complete(self) -> None:
+        """All of the head was there."""
+        self._complete = True
+
+
+def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # the parser's word for "what follows is not HTTP"; nothing follows
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, HandshakeError):
+            raise error.__context__ from None
+        raise
+    except httptools.HttpParserError:
+        raise HandshakeError(400, "the request is malformed") from None
+
+
+def _read_target(target: str) -> tuple[str | None, str]:
+    """The authority of a target, None unless it is in absolute-form; and its path and query.
+
+    Raises:
+        HandshakeError: 400; it is in another form, malformed, or has too many parameters.
+    """
+    host = None
+    if not target.startswith("/"):
+        if target == "*":
+            raise HandshakeError(400, "the target * (asterisk-form) is not served")
+        absolute = ABSOLUTE_FORM.match(target)
+        if absolute is None:
+            raise HandshakeError(400, "the target must be a path, or a URL of this server")
+        host = absolute[1]
+        check_host([("Host", host)])
+        target = target[absolute.end() :]
+        if not target.startswith("/"):
+            target = f"/{target}"  # RFC 9110 section 4.2.3: an empty path is "/"
+    if len(target.partition("?")[0]) > MAX_PATH:
+        raise HandshakeError(414, f"the path is over {MAX_PATH} bytes")
+    if target.count("&") >= MAX_PARAMETERS:
+        raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")
+    return host, target
