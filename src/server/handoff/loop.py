@@ -23,8 +23,8 @@ from logging import WARNING
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..reports.complaint import Complaint
 from ..reports.loggers import log
+from ..reports.throttled import ThrottledLog
 from .poller import LEFT, READ, WRITE, Poller
 from .quotas import Holder, Shortage, name_of
 from .threads import HANDLER_NAME, LOOP_NAME, Worker, has_gil, stack_of
@@ -131,9 +131,9 @@ class Loop:
         self.steals = 0
         self._threads = threads
         self._monitor = monitor
-        self._refused = Complaint()
-        self._delayed = Complaint()
-        self._abandoned = Complaint()
+        self._refused = ThrottledLog()
+        self._delayed = ThrottledLog()
+        self._abandoned = ThrottledLog()
         # By when their user code must have ended, in this order; after that they are orphans.
         self._outlived: dict[Turns, float] = {}
         self._will_try_again = False

@@ -6,7 +6,7 @@ from collections import Counter
 from logging import WARNING
 from types import MappingProxyType
 
-from .complaint import Complaint
+from .throttled import ThrottledLog
 
 # Why a request is refused, as statistics and metrics name it.
 HOST, ORIGIN, AUTHORIZE, PATH, METHOD = "host", "origin", "authorize", "path", "method"
@@ -42,7 +42,7 @@ class Refusals:
         self.by_status: Counter[int] = Counter()
         self.by_reason: Counter[str] = Counter()
         # One for each reason, so that no flood of one hides another.
-        self._complaints: dict[str, Complaint] = {}
+        self._throttled: dict[str, ThrottledLog] = {}
 
     def count(self, status: int, reason: str) -> None:
         """Owner: count a request."""
@@ -51,5 +51,5 @@ class Refusals:
 
     def log(self, reason: str, text: str) -> None:
         """Owner: log a line, or count it where one with this reason has just been logged."""
-        complaint = self._complaints.setdefault(reason, Complaint())
-        complaint.log(WARNING, "%s", text)
+        throttled = self._throttled.setdefault(reason, ThrottledLog())
+        throttled.log(WARNING, "%s", text)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from ..reports.complaint import Complaint
+from ..reports.throttled import ThrottledLog
 
 try:
     import resource
@@ -47,7 +47,7 @@ class Admission:
         self._unfinished: dict[Peer, Hashable] = {}
         self._handshakes: Counter[Hashable] = Counter()
         self._turned_away: set[Peer] = set()
-        self._complaint = Complaint()
+        self._throttled = ThrottledLog()
 
     def enter(self, peer: Peer) -> bool:
         """Let a new connection in, if there is room."""
@@ -62,14 +62,14 @@ class Admission:
                 self._count += 1
                 return True
         if room:
-            self._complaint.log(
+            self._throttled.log(
                 WARNING,
                 "no more connections of %s: %d have yet to ask for something",
                 peer.address,
                 self.max_handshakes,
             )
         else:
-            self._complaint.log(WARNING, "no more connections: there are %d", self.max_connections)
+            self._throttled.log(WARNING, "no more connections: there are %d", self.max_connections)
         return False
 
     def may_linger(self, peer: Peer) -> bool:

@@ -11,7 +11,7 @@ from logging import ERROR
 
 from ..forks import close_in_children, disconnect
 from ..handoff.loop import READ, Loop
-from ..reports.complaint import Complaint
+from ..reports.throttled import ThrottledLog
 
 BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")
@@ -132,7 +132,7 @@ class Listener:
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._accepting = False
         self._at_once = 1
-        self._complaint = Complaint()
+        self._throttled = ThrottledLog()
 
     def open(self) -> None:
         """Owner: begin to accept."""
@@ -159,7 +159,7 @@ class Listener:
                 self._at_once = 1
                 return
             except OSError as error:
-                self._complaint.log(ERROR, "a connection is not accepted: %s", error)
+                self._throttled.log(ERROR, "a connection is not accepted: %s", error)
                 if error.errno in NO_MORE_FILES:
                     self._refuse()
                 return

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from ..forks import renew_in_children
-from ..reports.complaint import Complaint
 from ..reports.loggers import log
+from ..reports.throttled import ThrottledLog
 from ..timing import Timing
 from .entry import check_name
 from .errors import EventsLost
@@ -57,7 +57,7 @@ class Topics:
         self.loops: tuple[Loop, ...] = ()
         self.sources = Sources(timing)
         self.places = Places()
-        self.late = Complaint()
+        self.late = ThrottledLog()
         self.published = 0
         self.dropped = 0
         self.weight = 0

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import StateError
 
-from ..reports.complaint import Complaint
 from ..reports.loggers import log
+from ..reports.throttled import ThrottledLog
 from .entry import Entry, as_entry
 from .errors import RedisRefused, RedisUnavailable
 from .redis.outbox import Fate, Receipt
@@ -66,7 +66,7 @@ class SourceThread(ABC):
         self.topic = topic
         self.timing = timing
         self._done = done
-        self._late, self._trouble = Complaint(), Complaint()
+        self._late, self._trouble = ThrottledLog(), ThrottledLog()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None  # that takes items; under the lock
         self._wanted = False  # likewise

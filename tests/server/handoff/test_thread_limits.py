@@ -180,14 +180,14 @@ def test_silent_clients_of_one_route_leave_threads_to_the_others(
     path: str,
     attackers: int,
 ) -> None:
-    share, complaint = ATTACKS[path]
+    share, message = ATTACKS[path]
     server = serve(attacked.app, **NO_ADDRESS)
     silent = attack(clients, server, path, share)
     attacked.until_entered(share)
     for number in range(0, attackers - share, BATCH):
         for client in attack(clients, server, path, min(BATCH, attackers - share - number)):
             assert_no_thread(client)
-    log.expect(complaint, WARNING)
+    log.expect(message, WARNING)
     assert attacked.entered.empty()
     for source in (None, "127.0.0.2"):
         assert_others_are_served(clients, server, source)

@@ -21,8 +21,8 @@ from tests.support.handlers import BOTH_KINDS, Held, generator_echo, plain_echo,
 from wsframe import Close, Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.reports.background import THREAD_NAME
-from wsframe.server.reports.complaint import Complaint
 from wsframe.server.reports.loggers import EXCEPTIONS, background, log
+from wsframe.server.reports.throttled import ThrottledLog
 from wsframe.server.timing import Timing
 
 SERVER, ACCESS = logging.getLogger("wsframe.server"), logging.getLogger("wsframe.access")
@@ -303,7 +303,7 @@ def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) ->
     log.expect("it is %s (its text raises LookupError)", logging.WARNING)
     SERVER.warning(Fails())
     log.expect("Fails (its text raises LookupError)", logging.WARNING)
-    Complaint().log(logging.WARNING, "it is %s", Fails())
+    ThrottledLog().log(logging.WARNING, "it is %s", Fails())
     log.expect("it is %s (its text raises LookupError)", logging.WARNING)
 
 
@@ -477,13 +477,13 @@ def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, client
     assert client.answer().status == 403
 
 
-# Complaints ---------------------------------------------------------------------------------------
+# ThrottledLog ------------------------------------------------------------------------------------
 
 
-def test_a_flood_of_complaints_is_two_lines_with_their_number(log: ServerLog) -> None:
-    complaint = Complaint(silence=3600)
+def test_a_flood_of_lines_becomes_two_lines_with_their_number(log: ServerLog) -> None:
+    throttled = ThrottledLog(silence=3600)
     for number in range(1000):
-        complaint.log(logging.WARNING, "trouble %d", number)
+        throttled.log(logging.WARNING, "trouble %d", number)
     assert [record.getMessage() for record in log.records] == ["trouble 0"]
     assert background.close(TIMEOUT)
     log.expect("trouble 0", logging.WARNING)
@@ -492,18 +492,18 @@ def test_a_flood_of_complaints_is_two_lines_with_their_number(log: ServerLog) ->
 
 
 def test_what_is_left_out_is_told_when_the_silence_is_over(log: ServerLog) -> None:
-    complaint = Complaint(silence=0.05)
+    throttled = ThrottledLog(silence=0.05)
     for number in range(3):
-        complaint.log(logging.WARNING, "trouble %d", number)
+        throttled.log(logging.WARNING, "trouble %d", number)
     log.expect("trouble 2", logging.WARNING)
 
 
-def test_complaints_of_many_threads_are_all_counted(log: ServerLog) -> None:
-    complaint = Complaint(silence=3600)
+def test_throttled_lines_of_many_threads_are_all_counted(log: ServerLog) -> None:
+    throttled = ThrottledLog(silence=3600)
 
     def complain() -> None:
         for _ in range(500):
-            complaint.log(logging.WARNING, "trouble")
+            throttled.log(logging.WARNING, "trouble")
 
     threads = [threading.Thread(target=complain) for _ in range(4)]
     for thread in threads:
@@ -516,7 +516,7 @@ def test_complaints_of_many_threads_are_all_counted(log: ServerLog) -> None:
 
 
 def test_nobody_complains_below_the_level(log: ServerLog) -> None:
-    complaint = Complaint(silence=3600)
-    complaint.log(logging.DEBUG, "nothing %s", "wrong", "with the arguments")
-    complaint.log(logging.WARNING, "trouble")
+    throttled = ThrottledLog(silence=3600)
+    throttled.log(logging.DEBUG, "nothing %s", "wrong", "with the arguments")
+    throttled.log(logging.WARNING, "trouble")
     log.expect("trouble", logging.WARNING)

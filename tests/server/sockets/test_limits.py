@@ -374,5 +374,5 @@ def test_without_even_the_file_in_reserve_the_server_does_not_spin(
         exhausted.accept = accept
         waiting.send(get("/"))
         assert waiting.answer().body == b"hello"
-    server.stop()  # after which there are no more complaints
+    server.stop()  # after which there are nothing more to log
     log.records.clear()

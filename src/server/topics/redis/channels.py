@@ -31,7 +31,7 @@ import redis
 
 from wsframe import WSFrameError
 
-from ...reports.complaint import Complaint
+from ...reports.throttled import ThrottledLog
 from . import scripts
 from .faults import Fault, fault_of
 
@@ -167,7 +167,7 @@ class _Listener:
         self._unconfirmed: deque[_Heard] = deque()
         self._renew = -inf
         self._last_word = monotonic()
-        self._trouble = Complaint()
+        self._trouble = ThrottledLog()
 
     def listen_to(self, feeds: Iterable[Feed]) -> None:
         """Listen to these, too."""

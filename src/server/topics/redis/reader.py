@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ...reports.complaint import Complaint
+from ...reports.throttled import ThrottledLog
 from ..entry import Entry
 from ..ids import place_of
 from ..log import LatestLog
@@ -90,7 +90,7 @@ class Reader:
         self._listening: set[str] = set()  # to the channels of these keys
         self._changed: set[str] = set()  # the keys of what is to be read
         self._doubtful: set[str] = set()  # the keys of positions that are to be looked up
-        self._trouble, self._strange = Complaint(), Complaint()
+        self._trouble, self._strange = ThrottledLog(), ThrottledLog()
 
     # The writer's thread ----------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from ...reports.complaint import Complaint
 from ...reports.loggers import log
+from ...reports.throttled import ThrottledLog
 from . import scripts
 from .faults import Fault, fault_of, is_cut
 from .interests import FollowRequest, Interests, Presence
@@ -92,7 +92,7 @@ class Writer:
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._suspect: Event | None = None  # a large event that was cut off, and how often
         self._strikes = 0
-        self._trouble, self._late = Complaint(), Complaint()
+        self._trouble, self._late = ThrottledLog(), ThrottledLog()
 
     def wake(self) -> None:
         """Any thread: there is something to do."""

@@ -10,7 +10,7 @@ from .background import Tally
 from .loggers import background, log, message_of
 
 
-class Complaint:
+class ThrottledLog:
     """One kind of trouble: its first line is logged, then at most one a second.
 
     Lines within that second are counted. When it is over, one line has their number and the last of
