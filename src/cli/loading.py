@@ -12,7 +12,7 @@ from ..server.app import App, serve
 from ..server.logs.stderr import configure
 from ..server.server import Server
 from ..server.settings import Settings
-from ..server.workers.worker import Link
+from ..server.workers.worker import SupervisorLink
 
 
 def start(
@@ -21,7 +21,7 @@ def start(
     port: int,
     settings: Settings,
     *,
-    link: Link | None = None,
+    link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
     """Load the app and start its server, as ``running.Start`` has it."""

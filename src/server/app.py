@@ -31,7 +31,7 @@ from .topics.errors import RedisUnavailable
 from .topics.registry import MEMORY, Topics
 from .topics.sources import check_source
 from .topics.topic import Policy, Topic
-from .workers.worker import Link, Tell
+from .workers.worker import SupervisorLink, Tell
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
@@ -85,7 +85,7 @@ class App:
         self._routes = Routes()
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
-        self._link: Link | None = None  # of a worker
+        self._link: SupervisorLink | None = None  # of a worker
         self._timing = timing or Timing()
         self._topics = Topics(self._timing, topic_memory)
         if redis is not None:
@@ -441,7 +441,7 @@ def serve(
     port: int,
     settings: Settings,
     *,
-    link: Link | None = None,
+    link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
     """Start a server of an app; the arguments are those of ``running.Start``."""

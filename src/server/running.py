@@ -27,7 +27,7 @@ from .sockets.listener import bind
 from .sockets.shutdown import SPREAD
 from .topics.errors import RedisRefused
 from .workers.supervisor import Supervisor
-from .workers.worker import Link
+from .workers.worker import SupervisorLink
 
 
 class Start(Protocol):
@@ -39,7 +39,7 @@ class Start(Protocol):
         port: int,
         settings: Settings,
         *,
-        link: Link | None = None,
+        link: SupervisorLink | None = None,
         interrupting: Callable[[], AbstractContextManager[None]] = ...,
     ) -> Server:
         """The main thread: start the server.
@@ -133,7 +133,7 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
         line = f"Serving on {where}; Ctrl-C stops. Workers: {workers}. Kernels: {_kernels()}."
 
         def start_in_worker(
-            interrupting: Callable[[], AbstractContextManager[None]], link: Link
+            interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
         ) -> Server:
             try:
                 return start(host, port, settings, link=link, interrupting=interrupting)

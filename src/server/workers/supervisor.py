@@ -39,7 +39,7 @@ MAX_FAILURES = 5
 MAX_STACKS = 1 << 18
 
 
-class Worker:
+class WorkerProcess:
     """A worker, as its supervisor sees it.
 
     Attributes:
@@ -125,7 +125,7 @@ class Supervisor:
         self._timeout = timeout
         self._serving = serving
         self._stopping = stopping
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._due = [0.0] * count  # when to fork those that are missing
         self._kill_at: float | None = None  # what has not ended then; set when it stops
         self._exit_code = 0
@@ -203,7 +203,7 @@ class Supervisor:
             os.waitpid(worker.pid, 0)
             worker.close()
 
-    def _look_at(self, worker: Worker) -> None:
+    def _look_at(self, worker: WorkerProcess) -> None:
         worker.channel.flush()
         self._listen_to(worker)
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -223,7 +223,7 @@ class Supervisor:
             worker.kill_at = monotonic() + Timing.stack_dump
             os.kill(worker.pid, DUMP_SIGNAL)
 
-    def _listen_to(self, worker: Worker) -> None:
+    def _listen_to(self, worker: WorkerProcess) -> None:
         for kind, content in worker.channel.receive_all():
             if kind == "up":
                 self._serves(worker)
@@ -236,7 +236,7 @@ class Supervisor:
             else:
                 self._census.report(worker.respondent, decode_stats(content))
 
-    def _serves(self, worker: Worker) -> None:
+    def _serves(self, worker: WorkerProcess) -> None:
         worker.up = True
         self._census.join(worker.respondent)
         self._served = True
@@ -245,7 +245,7 @@ class Supervisor:
             self._announced = True
             self._serving()
 
-    def _ended(self, worker: Worker, code: int) -> None:
+    def _ended(self, worker: WorkerProcess, code: int) -> None:
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         if self._kill_at is not None:
             if code:
@@ -308,7 +308,7 @@ class Supervisor:
                 self._work(theirs, stacks, mask)
             if stacks is not None:
                 close_in_children(stacks)
-            self._workers.append(Worker(pid, ours, stacks, self._timeout))
+            self._workers.append(WorkerProcess(pid, ours, stacks, self._timeout))
         except OSError as error:
             for file in (ours, stacks):
                 if file is not None:

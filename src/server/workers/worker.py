@@ -40,7 +40,7 @@ class Start(Protocol):
     """Starts the server of a worker."""
 
     def __call__(
-        self, interrupting: Callable[[], AbstractContextManager[None]], link: Link
+        self, interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
     ) -> Server:
         """The main thread: start it.
 
@@ -50,7 +50,7 @@ class Start(Protocol):
         """
 
 
-class Link:
+class SupervisorLink:
     """A worker's line to its supervisor.
 
     Args:
@@ -160,7 +160,7 @@ def serve(
     close_in_children(channel)
     if stacks is not None:
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=True)
-    link = Link(channel, be_orphaned)
+    link = SupervisorLink(channel, be_orphaned)
     try:
         server = start(signals.interrupting, link)
     except Interrupted:

@@ -23,7 +23,7 @@ from wsframe.server import Stats
 from wsframe.server.reports.stats import METRICS
 from wsframe.server.workers.census import Census, Respondent
 from wsframe.server.workers.channel import Channel, channel_pair, decode_stats, encode_stats
-from wsframe.server.workers.worker import MOST_WAITING, Link
+from wsframe.server.workers.worker import MOST_WAITING, SupervisorLink
 
 WAIT = 1.0
 
@@ -187,7 +187,7 @@ def test_a_worker_whose_supervisor_hangs_keeps_few_who_ask_and_all_are_told_of_i
 ) -> None:
     ours, theirs = ends
     ended = threading.Event()
-    link = Link(theirs, ended.set)
+    link = SupervisorLink(theirs, ended.set)
     link.begin()
     told: list[bytes | None] = []
     for _ in range(MOST_WAITING + 1):
