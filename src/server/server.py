@@ -24,6 +24,7 @@ from .handoff.threads import Threads, has_gil
 from .http.audience import Audience
 from .http.hosts import hosts_of
 from .http.proxies import UNIX, Proxies
+from .logs import access
 from .reports.loggers import background
 from .reports.refusals import CONNECTIONS
 from .reports.stats import Stats, total
@@ -94,7 +95,7 @@ class Server:
         )
         self.loops = tuple(Loop(timing, self._threads, self._monitor) for _ in range(loops))
         self.clients = tuple(
-            Clients(loop, settings, self._admission.leave, self._network_of) for loop in self.loops
+            Clients(loop, settings, self._disconnected, self._network_of) for loop in self.loops
         )
         for loop in self.loops:
             topics.add_loop(loop)
@@ -275,12 +276,18 @@ class Server:
         self._dispatcher.open(peer, self.settings.handshake_timeout)
         peer.loop.survive(peer.ready, READ)  # the request has often arrived already
 
+    def _disconnected(self, peer: Peer) -> None:
+        """Owner of its loop: a connection has ended."""
+        self._admission.leave(peer)
+        access.conclude(peer)
+
     def _network_of(self, peer: Peer) -> Hashable:
         """Any thread: which client address the threads that work for this connection count for.
 
         None for a unix socket, and for a trusted proxy that does not report the address.
         """
-        client = peer.request.client if peer.request is not None else UNIX
+        request = peer.record.request
+        client = request.client if request is not None else UNIX
         if client == UNIX or self._proxies.trust(client):
             return None
         return origin_of((client,))

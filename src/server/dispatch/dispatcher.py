@@ -13,7 +13,7 @@ from wsframe.origins import check_host
 
 from ..http.answers import respond, respond_without_content
 from ..http.audience import explained
-from ..http.cors import preflight, sharing
+from ..http.cors import cors_headers, preflight
 from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
 from ..reports.refusals import PATH
@@ -85,7 +85,7 @@ class Dispatcher:
             HandshakeError: the answer is this error.
         """
         self._on_request(peer)
-        peer.request = request
+        peer.record.request = request
         if request.http_version not in ("1.0", "1.1"):
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
         if request.http_version == "1.1" or fields.items("host"):
@@ -101,7 +101,7 @@ class Dispatcher:
             return
         if isinstance(route, EventRoute):
             origin = self._audience.check_origin(request, fields, route.origins)
-            peer.sharing = sharing(origin, route.origins)
+            peer.record.cors_headers = cors_headers(origin, route.origins)
             allowed = preflight(request.method, fields) if route.origins else None
             if allowed is not None:
                 respond_without_content(peer, allowed)
@@ -193,8 +193,9 @@ class Dispatcher:
         head = acceptance.encode()
         worker = self._thread_for(peer, route) if kind is ThreadSession else None
         peer.switch(session)
-        peer.subprotocol = acceptance.subprotocol
-        peer.begin_answer(WEBSOCKET, 101, head)
+        peer.record.subprotocol = acceptance.subprotocol
+        peer.record.kind, peer.record.status = WEBSOCKET, 101
+        peer.begin_answer(head)
         session.begin(worker)
         if rest:
             session.data_received(memoryview(rest))
@@ -204,14 +205,14 @@ class Dispatcher:
         if last_event_id(request) == END:
             respond_without_content(peer, [("Cache-Control", "no-store")])
             return
-        headers = list(peer.sharing)
+        headers = list(peer.record.cors_headers)
         if route.compress:
             headers.append(("Vary", "Accept-Encoding"))
         if gzip:
             headers.append(("Content-Encoding", "gzip"))
         head = encode_stream_head(headers)
         if request.method == "HEAD":
-            peer.status = 200
+            peer.record.status = 200
             peer.finish(head)
             return
         start = partial(self._start_stream, peer, request, route, gzip, head)
@@ -232,5 +233,6 @@ class Dispatcher:
         lasts = inspect.isgeneratorfunction(route.handler)
         worker = self._thread_for(peer, route) if lasts else None
         peer.switch(session)
-        peer.begin_answer(EVENT_STREAM, 200, head)
+        peer.record.kind, peer.record.status = EVENT_STREAM, 200
+        peer.begin_answer(head)
         session.start(worker)

@@ -59,7 +59,8 @@ class PendingRequest(Protocol):
 
     def refuse(self, error: HandshakeError, kind: str | None = None) -> None:
         """Owner: answer with the error."""
-        refuse(self.peer, error, with_body=self._request.method != "HEAD", kind=kind)
+        request = self._request
+        refuse(self.peer, error, request=request, with_body=request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
         """Owner: read only to find the end behind it, because the client has left."""

@@ -31,28 +31,29 @@ def respond(
     """Owner: answer and close; one request a connection leaves no request to smuggle."""
     head = [
         *headers,
-        *peer.sharing,
+        *peer.record.cors_headers,
         ("Date", formatdate(usegmt=True)),
         ("Content-Type", content_type),
         ("X-Content-Type-Options", "nosniff"),  # WHATWG Fetch section 3.6
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
     ]
-    peer.status = status
+    peer.record.status = status
     peer.finish(encode_response(status, head, body if with_body else b""))
 
 
 def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
     """Owner: answer with 204, which has no length either (RFC 9110 section 8.6), and close."""
-    peer.status = 204
+    peer.record.status = 204
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
-    peer.finish(encode_response(204, [*headers, *peer.sharing, date, close]))
+    peer.finish(encode_response(204, [*headers, *peer.record.cors_headers, date, close]))
 
 
 def refuse(
     peer: Peer,
     error: HandshakeError,
     *,
+    request: Request | None = None,
     with_body: bool,
     kind: str | None = None,
     line: str = "",
@@ -62,21 +63,25 @@ def refuse(
     Args:
         peer: the connection.
         error: the answer.
+        request: the request, unless it was malformed.
         with_body: whether the answer has a body, which one to HEAD has not.
         kind: as for ``_report``.
         line: likewise.
     """
-    _report(peer, error, kind, line)
+    _report(peer, error, request, kind, line)
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
 
 
-def _report(peer: Peer, error: HandshakeError, kind: str | None, line: str) -> None:
+def _report(
+    peer: Peer, error: HandshakeError, request: Request | None, kind: str | None, line: str
+) -> None:
     """Owner: count a refusal, and log it.
 
     Args:
         peer: the connection.
         error: the answer.
+        request: the request, unless it was malformed.
         kind: the reason, unless the error has it, or its status.
         line: the beginning of the head, where that was too malformed for a request.
     """
@@ -88,11 +93,11 @@ def _report(peer: Peer, error: HandshakeError, kind: str | None, line: str) -> N
     refusals.count(error.status, kind)
     if kind in LOGGED_ELSEWHERE:
         return
-    if peer.request is None:
+    if request is None:
         # A query may be a secret, and is left out.
         what = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
     else:
-        what = _described(peer.request)
+        what = _described(request)
     text = f"{what} is refused with {error.status}: {printable(str(error.reason), VALUE)}"
     advice = error.advice if isinstance(error, RefusalError) else ""
     refusals.log(kind, f"{text}. {advice}" if advice else text)

@@ -14,7 +14,7 @@ MAX_AGE = 600
 Pairs = tuple[tuple[str, str], ...]
 
 
-def sharing(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
+def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
     """The headers by which the page that asks may read the answer, whatever that is.
 
     Cookies may come along where the origins are named, and not where all are allowed.

@@ -67,6 +67,7 @@ class RequestReader(Protocol):
         if end >= 0:
             del self._head[end + len(END_OF_HEAD) :]
         head = data[: len(self._head) - begin]
+        request: Request | None = None
         try:
             _feed(parser, head)
             if len(self._head) > MAX_HEAD:
@@ -81,7 +82,8 @@ class RequestReader(Protocol):
         except HandshakeError as error:
             line = bytes(self._head[:MAX_LINE]).partition(b"\r\n")[0].decode("latin-1")
             self._let_go()
-            refuse(self._peer, error, with_body=parser.get_method() != b"HEAD", line=line)
+            with_body = parser.get_method() != b"HEAD"
+            refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
     def peer_left(self) -> None:
         """Owner: there is nobody to answer."""

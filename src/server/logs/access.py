@@ -50,7 +50,7 @@ log = logger(ACCESS)
 
 def conclude(peer: Peer) -> None:
     """Owner: the connection is over; log it, if an answer was due."""
-    if not log.isEnabledFor(logging.INFO) or not (peer.status or peer.request):
+    if not log.isEnabledFor(logging.INFO) or not (peer.record.status or peer.record.request):
         return
     fields = _fields(peer)
     log.info("%s", _line(fields), extra=fields)
@@ -63,21 +63,22 @@ def timestamp(seconds: float) -> str:
 
 
 def _fields(peer: Peer) -> dict[str, object]:
-    request = peer.request
-    end = peer.end if peer.status == 101 else None
+    record = peer.record
+    request = record.request
+    end = record.end if record.status == 101 else None
     seconds = peer.loop.timing.clock() - peer.opened
     texts: dict[str, str | None] = {
         "client": request.client if request is not None else client_of(peer.address),
         "method": request.method if request is not None else None,
         "path": request.path if request is not None else None,
         "close_reason": end.reason if end is not None else None,
-        "subprotocol": peer.subprotocol,
+        "subprotocol": record.subprotocol,
         "user_agent": request.user_agent if request is not None else None,
     }
     values = {
         "start": timestamp(time() - seconds),
         "seconds": round(seconds, 3),
-        "status": peer.status or None,
+        "status": record.status or None,
         "bytes_in": peer.bytes_in,
         "bytes_out": peer.bytes_out,
         "messages_in": peer.messages_in,

@@ -343,7 +343,7 @@ class WebSocketSession(Subscriber):
             self.over = self._client_end or ConnectionClosed(
                 CloseCode.ABNORMAL_CLOSURE, "the client left in silence"
             )
-        self.peer.end = self.over
+        self.peer.record.end = self.over
         self.leave_topics()
         self.deliver_end(self.over)
         if self.state is BUSY:

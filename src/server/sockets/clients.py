@@ -136,7 +136,7 @@ class Clients:
             peers = self.peers.copy()
             messages_in, messages_out = totals.messages_in, totals.messages_out
             bytes_in, bytes_out = totals.bytes_in, totals.bytes_out
-        kinds = Counter(peer.kind for peer in peers)
+        kinds = Counter(peer.record.kind for peer in peers)
         return Stats(
             requests=kinds[REQUEST],
             websockets=kinds[WEBSOCKET],

@@ -16,17 +16,13 @@ from wsframe.progress import Progress, unacknowledged
 
 from ..forks import disconnect
 from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE
-from ..logs import access
 from ..reports.loggers import log
-from ..reports.stats import REQUEST
 from ..timing import waitable
+from .record import ConnectionRecord
 
 if TYPE_CHECKING:
-    from wsframe import ConnectionClosed
-
     from ..handoff.loop import Loop
     from ..handoff.turns import Turns
-    from ..http.request import Request
     from .clients import Clients
 
 
@@ -118,13 +114,8 @@ class Peer(Progress):
         deadline: when, on the loop's clock, the protocol's ``deadline_passed`` is due.
         next_look: when the owner checks next what the client has acknowledged.
         opened: when it was accepted, on the clock of ``loop.timing``.
-        kind: what it is, for the statistics.
-        request: the one that opened it, when it has come.
-        sharing: headers of the answer that let a page of another site read it.
-        status: what that was answered; 0 before.
-        subprotocol: of a WebSocket.
+        record: the facts about the connection beyond its socket.
         tell_when_sent: the protocol wants to be told, once, when nothing is unsent any more.
-        end: how a WebSocket has ended.
         bytes_in, bytes_out: what was read and sent.
         messages_in: how many messages of the client were decoded.
         scheme: what its clients call what is spoken here.
@@ -153,21 +144,16 @@ class Peer(Progress):
         "clients",
         "closed",
         "deadline",
-        "end",
         "frames_out",
         "halted",
         "in_turn",
-        "kind",
         "loop",
         "messages_in",
         "next_look",
         "opened",
         "out",
         "read_size",
-        "request",
-        "sharing",
-        "status",
-        "subprotocol",
+        "record",
         "tell_when_sent",
     )
 
@@ -182,13 +168,8 @@ class Peer(Progress):
         self.next_look = 0.0
         self.closed = False
         self.opened = clients.loop.timing.clock()
-        self.kind = REQUEST
-        self.request: Request | None = None
-        self.sharing: tuple[tuple[str, str], ...] = ()
-        self.status = 0
-        self.subprotocol: str | None = None
+        self.record = ConnectionRecord()
         self.tell_when_sent = False
-        self.end: ConnectionClosed | None = None
         self.bytes_in = 0
         self.bytes_out = 0
         self.messages_in = 0
@@ -262,10 +243,8 @@ class Peer(Progress):
         """Any thread: how many messages or events were handed to the socket."""
         return max(0, self.frames_out)
 
-    def begin_answer(self, kind: str, status: int, head: bytes) -> None:
+    def begin_answer(self, head: bytes) -> None:
         """Owner: queue the head of an answer that messages follow."""
-        self.kind = kind
-        self.status = status
         self.out.append(head)
         self.frames_out = -1  # for the head is none
 
@@ -387,7 +366,6 @@ class Peer(Progress):
             self._protocol.peer_left()
         finally:
             self._let_go_on()  # only now: who waited to send is to find that it is over
-            access.conclude(self)
             self.clients.remove(self)
             self._protocol = _SILENCE  # a session and its peer would keep each other
 

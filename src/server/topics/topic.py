@@ -530,7 +530,7 @@ class Topic:
             subscription.begin()
 
     def _note_client(self, subscription: Subscription) -> None:
-        request = subscription.peer.request
+        request = subscription.peer.record.request
         client: Hashable = None
         if request is not None and request.client != UNIX:
             client = origin_of((request.client,))

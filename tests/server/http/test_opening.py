@@ -420,7 +420,7 @@ def test_an_event_cannot_forge_another(
 
     @app.sse("/stream")
     def stream(stream: EventStream) -> None:
-        with pytest.raises(ValueError, match="CR, LF and NUL"):
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
             stream.send(ServerSentEvent("forged", **forged))
         stream.send(f"data\rid: 7\nevent: {bad}")
         stream.close()

@@ -32,7 +32,6 @@ from wsframe.server import Topic
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
-from wsframe.server.reports.stats import EVENT_STREAM
 from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients as Connections
@@ -138,7 +137,7 @@ class Client:
             self.peer, habit, self._loop.topics, request, None, None, gzip=False
         )
         self.peer.open(session, 10)
-        self.peer.begin_answer(EVENT_STREAM, 200, b"")
+        self.peer.begin_answer(b"")
         session.start(None)
         self.left.clear()
         self.came_with = names_in(self.last_id)

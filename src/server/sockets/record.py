@@ -1,0 +1,53 @@
+"""The facts about one connection that the request log and the statistics report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..reports.stats import REQUEST
+
+if TYPE_CHECKING:
+    from wsframe import ConnectionClosed
+
+
+class RequestFacts(Protocol):
+    """The facts about a request that the log reports."""
+
+    @property
+    def client(self) -> str:
+        """The client's address, as trusted proxies report it."""
+
+    @property
+    def method(self) -> str:
+        """The method, as in "GET"."""
+
+    @property
+    def path(self) -> str:
+        """The path in normal form, without the query."""
+
+    @property
+    def user_agent(self) -> str | None:
+        """The User-Agent header."""
+
+
+class ConnectionRecord:
+    """The facts about one connection beyond its socket; only the owner changes them.
+
+    Attributes:
+        request: the request that opened the connection; None before it is complete.
+        kind: what the connection is, for the statistics: a request, WebSocket or event stream.
+        status: the status of the answer; 0 before there is one.
+        cors_headers: headers of the answer that let a page of another site read it.
+        subprotocol: the subprotocol of a WebSocket.
+        end: the close code and reason of a WebSocket.
+    """
+
+    __slots__ = ("cors_headers", "end", "kind", "request", "status", "subprotocol")
+
+    def __init__(self) -> None:
+        self.request: RequestFacts | None = None
+        self.kind = REQUEST
+        self.status = 0
+        self.cors_headers: tuple[tuple[str, str], ...] = ()
+        self.subprotocol: str | None = None
+        self.end: ConnectionClosed | None = None
