@@ -111,10 +111,10 @@ class Server:
                 undo.callback(listener.discard)
             for loop in self.loops:
                 undo.callback(loop.discard)
-            undo.callback(lambda: self._threads.close(monotonic() + self._timing.cut_off))
+            undo.callback(lambda: self._threads.close(monotonic() + self._timing.handler_grace))
             for loop in self.loops:
                 loop.start()
-                undo.callback(loop.stop, self._timing.cut_off)
+                undo.callback(loop.stop, self._timing.handler_grace)
             self._monitor.start(self.loops)
             undo.callback(self._monitor.stop)
             topics.begin()
@@ -199,12 +199,12 @@ class Server:
             self._topics.end(max(0.0, deadline - monotonic()))
             for clients in self.clients:
                 clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
-            _wait_for_all(gone, max(deadline, monotonic() + self._timing.cut_off))
+            _wait_for_all(gone, max(deadline, monotonic() + self._timing.handler_grace))
             for loop in self.loops:
-                loop.stop(self._timing.cut_off)
+                loop.stop(self._timing.handler_grace)
             self._monitor.stop()
-            self._threads.close(max(deadline, monotonic() + self._timing.cut_off))
-            background.close(self._timing.log_flush)
+            self._threads.close(max(deadline, monotonic() + self._timing.handler_grace))
+            background.close(self._timing.log_flush_timeout)
             self._stopped.set()
 
     def adopt(self, sock: socket.socket, address: object) -> None:

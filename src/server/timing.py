@@ -1,4 +1,4 @@
-"""Timing: the durations that no setting changes, and the clock that deadlines are measured with."""
+"""Timing: the durations that no setting changes, and the clock that deadlines use."""
 
 from __future__ import annotations
 
@@ -7,123 +7,128 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The most that is asked of a lock, in seconds. A little over TIMEOUT_MAX is an OverflowError.
+# The longest wait for a lock, in seconds. Slightly more than TIMEOUT_MAX is an OverflowError.
 LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 
 
 def waitable(seconds: float) -> float:
-    """Any thread: as much of this time as a lock can wait; 0 if it is negative or NaN."""
+    """Any thread: return the time limited to what a lock accepts; 0 if it is negative or NaN."""
     return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Every slice, interval and bound of a server, in seconds; :class:`Settings` has the rest.
+    """The durations of a server in seconds, except those of :class:`Settings`.
 
-    One record serves an app, its topics and its servers. Tests pass a record of their own to
-    :class:`wsframe.server.App`: with other values, or with a clock that they advance themselves.
+    One record serves an app, its topics and its servers. Tests pass their own to
+    :class:`wsframe.server.App`, with other values or with a clock that they advance themselves.
 
-    The clock dates deadlines and ages. A thread that waits for another thread waits in real time.
+    Deadlines and ages use the clock. A thread that waits for another thread waits in real time.
+    The fields below are the defaults.
 
     Attributes:
         clock: returns the time in seconds; it never decreases.
-        turn_slice: how long a turn may hold the loop. The monitor looks this often, so another
-            thread takes the loop after one to two slices.
-        steal_window: a route is suspected of blocking when it lost the loop three times in this.
-        route_memory: how long new connections of a suspected route start in a thread.
-        monitor_pause: how often the sleeping monitor checks the loops without being woken.
-        idle_thread: how long a thread without work waits for some before it ends.
-        sweep_interval: the pause between two checks of all deadlines of a loop.
-        standstill: a check of the deadlines that is later than this stood still with its process,
-            and the delay does not count for any deadline.
-        paced_shutdown_interval: the sweep interval while the server stops and closes its clients
+        turn_slice: time that a turn may hold the loop. The monitor checks at this interval, so
+            another thread takes over the loop after one to two slices.
+        handoff_window: a route is suspected of blocking after three hand-offs within this time.
+        route_memory: time for which new connections of a suspected route start in a thread.
+        monitor_interval: pause between two checks of the loops by the sleeping monitor.
+        thread_idle_timeout: time without work after which a thread ends.
+        sweep_interval: pause between two checks of all deadlines of a loop.
+        stall_threshold: a check of the deadlines that is later than this was delayed by a stopped
+            process. No deadline counts the delay.
+        paced_shutdown_interval: ``sweep_interval`` while the server stops and closes its clients
             one by one.
-        cut_off: how long handlers and threads have to end after their clients were cut off.
-        placement: how long a subscription waits for an event that its client has seen and this
-            process has not read yet.
-        log_flush: how long a stop, and the end of the process, wait for the log to be written.
-        log_silence: how long a rate-limited line of the log is followed by none of its kind.
-        delivery_slice: how long events are sent to one client that is behind, before others have
-            their turn.
-        publish_patience: how long a thread that publishes waits for another one's work on the
-            topic; then the event is queued, and a loop goes on with it.
-        publish_wait: how long a thread that publishes faster than a loop sends waits for the loop.
-        redis_answer: how long Redis may take to connect or to answer.
-        redis_stop: how long threads that are to stop wait for an answer of Redis.
-        redis_shortest_pause: the pause before the first attempt to connect to Redis again; it
-            doubles with each attempt.
-        redis_longest_pause: the longest of these pauses.
-        redis_refused_pause: the pause between two attempts while Redis refuses what topics need.
-        redis_exit: how long a program that ends waits until Redis has what it published.
-        redis_listen: how long the reader of topics in Redis waits for news before it looks after
-            its connection.
-        redis_spare: how long Redis keeps a topic's entries beyond ``max_age``, for late readers.
-        redis_retry: the pause before a topic is tried again that Redis has refused.
-        presence: how long a member of a topic is believed to be there without news of its process.
-        presence_interval: how often a process renews the presence of its members.
-        lease: how long one process feeds a topic from a channel without a sign of life.
-        lease_renewal: how often it gives that sign.
-        channel_listen: how long the thread of the channels waits for a message at a time.
-        queue_check: how often a handler that waits for an item of a SimpleQueue checks whether its
-            client has left.
-        outlived: how long a handler's thread may go on after its client has left, before that is
-            logged and counted.
-        census_wait: how long an answer to ``/metrics`` waits for the numbers of each worker.
-        supervisor_answer: how long a worker waits for these numbers before it answers with 503.
-        stack_dump: how long a worker that hangs may take to write the stacks of its threads.
-        short_life: a worker that ends sooner is replaced after a pause.
-        first_pause: the first such pause; each one that follows is twice as long.
-        last_pause: the longest one.
-        worker_grace: how long past ``drain`` a worker may take to end before it is killed.
-        child_end: how long a worker waits for a child process that it has terminated.
-        output_wait: how long the end of a program waits for room in its standard output and error.
-        output_flush: how long it then waits until both are flushed.
-        source_poll: how long a thread waits for the next item of a queue that feeds a topic, and
-            for Redis to accept an item, before it checks whether to stop.
-        source_stop: how long such a thread has to end before it is left behind.
+        handler_grace: time that handlers and threads have to end after their clients were
+            disconnected.
+        position_timeout: time that a subscription waits for an event that its client has received
+            and this process has not read yet.
+        log_flush_timeout: time that a stop, and the end of the process, wait for the log.
+        log_throttle: minimum interval between two lines of one :class:`ThrottledLog`.
+        delivery_slice: time for which a lagging client is sent events before others have their
+            turn.
+        publish_lock_timeout: time that a publishing thread waits for another thread's work on the
+            topic. After it the event is queued, and a loop continues the work.
+        publish_send_timeout: time that a thread which publishes faster than a loop sends waits for
+            the loop.
+        redis_timeout: time that Redis has to accept a connection or to reply.
+        redis_stop_timeout: time that stopping threads wait for a reply of Redis.
+        redis_min_backoff: pause before the first attempt to reconnect to Redis; it doubles with
+            each attempt.
+        redis_max_backoff: the longest of these pauses.
+        redis_refused_backoff: pause between two attempts while Redis lacks what topics require.
+        redis_exit_timeout: time that an exiting program waits until Redis has acknowledged its
+            events.
+        redis_read_timeout: time that the reader of topics in Redis waits for entries before it
+            checks its connection.
+        redis_ttl_margin: time that Redis keeps a topic's entries beyond ``max_age``, for late
+            readers.
+        redis_retry_delay: pause before the next attempt for a topic that Redis has refused.
+        presence_ttl: time after which a member of a topic expires unless its process renews it.
+        presence_renewal: interval at which a process renews its members.
+        lease_ttl: time after which a process loses a channel unless it renews the lease.
+        lease_renewal: interval at which a process renews its leases.
+        channel_read_timeout: time of one wait for a message of a channel.
+        queue_check_interval: interval at which a handler that waits for an item of a SimpleQueue
+            checks whether its client has disconnected.
+        overdue_after: time after which a handler that outlives its client is logged and counted.
+        stats_timeout: time that an answer to ``/metrics`` waits for the numbers of each worker.
+        metrics_timeout: time that a worker waits for the supervisor's numbers before it answers
+            with 503.
+        stack_dump_timeout: time that a hanging worker has to write the stacks of its threads.
+        worker_min_lifetime: a worker that ends sooner is replaced after a pause.
+        restart_min_backoff: the first such pause; each further one is twice as long.
+        restart_max_backoff: the longest of these pauses.
+        worker_grace: time beyond ``drain`` that a worker has to end before it is killed.
+        child_join_timeout: time that a worker waits for a child process that it has terminated.
+        output_timeout: time that an exiting program waits for room in standard output and error.
+        output_flush_timeout: time that it then waits until both are flushed.
+        source_poll_interval: time that a thread waits for an item of a queue that feeds a topic,
+            or for Redis to accept one, before it checks whether it must stop.
+        source_stop_timeout: time that such a thread has to end before it is abandoned.
     """
 
     clock: Callable[[], float] = time.monotonic
     turn_slice: float = 0.005
-    steal_window: float = 1.0
+    handoff_window: float = 1.0
     route_memory: float = 60.0
-    monitor_pause: float = 1.0
-    idle_thread: float = 10.0
+    monitor_interval: float = 1.0
+    thread_idle_timeout: float = 10.0
     sweep_interval: float = 0.5
-    standstill: float = 1.0
+    stall_threshold: float = 1.0
     paced_shutdown_interval: float = 0.05
-    cut_off: float = 0.5
-    placement: float = 2.0
-    log_flush: float = 1.0
-    log_silence: float = 1.0
+    handler_grace: float = 0.5
+    position_timeout: float = 2.0
+    log_flush_timeout: float = 1.0
+    log_throttle: float = 1.0
     delivery_slice: float = 0.002
-    publish_patience: float = 0.1
-    publish_wait: float = 0.25
-    redis_answer: float = 5.0
-    redis_stop: float = 2.0
-    redis_shortest_pause: float = 0.05
-    redis_longest_pause: float = 2.0
-    redis_refused_pause: float = 30.0
-    redis_exit: float = 5.0
-    redis_listen: float = 1.0
-    redis_spare: float = 60.0
-    redis_retry: float = 1.0
-    presence: float = 30.0
-    presence_interval: float = 10.0
-    lease: float = 3.0
+    publish_lock_timeout: float = 0.1
+    publish_send_timeout: float = 0.25
+    redis_timeout: float = 5.0
+    redis_stop_timeout: float = 2.0
+    redis_min_backoff: float = 0.05
+    redis_max_backoff: float = 2.0
+    redis_refused_backoff: float = 30.0
+    redis_exit_timeout: float = 5.0
+    redis_read_timeout: float = 1.0
+    redis_ttl_margin: float = 60.0
+    redis_retry_delay: float = 1.0
+    presence_ttl: float = 30.0
+    presence_renewal: float = 10.0
+    lease_ttl: float = 3.0
     lease_renewal: float = 1.0
-    channel_listen: float = 0.2
-    queue_check: float = 1.0
-    outlived: float = 5.0
-    short_life: float = 1.0
-    first_pause: float = 0.1
-    last_pause: float = 5.0
+    channel_read_timeout: float = 0.2
+    queue_check_interval: float = 1.0
+    overdue_after: float = 5.0
+    worker_min_lifetime: float = 1.0
+    restart_min_backoff: float = 0.1
+    restart_max_backoff: float = 5.0
     worker_grace: float = 5.0
-    child_end: float = 1.0
-    output_wait: float = 1.0
-    output_flush: float = 0.5
-    source_poll: float = 0.1
-    source_stop: float = 0.5
-    census_wait: float = 1.0
-    supervisor_answer: float = 5.0
-    stack_dump: float = 5.0
+    child_join_timeout: float = 1.0
+    output_timeout: float = 1.0
+    output_flush_timeout: float = 0.5
+    source_poll_interval: float = 0.1
+    source_stop_timeout: float = 0.5
+    stats_timeout: float = 1.0
+    metrics_timeout: float = 5.0
+    stack_dump_timeout: float = 5.0

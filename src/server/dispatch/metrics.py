@@ -26,7 +26,7 @@ class PendingMetrics(Protocol):
 
     def enter(self, route: MetricsRoute) -> None:
         """Owner: ask for the metrics."""
-        self._peer.switch(self, self._peer.loop.timing.supervisor_answer)
+        self._peer.switch(self, self._peer.loop.timing.metrics_timeout)
         route.ask(self.tell)
 
     def tell(self, text: bytes | None) -> None:

@@ -448,7 +448,7 @@ class Loop:
         if turns not in self._outlived and turns not in self.orphans:
             if not self._outlived:
                 self.at_next_tick(self._find_orphans)
-            self._outlived[turns] = self.clock() + self.timing.outlived
+            self._outlived[turns] = self.clock() + self.timing.overdue_after
 
     def _find_orphans(self) -> None:
         """Look which threads have outlived their clients for too long."""
@@ -465,7 +465,7 @@ class Loop:
                 "%s: a handler still has its thread %g s after its client has left; what it waits "
                 "for needs a time-out, or stream.get(queue), which ends with the client",
                 name_of(turns.route),
-                self.timing.outlived,
+                self.timing.overdue_after,
             )
         if self._outlived:
             self.at_next_tick(self._find_orphans)
@@ -656,7 +656,7 @@ class Loop:
         if now < self._next_tick:
             return
         late = now - self._tick_by
-        if late > self.timing.standstill:
+        if late > self.timing.stall_threshold:
             self._stood_still += late
             now = self._tick_by
         self._tick_by = now + self.timing.sweep_interval

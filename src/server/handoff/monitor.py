@@ -93,5 +93,5 @@ class Monitor:
         self.parked = True
         # A loop that is awake by now may have looked before this was set.
         while self.parked and self._running and all(loop.sleeps() for loop in self._loops):
-            self._woken.acquire(timeout=self._timing.monitor_pause)
+            self._woken.acquire(timeout=self._timing.monitor_interval)
         self.parked = False

@@ -107,7 +107,7 @@ class Threads:
     ) -> None:
         share = max_thread_share
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
-        self.idle_time = timing.idle_thread
+        self.idle_time = timing.thread_idle_timeout
         self.turns = Quota.of("max_threads", max_threads, share)
         # Every other loop may begin a turn at the same time, and all of them may block.
         limit = self.turns.limit + reserve.limit - (loops - 1)

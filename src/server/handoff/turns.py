@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # the loop again: about what a lost slice costs, in hand-overs to a thread.
 PROBATION = 200
 # The same for connections of a route that is suspected of blocking: other connections of it have
-# lost the loop STEALS_OF_A_ROUTE times within ``Timing.steal_window``.
+# lost the loop STEALS_OF_A_ROUTE times within ``Timing.handoff_window``.
 ROUTE_PROBATION = 16
 STEALS_OF_A_ROUTE = 3
 # How much work a turn has at most; then it is seen what has become of the answers.
@@ -82,7 +82,7 @@ class Habit:
         """Note that a turn held the loop; True if that makes all of the route suspect."""
         now = self._timing.clock()
         self._blocked.append(now)
-        window = self._timing.steal_window
+        window = self._timing.handoff_window
         often = len(self._blocked) == STEALS_OF_A_ROUTE and now - self._blocked[0] < window
         if often:
             self._suspected = now

@@ -158,7 +158,7 @@ class Background:
         self._queue(done.set, 0)
         return done.wait(timeout)
 
-    def close(self, timeout: float = Timing.log_flush) -> bool:
+    def close(self, timeout: float = Timing.log_flush_timeout) -> bool:
         """Any thread: :meth:`flush`, do what was to be done later, and end the thread.
 
         Returns:

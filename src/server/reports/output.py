@@ -55,7 +55,7 @@ def settle() -> bool:
     thread = threading.Thread(target=_settle, name=SETTLING, daemon=True)
     with suppress(RuntimeError):  # the system has no thread left
         thread.start()
-        thread.join(Timing.output_wait + Timing.output_flush)
+        thread.join(Timing.output_timeout + Timing.output_flush_timeout)
     return not thread.is_alive()
 
 
@@ -65,7 +65,7 @@ def _settle() -> None:
         with suppress(Exception):
             file = _descriptor(stream)
             try:
-                if file is not None and not _takes_more(file, Timing.output_wait / 2):
+                if file is not None and not _takes_more(file, Timing.output_timeout / 2):
                     raise BlockingIOError
                 stream.flush()
             except OSError:

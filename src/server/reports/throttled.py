@@ -20,7 +20,7 @@ class ThrottledLog:
         silence: for how long no other line follows one, in seconds.
     """
 
-    def __init__(self, silence: float = Timing.log_silence) -> None:
+    def __init__(self, silence: float = Timing.log_throttle) -> None:
         self._silence = silence
         self._next = -inf
         self._left_out = Tally()

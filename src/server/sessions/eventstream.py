@@ -156,7 +156,7 @@ class EventStream:
         session = self._session
         session.waits_for = queue
         try:
-            interval = session.peer.loop.timing.queue_check
+            interval = session.peer.loop.timing.queue_check_interval
             return next_item(queue, lambda: session.over, timeout, interval)
         except Empty:
             if session.over:

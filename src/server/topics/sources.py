@@ -96,7 +96,7 @@ class SourceThread(ABC):
             self._unwanted.set()
         if thread is None:
             return
-        thread.join(self.timing.source_stop)
+        thread.join(self.timing.source_stop_timeout)
         if thread.is_alive():
             log.warning("the thread is left behind that waits for the next item of an event source")
         elif self._kept:
@@ -143,9 +143,9 @@ class SourceThread(ABC):
         if self._kept:
             receipt = self._kept[0].receipt
             if receipt is None:
-                self._unwanted.wait(self.timing.source_poll)
+                self._unwanted.wait(self.timing.source_poll_interval)
             else:
-                receipt.wait(self.timing.source_poll)
+                receipt.wait(self.timing.source_poll_interval)
             self._forget_settled()
         return len(self._kept) < before
 
@@ -184,7 +184,7 @@ class SourceThread(ABC):
                 continue
             # Nothing may overtake it, so wait for the others before all are published again.
             if any(each.receipt and each.receipt.fate is Fate.WAITING for each in self._kept):
-                self._unwanted.wait(self.timing.source_poll)
+                self._unwanted.wait(self.timing.source_poll_interval)
                 return
             for each in self._kept:
                 if each.receipt and each.receipt.fate not in (Fate.ACCEPTED, Fate.UNFIT):
@@ -242,7 +242,7 @@ class QueueThread(SourceThread):
         try:
             while len(self._kept) < WINDOW and self._wanted:
                 at_once = self._kept or self._in_a_hurry
-                item = self._source.get(timeout=0 if at_once else self.timing.source_poll)
+                item = self._source.get(timeout=0 if at_once else self.timing.source_poll_interval)
                 self._left -= 1
                 self.take(item)
                 if not (self._kept and self._left):

@@ -294,8 +294,8 @@ class Topic:
         """Any thread, in any context: put entries into the log, and have the loops send them.
 
         Nobody waits here without an end: another thread may have the lock while foreign code waits
-        for what this thread has. After ``publish_patience`` the entries are left to a loop, or to
-        the next call of any method.
+        for what this thread has. After ``publish_lock_timeout`` the entries are left to a loop, or
+        to the next call of any method.
         """
         for entry in entries:
             if entry.is_large:
@@ -321,11 +321,11 @@ class Topic:
         if self.entered():
             return None
         try:
-            if not self.lock.acquire(timeout=self.timing.publish_patience):
+            if not self.lock.acquire(timeout=self.timing.publish_lock_timeout):
                 return None
             reach = self._reach(self._take_in())
             if self._deliveries and self._is_ahead():
-                self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_wait)
+                self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
             unused = not self._subscribers
         finally:
             # KeyboardInterrupt may come between any two steps, and must not leave it locked.
@@ -396,7 +396,7 @@ class Topic:
             if loop.owned():
                 loop.slow_down(self, partial(shared.when_room, self.name))
                 return
-        shared.wait_for_room(self.name, self._topics.timing.publish_wait)
+        shared.wait_for_room(self.name, self._topics.timing.publish_send_timeout)
 
     def _count(self, entry: Entry) -> None:
         if not entry.last:
@@ -513,7 +513,7 @@ class Topic:
             subscription.delivery.subscriptions += 1
             self.trim()
             if not self._place(subscription, after, otherwise):
-                until = self.timing.clock() + self.timing.placement
+                until = self.timing.clock() + self.timing.position_timeout
                 self._unplaced.append((subscription, after, otherwise, until))
         self._topics.is_used(self)
 

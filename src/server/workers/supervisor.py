@@ -135,7 +135,7 @@ class Supervisor:
         self._last_reason = ""  # of a failure
         self._signals = signals
         self._heeded = 0  # of them
-        self._census = Census(monotonic, Timing.census_wait)
+        self._census = Census(monotonic, Timing.stats_timeout)
 
     def run(self) -> int:
         """The parent: look after the workers until all have ended; the exit code."""
@@ -220,7 +220,7 @@ class Supervisor:
                 worker.kill_at = inf
         elif worker.up and self._kill_at is None and worker.pulse.beat():
             worker.hung = True
-            worker.kill_at = monotonic() + Timing.stack_dump
+            worker.kill_at = monotonic() + Timing.stack_dump_timeout
             os.kill(worker.pid, DUMP_SIGNAL)
 
     def _listen_to(self, worker: WorkerProcess) -> None:
@@ -267,7 +267,7 @@ class Supervisor:
         else:
             self._failed(worker.reason or f"worker {worker.pid} has ended: {how}")
         self._census.replaced += worker.up
-        self._replace(short=monotonic() - worker.born < Timing.short_life)
+        self._replace(short=monotonic() - worker.born < Timing.worker_min_lifetime)
 
     def _failed(self, reason: str) -> None:
         """Count a worker that has ended before it served, or was not even forked."""
@@ -288,7 +288,7 @@ class Supervisor:
             self._kill_all()  # there is nobody to say goodbye to
 
     def _replace(self, *, short: bool) -> None:
-        pause = min(max(2 * self._pause, Timing.first_pause), Timing.last_pause)
+        pause = min(max(2 * self._pause, Timing.restart_min_backoff), Timing.restart_max_backoff)
         self._pause = pause if short else 0.0
         self._due.append(monotonic() + self._pause)
 

@@ -201,5 +201,5 @@ def run_exit_functions(inherited: set[BaseProcess]) -> None:
     for child in daemons:
         child.terminate()
     for child in daemons:
-        child.join(Timing.child_end)
+        child.join(Timing.child_join_timeout)
     atexit._run_exitfuncs()

@@ -51,7 +51,7 @@ class Attacked:
         self.held = Held()
         self.entered: Queue[str] = Queue()
         # Whatever the machine is busy with, a route is suspected after three hand-offs.
-        app = self.app = App(timing=Timing(steal_window=60))
+        app = self.app = App(timing=Timing(handoff_window=60))
         app.metrics()
         app.page("/page", "page")
         app.websocket("/echo")(generator_echo)

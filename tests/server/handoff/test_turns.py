@@ -903,7 +903,7 @@ def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor_module, "QUIET_LOOKS", 2)
-    rig.monitor._timing = Timing(turn_slice=0.001, monitor_pause=60)
+    rig.monitor._timing = Timing(turn_slice=0.001, monitor_interval=60)
     act = Blocks()
     _, client = rig.connect(act, blocking=False)
     _, others_client = rig.connect(echo, route="/other")
@@ -933,7 +933,7 @@ def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None
 def test_a_monitor_that_looks_by_itself_stays_parked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.monitor._timing = Timing(monitor_pause=0.001)
+    rig.monitor._timing = Timing(monitor_interval=0.001)
     looks = iter([True, True, True, False])
     monkeypatch.setattr(rig.loop, "sleeps", lambda: next(looks))
     rig.monitor._loops = [rig.loop]

@@ -160,7 +160,7 @@ def test_a_handler_that_does_not_come_back_costs_lines_alone(
         begun.set()
         assert go_on.wait(3 * TIMEOUT)
 
-    server = serve(websocket_app(lambda ws: ws.receive(), timing=Timing(log_flush=0.01)))
+    server = serve(websocket_app(lambda ws: ws.receive(), timing=Timing(log_flush_timeout=0.01)))
     with handled_by(block, SERVER, ACCESS), ExitStack() as stack:
         stack.callback(go_on.set)
         for _ in range(20):
@@ -203,7 +203,8 @@ def test_all_of_the_server_logs_by_these_loggers() -> None:
     others = [
         path.name
         for path in package.rglob("*.py")
-        if "getLogger(" in path.read_text(encoding="utf-8") and path.parent.name not in ("logs", "reports")
+        if "getLogger(" in path.read_text(encoding="utf-8")
+        and path.parent.name not in ("logs", "reports")
     ]
     assert not others
 

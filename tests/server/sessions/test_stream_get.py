@@ -48,7 +48,7 @@ class Feed:
         self.timeout = timeout
         self.waiting: Queue[EventStream] = Queue()
         self.ended: Queue[str] = Queue()
-        self.app = App(timing=Timing(queue_check=0.05))
+        self.app = App(timing=Timing(queue_check_interval=0.05))
         self.app.sse("/news")(self.news)
 
     def news(self, stream: EventStream) -> Iterator[Any]:
@@ -289,7 +289,7 @@ def test_a_handler_that_outlives_its_client_is_logged_and_counted(
         held.wait()
         return True
 
-    app = App(timing=Timing(outlived=0.01))
+    app = App(timing=Timing(overdue_after=0.01))
     app.sse("/events")(events)
     app.websocket("/plain")(plain)
     app.websocket("/turn")(turn)

@@ -160,7 +160,7 @@ def test_who_has_the_lease_is_heard(
 def test_a_redis_that_hangs_does_not_hold_up_the_end(
     redis_server: RedisServer, program: Any, connect: Connect
 ) -> None:
-    streams = connect(redis_server.url, redis_answer=10 * TIMEOUT, redis_stop=0.1)
+    streams = connect(redis_server.url, redis_timeout=10 * TIMEOUT, redis_stop_timeout=0.1)
     listen(program, streams)
     assert redis_server.ends_while_hanging(streams.channels.stop)
 
@@ -174,7 +174,7 @@ def test_a_connection_that_falls_silent_is_made_anew(
 ) -> None:
     there = Heard(others).follow()
     with Relay(redis_server) as relay:
-        streams = connect(relay.url, redis_answer=1.0, lease_renewal=0.1)
+        streams = connect(relay.url, redis_timeout=1.0, lease_renewal=0.1)
         listen(program, streams)
         program.publish("prices", "1")
         there.hear("1")

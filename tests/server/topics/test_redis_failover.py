@@ -187,7 +187,7 @@ def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
 def test_a_pause_of_redis_loses_nothing(
     redis_server: RedisServer, connect: Connect, others: Any
 ) -> None:
-    streams = connect(redis_server.url, redis_answer=0.3)
+    streams = connect(redis_server.url, redis_timeout=0.3)
     there = Heard(others).follow()
     here = Heard(streams).follow()
     here.say("1")

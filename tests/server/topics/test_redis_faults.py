@@ -97,7 +97,7 @@ def test_a_key_of_another_type_concerns_its_topic_alone(
     key: str,
     wrong: str,
 ) -> None:
-    streams = connect(redis_server.url, redis_retry=0.1, redis_listen=0.1)
+    streams = connect(redis_server.url, redis_retry_delay=0.1, redis_read_timeout=0.1)
     here = Heard(streams).follow()
     here.say("1")
     here.hear("1")

@@ -27,7 +27,7 @@ from wsframe.server import App, EventsLost, RedisUnavailable
 from wsframe.server.timing import Timing
 
 warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
-app = App(redis=sys.argv[1], timing=Timing(redis_exit=float(sys.argv[2])))
+app = App(redis=sys.argv[1], timing=Timing(redis_exit_timeout=float(sys.argv[2])))
 topic = app.topic("news")
 """
 

@@ -111,7 +111,7 @@ def test_a_redis_that_is_configured_anew_is_used_again(
     tmp_path: Path, connect: Connect, log: ServerLog
 ) -> None:
     with RedisServer(tmp_path, password="secret") as server:
-        streams = connect(server.url, redis_refused_pause=0.05)
+        streams = connect(server.url, redis_refused_backoff=0.05)
         here = Heard(streams).follow()
         here.say("1")
         here.hear("1")

@@ -256,7 +256,7 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
 def test_a_redis_that_does_not_answer_is_away(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
-    streams = connect(redis_server.url, redis_answer=0.5, redis_listen=0.1)
+    streams = connect(redis_server.url, redis_timeout=0.5, redis_read_timeout=0.1)
     here = Heard(streams).follow()
     redis_server.signal(signal.SIGSTOP)
     here.say("hello")
@@ -272,7 +272,7 @@ def test_a_connection_that_falls_silent_is_made_anew(
 ) -> None:
     """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
     with Relay(redis_server) as relay:
-        streams = connect(relay.url, redis_answer=1.0, redis_listen=0.1)
+        streams = connect(relay.url, redis_timeout=1.0, redis_read_timeout=0.1)
         here = Heard(streams).follow()
         here.say("hello")
         here.hear("hello")
@@ -287,7 +287,7 @@ def test_a_connection_that_falls_silent_is_made_anew(
 def test_a_redis_that_hangs_does_not_hold_up_the_end(
     redis_server: RedisServer, connect: Connect
 ) -> None:
-    streams = connect(redis_server.url, redis_answer=10 * TIMEOUT, redis_stop=0.1)
+    streams = connect(redis_server.url, redis_timeout=10 * TIMEOUT, redis_stop_timeout=0.1)
     here = Heard(streams).follow()
 
     def close() -> None:
@@ -556,7 +556,7 @@ def test_all_that_redis_has_of_a_topic_expires(
 
 
 def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
-    streams = connect(redis_server.url, redis_spare=3.0, redis_listen=0.1)
+    streams = connect(redis_server.url, redis_ttl_margin=3.0, redis_read_timeout=0.1)
     Heard(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
@@ -716,7 +716,7 @@ def test_what_comes_at_once_is_read_piece_by_piece(
 
 
 def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connect: Connect) -> None:
-    streams = connect(redis_server.url, redis_listen=0.1)
+    streams = connect(redis_server.url, redis_read_timeout=0.1)
     here, there = Heard(streams).follow(), Heard(streams, "other").follow()
     streams.unfollow(here)
     with redis_server.client() as client:
@@ -800,8 +800,8 @@ def test_who_is_there_is_there_no_more_after_the_end(
 def test_members_of_a_process_that_is_silent_expire(
     redis_server: RedisServer, connect: Connect
 ) -> None:
-    silent = connect(redis_server.url, presence=0.5)
-    others = connect(redis_server.url, presence=0.5, presence_interval=0.05)
+    silent = connect(redis_server.url, presence_ttl=0.5)
+    others = connect(redis_server.url, presence_ttl=0.5, presence_renewal=0.05)
     silent.join("news", "ann")
     members(others, "ann")
     members(others)
@@ -813,7 +813,7 @@ def test_members_of_a_process_that_is_silent_expire(
 def test_members_are_there_again_when_redis_has_forgotten_them(
     redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
-    streams = connect(redis_server.url, presence_interval=0.05)
+    streams = connect(redis_server.url, presence_renewal=0.05)
     streams.join("news", "ann")
     members(others, "ann")
     with redis_server.client() as client:

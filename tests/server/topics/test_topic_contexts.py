@@ -179,7 +179,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     serve: Serve, clients: Clients
 ) -> None:
     """As when a finalizer that runs there waits for what the publisher has."""
-    app = App(timing=Timing(publish_patience=0.01))
+    app = App(timing=Timing(publish_lock_timeout=0.01))
     topic = app.topic("news")
     app.sse("/news", source=topic)
     stream = clients.stream(serve(app), "/news")

@@ -248,7 +248,7 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
 @pytest.mark.parametrize("thread", ["a loop", "another"])
 def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     """Two that waited for each other would wait forever."""
-    topics = Topics(Timing(publish_wait=TIMEOUT))
+    topics = Topics(Timing(publish_send_timeout=TIMEOUT))
     mine, other = FakeLoop(topics), FakeLoop(topics)
     topics.loops = cast(Any, (mine, other))
     client = Client(other, ["news"], None, 1 << 20)
@@ -272,7 +272,7 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
 
 def test_a_publisher_waits_for_a_loop_with_an_end() -> None:
     """The loop may wait for what the publisher has, such as the lock of a logging handler."""
-    topics = Topics(Timing(publish_wait=0.01))
+    topics = Topics(Timing(publish_send_timeout=0.01))
     loop = FakeLoop(topics)
     topics.loops = cast(Any, (loop,))
     client = Client(loop, ["news"], None, 1 << 20)

@@ -208,7 +208,7 @@ import ctypes, os, sys, time
 from wsframe.server import App
 from wsframe.server.timing import Timing
 
-app = App(timing=Timing(supervisor_answer=2))
+app = App(timing=Timing(metrics_timeout=2))
 app.metrics()
 app.topic("news")
 

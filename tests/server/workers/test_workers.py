@@ -80,7 +80,7 @@ def stuck(ws):
     time.sleep(60)
 
 if __name__ == "__main__":
-    for name in ("worker_grace", "first_pause"):
+    for name in ("worker_grace", "restart_min_backoff"):
         setattr(Timing, name, float(os.environ.get(name, getattr(Timing, name))))
     app.run("127.0.0.1", 0, workers=int(sys.argv[1]), drain=float(sys.argv[2]))
     say("run returned")
@@ -269,7 +269,7 @@ def test_a_worker_that_ends_unasked_is_replaced(
 def test_a_replacement_that_cannot_start_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("first_pause", "0")
+    monkeypatch.setenv("restart_min_backoff", "0")
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
     for number in range(supervisor.MAX_FAILURES):  # in all, but not in a row
@@ -327,7 +327,7 @@ def test_no_memory_for_a_fork_is_a_failure_to_start(
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(Timing, "first_pause", 0)
+    monkeypatch.setattr(Timing, "restart_min_backoff", 0)
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
     with pytest.raises(SystemExit, match="no worker could be started"):
         App().run("127.0.0.1", 0, workers=1)

@@ -9,7 +9,7 @@ The lease is a key, and belongs to a database of Redis; its channel has the numb
 in its name. The channel of the messages belongs to none.
 
 Redis does not keep messages. So they are lost while a connection is, and, when the process that
-holds the lease dies, until another has it, which takes some ``Timing.lease`` seconds. One that
+holds the lease dies, until another has it, which takes some ``Timing.lease_ttl`` seconds. One that
 stops gives it back, and then nothing is lost: the others keep what comes until one of them has it.
 """
 
@@ -118,7 +118,7 @@ class Channels:
             while not stop.is_set():
                 listener.listen_to(tuple(self._feeds))
                 listener.hold_leases()
-                listener.hear(self._connection.timing.channel_listen)
+                listener.hear(self._connection.timing.channel_read_timeout)
                 works()
             listener.give_leases_back()
 
@@ -188,7 +188,7 @@ class _Listener:
         now, timing = monotonic(), self._connection.timing
         if now < self._renew:
             return
-        if now - self._last_word > timing.redis_answer:
+        if now - self._last_word > timing.redis_timeout:
             raise redis.TimeoutError("nothing is heard from the channels")
         self._renew = now + timing.lease_renewal
         self._pubsub.ping()
@@ -197,7 +197,7 @@ class _Listener:
         for heard in held:
             # Who has held it by a connection before this has to hear anew where it begins.
             again = int(not heard.mine)
-            arguments = (self._who, round(timing.lease * 1000), again, heard.changes)
+            arguments = (self._who, round(timing.lease_ttl * 1000), again, heard.changes)
             pipe.eval(scripts.TAKE, 1, heard.lease, *arguments)
         self._check(held, pipe.execute(raise_on_error=False))
 
@@ -273,6 +273,6 @@ class _Listener:
             pipe.eval(scripts.GIVE_BACK, 1, heard.lease, self._who, heard.changes)
         self._check(held, pipe.execute(raise_on_error=False))
         timing = self._connection.timing
-        until = monotonic() + timing.redis_answer
+        until = monotonic() + timing.redis_timeout
         while any(heard.mine for heard in held) and monotonic() < until:
-            self.hear(timing.channel_listen)
+            self.hear(timing.channel_read_timeout)

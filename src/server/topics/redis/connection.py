@@ -90,8 +90,8 @@ class RedisConnection:
             self._url,
             protocol=2,
             client_name=f"wsframe-{name}",
-            socket_timeout=self.timing.redis_answer,
-            socket_connect_timeout=self.timing.redis_answer,
+            socket_timeout=self.timing.redis_timeout,
+            socket_connect_timeout=self.timing.redis_timeout,
             retry=Retry(NoBackoff(), 0),
             **self._options,
         )
@@ -189,14 +189,14 @@ class RedisConnection:
         another thread has found out that the node is not the primary any more.
         """
         timing = self.timing
-        pause = timing.redis_shortest_pause
+        pause = timing.redis_min_backoff
         generation = 0
 
         def works() -> None:
             nonlocal pause
             if generation != self._generation:
                 raise redis.ConnectionError("the Redis is a replica now")
-            pause = timing.redis_shortest_pause
+            pause = timing.redis_min_backoff
             self._found(name)
 
         while not stop.is_set():
@@ -212,15 +212,15 @@ class RedisConnection:
                 with suppress(Exception):
                     client.close()
             # Processes that have lost it together do not come back together.
-            wait = timing.redis_refused_pause if name in self._refusals else pause
+            wait = timing.redis_refused_backoff if name in self._refusals else pause
             stop.wait(wait * (0.5 + random()))
-            pause = min(2 * pause, timing.redis_longest_pause)
+            pause = min(2 * pause, timing.redis_max_backoff)
         self._forget(name)
         self._clients.pop(threading.current_thread(), None)
 
     def join(self, *threads: threading.Thread) -> None:
         """Any thread: wait for the end of threads that are to stop; not for a Redis that hangs."""
-        patience = self.timing.redis_stop
+        patience = self.timing.redis_stop_timeout
         until = monotonic() + patience
         for thread in threads:
             thread.join(max(0.0, until - monotonic()))

@@ -126,12 +126,12 @@ class Reader:
                 if self._hear(pubsub):
                     last_word = monotonic()
                 now = monotonic()
-                if now - last_word > timing.redis_answer:
+                if now - last_word > timing.redis_timeout:
                     raise redis.TimeoutError("nothing is heard of topics")
-                if now - looked_up > timing.redis_spare / 3:
+                if now - looked_up > timing.redis_ttl_margin / 3:
                     self._look_up(client, self._readings)
                     looked_up = now
-                if now - tidied > timing.redis_listen:
+                if now - tidied > timing.redis_read_timeout:
                     self._tidy(pubsub)
                     tidied = now
 
@@ -170,7 +170,7 @@ class Reader:
         """Wait for a message, and take those that there are; False if there is none."""
         busy = self._changed or self._doubtful
         first = message = pubsub.get_message(
-            timeout=0 if busy else self._connection.timing.redis_listen
+            timeout=0 if busy else self._connection.timing.redis_read_timeout
         )
         for _ in range(MESSAGES):
             if message is None:
@@ -335,7 +335,7 @@ def reach(topic: Topic) -> int:
 
 def lifetime(topic: Topic, timing: Timing) -> int:
     """For how many ms Redis keeps an entry, and all of a topic that nobody uses."""
-    return round((min(topic.log.bounds.max_age, LONGEST) + timing.redis_spare) * 1000)
+    return round((min(topic.log.bounds.max_age, LONGEST) + timing.redis_ttl_margin) * 1000)
 
 
 def open_arguments(

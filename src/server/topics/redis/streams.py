@@ -211,7 +211,7 @@ class RedisStreams:
             RedisUnavailable: Redis does not answer.
         """
         if not self.connection.away:
-            self._interests.wait_for_presence(topic.name, self._timing.redis_answer)
+            self._interests.wait_for_presence(topic.name, self._timing.redis_timeout)
         try:
             found = self._members_client.eval(
                 scripts.MEMBERS, 1, self.connection.key(topic.name, "members")
@@ -355,7 +355,7 @@ def _close_all() -> None:
     lost, reason = 0, ""
     for streams in tuple(_all):
         try:
-            streams.close(streams._timing.redis_exit)
+            streams.close(streams._timing.redis_exit_timeout)
         except EventsLost as error:
             lost, reason = lost + error.count, error.reason
     if lost:

@@ -118,10 +118,10 @@ class Writer:
         while True:
             now = monotonic()
             if now >= renewal:
-                renewal = now + timing.presence_interval
+                renewal = now + timing.presence_renewal
                 interests.renew()
             if now >= retry:
-                retry = now + timing.redis_retry
+                retry = now + timing.redis_retry_delay
                 interests.try_again()
             self._outbox.sort()
             tasks = interests.tasks(requests=not self._outbox.is_closed)
@@ -190,7 +190,7 @@ class Writer:
     def _refuse(self, event: Event, error: Exception) -> None:
         """Give up an event of a topic that Redis refuses, and have that raised for a while."""
         reason = f"Redis refuses the topic {event.topic[:100]!r}: {error}"
-        self._refused[event.topic] = reason, monotonic() + self._connection.timing.redis_retry
+        self._refused[event.topic] = reason, monotonic() + self._connection.timing.redis_retry_delay
         if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
         self._outbox.remove_lost(event)
@@ -264,7 +264,7 @@ class _Sender:
             # The members of a process that died are not those of the one in its place.
             members = [f"{self._publisher}\0{member}" for member in item.members]
             if item.there:
-                return "EVALSHA", self._join, 1, here, round(timing.presence * 1000), *members
+                return "EVALSHA", self._join, 1, here, round(timing.presence_ttl * 1000), *members
             return "ZREM", here, *members
         stream = key(item.topic)
         keys = [stream, key(item.topic, "meta"), key(item.topic, f"by:{self._publisher}")]
