@@ -18,7 +18,7 @@ SOURCES = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("wsframe",),
     ("wsframe.client",),
-    ("server.timing", "server.forks"),
+    ("server.timing", "server.forks", "server.addresses", "server.hosts"),
     ("server.signals", "server.settings", "server.reports"),
     ("server.handoff",),
     ("server.sockets",),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 
-from ..server.http.hosts import Hosts
-from ..server.http.proxies import Proxies
+from ..server.addresses import TrustedNetworks
+from ..server.hosts import Hosts
 from ..server.sockets.unix import group_number
 
 DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
@@ -49,7 +49,7 @@ def group(text: str) -> str | int:
 def proxy(text: str) -> str:
     """Return the address or network of a proxy."""
     try:
-        Proxies([text])
+        TrustedNetworks([text])
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
     return text

@@ -15,21 +15,23 @@ from urllib.parse import quote
 
 from wsframe.fields import encode_response
 
+from .addresses import UNIX, client_network
 from .dispatch.dispatcher import Dispatcher
 from .dispatch.routes import Routes
 from .forks import disconnect, give_up_in_children
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.threads import Threads, has_gil
+from .hosts import hosts_of
+from .http.answers import refuse_plain_http
 from .http.audience import Audience
-from .http.hosts import hosts_of
-from .http.proxies import UNIX, Proxies
+from .http.proxies import Proxies
 from .logs import access
 from .reports.loggers import background
 from .reports.refusals import CONNECTIONS
 from .reports.stats import Stats, total
 from .settings import Settings
-from .sockets.admission import Admission, origin_of
+from .sockets.admission import Admission
 from .sockets.certificate import tls_context
 from .sockets.clients import Clients
 from .sockets.listener import BACKLOG, Listener, bound_buffers, prepare
@@ -249,7 +251,7 @@ class Server:
         if self._tls is None:
             peer = Peer(clients, sock, address)
         else:
-            peer = TLSPeer(clients, sock, address, self._tls)
+            peer = TLSPeer(clients, sock, address, self._tls, refuse_plain_http)
         if not self._admission.enter(peer):
             self._turn_away(sock, address)
         elif peer.loop.owned():
@@ -288,9 +290,7 @@ class Server:
         """
         request = peer.record.request
         client = request.client if request is not None else UNIX
-        if client == UNIX or self._proxies.trust(client):
-            return None
-        return origin_of((client,))
+        return None if self._proxies.trust(client) else client_network(client)
 
     def _shut_down_paced(self, spread: float, gone: list[threading.Event]) -> None:
         """Owner of the first loop: have every loop tell its clients."""

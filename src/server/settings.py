@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
-from .http.hosts import Hosts
-from .http.proxies import Proxies
+from .addresses import TrustedNetworks
+from .hosts import Hosts
 
 MAX_SOCKET_BUFFER = 1 << 30  # which a system doubles, and keeps in 32 bits
 
@@ -160,7 +160,7 @@ class Settings:
             raise ValueError(
                 f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
-        Proxies(self.trusted_proxies)  # raises what is wrong with them
+        TrustedNetworks(self.trusted_proxies)  # raises what is wrong with them
         Hosts(self.hosts)  # likewise
         if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
             raise ValueError("unix_mode and unix_group are for a server that listens on unix")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from wsframe import HandshakeError
 from wsframe.fields import encode_response
 
+from ..addresses import client_of
 from ..reports.refusals import LOGGED_ELSEWHERE, MALFORMED, REASONS
 from ..reports.text import printable
-from .proxies import client_of
 from .refusals import VALUE, RefusalError, quoted
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ def refuse(
     _report(peer, error, request, kind, line)
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
+
+
+def refuse_plain_http(peer: Peer) -> None:
+    """Owner: refuse a client that sends plain HTTP to a server with TLS."""
+    refuse(peer, HandshakeError(400, "this server requires TLS: use https"), with_body=True)
 
 
 def _report(

@@ -12,9 +12,10 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_origin, split_host
 
+from ..addresses import client_of
+from ..hosts import LOCAL, Hosts
 from ..reports.refusals import HOST, MALFORMED, ORIGIN, UPGRADE
-from .hosts import LOCAL, Hosts
-from .proxies import FORWARDING, Proxies, client_of
+from .proxies import FORWARDING, Proxies
 from .refusals import RefusalError, quoted
 
 if TYPE_CHECKING:

@@ -12,16 +12,14 @@ came from whomever.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
 from wsframe.origins import check_host
 
-# What a client is called that comes through a unix socket, which has no addresses.
-UNIX = "unix"
+from ..addresses import TrustedNetworks, parse_address
+
 FORWARDING = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 # RFC 7239 section 4. An address with a port is often seen without the quotes that its colon needs.
@@ -36,11 +34,6 @@ UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}|unix:", re.IGNORECASE
 NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){PORT}|([0-9A-Fa-f:.]+)")
 
 
-def client_of(address: object) -> str:
-    """Any thread: the client's address alone, of what the socket module gives."""
-    return str(address[0]) if isinstance(address, tuple) else UNIX
-
-
 @dataclass(frozen=True)
 class Hop:
     """What one proxy says of who has connected to it; "" where it does not."""
@@ -50,31 +43,8 @@ class Hop:
     host: str = ""
 
 
-class Proxies:
-    """The proxies that are trusted.
-
-    Args:
-        trusted: addresses, networks as in "10.0.0.0/8", and "unix" for unix sockets.
-
-    Raises:
-        TypeError: they are one ``str`` instead of a sequence of them.
-        ValueError: one is none of these.
-    """
-
-    def __init__(self, trusted: Sequence[str]) -> None:
-        if isinstance(trusted, str):
-            raise TypeError('trusted proxies are a sequence of str, as in ["127.0.0.1"]')
-        self._unix = UNIX in trusted
-        self._networks = [ip_network(item) for item in trusted if item != UNIX]
-
-    def trust(self, client: str) -> bool:
-        """Any thread: whether this address is a proxy's that is trusted."""
-        if client == UNIX:
-            return self._unix
-        if not self._networks:
-            return False
-        address = _address(client)
-        return any(address in network for network in self._networks)
+class Proxies(TrustedNetworks):
+    """The proxies that are trusted."""
 
     def resolve(self, fields: Fields) -> Hop:
         """Any thread: return what the headers of a request state about its client.
@@ -141,10 +111,4 @@ def _node(text: str) -> str:
     match = NODE.fullmatch(text)
     if match is None:
         raise ValueError(f"not an address: {text!r}")
-    return str(_address(match[1] or match[2] or match[3]))
-
-
-def _address(text: str) -> IPv4Address | IPv6Address:
-    """One form of an address: IPv4 that is written as IPv6 is IPv4."""
-    address = ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address
+    return str(parse_address(match[1] or match[2] or match[3]))

@@ -11,8 +11,8 @@ from wsgiref.headers import Headers
 
 from wsframe.fields import Fields
 
+from ..addresses import client_of
 from .paths import Path, normal_path, segments_of
-from .proxies import client_of
 
 MAX_USER_AGENT = 512  # characters of it that are kept of a long head
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING
 
-from ..http.proxies import client_of
+from ..addresses import client_of
 from ..reports.loggers import ACCESS, logger
 from ..reports.text import printable
 

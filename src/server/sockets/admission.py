@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 from collections import Counter
@@ -11,6 +10,7 @@ from contextlib import suppress
 from logging import WARNING
 from typing import TYPE_CHECKING
 
+from ..addresses import client_network, client_of
 from ..reports.throttled import ThrottledLog
 
 try:
@@ -51,14 +51,14 @@ class Admission:
 
     def enter(self, peer: Peer) -> bool:
         """Let a new connection in, if there is room."""
-        origin = origin_of(peer.address)
+        network = client_network(client_of(peer.address))
         with self._lock:
             room = self._count < self.max_connections
-            may_ask = origin is None or self._handshakes[origin] < self.max_handshakes
+            may_ask = network is None or self._handshakes[network] < self.max_handshakes
             if room and may_ask:
-                if origin is not None:
-                    self._handshakes[origin] += 1
-                    self._unfinished[peer] = origin
+                if network is not None:
+                    self._handshakes[network] += 1
+                    self._unfinished[peer] = network
                 self._count += 1
                 return True
         if room:
@@ -95,22 +95,11 @@ class Admission:
             self._count -= 1
 
     def _end_handshake(self, peer: Peer) -> None:
-        origin = self._unfinished.pop(peer, None)
-        if origin is not None:
-            self._handshakes[origin] -= 1
-            if not self._handshakes[origin]:
-                del self._handshakes[origin]
-
-
-def origin_of(address: object) -> Hashable:
-    """What one client can be expected to have one of: an IPv4 address, or an IPv6 network (/64).
-
-    None if it has no address.
-    """
-    if not isinstance(address, tuple):
-        return None
-    host = address[0]
-    return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else host
+        network = self._unfinished.pop(peer, None)
+        if network is not None:
+            self._handshakes[network] -= 1
+            if not self._handshakes[network]:
+                del self._handshakes[network]
 
 
 def allow_all_files() -> None:

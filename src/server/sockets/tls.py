@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wsframe import HandshakeError
-
 from ..handoff.loop import LEFT, READ, WRITE
-from ..http.answers import refuse
 from ..reports.loggers import log
 from .peer import Peer
 
@@ -146,16 +144,29 @@ class TLSPeer(Peer):
     """A client that speaks TLS, or ought to. The handshake has its share of the head's time.
 
     All its methods are the owner's.
+
+    Args:
+        clients: the connections of its loop.
+        sock: the client's socket.
+        address: the client's address, as the socket module returns it.
+        context: the context that TLS uses.
+        answer_plain_http: called by the owner to refuse a client that sends plain HTTP.
     """
 
     scheme = "https"
 
-    __slots__ = ("_context", "_tls")
+    __slots__ = ("_answer_plain_http", "_context", "_tls")
 
     def __init__(
-        self, clients: Clients, sock: socket.socket, address: object, context: ssl.SSLContext
+        self,
+        clients: Clients,
+        sock: socket.socket,
+        address: object,
+        context: ssl.SSLContext,
+        answer_plain_http: Callable[[Peer], object],
     ) -> None:
         super().__init__(clients, sock, address)
+        self._answer_plain_http = answer_plain_http
         self._context = context
         self._tls: TLSSocket | None = None
 
@@ -205,7 +216,7 @@ class TLSPeer(Peer):
         self._tls = None
         self._sock = tls.into_plain()
         self._update_interest()
-        refuse(self, HandshakeError(400, "TLS is spoken here"), with_body=True)
+        self._answer_plain_http(self)
 
     def _wanted(self) -> int:
         tls = self._tls

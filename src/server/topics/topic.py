@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from wsframe import StateError
 
+from ..addresses import client_network
 from ..forks import renew_in_children
-from ..http.proxies import UNIX
-from ..sockets.admission import origin_of
 from .cursors import EpochIds, Ids, StreamIds
 from .delivery import Delivery
 from .entry import Entry, as_entry
@@ -531,9 +530,7 @@ class Topic:
 
     def _note_client(self, subscription: Subscription) -> None:
         request = subscription.peer.record.request
-        client: Hashable = None
-        if request is not None and request.client != UNIX:
-            client = origin_of((request.client,))
+        client = None if request is None else client_network(request.client)
         if self._first_client is None:
             self.client = self._first_client = client
         elif client != self._first_client:

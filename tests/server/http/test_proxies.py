@@ -10,7 +10,6 @@ import pytest
 from tests.server.conftest import Clients, Serve
 from tests.support.clients import Answer, get, upgrade
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.http.proxies import Proxies, client_of
 
 CHAIN = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
 OWN = ("127.0.0.1", "http", "localhost")
@@ -230,13 +229,3 @@ def test_the_log_names_the_client(trusting: Server, clients: Clients, caplog: An
 def test_what_cannot_be_trusted_is_said_at_the_start(trusted: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         App().start(trusted_proxies=trusted)
-
-
-def test_addresses_of_the_socket_module() -> None:
-    assert client_of(("127.0.0.1", 80)) == "127.0.0.1"
-    assert client_of(("fe80::1%eth0", 80, 0, 2)) == "fe80::1%eth0"
-    assert client_of("") == client_of(b"\0name") == "unix"
-    assert Proxies(["fe80::/10"]).trust("fe80::1%eth0")
-    assert Proxies(["unix"]).trust("unix")
-    assert not Proxies(["fe80::/10"]).trust("unix")
-    assert Proxies(["10.0.0.0/8"]).trust("::ffff:10.1.2.3")

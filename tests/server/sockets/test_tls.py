@@ -441,7 +441,7 @@ def test_plain_http_is_told_so(serve: Serve, clients: Clients, certificates: Cer
         client = clients.connect(server)
         client.send(request)
         answer = client.answer()
-        assert (answer.status, answer.body) == (400, b"TLS is spoken here\n")
+        assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
     wait_until(partial(nobody_is_there, server), "a connection is left behind")
 
 

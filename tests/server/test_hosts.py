@@ -12,7 +12,7 @@ from tests.support.clients import Answer, Client, head, upgrade
 from tests.support.handlers import generator_echo
 from tests.support.processes import ServerProcess
 from wsframe.server import App, Server, Settings
-from wsframe.server.http.hosts import Hosts, hosts_of
+from wsframe.server.hosts import Hosts, hosts_of
 
 LOCAL = (
     *("localhost", "LOCALHOST:9292", "localhost.", "app.localhost:80", "127.0.0.1", "127.0.0.2:1"),
