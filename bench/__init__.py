@@ -1,1 +1,1 @@
-"""The bench suites: how fast, next to whom, and how far from what the machine could do."""
+"""Benchmarks: wsframe beside other implementations and beside the limit of the machine."""

@@ -1,4 +1,4 @@
-"""What the codec is to reach, as ratios to peers and to the limit; and the tables of a run."""
+"""The aims of the codec, as ratios to peers and to the limit, and the tables of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Aim:
-    """At most so many times the time of a rival."""
+    """An upper bound on the ratio of our time to a rival's."""
 
     group: str
     size: int
@@ -34,7 +34,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Outcome(Aim):
-    """An aim, and what came of it."""
+    """An aim and its measured ratio."""
 
     ours_ns: float
     rival_ns: float
@@ -64,7 +64,7 @@ AIMS = [
 
 
 def outcomes(results: Results) -> Iterator[Outcome]:
-    """Hold the medians of a run against the aims, as far as it measured them."""
+    """Compare the medians of a run with the aims that it measured."""
     for aim in AIMS:
         times = results.get(aim.group, {}).get(aim.size, {})
         rivals = [
@@ -85,7 +85,7 @@ def outcomes(results: Results) -> Iterator[Outcome]:
 
 
 def number(time: float) -> str:
-    """Three digits that mean something."""
+    """Format a time with three significant digits."""
     return f"{time:.1f}" if time < 100 else f"{time:,.0f}"
 
 
@@ -109,7 +109,7 @@ def aims_table(found: list[Outcome]) -> list[str]:
 
 
 def group_table(group: str, by_size: Mapping[int, Mapping[str, float]]) -> list[str]:
-    """Return one group's lines: nanoseconds, an implementation a row, a size a column."""
+    """Return one group's table in nanoseconds: a row per implementation, a column per size."""
     sizes = sorted(by_size)
     names = dict.fromkeys(name for size in sizes for name in by_size[size])
     unit = UNITS.get(group, "ns per frame" if group.startswith("take") else "ns per call")
@@ -122,7 +122,7 @@ def group_table(group: str, by_size: Mapping[int, Mapping[str, float]]) -> list[
 
 
 def aligned(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> list[str]:
-    """Return the rows in columns."""
+    """Return the rows with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -1,7 +1,7 @@
-"""What one publishes, sent to many: ``make bench-broadcast``, on Linux; README.md says how.
+"""One client publishes to many: ``make bench-broadcast``, on Linux; README.md explains it.
 
-WebSockets and event streams get messages as fast as the slowest of them takes them; with
-``--crowd``, ten thousand event streams get ten events a second for a minute.
+WebSockets and event streams receive messages as fast as the slowest client reads them. With
+``--crowd``, ten thousand event streams receive ten events a second for a minute.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STREAM_SERVERS = (LIMIT, TOPIC, STARLETTE)
 RECEIVERS = 1000
 CROWD = 10_000
 CROWD_RATE = 10  # events a second
-CROWD_SECONDS = 60.0  # unless the arguments say otherwise
+CROWD_SECONDS = 60.0  # the default
 FEW = 10
 
 COLUMNS = (
@@ -47,15 +47,17 @@ CROWD_COLUMNS = (
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     names = dict.fromkeys(WEBSOCKET_SERVERS + STREAM_SERVERS)
     parser = parser_for("Compare servers that broadcast.", SCENARIOS, names)
     parser.add_argument(
         "--crowd",
         action="store_true",
-        help=f"instead: {CROWD_RATE} events a second to very many, once, for {CROWD_SECONDS:.0f} s",
+        help=f"send {CROWD_RATE} events a second to many clients, once, for {CROWD_SECONDS:.0f} s",
     )
-    parser.add_argument("--clients", type=int, default=CROWD, help="how many these are")
+    parser.add_argument(
+        "--clients", type=int, default=CROWD, help="number of clients of --crowd (%(default)s)"
+    )
     arguments = parser.parse_args()
     if arguments.crowd:
         parser.set_defaults(rounds=1, seconds=CROWD_SECONDS)
@@ -87,11 +89,11 @@ def _scenario(title: str, servers: tuple[str, ...], **options: float | str | boo
 
 
 def crowd(clients: int) -> Scenario:
-    """Return the scenario of so many event streams."""
+    """Return the scenario with this number of event streams."""
 
     def measure(name: str, seconds: float) -> Figures:
         with serve(name, "fanout") as server:
-            # What all clients share has its size before they come.
+            # Fill the topic's history first, so that only memory for each client is measured.
             with load.broadcast(server, streams=True, connections=FEW, in_flight=FEW):
                 pass
             before = server.memory()

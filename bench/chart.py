@@ -1,4 +1,4 @@
-"""A picture of the server bench: each server beside the limit."""
+"""A chart of the server benchmark: each server beside the limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1}
 
 
 def draw(results: Mapping[str, Rounds], path: Path) -> None:
-    """Write a panel for each echo scenario, and a bar in it for each server."""
+    """Draw a panel for each echo scenario, with a bar for each server."""
     keys = [key for key in ECHOES if key in results]
     names = [
         name for name in ECHO_SERVERS if name != LIMIT and any(name in results[key] for key in keys)

@@ -1,7 +1,7 @@
-"""Who is measured: one contender for each implementation and group.
+"""The contenders: one for each implementation and group.
 
-A contender makes a number of calls in a plain loop over local variables, so that the loop costs a
-few nanoseconds a call, and shows the result of one call, for the check before anything is timed.
+A contender makes a number of calls in a plain loop over local variables, which costs a few
+nanoseconds a call. It also returns the result of one call, which is checked before any timing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .data import (
 class Contender:
     """One implementation at one task."""
 
-    run: Callable[[int], object]  # makes so many calls
+    run: Callable[[int], object]  # makes this many calls
     result: Callable[[], object]  # of one call
     expected: object
     frames: int = 1  # or other units of the task, per call
@@ -51,8 +51,8 @@ class Contender:
     def __post_init__(self) -> None:
         """Give the loop bytecode of its own.
 
-        The interpreter specialises a call for the callee it meets there; in a loop that several
-        contenders share, it would be specialised for the first of them.
+        The interpreter specialises a call site for its callee. In a loop that several contenders
+        share, it would be specialised for the first contender.
         """
         if isinstance(run := self.run, FunctionType):
             own = FunctionType(
@@ -62,7 +62,7 @@ class Contender:
 
 
 Build = Callable[[int], Contender]
-#: For each group, who takes part, and the largest size it can do the task at.
+#: The contenders of each group, and the largest payload size of each.
 GROUPS: dict[str, dict[str, tuple[Build, int]]] = {
     "mask": {},
     "mask_into": {},
@@ -74,7 +74,7 @@ GROUPS: dict[str, dict[str, tuple[Build, int]]] = {
     "encode_masked": {},
     "accept_key": {},
 }
-#: Lines about implementations that could not take part.
+#: Lines about implementations that are not measured.
 LEFT_OUT: list[str] = []
 
 
@@ -89,7 +89,7 @@ def contender(group: str, name: str, largest: int = sys.maxsize) -> Callable[[Bu
 
 
 def decoder(name: str) -> Callable[[Callable[[bytes, int, int], Contender]], None]:
-    """Register a decoder, built for a stream of so many frames of an opcode, in the four groups."""
+    """Register a decoder in the four groups; it is built for a stream, an opcode and a count."""
 
     def register(build: Callable[[bytes, int, int], Contender]) -> None:
         for kind, opcode in (("binary", BINARY), ("text", TEXT)):
@@ -131,8 +131,8 @@ def calls(function: Callable[..., object], *arguments: Any, expected: object) ->
 def in_place(function: Callable[..., object], size: int, *, key_first: bool = False) -> Contender:
     """Return a contender that masks bytearrays in place.
 
-    They are several and take turns, as long as they fit into the first cache: the same one again at
-    once would be read while it is still being stored.
+    Several take turns while they fit into the first-level cache. Repeating one buffer at once would
+    read memory that is still being stored.
     """
     body, key = payload(size), KEY
     buffers = [bytearray(body) for _ in range(max(1, min(16, 16 * 1024 // max(size, 1))))]
@@ -162,12 +162,12 @@ def in_place(function: Callable[..., object], size: int, *, key_first: bool = Fa
 
 
 def server_frame(size: int) -> bytes:
-    """Return what an encoder is to make."""
+    """Return the expected result of an encoder."""
     return frame(BINARY, payload(size))
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never has to wait."""
+    """Run a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -176,7 +176,7 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def load(name: str, *modules: str) -> list[Any]:
-    """Import a peer's modules; if it is not here, say so once and return nothing."""
+    """Import a peer's modules; if it is not installed, note that and return an empty list."""
     try:
         return [importlib.import_module(module) for module in modules]
     except ImportError as error:
@@ -184,7 +184,7 @@ def load(name: str, *modules: str) -> list[Any]:
         return []
 
 
-# The limit: what Python itself does with the same bytes -------------------------------------------
+# The limit: Python's own operations on the same bytes ---------------------------------------------
 
 COPY = "limit: bytes copy"
 SLICE = "limit: bytes slice"
@@ -241,7 +241,7 @@ def _(size: int) -> Contender:
 
 
 def load_pure() -> ModuleType:
-    """Import the package a second time, with the kernels in Python, beside the one in use."""
+    """Import the package a second time, with the pure kernels, beside the one in use."""
     kept = {
         name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "wsframe"
     }
@@ -314,7 +314,7 @@ WSFRAME, PURE = "wsframe", "wsframe pure"
 if wsframe.ACCELERATED:
     enter_wsframe(WSFRAME, wsframe)
 else:
-    LEFT_OUT.append("wsframe with compiled kernels is left out: they are not built, or not wanted")
+    LEFT_OUT.append("wsframe with compiled kernels is left out: they are not built or are disabled")
 enter_wsframe(PURE, load_pure())
 
 
@@ -324,7 +324,7 @@ WEBSOCKETS = "websockets"
 
 
 def enter_websockets(speedups: Any, frames: Any, protocol: Any, server: Any, utils: Any) -> None:
-    """The C masking, the sans-I/O protocol of a server, and its frames."""
+    """Register the C masking, the server's sans-I/O protocol and its frames."""
 
     @contender("mask", WEBSOCKETS)
     def _(size: int) -> Contender:
@@ -378,24 +378,24 @@ UPGRADE = (
 
 
 class Socket:
-    """As much of a socket as a connection asks for before it sends anything."""
+    """A stand-in for a socket, with the methods that a connection calls before it sends."""
 
     def fileno(self) -> int:
-        """There is no descriptor."""
+        """Return no descriptor."""
         return -1
 
     def setsockopt(self, *_: object) -> None:
-        """Every option is fine."""
+        """Accept every option."""
 
     def getsockopt(self, *_: object) -> int:
-        """Every option is off."""
+        """Report every option as off."""
         return 0
 
 
 class Transport:
-    """An asyncio transport that keeps what was last written, and is never empty.
+    """An asyncio transport that keeps the last write and always reports unsent bytes.
 
-    A transport with bytes waiting makes picows hand every frame over instead of calling send(2).
+    With unsent bytes in the transport, picows passes every frame to it instead of calling send(2).
     """
 
     def __init__(self) -> None:
@@ -405,16 +405,16 @@ class Transport:
         self.get_write_buffer_size = partial(int, 1)
 
     def writelines(self, parts: list[Any]) -> None:
-        """Join, since a frame in one piece is the task."""
+        """Join the parts, because the task is a frame in one piece."""
         self.write(b"".join(parts))
 
     def get_extra_info(self, name: str) -> Socket | None:
-        """Only the socket is known."""
+        """Return the socket, and no other information."""
         return Socket() if name == "socket" else None
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose servers do not listen: it gives out what would make their connections."""
+    """An event loop whose servers do not listen; it keeps their protocol factory instead."""
 
     make_protocol: Callable[[], Any]
 
@@ -424,7 +424,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def enter_picows(picows: Any, extension: Any) -> None:
-    """The parser behind its asyncio.BufferedProtocol, and WSTransport.send."""
+    """Register the parser behind its asyncio.BufferedProtocol, and WSTransport.send."""
 
     @decoder(PICOWS)
     def _(data: bytes, opcode: int, count: int) -> Contender:
@@ -445,7 +445,7 @@ def enter_picows(picows: Any, extension: Any) -> None:
             await picows.ws_create_server(
                 lambda request: listener,
                 use_aiofastnet=False,
-                # Room for the whole stream, so that it comes in one piece.
+                # Room for the whole stream, so that it is received in one piece.
                 read_buffer_init_size=max(16 * 1024, 2 * len(data)),
             )
             protocol = loop.make_protocol()
@@ -463,7 +463,7 @@ def enter_picows(picows: Any, extension: Any) -> None:
 
         def run(n: int) -> None:
             for _ in repeat(None, n):
-                get_buffer(-1)[:size] = data  # stands for recv_into
+                get_buffer(-1)[:size] = data  # in place of recv_into
                 buffer_updated(size)
                 messages.clear()
 
@@ -503,7 +503,7 @@ WSPROTO = "wsproto"
 
 
 def enter_wsproto(connection: Any, events: Any, utilities: Any) -> None:
-    """Its sans-I/O connection, events in and events out."""
+    """Register its sans-I/O connection."""
 
     @decoder(WSPROTO)
     def _(data: bytes, opcode: int, count: int) -> Contender:
@@ -552,7 +552,7 @@ AIOHTTP = "aiohttp"
 
 
 def enter_aiohttp(mask: Any, reader: Any, writer: Any) -> None:
-    """The compiled reader with its queue, the writer, and the compiled masking in place."""
+    """Register the compiled reader with its queue, the writer, and the compiled masking."""
 
     @contender("mask", AIOHTTP)
     def _(size: int) -> Contender:
@@ -608,7 +608,7 @@ def enter_aiohttp(mask: Any, reader: Any, writer: Any) -> None:
 
         return Contender(lambda n: drive(work(n)), result, server_frame(size))
 
-    # Larger ones it writes in two pieces, without making a frame.
+    # It writes larger payloads in two pieces, without building a frame.
     contender("encode", AIOHTTP, largest=16 * 1024)(partial(send_by, client=False))
     contender("encode_masked", AIOHTTP)(partial(send_by, client=True))
 
@@ -617,7 +617,7 @@ def enter_aiohttp(mask: Any, reader: Any, writer: Any) -> None:
 
 
 def enter_tornado(speedups: Any, websocket: Any) -> None:
-    """The C masking, and the accept value."""
+    """Register the C masking and the accept key."""
 
     @contender("mask", "tornado")
     def _(size: int) -> Contender:
@@ -631,7 +631,7 @@ def enter_tornado(speedups: Any, websocket: Any) -> None:
 
 
 def enter_wsaccel(xormask: Any) -> None:
-    """The masking object, one for each payload."""
+    """Register the masking object, one for each payload."""
 
     @contender("mask", "wsaccel")
     def _(size: int) -> Contender:

@@ -1,4 +1,4 @@
-"""What a comparison of servers is made of."""
+"""The parts of a comparison of servers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ class Scenario:
     """A load, and the servers that take turns under it.
 
     Attributes:
-        title: what it is, for people.
-        servers: who takes part.
-        measure: puts a fresh process of the server, by its name, under the load for so many
-            seconds.
-        columns: what the table shows.
-        of_limit: whether it shows the ratio to the limit, too.
+        title: the heading of its table.
+        servers: the names of the servers.
+        measure: measures a new process of a server, by its name, for a number of seconds.
+        columns: the columns of the table.
+        of_limit: True if the table also shows the ratio to the limit.
     """
 
     title: str
@@ -44,7 +43,7 @@ class Aim:
 
 
 def figures_of(measured: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures that every load has."""
+    """Return the figures that every load measures."""
     return {
         "rate": measured["messages"] / measured["seconds"],
         "per_cpu": measured["messages"] / measured["cpu"],

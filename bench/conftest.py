@@ -1,4 +1,4 @@
-"""Collects what the benches measure, prints it as tables, and writes it down on request."""
+"""Fixtures and hooks that collect the measurements, print tables, and write a file on request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the place for the results."""
+    """Create the container for the results."""
     config.stash[RESULTS] = {}
 
 
 @pytest.fixture
 def results(request: pytest.FixtureRequest) -> dict[str, dict[int, dict[str, float]]]:
-    """Where the interleaved medians of the session come together: group, size, implementation."""
+    """The interleaved medians of the session, by group, size and implementation."""
     return request.config.stash[RESULTS]
 
 
@@ -41,7 +41,7 @@ def results(request: pytest.FixtureRequest) -> dict[str, dict[int, dict[str, flo
 def pytest_benchmark_group_stats(
     config: pytest.Config, benchmarks: Iterable[dict[str, Any]], group_by: str
 ) -> list[tuple[str, list[dict[str, Any]]]] | None:
-    """Keep the groups in the order they were measured in."""
+    """Keep the groups in the order of their measurement."""
     if group_by != "group":
         return None
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -54,7 +54,7 @@ def pytest_benchmark_group_stats(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the tables, after those of pytest-benchmark."""
+    """Print the tables after pytest-benchmark's."""
     found = config.stash[RESULTS]
     if not found:
         return

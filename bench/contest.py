@@ -1,4 +1,4 @@
-"""The measurement: rounds of calls, interleaved over everybody who does the same task."""
+"""The measurement: rounds of calls, interleaved over all contenders for the same task."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ ROUNDS = 151
 FEWEST_ROUNDS = 31
 CELL_SECONDS = 2.5
 
-# CPU time, where it is fine enough: what else the machine does then costs cache, not the figure.
+# CPU time, where its resolution suffices: other processes then affect only the caches.
 clock: Callable[[], float] = (
     time.thread_time if time.get_clock_info("thread_time").resolution <= 1e-8 else time.perf_counter
 )
 
 
 def sizes_of(group: str) -> tuple[int, ...]:
-    """Return the payload sizes a group is measured at."""
+    """Return the payload sizes of a group."""
     return (0,) if group == "accept_key" else SIZES_OF.get(group, SIZES)
 
 
 def names_of(group: str, size: int) -> list[str]:
-    """Return who takes part."""
+    """Return the contenders."""
     return [name for name, (_, largest) in GROUPS[group].items() if size <= largest]
 
 
 def settle_allocator() -> None:
-    """Let malloc keep a few MiB, as it does in a process that has been at work for a while.
+    """Let malloc keep a few MiB, as in a process that has run for a while.
 
-    Before, every large payload is mapped and unmapped, and its page faults hide everything else.
+    Otherwise every large payload is mapped and unmapped, and page faults dominate the figures.
     """
     for _ in range(3):
         bytes(16 << 20)
 
 
 def calls_per_round(contender: Contender) -> int:
-    """Return how many calls take about one round's time."""
+    """Return the number of calls that take about one round."""
     calls = 1
     while True:
         times = []
@@ -57,7 +57,7 @@ def calls_per_round(contender: Contender) -> int:
 
 
 class Contest:
-    """Everybody in a group at one payload size."""
+    """All contenders of a group at one payload size."""
 
     def __init__(self, group: str, size: int) -> None:
         names = names_of(group, size)
@@ -65,18 +65,18 @@ class Contest:
         for name, contender in self.contenders.items():
             for _ in range(2):
                 if contender.result() != contender.expected:
-                    raise AssertionError(f"{name} gets {group} wrong at {size} bytes")
+                    raise AssertionError(f"{name}: wrong result of {group} at {size} bytes")
         self.calls: dict[str, int] = {}
 
     def prepare(self) -> None:
-        """Choose the length of everybody's round."""
+        """Choose the length of each contender's round."""
         settle_allocator()
         self.calls = {name: calls_per_round(each) for name, each in self.contenders.items()}
 
     def measure(self) -> dict[str, float]:
-        """Return the median time of one call or one frame of each, in nanoseconds.
+        """Return each contender's median time for one call or one frame, in nanoseconds.
 
-        Every round times everybody once, each time in another order.
+        Every round times each contender once, in random order.
         """
         order = list(self.contenders)
         random = Random(0)

@@ -1,4 +1,4 @@
-"""What the benches work on: payloads, frames and streams, made without the codec."""
+"""The data of the benchmarks: payloads, frames and streams, built without the codec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HANDSHAKE_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def label(size: int) -> str:
-    """Return a size as people write it."""
+    """Return a size with its unit."""
     for unit, name in ((1024 * 1024, "MiB"), (1024, "KiB")):
         if size and size % unit == 0:
             return f"{size // unit} {name}"
@@ -27,24 +27,24 @@ def label(size: int) -> str:
 
 @cache
 def payload(size: int, opcode: int = BINARY) -> bytes:
-    """Return random bytes or, for text, random ASCII: the same in every run."""
+    """Return random bytes or, for text, random ASCII; the same in every run."""
     random = Random(size)
     return bytes(random.choices(LETTERS, k=size)) if opcode == TEXT else random.randbytes(size)
 
 
 def message(size: int, opcode: int) -> str | bytes:
-    """Return what a decoder is to deliver for this payload."""
+    """Return the message that a decoder must return for this payload."""
     body = payload(size, opcode)
     return body.decode("ascii") if opcode == TEXT else body
 
 
 def masked(body: bytes, key: bytes) -> bytes:
-    """XOR byte by byte, as RFC 6455 section 5.3 puts it."""
+    """Mask byte by byte, as defined in RFC 6455 section 5.3."""
     return bytes(map(xor, body, cycle(key)))
 
 
 def frame(opcode: int, body: bytes, key: bytes | None = None) -> bytes:
-    """Return one whole frame; a client's, if there is a key."""
+    """Return one whole frame; a client's if a key is given."""
     size, mask_bit = len(body), 0x80 if key else 0
     if size < 126:
         head = bytes((0x80 | opcode, mask_bit | size))
@@ -56,7 +56,7 @@ def frame(opcode: int, body: bytes, key: bytes | None = None) -> bytes:
 
 
 def unmasked(client_frame: bytes) -> bytes:
-    """Return a client's frame as a server would have sent it."""
+    """Return the server's frame with the same payload as this client's frame."""
     field = client_frame[1] & 0x7F
     key_at = 2 + {126: 2, 127: 8}.get(field, 0)
     if not client_frame[1] & 0x80:
@@ -66,13 +66,13 @@ def unmasked(client_frame: bytes) -> bytes:
 
 
 def frames_in_stream(size: int) -> int:
-    """Return how many frames make about 256 KiB, 4 at least and 1000 at most."""
+    """Return the number of frames in about 256 KiB, from 4 to 1000."""
     return max(4, min(1000, 256 * 1024 // (size + 8)))
 
 
 @cache
 def stream(size: int, opcode: int, count: int) -> bytes:
-    """Return that many frames of a client in a row, each with a key of its own."""
+    """Return consecutive frames of a client, each with its own key."""
     random = Random(count)
     body = payload(size, opcode)
     return b"".join(frame(opcode, body, random.randbytes(4)) for _ in range(count))

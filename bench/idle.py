@@ -1,7 +1,7 @@
-"""What connections that wait cost an echo server: ``make bench-idle``, on Linux.
+"""The cost of idle connections to an echo server: ``make bench-idle``, on Linux.
 
-Holds WebSockets or event streams that say nothing, reads the server's threads and memory from
-``/proc``, and asks for echoes: on one of a few WebSockets, and on one of the many.
+The load holds idle WebSockets or event streams and reads the server's threads and memory from
+``/proc``. Then it measures echoes: on one of a few WebSockets, and on one of all.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ ECHOES = 2000
 
 
 def main() -> None:
-    """Measure each server in a process of its own, and print a table."""
-    parser = argparse.ArgumentParser(description="Count what idle connections cost.")
+    """Measure each server in its own process, and print a table."""
+    parser = argparse.ArgumentParser(description="Measure the cost of idle connections.")
     parser.add_argument("--connections", type=int, default=10_000)
-    parser.add_argument("--peers", type=int, default=2000, help="connections for the other servers")
-    parser.add_argument("--server", action="append", choices=SERVERS, help="instead of all")
+    parser.add_argument(
+        "--peers", type=int, default=2000, help="connections to the other servers (%(default)s)"
+    )
+    parser.add_argument(
+        "--server", action="append", choices=SERVERS, help="only this server; may be repeated"
+    )
     arguments = parser.parse_args()
     if SERVER_CORE == LOAD_CORE:
         sys.exit("The server bench needs two cores.")
@@ -44,7 +48,7 @@ def main() -> None:
 
 
 def measure(name: str, count: int, streams: bool) -> Iterator[str]:
-    """Return a server's cells; with streams, the WebSockets stay few and the streams are many."""
+    """Return a server's cells; with ``streams``, many event streams and few WebSockets."""
     options: dict[str, float | str | bool] = (
         {"connections": FEW, "beside": count, "beside_path": "/events"}
         if streams

@@ -1,4 +1,4 @@
-"""The loads in C, driven from here; ``native/`` says what they do."""
+"""Python's side of the loads in C, which are described in ``native/``."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from typing import IO, Any
 from .native import program
 from .serving import LOAD_CORE, BenchError, Server, on_core
 
-LONGEST = 120.0  # seconds; the load ends before by itself
+LONGEST = 120.0  # seconds; normally the load ends earlier
 
 
 def run(mode: str, server: Server, **options: float | str | bool) -> dict[str, Any]:
-    """Put a load on a server, and return what was measured.
+    """Put a load on a server, and return the measurements.
 
     Raises:
-        BenchError: the server was wrong, or is silent, or gone.
+        BenchError: the server sent wrong bytes, was silent for too long, or closed.
     """
     with _load(["load", mode], server, options) as process:
         try:
-            said, complaint = process.communicate(timeout=LONGEST)
+            output, errors = process.communicate(timeout=LONGEST)
         except subprocess.TimeoutExpired:
             raise BenchError(f"no end after {LONGEST:.0f} s") from None
     if process.returncode:
-        raise BenchError(complaint.strip())
-    measured: dict[str, Any] = json.loads(said)
+        raise BenchError(errors.strip())
+    measured: dict[str, Any] = json.loads(output)
     return measured
 
 
 class Idle:
-    """Connections that are held, on which an echo can be measured now and then."""
+    """Idle connections on which echoes can be measured."""
 
     def __init__(self, process: subprocess.Popen[str], stdin: IO[str], stdout: IO[str]) -> None:
         self._process, self._stdin, self._stdout = process, stdin, stdout
 
-    def ask(self, line: str) -> str:
-        """Say a line, and return the answer to it."""
-        with suppress(BrokenPipeError):  # then there is no answer, and the load says why
+    def command(self, line: str) -> str:
+        """Send a command line, and return the answer."""
+        with suppress(BrokenPipeError):  # the load has ended; its exit status and stderr explain it
             self._stdin.write(line)
             self._stdin.flush()
         return self.answer()
 
     def answer(self) -> str:
-        """Return the next line that the load says."""
+        """Return the next line from the load."""
         line = self._stdout.readline()
         if not line:
             raise BenchError(self._process.communicate()[1].strip())
         return line
 
     def echo(self, times: int) -> dict[str, Any]:
-        """Measure echoes, one after another, each on a WebSocket chosen at random."""
-        measured: dict[str, Any] = json.loads(self.ask(f"echo {times}\n"))
+        """Measure consecutive echoes, each on a WebSocket chosen at random."""
+        measured: dict[str, Any] = json.loads(self.command(f"echo {times}\n"))
         return measured
 
 
 @contextmanager
 def idle(server: Server, **options: float | str | bool) -> Iterator[Idle]:
-    """Hold connections as long as the context; they must not be lost before its end.
+    """Hold connections until the end of the context; a lost one is an error.
 
     Raises:
-        BenchError: the server was wrong, or is silent, or gone.
+        BenchError: the server sent wrong bytes, was silent for too long, or closed.
     """
     with _load(["load", "idle"], server, options) as process:
         assert process.stdin
@@ -70,26 +70,26 @@ def idle(server: Server, **options: float | str | bool) -> Iterator[Idle]:
         held = Idle(process, process.stdin, process.stdout)
         held.answer()
         yield held
-        complaint = process.communicate("quit\n", timeout=LONGEST)[1]
+        errors = process.communicate("quit\n", timeout=LONGEST)[1]
         if process.returncode:
-            raise BenchError(complaint.strip())
+            raise BenchError(errors.strip())
 
 
 @contextmanager
 def broadcast(server: Server, **options: float | str | bool) -> Iterator[dict[str, Any]]:
-    """Have messages sent to many, and give what was measured; the many stay for the context.
+    """Have messages sent to many clients, and yield the measurements; the clients stay connected.
 
     Raises:
-        BenchError: the server was wrong, or is silent, or gone.
+        BenchError: the server sent wrong bytes, was silent for too long, or closed.
     """
     with _load(["broadcast"], server, options) as process:
         assert process.stdout
         measured = process.stdout.readline()
         if measured:
             yield json.loads(measured)
-        complaint = process.communicate(timeout=LONGEST)[1]
+        errors = process.communicate(timeout=LONGEST)[1]
         if process.returncode:
-            raise BenchError(complaint.strip())
+            raise BenchError(errors.strip())
 
 
 @contextmanager

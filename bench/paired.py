@@ -1,8 +1,8 @@
 """Two builds of wsframe side by side: ``make bench-paired BEFORE=.venv-old/bin/python``, on Linux.
 
-Each build is installed in an environment of its own. In each round both take turns in every
-scenario, in a fresh process on one core, with the load on another. What counts is the ratio within
-a round, because the machine's speed changes from one round to the next.
+Each build is installed in its own environment. In each round both builds take turns in every
+scenario, in a new process on one core, with the load on another. The result is the median ratio
+within a round, because the machine's speed changes between rounds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _per_cpu(measured: dict[str, float]) -> float:
 
 
 def _idle(*, streams: bool) -> Measure:
-    """Connections for each MiB of memory, so that more is better as everywhere."""
+    """Return the connections for each MiB of memory; more is better, as in all scenarios."""
 
     def measure(server: Server, seconds: float) -> float:
         before = server.memory()
@@ -57,7 +57,7 @@ def _idle(*, streams: bool) -> Measure:
     return measure
 
 
-# By name: the package of the server, the server, and what is measured; more is better.
+# By name: the server's package, the server, and the figure; more is better.
 SCENARIOS: dict[str, tuple[str, str, Measure]] = {
     "echo 64x1": ("echo", GENERATOR, _echo(connections=64)),
     "echo 1000x1": ("echo", GENERATOR, _echo(connections=1000, warm_up=1)),
@@ -71,13 +71,21 @@ SCENARIOS: dict[str, tuple[str, str, Measure]] = {
 
 
 def main() -> None:
-    """Measure, and print the medians."""
+    """Measure and print the medians."""
     parser = argparse.ArgumentParser(description="Compare two builds of wsframe.")
-    parser.add_argument("--before", required=True, help="the Python of an environment")
-    parser.add_argument("--after", default=sys.executable, help="the same of the other one")
+    parser.add_argument(
+        "--before", required=True, help="the Python of the environment with the old build"
+    )
+    parser.add_argument(
+        "--after", default=sys.executable, help="the Python of the environment with the new build"
+    )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each run")
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="instead of all")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="duration of each run (%(default)s)"
+    )
+    parser.add_argument(
+        "--scenario", action="append", choices=SCENARIOS, help="only this scenario; may be repeated"
+    )
     arguments = parser.parse_args()
     if SERVER_CORE == LOAD_CORE:
         sys.exit("The server benches need two cores.")
@@ -109,7 +117,7 @@ def main() -> None:
             )
         )
     print("\n".join(aligned(table, left=(0,))))
-    print("Messages for each CPU second of the server; idle: connections for each MiB.")
+    print("Messages per CPU second of the server; idle: connections per MiB.")
 
 
 if __name__ == "__main__":

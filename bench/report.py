@@ -1,4 +1,4 @@
-"""The tables of the server benches."""
+"""The tables of the server benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .aims import aligned
 from .comparison import Aim, Figures, Scenario
 from .serving import LIMIT
 
-# Of each server of a scenario, round by round; None where it failed.
+# The figures of each server of a scenario, by round; None for a failed run.
 Rounds = Mapping[str, Sequence[Figures | None]]
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -21,14 +21,14 @@ RELATIONS: dict[str, Callable[[float, float], bool]] = {
 
 
 def ratio(rounds: Rounds, figure: str, ours: str, rival: str) -> float | None:
-    """Return the median of the ratios within the rounds, which slow minutes do not touch."""
+    """Return the median of the ratios within rounds, which slow rounds do not distort."""
     pairs = zip(rounds.get(ours, ()), rounds.get(rival, ()), strict=False)
     ratios = [mine[figure] / other[figure] for mine, other in pairs if mine and other]
     return median(ratios) if ratios else None
 
 
 def scenario_table(key: str, scenario: Scenario, rounds: Rounds) -> Iterator[str]:
-    """Return the lines of a scenario's table: a server a row, medians of its rounds."""
+    """Return the lines of a scenario's table: a row per server, with medians of its rounds."""
     heads = [head for head, _, _ in scenario.columns]
     ratio_heads = ("of C", "min..max") if scenario.of_limit else ()
     table: list[tuple[str, ...]] = [("", *heads, *ratio_heads)]
@@ -56,7 +56,7 @@ def scenario_table(key: str, scenario: Scenario, rounds: Rounds) -> Iterator[str
 
 
 def aims_table(aims: Iterable[Aim], results: Mapping[str, Rounds]) -> list[str]:
-    """Return the lines of the table of aims, as far as they were measured."""
+    """Return the lines of the table of the measured aims."""
     table: list[tuple[str, ...]] = [("aim", "figure", "against", "measured", "", "")]
     for aim in aims:
         rounds = results.get(aim.scenario, {})

@@ -1,4 +1,4 @@
-"""Servers in turn under the same loads, and the tables of that."""
+"""Rounds in which servers take turns under the same loads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from .comparison import Aim, Figures, Scenario
 from .report import aims_table, scenario_table
 from .serving import LOAD_CORE, SERVER_CORE, BenchError
 
-# By scenario and server, round by round; None where it failed.
+# The figures by scenario and server, by round; None for a failed run.
 Results = dict[str, dict[str, list[Figures | None]]]
 
 
 def parser_for(
     what: str, scenarios: Iterable[str], servers: Iterable[str]
 ) -> argparse.ArgumentParser:
-    """Return the parser for the options that every comparison has."""
+    """Return a parser for the options of every comparison."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each run")
-    parser.add_argument("--scenario", action="append", choices=scenarios, help="instead of all")
-    parser.add_argument("--server", action="append", choices=servers, help="instead of all")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="duration of each run (%(default)s)"
+    )
+    parser.add_argument(
+        "--scenario", action="append", choices=scenarios, help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--server", action="append", choices=servers, help="only this one; may be repeated"
+    )
     return parser
 
 
 def compare(
     scenarios: Mapping[str, Scenario], aims: Iterable[Aim], arguments: argparse.Namespace
 ) -> Results:
-    """Measure as the arguments say, print the tables, and return what they are made of."""
+    """Measure with these arguments, print the tables, and return their results."""
     if SERVER_CORE == LOAD_CORE:
         sys.exit("The server benches need two cores.")
     results: Results = {}
@@ -39,7 +45,7 @@ def compare(
         if names and key in (arguments.scenario or scenarios):
             results[key] = {name: [] for name in scenario.servers if name in names}
     if not results:
-        sys.exit("None of these servers takes part in one of these scenarios.")
+        sys.exit("None of these servers is part of one of these scenarios.")
     failures = _measure(scenarios, results, arguments.rounds, arguments.seconds)
     for key, rounds in results.items():
         print("\n" + "\n".join(scenario_table(key, scenarios[key], rounds)))
@@ -52,7 +58,7 @@ def compare(
 def _measure(
     scenarios: Mapping[str, Scenario], results: Results, rounds: int, seconds: float
 ) -> list[str]:
-    """Fill the results, saying on stderr what is being done; return what failed."""
+    """Fill the results and print the progress on stderr; return a line for each failure."""
     failures = []
     begin = monotonic()
     for number in range(rounds):

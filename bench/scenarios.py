@@ -1,4 +1,4 @@
-"""What the echo servers are put through, who takes part, and what wsframe is to reach."""
+"""The scenarios of the echo servers, the servers, and the aims for wsframe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .serving import (
     serve,
 )
 
-# The limit of Python echoes, and knows nothing else.
+# The limit of Python only echoes.
 ECHO_SERVERS = (LIMIT, PYTHON_LIMIT, *SERVERS[1:])
 CROWD = 5000
 BLOCKERS = 8

@@ -1,7 +1,7 @@
-"""Echo servers side by side: ``make bench-servers``, on Linux; README.md says how it is measured.
+"""Echo servers side by side: ``make bench-servers``, on Linux; README.md describes the method.
 
-In each round the servers take turns in each scenario, every time in a fresh process on one core,
-with the load on another. Then come a table for each scenario, and the aims.
+In each round the servers take turns in each scenario, every time in a new process on one core, with
+the load on another. Then a table for each scenario and the aims are printed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .serving import LIMIT
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     parser = parser_for("Compare echo servers.", SCENARIOS, ECHO_SERVERS)
     parser.add_argument("--chart", type=Path, help="draw the ratios to the limit, as .svg or .png")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The servers, each in a fresh process on a core of its own."""
+"""The servers, each in a new process on its own core."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]
 
 
 class BenchError(Exception):
-    """A server did not do what it should, or the load saw it fail."""
+    """A server failed, or the load found an error."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     port: int
     pid: int
 
     def pids(self) -> list[int]:
-        """Return its processes."""
+        """Return the ids of its processes."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [self.pid, *map(int, children)]
 
     def threads(self) -> int:
-        """Return how many threads its first process has."""
+        """Return the number of threads of its first process."""
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
     def memory(self) -> int:
-        """Return the KiB of memory that its first process has in use."""
+        """Return the resident memory of its first process, in KiB."""
         return self._kib("smaps_rollup", "Rss:")
 
     def peak(self) -> int:
-        """Return the most that it ever had."""
+        """Return the peak resident memory of its first process, in KiB."""
         return self._kib("status", "VmHWM:")
 
     def _kib(self, file: str, field: str) -> int:
@@ -60,7 +60,7 @@ class Server:
 
 
 def on_core(core: int) -> None:
-    """Keep this process there, and let it have as many sockets as it may."""
+    """Pin this process to a core, and raise its open-file limit."""
     os.sched_setaffinity(0, {core})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -68,16 +68,16 @@ def on_core(core: int) -> None:
 
 @contextmanager
 def serve(name: str, package: str = "echo", *, python: str = sys.executable) -> Iterator[Server]:
-    """Run the limit, or a server of a package here with this Python, as long as the context."""
+    """Run the limit, or a server of a package here with this Python, until the context ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     module = f"bench.{package}.{name}"
     command = [str(program("limit"))] if name == LIMIT else [python, "-m", module]
-    with TemporaryFile() as said:
+    with TemporaryFile() as output:
         process = subprocess.Popen(
             [*command, str(port)],
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=output,
             preexec_fn=lambda: on_core(SERVER_CORE),
         )
         try:
@@ -87,9 +87,9 @@ def serve(name: str, package: str = "echo", *, python: str = sys.executable) -> 
                     break
                 sleep(0.02)
             else:
-                said.seek(0)
-                lines = said.read().decode(errors="replace").splitlines() or ["it says nothing"]
-                raise BenchError(f"it does not start: {lines[-1]}")
+                output.seek(0)
+                lines = output.read().decode(errors="replace").splitlines() or ["no output"]
+                raise BenchError(f"the server did not start: {lines[-1]}")
             yield Server(port, process.pid)
         finally:
             process.kill()

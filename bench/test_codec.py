@@ -1,4 +1,4 @@
-"""The codec next to its peers: see README.md in this directory."""
+"""The codec beside other implementations: see README.md in this directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .data import label
 
 
 class PerCall:
-    """A clock for pytest-benchmark whose seconds are those of one call in a round of many."""
+    """A clock for pytest-benchmark that divides a round's time by its number of calls."""
 
     calls = 1
     __name__ = "seconds per call"
@@ -34,14 +34,14 @@ CASES = [
 
 @lru_cache(maxsize=1)
 def contest(group: str, size: int) -> Contest:
-    """Build everybody once; cases of the same group and size follow each other."""
+    """Build each contender once; cases of the same group and size are consecutive."""
     return Contest(group, size)
 
 
 @pytest.mark.benchmark(timer=per_call, disable_gc=True)
 @pytest.mark.parametrize(("group", "size", "name"), CASES)
 def test_codec(benchmark: Any, results: Any, group: str, size: int, name: str) -> None:
-    """Time one implementation; before the first of them, all of them interleaved."""
+    """Time one implementation; the first case of a group also times all, interleaved."""
     cell = contest(group, size)
     contender = cell.contenders[name]
     benchmark.group = group if group == "accept_key" else f"{group}, {label(size)}"

@@ -1,7 +1,7 @@
-"""Compressed messages, fragments and pings: what goes through Python, one contender for each peer.
+"""Contenders for compressed messages, fragments and pings, which the kernels do not decode.
 
-Compression keeps its context (RFC 7692 section 7.1.1), the wire is masked as a client's is, and
-each message, fragment or ping is a read of its own.
+Compression keeps its context (RFC 7692 section 7.1.1), the frames are a client's, and each message,
+fragment or ping is a separate read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FRAGMENTS, PINGS, MESSAGES = 16, 64, 64
 PING, PONG = 0x9, 0xA
 TAIL = b"\x00\x00\xff\xff"
 
-#: The groups of this file, and the sizes they are measured at.
+#: The groups of this file and their payload sizes.
 SIZES_OF = {
     "deflate": (1024,),
     "inflate": (1024,),
@@ -48,12 +48,12 @@ SIZES_OF = {
 }
 GROUPS.update({group: {} for group in SIZES_OF})
 
-# What is on the wire ------------------------------------------------------------------------------
+# Bytes on the wire --------------------------------------------------------------------------------
 
 
 @cache
 def json_messages(size: int) -> list[str]:
-    """Return texts as an application sends them; together they are larger than any window."""
+    """Return texts like an application's; together they are larger than any window."""
     random = Random(size)
     words = ["order", "status", "pending", "shipped", "customer", "quantity", "price", "note"]
 
@@ -72,10 +72,10 @@ def json_messages(size: int) -> list[str]:
 
 @cache
 def compressed(size: int) -> tuple[list[bytes], list[bytes]]:
-    """Return the frames of all messages twice over.
+    """Return the frames of all messages twice.
 
-    After the first time the window is what it is after each further time, so that the second ones
-    can be read again and again.
+    After the first pass the window is the same as after each later pass, so the frames of the
+    second pass can be read repeatedly.
     """
     compressor = zlib.compressobj(wbits=-15)
 
@@ -110,7 +110,7 @@ def parts(size: int) -> list[bytes]:
 
 @cache
 def pings(size: int) -> list[bytes]:
-    """Return pings, each with a payload of its own."""
+    """Return pings, each with its own payload."""
     random = Random(size)
     return [frame(PING, random.randbytes(size), KEY) for _ in range(PINGS)]
 
@@ -122,7 +122,7 @@ def pongs(size: int) -> list[bytes]:
 
 
 def inflated(frames: Iterable[bytes]) -> list[str]:
-    """Return the texts in a server's compressed frames, each in one of less than 64 KiB."""
+    """Return the texts in a server's compressed frames, each shorter than 64 KiB."""
     decompressor = zlib.decompressobj(-15)
     texts = []
     for each in frames:
@@ -144,10 +144,10 @@ def enter_compressed(
     """Register one implementation in the groups with compression.
 
     Args:
-        name: of the implementation.
-        receiver: makes a server's function from a read to the messages that it completes; with
-            compression or without.
-        encoder: makes the function from a text to its compressed frame; a client's or a server's.
+        name: the name of the implementation.
+        receiver: creates a server's function from a read to the completed messages, with or without
+            compression.
+        encoder: creates a function from a text to its compressed frame, for either role.
     """
 
     @contender("deflate", name)
@@ -192,12 +192,12 @@ def enter_compressed(
 def enter_uncompressed(
     name: str, receiver: Callable[[bool], Receive], answerer: Callable[[], Answer]
 ) -> None:
-    """Register one implementation in the others.
+    """Register one implementation in the groups without compression.
 
     Args:
-        name: of the implementation.
+        name: the name of the implementation.
         receiver: as above.
-        answerer: makes a server's function from a read with a ping to what it answers.
+        answerer: creates a server's function from a read with a ping to its answer.
     """
 
     @contender("fragments", name)
@@ -220,7 +220,7 @@ def enter_uncompressed(
 def reads(
     receive: Callable[[bytes], Any], data: list[bytes], expected: Any, units: int
 ) -> Contender:
-    """Return a contender that is given one read after another."""
+    """Return a contender for consecutive reads."""
 
     def run(n: int) -> None:
         f, parts = receive, data
@@ -234,7 +234,7 @@ def reads(
     return Contender(run, result, expected, units)
 
 
-# Who takes part -----------------------------------------------------------------------------------
+# The implementations ------------------------------------------------------------------------------
 
 
 @contender("deflate", ZLIB)
@@ -279,7 +279,7 @@ def _(size: int) -> Contender:
 
 
 def enter_wsframe(name: str, codec: Any, **settings: Any) -> None:
-    """One copy of the package, with one kind of compression."""
+    """Register one copy of the package with one kind of compression."""
     deflate = codec.PerMessageDeflate(**settings)
 
     def receiver(compression: bool) -> Receive:
@@ -320,7 +320,7 @@ enter_wsframe(PURE, load_pure())
 def enter_websockets(
     server: ModuleType, client: ModuleType, protocol: Any, frames: Any, deflate: Any, uri: Any
 ) -> None:
-    """Its sans-I/O protocols."""
+    """Register its sans-I/O protocols."""
 
     def open_protocol(role: str, compression: bool) -> Any:
         extensions = [deflate.PerMessageDeflate(False, False, 15, 15)] if compression else []
@@ -380,7 +380,7 @@ def enter_websockets(
 
 
 def enter_wsproto(connection: Any, events: Any, extensions: Any) -> None:
-    """Its sans-I/O connection."""
+    """Register its sans-I/O connection."""
 
     def opened(kind: str, compression: bool) -> Any:
         kinds = connection.ConnectionType
@@ -429,7 +429,7 @@ def enter_wsproto(connection: Any, events: Any, extensions: Any) -> None:
 
 
 def enter_aiohttp(reader: Any, writer: Any) -> None:
-    """The compiled reader with its queue, and the writer, which compresses at level 1."""
+    """Register the compiled reader with its queue, and the writer, which compresses at level 1."""
 
     class Protocol:
         _paused = _reading_paused = False

@@ -7,7 +7,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 
 class Echo(WSListener):
-    """Sends every message back."""
+    """A listener that sends every message back."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Send a frame back, or close."""
@@ -19,7 +19,7 @@ class Echo(WSListener):
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     server = await ws_create_server(
         lambda request: Echo(), "127.0.0.1", int(sys.argv[1]), backlog=1024
     )

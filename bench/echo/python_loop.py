@@ -1,7 +1,7 @@
-"""The limit of Python for short messages: a loop on wsframe's kernels with no server around it.
+"""The limit of Python for short messages: a bare loop on wsframe's kernels.
 
-It judges nothing, closes nothing, and knows neither threads, deadlines nor slow clients. What a
-server in Python adds to it is what its rules cost.
+It validates nothing, closes nothing, and has no threads, deadlines or handling of slow clients. The
+difference to a complete server is the cost of these features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def echo(out: list[bytes]) -> Generator[None, str | bytes, None]:
 
 
 class Client:
-    """One connection that is open."""
+    """One open connection."""
 
     __slots__ = ("kept", "out", "receive", "resume", "send")
 
@@ -44,7 +44,7 @@ class Client:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1024)
     epoll = select.epoll()
     epoll.register(listener, select.EPOLLIN)

@@ -13,7 +13,7 @@ async def echo(websocket: ServerConnection) -> None:
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     async with serve(
         echo, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
     ) as server:

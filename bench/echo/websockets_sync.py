@@ -1,4 +1,4 @@
-"""websockets, its server of threads."""
+"""websockets, its threaded server."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""wsframe with generator handlers, and a path of event streams."""
+"""wsframe with generator handlers, and a route for event streams."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
 
 @app.websocket("/block")
 def block(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Think long about every message."""
+    """Block for a while in every message."""
     while True:
         message = yield
         time.sleep(0.2)

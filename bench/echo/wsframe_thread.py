@@ -17,7 +17,7 @@ def echo(ws: WebSocket) -> None:
 
 @app.websocket("/block")
 def block(ws: WebSocket) -> None:
-    """Think long about every message."""
+    """Block for a while in every message."""
     for message in ws:
         time.sleep(0.2)
         ws.send(message)

@@ -1,4 +1,4 @@
-"""picows on uvloop, writing to each."""
+"""picows on uvloop, with a send to each receiver."""
 
 import sys
 
@@ -16,10 +16,10 @@ receivers: set[WSTransport] = set()
 
 
 class Receiver(WSListener):
-    """Gets what is published, and sends every message back."""
+    """A receiver of published messages, which echoes its own messages."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Take part."""
+        """Join the receivers."""
         receivers.add(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -27,27 +27,27 @@ class Receiver(WSListener):
         transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Take part no more."""
+        """Leave the receivers."""
         receivers.discard(transport)
 
 
 class Publisher(WSListener):
-    """Sends every message to all receivers."""
+    """A publisher, whose messages are sent to all receivers."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Send a frame to all."""
+        """Send a frame to all receivers."""
         payload = frame.get_payload_as_bytes()
         for receiver in receivers:
             receiver.send(WSMsgType.TEXT, payload)
 
 
 def listener(request: WSUpgradeRequest) -> WSListener:
-    """Return what serves a request."""
+    """Return the listener for a request."""
     return Publisher() if request.path == b"/publish" else Receiver()
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), backlog=1024)
     await server.serve_forever()
 

@@ -15,14 +15,14 @@ queues: set[asyncio.Queue[str]] = set()
 
 
 async def events(request: Request) -> EventSourceResponse:
-    """Take part from now on."""
+    """Join the receivers."""
     queue: asyncio.Queue[str] = asyncio.Queue()
     queues.add(queue)
     return EventSourceResponse(take(queue))
 
 
 async def take(queue: asyncio.Queue[str]) -> AsyncIterator[dict[str, str]]:
-    """Yield what is published, until the client leaves."""
+    """Yield the published messages until the client disconnects."""
     try:
         while True:
             yield {"data": await queue.get()}

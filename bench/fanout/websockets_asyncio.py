@@ -1,4 +1,4 @@
-"""websockets on asyncio, and its broadcast."""
+"""websockets on asyncio, with its broadcast."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ receivers: set[ServerConnection] = set()
 
 
 async def handle(websocket: ServerConnection) -> None:
-    """Send every message to all, or take part and send it back."""
+    """Broadcast every message of a publisher; echo every message of a receiver."""
     assert websocket.request
     if websocket.request.path == "/publish":
         async for message in websocket:
@@ -22,7 +22,7 @@ async def handle(websocket: ServerConnection) -> None:
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     async with serve(
         handle, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
     ) as server:

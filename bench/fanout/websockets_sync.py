@@ -1,4 +1,4 @@
-"""websockets, its server of threads, and its broadcast."""
+"""websockets, its threaded server, with its broadcast."""
 
 import sys
 
@@ -8,7 +8,7 @@ receivers: set[ServerConnection] = set()
 
 
 def handle(websocket: ServerConnection) -> None:
-    """Send every message to all, or take part and send it back."""
+    """Broadcast every message of a publisher; echo every message of a receiver."""
     assert websocket.request
     if websocket.request.path == "/publish":
         for message in websocket:

@@ -1,4 +1,4 @@
-"""wsframe with a topic, of which WebSockets and event streams are subscribers."""
+"""wsframe with one topic, for WebSockets and event streams."""
 
 import sys
 from collections.abc import Generator

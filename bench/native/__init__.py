@@ -1,4 +1,4 @@
-"""The loads and the limit of the server benches, in C; compiled when they are needed."""
+"""The loads and the limit of the server benchmarks, in C, compiled on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNITS = {
 
 
 def program(name: str) -> Path:
-    """Return the path of one of UNITS, which is compiled if a source is newer."""
+    """Return the path of one of UNITS; compile it if a source is newer."""
     target = BUILT / name
     newest = max(source.stat().st_mtime for source in HERE.glob("*.[ch]"))
     if not target.exists() or target.stat().st_mtime < newest:

@@ -1,15 +1,16 @@
-/* A load for servers that send what one client publishes to many: one thread, one epoll, and a look at every byte.
+/* A load for servers that broadcast one client's messages: one thread, one epoll; it compares every byte.
  *
  * broadcast --port P [--pid P]... [--streams] [--connections N] [--in-flight M] [--size S] [--rate R]
  *           [--seconds T] [--warm-up T]
  *
- * N WebSockets to "/", or with --streams event streams from "/events", are to get, each once and in order, what is sent
- * on a WebSocket to "/publish": text messages of S bytes. The next message is published when the slowest has got the
- * oldest, so that M are in flight; or, with --rate, R of them a second, and then nobody may fall more than M behind.
+ * N WebSockets to "/", or with --streams event streams from "/events", must receive, once and in order, all text
+ * messages of S bytes that a WebSocket sends to "/publish". The next message is published when the slowest client has
+ * received the oldest, so that M are in flight. With --rate, R messages a second are published, and no client may be
+ * more than M behind.
  *
- * A WebSocket's first message comes back to it alone, and the head of an event stream comes, when it is sure to get
- * what is published from then on. Prints a JSON object, and holds the connections until its stdin ends. What is wrong
- * ends it, with a line on stderr and status 1. */
+ * A client is ready for messages when its own first message is echoed (WebSocket) or the head arrives (event stream).
+ * The load prints a JSON object, and holds the connections until its stdin ends. An error ends it, with a line on
+ * stderr and status 1. */
 #define _GNU_SOURCE
 #include "stream.h"
 
@@ -27,7 +28,7 @@ static struct group receiving = {.path = "/", .size = 125}, publishing = {.path 
 static struct client publisher, *clients;
 static int connections = 1;
 static double seconds = 1, warm_up = 0.3, rate;
-static uint64_t *missing; /* how many have not got each message of the turn */
+static uint64_t *missing; /* for each message of the turn, the clients that lack it */
 static uint64_t reads;
 
 static void publish(uint64_t messages, uint64_t time)
@@ -36,7 +37,7 @@ static void publish(uint64_t messages, uint64_t time)
     for (uint64_t i = 0; i < messages; i++) {
         uint64_t *others = missing + (first + i) % publisher.turn;
         if (*others)
-            fail("somebody is %llu messages behind", (unsigned long long)publisher.turn);
+            fail("a client is %llu messages behind", (unsigned long long)publisher.turn);
         *others = (uint64_t)connections;
     }
     receiving.waiting += messages * (uint64_t)connections;
@@ -44,7 +45,7 @@ static void publish(uint64_t messages, uint64_t time)
         fail("the connection that publishes is lost");
 }
 
-/* Read once; return how many messages everybody has now that not everybody had. */
+/* Read once; return the number of messages that are now complete at all clients. */
 static uint64_t receive(struct client *client, uint64_t *time)
 {
     int64_t messages = client->stream ? take_events(client, time) : take_messages(client, time);
@@ -57,7 +58,7 @@ static uint64_t receive(struct client *client, uint64_t *time)
     return complete;
 }
 
-/* Publish until then, beginning when all have got all; with 0, wait until they have. */
+/* Publish until this time; with 0, only wait until all clients have received all messages. */
 static uint64_t exchange(uint64_t end)
 {
     struct epoll_event events[EVENTS];
@@ -80,13 +81,13 @@ static uint64_t exchange(uint64_t end)
         for (; rate && next <= time && next < end; next += (uint64_t)(SECOND / rate))
             publish(1, next);
         if (receiving.waiting && time > receiving.last + TIMEOUT * SECOND)
-            fail("%llu messages have not come, and no other for %d seconds", (unsigned long long)receiving.waiting,
-                 TIMEOUT);
+            fail("%llu messages are missing, and none was received for %d seconds",
+                 (unsigned long long)receiving.waiting, TIMEOUT);
     }
     return time;
 }
 
-/* A WebSocket, whose server has its message and has sent it back. */
+/* Open a WebSocket, and wait for the echo of its first message. */
 static void open_receiver(struct client *client)
 {
     char answer[HEAD_SIZE + 1];
@@ -97,9 +98,9 @@ static void open_receiver(struct client *client)
         fail("connection %d cannot send: %s", client->number, reason());
     for (ssize_t here; got < size; got += (size_t)here)
         if ((here = recv(client->fd, echo + got, size - got, 0)) <= 0)
-            fail("connection %d has no echo: %s", client->number, here ? reason() : "it is closed");
+            fail("connection %d has no echo: %s", client->number, here ? reason() : "the server has closed it");
     if (memcmp(echo, publisher.in, size))
-        fail("connection %d has something else than its echo", client->number);
+        fail("connection %d received bytes that are not its echo", client->number);
     free(echo);
 }
 
@@ -131,8 +132,8 @@ static void measure(void)
     used = processor_time() - used;
     load = now(CLOCK_PROCESS_CPUTIME_ID) - load;
 
-    /* What is still under way is not of the span, but its latency is: it may be the longest. One more message for all
-     * shows that nothing came before it that should not. */
+    /* Messages still in flight count only for the latency, because theirs may be the longest. One more message to all
+     * clients shows that they received nothing unexpected before it. */
     uint64_t messages = receiving.messages, published = (publisher.due - before) / publisher.frame;
     double per_read = (double)messages / (double)(reads ? reads : 1);
     exchange(0);

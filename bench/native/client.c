@@ -18,7 +18,7 @@ int poller;
 
 const char *reason(void)
 {
-    return errno == EAGAIN ? "it is silent" : strerror(errno);
+    return errno == EAGAIN ? "no answer in time" : strerror(errno);
 }
 
 void allow_files(int connections)
@@ -54,7 +54,7 @@ static size_t put_header(unsigned char *target, size_t size, unsigned char mask_
     return 2 + field;
 }
 
-/* Each begins with its name, so that no two of all the connections are the same, if they are long enough for it. */
+/* Each message begins with its number, so that all messages of all connections differ, if they are long enough. */
 void make_messages(struct client *client)
 {
     size_t size = client->group->size;
@@ -133,11 +133,11 @@ int open_socket(const struct group *group, char answer[HEAD_SIZE + 1])
     do {
         ssize_t got = recv(fd, answer + size, HEAD_SIZE - size, 0);
         if (got <= 0)
-            fail("no answer to a request for %s: %s", group->path, got ? reason() : "it is closed");
+            fail("no answer to a request for %s: %s", group->path, got ? reason() : "the server has closed it");
         size += (size_t)got;
     } while (!(verdict = judge_answer(group, answer, size)));
     if (verdict < 0)
-        fail("not the answer to a request for %s: %.*s", group->path, (int)strcspn(answer, "\r"), answer);
+        fail("wrong answer to a request for %s: %.*s", group->path, (int)strcspn(answer, "\r"), answer);
     return fd;
 }
 
@@ -178,9 +178,9 @@ int64_t take_messages(struct client *client, uint64_t *time)
     if (got <= 0)
         return got < 0 && errno == EAGAIN ? 0 : -1;
     if (client->received + (uint64_t)got > from->due / from->frame * from->echo)
-        fail("on connection %d more came back than was sent", client->number);
+        fail("connection %d received more than it sent", client->number);
     if (memcmp(data, from->in + client->received % (from->turn * from->echo), (size_t)got))
-        fail("on connection %d an echo differs from what was sent", client->number);
+        fail("connection %d received an echo that differs from its message", client->number);
     return arrived(client, (uint64_t)got, *time);
 }
 

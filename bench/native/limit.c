@@ -2,9 +2,9 @@
  *
  * limit PORT
  *
- * It sends back what comes on a WebSocket. Only what comes on one to "/publish" it sends to all others, and to the
- * event streams from "/events"; what is published together, in one write to each. It takes frames cut anywhere and many
- * in a read, unmasks them where they lie, and checks nothing. */
+ * It echoes the messages of a WebSocket. Messages of a WebSocket to "/publish" are sent to all other WebSockets and to
+ * the event streams from "/events", those of one read in one write each. It accepts frames cut anywhere and many in a
+ * read, unmasks them in place, and validates nothing. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 
 enum { BUFFER_SIZE = 1 << 18, EVENTS = 1024, MASK_SIZE = 4 };
 
-/* Every client has the key of RFC 6455 section 1.3, so the answer is always the same. */
+/* Every client sends the key of RFC 6455 section 1.3, so the answer is constant. */
 static const char ANSWER[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                              "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 static const char STREAM_ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
@@ -29,9 +29,9 @@ struct peer {
     int fd;
     enum { UNKNOWN, WEBSOCKET, STREAM, PUBLISHER } kind;
     bool closing;
-    struct peer *next, **link; /* of all that are published to, and what points here */
-    unsigned char *kept;   /* the beginning of a frame whose rest has not come yet */
-    unsigned char *unsent; /* what the socket did not take; nothing is read until it has */
+    struct peer *next, **link; /* the list of receivers, and the pointer to this one */
+    unsigned char *kept;   /* an incomplete frame */
+    unsigned char *unsent; /* bytes that the socket did not take; no reading until it has */
     size_t kept_size, unsent_size;
 };
 
@@ -57,7 +57,7 @@ static void drop(struct peer *peer)
     free(peer);
 }
 
-/* XOR to a target before the source: each vector is read before anything is written over it. */
+/* XOR to a target before the source: each vector is read before it is overwritten. */
 static void unmask(unsigned char *target, const unsigned char *source, size_t size, uint32_t key)
 {
     typedef uint32_t vector __attribute__((vector_size(64)));
@@ -78,7 +78,7 @@ static void unmask(unsigned char *target, const unsigned char *source, size_t si
         target[i] = source[i] ^ ((unsigned char *)&key)[i % MASK_SIZE];
 }
 
-/* Turn the whole frames of `size` bytes into the echoes, which come to lie at the beginning; return their size. */
+/* Turn the whole frames of `size` bytes into their echoes at the beginning of the buffer; return the echoes' size. */
 static size_t echo_frames(unsigned char *data, size_t size, size_t *used, bool *closing)
 {
     size_t at = *used, out = 0;
@@ -126,7 +126,7 @@ static bool put(struct peer *peer, const unsigned char *data, size_t size)
     return true;
 }
 
-/* The events for whole frames of a server; return their size. */
+/* Write the events for whole frames of a server; return their size. */
 static size_t put_events(const unsigned char *frames, size_t size)
 {
     static unsigned long long number;
@@ -146,7 +146,7 @@ static size_t put_events(const unsigned char *frames, size_t size)
     return out;
 }
 
-/* Who does not take all of it at once is cut off. */
+/* Send to all receivers; disconnect a receiver whose socket does not take all at once. */
 static void publish(const unsigned char *frames, size_t size)
 {
     size_t text_size = 0;
@@ -159,7 +159,7 @@ static void publish(const unsigned char *frames, size_t size)
     }
 }
 
-/* A request is whole: answer it. */
+/* Answer a complete request. */
 static bool welcome(struct peer *peer, const char *request)
 {
     bool publisher = !strncmp(request, "GET /publish ", 13), stream = !strncmp(request, "GET /events ", 12);
@@ -175,7 +175,7 @@ static bool welcome(struct peer *peer, const char *request)
     return send(peer->fd, answer, strlen(answer), MSG_NOSIGNAL) == (ssize_t)strlen(answer);
 }
 
-/* Read once and answer; return whether the connection goes on. */
+/* Read once and answer; return false if the connection has ended. */
 static bool serve(struct peer *peer)
 {
     unsigned char *data = peer->kept_size ? peer->kept : shared;
@@ -198,7 +198,7 @@ static bool serve(struct peer *peer)
         return false;
     peer->kept_size = size - used;
     if (peer->kept_size == BUFFER_SIZE)
-        return false; /* a frame that is larger */
+        return false; /* a frame larger than the buffer */
     if (peer->kept_size) {
         if (!peer->kept)
             peer->kept = malloc(BUFFER_SIZE);

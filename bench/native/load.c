@@ -1,16 +1,16 @@
-/* A load for WebSocket servers on the loopback interface: one thread, one epoll, and a look at every byte back.
+/* A load for WebSocket servers on the loopback interface: one thread, one epoll; it compares every echoed byte.
  *
  * load MODE --port P [--pid P]... [--path PATH] [--connections N] [--in-flight M] [--size S]
  *           [--seconds T] [--warm-up T] [--spin] [--beside K] [--beside-path PATH]
  *
- *   echo        keep M text messages of S bytes in flight on each of N connections, and one on each of K beside them
- *   handshakes  connect, upgrade and close, one after another
- *   storm       N connect at once; each has one echo, and stays until all have been served
- *   idle        hold N WebSockets and, beside them, K event streams; "echo COUNT" on stdin measures, "quit" ends
+ *   echo        keep M text messages of S bytes in flight on each of N connections, and one on each of K more
+ *   handshakes  connect, upgrade and close, one connection after another
+ *   storm       N connect at once; each has one echo, and stays connected until all have been served
+ *   idle        hold N WebSockets and K event streams; "echo COUNT" on stdin measures, "quit" ends
  *
- * Prints a JSON object for each measurement, with the processor time that the processes --pid took in its span. The
- * first wrong byte, a lost connection, and a server silent for TIMEOUT end it, with a line on stderr and status 1.
- * --spin looks for echoes without ever going to sleep, so that only the server has to be woken. */
+ * Prints a JSON object for each measurement, with the processor time of the processes --pid in its span. The first
+ * wrong byte, a lost connection, and a server silent for TIMEOUT end it, with a line on stderr and status 1. --spin
+ * polls for echoes without blocking, so that only the server must be woken. */
 #define _GNU_SOURCE
 #include "client.h"
 
@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 1024, PATIENCE = 30 }; /* seconds that a storm may take */
+enum { EVENTS = 1024, STORM_TIMEOUT = 30 }; /* seconds */
 
 static const unsigned char CLOSE[] = {0x88, 0x82, 0x8a, 0x17, 0xf3, 0x5c, 0x03 ^ 0x8a, 0xe8 ^ 0x17};
 static const unsigned char CLOSED[] = {0x88, 0x02, 0x03, 0xe8}; /* 1000 */
@@ -34,7 +34,7 @@ static struct group groups[2] = {
     {.path = "/block", .in_flight = 1},
 };
 static struct client *clients;
-static int connections = 1, beside, everybody;
+static int connections = 1, beside, all_connections;
 static double seconds = 1, warm_up = 0.3;
 static bool spin;
 static uint64_t polls, events_seen;
@@ -42,11 +42,11 @@ static uint64_t polls, events_seen;
 static void open_all(void)
 {
     char answer[HEAD_SIZE + 1];
-    for (int i = 0; i < everybody; i++)
+    for (int i = 0; i < all_connections; i++)
         clients[i].fd = open_socket(clients[i].group, answer);
 }
 
-/* Keep the messages in flight until then; with 0, wait until none is. */
+/* Keep the messages in flight until this time; with 0, wait for all echoes. */
 static uint64_t exchange(uint64_t end)
 {
     struct epoll_event events[EVENTS];
@@ -74,11 +74,11 @@ static void echo(void)
 {
     int starving = 0;
     open_all();
-    for (int i = 0; i < everybody; i++) {
+    for (int i = 0; i < all_connections; i++) {
         fcntl(clients[i].fd, F_SETFL, O_NONBLOCK);
         watch(clients + i, EPOLL_CTL_ADD, EPOLLIN);
     }
-    for (int i = 0; i < everybody; i++)
+    for (int i = 0; i < all_connections; i++)
         if (!put_messages(clients + i, clients[i].group->in_flight, now(CLOCK_MONOTONIC)))
             fail("connection %d is lost", i);
     exchange(after(warm_up));
@@ -86,14 +86,14 @@ static void echo(void)
     forget(groups);
     forget(groups + 1);
     polls = events_seen = 0;
-    for (int i = 0; i < everybody; i++)
+    for (int i = 0; i < all_connections; i++)
         clients[i].starving = true;
     uint64_t used = processor_time(), begin = now(CLOCK_MONOTONIC), end = exchange(after(seconds));
     used = processor_time() - used;
-    for (int i = 0; i < everybody; i++)
+    for (int i = 0; i < all_connections; i++)
         starving += clients[i].starving;
 
-    /* Those still in flight are not of the span, but their latency is: it may be the longest. */
+    /* Messages still in flight count only for the latency, because theirs may be the longest. */
     uint64_t messages = groups[0].messages, messages_beside = groups[1].messages;
     double events_per_poll = (double)events_seen / (double)(polls ? polls : 1);
     exchange(0);
@@ -106,7 +106,7 @@ static void echo(void)
     printf("}}\n");
 }
 
-/* One connection's life; the server is to answer the Close, and to close (RFC 6455 section 7.1.1). */
+/* Open and close one connection; the server must answer the close frame and close (RFC 6455 section 7.1.1). */
 static void shake_hands(void)
 {
     unsigned char answer[sizeof CLOSED + 1];
@@ -117,7 +117,7 @@ static void shake_hands(void)
     while (size < sizeof answer && (got = recv(fd, answer + size, sizeof answer - size, 0)) > 0)
         size += (size_t)got;
     if (got || size != sizeof CLOSED || memcmp(answer, CLOSED, size))
-        fail("a connection does not close as it should: %s", got < 0 ? reason() : "other bytes came");
+        fail("wrong closing handshake: %s", got < 0 ? reason() : "other bytes were received");
     close(fd);
 }
 
@@ -138,7 +138,7 @@ static void handshakes(void)
     printf("}\n");
 }
 
-/* Go on with one client of a storm, as far as it goes now. */
+/* Advance one client of a storm as far as possible without blocking. */
 static enum state advance(struct client *client, uint64_t begin, uint64_t *time)
 {
     char answer[HEAD_SIZE + 1];
@@ -165,7 +165,7 @@ static void storm(void)
     struct epoll_event events[EVENTS];
     int number_of[LOST + 1] = {0};
     uint64_t used = processor_time(), begin = now(CLOCK_MONOTONIC), time = begin, last = begin;
-    for (int i = 0; i < everybody; i++) {
+    for (int i = 0; i < all_connections; i++) {
         bool refused;
         clients[i].fd = connect_socket(groups, SOCK_NONBLOCK, &refused);
         clients[i].state = refused ? REFUSED : CONNECTING;
@@ -174,7 +174,7 @@ static void storm(void)
             watch(clients + i, EPOLL_CTL_ADD, EPOLLOUT);
     }
     uint64_t connected = now(CLOCK_MONOTONIC);
-    while (number_of[CONNECTING] + number_of[UPGRADING] + number_of[OPEN] && time < begin + PATIENCE * SECOND) {
+    while (number_of[CONNECTING] + number_of[UPGRADING] + number_of[OPEN] && time < begin + STORM_TIMEOUT * SECOND) {
         int ready = epoll_wait(poller, events, EVENTS, 1000);
         time = now(CLOCK_MONOTONIC);
         for (int i = 0; i < ready; i++) {
@@ -193,10 +193,10 @@ static void storm(void)
     print_span(groups, begin, last, processor_time() - used);
     printf(", \"connecting\": %.6f, \"served\": %d, \"refused\": %d, \"failed\": %d}\n",
            (double)(connected - begin) / SECOND, number_of[SERVED], number_of[REFUSED],
-           everybody - number_of[SERVED] - number_of[REFUSED]);
+           all_connections - number_of[SERVED] - number_of[REFUSED]);
 }
 
-/* One echo after another, each on a WebSocket chosen at random. */
+/* Measure consecutive echoes, each on a WebSocket chosen at random. */
 static void sample(long times)
 {
     uint64_t used = processor_time(), begin = now(CLOCK_MONOTONIC), time = begin;
@@ -226,10 +226,10 @@ static void idle(void)
     printf("ready\n");
     while (!fflush(stdout) && fgets(line, sizeof line, stdin) && strcmp(line, "quit\n")) {
         if (strncmp(line, "echo ", 5))
-            fail("what is %s", line);
+            fail("unknown command: %s", line);
         sample(atol(line + 5));
     }
-    for (int i = 0; i < everybody; i++) {
+    for (int i = 0; i < all_connections; i++) {
         ssize_t got = recv(clients[i].fd, &byte, 1, MSG_DONTWAIT);
         if (got < 0 ? errno != EAGAIN : got == 0 || !clients[i].group->streams)
             fail("connection %d to %s did not stay idle", i, clients[i].group->path);
@@ -273,12 +273,12 @@ int main(int argc, char **argv)
     } modes[] = {{"echo", echo}, {"handshakes", handshakes}, {"storm", storm}, {"idle", idle}};
 
     read_options(argc, argv);
-    everybody = connections + beside;
-    allow_files(everybody);
+    all_connections = connections + beside;
+    allow_files(all_connections);
     groups[1].size = groups[0].size;
     poller = epoll_create1(0);
-    clients = calloc((size_t)everybody, sizeof *clients);
-    for (int i = 0; i < everybody; i++) {
+    clients = calloc((size_t)all_connections, sizeof *clients);
+    for (int i = 0; i < all_connections; i++) {
         clients[i].group = groups + (i >= connections);
         clients[i].number = i;
         make_messages(clients + i);

@@ -41,7 +41,7 @@ void count(struct histogram *histogram, uint64_t time)
         histogram->longest = time;
 }
 
-/* The middle of the cell that it falls into. */
+/* Return the middle of the percentile's cell. */
 double percentile(const struct histogram *histogram, double share)
 {
     uint64_t wanted = (uint64_t)(share * (double)histogram->count), below = 0;
@@ -60,7 +60,7 @@ void add_process(int number)
     pid[pids++] = number;
 }
 
-/* As /proc/PID/stat has it, but in nanoseconds. */
+/* The same value as in /proc/PID/stat, but in nanoseconds. */
 uint64_t processor_time(void)
 {
     uint64_t sum = 0;

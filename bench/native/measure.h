@@ -1,4 +1,4 @@
-/* What a load measures with: clocks, latencies, and the server's processor time. */
+/* Measurements of a load: clocks, latencies, and the server's processor time. */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
 
@@ -8,7 +8,7 @@
 #define SECOND 1000000000ull
 enum { CELLS = 64 * 32 };
 
-/* Counts of latencies: 32 cells for each power of two, so a cell is 3 % wide at most. */
+/* A histogram of latencies: 32 cells for each power of two, so a cell is at most 3 % wide. */
 struct histogram {
     uint64_t count, longest, cells[CELLS];
 };
@@ -19,7 +19,7 @@ uint64_t after(double seconds);
 void count(struct histogram *histogram, uint64_t time);
 double percentile(const struct histogram *histogram, double share); /* in microseconds */
 
-void add_process(int pid);     /* of the server */
-uint64_t processor_time(void); /* of all threads of all of them */
+void add_process(int pid);     /* a process of the server */
+uint64_t processor_time(void); /* total of all threads of these processes, in nanoseconds */
 
 #endif

@@ -9,20 +9,20 @@
 
 enum { READ_SIZE = 1 << 18, LINE_SIZE = 512 };
 
-/* Where a stream is, between two reads. */
+/* The decoder's state between two reads. */
 struct stream {
     bool chunked;
     enum { LENGTH, LENGTH_LF, CHUNK, CHUNK_CR, CHUNK_LF } part; /* RFC 9112 section 7.1 */
-    size_t length;                                              /* of what is left of the chunk */
-    bool has_data;                                              /* of an event that has not ended */
+    size_t length;                                              /* of the rest of the chunk */
+    bool has_data;                                              /* the current event has data */
     size_t kept;
-    unsigned char line[LINE_SIZE]; /* which has not ended */
+    unsigned char line[LINE_SIZE]; /* an incomplete line */
 };
 
-/* What is kept of the last read stands before what is read now. */
+/* The incomplete line of the last read is placed before the bytes of this read. */
 static unsigned char space[LINE_SIZE + READ_SIZE], *const data = space + LINE_SIZE;
 
-/* Leave of the data what is in chunks; return its size. */
+/* Reduce the data to the content of its chunks; return their size. */
 static size_t join_chunks(struct client *client, size_t size)
 {
     struct stream *stream = client->stream;
@@ -50,12 +50,12 @@ static size_t join_chunks(struct client *client, size_t size)
         else if (stream->part == CHUNK_LF && c == '\n')
             stream->part = LENGTH;
         else
-            fail("stream %d ends, or its chunks are wrong", client->number);
+            fail("stream %d ended or has an invalid chunk", client->number);
     }
     return out;
 }
 
-/* Whether the line is this field; then leave its value of it. */
+/* Return true if the line is this field, and reduce the line to its value. */
 static bool is_field(const char *name, const unsigned char **line, size_t *size)
 {
     size_t length = strlen(name);
@@ -66,9 +66,8 @@ static bool is_field(const char *name, const unsigned char **line, size_t *size)
     return true;
 }
 
-/* One line (WHATWG HTML section 9.2.6). Every event has one line of data, which is a message as it was published; the
- * server may send ids, times to come back after and comments as it likes, and nothing else. Return whether it is an
- * event's end. */
+/* Read a line (WHATWG HTML section 9.2.6). Every event has one line of data, which must be the published message. Ids,
+ * retry times and comments may occur anywhere, and nothing else. Return true at the end of an event. */
 static bool read_line(struct client *client, const unsigned char *line, size_t size)
 {
     const struct client *from = client->from;
@@ -83,15 +82,15 @@ static bool read_line(struct client *client, const unsigned char *line, size_t s
     if (is_field("data: ", &line, &size)) {
         size_t length = client->group->size;
         if (client->received / from->echo == from->due / from->frame)
-            fail("on stream %d more came than was published", client->number);
+            fail("stream %d received more than was published", client->number);
         const unsigned char *echo = from->in + client->received % (from->turn * from->echo);
         if (stream->has_data || size != length || memcmp(line, echo + from->echo - length, length))
-            fail("on stream %d event %llu is not what was published", client->number,
+            fail("stream %d received event %llu with the wrong data", client->number,
                  (unsigned long long)(client->received / from->echo));
         stream->has_data = true;
     } else if (!is_field(":", &line, &size) && !is_field("id: ", &line, &size)) {
         if (!is_field("retry: ", &line, &size) || !size || strspn((const char *)line, "0123456789") < size)
-            fail("on stream %d there is this line: %.*s", client->number, whole_size, (const char *)whole);
+            fail("stream %d received an unexpected line: %.*s", client->number, whole_size, (const char *)whole);
     }
     return false;
 }
@@ -109,13 +108,13 @@ static int64_t read_lines(struct client *client, size_t size, uint64_t time)
         if (length && next[-1] == '\r')
             length--;
         if (memchr(line, '\r', length) || memchr(line, 0, length))
-            fail("on stream %d there is a CR or a NUL in a line", client->number);
+            fail("stream %d received a CR or a NUL within a line", client->number);
         if (read_line(client, line, length))
             events += arrived(client, client->from->echo, time);
     }
     stream->kept = (size_t)(end - line);
     if (stream->kept > LINE_SIZE)
-        fail("on stream %d there is a line longer than %d bytes", client->number, LINE_SIZE);
+        fail("stream %d received a line longer than %d bytes", client->number, LINE_SIZE);
     memcpy(stream->line, line, stream->kept);
     return events;
 }
