@@ -14,7 +14,7 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
+.PHONY: help demo test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-idle: $(VENV)/installed-bench ## count what idle connections cost echo ser
 
 bench-paired: $(VENV)/installed-bench ## compare this build with the one that the Python BEFORE has installed
 	$(BIN)/python -m bench.paired --before $(BEFORE)
+
+bench-instructions: $(VENV)/installed-server ## count the instructions of an echo in this build and in that of BEFORE (valgrind)
+	$(BIN)/python -m bench.instructions --before $(BEFORE)
 
 fuzz: $(VENV)/installed-fuzz ## throw bytes at the codec for FUZZ_SECONDS; fuzz/__init__.py says what then
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
