@@ -151,7 +151,7 @@ def configure(*, access_log: bool = False, as_json: bool = False) -> None:
         as_json: records are JSON, whatever else is configured.
     """
     if access_log:
-        access.log.setLevel(logging.INFO)
+        logging.getLogger(ACCESS).setLevel(logging.INFO)
     logger = logging.getLogger("wsframe")
     for handler in tuple(logger.handlers):
         if isinstance(handler, DescriptorHandler):

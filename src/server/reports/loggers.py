@@ -34,13 +34,27 @@ OVERHEAD = 1536
 EXCEPTIONS = 16
 
 
-class Logger(logging.Logger):
-    """A logger that runs no code of the application in the thread that logs."""
+class BackgroundLogger(logging.Logger):
+    """A logger whose handlers run in the background thread.
+
+    It is not registered with :mod:`logging`. Its target is, and has the level, the filters and the
+    handlers that applications configure.
+
+    Attributes:
+        target: the registered logger of the same name.
+    """
+
+    def __init__(self, target: logging.Logger) -> None:
+        super().__init__(target.name)
+        self.target = target
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Any thread: as the base class does it, without the lock of its cache."""
+        """Any thread: return what the target does, without the lock of its cache."""
+        target = self.target
         return (
-            not self.disabled and level > self.manager.disable and level >= self.getEffectiveLevel()
+            not target.disabled
+            and level > target.manager.disable
+            and level >= target.getEffectiveLevel()
         )
 
     def makeRecord(  # noqa: N802
@@ -56,14 +70,14 @@ class Logger(logging.Logger):
         extra: Any = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        """Any thread: a record as :mod:`logging` makes it, whatever the application has it make."""
+        """Any thread: return a standard record; the application's factory runs later."""
         record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         record.__dict__.update(extra or {})
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Any thread: render the record, and leave it to the log's thread."""
-        if not self.disabled:
+        """Any thread: render the record and queue it for the background thread."""
+        if not self.target.disabled:
             if RENDERED not in record.__dict__:
                 _render(record)
             background.put(partial(self.handle_here, record), size_of(record))
@@ -71,7 +85,7 @@ class Logger(logging.Logger):
     def handle_here(self, record: logging.LogRecord) -> None:
         """The log's thread: filter the record and call the handlers; print what they raise."""
         try:
-            super().handle(_remade(record))
+            self.target.handle(_remade(record))
         except BaseException:
             if logging.raiseExceptions:
                 with suppress(Exception):  # standard error may be where the handler failed
@@ -79,12 +93,9 @@ class Logger(logging.Logger):
             raise
 
 
-def logger(name: str) -> Logger:
-    """The logger of this name, made one whose handlers run in the log's thread."""
-    found = logging.getLogger(name)
-    found.__class__ = Logger
-    assert isinstance(found, Logger)
-    return found
+def logger(name: str) -> BackgroundLogger:
+    """Return a logger for the server's own records, which the handlers of this name receive."""
+    return BackgroundLogger(logging.getLogger(name))
 
 
 def rendered(record: logging.LogRecord) -> logging.LogRecord:

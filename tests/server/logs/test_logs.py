@@ -24,7 +24,7 @@ from wsframe.server import App
 from wsframe.server.logs.stderr import DescriptorHandler, JSONFormatter, TextFormatter
 from wsframe.server.reports import loggers
 from wsframe.server.reports.background import Background
-from wsframe.server.reports.loggers import Logger
+from wsframe.server.reports.loggers import BackgroundLogger
 
 FULL = Path("/dev/full")
 LOST = re.compile(r"(\d+) records of the log are lost")
@@ -43,10 +43,9 @@ def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
 
 
 @pytest.fixture
-def logger(monkeypatch: pytest.MonkeyPatch) -> Logger:
-    """A logger that nobody else has, in place of the server's."""
-    logger = Logger("wsframe.server")
-    logger.manager = logging.Logger.manager
+def logger(monkeypatch: pytest.MonkeyPatch) -> BackgroundLogger:
+    """A logger of this test alone, in place of the server's."""
+    logger = BackgroundLogger(logging.Logger("wsframe.server"))
     monkeypatch.setattr(loggers, "log", logger)
     return logger
 
@@ -88,10 +87,10 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe(background: Background, logger: Logger) -> Pipe:
+def pipe(background: Background, logger: BackgroundLogger) -> Pipe:
     """A pipe to which the logger writes."""
     pipe = Pipe(background)
-    logger.addHandler(pipe.handler)
+    logger.target.addHandler(pipe.handler)
     return pipe
 
 
@@ -100,7 +99,9 @@ def without_time(lines: list[str]) -> list[str]:
     return [line.split(" ", 1)[1] for line in lines]
 
 
-def test_records_are_written_in_order(pipe: Pipe, background: Background, logger: Logger) -> None:
+def test_records_are_written_in_order(
+    pipe: Pipe, background: Background, logger: BackgroundLogger
+) -> None:
     for number in range(500):
         logger.warning("record %d", number)
         assert background.flush(TIMEOUT)
@@ -109,7 +110,7 @@ def test_records_are_written_in_order(pipe: Pipe, background: Background, logger
 
 
 def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
-    pipe: Pipe, background: Background, logger: Logger
+    pipe: Pipe, background: Background, logger: BackgroundLogger
 ) -> None:
     fill(pipe.writing)
     for number in range(1000):
@@ -122,7 +123,7 @@ def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
 
 
 def test_long_records_are_cut_and_bounded_in_bytes(
-    pipe: Pipe, background: Background, logger: Logger
+    pipe: Pipe, background: Background, logger: BackgroundLogger
 ) -> None:
     logger.warning("%s", "x" * (1 << 20))
     assert background.flush(TIMEOUT)
@@ -137,7 +138,7 @@ def test_long_records_are_cut_and_bounded_in_bytes(
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize("broken", ["full disk", "broken pipe", "closed"])
 def test_what_could_not_be_written_is_told_when_it_can_be_again(
-    tmp_path: Path, background: Background, logger: Logger, broken: str
+    tmp_path: Path, background: Background, logger: BackgroundLogger, broken: str
 ) -> None:
     reading, target = os.pipe()
     os.close(reading)
@@ -149,7 +150,7 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
         os.close(target)
     handler = DescriptorHandler(target)
     handler.setFormatter(JSONFormatter())
-    logger.addHandler(handler)
+    logger.target.addHandler(handler)
     for _ in range(3):
         logger.warning("lost")
     assert background.flush(TIMEOUT)
@@ -168,7 +169,7 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
 
 
 def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
-    pipe: Pipe, background: Background, logger: Logger
+    pipe: Pipe, background: Background, logger: BackgroundLogger
 ) -> None:
     fill(pipe.writing)
     os.set_blocking(pipe.writing, False)
@@ -419,11 +420,11 @@ def test_a_program_without_a_standard_error_serves_and_stops(program: str, broke
 
 
 FORK = """
-import logging, os, sys
+import os
 from wsframe.server.logs.stderr import configure
+from wsframe.server.reports.loggers import log
 
 configure(access_log=True, as_json=False)
-log = logging.getLogger("wsframe.server")
 log.warning("before")
 child = os.fork()
 log.warning("child" if child == 0 else "parent")

@@ -21,7 +21,8 @@ from tests.support.handlers import BOTH_KINDS, Held, generator_echo, plain_echo,
 from wsframe import Close, Opcode
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.reports.background import THREAD_NAME
-from wsframe.server.reports.loggers import EXCEPTIONS, background, log
+from wsframe.server.reports.loggers import EXCEPTIONS, background
+from wsframe.server.reports.loggers import log as server_log
 from wsframe.server.reports.throttled import ThrottledLog
 from wsframe.server.timing import Timing
 
@@ -189,7 +190,7 @@ def test_who_configures_logging_holds_up_nobody_who_logs() -> None:
     logging._lock.acquire()  # type: ignore[attr-defined]
     try:
         SERVER.setLevel(logging.INFO)  # forgets what is enabled
-        logs = threading.Thread(target=log.info, args=("not held up",))
+        logs = threading.Thread(target=server_log.info, args=("not held up",))
         logs.start()
         logs.join(TIMEOUT)
         assert not logs.is_alive()
@@ -214,12 +215,12 @@ def test_a_handler_may_log_but_not_without_end() -> None:
 
     def log_too(record: logging.LogRecord) -> None:
         records.append(record.getMessage())
-        SERVER.warning("handled: %s", record.getMessage())
+        server_log.warning("handled: %s", record.getMessage())
 
     before = background.lost.total()
     with handled_by(log_too, SERVER):
-        SERVER.warning("first")
-        SERVER.warning("second")
+        server_log.warning("first")
+        server_log.warning("second")
         assert background.flush(TIMEOUT)  # behind which the handler's own records are
     assert sorted(records) == ["first", "handled: first", "handled: second", "second"]
     assert background.lost.total() == before + 2
@@ -245,8 +246,8 @@ def test_what_a_handler_raises_ends_with_the_record(
     before = background.lost.total()
     with handled_by(fail, SERVER):
         for _ in range(3):
-            SERVER.warning("lost")
-    SERVER.warning("kept")
+            server_log.warning("lost")
+    server_log.warning("kept")
     log.expect("kept", logging.WARNING)
     assert background.lost.total() == before + 3
     assert (str(error) in capfd.readouterr().err) == wanted
@@ -264,9 +265,9 @@ def test_standard_error_may_be_as_broken_as_the_handler(
 
     with handled_by(fail, SERVER), monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", Broken())
-        SERVER.warning("lost")
+        server_log.warning("lost")
         assert background.flush(TIMEOUT)
-    SERVER.warning("kept")
+    server_log.warning("kept")
     log.expect("kept", logging.WARNING)
 
 
@@ -275,7 +276,7 @@ def test_standard_error_may_be_as_broken_as_the_handler(
 
 def test_arguments_are_text_when_the_record_leaves(log: ServerLog) -> None:
     names = ["before"]
-    SERVER.warning("names: %s", names)
+    server_log.warning("names: %s", names)
     names[0] = "after"
     record = log.expect("names: ['before']", logging.WARNING)
     assert not record.args
@@ -287,7 +288,7 @@ def test_text_of_strangers_forges_nothing_whatever_the_format(log: ServerLog) ->
         raise ValueError(hostile)
     except ValueError as error:
         error.add_note(hostile)
-        SERVER.exception("failed: %s", hostile)
+        server_log.exception("failed: %s", hostile)
     formatter = logging.Formatter("%(levelname)s %(message)s")
     first, *others = formatter.format(log.expect("failed")).split("\n")
     assert first == r"ERROR failed: a\nERROR forged\r\x1b[2J\u2028\u202e"
@@ -300,9 +301,9 @@ def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) ->
         def __str__(self) -> str:
             raise LookupError("nothing there")
 
-    SERVER.warning("it is %s", Fails())
+    server_log.warning("it is %s", Fails())
     log.expect("it is %s (its text raises LookupError)", logging.WARNING)
-    SERVER.warning(Fails())
+    server_log.warning(Fails())
     log.expect("Fails (its text raises LookupError)", logging.WARNING)
     ThrottledLog().log(logging.WARNING, "it is %s", Fails())
     log.expect("it is %s (its text raises LookupError)", logging.WARNING)
@@ -318,7 +319,7 @@ def test_an_exception_without_text_is_logged(log: ServerLog) -> None:
     try:
         raise TextlessError
     except TextlessError:
-        SERVER.exception("failed")
+        server_log.exception("failed")
     assert "TextlessError" in str(log.expect("failed").exc_text)
 
 
@@ -348,7 +349,7 @@ def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> 
                 fail()
             except Failure as error:
                 errors.append(weakref.ref(error))
-                SERVER.exception("failed")
+                server_log.exception("failed")
         assert begun.wait(TIMEOUT)
         assert sum(error() is not None for error in errors) <= EXCEPTIONS + 2
         go_on.set()
@@ -365,7 +366,7 @@ def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.Mon
         fail()
     except Failure as error:
         alive = weakref.ref(error)
-        SERVER.exception("failed")
+        server_log.exception("failed")
     log.expect("failed")
     assert background.flush(TIMEOUT)
     gc.collect()
