@@ -31,7 +31,8 @@ LAYERS = (
     ("server.app",),
     ("server",),  # the package itself, which exports what users need
     ("demo",),
-    ("cli", "server.__main__"),
+    ("cli",),
+    ("server.__main__",),
 )
 
 
