@@ -1,33 +1,22 @@
-"""How a WebSocket is opened, and every way in which that fails."""
+"""The opening handshake of the client: its request, and the answers that it accepts."""
 
 from __future__ import annotations
 
-import errno
 import math
-import socket
-import ssl
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.client.conftest import Certificates, Connect, Play, Resolve
+from tests.client.opening import close_at_once
 from tests.support.servers import TIMEOUT, Visit
 from wsframe import Close, PerMessageDeflate, Pong, encode_frame
 
-from .conftest import Certificates, Connect, Play, Resolve
-
 OFFERED = "permessage-deflate"
-
-
-def close_at_once(visit: Visit) -> None:
-    """Open the WebSocket; the client closes."""
-    visit.upgrade()
-    visit.answer_close()
 
 
 def answer(data: bytes) -> Callable[[Visit], None]:
@@ -38,9 +27,6 @@ def answer(data: bytes) -> Callable[[Visit], None]:
         visit.send(data)
 
     return script
-
-
-# The request ---------------------------------------------------------------------------------
 
 
 def test_the_request_says_what_is_wanted(connect: Connect, play: Play) -> None:
@@ -126,9 +112,6 @@ def test_what_is_wrong_with_the_arguments_is_raised_at_once(
 def test_subprotocols_are_a_sequence(connect: Connect) -> None:
     with pytest.raises(TypeError):
         connect("ws://127.0.0.1/", subprotocols="chat")
-
-
-# The answer ----------------------------------------------------------------------------------
 
 
 def test_what_was_agreed_on_is_told(connect: Connect, play: Play) -> None:
@@ -330,179 +313,3 @@ def test_all_the_time_that_there_is(
     ws = connect(server.url(), ssl=certificates.client, **timeouts)
     ws.close()
     assert ws.close_code == 1000
-
-
-# The way there -------------------------------------------------------------------------------
-
-
-def test_a_server_that_is_not_there(connect: Connect, play: Play) -> None:
-    server = play()
-    server.stop()
-    with pytest.raises(ConnectionRefusedError):
-        connect(server.url())
-
-
-def test_a_host_that_is_not_known(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object, **options: object) -> NoReturn:
-        raise socket.gaierror(socket.EAI_NONAME, "not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(socket.gaierror):
-        connect("ws://nowhere.invalid/")
-
-
-def test_the_first_of_several_addresses_is_dead(
-    connect: Connect, play: Play, resolve: Resolve
-) -> None:
-    dead = play()
-    dead.stop()
-    resolve(dead.port, play(close_at_once).port)
-    connect("ws://example.org/").close()
-
-
-def test_the_last_address_s_failure_is_told(connect: Connect, play: Play, resolve: Resolve) -> None:
-    dead = play()
-    dead.stop()
-    resolve(dead.port, dead.port)
-    with pytest.raises(ConnectionRefusedError):
-        connect("ws://example.org/")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="another system may accept without end")
-def test_an_address_that_keeps_silent_has_its_share_of_the_time(
-    connect: Connect, play: Play, resolve: Resolve
-) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        address = full.getsockname()
-        with socket.create_connection(address):  # the only one that it has room for
-            resolve(address[1], play(close_at_once).port)
-            connect("ws://example.org/", open_timeout=2).close()
-            resolve(address[1], address[1])
-            with pytest.raises(TimeoutError):
-                connect("ws://example.org/", open_timeout=0.2)
-
-
-def test_a_system_without_one_family_of_addresses(
-    connect: Connect, play: Play, resolve: Resolve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = play(close_at_once).port
-    resolve(port, port)
-    make, made = socket.socket, []
-
-    def fail_first(*arguments: Any, **options: Any) -> socket.socket:
-        made.append(arguments)
-        if len(made) == 1:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return make(*arguments, **options)
-
-    monkeypatch.setattr(socket, "socket", fail_first)
-    connect("ws://example.org/").close()
-
-
-def test_a_system_without_another_file(
-    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> NoReturn:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    def script(visit: Visit) -> None:
-        visit.upgrade()
-        visit.expect_end()
-
-    monkeypatch.setattr(socket, "socketpair", fail)
-    with pytest.raises(OSError, match="Too many open files"):
-        connect(play(script).url())
-
-
-def test_an_address_of_ipv6(connect: Connect, play: Play) -> None:
-    def script(visit: Visit) -> None:
-        close_at_once(visit)
-        assert visit.headers["Host"] == f"[::1]:{server.port}"
-
-    server = play(script, host="::1")
-    connect(server.url()).close()
-
-
-# TLS -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_tls(connect: Connect, play: Play, certificates: Certificates, host: str) -> None:
-    def script(visit: Visit) -> None:
-        visit.upgrade(first=visit.codec.encode("secret"))
-        assert visit.headers["Host"] == f"{host}:{server.port}"
-        visit.answer_close()
-
-    server = play(script, tls=certificates.server)
-    ws = connect(f"wss://{host}:{server.port}/", ssl=certificates.client)
-    assert ws.receive(TIMEOUT) == "secret"
-
-
-def test_the_host_header_has_the_port_if_it_is_not_that_of_wss(
-    connect: Connect, play: Play, resolve: Resolve, certificates: Certificates
-) -> None:
-    def script(visit: Visit) -> None:
-        close_at_once(visit)
-        hosts.append(visit.headers["Host"])
-
-    hosts: list[str] = []
-    server = play(script, script, tls=certificates.server)
-    assert resolve(server.port) == []
-    connect("wss://localhost:443/", ssl=certificates.client).close()
-    connect("wss://localhost:80/", ssl=certificates.client).close()
-    server.stop()
-    assert hosts == ["localhost", "localhost:80"]
-
-
-def test_the_longest_record_of_tls_is_read_to_its_end(
-    connect: Connect, play: Play, certificates: Certificates
-) -> None:
-    def script(visit: Visit) -> None:
-        head = visit.judge().encode()
-        rest = 16384 - len(head) - 4
-        visit.send(head + visit.codec.encode(b"x" * rest))
-        assert received.wait(TIMEOUT)
-        visit.send(visit.codec.encode(b"x" * 16380))
-        visit.answer_close()
-
-    received = threading.Event()
-    url = play(script, tls=certificates.server).url()
-    ws = connect(url, ssl=certificates.client)
-    assert len(ws.receive(TIMEOUT)) > 16000
-    received.set()
-    assert len(ws.receive(TIMEOUT)) == 16380
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-def test_a_certificate_that_is_not_in_order(
-    connect: Connect, play: Play, resolve: Resolve, certificates: Certificates, trusted: bool
-) -> None:
-    def script(visit: Visit) -> None:
-        with pytest.raises(ssl.SSLError):
-            certificates.server.wrap_socket(visit.sock, server_side=True)
-
-    resolve(play(script).port)
-    # Of an authority that the system does not know; or for another name.
-    url, context = (
-        ("wss://example.org/", certificates.client) if trusted else ("wss://localhost/", None)
-    )
-    with pytest.raises(ssl.SSLCertVerificationError):
-        connect(url, ssl=context)
-
-
-def test_a_server_without_tls(connect: Connect, play: Play, certificates: Certificates) -> None:
-    def script(visit: Visit) -> None:
-        visit.send(b"220 smtp\r\n" * 10)
-        visit.wait_for_end()
-
-    server = play(script)
-    with pytest.raises(ssl.SSLError):
-        connect(f"wss://127.0.0.1:{server.port}/", ssl=certificates.client)
-
-
-def test_a_server_that_leaves_in_the_handshake_of_tls(
-    connect: Connect, play: Play, certificates: Certificates
-) -> None:
-    server = play(lambda visit: visit.sock.recv(1 << 16))
-    with pytest.raises(OSError, match=r"\w"):
-        connect(f"wss://127.0.0.1:{server.port}/", ssl=certificates.client)

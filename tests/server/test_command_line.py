@@ -16,14 +16,14 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.server.command_line import COMMAND
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, Answer, Client, StreamClient, WebSocketClient, get
+from tests.support.clients import TIMEOUT, Answer, Client, WebSocketClient, get
 from tests.support.processes import ServerProcess, run
 from tests.support.tools import missing_tool
 from wsframe.cli import command
 from wsframe.server import Settings
 
-COMMAND = ("-m", "wsframe.server")
 PROGRAM = """
 import os
 from wsframe.server import App
@@ -311,96 +311,6 @@ def test_a_defect_in_the_users_module_is_shown_where_it_is(directory: Path, work
     assert "broken.py" in result.stderr
     assert result.stderr.count("No module named 'not_there_at_all'") == 1
 
-
-# The demo, and real clients ----------------------------------------------------------------------
-
-
-def websocat() -> str:
-    """The program of the package of that name, which stands beside the interpreter."""
-    path = Path(sys.executable).with_name("websocat")
-    found = shutil.which(path) or shutil.which("websocat")
-    if found is None:
-        missing_tool("websocat")
-    return found
-
-
-def test_websocat_is_greeted() -> None:
-    program = websocat()
-    with ServerProcess(*COMMAND, "--port", "0") as process:
-        url = f"ws://localhost:{process.port}/hello"
-        talk = subprocess.Popen([program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            assert talk.stdout is not None
-            assert talk.stdout.readline() == b"Hello world!\n"
-        finally:
-            talk.communicate(timeout=TIMEOUT)
-        assert talk.returncode == 0
-
-
-def test_websocat_gets_its_lines_back() -> None:
-    program = websocat()
-    with ServerProcess(*COMMAND, "--port", "0") as process:
-        url = f"ws://localhost:{process.port}/echo"
-        talk = subprocess.Popen([program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            assert talk.stdin is not None
-            assert talk.stdout is not None
-            for line in ("one", "zwei, drei", "x" * 5000):
-                talk.stdin.write(f"{line}\n".encode())
-                talk.stdin.flush()
-                assert talk.stdout.readline() == f"{line}\n".encode()
-        finally:
-            talk.communicate(timeout=TIMEOUT)
-        assert talk.returncode == 0
-
-
-def test_curl_prints_events_as_they_come() -> None:
-    program = shutil.which("curl")
-    if program is None:
-        missing_tool("curl")
-    with ServerProcess(*COMMAND, "--port", "0") as process:
-        url = f"http://localhost:{process.port}/time"
-        talk = subprocess.Popen(
-            [program, "--no-progress-meter", "-N", "--max-time", "30", url], stdout=subprocess.PIPE
-        )
-        try:
-            assert talk.stdout is not None
-            os.set_blocking(talk.stdout.fileno(), True)
-            lines = [talk.stdout.readline().decode().strip() for _ in range(10)]
-        finally:
-            talk.kill()
-            talk.communicate(timeout=TIMEOUT)
-    retry, blank, opening, other_blank, *events = lines
-    assert re.fullmatch(r"retry: [1-3]\d\d\d", retry)
-    assert blank == other_blank == ""
-    numbers = [int(line.rpartition("-")[2]) for line in (opening, events[0], events[3])]
-    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
-    for number in (0, 3):
-        assert events[number].startswith("id: ")
-        assert re.fullmatch(r"data: \d\d:\d\d:\d\d", events[number + 1])
-    assert events[2] == ""
-
-
-def test_the_demo_shows_its_page_and_its_clock() -> None:
-    with ServerProcess(*COMMAND, "--port", "0") as process:
-        stream = StreamClient(process.port, "/time")
-        assert re.fullmatch(r"\d\d:\d\d:\d\d", stream.next_event().data)
-        stream.close()
-        chatting = [WebSocketClient(process.port, "/chat") for _ in range(3)]
-        # Each is greeted by nobody, so its own word says that it is there.
-        for number, client in enumerate(chatting):
-            client.say(f"{number}")
-            while client.next_event() != f"{number}":
-                pass
-        chatting[0].say("to all")
-        for client in chatting:
-            while client.next_event() != "to all":
-                pass
-        for client in chatting:
-            client.leave()
-
-
-# What operators see ------------------------------------------------------------------------------
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 

@@ -1,22 +1,19 @@
-"""How a server stops: everyone is told, nobody is waited for too long, nothing stays behind."""
+"""Shutdown: clients are closed gracefully, within a bounded time, and all threads end."""
 
 from __future__ import annotations
 
-import re
-import select
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from queue import Queue
 from typing import Any
 
 import pytest
 
-from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient, get, upgrade
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.server.stopping import AGES, GOING_AWAY, stopping
+from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient, get
 from tests.support.handlers import (
     BOTH_KINDS,
     NO_STEALS,
@@ -25,36 +22,15 @@ from tests.support.handlers import (
     plain_echo,
     websocket_app,
 )
-from tests.support.processes import ServerProcess
-from wsframe import Close
 from wsframe.server import (
     App,
     ConnectionClosed,
     EventStream,
-    Request,
-    Server,
     WebSocket,
 )
-from wsframe.server.sockets.shutdown import PacedShutdown
-from wsframe.server.timing import Timing
-
-from .conftest import AnyClient, Clients, Serve, ServerLog, wait_until
 
 # More than the kernel's own buffers hold of a connection.
 MUCH = 1 << 24
-GOING_AWAY = Close(1001, "the server stops")
-# A spread of as many seconds: after the first, no client's turn comes while a test runs.
-AGES = 1e6
-
-
-@contextmanager
-def stopping(server: Server, spread: float = 0) -> Iterator[None]:
-    """Stop the server meanwhile; it must have ended soon after."""
-    thread = threading.Thread(target=server.stop, kwargs={"spread": spread}, daemon=True)
-    thread.start()
-    yield
-    thread.join(TIMEOUT)
-    assert not thread.is_alive(), "the server does not stop"
 
 
 @BOTH_KINDS
@@ -305,220 +281,3 @@ def test_no_thread_is_left_after_a_busy_time(serve: Serve, clients: Clients) -> 
         for stream in streams:
             stream.expect_end()
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
-
-
-# The pace of the goodbyes ------------------------------------------------------------------------
-
-
-def the_one_that_was_told(open_ones: list[AnyClient]) -> AnyClient:
-    """Wait for the server to say something to one of them, and take that one off the list."""
-    (sock, *_), _, _ = select.select([client.sock for client in open_ones], [], [], TIMEOUT)
-    told = next(client for client in open_ones if client.sock is sock)
-    open_ones.remove(told)
-    return told
-
-
-def let_all_loops_turn(server: Server) -> None:
-    """Wait until every loop has done what it was asked to, and has looked at the time."""
-    for each in server.loops * 2:
-        turned = threading.Event()
-        each.call_soon(turned.set)
-        assert turned.wait(TIMEOUT)
-
-
-@pytest.mark.parametrize("loops", [1, 3])
-def test_who_has_not_been_told_is_served_on(serve: Serve, clients: Clients, loops: int) -> None:
-    server = serve(websocket_app(generator_echo), drain=60, loops=loops)
-    open_ones = [clients.websocket(server, "/echo") for _ in range(12)]
-    with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
-        let_all_loops_turn(server)
-        for client in open_ones:
-            client.say("x")
-            assert client.next_event() == "x"
-            client.leave()
-
-
-def test_a_request_that_is_being_judged_waits_for_its_turn(serve: Serve, clients: Clients) -> None:
-    judging: Queue[object] = Queue()
-    release = threading.Event()
-
-    def judge(request: Request) -> bool:
-        judging.put(request)
-        return release.wait(TIMEOUT)
-
-    server = serve(websocket_app(generator_echo, authorize=judge), drain=60)
-    waiting = [clients.connect(server) for _ in range(2)]
-    for client in waiting:
-        client.send(upgrade("/echo"))
-        judging.get(timeout=TIMEOUT)
-    with stopping(server, spread=AGES):
-        with suppress(ConnectionResetError):
-            assert the_one_that_was_told(waiting).read_to_end() == b""
-        release.set()
-        assert waiting[0].read_until(b"\r\n").startswith(b"HTTP/1.1 101 ")
-        waiting[0].close()
-
-
-def test_a_queue_still_reaches_the_streams_that_have_not_been_told(
-    serve: Serve, clients: Clients
-) -> None:
-    ticks: Queue[str] = Queue()
-    app = App()
-    app.sse("/time", source=ticks)
-    server = serve(app, drain=60)
-    streams = [clients.stream(server, "/time") for _ in range(3)]
-    with stopping(server, spread=AGES):
-        the_one_that_was_told(streams).expect_end()
-        ticks.put("x")
-        for stream in streams:
-            assert stream.hear(1) == ["x"]
-            stream.close()
-
-
-def test_in_the_end_everyone_has_been_told(serve: Serve, clients: Clients) -> None:
-    timing = Timing(sweep_interval=AGES)  # the goodbyes have an interval of their own
-    server = serve(websocket_app(generator_echo, timing=timing), drain=60, loops=2)
-    open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
-    with stopping(server, spread=0.3):
-        for client in open_ones:
-            assert client.closed_by_server() == GOING_AWAY
-
-
-def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: Clients) -> None:
-    server = serve(websocket_app(generator_echo), drain=0.3)
-    open_ones = [clients.websocket(server, "/echo") for _ in range(2)]
-    with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
-        assert open_ones[0].read_to_end() == b""
-
-
-def test_goodbyes_are_spread_evenly_over_all_loops() -> None:
-    loops = [
-        PacedShutdown([(k, n) for n in range(50)], 8, k / 4, 100.0)  # type: ignore[misc]
-        for k in range(4)
-    ]
-    told: list[Any] = []
-    for step in range(200):
-        now = 100.0 + step * 8 / 200
-        told += [peer for each in loops for peer in each.due(now + 0.001)]
-        assert len(told) == step + 1
-    assert len(set(told)) == 200
-    of_one_loop = told[::4]
-    assert list(range(50)) not in ([n for _, n in of_one_loop], [n for _, n in of_one_loop[::-1]])
-
-
-def test_a_spread_is_not_negative(serve: Serve) -> None:
-    server = serve(App())
-    with pytest.raises(ValueError, match="spread must not be negative"):
-        server.stop(spread=-1)
-
-
-@pytest.mark.parametrize("drain", [1e12, float("inf")])
-def test_a_stop_may_wait_for_as_long_as_it_takes(
-    serve: Serve, clients: Clients, drain: float
-) -> None:
-    server = serve(websocket_app(generator_echo))
-    client = clients.websocket(server, "/echo")
-    stopping = threading.Thread(target=server.stop, args=(drain,))
-    stopping.start()
-    client.closed_by_server()
-    stopping.join(TIMEOUT)
-    assert not stopping.is_alive()
-
-
-@pytest.mark.parametrize("setting", ["drain", "send_timeout", "ping_interval"])
-def test_a_duration_is_a_number(setting: str) -> None:
-    options: dict[str, Any] = {setting: float("nan")}
-    with pytest.raises(ValueError, match=f"{setting} must be"):
-        App().start(**options)
-
-
-# Signals -----------------------------------------------------------------------------------------
-
-PROGRAM = """
-import time
-from queue import Queue
-from wsframe.server import App
-
-app = App()
-app.sse("/time", source=Queue())
-
-@app.websocket("/echo")
-def echo(ws):
-    while True:
-        ws.send((yield))
-
-@app.websocket("/stuck")
-def stuck(ws):
-    ws.send("stuck")
-    time.sleep(60)
-
-if __name__ == "__main__":
-    app.run("127.0.0.1", 0, drain=60)
-    print("run returned")
-"""
-
-SIGNALS = [signal.SIGTERM, signal.SIGINT]
-signals_are_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM, encoding="utf-8")
-    return path
-
-
-@signals_are_posix
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
-    with ServerProcess(str(program)) as process:
-        open_ones = [WebSocketClient(process.port, "/echo") for _ in range(5)]
-        for client in open_ones:
-            client.say("x")
-            assert client.next_event() == "x"
-        process.signal(number)
-        process.expect(re.compile("Stopping; once more forces the end"))
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
-        for client in open_ones:  # whose turn has not come
-            client.say("x")
-            assert client.next_event() == "x"
-            client.leave()
-        assert process.wait() == (0, "run returned\n")
-
-
-@signals_are_posix
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -> None:
-    with ServerProcess(str(program)) as process:
-        client = WebSocketClient(process.port, "/stuck")
-        assert client.next_event() == "stuck"
-        process.signal(signal.SIGTERM)
-        process.expect(re.compile("Stopping"))
-        assert client.next_event() == GOING_AWAY
-        process.signal(number)
-        code, output = process.wait()
-        assert code == 1
-        assert "Traceback" not in output
-        client.close()
-
-
-@signals_are_posix
-def test_two_signals_at_once_are_two(program: Path) -> None:
-    with ServerProcess(str(program)) as process:
-        client = WebSocketClient(process.port, "/stuck")
-        assert client.next_event() == "stuck"
-        process.signal(signal.SIGTERM)
-        process.signal(signal.SIGINT)
-        assert process.wait()[0] == 1
-        client.close()
-
-
-def test_run_gives_the_signal_handlers_back() -> None:
-    app = App()
-    before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(OSError, match=r".+"):
-        app.run("no such host")
-    assert [signal.getsignal(number) for number in SIGNALS] == before
-    assert signal.set_wakeup_fd(-1) == -1

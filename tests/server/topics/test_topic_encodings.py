@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.server.conftest import Clients, Serve, wait_until
-from tests.server.sessions.test_gzipped import Connect, gzip_clients
+from tests.server.sessions.test_gzip_streams import Connect, gzip_clients
 from tests.support.handlers import Waits
 from wsframe import PerMessageDeflate
 from wsframe.server import App, EventStream, Topic, WebSocket

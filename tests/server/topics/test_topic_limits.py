@@ -1,31 +1,26 @@
-"""Topics: what strangers and odd values can do, which is little."""
+"""Topics: names, odd values, and memory that clients can cause to be used."""
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator
 from random import Random
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, quote
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.server.conftest import Clients, Serve, wait_until
 from tests.support.clients import TIMEOUT, WebSocketClient
 from tests.support.handlers import Waits, two_topics_app
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.topics import log as logs
-from wsframe.server.topics import places, unused
+from wsframe.server.topics import unused
 from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
-from wsframe.server.topics.places import Place, Places
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
@@ -189,149 +184,6 @@ def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> N
     assert list(parse_qs(str(stream.next_event().id)[1:])) == ["room 0", "room 9"]
 
 
-# Ids ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "given",
-    ["a\x01b", "\x7f", "a\tb", " a", "a ", "\t", "x" * 1025, "\U0001f600" * 257, "\x85" * 600],
-)
-def test_an_id_that_no_client_could_come_back_with_is_refused(
-    serve: Serve, clients: Clients, log: ServerLog, given: str
-) -> None:
-    topic = App().topic("news")
-    for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
-        with pytest.raises(ValueError, match="an event's id"):
-            topic.publish(**wrong)
-    assert topic.stats().published == 0
-    app = App()
-
-    @app.sse("/news")
-    def news(stream: EventStream) -> Iterator[ServerSentEvent]:
-        yield ServerSentEvent("x", id=given)
-
-    clients.stream(serve(app), "/news").expect_end()
-    log.expect("the handler of /news failed")
-
-
-@settings(
-    max_examples=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(st.text(min_size=1, max_size=50) | st.text(st.characters(max_codepoint=0x200), min_size=1))
-@example("x" * 1024)
-@example("\U0001f600" * 256)
-@example("\x80\x85\xa0\u2028\ufeff")
-@example("%3D&a=b+c;\"'\\")
-def test_whoever_has_an_id_can_come_back_with_it(serves_ids: Any, text: str) -> None:
-    """Alone or as one of several topics, in a header or in the query."""
-    server, topic, connect = serves_ids
-    try:
-        topic.publish("x", id=text)
-    except ValueError:
-        return
-    topic.publish("after it")
-    for path in ("/one", "/two"):
-        last_id = text if path == "/one" else "?" + urlencode({"news": text})
-        header = ("Last-Event-ID", last_id.encode().decode("latin-1"))
-        for stream in (
-            connect(server, path, header),
-            connect(server, f"{path}?lastEventId={quote(last_id)}"),
-        ):
-            assert stream.next_event().data == "after it"
-            stream.close()
-
-
-@pytest.fixture
-def serves_ids(serve: Serve, clients: Clients) -> Any:
-    """A server of a topic, alone and together with another."""
-    app = App()
-    topic = app.topic("news")
-    app.sse("/one", source=topic)
-
-    @app.sse("/two")
-    def two(stream: EventStream) -> None:
-        stream.subscribe("other")
-        stream.subscribe(topic)
-
-    return serve(app), topic, clients.stream
-
-
-@pytest.mark.parametrize("count", [70, 1000])
-def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, count: int) -> None:
-    """With an id that fits into any request, and after one id for all that begin together."""
-    app = App()
-    names = [f"room {number}".ljust(30, "x") for number in range(count)]
-
-    @app.sse("/rooms")
-    def rooms(stream: EventStream) -> None:
-        for name in names:
-            stream.subscribe(name)
-
-    server = serve(app)
-    first = clients.stream(server, "/rooms")
-    wait_until(lambda: server.stats().subscriptions == count, "all have begun")
-    app.topic(names[0]).publish("1")
-    app.topic(names[-1]).publish("2")
-    received = first.read_until(b"data: 2\n\n")
-    assert len(received) < 8192
-    first._decoder.receive(received)
-    between = first.last_event_id
-    app.topic(names[1]).publish("3")
-    assert first.hear(1) == ["3"]
-    first.close()
-    app.topic(names[0]).publish("4")
-    app.topic(names[count // 2]).publish("5")
-    for last_id, missed in ((first.last_event_id, ["4", "5"]), (between, ["3", "4", "5"])):
-        assert len(last_id) < 100
-        for target, headers in (
-            ("/rooms", [("Last-Event-ID", last_id)]),
-            (f"/rooms?lastEventId={quote(last_id)}", []),
-        ):
-            again = clients.stream(server, target, *headers)
-            assert sorted(again.hear(len(missed))) == missed
-            again.close()
-
-
-def test_a_place_that_is_not_remembered_is_a_gap_in_every_topic(
-    serve: Serve, clients: Clients
-) -> None:
-    app = two_topics_app()
-    server = serve(app)
-    for number, unknown in enumerate(("?abcdefghijk.1", "?.", "?a.b", "?x." + "9" * 30, "?")):
-        app.topic("a").publish(str(number))
-        stream = clients.stream(server, "/both", ("Last-Event-ID", unknown))
-        gaps = [stream.next_event(), stream.next_event()]
-        assert {json.loads(gap.data)["topic"] for gap in gaps if gap.event == "gap"} == {"a", "b"}
-
-
-def test_places_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_BYTES", 100 * places.PLACE_COST)
-    monkeypatch.setattr(places, "MAX_LISTED", 20)
-    monkeypatch.setattr(places, "MAX_MOVES", 10)
-    known = Places()
-    one, other = Place(known), Place(known)
-    for place in (one, other):
-        for topic in "abc":
-            place.move(topic, "before")
-    ids = [one.move("a", str(number)) for number in range(30)]
-    assert known.find(ids[-11]) == {"a": "19", "b": "before", "c": "before"}
-    assert known.find(ids[-12]) is None
-    assert known.find(other.id) == {"a": "before", "b": "before", "c": "before"}
-    one.forget("a")
-    assert known.find(one.id) == {"b": "before", "c": "before"}
-    for _ in range(20):  # others take what there is
-        place = Place(known)
-        for topic in "abcdefgh":
-            place.move(topic, "before")
-    assert known.find(one.id) is None
-    assert known.find(one.move("a", "again")) == {"a": "again", "b": "before", "c": "before"}
-
-
-# Names --------------------------------------------------------------------------------------------
-
-
 def test_names_are_short() -> None:
     app = App()
     for name in ("x" * 1025, "\U0001f600" * 257):
@@ -378,9 +230,6 @@ def test_a_connection_has_so_many_subscriptions(serve: Serve, clients: Clients, 
     if kind == "websocket":
         client.say("go on")
         assert client.next_event() == "done"
-
-
-# Memory -------------------------------------------------------------------------------------------
 
 
 def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:

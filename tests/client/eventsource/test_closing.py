@@ -1,0 +1,139 @@
+"""An event source is closed."""
+
+from __future__ import annotations
+
+import threading
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.client.conftest import Beside, Certificates, Connect, Play
+from tests.client.eventsource.helpers import data
+from tests.support.servers import TIMEOUT, Visit
+
+
+def test_closing_ends_an_iteration_that_waits_for_an_event(
+    events: Connect, play: Play, beside: Beside
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        visit.wait_for_end()
+
+    source = events(play(script).http_url())
+    assert data(source, 1) == ["one"]
+    rest = beside(list, source)
+    source.close()
+    assert rest.result(TIMEOUT) == []
+    source.close()
+
+
+def test_closing_ends_an_iteration_that_waits_over_tls(
+    events: Connect, play: Play, beside: Beside, certificates: Certificates
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        visit.wait_for_end()
+
+    source = events(play(script, tls=certificates.server).http_url(), ssl=certificates.client)
+    assert data(source, 1) == ["one"]
+    rest = beside(list, source)
+    source.close()
+    assert rest.result(TIMEOUT) == []
+
+
+def test_closing_ends_an_iteration_that_waits_to_come_back(
+    events: Connect, play: Play, beside: Beside
+) -> None:
+    server = play(lambda visit: visit.stream(b"data: one\n\n"))
+    source = events(server.http_url(), retry=3600)
+    assert data(source, 1) == ["one"]
+    rest = beside(list, source)
+    server.stop()
+    source.close()
+    assert rest.result(TIMEOUT) == []
+
+
+def test_closing_ends_an_iteration_that_connects(
+    events: Connect, play: Play, beside: Beside
+) -> None:
+    connected = threading.Event()
+
+    def silent(visit: Visit) -> None:
+        visit.read_head()
+        connected.set()
+        visit.wait_for_end()
+
+    source = events(play(lambda visit: visit.stream(), silent).http_url())
+    rest = beside(list, source)
+    assert connected.wait(TIMEOUT)
+    source.close()
+    assert rest.result(TIMEOUT) == []
+
+
+def test_closing_between_two_sockets_is_not_missed(
+    events: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = events(play(lambda visit: visit.stream()).http_url())
+    dial = codec.client.http.dial
+
+    def close_first(*arguments: Any) -> Any:
+        source.close()
+        return dial(*arguments)
+
+    monkeypatch.setattr(codec.client.http, "dial", close_first)
+    assert list(source) == []
+
+
+def test_events_that_have_come_are_not_given_out_after_closing(events: Connect, play: Play) -> None:
+    source = events(play(lambda visit: visit.stream(b"data: 1\n\ndata: 2\n\n")).http_url())
+    assert data(source, 1) == ["1"]
+    source.close()
+    assert list(source) == []
+
+
+def test_one_thread_iterates_at_a_time(events: Connect, play: Play, beside: Beside) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        visit.wait_for_end()
+
+    source = events(play(script).http_url())
+    reading = threading.Event()
+    read = source._read
+
+    def tell(answer: Any) -> None:
+        reading.set()
+        read(answer)
+
+    source._read = tell
+    assert data(source, 1) == ["one"]
+    reading.clear()
+    rest = beside(list, source)
+    assert reading.wait(TIMEOUT)
+    with pytest.raises(RuntimeError, match="another thread"):
+        next(source)
+    source.close()
+    assert rest.result(TIMEOUT) == []
+
+
+def test_an_iteration_that_was_interrupted_goes_on_where_it_was(
+    events: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(visit: Visit) -> None:
+        visit.stream(b"id: 1\ndata: one\n\n")
+        visit.wait_for_end()
+
+    def second(visit: Visit) -> None:
+        visit.stream(b"data: two\n\n")
+        assert visit.headers["Last-Event-ID"] == "1"
+
+    def interrupt(answer: object) -> bytes:
+        raise KeyboardInterrupt
+
+    source = events(play(first, second).http_url())
+    assert data(source, 1) == ["one"]
+    with monkeypatch.context() as patched:
+        patched.setattr(codec.client.http.Response, "read", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(source)
+    assert data(source, 1) == ["two"]

@@ -1,0 +1,313 @@
+"""An event source reconnects after its stream has ended."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from itertools import islice
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.client.conftest import Connect, Play
+from tests.client.eventsource.helpers import data
+from tests.support.servers import TIMEOUT, Visit
+from wsframe import ServerSentEvent
+from wsframe.server import App, EventStream
+
+
+class Waits(threading.Event):
+    """An event that is not waited for; what it would have been is kept.
+
+    Attributes:
+        enough: after how many it is set; where that is 0, never.
+    """
+
+    enough = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait no time at all."""
+        self.seconds.append(timeout)
+        if len(self.seconds) == self.enough:
+            self.set()
+        return self.is_set()
+
+
+@pytest.fixture
+def waits(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Waits]:
+    """The waits of every stream that is opened."""
+    made: list[Waits] = []
+
+    def make() -> Waits:
+        made.append(Waits())
+        return made[-1]
+
+    replaced = SimpleNamespace(Event=make, Lock=threading.Lock)
+    monkeypatch.setattr(codec.client.eventsource, "threading", replaced)
+    return made
+
+
+def test_it_comes_back_with_the_last_id(events: Connect, play: Play) -> None:
+    ids = []
+
+    def stream(body: bytes) -> Any:
+        def script(visit: Visit) -> None:
+            visit.read_head()
+            ids.append(visit.headers["Last-Event-ID"])
+            visit.stream(body)
+
+        return script
+
+    server = play(
+        stream(b"data: a\n\n"),
+        stream("id: grün\ndata: b\n\n".encode()),
+        stream(b"data: c\n\n"),  # which names no id: the last one is still known
+        stream(b"id\ndata: d\n\n"),
+        stream(b"data: e\n\n"),
+    )
+    source = events(server.http_url())
+    assert data(source, 5) == ["a", "b", "c", "d", "e"]
+    assert ids == [None, None, *["grün".encode().decode("latin-1")] * 2, None]
+
+
+def test_an_id_that_no_header_can_carry_is_not_sent_back(events: Connect, play: Play) -> None:
+    ids = []
+
+    def again(visit: Visit) -> None:
+        visit.read_head()
+        ids.append(visit.headers["Last-Event-ID"])
+        visit.stream(b"data: c\n\n")
+
+    def first(visit: Visit) -> None:
+        visit.stream(b"id: 1\ndata: a\n\nid: \x7f\ndata: b\n\n")
+
+    source = events(play(first, again).http_url())
+    assert data(source, 3) == ["a", "b", "c"]
+    assert ids == ["1"]  # so that what came behind it comes again
+    assert source.last_event_id == "1"
+
+
+def test_the_last_id_is_that_of_the_event_that_was_returned(events: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\nid\ndata: c\n\n")
+        visit.wait_for_end()
+
+    with events(play(script).http_url(), last_event_id="0") as source:
+        assert [source.last_event_id] + [source.last_event_id for _ in islice(source, 3)] == [
+            "0",
+            "1",
+            "2",
+            "",
+        ]
+
+
+def test_a_connection_that_comes_to_nothing_is_closed_before_the_next(
+    events: Connect, play: Play
+) -> None:
+    over = threading.Event()
+
+    def silent(visit: Visit) -> None:
+        visit.read_head()
+        visit.wait_for_end()
+        over.set()
+
+    server = play(lambda visit: visit.stream(b"retry: 3600000\ndata: a\n\n"), silent)
+    source = events(server.http_url(), open_timeout=0.2)
+    assert data(source, 1) == ["a"]
+    source.retry = 0.1
+    source._pause.seconds = iter([0.0, 3600.0]).__next__
+    waits = threading.Thread(target=lambda: list(source))
+    waits.start()
+    assert over.wait(TIMEOUT)
+    source.close()
+    waits.join()
+
+
+def test_it_comes_back_when_the_server_has_started_again(events: Connect) -> None:
+    app = App()
+
+    @app.sse("/count")
+    def count(stream: EventStream) -> None:
+        number = int(stream.last_event_id or 0) + 1
+        stream.send(ServerSentEvent(str(number), id=str(number)))
+
+    with app.start("127.0.0.1") as server:
+        source = events(f"http://127.0.0.1:{server.port}/count")
+        assert data(source, 1) == ["1"]
+    with app.start("127.0.0.1", server.port):
+        assert data(source, 1) == ["2"]
+
+
+def test_it_comes_back_when_the_connection_is_reset(events: Connect, play: Play) -> None:
+    received = threading.Event()
+
+    def first(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        assert received.wait(TIMEOUT)
+        visit.reset()
+
+    source = events(play(first, lambda visit: visit.stream(b"data: two\n\n")).http_url())
+    assert data(source, 1) == ["one"]
+    received.set()
+    assert data(source, 1) == ["two"]
+
+
+def test_a_stream_that_is_silent_for_too_long_is_lost(events: Connect, play: Play) -> None:
+    def first(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+        visit.wait_for_end()
+
+    def second(visit: Visit) -> None:
+        visit.stream(b"data: two\n\n")
+
+    source = events(play(first, second).http_url(), read_timeout=0.05)
+    assert data(source, 2) == ["one", "two"]
+
+
+def test_the_time_between_two_tries_is_the_server_s(
+    events: Connect, play: Play, waits: list[Waits]
+) -> None:
+    def stream(retry: bytes) -> Any:
+        return lambda visit: visit.stream(retry + b"data: x\n\n")
+
+    server = play(
+        stream(b""),
+        stream(b"retry: 7000\n"),
+        stream(b"retry: 0\n"),
+        stream(b"retry: 99999999999999\n"),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url(), retry=2), 9) == ["x"] * 4
+    for seconds, least in zip(waits[0].seconds, (2, 7, 0.5, 3600), strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+def test_after_failures_it_waits_longer_and_longer(
+    events: Connect, play: Play, waits: list[Waits]
+) -> None:
+    server = play(lambda visit: visit.stream(b"data: x\n\n"))
+    source = events(server.http_url(), retry=1)
+    waits[0].enough = 9
+    assert data(source, 9) == ["x"]
+    doubled = (1, 2, 4, 8, 16, 32, 60, 60, 60)
+    for seconds, least in zip(waits[0].seconds, doubled, strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+@pytest.mark.parametrize("body", [b"", b"retry: 0\n\n", b": comment\n\n", b"id: 1\n\n", b"data: x"])
+def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
+    events: Connect, play: Play, waits: list[Waits], body: bytes
+) -> None:
+    server = play(*[lambda visit: visit.stream(body)] * 6, lambda visit: visit.answer(204))
+    assert list(events(server.http_url(), retry=0)) == []
+    for seconds, least in zip(waits[0].seconds, (1, 2, 4, 8, 16, 32), strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+def test_a_quiet_stream_that_was_open_for_long_is_no_failure(
+    events: Connect,
+    play: Play,
+    waits: list[Waits],
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(0, 1000, 5))  # five seconds pass between two looks at it
+    monkeypatch.setattr(codec.client.eventsource, "monotonic", clock.__next__)
+    server = play(*[lambda visit: visit.stream()] * 3, lambda visit: visit.answer(204))
+    assert list(events(server.http_url(), retry=1)) == []
+    assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 1, 1]
+
+
+def test_a_success_after_failures_begins_anew(
+    events: Connect, play: Play, waits: list[Waits]
+) -> None:
+    def lost(visit: Visit) -> None:
+        visit.read_head()
+
+    server = play(
+        lambda visit: visit.stream(b"data: x\n\n"),
+        lost,
+        lost,
+        lambda visit: visit.stream(b"data: x\n\n"),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url(), retry=1), 9) == ["x", "x"]
+    assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 2, 4, 1]
+
+
+def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
+    events: Connect, play: Play, waits: list[Waits]
+) -> None:
+    server = play(lambda visit: visit.stream(b"retry: 100000\n\n"))
+    source = events(server.http_url())
+    waits[0].enough = 3
+    assert list(source) == []
+    assert all(100 <= (seconds or 0) <= 125 for seconds in waits[0].seconds)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+def test_a_server_that_is_busy_later_is_asked_again(
+    events: Connect, play: Play, waits: list[Waits], status: int
+) -> None:
+    server = play(
+        lambda visit: visit.stream(b"id: 1\ndata: one\n\n"),
+        lambda visit: visit.send(b"HTTP/1.1 %d Busy\r\nContent-Length: 2\r\n\r\nno" % status),
+        lambda visit: visit.answer(503, ("Retry-After", "7200")),
+        lambda visit: visit.stream(b"data: two\n\n"),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url(), retry=1), 9) == ["one", "two"]
+    # The bounds of what Retry-After can ask for, and the end of it with the next stream.
+    for seconds, least in zip(waits[0].seconds, (1, 2, 3600, 1), strict=True):
+        assert least <= (seconds or 0) <= 1.25 * least
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "40"},
+        {"Retry-After": "Sun, 06 Nov 2044 08:50:17 GMT", "Date": "Sun, 06 Nov 2044 08:49:37 GMT"},
+    ],
+)
+def test_retry_after_is_honoured_in_both_of_its_forms(
+    events: Connect, play: Play, waits: list[Waits], headers: dict[str, str]
+) -> None:
+    server = play(
+        lambda visit: visit.stream(b"data: x\n\n"),
+        lambda visit: visit.answer(503, *headers.items()),
+        lambda visit: visit.answer(204),
+    )
+    assert data(events(server.http_url()), 9) == ["x"]
+    assert 40 <= (waits[0].seconds[1] or 0) <= 50
+
+
+def test_a_server_that_is_full_gets_its_client_back(events: Connect) -> None:
+    app = App()
+
+    @app.sse("/one")
+    def one(stream: EventStream) -> None:
+        stream.send(ServerSentEvent("one", id="1"))
+
+    with app.start("127.0.0.1") as server:
+        source = events(f"http://127.0.0.1:{server.port}/one")
+        assert data(source, 1) == ["one"]
+    with app.start("127.0.0.1", server.port, max_connections=1) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as other:
+            refused = threading.Event()
+            asked = source._ask
+
+            def ask() -> Any:
+                answer = asked()
+                if answer.status == 503:
+                    other.close()
+                    refused.set()
+                return answer
+
+            source._ask = ask
+            assert data(source, 1) == ["one"]
+        assert refused.is_set()

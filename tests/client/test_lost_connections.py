@@ -1,0 +1,155 @@
+"""WebSockets that end by a timeout or a lost connection."""
+
+from __future__ import annotations
+
+import threading
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.client.closing import LOTS, RECEIVE_BUFFER
+from tests.client.conftest import Beside, Certificates, Connect, Play
+from tests.support.servers import TIMEOUT, Visit, end
+from wsframe import Close, PerMessageDeflate
+
+
+@pytest.mark.parametrize("secured", [False, True])
+@pytest.mark.parametrize("receives", [False, True])
+def test_a_server_that_takes_nothing(
+    connect: Connect,
+    play: Play,
+    beside: Beside,
+    certificates: Certificates,
+    receives: bool,
+    secured: bool,
+) -> None:
+    given_up = threading.Event()
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert given_up.wait(TIMEOUT)
+        visit.wait_for_end()
+
+    late = "the server has acknowledged nothing for 0.2 seconds"
+    tls = certificates.server if secured else None
+    url = play(script, receive_buffer=RECEIVE_BUFFER, tls=tls).url()
+    ws = connect(url, ssl=certificates.client, send_timeout=0.2)
+    receiving = beside(end, ws.receive) if receives else None
+    with pytest.raises(TimeoutError, match=f"{late}; the connection is closed"):
+        ws.send(LOTS)
+    assert end(ws.send, "x") == (1006, late)
+    if receiving is not None:
+        assert receiving.result(TIMEOUT) == (1006, late)
+    given_up.set()
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_what_fails_within_a_read_ends_the_connection(
+    connect: Connect,
+    play: Play,
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert waiting.wait(TIMEOUT)
+        visit.say("message")
+        visit.wait_for_end()
+
+    waiting = threading.Event()
+    ws = connect(play(script).url())
+    with monkeypatch.context() as patched:
+        patched.setattr(codec.client.exchange.Exchange, "feed", fail)
+        waiting.set()
+        with pytest.raises(error):
+            ws.receive(TIMEOUT)
+    assert end(ws.receive) == (1006, "the client failed")
+
+
+def test_a_wait_that_was_interrupted_can_be_repeated(
+    connect: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> bool:
+        raise KeyboardInterrupt
+
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.next_event() == "message"
+        visit.say("answer")
+
+    ws = connect(play(script).url())
+    with monkeypatch.context() as patched:
+        patched.setattr(codec.client.transport.Transport, "poll", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ws.receive()
+    ws.send("message")
+    assert ws.receive(TIMEOUT) == "answer"
+
+
+def test_a_poll_that_is_interrupted_where_it_begins_is_over(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        visit.answer_close()
+
+    def interrupted() -> None:
+        release()
+        raise KeyboardInterrupt
+
+    ws = connect(play(script).url())
+    release = ws._state.release
+    with monkeypatch.context() as patched:
+        patched.setattr(ws._state, "release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ws.receive()
+    ws.close()  # waits for no poll
+    assert ws.close_code == 1000
+
+
+def test_a_send_that_is_interrupted_ends_the_connection(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the compressor remembers of it the server would take for a part of the next message."""
+
+    def script(visit: Visit) -> None:
+        visit.upgrade(deflate=PerMessageDeflate())
+        assert visit.next_event() == "one " * 50
+        visit.wait_for_end()
+
+    def interrupted(frame: bytes) -> int:
+        raise KeyboardInterrupt
+
+    ws = connect(play(script).url())
+    ws.send("one " * 50)
+    with pytest.raises(ValueError, match="surrogates"):
+        ws.send("\ud800" * 50)  # which takes nothing, and changes nothing
+    with monkeypatch.context() as patched:
+        patched.setattr(ws._exchange, "push", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ws.send("two " * 50)
+    assert end(ws.send, "two " * 50) == (1006, "a thread that sent was interrupted")
+
+
+def test_a_close_by_a_signal_handler_over_a_poll_comes_to_an_end(
+    connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.upgrade()
+        assert visit.answer_close() == Close(1000)
+        visit.wait_for_end()
+
+    def signalled(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        ws.close()
+        return poll(*arguments)
+
+    ws = connect(play(script).url(), close_timeout=0.01)
+    poll = ws._exchange._transport.poll
+    monkeypatch.setattr(ws._exchange._transport, "poll", signalled)
+    assert end(ws.receive)[0] == 1000

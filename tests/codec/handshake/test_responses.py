@@ -1,0 +1,94 @@
+"""The subprotocol (RFC 6455 section 4.2.2), and the responses."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from tests.codec.handshake.helpers import REQUEST, refusal, request
+
+
+@pytest.mark.parametrize(
+    ("offered", "spoken", "chosen"),
+    [
+        (["chat, superchat"], ["superchat", "chat"], "chat"),
+        (["chat", "superchat"], ["superchat"], "superchat"),
+        (["chat"], [], None),
+        (["chat"], ["other"], None),
+        ([], ["chat"], None),
+        ([""], ["chat"], None),
+        ([",chat ,\t,"], ["chat"], "chat"),
+        (["Chat"], ["chat"], None),
+        (["v1.chat!#$%&'*+-.^_`|~"], ["v1.chat!#$%&'*+-.^_`|~"], "v1.chat!#$%&'*+-.^_`|~"),
+    ],
+)
+def test_the_first_of_the_clients_that_is_spoken(
+    codec: ModuleType, offered: list[str], spoken: list[str], chosen: str | None
+) -> None:
+    headers = request(*(("Sec-WebSocket-Protocol", value) for value in offered))
+    acceptance = codec.accept(headers, subprotocols=spoken)
+    assert acceptance.subprotocol == chosen
+    assert dict(acceptance.headers).get("Sec-WebSocket-Protocol") == chosen
+
+
+@pytest.mark.parametrize("value", ["a b", "a;b", '"a"', "a/b", "ü", "a\r\nX: y", "a(b)"])
+def test_a_subprotocol_must_be_a_token(codec: ModuleType, value: str) -> None:
+    headers = request(("Sec-WebSocket-Protocol", f"chat, {value}"))
+    expected = (400, "Sec-WebSocket-Protocol must be a list of tokens", ())
+    assert refusal(codec, headers, subprotocols=["chat"]) == expected
+
+
+def test_a_response_byte_for_byte(codec: ModuleType) -> None:
+    wire = codec.fields.encode_response(
+        404, [("Content-Length", "2"), ("X-Note", "caf\xe9 and\ttab")], b"no"
+    )
+    assert wire == (
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-Note: caf\xe9 and\ttab\r\n\r\nno"
+    )
+    assert codec.fields.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "value", ["a\r\nSet-Cookie: x", "a\nb", "a\rb", "a\0b", "\x1b[1m", "\x7f", "a\n", "\x0b"]
+)
+def test_a_response_header_cannot_be_forged(codec: ModuleType, value: str) -> None:
+    with pytest.raises(ValueError, match="control characters must not stand in a header: X-Note"):
+        codec.fields.encode_response(200, [("X-Note", value)])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\n", "ä", "a\0", "(a)"])
+def test_a_response_header_has_a_token_for_a_name(codec: ModuleType, name: str) -> None:
+    with pytest.raises(ValueError, match="a header's name must be a token"):
+        codec.fields.encode_response(200, [(name, "x")])
+
+
+def test_a_response_header_must_fit_one_byte_a_character(codec: ModuleType) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        codec.fields.encode_response(200, [("X-Note", "\u20ac")])
+
+
+def test_a_status_must_be_known(codec: ModuleType) -> None:
+    with pytest.raises(ValueError, match="999 is not a valid HTTPStatus"):
+        codec.fields.encode_response(999)
+
+
+def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -> None:
+    acceptance = codec.Acceptance((("Set-Cookie", "a=b"),))
+    assert acceptance.encode() == (b"HTTP/1.1 101 Switching Protocols\r\nSet-Cookie: a=b\r\n\r\n")
+    with pytest.raises(ValueError, match="control characters"):
+        codec.Acceptance((("Set-Cookie", "a=b\r\nc: d"),)).encode()
+    with pytest.raises(AttributeError):
+        acceptance.subprotocol = "chat"
+
+
+@pytest.mark.parametrize("arguments", [{"subprotocols": "chat"}, {"origins": "https://a.example"}])
+def test_one_str_is_no_sequence_of_them(codec: ModuleType, arguments: dict[str, str]) -> None:
+    with pytest.raises(TypeError, match="sequences of str"):
+        codec.accept(REQUEST, **arguments)
+
+
+@pytest.mark.parametrize("subprotocol", ["", "a b", "a,b", "a\r\nX: y", "\xe9"])
+def test_what_the_server_speaks_is_a_token(codec: ModuleType, subprotocol: str) -> None:
+    with pytest.raises(ValueError, match="a subprotocol is a token"):
+        codec.accept(REQUEST, subprotocols=["chat", subprotocol])

@@ -1,0 +1,35 @@
+"""Apps that answer with what they were given."""
+
+from __future__ import annotations
+
+from tests.support.clients import Answer, Client
+from wsframe.server import App, Server, WebSocket
+
+
+def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:
+    client = Client(server.port, host=host)
+    try:
+        client.send(request)
+        return client.answer()
+    finally:
+        client.close()  # also after a failure
+
+
+def parameters_app(*paths: str) -> App:
+    """An app that says which of its paths matched, and with which parameters."""
+    app = App()
+    for path in paths:
+
+        def tell(ws: WebSocket, path: str = path, **parameters: str) -> None:
+            ws.send(repr((path, parameters)))
+
+        app.websocket(path)(tell)
+    return app
+
+
+def pages() -> App:
+    app = App()
+    app.page("/", "<p>é")
+    app.page("/style", b"p { }", content_type="text/css")
+    app.page("/empty", "")
+    return app

@@ -1,0 +1,323 @@
+"""Routes: paths, parameters and pages."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.apps import ask, pages, parameters_app
+from tests.server.conftest import Clients, Serve
+from tests.support.clients import get, upgrade
+from tests.support.handlers import generator_echo, websocket_app
+from wsframe.server import App, Server
+
+
+def heard(clients: Clients, server: Server, target: str) -> Any:
+    client = clients.websocket(server, target)
+    message = client.next_event()
+    client.closed_by_server()
+    assert isinstance(message, str)
+    return eval(message)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "parameters"),
+    [
+        ("/rooms/{room}", "/rooms/blue", {"room": "blue"}),
+        ("/rooms/{room}", "/rooms/blue?a=b", {"room": "blue"}),
+        ("/rooms/{room}", "/rooms/a%20b%C3%A9", {"room": "a bé"}),
+        ("/rooms/{room}", "/rooms/a%2Fb", {"room": "a/b"}),
+        ("/rooms/{room}", "/rooms/a+b", {"room": "a+b"}),
+        ("/rooms/{room}", "/rooms/%252F", {"room": "%2F"}),
+        ("/{a}/x/{b}", "/1/x/2", {"a": "1", "b": "2"}),
+        ("/{year}-{month}.txt", "/2024-12.txt", {"year": "2024", "month": "12"}),
+        ("/a.b/{c}", "/a.b/c", {"c": "c"}),
+        ("/{a}.{b}", "/x.y.z", {"a": "x.y", "b": "z"}),
+        ("/{a}.{b}", "/...", {"a": ".", "b": "."}),
+        ("/v{a}--{b}-{c}!", "/v1---2-3-4!", {"a": "1-", "b": "2-3", "c": "4"}),
+        ("/{a}2{b}", "/x2%2Fy", {"a": "x", "b": "/y"}),
+        ("/{a}F{b}", "/1F%2F", {"a": "1", "b": "/"}),
+        ("/{a}/{b}", "/%2F/;", {"a": "/", "b": ";"}),
+        ("/a%2Fb/{c}", "/a%2fb/c", {"c": "c"}),
+        ("/50%/{c}", "/50%25/%zz", {"c": "%zz"}),
+        ("/plain", "/plain?room=none", {}),
+    ],
+)
+def test_a_path_gives_its_parameters_decoded(
+    serve: Serve, clients: Clients, path: str, target: str, parameters: dict[str, str]
+) -> None:
+    server = serve(parameters_app(path))
+    assert heard(clients, server, target) == (path, parameters)
+
+
+@pytest.mark.parametrize(
+    "target", ["/rooms/", "/rooms", "/rooms/a/b", "/rooms/a/", "/roomsXa", "/x/rooms/a", "/", "//"]
+)
+def test_a_parameter_is_one_segment_and_never_nothing(serve: Serve, target: str) -> None:
+    server = serve(parameters_app("/rooms/{room}"))
+    assert ask(server, upgrade(target)).status == 404
+
+
+def test_a_dot_in_a_path_is_a_dot(serve: Serve) -> None:
+    server = serve(parameters_app("/a.b/{c}"))
+    assert ask(server, upgrade("/aXb/c")).status == 404
+
+
+def test_a_path_without_parameters_comes_first(serve: Serve, clients: Clients) -> None:
+    server = serve(parameters_app("/rooms/{room}", "/rooms/main", "/{any}/{thing}"))
+    assert heard(clients, server, "/rooms/main") == ("/rooms/main", {})
+    assert heard(clients, server, "/rooms/other") == ("/rooms/{room}", {"room": "other"})
+    assert heard(clients, server, "/x/y") == ("/{any}/{thing}", {"any": "x", "thing": "y"})
+
+
+@pytest.mark.parametrize(
+    "path", ["", "echo", "{a}", "/{", "/}", "/{}", "/{a", "/a}", "/{1a}", "/{a b}", "/{a}/{a}"]
+)
+def test_a_malformed_path_is_refused(path: str) -> None:
+    app = App()
+    with pytest.raises(ValueError, match=r"path|parameter"):
+        app.page(path, "")
+    with pytest.raises(ValueError, match=r"path|parameter"):
+        app.websocket(path)(lambda *_, **__: None)
+    with pytest.raises(ValueError, match=r"path|parameter"):
+        app.sse(path, source=Queue())
+
+
+def add_page(app: App, path: str) -> None:
+    app.page(path, "")
+
+
+def add_source(app: App, path: str) -> None:
+    app.sse(path, source=Queue())
+
+
+def add_stream_handler(app: App, path: str) -> None:
+    app.sse(path)(lambda *_, **__: None)
+
+
+def add_websocket(app: App, path: str) -> None:
+    app.websocket(path)(lambda *_, **__: None)
+
+
+READABLE = [add_page, add_source, add_stream_handler]
+
+
+@pytest.mark.parametrize("path", ["/", "/rooms/{room}"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(add_websocket, add_websocket), *((one, other) for one in READABLE for other in READABLE)],
+)
+def test_a_path_has_one_route(
+    first: Callable[[App, str], None], second: Callable[[App, str], None], path: str
+) -> None:
+    app = App()
+    first(app, path)
+    with pytest.raises(ValueError, match="has a route already"):
+        second(app, path)
+    add_page(app, "/another")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("/rooms/{room}", "/rooms/{name}"),
+        ("/{year}-{month}.txt", "/{a}-{b}.txt"),
+        ("/r%6Foms/{room}", "/rooms/{room}"),
+        ("/rooms", "/%72ooms"),
+    ],
+)
+@pytest.mark.parametrize("add", [add_websocket, add_page])
+def test_two_patterns_that_match_the_same_paths_are_one(
+    add: Callable[[App, str], None], one: str, other: str
+) -> None:
+    app = App()
+    add(app, one)
+    with pytest.raises(ValueError, match="has a route already"):
+        add(app, other)
+
+
+@pytest.mark.parametrize("page_first", [True, False])
+@pytest.mark.parametrize(
+    ("websocket", "page", "target"),
+    [
+        ("/rooms/{room}", "/rooms/{name}", "/rooms/main"),
+        ("/rooms/{room}", "/rooms/main", "/rooms/main"),
+        ("/rooms/main", "/rooms/{name}", "/rooms/main"),
+        ("/{any}/main", "/rooms/{name}", "/rooms/main"),
+    ],
+)
+def test_an_upgrade_request_finds_a_websocket_and_any_other_a_page(
+    serve: Serve, clients: Clients, websocket: str, page: str, target: str, page_first: bool
+) -> None:
+    app = parameters_app() if page_first else parameters_app(websocket)
+    app.page(page, "read me")
+    if page_first:
+        app.websocket(websocket)(lambda ws, **names: ws.send(repr((websocket, names))))
+    server = serve(app)
+    assert ask(server, get(target)).body == b"read me"
+    name = {"room": "main", "any": "rooms"}
+    expected = {key: value for key, value in name.items() if f"{{{key}}}" in websocket}
+    assert heard(clients, server, target) == (websocket, expected)
+
+
+@pytest.mark.parametrize("path", ["/live", "/live/{name}"])
+def test_a_page_and_a_websocket_may_share_a_path(serve: Serve, clients: Clients, path: str) -> None:
+    app = parameters_app(path)
+    app.page(path, "read me")
+    server = serve(app)
+    target = path.format(name="x")
+    assert ask(server, get(target)).body == b"read me"
+    assert heard(clients, server, target)[0] == path
+    assert ask(server, get(target, ("Upgrade", "h2c"), ("Connection", "Upgrade"))).status == 200
+
+
+def test_routes_are_fixed_when_the_app_is_started(serve: Serve) -> None:
+    app = App()
+    serve(app)
+    for add in (*READABLE, add_websocket):
+        with pytest.raises(RuntimeError, match="an app is complete before it is started"):
+            add(app, "/late")
+
+
+def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: Serve) -> None:
+    app = App()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    called: list[object] = []
+
+    @app.on_start
+    def first() -> None:
+        called.append(("first", threading.current_thread()))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with pytest.raises(RuntimeError, match="an app is complete"):
+            app.page("/late", "")
+
+    @app.on_start
+    def second() -> None:
+        called.append(("second", threading.current_thread()))
+
+    once = [("first", threading.current_thread()), ("second", threading.current_thread())]
+    serve(app, port=port).stop()
+    assert called == once
+    serve(app)
+    assert called == once * 2
+    with pytest.raises(RuntimeError, match="an app is complete"):
+        app.on_start(second)
+
+
+def test_what_on_start_raises_ends_the_start(serve: Serve) -> None:
+    app = App()
+    problems = [LookupError("no database"), None]
+
+    @app.on_start
+    def fail() -> None:
+        if (problem := problems.pop(0)) is not None:
+            raise problem
+
+    with pytest.raises(LookupError, match="no database"):
+        serve(app)
+    assert ask(serve(app), get("/")).status == 404
+
+
+def test_what_is_called_on_start_is_no_coroutine_function() -> None:
+    async def start() -> None: ...
+
+    with pytest.raises(TypeError, match="plain function"):
+        App().on_start(start)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"subprotocols": "chat"}, TypeError),
+        ({"origins": "https://example.com"}, TypeError),
+        *(({"subprotocols": ["chat", bad]}, ValueError) for bad in ("", "a b", "a\r\nX-A: b", "é")),
+        ({"max_message_size": 0}, ValueError),
+        ({"max_message_size": -1}, ValueError),
+    ],
+)
+def test_options_that_cannot_work_are_refused_at_once(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    app = App()
+    with pytest.raises(error, match=r"subprotocol|origins|max_message_size"):
+        app.websocket("/echo", **options)(generator_echo)
+    app.websocket("/echo")(generator_echo)
+
+
+@pytest.mark.parametrize("content_type", ["text/html\r\nX-A: b", "text/html\0", "\u20ac"])
+def test_a_content_type_that_would_forge_a_header_is_refused_at_once(content_type: str) -> None:
+    app = App()
+    with pytest.raises(ValueError, match=r"Content-Type|latin-1"):
+        app.page("/", "", content_type=content_type)
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "content_type"),
+    [
+        ("/", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("/?query", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("http://localhost/", "<p>é".encode(), "text/html; charset=utf-8"),
+        ("/style", b"p { }", "text/css"),
+        ("/empty", b"", "text/html; charset=utf-8"),
+    ],
+)
+def test_a_page_is_read_with_get_and_head(
+    serve: Serve, target: str, body: bytes, content_type: str
+) -> None:
+    server = serve(pages())
+    for method in ("GET", "HEAD"):
+        answer = ask(server, get(target, method=method))
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == content_type
+        assert answer.headers["Content-Length"] == str(len(body))
+        assert answer.headers["Connection"] == "close"
+        age = datetime.now(UTC) - parsedate_to_datetime(answer.headers["Date"])
+        assert abs(age.total_seconds()) < 60
+        assert answer.body == (body if method == "GET" else b"")
+
+
+def test_a_large_page_arrives_whole_at_a_slow_client(serve: Serve, clients: Clients) -> None:
+    body = bytes(range(256)) * 40_000
+    app = App()
+    app.page("/", body)
+    client = clients.connect(serve(app), receive_buffer=1 << 16)
+    client.send(get("/"))
+    assert client.answer().body == body
+
+
+@pytest.mark.parametrize("target", ["/nothing", "/style/", "/STYLE", "//style", "/%2Fstyle"])
+def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
+    server = serve(pages())
+    answer = ask(server, get(target))
+    assert answer.status == 404
+    assert answer.body == b"nothing is here\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_what_may_only_be_read_says_so(serve: Serve, method: str) -> None:
+    app = pages()
+    app.sse("/time", source=Queue())
+    server = serve(app)
+    for target in ("/", "/time"):
+        answer = ask(server, get(target, method=method))
+        assert answer.status == 405
+        assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_no_answer_to_head_has_a_body(serve: Serve) -> None:
+    app = websocket_app(generator_echo)
+    app.sse("/time", source=Queue())
+    app.sse("/job")(lambda stream: stream.send("never"))
+    server = serve(app)
+    for target, status in {"/none": 404, "/echo": 426, "/time": 200, "/job": 200}.items():
+        answer = ask(server, get(target, method="HEAD"))
+        assert (answer.status, answer.body) == (status, b""), target

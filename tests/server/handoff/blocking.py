@@ -1,0 +1,87 @@
+"""Apps and helpers for tests of handlers that block."""
+
+from __future__ import annotations
+
+from collections import deque
+from queue import Queue
+from typing import Any
+
+from tests.server.conftest import (
+    wait_until,
+)
+from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from wsframe import ConnectionClosed
+from wsframe.server import App, Server, WebSocket
+from wsframe.server.handoff.turns import BUSY
+from wsframe.server.sessions.generator import GeneratorSession
+
+MIB = 1 << 20
+
+
+# What the kernel's own buffers, at most, hold of a connection; all else would be our memory.
+KERNEL = 16 * MIB
+
+
+class Blocking:
+    """A handler that is held at the message "block", and answers with what a message begins with.
+
+    Attributes:
+        seen: what each connection was given, its end, and that its ``finally`` has run.
+        sockets: the connections, in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.held: deque[Held] = deque()
+        self.seen: Queue[Any] = Queue()
+        self.sockets: Queue[WebSocket] = Queue()
+
+    def __call__(self, ws: WebSocket) -> Waits:
+        self.sockets.put(ws)
+        try:
+            while True:
+                message = yield
+                self.seen.put(message)
+                if message == "block":
+                    self.held.popleft().wait()
+                ws.send(message[:8])
+        except ConnectionClosed as end:
+            self.seen.put(end.code)
+            raise
+        finally:
+            self.seen.put("finally")
+
+    def app(self, **options: Any) -> App:
+        """An app with this, one that echoes, and a page."""
+
+        def handler(ws: WebSocket) -> Waits:
+            return (yield from self(ws))
+
+        app = websocket_app(generator_echo)
+        app.websocket("/block", **options)(handler)
+        app.page("/", b"page")
+        return app
+
+    def block(self, server: Server, client: WebSocketClient) -> Held:
+        """Have a client's handler block, and lose the loop or wait in a thread."""
+        held = Held()
+        self.held.append(held)
+        busy = len(sessions(server, BUSY))
+        client.say("block")
+        held.wait_for()
+        wait_until(lambda: len(sessions(server, BUSY)) > busy, "it has a thread of its own")
+        return held
+
+    def next_seen(self, count: int) -> list[Any]:
+        """What comes next of ``seen``."""
+        return [self.seen.get(timeout=TIMEOUT) for _ in range(count)]
+
+
+def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
+    """Those that have not ended, in this state."""
+    found = [turns for loop in server.loops for turns in tuple(loop.unfinished)]
+    return [  # only generators are looked at here
+        turns
+        for turns in found
+        if isinstance(turns, GeneratorSession) and state in (None, turns.state)
+    ]

@@ -1,0 +1,192 @@
+"""A loop whose hand-off the test decides, step by step."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from queue import Queue
+from time import monotonic
+from typing import Any, TypeVar
+
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import Held
+from wsframe.server.handoff.loop import Loop
+from wsframe.server.handoff.monitor import Monitor
+from wsframe.server.handoff.threads import Threads
+from wsframe.server.handoff.turns import (
+    IDLE,
+    Habit,
+    Turns,
+)
+from wsframe.server.settings import Settings
+from wsframe.server.sockets.clients import Clients
+from wsframe.server.sockets.peer import Peer, Protocol
+from wsframe.server.timing import Timing
+
+Result = TypeVar("Result")
+
+
+TIMING = Timing()
+
+
+class Conversation(Protocol, Turns):
+    """Every read is work, and the test says what is done with it.
+
+    Attributes:
+        ran: the threads of its turns.
+        settled: for every settling, whether it was the owner's.
+    """
+
+    peer: Peer
+
+    def __init__(self, peer: Peer, habit: Habit, act: Callable[[Conversation, bytes], object]):
+        super().__init__(peer, habit)
+        self.act = act
+        self.ran: list[threading.Thread] = []
+        self.settled: Queue[bool] = Queue()
+        self._running = threading.Lock()
+
+    path = "/test"
+
+    def data_received(self, data: memoryview) -> Turns | None:
+        self.work = [*(self.work or ()), bytes(data)]
+        return self if self.state is IDLE else None
+
+    def work_on(self, work: list[Any]) -> None:
+        assert self._running.acquire(blocking=False), "two turns at once"
+        try:
+            self.ran.append(threading.current_thread())
+            for item in work:
+                self.act(self, item)
+        finally:
+            self._running.release()
+
+    def settle(self) -> None:
+        self.unsettled = False
+        if self.work is not None:
+            self.ask()
+        self.settled.put(self.peer.loop.owned())
+
+    def peer_left(self) -> None:
+        pass
+
+    def deadline_passed(self) -> None:
+        pass
+
+    def shut_down(self) -> None:
+        pass
+
+
+class Rig:
+    """A loop with threads, and connections without a server.
+
+    Its monitor is never started; the test looks at the loop itself.
+    """
+
+    def __init__(self) -> None:
+        self.threads = Threads(
+            1,
+            TIMING,
+            max_threads=8,
+            max_handler_threads=8,
+            reserve_threads=8,
+            max_thread_share=0.5,
+        )
+        self.monitor = Monitor(TIMING)
+        self.loop = Loop(TIMING, self.threads, self.monitor)
+        self.clients = Clients(self.loop, Settings())
+        self._sockets: list[socket.socket] = []
+        self._habits: dict[str, Habit] = {}
+
+    def connect(
+        self,
+        act: Callable[[Conversation, bytes], object],
+        *,
+        route: str = "/",
+        blocking: bool | None = None,
+    ) -> tuple[Conversation, socket.socket]:
+        """A connection, and its client's socket."""
+        ours, theirs = socket.socketpair()
+        self._sockets += ours, theirs
+        ours.setblocking(False)
+        theirs.settimeout(TIMEOUT)
+        habit = self._habits.setdefault(route, Habit(route, blocking, self.loop.timing))
+
+        def begin() -> Conversation:
+            peer = Peer(self.clients, ours, "client")
+            turns = Conversation(peer, habit, act)
+            self.loop.unfinished.add(turns)
+            peer.open(turns, inf)
+            return turns
+
+        return self.ask(begin), theirs
+
+    def ask(self, function: Callable[[], Result]) -> Result:
+        """Have the owner call this, and return what it returns."""
+        answers: Queue[Result] = Queue()
+        self.loop.call_soon(lambda: answers.put(function()))
+        return answers.get(timeout=TIMEOUT)
+
+    def set_timing(self, **durations: Any) -> None:
+        """Change what the loop reads of its timing."""
+        self.loop.timing = replace(self.loop.timing, **durations)
+
+    def owner(self) -> threading.Thread:
+        """The owner's thread."""
+        return self.ask(threading.current_thread)
+
+    def look_twice(self) -> None:
+        """Take the loop from the turn that is under way."""
+        assert self.loop.watch()
+        assert not self.loop.watch()
+
+    def close(self) -> None:
+        """End the loop and its threads."""
+        if self.monitor._thread.is_alive():
+            self.monitor.stop()
+        self.loop.stop(TIMEOUT)
+        self.threads.close(monotonic() + TIMEOUT)
+        for sock in self._sockets:
+            sock.close()
+
+
+def echo(turns: Conversation, item: bytes) -> None:
+    """Send it back."""
+    turns.peer.send(item)
+
+
+class Blocks:
+    """Sends ``item<`` and ``item>``, and is held in between if the item is upper case."""
+
+    def __init__(self) -> None:
+        self.held = {item: Held() for item in (b"A", b"B", b"C")}
+
+    def __call__(self, turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item + b"<")
+        if item in self.held:
+            self.held[item].wait()
+        turns.peer.send(item + b">")
+
+
+def block(rig: Rig, client: socket.socket, held: Held, item: bytes = b"A") -> None:
+    """Send what blocks, and take the loop from it."""
+    client.sendall(item)
+    held.wait_for()
+    rig.look_twice()
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    """So many bytes."""
+    data = b""
+    while len(data) < size:
+        data += client.recv(size - len(data))
+    return data
+
+
+def exchange(client: socket.socket, data: bytes) -> None:
+    """See that the connection is served."""
+    client.sendall(data)
+    assert receive(client, len(data)) == data

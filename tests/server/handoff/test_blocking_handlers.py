@@ -1,0 +1,390 @@
+"""Handlers that block, on real connections: other connections are served meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    ServerLog,
+    stop_within,
+    wait_until,
+)
+from tests.server.handoff.blocking import KERNEL, Blocking, sessions
+from tests.support.clients import TIMEOUT, WebSocketClient, get
+from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from wsframe import Close, ConnectionClosed, Pong
+from wsframe.server import WebSocket
+from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
+from wsframe.server.handoff.turns import BUSY
+from wsframe.server.sessions.websocket import INBOX_SIZE
+
+# Learned from what it does, or said to be quick: that one begins on the loop again every time.
+LEARNED_OR_SAID = pytest.mark.parametrize("blocking", [None, False], ids=["learned", "said"])
+
+
+def test_eight_handlers_block_and_twenty_others_are_served(serve: Serve, clients: Clients) -> None:
+    blocking = Blocking()
+    server = serve(blocking.app())
+    blocked = [clients.websocket(server, "/block") for _ in range(8)]
+    echoing = [clients.websocket(server, "/echo") for _ in range(20)]
+    held = [blocking.block(server, client) for client in blocked]
+    for number in range(20):
+        for client in echoing:
+            client.say(str(number), "again")
+        for client in echoing:
+            assert client.hear(2) == [str(number), "again"]
+    for one in reversed(held):
+        one.release()
+    for client in blocked:
+        client.say("next")
+        assert client.hear(2) == ["block", "next"]
+
+
+def test_a_server_whose_every_handler_blocks_still_accepts_and_answers(
+    serve: Serve, clients: Clients
+) -> None:
+    blocking = Blocking()
+    server = serve(blocking.app(), max_threads=2)
+    held = []
+    for _ in range(2):
+        held.append(blocking.block(server, clients.websocket(server, "/block")))
+    for _ in range(3):
+        # New ones, whose first turn is to come.
+        clients.websocket(server, "/block")
+        client = clients.connect(server)
+        client.send(get("/"))
+        assert client.answer().body == b"page"
+    for one in held:
+        one.release()
+
+
+def test_handlers_that_block_may_be_more_than_there_are_threads(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    """Past the limit it is the reserve that takes the loop on; those that are suspect wait."""
+    blocking = Blocking()
+    server = serve(blocking.app(), max_threads=2)
+    blocked = [clients.websocket(server, "/block") for _ in range(6)]
+    held = [Held() for _ in blocked]
+    blocking.held.extend(held)
+    for client in blocked:
+        client.say("block")
+    # Three lose the loop; then the route is suspect, and the others get no thread.
+    for one in held[:3]:
+        one.wait_for()
+    wait_until(lambda: server.stats().handlers_waiting == 3, "three wait")
+    assert server.stats().handlers_in_threads == 3
+    echoing = clients.websocket(server, "/echo")
+    echoing.say("x")
+    assert echoing.next_event() == "x"
+    for one in held:
+        one.release()
+    for client in blocked:
+        assert client.next_event() == "block"
+        client.leave()
+    log.expect("waits for a thread", logging.WARNING)
+
+
+@LEARNED_OR_SAID
+def test_messages_that_come_while_it_blocks_are_handled_in_order_and_once(
+    serve: Serve, clients: Clients, blocking: bool | None
+) -> None:
+    handler = Blocking()
+    server = serve(handler.app(blocking=blocking))
+    client = clients.websocket(server, "/block")
+    held = handler.block(server, client)
+    numbers = list(map(str, range(1000)))
+    for begin, end in ((0, 1), (1, 10), (10, 100), (100, 1000)):
+        client.say(*numbers[begin:end])
+    held.release()
+    assert client.hear(1001) == ["block", *numbers]
+    client.leave()
+    assert handler.next_seen(1003) == ["block", *numbers, 1000, "finally"]
+    assert handler.seen.empty()
+
+
+def test_pings_are_answered_while_it_blocks(serve: Serve, clients: Clients) -> None:
+    handler = Blocking()
+    server = serve(handler.app())
+    client = clients.websocket(server, "/block")
+    held = handler.block(server, client)
+    client.say("waits")
+    for number in range(3):
+        client.send(client.codec.ping(b"%d" % number))
+        assert client.next_event() == Pong(b"%d" % number)
+    held.release()
+    assert client.hear(2) == ["block", "waits"]
+
+
+def test_what_it_sent_before_goes_out_and_what_it_sends_then_too(
+    serve: Serve, clients: Clients
+) -> None:
+    first, second = Held(), Held()
+
+    def talk(ws: WebSocket) -> Waits:
+        ws.send("before")
+        first.wait()
+        ws.send("while")
+        ws.send("it blocks")
+        second.wait()
+        ws.send("after")
+        yield
+
+    client = clients.websocket(serve(websocket_app(talk)), "/echo")
+    assert client.next_event() == "before"
+    first.release()
+    assert client.hear(2) == ["while", "it blocks"]
+    second.release()
+    assert client.next_event() == "after"
+
+
+@LEARNED_OR_SAID
+def test_what_waits_for_it_is_bounded_and_nothing_is_lost(
+    serve: Serve, clients: Clients, blocking: bool | None
+) -> None:
+    handler = Blocking()
+    server = serve(handler.app(blocking=blocking))
+    client = clients.websocket(server, "/block", receive_buffer=1 << 16)
+    held = handler.block(server, client)
+    (session,) = sessions(server)
+    messages = [number.to_bytes(4, "big") * (1 << 14) for number in range(2 * KERNEL >> 16)]
+    sending = threading.Thread(target=client.say, args=messages)
+    client.sock.settimeout(None)
+    sending.start()
+    wait_until(lambda: not session.peer._interest & READ, "it is read no more")
+    assert session.work is not None
+    assert INBOX_SIZE <= sum(map(len, session.work)) < INBOX_SIZE + RECEIVE_BUFFER + (1 << 16)
+    held.release()
+    assert client.next_event() == "block"
+    for message in messages:
+        assert client.next_event() == message[:8]
+    sending.join(TIMEOUT)
+    client.sock.settimeout(TIMEOUT)
+    client.say("goes on")
+    assert client.next_event() == "goes on"
+    assert handler.next_seen(len(messages) + 2) == ["block", *messages, "goes on"]
+    assert client.leave() == Close(1000)
+
+
+def close(client: WebSocketClient) -> None:
+    client.send(client.codec.close(4321))
+
+
+LEAVING = pytest.mark.parametrize(
+    ("leave", "code"),
+    [
+        pytest.param(WebSocketClient.half_close, 1006, id="fin"),
+        pytest.param(WebSocketClient.reset, 1006, id="rst"),
+        pytest.param(close, 4321, id="close"),
+    ],
+)
+
+
+@LEARNED_OR_SAID
+@LEAVING
+def test_a_client_that_leaves_meanwhile_is_heard_to_the_end(
+    serve: Serve,
+    clients: Clients,
+    leave: Callable[[WebSocketClient], None],
+    code: int,
+    blocking: bool | None,
+) -> None:
+    seen: Queue[object] = Queue()
+    held = Held()
+
+    def handler(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                seen.put((yield))
+                if not held.reached.is_set():
+                    held.wait()
+        except ConnectionClosed as end:
+            seen.put(end.code)
+            raise
+        finally:
+            seen.put("finally")
+
+    server = serve(websocket_app(handler, blocking=blocking))
+    client = clients.websocket(server, "/echo")
+    client.say("block")
+    held.wait_for()
+    wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
+    (session,) = sessions(server)
+    client.say("one")
+    client.say("two")
+    wait_until(lambda: session.work == ["one", "two"], "they are read")
+    leave(client)
+    wait_until(lambda: session._end is not None, "it is known that the client has left")
+    assert [seen.get(timeout=TIMEOUT)] == ["block"]
+    assert seen.empty()
+    held.release()
+    assert [seen.get(timeout=TIMEOUT) for _ in range(4)] == ["one", "two", code, "finally"]
+    client.close()
+    stop_within(server, TIMEOUT)
+    assert seen.empty()
+
+
+@pytest.mark.parametrize("leave", [WebSocketClient.half_close, WebSocketClient.reset])
+def test_it_learns_that_its_client_has_left_when_it_sends(
+    serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None]
+) -> None:
+    handler = Blocking()
+    server = serve(handler.app())
+    client = clients.websocket(server, "/block")
+    held = handler.block(server, client)
+    leave(client)
+    wait_until(lambda: not server.clients[0].peers, "the client has left")
+    held.release()
+    assert handler.next_seen(3) == ["block", 1006, "finally"]
+    stop_within(server, TIMEOUT)
+    assert handler.seen.empty()
+
+
+@LEARNED_OR_SAID
+@pytest.mark.parametrize("more", [(), ("in the same read",)], ids=["", "more"])
+def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
+    serve: Serve, clients: Clients, blocking: bool | None, more: tuple[str, ...]
+) -> None:
+    seen: Queue[object] = Queue()
+    held = [Held(), Held()]
+
+    def handler(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                seen.put((yield))
+                held[0].wait()
+                ws.send("last")
+                ws.close(4000)
+                held[1].wait()
+        except ConnectionClosed as end:
+            seen.put(end.code)
+            raise
+        finally:
+            seen.put("finally")
+
+    server = serve(websocket_app(handler, blocking=blocking))
+    client = clients.websocket(server, "/echo")
+    client.say("block", *more)
+    held[0].wait_for()
+    wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
+    (session,) = sessions(server)
+    client.say("meanwhile")
+    wait_until(lambda: session.work, "it is read")
+    held[0].release()
+    assert client.hear(2) == ["last", Close(4000)]  # while it still blocks
+    client.send(client.codec.close(4000))
+    client.expect_end()
+    held[1].release()
+    assert [seen.get(timeout=TIMEOUT) for _ in range(3)] == ["block", 4000, "finally"]
+    stop_within(server, TIMEOUT)
+    assert seen.empty()
+
+
+@pytest.mark.parametrize("other", ["waits", "blocks"])
+def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other: str) -> None:
+    handler = Blocking()
+    held = Held()
+
+    def closing(ws: WebSocket) -> Waits:
+        yield
+        held.wait()
+        handler.sockets.get(timeout=TIMEOUT).close(4001)
+        ws.send("closed")
+        yield
+
+    app = handler.app()
+    app.websocket("/close")(closing)
+    server = serve(app)
+    client, others_client = clients.websocket(server, "/close"), clients.websocket(server, "/block")
+    client.say("block")
+    held.wait_for()
+    others = handler.block(server, others_client) if other == "blocks" else None
+    held.release()
+    assert client.next_event() == "closed"
+    assert others_client.closed_by_server() == Close(4001)
+    if others is not None:
+        assert handler.next_seen(1) == ["block"]
+        assert handler.seen.empty()
+        others.release()
+    assert handler.next_seen(2) == [4001, "finally"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
+@pytest.mark.parametrize("where", ["loop", "thread"])
+def test_whatever_a_handler_raises_ends_its_connection_alone(
+    serve: Serve, clients: Clients, log: ServerLog, where: str, error: type[BaseException]
+) -> None:
+    held = Held()
+
+    def fail(ws: WebSocket) -> Waits:
+        yield
+        if where == "thread":
+            held.wait()
+        raise error
+
+    app = websocket_app(generator_echo)
+    app.websocket("/fail")(fail)
+    server = serve(app)
+    other, another = clients.websocket(server, "/echo"), clients.websocket(server, "/fail")
+    client = clients.websocket(server, "/fail")
+    client.say("x")
+    if where == "thread":
+        held.wait_for()
+        wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
+        held.release()
+    assert client.closed_by_server() == Close(1011, "the handler failed")
+    record = log.expect("the handler of /fail failed")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is error
+    other.say("x")
+    assert other.next_event() == "x"
+    another.send(another.codec.ping())
+    assert another.next_event() == Pong()
+
+
+@pytest.mark.parametrize("blocking", [None, True])
+def test_context_variables_stay_with_their_connection(
+    serve: Serve, clients: Clients, blocking: bool | None
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    threads: dict[str, list[int]] = {"one": [], "two": []}
+
+    def handler(ws: WebSocket, name: str) -> Waits:
+        ws.send(variable.get())
+        variable.set(name)
+        while True:
+            message = yield
+            threads[name].append(threading.get_ident())
+            if message == "block":
+                held.wait()
+            ws.send(variable.get())
+
+    held = Held()
+    server = serve(websocket_app(handler, "/{name}", blocking=blocking))
+    pair = [(name, clients.websocket(server, f"/{name}")) for name in threads]
+    for name, client in pair * 3:
+        if not threads[name]:
+            assert client.next_event() == "nobody's"
+        client.say("x")
+        assert client.next_event() == name
+    pair[0][1].say("block")
+    held.wait_for()
+    # On another thread than before, whoever has the loop now.
+    for _ in range(3):
+        pair[1][1].say("x")
+        assert pair[1][1].next_event() == "two"
+    held.release()
+    assert pair[0][1].next_event() == "one"
+    for name, client in pair * 3:
+        client.say("x")
+        assert client.next_event() == name
+    assert len({*threads["one"], *threads["two"]}) > 1
+    assert {*threads["one"]} & {*threads["two"]}, "a thread of both"

@@ -1,0 +1,142 @@
+"""The loop and the monitor, step by step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import wait_until
+from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
+from tests.support.clients import TIMEOUT
+from wsframe.server.handoff import monitor as monitor_module
+from wsframe.server.timing import Timing
+
+
+def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(rig: Rig) -> None:
+    called: Queue[bytes] = Queue()
+
+    def act(turns: Conversation, item: bytes) -> None:
+        echo(turns, item)
+        rig.loop.call_soon(lambda: called.put(item))
+
+    connections = [rig.connect(act) for _ in range(3)]
+
+    def ask_and_end() -> None:
+        for turns, _ in connections:
+            turns.work = [b"x"]
+            turns.ask()
+        rig.loop._end()
+
+    rig.loop.call_soon(ask_and_end)
+    for _, client in connections:
+        assert receive(client, 1) == b"x"
+    assert [called.get(timeout=TIMEOUT) for _ in connections] == [b"x"] * 3
+
+
+def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    block(rig, client, act.held[b"A"])
+    rig.loop.stop(TIMEOUT)
+    act.held[b"A"].release()
+    wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the thread is free")
+
+
+def test_a_call_wakes_a_loop_that_sleeps(rig: Rig) -> None:
+    for _ in range(3):
+        wait_until(rig.loop.sleeps, "it has nothing to do")
+        rig.owner()  # without a connection it would sleep for ever
+
+
+def test_a_call_costs_no_wake_up_while_the_loop_is_awake(rig: Rig) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    assert not rig.loop.sleeps()
+    called: Queue[int] = Queue()
+    for number in range(3):
+        rig.loop.call_soon(lambda number=number: called.put(number))  # type: ignore[misc]
+    with pytest.raises(BlockingIOError):
+        rig.loop._wakened.recv(1)
+    act.held[b"A"].release()
+    assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("moment", ["before it is announced", "after it was announced"])
+def test_a_call_is_not_lost_when_the_loop_falls_asleep(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    called = threading.Event()
+    poll, look = rig.loop._poller.poll, rig.loop._tick_if_due
+    calls: list[Callable[[], None]] = []
+
+    def call() -> None:
+        while calls:
+            rig.loop.call_soon(calls.pop())
+
+    def poll_late(timeout: float | None) -> list[tuple[int, int]]:
+        if moment == "after it was announced":
+            call()
+        return poll(timeout)
+
+    def look_late() -> None:
+        look()
+        if moment == "before it is announced":
+            call()
+
+    monkeypatch.setattr(rig.loop._poller, "poll", poll_late)
+    monkeypatch.setattr(rig.loop, "_tick_if_due", look_late)
+    monkeypatch.setattr(rig.loop, "_patience", lambda: None)
+    rig.loop.start()
+    _, client = rig.connect(echo)
+    calls.append(called.set)
+    exchange(client, b"x")
+    assert called.wait(TIMEOUT)
+    rig.close()
+
+
+def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "QUIET_LOOKS", 2)
+    rig.monitor._timing = Timing(turn_slice=0.001, monitor_interval=60)
+    act = Blocks()
+    _, client = rig.connect(act, blocking=False)
+    _, others_client = rig.connect(echo, route="/other")
+    rig.monitor.start([rig.loop])
+    for item, held in act.held.items():
+        wait_until(lambda: rig.monitor.parked, "it is parked")
+        client.sendall(item)
+        held.wait_for()
+        exchange(others_client, b"x")  # on the loop that it has taken
+        held.release()
+        assert receive(client, 4) == item + b"<" + item + b">"
+    assert rig.loop.steals == 3
+
+
+def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None:
+    """It may have looked whether there is a monitor to be woken just before."""
+    act = Blocks()
+    _, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    rig.monitor._loops = [rig.loop]
+    rig.monitor._park()
+    assert not rig.monitor.parked
+    act.held[b"A"].release()
+
+
+def test_a_monitor_that_looks_by_itself_stays_parked(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.monitor._timing = Timing(monitor_interval=0.001)
+    looks = iter([True, True, True, False])
+    monkeypatch.setattr(rig.loop, "sleeps", lambda: next(looks))
+    rig.monitor._loops = [rig.loop]
+    rig.monitor._park()
+    assert not list(looks)

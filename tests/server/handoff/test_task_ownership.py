@@ -1,0 +1,255 @@
+"""Ownership of the loop, step by step: the test decides when the loop is handed off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import ServerLog, wait_until
+from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import Held
+from wsframe.server.handoff.quotas import Holder
+from wsframe.server.handoff.threads import Charge, Worker
+from wsframe.server.handoff.turns import (
+    BUSY,
+    IDLE,
+    Turns,
+)
+
+
+def test_who_asks_again_and_again_does_not_keep_others_waiting(rig: Rig) -> None:
+    done = threading.Event()
+
+    def go_on(turns: Conversation, item: bytes) -> None:
+        if not done.is_set():
+            turns.work = [item]
+            turns.unsettled = True
+
+    _, restless = rig.connect(go_on)
+    _, client = rig.connect(echo)
+    restless.sendall(b"x")
+    exchange(client, b"hello")
+    done.set()
+
+
+def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
+    rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+
+    def fail(turns: Conversation) -> None:
+        raise LookupError("nothing to settle")
+
+    monkeypatch.setattr(Conversation, "settle", fail)
+    block(rig, client, act.held[b"A"])
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    assert client.recv(1) == b""
+    assert log.expect("a defect in the server").exc_info
+
+
+def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    owner = rig.owner()
+    assert not rig.loop.watch()
+    client.sendall(b"A")
+    act.held[b"A"].wait_for()
+    assert rig.loop.watch()
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    assert rig.owner() is owner
+    assert not rig.loop.watch()
+    assert not rig.loop.watch()
+    assert turns.ran == [owner]
+    assert turns.state is IDLE
+    assert rig.loop.steals == 0
+
+
+def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: Rig) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    other, others_client = rig.connect(echo)
+    first = rig.owner()
+    block(rig, client, act.held[b"A"])
+    exchange(others_client, b"x")
+    second = rig.owner()
+    assert second is not first
+    assert other.ran == [second]
+    assert turns.ran == [first]
+    assert turns.state is BUSY
+    assert (first.name, second.name) == ("wsframe-handler /test", "wsframe-loop")
+    act.held[b"A"].release()
+    assert receive(client, 4) == b"A<A>"
+    wait_until(lambda: first.name == "wsframe-idle", "the thread is free")
+    assert rig.ask(lambda: turns.state) is IDLE
+    assert rig.owner() is second
+    assert rig.loop.steals == 1
+
+
+def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
+    """Even if they look the same, and nothing was seen in between."""
+    holds = [Held(), Held()]
+    entered = iter(holds)
+    turns, client = rig.connect(lambda turns, item: next(entered).wait())
+    for held in holds:
+        client.sendall(b"same")
+        held.wait_for()
+        assert rig.loop.watch()
+        if held is holds[0]:
+            held.release()
+    assert rig.loop.steals == 0
+    rig.loop.watch()
+    assert rig.owner() is not turns.ran[0]
+    assert rig.loop.steals == 1
+    holds[1].release()
+
+
+def test_a_steal_that_comes_too_late_changes_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn returns when a thread is taken, and the token is not yet."""
+    act = Blocks()
+    turns, client = rig.connect(act)
+    owner = rig.owner()
+    hand_off = rig.threads.hand_off
+
+    def hand_off_late(worker: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+        taken = hand_off(worker, holder)
+        act.held[b"A"].release()
+        assert rig.owner() is owner  # the turn is over
+        return taken
+
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
+    block(rig, client, act.held[b"A"])
+    assert rig.owner() is owner
+    assert rig.loop.steals == 0
+    assert rig.threads.counts() == (2, 0)
+    assert turns.state is IDLE
+    client.sendall(b"b")
+    assert receive(client, 8) == b"A<A>b<b>"
+
+
+def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
+    rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    _, others_client = rig.connect(echo)
+    owner = rig.owner()
+    monkeypatch.setattr(rig.threads, "hand_off", lambda owner, holder: None)
+    block(rig, client, act.held[b"A"])
+    others_client.sendall(b"x")
+    rig.loop.watch()
+    rig.loop.watch()
+    act.held[b"A"].release()
+    assert receive(others_client, 1) == b"x"
+    assert receive(client, 4) == b"A<A>"
+    assert rig.owner() is owner
+    assert rig.loop.steals == 0
+    assert turns.credit == 0
+    log.expect("/test blocks the loop: the system starts no more threads", logging.WARNING)
+    assert not log.records, "once is enough for one turn"
+
+
+def test_a_turn_that_was_stolen_cannot_take_a_later_ones_token(rig: Rig) -> None:
+    act = Blocks()
+    one, first = rig.connect(act)
+    two, second = rig.connect(act)
+    block(rig, first, act.held[b"A"])
+    second.sendall(b"B")
+    act.held[b"B"].wait_for()
+    act.held[b"A"].release()
+    # Nobody hears that it has returned as long as the other one has the loop.
+    wait_until(lambda: one.ran[0].name == "wsframe-idle", "the first one has returned")
+    rig.look_twice()
+    assert rig.ask(lambda: (one.state, two.state)) == (IDLE, BUSY)
+    assert rig.loop.steals == 2
+    act.held[b"B"].release()
+    assert receive(first, 4) == b"A<A>"
+    assert receive(second, 4) == b"B<B>"
+
+
+def test_a_turn_may_return_before_the_new_owner_has_begun(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Blocks()
+    turns, client = rig.connect(act)
+    take_over = rig.loop._take_over
+
+    def take_over_late(stolen: Turns) -> None:
+        act.held[b"A"].release()
+        wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the turn has returned")
+        take_over(stolen)
+
+    monkeypatch.setattr(rig.loop, "_take_over", take_over_late)
+    block(rig, client, act.held[b"A"])
+    assert receive(client, 4) == b"A<A>"
+    assert turns.settled.get(timeout=TIMEOUT)
+    assert turns.settled.empty()
+    assert turns.state is IDLE
+    client.sendall(b"b")
+    assert receive(client, 4) == b"b<b>"
+
+
+def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, owned = Held(), Queue[bool]()
+
+    def act(turns: Conversation, item: bytes) -> None:
+        held.wait()
+        owned.put(rig.loop.owned())
+
+    _, client = rig.connect(act)
+    late = Worker(rig.threads)  # which never begins
+    hand_off = rig.threads.hand_off
+    taken: list[Worker] = []
+
+    def hand_off_late(owner: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+        found = hand_off(owner, holder)
+        assert found is not None
+        taken.append(found[0])
+        return late, found[1]
+
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
+    block(rig, client, held)
+    held.release()
+    assert not owned.get(timeout=TIMEOUT)
+    (worker,) = taken
+    worker.given.put(late.given.get(timeout=TIMEOUT))
+    assert rig.owner() is worker.thread
+
+
+def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog) -> None:
+    def fail(turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item)
+        raise KeyboardInterrupt
+
+    turns, client = rig.connect(fail)
+    owner = rig.owner()
+    exchange(client, b"x")
+    log.expect("a defect in the server")
+    assert not rig.loop.watch()
+    assert rig.owner() is owner
+    exchange(client, b"y")
+    log.expect("a defect in the server")
+    assert turns.state is IDLE
+
+
+def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log: ServerLog) -> None:
+    def fail(turns: Conversation, item: bytes) -> None:
+        turns.peer.send(item)
+        raise KeyboardInterrupt
+
+    turns, client = rig.connect(fail, blocking=True)
+    for item in (b"x", b"y"):
+        exchange(client, item)
+        log.expect("a defect in the server")
+        assert turns.settled.get(timeout=TIMEOUT)
+    assert turns.state is IDLE

@@ -1,0 +1,263 @@
+"""Clients that wait for a thread."""
+
+from __future__ import annotations
+
+import threading
+from logging import WARNING
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.server.handoff.thread_limits import (
+    ATTACKS,
+    NO_ADDRESS,
+    OF_RESERVE,
+    SHARE,
+    Attacked,
+    assert_no_thread,
+    assert_others_are_served,
+    attack,
+    status_of,
+)
+from tests.support.clients import TIMEOUT, get, masked, upgrade
+from tests.support.handlers import Held, Waits
+from wsframe import ConnectionClosed, Opcode
+from wsframe.server import App, WebSocket
+from wsframe.server.handoff.turns import WAITING
+from wsframe.server.sessions.websocket import WebSocketSession
+from wsframe.server.sockets.peer import Peer
+
+
+def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
+    serve: Serve, clients: Clients, attacked: Attacked
+) -> None:
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
+    attack(clients, server, "/authorize", SHARE)
+    attacked.until_entered(SHARE)
+    (loop,) = server.loops
+    waiting = attack(clients, server, "/authorize", 100)
+    wait_until(lambda: server.stats().handlers_waiting == 100, "they wait")
+    for number, client in enumerate(waiting):
+        if number % 3 == 0:
+            client.reset()
+        elif number % 3 == 1:
+            client.send(masked(Opcode.TEXT, "never read" * 1000))
+            client.close()
+        else:
+            client.half_close()
+    wait_until(lambda: len(server.clients[0].peers) == SHARE, "those that have left are forgotten")
+    assert server.stats().handlers_waiting == 0
+    assert len(loop.unfinished) == SHARE
+    attacked.held.release()
+    wait_until(lambda: server.stats().handlers_in_threads == 0, "the others have been let in")
+    assert attacked.entered.empty()
+
+
+def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
+    serve: Serve, clients: Clients, attacked: Attacked
+) -> None:
+    server = serve(attacked.app)
+    clients_ = attack(clients, server, "/authorize", 3)
+    attacked.until_entered(3)
+    clients_[0].reset()
+    clients_[1].send(b"x" * 100_000)
+    clients_[1].close()
+    clients_[2].close()
+    wait_until(lambda: not server.clients[0].peers, "they are forgotten")
+    assert server.stats().handlers_in_threads == 3  # nobody can end these
+
+
+def test_a_request_waits_for_a_thread_in_vain_no_longer_than_it_may(
+    serve: Serve, clients: Clients, attacked: Attacked
+) -> None:
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 0.2})
+    for path in ("/authorize", "/turns"):
+        share, _ = ATTACKS[path]
+        attack(clients, server, path, share)
+        attacked.until_entered(share)
+        (late,) = attack(clients, server, path, 1)
+        assert_no_thread(late)
+        attacked.held.release()
+        wait_until(lambda: server.stats().handlers_in_threads == 0, "all have ended")
+        attacked.held = Held()
+
+
+@pytest.mark.parametrize("path", ["/authorize", "/turns"])
+def test_requests_that_wait_are_answered_when_threads_are_free(
+    serve: Serve, clients: Clients, attacked: Attacked, path: str
+) -> None:
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
+    share, _ = ATTACKS[path]
+    attack(clients, server, path, share)
+    attacked.until_entered(share)
+    waiting = attack(clients, server, path, 20)
+    for client in waiting:
+        client.send(masked(Opcode.TEXT, "sent while it waits"))
+    wait_until(lambda: server.stats().handlers_waiting == 20, "they wait")
+    attacked.held.release()
+    for client in waiting:
+        assert status_of(client) == 101
+        assert client.read_until(b"sent while it waits")
+
+
+def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
+    serve: Serve, clients: Clients, log: ServerLog, attacked: Attacked
+) -> None:
+    """However many handlers of a route block, the loop stays free."""
+    held = Held()
+    blocked: Queue[str] = Queue()
+
+    @attacked.app.websocket("/block")
+    def block(ws: WebSocket) -> Waits:
+        try:
+            while True:
+                message = yield
+                blocked.put(str(message))
+                held.wait()
+                if ws.close_code is None:
+                    ws.send(message)
+        except ConnectionClosed as end:
+            blocked.put(f"end {end.code}")
+
+    server = serve(attacked.app, **NO_ADDRESS)
+    opened = [clients.websocket(server, "/block") for _ in range(20)]
+    for number, client in enumerate(opened):
+        client.say(str(number), "second")
+    for _ in range(3):
+        blocked.get(timeout=TIMEOUT)  # then the route is suspect
+    wait_until(lambda: server.stats().handlers_waiting == 20 - SHARE, "they wait")
+    log.expect("/block waits for a thread: the route uses its share", WARNING)
+    assert_others_are_served(clients, server)
+    # What such a client sends stays with it; one that leaves is forgotten.
+    read = sum(peer.bytes_in for peer in server.clients[0].peers)
+    for client in opened:
+        client.say("x" * 10_000)
+    assert_others_are_served(clients, server)
+    assert sum(peer.bytes_in for peer in server.clients[0].peers) < read + 20_000 + SHARE * 11_000
+    peers = len(server.clients[0].peers)
+    opened[-1].close()
+    wait_until(lambda: len(server.clients[0].peers) < peers, "it is forgotten")
+    held.release()
+    for number, client in enumerate(opened[:-1]):
+        assert client.hear(3) == [str(number), "second", "x" * 10_000]
+        client.leave()
+    seen = [blocked.get(timeout=TIMEOUT) for _ in range(20 * 4 - 3)]
+    assert "end 1006" in seen  # what it had sent was delivered, and its end
+    assert seen.count("x" * 10_000) == 20
+
+
+@pytest.mark.parametrize("loops", [1, 3])
+def test_turns_of_one_route_wait_on_several_loops(
+    serve: Serve, clients: Clients, attacked: Attacked, loops: int
+) -> None:
+    """A thread that comes free on one loop is for what waits on another."""
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60}, loops=loops)
+    share = SHARE + OF_RESERVE * loops
+    waiting = attack(clients, server, "/turns", share + 20)
+    for client in waiting:
+        client.send(masked(Opcode.TEXT, "hello"))
+    attacked.until_entered(share)
+    # Each of the other loops may have begun one more at the same time.
+    wait_until(lambda: server.stats().handlers_waiting > 20 - loops, "the others wait")
+    attacked.held.release()
+    for client in waiting:
+        assert status_of(client) == 101
+        assert client.read_until(b"hello")
+
+
+def test_two_routes_that_block_leave_the_loop_free(
+    serve: Serve, clients: Clients, attacked: Attacked
+) -> None:
+    """All threads for turns are in use, those of the reserve as well."""
+    server = serve(attacked.app, **NO_ADDRESS)
+    for path in ("/turns", "/other-turns"):
+        attack(clients, server, path, SHARE + OF_RESERVE)
+        attacked.until_entered(SHARE + OF_RESERVE)
+    page = clients.connect(server)
+    page.send(get("/page"))
+    assert page.answer().body == b"page"
+    metrics = clients.connect(server)
+    metrics.send(get("/metrics"))
+    assert b'wsframe_handlers{state="running"} 10' in metrics.answer().body
+    plain = clients.connect(server)
+    plain.send(upgrade("/plain"))
+    assert status_of(plain) == 101
+    (late,) = attack(clients, server, "/echo", 1)
+    assert_no_thread(late)
+    attacked.held.release()
+    wait_until(lambda: server.stats().handlers_in_threads <= 1, "all but the plain one have ended")
+    assert_others_are_served(clients, server)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    held, entered = Held(), Queue[str]()
+    app = App()
+
+    @app.websocket("/block", blocking=True)
+    def block(ws: WebSocket) -> Waits:
+        entered.put("entered")
+        held.wait()
+        ws.send("hello")
+        yield
+
+    server = serve(app, max_threads=2)
+    (loop,) = server.loops
+    # As if another turn had taken the last thread after the request found it free.
+    monkeypatch.setattr(loop, "wait_for_thread", lambda *_: False)
+    first, second = attack(clients, server, "/block", 2)
+    for client in (first, second):
+        assert status_of(client) == 101
+    entered.get(timeout=TIMEOUT)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "the second one waits")
+    (waiting,) = (turns for turns in loop.unfinished if turns.state is WAITING)
+    assert isinstance(waiting.peer, Peer)
+    late = second if waiting.peer.address == second.sock.getsockname() else first
+    if leaves:
+        late.close()
+        wait_until(lambda: waiting not in loop.unfinished, "it is dropped")
+        held.release()
+        wait_until(lambda: server.stats().handlers_in_threads == 0, "the first one has ended")
+        assert entered.empty()
+    else:
+        held.release()
+        assert late.read_until(b"hello")
+
+
+def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
+    serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked = Attacked()
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
+    attack(clients, server, "/turns", SHARE + OF_RESERVE)
+    attacked.until_entered(SHARE + OF_RESERVE)
+    attack(clients, server, "/turns", 1)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "it waits")
+
+    def fail(*arguments: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(WebSocketSession, "begin", fail)
+    attacked.held.release()
+    log.expect("a defect in the server")
+    wait_until(lambda: len(server.clients[0].peers) == SHARE + OF_RESERVE, "it is over")
+
+
+def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:
+    server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
+    running = attack(clients, server, "/turns", SHARE + OF_RESERVE)
+    attacked.until_entered(SHARE + OF_RESERVE)
+    waiting = attack(clients, server, "/turns", 3)
+    wait_until(lambda: server.stats().handlers_waiting == 3, "they wait")
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    for client in waiting:
+        assert client.receive() == b""
+    attacked.held.release()
+    for client in running:
+        client.close()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()

@@ -1,0 +1,39 @@
+"""The fixtures that the tests of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import Clients, Serve
+from tests.server.http.refused import LIMIT, PAGE
+from tests.support.clients import (
+    get,
+)
+from tests.support.handlers import generator_echo, plain_echo
+from wsframe.server import App, Server
+
+
+@pytest.fixture
+def server(serve: Serve, clients: Clients) -> Iterator[Server]:
+    """A server of which the next client is served, whatever the one before has done."""
+    app = App()
+    app.page("/", PAGE)
+    app.websocket("/echo", max_message_size=LIMIT)(generator_echo)
+    app.websocket("/thread", max_message_size=LIMIT)(plain_echo)
+    app.websocket("/site", origins=["https://example.com", "http://other.example:8080"])(plain_echo)
+    app.websocket("/open", origins="*")(generator_echo)
+    app.websocket("/every", origins=["*"])(generator_echo)
+    app.websocket("/app", origins=["capacitor://localhost"])(generator_echo)
+    app.sse("/time", source=Queue())
+    running = serve(app, hosts="*")
+    yield running
+    client = clients.connect(running)
+    client.send(get("/"))
+    assert client.answer().body == PAGE
+    last = clients.websocket(running, "/echo")
+    last.say("served")
+    assert last.next_event() == "served"
+    last.leave()

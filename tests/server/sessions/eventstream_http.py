@@ -1,0 +1,41 @@
+"""Apps that serve event streams to browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from queue import Queue
+
+from tests.server.conftest import Clients
+from tests.support.clients import Answer
+from wsframe.server import App, Server
+
+FRIEND = ("Origin", "https://friend.example")
+
+
+STRANGER = ("Origin", "https://stranger.example")
+
+
+FRIENDS = ["https://friend.example"]
+
+
+def ask(clients: Clients, server: Server, request: bytes) -> Answer:
+    """The whole answer to a request that opens no stream."""
+    client = clients.connect(server)
+    client.send(request)
+    return client.answer()
+
+
+def allowed(answer: Answer) -> dict[str, str]:
+    """What the answer lets pages of other sites do."""
+    return {
+        name.removeprefix("Access-Control-"): value
+        for name, value in answer.headers.items()
+        if name.startswith("Access-Control-") or name == "Vary"
+    }
+
+
+def shared_app(origins: Sequence[str]) -> App:
+    app = App()
+    app.sse("/queue", source=Queue(), origins=origins)
+    app.sse("/handler", origins=origins)(lambda stream: stream.send("hello"))
+    return app

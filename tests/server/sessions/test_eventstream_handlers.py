@@ -1,0 +1,274 @@
+"""Event streams that handlers feed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    ServerLog,
+    until_it_stands_still,
+    wait_until,
+)
+from tests.server.sessions.eventstream import CHUNK, MUCH
+from tests.support.clients import TIMEOUT, Client, StreamClient
+from wsframe import ServerSentEvent
+from wsframe.server import App, ConnectionClosed, EventStream
+from wsframe.server.sessions.eventstream import EventStreamSession
+
+
+def handler_app(handler: Callable[..., Any], path: str = "/job", **options: Any) -> App:
+    app = App()
+    app.sse(path, **options)(handler)
+    return app
+
+
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_a_generator_streams_and_its_end_is_the_streams(serve: Serve, clients: Clients) -> None:
+    def count(stream: EventStream, to: str) -> Generator[object, None, None]:
+        yield "begin"
+        for number in range(int(to)):
+            yield {"number": number}
+        yield ServerSentEvent("end", id="9")
+
+    server = serve(handler_app(count, "/count/{to}"))
+    stream = clients.stream(server, "/count/2")
+    assert stream.hear(3) == ["begin", '{"number": 0}', '{"number": 1}']
+    assert stream.next_event() == ServerSentEvent("end", id="9")
+    stream.expect_end()
+
+
+def test_a_plain_function_may_return_and_leave_the_stream_to_others(
+    serve: Serve, clients: Clients
+) -> None:
+    opened: Queue[EventStream] = Queue()
+
+    def subscribe(stream: EventStream) -> None:
+        stream.send("hello")
+        opened.put(stream)
+
+    server = serve(handler_app(subscribe))
+    client = clients.stream(server, "/job")
+    assert client.hear(1) == ["hello"]
+    stream = opened.get(timeout=TIMEOUT)
+    wait_until(lambda: "wsframe-handler /job" not in thread_names(), "the thread has ended")
+    assert not stream.closed
+    for number in range(3):
+        stream.send({"from": number})
+    assert client.hear(3) == ['{"from": 0}', '{"from": 1}', '{"from": 2}']
+    stream.send("last")
+    stream.close()
+    stream.close()
+    assert stream.closed
+    with pytest.raises(ConnectionClosed):
+        stream.send("too late")
+    assert client.hear(1) == ["last"]
+    client.expect_end()
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([], ""),
+        ([("Last-Event-ID", "41")], "41"),
+        ([("last-event-id", "a b")], "a b"),
+        ([("Last-Event-ID", "é🎈".encode().decode("latin-1"))], "é🎈"),
+    ],
+)
+def test_a_handler_learns_what_the_client_saw_last(
+    serve: Serve, clients: Clients, headers: list[tuple[str, str]], told: str
+) -> None:
+    def tell(stream: EventStream) -> Generator[str, None, None]:
+        yield repr((stream.last_event_id, stream.request.path, stream.request.query))
+
+    stream = clients.stream(serve(handler_app(tell)), "/job?a=1", *headers)
+    assert stream.hear(1) == [repr((told, "/job", {"a": ["1"]}))]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1)])
+def test_a_handler_that_raises_is_logged_and_ends_its_stream_alone(
+    serve: Serve, clients: Clients, log: ServerLog, error: BaseException
+) -> None:
+    def fail(stream: EventStream) -> Generator[str, None, None]:
+        yield "before"
+        raise error
+
+    app = handler_app(fail)
+    source: Queue[str] = Queue()
+    app.sse("/time", source=source)
+    server = serve(app)
+    other = clients.stream(server, "/time")
+    stream = clients.stream(server, "/job")
+    assert stream.hear(1) == ["before"]
+    stream.expect_end()
+    record = log.expect("the handler of /job failed")
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    source.put("still here")
+    assert other.hear(1) == ["still here"]
+
+
+def test_a_handler_that_sends_what_is_no_event_gets_the_error(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    def send(stream: EventStream) -> None:
+        for item in (object(), {1}):
+            try:
+                stream.send(item)
+            except TypeError:
+                stream.send("refused")
+        raise RuntimeError
+
+    stream = clients.stream(serve(handler_app(send)), "/job")
+    assert stream.hear(2) == ["refused", "refused"]
+    stream.expect_end()
+    log.expect("the handler of /job failed")
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
+def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
+    serve: Serve, clients: Clients, leave: Callable[[Client], None]
+) -> None:
+    begun, ended = threading.Event(), Queue[str]()
+    items: Queue[str] = Queue()
+
+    def relay(stream: EventStream) -> Generator[str, None, None]:
+        try:
+            begun.set()
+            while True:
+                yield items.get(timeout=TIMEOUT)
+        finally:
+            ended.put("finally")
+
+    server = serve(handler_app(relay))
+    client = clients.stream(server, "/job")
+    assert begun.wait(TIMEOUT)
+    leave(client)
+    wait_until(lambda: not server.clients[0].peers, "the server knows that the client has left")
+    items.put("x")
+    assert ended.get(timeout=TIMEOUT) == "finally"
+    with pytest.raises(Empty):
+        ended.get_nowait()
+
+
+def test_a_thread_that_sends_learns_that_the_client_has_left(
+    serve: Serve, clients: Clients
+) -> None:
+    ended: Queue[ConnectionClosed] = Queue()
+
+    def push(stream: EventStream) -> None:
+        try:
+            while True:
+                stream.send("x")
+        except ConnectionClosed as end:
+            ended.put(end)
+            raise
+
+    client = clients.stream(serve(handler_app(push)), "/job")
+    assert client.hear(1) == ["x"]
+    client.reset()
+    assert ended.get(timeout=TIMEOUT).code == 1006
+
+
+def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Clients) -> None:
+    sent = 0
+    count = MUCH // len(CHUNK)
+    done = threading.Event()
+
+    def push(stream: EventStream) -> Generator[str, None, None]:
+        nonlocal sent
+        for _ in range(count):
+            yield CHUNK
+            sent += 1
+        done.set()
+
+    client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
+    assert not done.wait(1)
+    assert 0 < sent < count // 2
+    assert client.hear(count) == [CHUNK] * count
+    assert done.wait(TIMEOUT)
+    client.expect_end()
+
+
+def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would go on sending what nobody takes."""
+    opened = threading.Event()
+    ended = threading.Event()
+    sent = 0
+    gone_on: list[int] = []
+    peer_left = EventStreamSession.peer_left
+
+    def push(stream: EventStream) -> None:
+        nonlocal sent
+        opened.set()
+        try:
+            while True:
+                stream.send(CHUNK)
+                sent += 1
+        except ConnectionClosed:
+            ended.set()
+
+    def leave_late(self: EventStreamSession) -> None:
+        before = sent
+        ended.wait(0.3)
+        gone_on.append(sent - before)
+        peer_left(self)
+
+    client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
+    assert opened.wait(TIMEOUT)
+    until_it_stands_still(lambda: sent)
+    monkeypatch.setattr(EventStreamSession, "peer_left", leave_late)
+    client.reset()
+    assert ended.wait(TIMEOUT)
+    assert gone_on == [0]
+
+
+@pytest.mark.parametrize("how", ["close", "leave"])
+def test_a_thread_that_waits_to_send_learns_of_the_end(
+    serve: Serve, clients: Clients, how: str
+) -> None:
+    opened: Queue[EventStream] = Queue()
+    ended = threading.Event()
+
+    def push(stream: EventStream) -> None:
+        opened.put(stream)
+        try:
+            for _ in range(MUCH // len(CHUNK)):
+                stream.send(CHUNK)
+        except ConnectionClosed:
+            ended.set()
+
+    client = clients.stream(serve(handler_app(push, blocking=True)), "/job", receive_buffer=1 << 16)
+    stream = opened.get(timeout=TIMEOUT)
+    assert not ended.wait(0.5)
+    if how == "close":
+        stream.close()
+    else:
+        client.reset()
+    assert ended.wait(2)
+    client.close()
+
+
+def test_streams_of_handlers_do_not_mix(serve: Serve, clients: Clients) -> None:
+    def count(stream: EventStream, name: str) -> Generator[str, None, None]:
+        for number in range(200):
+            yield f"{name} {number}"
+
+    server = serve(handler_app(count, "/count/{name}"))
+    streams: list[tuple[str, StreamClient]] = [
+        (name, clients.stream(server, f"/count/{name}")) for name in "abcdef"
+    ]
+    for name, stream in streams:
+        assert stream.hear(200) == [f"{name} {number}" for number in range(200)]
+        stream.expect_end()

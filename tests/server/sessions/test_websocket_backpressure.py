@@ -1,0 +1,439 @@
+"""Back-pressure on WebSocket handlers."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from queue import Queue
+from select import select
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    ServerLog,
+    until_it_stands_still,
+    wait_until,
+)
+from tests.server.sessions.websocket import MIB, Handler
+from tests.support.clients import TIMEOUT, WebSocketClient, masked
+from tests.support.handlers import (
+    BOTH_KINDS,
+    Held,
+    Waits,
+    generator_echo,
+    plain_echo,
+    websocket_app,
+)
+from wsframe import Close
+from wsframe.frames import Opcode
+from wsframe.server import App, ConnectionClosed, Server, WebSocket
+from wsframe.server.sockets.peer import HIGH_WATER
+
+
+def numbered(number: int, size: int = 1 << 14) -> bytes:
+    return number.to_bytes(4, "big") * (size // 4)
+
+
+# What the kernel's own buffers, at most, hold of a connection; all else would be our memory.
+KERNEL = 16 * MIB
+
+
+def test_a_thread_does_not_wait_for_what_has_gone_out(serve: Serve, clients: Clients) -> None:
+    """Each message is over the mark above which a sender waits, and mostly sent before it does."""
+    size, count = 300_000, 2000
+
+    def push(ws: WebSocket) -> None:
+        for number in range(count):
+            ws.send(number.to_bytes(4, "big") + bytes(size))
+
+    client = clients.websocket(serve(websocket_app(push)), "/echo")
+    for number in range(count):
+        message = client.next_event()
+        assert isinstance(message, bytes)
+        assert message[:4] == number.to_bytes(4, "big")
+        assert len(message) == 4 + size
+    assert client.closed_by_server() == Close(1000)
+
+
+def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Clients) -> None:
+    sent = 0
+    count = 4 * KERNEL >> 14
+    done = threading.Event()
+
+    def push(ws: WebSocket) -> None:
+        nonlocal sent
+        for number in range(count):
+            ws.send(numbered(number))
+            sent += 1
+        done.set()
+
+    server = serve(websocket_app(push))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    until_it_stands_still(lambda: sent)
+    assert not done.is_set()
+    assert 0 < sent < KERNEL >> 14
+    assert queued(server) <= 2 * HIGH_WATER
+    for number in range(count):
+        assert client.next_event() == numbered(number)
+    assert done.wait(TIMEOUT)
+    assert client.closed_by_server() == Close(1000)
+
+
+def leave_in_order(client: WebSocketClient) -> None:
+    client.close()
+
+
+@pytest.mark.parametrize("leave", [WebSocketClient.reset, leave_in_order])
+def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
+    serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None]
+) -> None:
+    ended: Queue[ConnectionClosed] = Queue()
+    sent = 0
+
+    def push(ws: WebSocket) -> None:
+        nonlocal sent
+        try:
+            while True:
+                ws.send(bytes(1 << 16))
+                sent += 1
+        except ConnectionClosed as end:
+            ended.put(end)
+
+    client = clients.websocket(serve(websocket_app(push)), "/echo", receive_buffer=1 << 16)
+    until_it_stands_still(lambda: sent)
+    leave(client)
+    assert ended.get(timeout=TIMEOUT).code == 1006
+
+
+def queued(server: Server) -> int:
+    """The bytes that wait in our own memory for the one client."""
+    (peer,) = server.clients[0].peers
+    return len(peer._unsent) + sum(map(len, peer.out))
+
+
+@pytest.mark.parametrize("code", [4000, None])
+def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
+    serve: Serve, clients: Clients, code: int | None
+) -> None:
+    """By ws.close, or by the server's stop; and long before the client reads or is cut off."""
+    ended: Queue[ConnectionClosed] = Queue()
+    opened: Queue[WebSocket] = Queue()
+    sent = 0
+
+    def push(ws: WebSocket) -> None:
+        nonlocal sent
+        opened.put(ws)
+        try:
+            while True:
+                ws.send(bytes(1 << 16))
+                sent += 1
+        except ConnectionClosed as end:
+            ended.put(end)
+
+    server = serve(websocket_app(push), drain=60)
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    until_it_stands_still(lambda: sent)
+    stopping = threading.Thread(target=server.stop)
+    if code is None:
+        stopping.start()
+    else:
+        opened.get(timeout=TIMEOUT).close(code)
+    assert ended.get(timeout=2).code == (code or 1001)
+    # What was sent before arrives, and then the close frame.
+    events = client.hear(sent)
+    assert set(events) == {bytes(1 << 16)}
+    while (event := client.next_event()) == bytes(1 << 16):
+        pass
+    assert isinstance(event, Close)
+    assert event.code == (code or 1001)
+    client.close()
+    if code is None:
+        stopping.join(TIMEOUT)
+
+
+def flood(client: WebSocketClient) -> tuple[int, bytes]:
+    """Send numbered messages until nothing is taken any more.
+
+    Returns:
+        How many were begun, and what is left of the last.
+    """
+    client.sock.setblocking(False)
+    number, rest = 0, b""
+    while select([], [client.sock], [], 1.0)[1]:
+        if not rest:
+            rest = client.codec.encode(numbered(number))
+            number += 1
+            assert number << 14 < 2 * KERNEL, "the server reads without bound"
+        try:
+            rest = rest[client.sock.send(rest) :]
+        except BlockingIOError:
+            continue
+    client.sock.settimeout(TIMEOUT)
+    return number, rest
+
+
+def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+    received: list[str | bytes] = []
+
+    def hold(ws: WebSocket) -> None:
+        held.wait()
+        for message in ws:
+            if message == "end":
+                ws.send(str(len(received)))
+            else:
+                received.append(message)
+
+    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    client.say("first")
+    held.wait_for()
+    count, rest = flood(client)
+    held.release()
+    client.send(rest)
+    client.say("end")
+    assert client.next_event() == str(count + 1)
+    assert received == ["first", *map(numbered, range(count))]
+    assert client.leave() == Close(1000)
+
+
+def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+    received: Queue[object] = Queue()
+
+    def hold(ws: WebSocket) -> None:
+        held.wait()
+        for message in ws:
+            received.put(message)
+        received.put(ws.close_code)
+
+    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    count, rest = flood(client)
+    sending = threading.Thread(target=client.send, args=(rest + client.codec.close(4000),))
+    sending.start()
+    held.release()
+    sending.join(TIMEOUT)
+    assert [received.get(timeout=TIMEOUT) for _ in range(count)] == [*map(numbered, range(count))]
+    assert received.get(timeout=TIMEOUT) == 4000
+    assert client.next_event() == Close(4000)
+    client.expect_end()
+
+
+def test_the_answer_to_a_close_is_found_behind_a_flood(serve: Serve, clients: Clients) -> None:
+    held = Held()
+    opened: Queue[WebSocket] = Queue()
+
+    def hold(ws: WebSocket) -> None:
+        opened.put(ws)
+        held.wait()
+
+    server = serve(websocket_app(hold))
+    client = clients.websocket(server, "/echo")
+    _, rest = flood(client)
+    opened.get(timeout=TIMEOUT).close(4000)
+    begin = time.monotonic()
+    assert client.next_event() == Close(4000)
+    client.send(rest + client.codec.close(4000))
+    client.expect_end()
+    assert time.monotonic() - begin < server.settings.close_timeout / 2
+    held.release()
+
+
+@BOTH_KINDS
+def test_a_client_that_reads_nothing_of_its_echo_is_not_read_and_loses_nothing(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    server = serve(websocket_app(echo))
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    count, rest = flood(client)
+    assert queued(server) <= 3 * HIGH_WATER
+    finishing = threading.Thread(target=client.send, args=(rest,))
+    finishing.start()
+    for number in range(count):
+        assert client.next_event() == numbered(number)
+    finishing.join(TIMEOUT)
+    client.say("end")
+    assert client.next_event() == "end"
+    client.leave()
+
+
+def test_one_clients_flood_does_not_hold_up_another(serve: Serve, clients: Clients) -> None:
+    held = Held()
+
+    def hold(ws: WebSocket) -> None:
+        held.wait()
+
+    app = websocket_app(generator_echo)
+    app.websocket("/hold")(hold)
+    server = serve(app)
+    flooding = clients.websocket(server, "/hold")
+    flood(flooding)
+    client = clients.websocket(server, "/echo")
+    client.say("through")
+    assert client.next_event() == "through"
+    held.release()
+
+
+def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    visitors: set[WebSocket] = set()
+    ends: Queue[int] = Queue()
+
+    def chat(ws: WebSocket) -> Waits:
+        visitors.add(ws)
+        try:
+            while True:
+                message = yield
+                for visitor in tuple(visitors):
+                    visitor.send(message)
+        except ConnectionClosed as end:
+            ends.put(end.code)
+        finally:
+            visitors.remove(ws)
+
+    server = serve(websocket_app(chat))
+    slow = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    wait_until(lambda: len(visitors) == 1, "the slow visitor is there")
+    client = clients.websocket(server, "/echo")
+    for number in range(KERNEL >> 14):
+        client.say(numbered(number))
+        assert client.next_event() == numbered(number)
+        if not ends.empty():
+            break
+    assert ends.get(timeout=TIMEOUT) == 1006
+    log.expect("too slow", level=30)
+    client.say("still here")
+    assert client.next_event() == "still here"
+    with pytest.raises((ConnectionResetError, EOFError)):
+        slow.hear(2 * KERNEL >> 14)
+
+
+def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
+    serve: Serve, clients: Clients
+) -> None:
+    def leave(ws: WebSocket) -> None:
+        ws.close()
+
+    server = serve(websocket_app(leave), close_timeout=0.2)
+    client = clients.websocket(server, "/echo")
+    assert client.next_event() == Close(1000)
+    assert client.sock.recv(1) == b""
+    wait_until(lambda: not server.clients[0].peers, "the connection is over")
+
+
+def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Held()
+    ended: Queue[int] = Queue()
+
+    def hold(ws: WebSocket) -> None:
+        held.wait()
+        try:
+            ws.send("too late")
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    client = clients.websocket(serve(websocket_app(hold), close_timeout=0.2), "/echo")
+    assert client.leave(4000) == Close(4000)
+    held.release()
+    assert ended.get(timeout=TIMEOUT) == 4000
+
+
+@BOTH_KINDS
+def test_a_client_that_closes_and_leaves_at_once_has_closed(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    held = Held()
+    ended: Queue[int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        held.wait()
+        assert list(ws) == ["last words"]
+        ended.put(ws.close_code or 0)
+
+    def generator(ws: WebSocket) -> Waits:
+        try:
+            assert (yield) == "last words"
+            yield
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    server = serve(websocket_app(plain if echo is plain_echo else generator))
+    client = clients.websocket(server, "/echo")
+    client.send(masked(Opcode.TEXT, "last words") + masked(Opcode.CLOSE, b"\x0f\xa0"))
+    client.close()
+    wait_until(lambda: not server.clients[0].peers, "the server knows that the client has left")
+    held.release()
+    assert ended.get(timeout=TIMEOUT) == 4000
+
+
+def test_a_client_that_half_closes_still_gets_what_was_sent(serve: Serve, clients: Clients) -> None:
+    client = clients.websocket(serve(websocket_app(generator_echo)), "/echo")
+    client.say(bytes(MIB), bytes(MIB))
+    client.half_close()
+    assert client.hear(2) == [bytes(MIB), bytes(MIB)]
+    client.expect_end()
+
+
+def test_sockets_send_at_once(serve: Serve, clients: Clients) -> None:
+    """With Nagle's algorithm a second small message would wait for the first's acknowledgement."""
+    server = serve(websocket_app(generator_echo))
+    clients.websocket(server, "/echo")
+    peers = tuple(server.clients[0].peers)
+    assert len(peers) == 1
+    assert isinstance(peers[0]._sock, socket.socket)
+    assert peers[0]._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_app_may_have_many_kinds_of_handlers(serve: Serve, clients: Clients) -> None:
+    app = App()
+    app.websocket("/plain")(plain_echo)
+    app.websocket("/generator")(generator_echo)
+    server = serve(app)
+    both = [clients.websocket(server, path) for path in ("/plain", "/generator")]
+    for number in range(20):
+        for client in both:
+            client.say(str(number))
+    for client in both:
+        assert client.hear(20) == list(map(str, range(20)))
+
+
+@BOTH_KINDS
+def test_a_client_that_reads_nothing_is_cut_off_in_time(
+    serve: Serve, clients: Clients, log: ServerLog, echo: Handler
+) -> None:
+    ended: Queue[int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        try:
+            while True:
+                ws.send(bytes(1 << 16))
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    def generator(ws: WebSocket) -> Waits:
+        ws.send(bytes(1 << 24))
+        try:
+            yield from generator_echo(ws)
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    app = websocket_app(plain if echo is plain_echo else generator, "/push")
+    app.websocket("/echo")(echo)
+    server = serve(app, send_timeout=0.2)
+    clients.websocket(server, "/push", receive_buffer=1 << 16)
+    other = clients.websocket(server, "/echo")
+    assert ended.get(timeout=TIMEOUT) == 1006
+    log.expect("for 0.2 s (send_timeout) and is cut off", logging.WARNING)
+    other.say("still here")
+    assert other.next_event() == "still here"

@@ -1,0 +1,196 @@
+"""``WebSocket.close``."""
+
+from __future__ import annotations
+
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    ServerLog,
+    stop_within,
+)
+from tests.server.sessions.websocket import Handler
+from tests.support.clients import TIMEOUT, masked
+from tests.support.handlers import (
+    BOTH_KINDS,
+    Waits,
+    generator_echo,
+    plain_echo,
+    websocket_app,
+)
+from wsframe import Close, Ping
+from wsframe.frames import Opcode
+from wsframe.server import ConnectionClosed, WebSocket
+
+
+def close_and_wait(ws: WebSocket) -> None:
+    ws.send("last")
+    ws.close(4000, "ünd Schluß")
+    ws.close(4001, "twice does nothing")
+    assert ws.close_code == 4000
+    assert list(ws) == []
+
+
+def close_and_return(ws: WebSocket) -> None:
+    ws.send("last")
+    ws.close(4000, "ünd Schluß")
+
+
+def close_and_yield(ws: WebSocket) -> Waits:
+    ws.send("last")
+    ws.close(4000, "ünd Schluß")
+    ws.close(4001, "twice does nothing")
+    assert ws.close_code == 4000
+    yield
+
+
+def close_and_end(ws: WebSocket) -> Waits:
+    ws.send("last")
+    ws.close(4000, "ünd Schluß")
+    return
+    yield
+
+
+@pytest.mark.parametrize(
+    "handler", [close_and_wait, close_and_return, close_and_yield, close_and_end]
+)
+def test_a_handler_may_close_with_a_code_and_a_reason(
+    serve: Serve, clients: Clients, handler: Handler
+) -> None:
+    client = clients.websocket(serve(websocket_app(handler)), "/echo")
+    assert client.next_event() == "last"
+    assert client.closed_by_server() == Close(4000, "ünd Schluß")
+
+
+def test_a_handler_that_fails_after_its_close_is_logged_and_its_close_counts(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    def fail(ws: WebSocket) -> Waits:
+        ws.close(4000)
+        raise RuntimeError
+        yield
+
+    client = clients.websocket(serve(websocket_app(fail)), "/echo")
+    assert client.closed_by_server() == Close(4000)
+    log.expect("the handler of /echo failed")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1008, 1013, 3000, 4999, 1005])
+def test_close_codes_that_may_be_sent(serve: Serve, clients: Clients, code: int) -> None:
+    def close(ws: WebSocket) -> None:
+        ws.close(code, "" if code == 1005 else "x" * 123)
+
+    client = clients.websocket(serve(websocket_app(close)), "/echo")
+    assert client.closed_by_server() == Close(code, "" if code == 1005 else "x" * 123)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        *((code, "") for code in (0, 999, 1004, 1006, 1015, 2999, 5000, -1, 70000)),
+        (1005, "reason"),
+        (1000, "x" * 124),
+        (1000, "é" * 62),
+        (1000, "\ud800"),
+    ],
+)
+def test_close_codes_and_reasons_that_may_not_be_sent(
+    serve: Serve, clients: Clients, code: int, reason: str
+) -> None:
+    def close(ws: WebSocket) -> Waits:
+        try:
+            ws.close(code, reason)
+        except ValueError:
+            ws.send(f"refused, {ws.close_code}")
+        yield from generator_echo(ws)
+
+    client = clients.websocket(serve(websocket_app(close)), "/echo")
+    assert client.next_event() == "refused, None"
+    client.say("still open")
+    assert client.next_event() == "still open"
+
+
+@BOTH_KINDS
+def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo: Handler) -> None:
+    opened: Queue[WebSocket] = Queue()
+    ended: Queue[int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        opened.put(ws)
+        try:
+            while True:
+                ws.send(ws.receive())
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    def generator(ws: WebSocket) -> Waits:
+        opened.put(ws)
+        try:
+            yield from generator_echo(ws)
+        except ConnectionClosed as end:
+            ended.put(end.code)
+
+    handler = plain if echo is plain_echo else generator
+    client = clients.websocket(serve(websocket_app(handler)), "/echo")
+    ws = opened.get(timeout=TIMEOUT)
+    ws.send("pushed")
+    ws.ping(b"too")
+    assert client.hear(2) == ["pushed", Ping(b"too")]
+    client.say("echoed")
+    assert client.next_event() == "echoed"
+    ws.send("last")
+    ws.close(4000)
+    ws.close(4001)
+    with pytest.raises(ConnectionClosed, match="4000"):
+        ws.send("too late")
+    with pytest.raises(ConnectionClosed, match="4000"):
+        ws.ping()
+    assert client.next_event() == "last"
+    assert client.closed_by_server() == Close(4000)
+    assert ended.get(timeout=TIMEOUT) == 4000
+    assert ws.close_code == 4000
+
+
+@BOTH_KINDS
+@pytest.mark.parametrize(
+    ("bad", "close"),
+    [
+        (masked(Opcode.CLOSE, b"\x0f\xa0"), Close(4000)),
+        (masked(Opcode.TEXT, b"\xff"), Close(1007, "a text message is not valid UTF-8")),
+        (b"\x83\x80\0\0\0\0", Close(1002, "opcode 3 is reserved")),
+        (b"\x81\x01x", Close(1002, "a client's frame must be masked")),
+    ],
+    ids=["close", "utf-8", "opcode", "mask"],
+)
+def test_messages_before_the_end_in_one_segment_are_answered_first(
+    serve: Serve, clients: Clients, echo: Handler, bad: bytes, close: Close
+) -> None:
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    good = [masked(Opcode.TEXT, str(number)) for number in range(50)]
+    client.send(b"".join(good) + bad + masked(Opcode.TEXT, "ignored"))
+    assert client.hear(50) == [str(number) for number in range(50)]
+    assert client.next_event() == close
+    client.expect_end()
+
+
+def test_after_a_close_request_no_message_is_delivered(serve: Serve, clients: Clients) -> None:
+    seen: Queue[str | bytes] = Queue()
+
+    def close_at_once(ws: WebSocket) -> Waits:
+        while True:
+            message = yield
+            seen.put(message)
+            ws.close()
+
+    server = serve(websocket_app(close_at_once))
+    client = clients.websocket(server, "/echo")
+    client.say("one", "two")
+    assert client.next_event() == Close(1000)
+    client.send(masked(Opcode.TEXT, "three") + client.codec.close())
+    client.expect_end()
+    stop_within(server, TIMEOUT)
+    assert seen.get_nowait() == "one"
+    assert seen.empty()

@@ -1,0 +1,208 @@
+"""WebSocket messages, the handshake and pings, for plain functions and generators."""
+
+from __future__ import annotations
+
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    ServerLog,
+)
+from tests.server.sessions.websocket import MIB, Handler, assert_traceback
+from tests.support.clients import TIMEOUT, masked
+from tests.support.handlers import (
+    BOTH_KINDS,
+    Held,
+    Waits,
+    generator_echo,
+    plain_echo,
+    websocket_app,
+)
+from wsframe import Close, Ping, Pong
+from wsframe.frames import Opcode
+from wsframe.server import ConnectionClosed, WebSocket
+
+
+@BOTH_KINDS
+@pytest.mark.parametrize(
+    "message",
+    [
+        "text",
+        "",
+        "ünïcödé 🎈",
+        b"binary",
+        b"",
+        bytes(range(256)) * 300,
+        "x" * 125,
+        "x" * 126,
+        b"x" * 65535,
+        b"x" * 65536,
+        "é" * (MIB // 2),
+        b"\xff" * MIB,
+    ],
+    ids=lambda message: f"{type(message).__name__}-{len(message)}",
+)
+def test_a_message_comes_back_as_it_was(
+    serve: Serve, clients: Clients, echo: Handler, message: str | bytes
+) -> None:
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    client.say(message)
+    assert client.next_event() == message
+    client.say(message, message)
+    assert client.hear(2) == [message, message]
+    assert client.leave() == Close(1000)
+
+
+@BOTH_KINDS
+def test_a_message_in_fragments_is_one_message(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    client.send(
+        masked(Opcode.TEXT, "é".encode()[:1], fin=False)
+        + masked(Opcode.PING, b"between")
+        + masked(Opcode.CONTINUATION, "é".encode()[1:], fin=False)
+        + masked(Opcode.CONTINUATION, b"")
+    )
+    assert client.hear(2) == [Pong(b"between"), "é"]
+
+
+@BOTH_KINDS
+def test_messages_may_come_in_the_segment_of_the_request(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    first = masked(Opcode.TEXT, "one") + masked(Opcode.PING, b"two") + masked(Opcode.BINARY, b"3")
+    client = clients.websocket(serve(websocket_app(echo)), "/echo", first=first[:-1])
+    client.send(first[-1:])
+    events = client.hear(3)
+    assert [event for event in events if not isinstance(event, Pong)] == ["one", b"3"]
+    assert Pong(b"two") in events
+
+
+@BOTH_KINDS
+def test_the_whole_conversation_may_come_and_end_in_one_segment(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    first = masked(Opcode.TEXT, "one") + masked(Opcode.CLOSE, b"\x0f\xa0bye")
+    client = clients.websocket(serve(websocket_app(echo)), "/echo", first=first)
+    assert client.hear(2) == ["one", Close(4000)]
+    client.expect_end()
+
+
+@BOTH_KINDS
+def test_the_whole_conversation_may_come_a_byte_at_a_time(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    client = clients.websocket(serve(websocket_app(echo)), "/echo", bytewise=True)
+    client.send_bytewise(
+        masked(Opcode.TEXT, "häl", fin=False)
+        + masked(Opcode.PING, b"ping")
+        + masked(Opcode.CONTINUATION, "lo")
+        + masked(Opcode.BINARY, b"x" * 126)
+        + masked(Opcode.CLOSE, b"\x0f\xa0bye")
+    )
+    assert client.hear(4) == [Pong(b"ping"), "hällo", b"x" * 126, Close(4000)]
+    client.expect_end()
+
+
+def test_what_is_sent_may_be_any_bytes_like_object(serve: Serve, clients: Clients) -> None:
+    def send(ws: WebSocket) -> None:
+        for message in (b"bytes", bytearray(b"array"), memoryview(b"view")[1:]):
+            ws.send(message)
+
+    client = clients.websocket(serve(websocket_app(send)), "/echo")
+    assert client.hear(3) == [b"bytes", b"array", b"iew"]
+
+
+def test_what_is_no_message_is_the_handlers_fault(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    def send(ws: WebSocket) -> None:
+        ws.send(42)  # type: ignore[arg-type]
+
+    client = clients.websocket(serve(websocket_app(send)), "/echo")
+    assert client.closed_by_server().code == 1011
+    assert_traceback(log.expect("the handler of /echo failed"), TypeError, "send")
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [
+        ([], None),
+        (["v2.chat"], "v2.chat"),
+        (["v1.chat, v2.chat"], "v1.chat"),
+        (["v9.chat", "v2.chat"], "v2.chat"),
+        (["v9.chat"], None),
+    ],
+)
+def test_a_subprotocol_is_agreed_on(
+    serve: Serve, clients: Clients, offered: list[str], agreed: str | None
+) -> None:
+    def tell(ws: WebSocket) -> Waits:
+        ws.send(repr(ws.subprotocol))
+        yield
+
+    server = serve(websocket_app(tell, subprotocols=["v2.chat", "v1.chat"]))
+    headers = [("Sec-WebSocket-Protocol", item) for item in offered]
+    client = clients.websocket(server, "/echo", *headers)
+    assert client.headers["Sec-WebSocket-Protocol"] == agreed
+    assert client.next_event() == repr(agreed)
+
+
+def test_an_extension_that_is_offered_is_not_taken(serve: Serve, clients: Clients) -> None:
+    server = serve(websocket_app(generator_echo))
+    client = clients.websocket(
+        server, "/echo", ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
+    )
+    assert client.headers["Sec-WebSocket-Extensions"] is None
+    client.say("plain")
+    assert client.next_event() == "plain"
+
+
+@BOTH_KINDS
+def test_pings_are_answered_in_order(serve: Serve, clients: Clients, echo: Handler) -> None:
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    client.send(b"".join(client.codec.ping(bytes([number])) for number in range(100)))
+    assert client.hear(100) == [Pong(bytes([number])) for number in range(100)]
+    client.send(client.codec.pong(b"nobody asked"))
+    client.say("next")
+    assert client.next_event() == "next"
+
+
+def test_a_ping_is_answered_while_the_handler_is_blocked(serve: Serve, clients: Clients) -> None:
+    held = Held()
+
+    def hold(ws: WebSocket) -> None:
+        held.wait()
+        plain_echo(ws)
+
+    client = clients.websocket(serve(websocket_app(hold)), "/echo")
+    client.say("waits")
+    client.send(client.codec.ping(b"does not"))
+    assert client.next_event() == Pong(b"does not")
+    held.release()
+    assert client.next_event() == "waits"
+
+
+def test_a_handler_may_ping(serve: Serve, clients: Clients) -> None:
+    refused: Queue[Exception] = Queue()
+
+    def ping(ws: WebSocket) -> Waits:
+        ws.ping()
+        ws.ping(b"x" * 125)
+        for size in (126, 125):
+            try:
+                ws.ping(b"x" * size)
+            except Exception as error:
+                refused.put(error)
+            ws.close()
+        yield
+
+    client = clients.websocket(serve(websocket_app(ping)), "/echo")
+    assert client.hear(2) == [Ping(b""), Ping(b"x" * 125)]
+    assert isinstance(refused.get(timeout=TIMEOUT), ValueError)
+    assert isinstance(refused.get(timeout=TIMEOUT), ConnectionClosed)
+    client.closed_by_server()

@@ -1,0 +1,231 @@
+"""``WebSocket.receive``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, Queue, SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import (
+    Clients,
+    Serve,
+    wait_until,
+)
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import (
+    Held,
+    Waits,
+    plain_echo,
+    websocket_app,
+)
+from wsframe.server import WebSocket
+from wsframe.server.handoff.loop import Loop
+
+
+def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> None:
+    def poll(ws: WebSocket) -> None:
+        for timeout in (0, 0.01):
+            try:
+                ws.receive(timeout)
+            except TimeoutError as error:
+                ws.send(str(error))
+        ws.send(ws.receive(TIMEOUT))
+        ws.send(ws.receive(0))  # it came in the same segment
+        ws.send(ws.receive())
+
+    client = clients.websocket(serve(websocket_app(poll)), "/echo")
+    assert client.hear(2) == ["no message in 0 seconds", "no message in 0.01 seconds"]
+    client.say("one", "two")
+    assert client.hear(2) == ["one", "two"]
+    client.say("three")
+    assert client.next_event() == "three"
+    client.closed_by_server()
+
+
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_receive_may_wait_longer_than_a_lock_can(
+    serve: Serve, clients: Clients, timeout: float
+) -> None:
+    def echo(ws: WebSocket) -> None:
+        ws.send("ready")
+        ws.send(ws.receive(timeout))
+
+    client = clients.websocket(serve(websocket_app(echo)), "/echo")
+    assert client.next_event() == "ready"
+    client.say("one")
+    assert client.next_event() == "one"
+
+
+def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: Clients) -> None:
+    """Neither for a wait that may end without a message, nor for one that may not."""
+    first, come = Held(), Held()
+
+    def receive(ws: WebSocket) -> None:
+        ws.receive()
+        first.wait()
+        ws.receive(0)
+        try:
+            ws.receive(0.01)
+        except TimeoutError as error:
+            ws.send(str(error))
+        come.wait()
+        ws.receive(0)
+        ws.send(ws.receive())
+
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    client.say("one")
+    first.wait_for()
+    client.say("two")
+    wait_until(lambda: server.stats().messages_in == 2, "both have come")
+    first.release()
+    assert client.next_event() == "no message in 0.01 seconds"
+    come.wait_for()
+    client.say("three")
+    wait_until(lambda: server.stats().messages_in == 3, "the third has come")
+    come.release()
+    client.say("four")
+    assert client.next_event() == "four"
+    client.closed_by_server()
+
+
+def test_a_thread_that_does_not_wait_is_not_woken(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crowd, whoever waits would be woken after it, and it wakes nobody."""
+    held, woken = Held(), []
+    wake_soon = Loop.wake_soon
+
+    def note(loop: Loop, news: SimpleQueue[None]) -> None:
+        woken.append(news)
+        wake_soon(loop, news)
+
+    def receive(ws: WebSocket) -> None:
+        ws.receive()
+        held.wait()
+        ws.send(ws.receive())
+
+    monkeypatch.setattr(Loop, "wake_soon", note)
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    client.say("one")
+    held.wait_for()
+    woken.clear()
+    client.say("two")
+    wait_until(lambda: server.stats().messages_in == 2, "both have come")
+    assert not woken
+    held.release()
+    assert client.next_event() == "two"
+    client.closed_by_server()
+
+
+def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time(
+    serve: Serve, clients: Clients
+) -> None:
+    class News(Queue[None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            asleep.set()
+            assert come.wait(TIMEOUT)
+            raise Empty
+
+    asleep, come = threading.Event(), threading.Event()
+
+    def receive(ws: WebSocket) -> None:
+        ws._session._news = News()  # type: ignore[attr-defined]
+        ws.send(ws.receive(1))
+
+    server = serve(websocket_app(receive))
+    client = clients.websocket(server, "/echo")
+    assert asleep.wait(TIMEOUT)
+    client.say("late")
+    wait_until(lambda: server.stats().messages_in == 1, "it has come")
+    come.set()
+    assert client.next_event() == "late"
+    client.closed_by_server()
+
+
+def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
+    serve: Serve, clients: Clients
+) -> None:
+    """The loop takes down that it waits, and tells it of a message that it has taken before."""
+
+    class News(SimpleQueue[None]):
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            if not told.is_set():
+                sessions.get()._waits.clear()
+                told.set()
+                return
+            again.set()
+            super().get(timeout=timeout)
+
+    told, again = threading.Event(), threading.Event()
+    sessions: Queue[Any] = Queue()
+
+    def receive(ws: WebSocket) -> None:
+        sessions.put(ws._session)
+        ws._session._news = News()  # type: ignore[attr-defined]
+        ws.send(ws.receive())
+
+    client = clients.websocket(serve(websocket_app(receive)), "/echo")
+    assert again.wait(TIMEOUT)
+    client.say("hello")
+    assert client.next_event() == "hello"
+    client.closed_by_server()
+
+
+def test_all_threads_are_woken_though_none_of_them_comes_back(
+    serve: Serve, clients: Clients
+) -> None:
+    together = threading.Barrier(50)
+
+    def meet(ws: WebSocket) -> None:
+        for message in ws:
+            together.wait(TIMEOUT)
+            ws.send(message)
+
+    server = serve(websocket_app(meet))
+    visitors = [clients.websocket(server, "/echo") for _ in range(together.parties)]
+    for _ in range(3):
+        for client in visitors:
+            client.say("here")
+        for client in visitors:
+            assert client.next_event() == "here"
+
+
+def test_a_thread_that_was_woken_wakes_the_next(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(websocket_app(plain_echo), loops=1)
+    (loop,) = server.loops
+    wake_next, woken_by = loop.wake_next, set[str]()
+
+    def note() -> None:
+        woken_by.add(threading.current_thread().name)
+        wake_next()
+
+    monkeypatch.setattr(loop, "wake_next", note)
+    client = clients.websocket(server, "/echo")
+
+    def wait_for_a_message() -> bool:  # unless it was there before the handler waited
+        client.say("x")
+        client.next_event()
+        return "wsframe-handler /echo" in woken_by
+
+    wait_until(wait_for_a_message, "the handler's thread was woken")
+
+
+def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
+    def receive(ws: WebSocket) -> Waits:
+        calls: list[Callable[[], object]] = [ws.receive, iter(ws).__next__]
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                ws.send(str(error))
+        yield
+
+    client = clients.websocket(serve(websocket_app(receive)), "/echo")
+    assert client.hear(2) == ["a generator handler receives with yield"] * 2

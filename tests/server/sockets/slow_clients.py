@@ -1,0 +1,148 @@
+"""Slow clients, and apps that send to them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, until_it_stands_still, wait_until
+from tests.support.clients import END_OF_HEAD, Client, get, upgrade
+from tests.support.clock import STEP, ManualClock
+from tests.support.handlers import Waits, generator_echo
+from wsframe.progress import unacknowledged
+from wsframe.server import App, EventStream, Server, WebSocket
+from wsframe.server.settings import Settings
+from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
+
+SLOWLY = 30_000  # bytes a second
+
+
+SMALL, LARGE = 1 << 14, 1 << 22  # receive buffers of clients
+
+
+MUCH = 5_000_000  # more than a small receive buffer and the server's kernel buffer hold
+
+
+DEFAULT = Settings()
+
+
+BUFFERS = pytest.mark.parametrize(
+    ("receive_buffer", "size"), [(SMALL, MUCH), (LARGE, 3_000_000)], ids=["small", "large"]
+)
+
+
+KINDS = {"websocket": upgrade("/websocket"), "stream": get("/stream")}
+
+
+class Scene:
+    """A server that sends much at once, whose clock a test advances."""
+
+    def __init__(self, serve: Serve, size: int = MUCH, **options: Any) -> None:
+        self.clock = ManualClock()
+        self.size = size
+        app = App(timing=Timing(clock=self.clock, turn_slice=60))
+        app.websocket("/websocket")(self.websocket)
+        app.websocket("/closes")(self.closes)
+        app.websocket("/answers")(self.answers)
+        app.sse("/stream")(self.stream)
+        app.sse("/ends")(self.ends)
+        app.sse("/silent", source=Queue())
+        app.websocket("/echo")(generator_echo)
+        self.news = app.topic("news")
+        app.websocket("/topic")(self.topic)
+        app.page("/page", "x" * size)
+        self.server: Server = serve(app, **options)
+
+    def websocket(self, ws: WebSocket) -> Waits:
+        ws.send(bytes(self.size))
+        yield from generator_echo(ws)
+
+    def topic(self, ws: WebSocket) -> Waits:
+        ws.subscribe(self.news)
+        yield from generator_echo(ws)
+
+    def closes(self, ws: WebSocket) -> Waits:
+        yield
+        ws.send(bytes(self.size))
+        ws.close(4000)
+
+    def answers(self, ws: WebSocket) -> Waits:
+        while True:
+            yield
+            ws.send(bytes(self.size))
+
+    def stream(self, stream: EventStream) -> None:
+        stream.send("x" * self.size)
+
+    def ends(self, stream: EventStream) -> None:
+        stream.send("x" * self.size)
+        stream.close()
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        return tuple(self.server.clients[0].peers)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.pass_time(self.server, seconds)
+
+    def until_nothing_moves(self) -> None:
+        """Wait until the clients' systems have taken what they can (TCP probes in real time)."""
+        until_it_stands_still(lambda: sum(unacknowledged(peer._sock) for peer in self.peers))
+
+    def until_all_is_acknowledged(self) -> None:
+        """Wait until the client's system has taken everything."""
+        (peer,) = self.peers
+        wait_until(
+            lambda: peer.bytes_out > self.size and not unacknowledged(peer._sock),
+            "its system has taken everything",
+        )
+
+    def until_acknowledged(self) -> None:
+        """Wait for what is delayed in real time: acknowledgements of what is short, such as pings.
+
+        An acknowledgement of more, where the client's window is closed, is not waited for.
+        """
+        for peer in self.peers:
+            with suppress(ValueError):  # it is closed meanwhile
+                wait_until(lambda: not 0 < unacknowledged(peer._sock) < 1000, "it is acknowledged")  # noqa: B023
+
+    def expect_end(self, seconds: float) -> None:
+        """The server ends every connection within this time."""
+        end = self.clock.now + seconds
+        while not self.is_over():
+            assert self.clock.now < end, "a connection is still there"
+            self.pass_time(STEP)
+
+    def is_over(self) -> bool:
+        return not self.server.clients[0].peers
+
+    def read_slowly(self, client: Client, size: int) -> bytearray:
+        """Have the client read that many bytes at a slow but steady pace."""
+        received = bytearray()
+        while len(received) < size:
+            step = min(len(received) + int(SLOWLY * STEP), size)
+            while len(received) < step:
+                data = client.receive(step - len(received))
+                assert data, f"the end came after {len(received)} bytes"
+                received += data
+            self.pass_time(STEP)
+            self.until_acknowledged()
+        return received
+
+
+def connect(clients: Clients, scene: Scene, request: bytes, **options: Any) -> Client:
+    client = clients.connect(scene.server, **options)
+    client.send(request)
+    client.read_until(END_OF_HEAD)
+    return client
+
+
+def everything(client: Client) -> int:
+    count = 0
+    while data := client.receive():
+        count += len(data)
+    return count

@@ -1,0 +1,226 @@
+"""The end of a TLS connection, and records that carry no data."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, resets_under_tls
+from tests.server.sockets.over_tls import page_app
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT, Client, get, masked, upgrade
+from tests.support.handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
+from tests.support.tools import missing_tool
+from wsframe import ConnectionClosed, Opcode
+from wsframe.server import WebSocket
+
+pytestmark = resets_under_tls
+
+
+def test_the_servers_end_is_told_by_tls(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    client = clients.connect(server, tls=certificates.client)
+    client.send(get("/"))
+    assert client.answer().body == b"hello"  # an end that is not told would be an error
+    client = clients.websocket(server, "/echo", tls=certificates.client)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert client.closed_by_server().code == 1001
+    stopping.join(TIMEOUT)
+
+
+def unwrap(client: Client) -> None:
+    """Tell by TLS that nothing more comes, and see the server do so."""
+    assert isinstance(client.sock, ssl.SSLSocket)
+    client.sock = client.sock.unwrap()
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close, unwrap])
+@BOTH_KINDS
+def test_a_client_that_leaves_without_a_word_has_left(
+    serve: Serve,
+    clients: Clients,
+    certificates: Certificates,
+    echo: Callable[..., Any],
+    leave: Callable[[Client], None],
+) -> None:
+    ends: SimpleQueue[int | None] = SimpleQueue()
+
+    def plain(ws: WebSocket) -> None:
+        plain_echo(ws)
+        ends.put(ws.close_code)
+
+    def generator(ws: WebSocket) -> Waits:
+        try:
+            yield from generator_echo(ws)
+        except ConnectionClosed as end:
+            ends.put(end.code)
+
+    app = websocket_app(plain if echo is plain_echo else generator)
+    server = serve(app, ssl_context=certificates.server)
+    client = clients.websocket(server, "/echo", tls=certificates.client)
+    client.say("hello")
+    assert client.next_event() == "hello"
+    leave(client)
+    assert ends.get(timeout=TIMEOUT) == 1006
+
+
+class ReadsWhenWritable(ssl.SSLSocket):
+    """A socket whose reads wait until it can send."""
+
+    held: bytes | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        if self.held is None:
+            self.held = bytes(buffer[: super().recv_into(buffer, nbytes, flags)])
+            raise ssl.SSLWantWriteError
+        held, self.held = self.held, None
+        buffer[: len(held)] = held
+        return len(held)
+
+
+class SendsWhenReadable(ReadsWhenWritable):
+    """A socket whose sends wait until something comes, too, and mostly some more."""
+
+    sends = 0
+    begun: bytes | None = None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        assert self.begun in (None, bytes(data)), "another record than the one that was begun"
+        self.sends += 1
+        if self.sends % 6:
+            self.begun = bytes(data)
+            raise ssl.SSLWantReadError
+        self.begun = None
+        return super().send(data, flags)
+
+
+def context_of(certificates: Certificates, kind: type[ssl.SSLSocket]) -> ssl.SSLContext:
+    """A server's context, which makes such sockets."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.configure(context)
+    context.sslsocket_class = kind
+    return context
+
+
+def test_a_read_may_wait_until_it_can_send(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    context = context_of(certificates, ReadsWhenWritable)
+    server = serve(websocket_app(generator_echo), ssl_context=context)
+    client = clients.websocket(server, "/echo", tls=certificates.client)
+    for number in range(20):
+        client.say(str(number))
+        assert client.next_event() == str(number)
+    assert client.leave().code == 1000
+
+
+def test_a_send_may_wait_until_something_comes(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    context = context_of(certificates, SendsWhenReadable)
+    server = serve(websocket_app(generator_echo), ssl_context=context)
+    client = clients.connect(server, tls=certificates.client)
+    client.send(upgrade("/echo"))
+    client.sock.settimeout(0.05)
+    received = b""
+    for _ in range(100):
+        client.send(masked(Opcode.TEXT, "x"))  # which lets go out what waits
+        with suppress(TimeoutError):
+            received += client.receive()
+        if b"\x81\x01x" * 5 in received:
+            break
+    else:
+        pytest.fail(f"only {received!r} came")
+
+
+class SaysGoodbyeLate(ssl.SSLSocket):
+    """A socket that has no room for a goodbye at first."""
+
+    asked = 0
+
+    def unwrap(self) -> Any:
+        self.asked += 1
+        if self.asked < 3:
+            raise ssl.SSLWantWriteError
+        return super().unwrap()
+
+
+def test_a_goodbye_may_have_to_wait(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), ssl_context=context_of(certificates, SaysGoodbyeLate))
+    client = clients.connect(server, tls=certificates.client)
+    client.send(get("/"))
+    assert client.answer().body == b"hello"  # an end that is not told would be an error
+
+
+def test_who_waits_for_the_client_does_not_spin(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    class Counting(ssl.SSLSocket):
+        """A socket that says how often it is asked for what it cannot do."""
+
+        handshakes, sends, deaf = 0, 0, True
+
+        def do_handshake(self, block: bool = False) -> None:
+            Counting.handshakes += 1
+            super().do_handshake(block)
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            if Counting.deaf and b"deaf" in bytes(data):
+                Counting.sends += 1
+                raise ssl.SSLWantReadError
+            return super().send(data, flags)
+
+    server = serve(websocket_app(generator_echo), ssl_context=context_of(certificates, Counting))
+    deaf, other = (clients.websocket(server, "/echo", tls=certificates.client) for _ in range(2))
+    Counting.handshakes = 0
+    silent = clients.connect(server)
+    silent.send(b"\x16")
+    deaf.say("deaf")
+    for number in range(200):
+        other.say(str(number))
+        assert other.next_event() == str(number)
+    assert 1 <= Counting.handshakes <= 2  # once it was accepted, and once its byte was there
+    assert 1 <= Counting.sends <= 3
+    Counting.deaf = False
+    deaf.say("now")
+    assert deaf.hear(2) == ["deaf", "now"]
+
+
+def test_a_change_of_keys_is_answered(serve: Serve, certificates: Certificates) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        missing_tool("openssl")
+    server = serve(page_app(), ssl_context=certificates.server)
+    command = [program, "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_3", "-crlf"]
+    talk = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert talk.stdin is not None
+    assert talk.stdout is not None
+    try:
+        # By itself: of lines that are read together, only the first may be a command.
+        talk.stdin.write(b"K\n")
+        talk.stdin.flush()
+        while b"KEYUPDATE" not in (said := talk.stdout.readline()):
+            assert said
+        talk.stdin.write(b"GET / HTTP/1.1\nHost: localhost\n\n")
+        talk.stdin.flush()
+        output = talk.stdout.read()
+    finally:
+        talk.kill()
+        talk.communicate(timeout=TIMEOUT)
+    assert b"200 OK" in output
+    assert b"hello" in output

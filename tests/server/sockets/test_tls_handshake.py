@@ -1,0 +1,169 @@
+"""The TLS handshake."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, resets_under_tls, wait_until
+from tests.server.sockets.over_tls import VERSIONS, client_of, page_app
+from tests.support.certificates import Certificates
+from tests.support.clients import Client, get, parse_answer, upgrade
+from wsframe.server import Server
+
+pytestmark = resets_under_tls
+
+
+def nobody_is_there(server: Server) -> bool:
+    return not any(clients.peers for clients in server.clients)
+
+
+class Handshake:
+    """The client's side of a TLS handshake, by hand, over a socket without TLS."""
+
+    def __init__(self, client: Client, context: ssl.SSLContext) -> None:
+        self._client = client
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+
+    def flights(self) -> Any:
+        """What to send, one flight after the other; the answer to each is read in between."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                yield self._outgoing.read()
+                self._incoming.write(self._client.receive())
+            else:
+                yield self._outgoing.read()
+                return
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request, and read all of the answer."""
+        self.tls.write(request)
+        self._client.send(self._outgoing.read())
+        answer = b""
+        while True:
+            try:
+                data = self.tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                self._incoming.write(self._client.receive())
+                continue
+            except ssl.SSLZeroReturnError:
+                return answer
+            if not data:
+                return answer
+            answer += data
+
+
+@VERSIONS
+def test_a_handshake_may_come_a_byte_at_a_time_and_holds_up_nobody(
+    serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    other = clients.websocket(server, "/echo", tls=certificates.client)
+    client = clients.connect(server)
+    handshake = Handshake(client, client_of(certificates, version))
+    for flight in handshake.flights():
+        client.send_bytewise(flight[:-1])
+        other.say("still there?")
+        assert other.next_event() == "still there?"
+        client.send(flight[-1:])
+    assert parse_answer(handshake.ask(get("/"))).body == b"hello"
+
+
+@pytest.mark.parametrize("share", [0, 1, 50, 100], ids="{}%".format)
+def test_a_handshake_that_does_not_come_in_time_is_waited_for_no_longer(
+    serve: Serve, clients: Clients, certificates: Certificates, share: int
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server, handshake_timeout=0.3)
+    client = clients.connect(server)
+    if share:
+        hello = next(Handshake(client, certificates.client).flights())
+        client.send(hello[: max(1, len(hello) * share // 100)])
+    client.read_to_end()
+    late = clients.connect(server, tls=certificates.client)
+    # A client without a request gets no answer. CPython 3.11.2 sets OP_IGNORE_UNEXPECTED_EOF, so
+    # the end of the connection is b"" there; later versions raise.
+    with suppress(ssl.SSLEOFError):
+        assert late.receive() == b""
+    client = clients.connect(server, tls=certificates.client)
+    client.send(get("/"))
+    assert client.answer().body == b"hello"
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
+@VERSIONS
+def test_a_handshake_may_break_off_anywhere(
+    serve: Serve,
+    clients: Clients,
+    certificates: Certificates,
+    version: ssl.TLSVersion,
+    leave: Callable[[Client], None],
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    context = client_of(certificates, version)
+    whole = 0
+    cut = 0
+    while cut <= whole:
+        client = clients.connect(server)
+        handshake = Handshake(client, context)
+        whole = 0
+        for flight in handshake.flights():
+            client.send(flight[: max(0, cut - whole)])
+            whole += len(flight)
+            if cut <= whole:
+                break
+        leave(client)
+        wait_until(partial(nobody_is_there, server), "a connection is left behind")
+        cut += 97
+    client = clients.connect(server, tls=certificates.client)
+    client.send(get("/"))
+    assert client.answer().body == b"hello"
+
+
+def test_a_client_may_be_gone_before_it_is_greeted(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    for _ in range(200):
+        clients.connect(server).reset()
+    client = clients.connect(server, tls=certificates.client)
+    client.send(get("/"))
+    assert client.answer().body == b"hello"
+    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+
+
+def test_plain_http_is_told_so(serve: Serve, clients: Clients, certificates: Certificates) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    for request in (get("/"), upgrade("/echo"), get("/", method="POST")):
+        client = clients.connect(server)
+        client.send(request)
+        answer = client.answer()
+        assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
+    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 100, b"SSH-2.0-x\r\n", os.urandom(8) * 2000])
+def test_what_is_no_tls_is_cut_off(
+    serve: Serve, clients: Clients, certificates: Certificates, garbage: bytes
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    client = clients.connect(server)
+    client.send(garbage)
+    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+
+
+def test_a_client_that_does_not_trust_the_certificate_leaves(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(page_app(), ssl_context=certificates.server)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        clients.connect(server, tls=ssl.create_default_context())
+    wait_until(partial(nobody_is_there, server), "a connection is left behind")

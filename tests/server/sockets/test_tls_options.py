@@ -1,0 +1,128 @@
+"""TLS: the certificate, the key and the context of a server."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from websockets.sync.client import connect
+
+from tests.server.conftest import Clients, Serve, resets_under_tls
+from tests.server.sockets.over_tls import VERSIONS, client_of
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT
+from tests.support.handlers import generator_echo, websocket_app
+from wsframe.server import App, Settings
+from wsframe.server.sockets.certificate import CertificateError, tls_context
+
+pytestmark = resets_under_tls
+
+
+@pytest.fixture
+def files(tmp_path: Path, certificates: Certificates) -> Path:
+    """A directory with certificates in it."""
+    certificates.write(tmp_path)
+    return tmp_path
+
+
+def paths(directory: Path, names: dict[str, str]) -> dict[str, Any]:
+    return {option: directory / name for option, name in names.items()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"cert": "cert.pem", "key": "key.pem"}, {"cert": "both.pem"}],
+    ids=["two files", "one file"],
+)
+@VERSIONS
+def test_a_certificate_makes_the_server_speak_tls(
+    files: Path, certificates: Certificates, options: dict[str, str], version: ssl.TLSVersion
+) -> None:
+    app = websocket_app(generator_echo)
+    with app.start("127.0.0.1", **paths(files, options)) as server:
+        assert server.url == f"https://127.0.0.1:{server.port}"
+        context = client_of(certificates, version)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with connect(f"wss://127.0.0.1:{server.port}/echo", ssl=context) as client:
+            client.send("hello")
+            assert client.recv(TIMEOUT) == "hello"
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert client.socket.version() == version.name.replace("_", ".")
+            assert client.socket.selected_alpn_protocol() == "http/1.1"
+
+
+def test_a_context_may_be_given_instead(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(websocket_app(generator_echo), ssl_context=certificates.server)
+    assert server.url.startswith("https:")
+    client = clients.websocket(server, "/echo", tls=certificates.client)
+    client.say("hello")
+    assert client.next_event() == "hello"
+    client.leave()
+
+
+def test_no_version_is_spoken_that_is_not_safe(files: Path) -> None:
+    context = tls_context(Settings(cert=files / "both.pem"))
+    assert context is not None
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cert": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
+        ({"cert": "cert.pem", "key": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
+        ({"cert": "."}, OSError, "directory"),
+        ({"cert": "cert.pem"}, CertificateError, "cert.pem holds no private key"),
+        ({"cert": "cert.pem", "key": "ca.pem"}, CertificateError, "ca.pem holds no private key"),
+        ({"cert": "key.pem"}, CertificateError, "key.pem holds no certificate"),
+        ({"cert": "cert.pem", "key": "empty.pem"}, CertificateError, "empty.pem holds no private"),
+        ({"cert": "empty.pem", "key": "key.pem"}, CertificateError, "empty.pem holds no cert"),
+        (
+            {"cert": "junk.pem", "key": "key.pem"},
+            CertificateError,
+            "junk.pem and .* cannot be used",
+        ),
+        (
+            {"cert": "cert.pem", "key": "other.pem"},
+            CertificateError,
+            "the key in .*other.pem does not belong to the certificate in .*cert.pem",
+        ),
+        ({"cert": "cert.pem", "key": "locked.pem"}, CertificateError, "locked.pem is encrypted"),
+        ({"cert": "cert.pem", "key": "old.pem"}, CertificateError, "old.pem is encrypted"),
+        ({"cert": "locked-both.pem"}, CertificateError, "locked-both.pem is encrypted"),
+        ({"key": "key.pem"}, ValueError, "a key needs a cert"),
+    ],
+)
+def test_a_certificate_that_cannot_work_is_refused_and_its_file_is_named(
+    files: Path, options: dict[str, str], error: type[Exception], message: str
+) -> None:
+    key = load_pem_private_key((files / "key.pem").read_bytes(), None)
+    for name, form in (("locked", PrivateFormat.PKCS8), ("old", PrivateFormat.TraditionalOpenSSL)):
+        locked = key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+        (files / f"{name}.pem").write_bytes(locked)
+    both = (files / "cert.pem").read_bytes() + (files / "locked.pem").read_bytes()
+    (files / "locked-both.pem").write_bytes(both)
+    other = trustme.CA().issue_cert("localhost").private_key_pem
+    other.write_to_path(files / "other.pem")
+    (files / "empty.pem").touch()
+    junk = "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n"
+    (files / "junk.pem").write_text(junk, encoding="ascii")
+    with pytest.raises(error, match=message):
+        App().start("127.0.0.1", **paths(files, options))
+
+
+def test_a_context_has_a_certificate_already(files: Path, certificates: Certificates) -> None:
+    with pytest.raises(ValueError, match="has a cert already"):
+        App().start(cert=files / "both.pem", ssl_context=certificates.server)

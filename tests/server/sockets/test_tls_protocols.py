@@ -1,0 +1,180 @@
+"""WebSockets, event streams and pages over TLS."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Queue
+from typing import Any
+
+import wsframe.client
+from tests.server.conftest import Clients, Serve, resets_under_tls, wait_until
+from tests.server.sockets.over_tls import VERSIONS, client_of
+from tests.support.certificates import Certificates
+from tests.support.clients import TIMEOUT, masked
+from tests.support.handlers import BOTH_KINDS, generator_echo, plain_echo, websocket_app
+from wsframe import Opcode, Pong
+from wsframe.server import App, EventStream, WebSocket
+
+pytestmark = resets_under_tls
+
+
+MIB = 1 << 20
+
+
+MUCH = 32 * MIB  # more than the kernel's own buffers hold of a connection
+
+
+@BOTH_KINDS
+@VERSIONS
+def test_messages_come_back(
+    serve: Serve,
+    clients: Clients,
+    certificates: Certificates,
+    echo: Callable[..., Any],
+    version: ssl.TLSVersion,
+) -> None:
+    server = serve(
+        websocket_app(echo, max_message_size=MUCH), ssl_context=certificates.server, loops=2
+    )
+    client = clients.websocket(server, "/echo", tls=client_of(certificates, version))
+    messages: list[str | bytes] = ["", "hello", b"\x00\xff", "é" * 50_000, os.urandom(MIB)]
+    for message in messages:
+        client.say(message)
+        assert client.next_event() == message
+    client.say(*messages)
+    assert client.hear(len(messages)) == messages
+    client.send(masked(Opcode.PING, b"there?"))
+    assert client.next_event() == Pong(b"there?")
+    assert client.leave().code == 1000
+
+
+@BOTH_KINDS
+@VERSIONS
+def test_large_messages_pass_each_other(
+    serve: Serve, certificates: Certificates, echo: Callable[..., Any], version: ssl.TLSVersion
+) -> None:
+    server = serve(websocket_app(echo, max_message_size=MUCH), ssl_context=certificates.server)
+    messages = [os.urandom(8 * MIB) for _ in range(4)]
+
+    def send_all() -> None:
+        for message in messages:
+            client.send(message)
+
+    with wsframe.client.connect(
+        f"wss://127.0.0.1:{server.port}/echo",
+        ssl=client_of(certificates, version),
+        max_message_size=MUCH,
+    ) as client:
+        sending = threading.Thread(target=send_all)
+        sending.start()
+        for message in messages:
+            assert client.receive(TIMEOUT) == message
+        sending.join(TIMEOUT)
+
+
+@VERSIONS
+def test_a_stream_is_fed(
+    serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    app, ticks = App(), Queue[str]()
+    app.sse("/time", source=ticks)
+
+    @app.sse("/job")
+    def job(stream: EventStream) -> Any:
+        yield from map(str, range(1000))
+
+    server = serve(app, ssl_context=certificates.server)
+    tls = client_of(certificates, version)
+    stream, job_stream = (clients.stream(server, path, tls=tls) for path in ("/time", "/job"))
+    for number in range(1000):
+        ticks.put(str(number))
+    assert stream.hear(1000) == list(map(str, range(1000)))
+    assert job_stream.hear(1000) == list(map(str, range(1000)))
+    job_stream.expect_end()
+
+
+@VERSIONS
+def test_a_slow_reader_holds_up_nobody_and_gets_all_of_it(
+    serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    messages = [bytes([number]) * MIB for number in range(MUCH // MIB)]
+    app = websocket_app(generator_echo)
+
+    @app.websocket("/plain")
+    def plain(ws: WebSocket) -> None:
+        for message in messages:
+            ws.send(message)
+
+    server = serve(app, ssl_context=certificates.server)
+    tls = client_of(certificates, version)
+    slow = clients.websocket(server, "/plain", tls=tls, receive_buffer=1 << 16)
+    other = clients.websocket(server, "/echo", tls=tls)
+    for number in range(100):
+        other.say(str(number))
+        assert other.next_event() == str(number)
+    assert slow.hear(len(messages)) == messages
+    assert slow.closed_by_server().code == 1000
+
+
+def test_a_client_that_never_reads_is_not_read_and_loses_nothing(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    server = serve(
+        websocket_app(generator_echo, max_message_size=MUCH), ssl_context=certificates.server
+    )
+    client = clients.websocket(server, "/echo", tls=certificates.client, receive_buffer=1 << 16)
+    # One owner a socket: the sending ends before the reading begins.
+    message = bytes(MIB)
+    frame = memoryview(client.codec.encode(message))
+    client.sock.settimeout(0.3)
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < 4 * MUCH:
+            sent += client.sock.send(frame[sent % len(frame) :][:16384])
+    assert sent < 4 * MUCH
+    client.sock.settimeout(TIMEOUT)
+    for _ in range(sent // len(frame)):
+        assert client.next_event() == message
+
+
+# Many small messages in one record; each has six bytes of head and mask.
+SMALL = [f"{number:044}" for number in range(16384 // 50)]
+
+
+OFFER = ("Sec-WebSocket-Extensions", "permessage-deflate")
+
+
+@BOTH_KINDS
+def test_what_is_left_of_a_record_is_read(
+    serve: Serve, clients: Clients, certificates: Certificates, echo: Callable[..., Any]
+) -> None:
+    # A connection that may compress is read by less than a record has.
+    server = serve(websocket_app(echo, deflate=True), ssl_context=certificates.server)
+    client = clients.websocket(server, "/echo", OFFER, tls=certificates.client)
+    for _ in range(3):
+        client.say(*SMALL)
+        assert client.hear(len(SMALL)) == SMALL
+
+
+def test_what_is_left_of_a_record_is_read_when_there_is_room(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    go = threading.Event()
+
+    def late(ws: WebSocket) -> None:
+        go.wait(TIMEOUT)
+        plain_echo(ws)
+
+    server = serve(websocket_app(late, deflate=True), ssl_context=certificates.server)
+    client = clients.websocket(server, "/echo", OFFER, tls=certificates.client)
+    frame = masked(Opcode.BINARY, b"x")
+    count = 4 * 16384 // len(frame)
+    client.send(frame * count)  # more than waits for a handler, by half of the last record
+    (peer,) = server.clients[0].peers
+    wait_until(lambda: not peer._reading, "it is read all the same")
+    go.set()
+    assert client.hear(count) == [b"x"] * count

@@ -1,0 +1,107 @@
+"""Signals that stop a server."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.stopping import GOING_AWAY, the_one_that_was_told
+from tests.support.clients import WebSocketClient
+from tests.support.processes import ServerProcess
+from wsframe.server import (
+    App,
+)
+
+PROGRAM = """
+import time
+from queue import Queue
+from wsframe.server import App
+
+app = App()
+app.sse("/time", source=Queue())
+
+@app.websocket("/echo")
+def echo(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/stuck")
+def stuck(ws):
+    ws.send("stuck")
+    time.sleep(60)
+
+if __name__ == "__main__":
+    app.run("127.0.0.1", 0, drain=60)
+    print("run returned")
+"""
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+signals_are_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM, encoding="utf-8")
+    return path
+
+
+@signals_are_posix
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
+    with ServerProcess(str(program)) as process:
+        open_ones = [WebSocketClient(process.port, "/echo") for _ in range(5)]
+        for client in open_ones:
+            client.say("x")
+            assert client.next_event() == "x"
+        process.signal(number)
+        process.expect(re.compile("Stopping; once more forces the end"))
+        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
+        for client in open_ones:  # whose turn has not come
+            client.say("x")
+            assert client.next_event() == "x"
+            client.leave()
+        assert process.wait() == (0, "run returned\n")
+
+
+@signals_are_posix
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -> None:
+    with ServerProcess(str(program)) as process:
+        client = WebSocketClient(process.port, "/stuck")
+        assert client.next_event() == "stuck"
+        process.signal(signal.SIGTERM)
+        process.expect(re.compile("Stopping"))
+        assert client.next_event() == GOING_AWAY
+        process.signal(number)
+        code, output = process.wait()
+        assert code == 1
+        assert "Traceback" not in output
+        client.close()
+
+
+@signals_are_posix
+def test_two_signals_at_once_are_two(program: Path) -> None:
+    with ServerProcess(str(program)) as process:
+        client = WebSocketClient(process.port, "/stuck")
+        assert client.next_event() == "stuck"
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGINT)
+        assert process.wait()[0] == 1
+        client.close()
+
+
+def test_run_gives_the_signal_handlers_back() -> None:
+    app = App()
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(OSError, match=r".+"):
+        app.run("no such host")
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1

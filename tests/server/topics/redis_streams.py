@@ -1,0 +1,56 @@
+"""Sources and readers of Redis streams."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from tests.support.streams import Heard, numbers
+from wsframe.server import RedisUnavailable
+from wsframe.server.topics.redis import scripts
+
+
+class Publishing:
+    """Publishes numbers in a thread, never too many ahead; a context manager that stops it."""
+
+    def __init__(self, topic: Heard) -> None:
+        self.count = 0
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with suppress(RedisUnavailable):
+                self._topic.publish(str(self.count))
+                self.count += 1
+            self._stop.wait(0.0005)
+
+    def __enter__(self) -> Publishing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def check_that_all_came(publishing: Publishing, *topics: Heard) -> None:
+    for topic in topics:
+        topic.hear(*numbers(publishing.count))
+
+
+def publish_by_script(client: Any, number: int, before: int, data: str = "x", **bounds: int) -> Any:
+    """As the publisher "p" does it, by whatever connection."""
+    kept = {"entries": 1000, "weight": 1 << 20, "ms": 60_000, "last": 0, **bounds}
+    keys = [f"wsframe:{{news}}{kind}" for kind in ("", ":meta", ":by:p")]
+    arguments = (number, before, *kept.values(), "wsframe:{news}@0", 0, "d", data)
+    return client.eval(scripts.PUBLISH, 3, *keys, *arguments)
+
+
+def kept(client: Any) -> tuple[list[bytes], bytes, int]:
+    """What the stream has, the id after which nothing is gone, and how many bytes it counts."""
+    entries = client.execute_command("XRANGE", "wsframe:{news}", "-", "+")
+    floor, size = client.hmget("wsframe:{news}:meta", "floor", "bytes")
+    return [fields[b"d"] for _, fields in entries], floor, int(size)

@@ -1,0 +1,244 @@
+"""Events that wait for Redis, and the bounds of a topic in Redis."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Connect, Serve, wait_until
+from tests.server.topics.redis_streams import (
+    Publishing,
+    check_that_all_came,
+    kept,
+    publish_by_script,
+)
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard, data_of, numbers
+from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis import outbox, scripts
+from wsframe.server.topics.redis.streams import RedisStreams
+
+
+def test_what_does_not_fit_is_refused_and_the_rest_comes(
+    redis_server: RedisServer,
+    streams: RedisStreams,
+    others: RedisStreams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 10 * (outbox.EVENT_WEIGHT + 2))
+    here, quiet = Heard(streams), Heard(streams, "quiet")
+    redis_server.kill()
+    here.say(*numbers(5, "x"))
+    with pytest.raises(
+        RedisUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
+    ):
+        here.publish("too much")
+    assert here.stats().published == 5
+    # There is room for other topics, of each as much as is free.
+    quiet.say("y1", "y2")
+    redis_server.start()
+    assert streams.flush(TIMEOUT)
+    here.say("more")
+    Heard(others).follow().hear(*numbers(5, "x"), "more")
+    Heard(others, "quiet").follow().hear("y1", "y2")
+
+
+def test_what_is_lost_at_the_end_is_raised(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    redis_server.kill()
+    Heard(streams).say(*numbers(3))
+    with pytest.raises(EventsLost, match="3 published events are lost") as raised:
+        streams.close(0.1)
+    assert raised.value.count == 3
+    streams.close(0.1)  # and not again
+
+
+def test_what_was_published_last_is_there_after_the_end(
+    streams: RedisStreams, others: RedisStreams
+) -> None:
+    here = Heard(streams)
+    here.say(*numbers(200))
+    streams.close(TIMEOUT)
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
+    here.say("again")
+    assert streams.flush(TIMEOUT)
+    Heard(others).follow().hear(*numbers(200), "again")
+
+
+def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: RedisStreams) -> None:
+    here, there = Heard(streams).follow(), Heard(others).follow()
+    with Publishing(here) as publishing:
+        for count in range(1, 6):
+            there.wait(30 * count)
+            streams.close(TIMEOUT)
+    check_that_all_came(publishing, there)
+    # Each run loads again what is followed.
+    here.say("one more")
+    there.wait(publishing.count + 1)
+    wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
+
+
+def test_who_leaves_after_the_end_starts_nothing(streams: RedisStreams) -> None:
+    streams.join("news", "ann")
+    streams.close(TIMEOUT)
+    streams.leave("news", "ann")
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
+
+
+def test_a_program_that_only_publishes(redis_server: RedisServer, others: RedisStreams) -> None:
+    app = App(redis=redis_server.url)
+    app.topic("news").publish("hello")
+    app.close()
+    Heard(others).follow().hear("hello")
+
+
+FORK = """
+import os, sys, time, warnings
+from wsframe.server import App
+
+warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+app = App(redis=sys.argv[1])
+topic = app.topic("news")
+topic.publish("before")
+while not app._topics.shared.connection.away:
+    time.sleep(0.01)
+child = os.fork()
+topic.publish("after" if child else "child")
+print("ready", flush=True)
+app.close(30)
+if child:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_publishes_nothing_twice(redis_server: RedisServer, others: RedisStreams) -> None:
+    redis_server.kill()
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, redis_server.url], stdout=subprocess.PIPE
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert [program.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
+            redis_server.start()
+            assert program.wait(TIMEOUT) == 0
+        finally:
+            program.kill()
+    there = Heard(others).follow()
+    assert sorted(map(str, data_of(there.wait(3)))) == ["after", "before", "child"]
+    assert len(there.entries) == 3
+
+
+def test_a_fed_topic_is_shared(
+    redis_server: RedisServer, others: RedisStreams, serve: Serve
+) -> None:
+    app, source = App(redis=redis_server.url), Queue[str]()
+    app.topic("news").feed(source)
+    serve(app)
+    there = Heard(others).follow()
+    source.put("hello")
+    there.hear("hello")
+
+
+def test_the_oldest_are_forgotten_where_there_are_too_many(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        ids = [publish_by_script(client, n, n - 1, str(n), entries=3) for n in range(1, 6)]
+        assert kept(client) == ([b"3", b"4", b"5"], ids[1], 3 * (scripts.ENTRY_WEIGHT + 2))
+
+
+def test_the_oldest_are_forgotten_where_they_weigh_too_much(redis_server: RedisServer) -> None:
+    each = scripts.ENTRY_WEIGHT + 10
+    with redis_server.client() as client:
+        ids = [
+            publish_by_script(client, n, n - 1, 9 * str(n), weight=3 * each) for n in range(1, 6)
+        ]
+        assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 3 * each)
+        # One that is alone is kept, whatever it has.
+        last = publish_by_script(client, 6, 5, 1000 * "6", weight=3 * each)
+        assert kept(client) == ([1000 * b"6"], ids[4], scripts.ENTRY_WEIGHT + 1001)
+        assert place_of(last.decode()) > place_of(ids[4].decode())
+
+
+def test_very_many_are_forgotten_at_once(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        with client.pipeline() as pipe:
+            for n in range(1, 3001):
+                publish_by_script(pipe, n, n - 1, "x", entries=3000)
+            *_, newest = pipe.execute()
+        publish_by_script(client, 3001, 3000, "large", weight=100)
+        assert kept(client) == ([b"large"], newest, scripts.ENTRY_WEIGHT + 6)
+
+
+def old_topic(client: Any, *ages: float) -> list[str]:
+    """A topic whose entries are so many seconds old; their ids."""
+    seconds, _ = client.time()
+    ids = [f"{(seconds - round(age)) * 1000}-0" for age in ages]
+    for n, id_ in enumerate(ids, 1):
+        client.xadd("wsframe:{news}", {"n": n, "d": str(n)}, id=id_)
+    before = f"{place_of(ids[0])[0] - 1}-0"
+    size = (scripts.ENTRY_WEIGHT + 2) * len(ids)
+    meta = {"floor": before, "last": ids[-1], "n": len(ids), "bytes": size, "life": "1"}
+    client.hset("wsframe:{news}:meta", mapping=meta)
+    return ids
+
+
+def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        ids = old_topic(client, 300, 200, 100, 10)
+        publish_by_script(client, 1, 0, "new", ms=150_000)
+        size = 3 * (scripts.ENTRY_WEIGHT + 2) + 2
+        assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), size)
+
+
+def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    here = Heard(streams, history=0, max_bytes=0, max_age=0).follow()
+    here.say(*numbers(50))
+    here.hear(*numbers(50))
+    with redis_server.client() as client:
+        assert len(kept(client)[0]) == 50
+
+
+def test_history_is_as_old_as_the_events_are(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    with redis_server.client() as client:
+        ids = old_topic(client, 300, 200, 100, 10)
+    here = Heard(streams, max_age=150).follow()
+    assert here.floors == [f"{place_of(ids[0])[0] - 1}-0"]
+    assert data_of(here.left()) == ["3", "4"]
+    assert (here.log.floor_id, here.log.head_id) == (ids[1], ids[3])
+
+
+def test_all_that_redis_has_of_a_topic_expires(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    here = Heard(streams, max_age=1).follow()
+    here.say("hello")
+    here.hear("hello")
+    with redis_server.client() as client:
+        times = {key: client.pttl(key) for key in client.scan_iter()}
+        assert len(times) == 3  # the stream, its meta, and its publisher
+        assert all(0 < left <= 61_000 for left in times.values()), times
+
+
+def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url, redis_ttl_margin=3.0, redis_read_timeout=0.1)
+    Heard(streams, max_age=0).follow()
+    meta = "wsframe:{news}:meta"
+    with redis_server.client() as client:
+        wait_until(lambda: client.pttl(meta) < 2700, "it is not to expire at all")
+        wait_until(lambda: client.pttl(meta) > 2800, "it is let expire")
+        client.flushall()
+        wait_until(lambda: client.exists(meta), "it is not there again")

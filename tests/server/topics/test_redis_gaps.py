@@ -1,0 +1,175 @@
+"""Events that are missing in Redis, and keys that other programs have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Connect, ServerLog, wait_until
+from tests.server.topics.redis_streams import publish_by_script
+from tests.support.clients import TIMEOUT
+from tests.support.redis_server import RedisServer
+from tests.support.streams import Heard, data_of, numbers, publishes
+from wsframe.server import EventsLost, RedisRefused
+from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis import reader
+from wsframe.server.topics.redis.streams import RedisStreams
+
+
+def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
+    here = Heard(streams).follow()
+    here.say(*numbers(3))
+    here.hear(*numbers(3))
+    assert streams.flush(TIMEOUT)
+    with redis_server.client() as client:
+        client.flushall()
+    here.say("new")
+    *_, gap, new = here.wait(5)
+    assert (gap.data, gap.oldest) == ("", new.stream_id)
+    assert place_of(here.entries[2].stream_id) <= place_of(gap.stream_id) < place_of(new.stream_id)
+    here.say("next")
+    assert data_of(here.wait(6))[5:] == ["next"]
+
+
+def test_a_redis_that_begins_anew_is_told_as_a_gap(tmp_path: Path, connect: Connect) -> None:
+    with RedisServer(tmp_path, persistent=False) as redis_server:
+        here = Heard(connect(redis_server.url)).follow()
+        here.say(*numbers(3))
+        here.hear(*numbers(3))
+        assert here.streams.flush(TIMEOUT)
+        redis_server.restart()
+        gap = here.wait(4)[3]
+        assert (gap.data, gap.oldest) == ("", "")
+        assert place_of(gap.stream_id) > place_of(here.entries[2].stream_id)
+        here.say("new")
+        assert data_of(here.wait(5))[4:] == ["new"]
+        assert here.streams.flush(TIMEOUT)
+
+
+def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    here = Heard(streams).follow()
+    here.say("first")
+    here.hear("first")
+    with redis_server.client() as client, client.pipeline() as pipe:
+        pipe.multi()
+        for number in range(1, 6):
+            publish_by_script(pipe, number, number - 1, str(number), entries=2)
+        *_, oldest, newest = pipe.execute()
+    entries = here.wait(4)
+    assert data_of(entries) == ["first", "", "4", "5"]
+    assert [entries[1].oldest, entries[2].stream_id, entries[3].stream_id] == [
+        oldest.decode(),
+        oldest.decode(),
+        newest.decode(),
+    ]
+
+
+def test_redis_that_has_lost_what_it_acknowledged_goes_on(
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    here.say("first", "second")
+    here.hear("first", "second")
+    assert streams.flush(TIMEOUT)
+    with redis_server.client() as client:
+        (publisher,) = client.keys("*:by:*")
+        client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
+    here.say("third", "fourth")
+    assert data_of(here.wait(4)) == ["first", "second", "third", "fourth"]
+    log.expect("Redis has lost events of 'news' that it had acknowledged")
+
+
+def test_a_key_that_is_no_stream_concerns_its_topic_alone(
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    with redis_server.client() as client:
+        client.set("wsframe:{bad}", "taken")
+    bad = Heard(streams, "bad")
+    bad.say("lost")
+    log.expect("an event is lost: Redis refuses the topic 'bad': ")
+    with pytest.raises(RedisRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
+        bad.publish("refused")
+    here.say("hello")
+    here.hear("hello")
+    with redis_server.client() as client:
+        client.set("wsframe:{worse}", "taken")
+        client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
+    wait_until(lambda: publishes(bad, "good"), "it is still refused")
+    lost, good = bad.follow().wait(2)
+    assert (lost.oldest, good.data) == ("", "good")
+    with redis_server.client() as client:
+        client.set("wsframe:{bad}", "taken")  # while it is read
+        client.publish("wsframe:{bad}@0", "")
+    log.expect("Redis refuses the topic 'bad' to its reader: ")
+    here.say("world")
+    here.hear("hello", "world")
+    wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
+    with pytest.raises(EventsLost, match="2 published events are lost: Redis refuses the topic"):
+        streams.flush(TIMEOUT)
+    log.expect("an event is lost: Redis refuses the topic 'bad': ")
+    # When the key is free again, subscribers see a gap and what comes behind it.
+    with redis_server.client() as client:
+        client.delete("wsframe:{bad}")
+    wait_until(lambda: publishes(bad, "again"), "it is still refused")
+    *_, lost, again = bad.wait(4)
+    assert (lost.oldest, again.data) == ("", "again")
+    log.records.clear()
+
+
+def test_an_entry_that_is_no_event_is_left_out(
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = Heard(streams).follow()
+    with redis_server.client() as client:
+        client.xadd("wsframe:{news}", {"d": b"\xff"})
+    here.say("hello")
+    log.expect("of 'news' in Redis is no event: it has no number")
+    assert data_of(here.wait(2)) == ["", "hello"]
+
+
+@pytest.mark.parametrize("what", ["publish", "follow", "join", "key"])
+def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -> None:
+    topic, bad = Heard(streams), Heard(streams, "\ud800")
+    attempts: dict[str, Callable[[], object]] = {
+        "publish": lambda: bad.publish("x"),
+        "follow": lambda: streams.follow(bad),
+        "join": lambda: streams.join("news", "\ud800"),
+        "key": lambda: topic.publish("x", key="\ud800"),
+    }
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        attempts[what]()
+
+
+def test_what_comes_at_once_is_read_piece_by_piece(
+    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    topics = [Heard(streams, name).follow() for name in ("news", *numbers(7))]
+    for topic in topics[1:]:
+        topic.say("hello")
+    with redis_server.client() as client, client.pipeline() as pipe:
+        for number in range(1, 21):
+            publish_by_script(pipe, number, number - 1, str(number - 1))
+        pipe.execute()
+    topics[0].hear(*numbers(20))
+    for topic in topics[1:]:
+        topic.hear("hello")
+
+
+def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url, redis_read_timeout=0.1)
+    here, there = Heard(streams).follow(), Heard(streams, "other").follow()
+    streams.unfollow(here)
+    with redis_server.client() as client:
+
+        def channels() -> list[bytes]:
+            return [name for name in client.pubsub_channels() if b"wake" not in name]
+
+        wait_until(lambda: channels() == [b"wsframe:{other}@0"], "it is listened to")
+    there.say("hello")
+    there.hear("hello")

@@ -1,0 +1,169 @@
+"""Positions in a topic's log."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, wait_until
+from tests.server.topics.topics import subscribed, topics_app
+from tests.support.handlers import Waits
+from wsframe import (
+    ServerSentEvent,
+)
+from wsframe.server import App, WebSocket
+
+
+def join(app: App, path: str, **options: Any) -> None:
+    """A WebSocket that is subscribed to the topic of its path."""
+
+    @app.websocket(path)
+    def handler(ws: WebSocket) -> Waits:
+        ws.subscribe(path.strip("/"), **options)
+        while True:
+            yield
+
+
+def test_all_of_the_history_first(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("room", history=3)
+    join(app, "/room", after="")
+    server = serve(app)
+    for data in "abcde":
+        topic.publish(data)
+    client = clients.websocket(server, "/room")
+    assert client.hear(3) == ["c", "d", "e"]
+    topic.publish("f")
+    assert client.next_event() == "f"
+
+
+def test_a_websocket_goes_on_after_an_id(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    first = clients.websocket(server, "/envelopes")
+    opening = json.loads(str(first.next_event()))
+    first.close()
+    topic.publish({"a": 1})
+    topic.publish(b"\x00\xff", event="binary")
+    again = clients.websocket(server, f"/envelopes?after={opening['id']}")
+    opened, one, two = (json.loads(str(event)) for event in again.hear(3))
+    assert opened == {"topic": "news", "id": opening["id"], "event": "open"}
+    assert (one["event"], json.loads(one["data"])) == (None, {"a": 1})
+    assert (two["event"], two["data"], two["binary"]) == ("binary", "AP8=", True)
+    again.close()
+    third = clients.websocket(server, f"/envelopes?after={one['id']}")
+    assert [json.loads(str(event))["id"] for event in third.hear(2)] == [one["id"], two["id"]]
+    lost = clients.websocket(server, "/envelopes?after=unknown-1")
+    gap = json.loads(str(lost.next_event()))
+    assert gap == {"topic": "news", "id": two["id"], "event": "gap", "oldest": one["id"]}
+    lost = clients.websocket(server, "/envelopes?after=unknown-1&otherwise=")
+    gap = json.loads(str(lost.next_event()))
+    assert gap == {"topic": "news", "id": gap["id"], "event": "gap", "oldest": one["id"]}
+    assert json.loads(str(lost.next_event())) == one
+
+
+def test_given_ids(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app()
+    server = serve(app)
+    for number in range(5):
+        topic.publish(str(number), id=f"mine-{number}")
+    stream = clients.stream(server, "/events", ("Last-Event-ID", "mine-2"))
+    assert stream.next_event() == ServerSentEvent("3", id="mine-3")
+    assert stream.next_event() == ServerSentEvent("4", id="mine-4")
+
+
+@pytest.mark.parametrize("bound", ["history", "max_bytes", "max_age"])
+def test_what_is_past_a_bound_is_a_gap(serve: Serve, clients: Clients, bound: str) -> None:
+    app, topic = topics_app(**{bound: {"history": 2, "max_bytes": 200, "max_age": 0.0}[bound]})
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    first.read_opening()
+    first.close()
+    wait_until(lambda: not topic.stats().subscribers, "it is gone")
+    for data in "abc":
+        topic.publish(data * 100)
+    again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
+    assert again.next_event().event == "gap"
+    if bound != "max_age":
+        assert again.hear(2) == ["b" * 100, "c" * 100]
+    topic.publish("d")
+    assert again.hear(1) == ["d"]
+
+
+def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=0)
+    server = serve(app)
+    stream = clients.stream(server, "/events")
+    subscribed(topic, 1)
+    for number in range(1000):
+        topic.publish(str(number))
+    assert stream.hear(1000) == list(map(str, range(1000)))
+    wait_until(lambda: topic.stats().history == 0, "nothing is kept")
+
+
+def test_an_id_of_an_earlier_topic_of_the_name_is_a_gap(serve: Serve, clients: Clients) -> None:
+    ids: list[str] = []
+    for _ in range(2):
+        app, topic = topics_app()
+        server = serve(app)
+        topic.publish("1")
+        stream = clients.stream(server, "/events", ("Last-Event-ID", ids[0] if ids else "x-0"))
+        assert stream.next_event().event == "gap"
+        topic.publish("2")
+        assert stream.next_event().event is None
+        ids.append(stream.last_event_id)
+    assert ids[0] != ids[1]
+
+
+def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> None:
+    app, topic = topics_app(history=10_000, max_bytes=64 << 20)
+    server = serve(app)
+    first = clients.stream(server, "/events")
+    first.read_opening()
+    first.close()
+    texts = [f"{number}" * 1000 for number in range(10_000)]
+    for text in texts:
+        topic.publish(text)
+    again = clients.stream(
+        server, "/events", ("Last-Event-ID", first.last_event_id), receive_buffer=1 << 14
+    )
+    (peer,) = server.clients[0].peers
+    assert len(peer._unsent) < 1 << 18
+    assert again.hear(10_000) == texts
+
+
+def test_nothing_is_lost_or_doubled_however_clients_come_and_go(
+    many_files: None, serve: Serve, clients: Clients
+) -> None:
+    """Published as fast as it can be, while a thousand clients come back again and again."""
+    count = 600
+    texts = list(map(str, range(count)))
+    app, topic = topics_app(history=count)
+    server = serve(app)
+    opened = [clients.stream(server, "/events") for _ in range(1000)]
+    heard: list[list[str]] = [[] for _ in opened]
+    for stream in opened:
+        stream.read_opening()
+
+    def publish() -> None:
+        for text in texts:
+            topic.publish(text)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    turn = 0
+    while any(len(data) < count for data in heard):
+        turn += 1
+        for number, data in enumerate(heard):
+            wanted = min(count - len(data), 150 + (turn * number) % 150)
+            if wanted:
+                events = [opened[number].next_event() for _ in range(wanted)]
+                data += [event.data for event in events]
+                opened[number].close()
+                last_id = str(events[-1].id)
+                opened[number] = clients.stream(server, "/events", ("Last-Event-ID", last_id))
+    publishing.join()
+    assert all(data == texts for data in heard)

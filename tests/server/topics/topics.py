@@ -1,0 +1,40 @@
+"""Apps with topics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.server.conftest import wait_until
+from tests.support.handlers import Waits
+from wsframe.server import App, Topic, WebSocket
+
+
+def topics_app(**options: Any) -> tuple[App, Topic]:
+    """An app with a topic that both kinds of clients subscribe to."""
+    app = App()
+    topic = app.topic("news", **options)
+    app.sse("/events", source=topic)
+
+    @app.websocket("/messages")
+    def messages(ws: WebSocket) -> Waits:
+        with ws.subscribe("news"):
+            while True:
+                yield
+
+    @app.websocket("/envelopes")
+    def envelopes(ws: WebSocket) -> Waits:
+        after, otherwise = (
+            ws.request.query.get(name, [None])[0] for name in ("after", "otherwise")
+        )
+        ws.subscribe("news", after=after, otherwise=otherwise, envelope=True)
+        while True:
+            yield
+
+    return app, topic
+
+
+def subscribed(topic: Topic, count: int) -> None:
+    wait_until(
+        lambda: (topic.stats().subscribers, topic.stats().lagging) == (count, 0),
+        f"there are not {count} subscribers: {topic.stats()}",
+    )
