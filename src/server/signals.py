@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
+
+from wsframe.waker import Waker
 
 from .forks import give_up_in_children
 
@@ -50,9 +51,9 @@ class Signals:
 
     def __enter__(self) -> Signals:
         """The main thread: begin to count."""
-        self._wakened, self._waker = socket.socketpair()
-        self._waker.setblocking(False)
-        self._fd_before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._waker = Waker(blocking=True)
+        sender = self._waker.sender_fileno()
+        self._fd_before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._heed) for number in self._numbers}
         give_up_in_children(self)
         return self
@@ -71,7 +72,6 @@ class Signals:
             # None is a handler that Python has not installed, and cannot install again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._fd_before)
-        self._wakened.close()
         self._waker.close()
 
     def after_fork(self) -> None:
@@ -97,16 +97,15 @@ class Signals:
 
     def fileno(self) -> int:
         """Any thread: what to poll; when it is readable, :meth:`wait` does not wait."""
-        return self._wakened.fileno()
+        return self._waker.fileno()
 
     def wait(self) -> None:
         """The main thread: wait for any signal, or for :meth:`wake`; perhaps for nothing."""
-        self._wakened.recv(4096)
+        self._waker.drain()
 
     def wake(self) -> None:
         """Any thread: have the main thread look whether there is something new."""
-        with suppress(OSError):  # it is full, which wakes as well; or closed
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     def _heed(self, number: int, frame: object) -> None:
         self.count += number in self._counted

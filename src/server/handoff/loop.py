@@ -13,7 +13,6 @@ or the monitor, when it takes too long, which gives the loop to another thread.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -22,6 +21,8 @@ from functools import partial
 from logging import WARNING
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
+
+from wsframe.waker import Waker
 
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
@@ -139,11 +140,9 @@ class Loop:
         self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Source] = {}
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self._poller.register(self._wakened.fileno(), READ)
-        self._ready[self._wakened.fileno()] = self
+        self._waker = Waker()
+        self._poller.register(self._waker.fileno(), READ)
+        self._ready[self._waker.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._turns: deque[Turns] = deque()
         self._wakes: deque[SimpleQueue[None]] = deque()
@@ -258,9 +257,9 @@ class Loop:
         if self._asleep:
             try:
                 self._asleep.pop()
-                self._waker.send(b"\0")
-            except (IndexError, OSError):
-                return  # somebody else has woken it, or it has ended
+            except IndexError:
+                return  # another thread has woken it
+            self._waker.wake()
 
     def wake_next(self) -> None:
         """Any thread that was just woken: wake the next that :meth:`wake_soon` was told of."""
@@ -287,7 +286,7 @@ class Loop:
         self._tenure.token.clear()  # the handler that has forked on this loop has lost the loop
         for waiting in (self._calls, self._turns, self._wakes, self._asleep):
             waiting.clear()
-        for file in (self._poller, self._waker, self._wakened):
+        for file in (self._poller, self._waker):
             with suppress(OSError):
                 file.close()
 
@@ -495,7 +494,7 @@ class Loop:
         poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, tenure.token
         threads = self._threads
-        myself = (self._wakened.fileno(), 0)
+        myself = (self._waker.fileno(), 0)
         eager = 0
         while self._running or queue or calls or wakes:
             if wakes:
@@ -703,7 +702,6 @@ class Loop:
     def _close_files(self) -> None:
         self._poller.close()
         self._waker.close()
-        self._wakened.close()
         for function in self._at_end:
             function()
 
@@ -725,7 +723,7 @@ class Loop:
     def ready(self, events: int) -> Turns | None:
         """Owner: somebody has woken the loop, or turns are queued."""
         if events:
-            self._wakened.recv(64)
+            self._waker.drain()
         return self._next_queued() if self._turns else None
 
     def _next_queued(self) -> Turns:

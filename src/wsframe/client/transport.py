@@ -9,6 +9,7 @@ import ssl
 from contextlib import suppress
 
 from ..progress import unacknowledged
+from ..waker import Waker
 
 # SSLSocket.shutdown would have another thread go on without TLS.
 _shutdown = socket.socket.shutdown
@@ -55,11 +56,9 @@ class Transport:
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._process = os.getpid()
         self._events = 0  # that the socket is registered for
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
+        self._waker = Waker()
         self._selector = Selector()
-        self._selector.register(self._wakened, READ)
+        self._selector.register(self._waker, READ)
 
     def receive(self, buffer: memoryview) -> int | None:
         """Take what has come.
@@ -116,13 +115,12 @@ class Transport:
             if key.fileobj is self._sock:
                 ready = True
             else:
-                self._wakened.recv(4096)
+                self._waker.drain()
         return ready
 
     def wake(self) -> None:
         """End the :meth:`poll` that another thread is in."""
-        with suppress(BlockingIOError):  # enough of these are on their way
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     def close(self) -> None:
         """Close the socket; nobody is in :meth:`poll`."""
@@ -130,7 +128,7 @@ class Transport:
             with suppress(OSError, ValueError):  # says goodbye if that takes no waiting
                 self._tls.unwrap()
         cut(self._sock, self._process)
-        for resource in (self._selector, self._sock, self._waker, self._wakened):
+        for resource in (self._selector, self._sock, self._waker):
             resource.close()
 
     def _register(self, events: int) -> None:

@@ -60,8 +60,7 @@ def test_a_call_costs_no_wake_up_while_the_loop_is_awake(rig: Rig) -> None:
     called: Queue[int] = Queue()
     for number in range(3):
         rig.loop.call_soon(lambda number=number: called.put(number))  # type: ignore[misc]
-    with pytest.raises(BlockingIOError):
-        rig.loop._wakened.recv(1)
+    assert not rig.loop._waker.drain()
     act.held[b"A"].release()
     assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
 

@@ -1,0 +1,52 @@
+"""Waker: wake a thread that waits for sockets."""
+
+from __future__ import annotations
+
+import socket
+
+__all__ = ["Waker"]
+
+
+class Waker:
+    """A socket pair: :meth:`wake` makes one end readable, which ends a poll of it.
+
+    Args:
+        blocking: True if :meth:`drain` waits for a wake-up.
+    """
+
+    __slots__ = ("_receiver", "_sender")
+
+    def __init__(self, *, blocking: bool = False) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(blocking)
+        self._sender.setblocking(False)
+
+    def fileno(self) -> int:
+        """Any thread: return the descriptor to poll; it is readable after a wake-up."""
+        return self._receiver.fileno()
+
+    def sender_fileno(self) -> int:
+        """Any thread: return the descriptor to write to, for :func:`signal.set_wakeup_fd`."""
+        return self._sender.fileno()
+
+    def wake(self) -> None:
+        """Any thread, in any context: wake the thread that polls; do nothing after a close."""
+        try:
+            self._sender.send(b"\0")
+        except OSError:
+            return  # closed, or full of earlier wake-ups
+
+    def drain(self) -> bool:
+        """The thread that polls: discard the wake-ups; return True if there were any.
+
+        A blocking waker waits for the first one.
+        """
+        try:
+            return bool(self._receiver.recv(4096))
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        """Any thread: close both ends; :meth:`wake` may still be called."""
+        self._receiver.close()
+        self._sender.close()
