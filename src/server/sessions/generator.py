@@ -11,7 +11,8 @@ from wsframe import ConnectionClosed
 
 from ..handoff.turns import ENDED, HELD, IDLE, WAITING
 from ..reports.loggers import log
-from .websocket import INBOX_SIZE, WebSocket, WebSocketSession
+from .websocket import WebSocket
+from .websocket_session import INBOX_SIZE, WebSocketSession
 
 if TYPE_CHECKING:
     from wsframe import Connection
@@ -83,7 +84,7 @@ class GeneratorSession(WebSocketSession):
         if self.state is HELD:
             if self.over is None:
                 return  # what was said before the end is answered as the client takes the answers
-            if self.closing:
+            if self.close_requested:
                 self.work = None
         self.ask()
 
@@ -124,7 +125,7 @@ class GeneratorSession(WebSocketSession):
         if self._left:
             self.work = [*self._left, *(self.work or ())]
             self._left = ()
-        if self.closing:
+        if self.close_requested:
             self.work = None
         if self.work is None:
             self._held = 0

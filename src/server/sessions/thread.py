@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from wsframe import ConnectionClosed
 
 from ..timing import waitable
-from .websocket import INBOX_SIZE, WebSocket, WebSocketSession
+from .websocket import WebSocket
+from .websocket_session import INBOX_SIZE, WebSocketSession
 
 if TYPE_CHECKING:
     from wsframe import Connection

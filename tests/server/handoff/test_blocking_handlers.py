@@ -24,7 +24,7 @@ from wsframe import Close, ConnectionClosed, Pong
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
 from wsframe.server.handoff.turns import BUSY
-from wsframe.server.sessions.websocket import INBOX_SIZE
+from wsframe.server.sessions.websocket_session import INBOX_SIZE
 
 # Learned from what it does, or said to be quick: that one begins on the loop again every time.
 LEARNED_OR_SAID = pytest.mark.parametrize("blocking", [None, False], ids=["learned", "said"])

@@ -25,7 +25,7 @@ from tests.support.handlers import Held, Waits
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, WebSocket
 from wsframe.server.handoff.turns import WAITING
-from wsframe.server.sessions.websocket import WebSocketSession
+from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 
 

@@ -15,7 +15,7 @@ from tests.support.clock import ManualClock
 from tests.support.handlers import BOTH_KINDS, Held, Waits, generator_echo, websocket_app
 from wsframe import Close, Ping
 from wsframe.server import App, ConnectionClosed, WebSocket
-from wsframe.server.sessions.websocket import WebSocketSession
+from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 

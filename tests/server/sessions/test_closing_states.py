@@ -1,0 +1,189 @@
+"""The states of the closing handshake: every transition of the table in docs/design.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from queue import Queue
+
+import pytest
+
+from tests.server.conftest import Clients, Serve, stop_within, wait_until
+from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.handlers import Held
+from wsframe import Close, encode_frame
+from wsframe.frames import TEXT
+from wsframe.server import App, Server, WebSocket
+from wsframe.server.sessions.closing import ClosingState
+from wsframe.server.sessions.websocket_session import WebSocketSession
+
+OPEN, CLIENT_CLOSING, CLOSING, CLOSED = ClosingState
+SHORT = 0.2  # a close_timeout that is meant to expire
+TRANSITIONS = {
+    (OPEN, CLIENT_CLOSING),
+    (OPEN, CLOSING),
+    (OPEN, CLOSED),
+    (CLIENT_CLOSING, CLOSING),
+    (CLIENT_CLOSING, CLOSED),
+    (CLOSING, CLOSED),
+}
+
+
+class Case:
+    """One connection, whose handler waits before it answers a message.
+
+    Attributes:
+        server: the server.
+        client: the client.
+        held: where the handler waits.
+        socket: the handler's side of the WebSocket.
+        states: the states of the session so far.
+    """
+
+    def __init__(
+        self, serve: Serve, clients: Clients, states: list[ClosingState], close_timeout: float
+    ) -> None:
+        self.states = states
+        self.held = Held()
+        self.sockets: Queue[WebSocket] = Queue()
+        app = App()
+
+        @app.websocket("/")
+        def answer(ws: WebSocket) -> None:
+            self.sockets.put(ws)
+            for message in ws:
+                if message == "return":
+                    return
+                if message == "fail":
+                    raise ValueError("on purpose")
+                self.held.wait()
+                ws.send(message)
+
+        self.server: Server = serve(app, close_timeout=close_timeout)
+        self.client: WebSocketClient = clients.websocket(self.server, "/")
+        self.socket = self.sockets.get(timeout=TIMEOUT)
+
+    def reach(self, state: ClosingState) -> None:
+        """Wait until the session has this state."""
+        wait_until(lambda: self.states[-1] is state, state.name)
+
+    def client_closes(self) -> None:
+        """Have the client close while the handler has yet to answer a message."""
+        self.client.say("message")
+        self.held.wait_for()
+        self.client.send(self.client.codec.close(1000, "done"))
+        self.reach(CLIENT_CLOSING)
+
+
+def the_handler_answers_before_the_reply(case: Case) -> None:
+    case.client_closes()
+    case.held.release()
+    assert case.client.hear(2) == ["message", Close(1000, "")]
+    case.client.expect_end()
+
+
+def the_handler_takes_longer_than_close_timeout(case: Case) -> None:
+    case.client_closes()
+    assert case.client.next_event() == Close(1000, "")
+    case.client.expect_end()
+    case.held.release()
+
+
+def the_application_closes_after_the_client(case: Case) -> None:
+    case.client_closes()
+    case.socket.close(4000)
+    assert case.client.next_event() == Close(1000, "")
+    case.client.expect_end()
+    case.held.release()
+
+
+def the_connection_is_lost_while_the_handler_answers(case: Case) -> None:
+    case.client_closes()
+    case.client.reset()
+    case.reach(CLOSED)
+    case.held.release()
+
+
+def the_client_breaks_a_rule(case: Case) -> None:
+    case.client.send(encode_frame(TEXT, b"not masked"))
+    close = case.client.next_event()
+    assert isinstance(close, Close)
+    assert close.code == 1002
+    case.client.expect_end()
+
+
+def the_handler_returns(case: Case) -> None:
+    case.client.say("return")
+    assert case.client.next_event() == Close(1000, "")
+    case.reach(CLOSING)
+    case.client.send(case.client.codec.close(1000))
+    case.client.expect_end()
+
+
+def the_server_stops(case: Case) -> None:
+    stop_within(case.server, 20)
+    assert case.client.next_event() == Close(1001, "the server stops")
+
+
+def the_client_does_not_answer(case: Case) -> None:
+    case.socket.close(4000, "enough")
+    assert case.client.next_event() == Close(4000, "enough")
+    case.client.expect_end()
+
+
+def the_connection_is_lost(case: Case) -> None:
+    case.client.reset()
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClosingState]]:
+    """The states of the one session of a test."""
+    found = [OPEN]
+    enter = WebSocketSession._enter
+
+    def note(session: WebSocketSession, state: ClosingState) -> None:
+        assert session.closing is found[-1]
+        enter(session, state)
+        found.append(session.closing)
+
+    monkeypatch.setattr(WebSocketSession, "_enter", note)
+    return found
+
+
+AFTER_THE_CLIENT = (OPEN, CLIENT_CLOSING, CLOSING, CLOSED)
+BEFORE_THE_CLIENT = (OPEN, CLOSING, CLOSED)
+CASES: dict[Callable[[Case], None], tuple[ClosingState, ...]] = {
+    the_handler_answers_before_the_reply: AFTER_THE_CLIENT,
+    the_handler_takes_longer_than_close_timeout: AFTER_THE_CLIENT,
+    the_application_closes_after_the_client: AFTER_THE_CLIENT,
+    the_connection_is_lost_while_the_handler_answers: (OPEN, CLIENT_CLOSING, CLOSED),
+    the_client_breaks_a_rule: AFTER_THE_CLIENT,
+    the_handler_returns: BEFORE_THE_CLIENT,
+    the_server_stops: BEFORE_THE_CLIENT,
+    the_client_does_not_answer: BEFORE_THE_CLIENT,
+    the_connection_is_lost: (OPEN, CLOSED),
+}
+
+
+EXPIRING = (
+    the_handler_takes_longer_than_close_timeout,
+    the_server_stops,
+    the_client_does_not_answer,
+)
+
+
+@pytest.mark.parametrize("happens", CASES, ids=lambda happens: happens.__name__)
+def test_a_transition(
+    serve: Serve, clients: Clients, states: list[ClosingState], happens: Callable[[Case], None]
+) -> None:
+    case = Case(serve, clients, states, SHORT if happens in EXPIRING else TIMEOUT)
+    try:
+        happens(case)
+        case.reach(CLOSED)
+    finally:
+        case.held.release()
+    assert tuple(states) == CASES[happens]
+
+
+def test_the_cases_reach_every_transition() -> None:
+    assert {step for path in CASES.values() for step in pairwise(path)} == TRANSITIONS
