@@ -12,7 +12,7 @@ from ..server.running import run
 from ..server.settings import Settings
 from ..server.sockets.certificate import CertificateError, tls_context
 from ..server.sockets.listener import ListenError
-from ..server.topics.errors import RedisRefused
+from ..server.topics.errors import BrokerRefused
 from .loading import configure_log, start
 from .options import argument_parser
 
@@ -39,7 +39,7 @@ def main() -> None:
     configure_log(arguments)  # for the parent of workers, too; the app may do it otherwise
     try:
         run(partial(start, arguments), host, port, workers, settings)
-    except RedisRefused as error:
+    except BrokerRefused as error:
         sys.exit(f"--redis: {error}")
     except ListenError as error:
         where = settings.unix or f"{host or '*'}:{port}"

@@ -9,18 +9,19 @@ from .server import Server
 from .sessions.eventstream import EventStream
 from .sessions.websocket import WebSocket
 from .settings import Settings
-from .topics.delivery import Subscription
-from .topics.errors import EventsLost, RedisRefused, RedisUnavailable
-from .topics.topic import Published, Topic, TopicStats
+from .topics.errors import BrokerRefused, BrokerUnavailable, EventsLost
+from .topics.receipts import Published
+from .topics.subscription import Subscription
+from .topics.topic import Topic, TopicStats
 
 __all__ = [
     "App",
+    "BrokerRefused",
+    "BrokerUnavailable",
     "ConnectionClosed",
     "EventStream",
     "EventsLost",
     "Published",
-    "RedisRefused",
-    "RedisUnavailable",
     "Request",
     "Server",
     "Settings",

@@ -27,10 +27,11 @@ from .settings import Settings
 from .sockets.listener import bind
 from .sockets.unix import UnixFile
 from .timing import Timing
-from .topics.errors import RedisUnavailable
+from .topics.errors import BrokerUnavailable
 from .topics.registry import MEMORY, Topics
 from .topics.sources import check_source
-from .topics.topic import Policy, Topic
+from .topics.state import Policy
+from .topics.topic import Topic
 from .workers.worker import SupervisorLink, Tell
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
@@ -222,16 +223,15 @@ class App:
         """
         check_origins(origins)
         if source is not None:
-            sources = self._topics.sources
             # Routes that share a queue share its topic.
-            known = source if isinstance(source, Topic) else sources.topic_of(source)
+            known = source if isinstance(source, Topic) else self._topics.fed_by(source)
             if known is None:
                 check_source(source)
-            topic = known or Topic(path, self._topics)
+            topic = known or self._topics.unnamed(path)
             route = EventRoute(path, None, topic, origins, compress, None, authorize)
             self._routes.add(path, route)
             if known is None:
-                sources.add(source, topic)
+                self._topics.feed(source, self._topics.find(topic))
             return None
 
         def register(handler: Handler) -> Handler:
@@ -302,15 +302,13 @@ class App:
         """Any thread: wait until Redis has all that was published before; without Redis, return.
 
         Raises:
-            RedisUnavailable: some of it still waits for Redis after ``timeout`` seconds.
+            BrokerUnavailable: some of it still waits for Redis after ``timeout`` seconds.
             EventsLost: Redis has refused events since the last call.
         """
         shared = self._topics.shared
-        if shared is not None and not shared.flush(timeout):
-            reason = (
-                shared.connection.refusal or f"Redis has not acknowledged all in {timeout} seconds"
-            )
-            raise RedisUnavailable(f"published events still wait for Redis: {reason}")
+        if not shared.flush(timeout):
+            reason = shared.trouble or f"Redis has not acknowledged all in {timeout} seconds"
+            raise BrokerUnavailable(f"published events still wait for Redis: {reason}")
 
     def close(self, timeout: float = 5.0) -> None:
         """Any thread: have what was published sent to Redis, and let go of it.
@@ -325,8 +323,7 @@ class App:
         """
         if any(server.running for server in self._servers):
             raise RuntimeError("a server of the app runs: stop it first")
-        if self._topics.shared is not None:
-            self._topics.shared.close(timeout)
+        self._topics.shared.close(timeout)
         background.close()
 
     def on_start(self, function: Function) -> Function:
@@ -397,7 +394,7 @@ class App:
                 missing or wrong.
             TypeError: there is no such option.
             ValueError: an option's value makes no sense.
-            RedisRefused: the topics cannot be kept in their Redis.
+            BrokerRefused: the topics cannot be kept in their Redis.
         """
         return serve(self, host, port, Settings(**options))
 

@@ -25,7 +25,7 @@ from .sockets.admission import allow_all_files
 from .sockets.certificate import tls_context
 from .sockets.listener import bind
 from .sockets.shutdown import SPREAD
-from .topics.errors import RedisRefused
+from .topics.errors import BrokerRefused
 from .workers.supervisor import Supervisor
 from .workers.worker import SupervisorLink
 
@@ -137,7 +137,7 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
         ) -> Server:
             try:
                 return start(host, port, settings, link=link, interrupting=interrupting)
-            except RedisRefused as error:  # the first worker's reason is the supervisor's
+            except BrokerRefused as error:  # the first worker's reason is the supervisor's
                 sys.exit(f"topics cannot be kept in Redis: {error}")
 
         supervisor = Supervisor(

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from wsframe.server import RedisRefused, Topic
+from wsframe.server import BrokerRefused
 from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.topic_log import TopicLog
 
 from .clients import TIMEOUT
 
 
-class Heard(Topic):
+class Heard(TopicLog):
     """A topic that keeps all that its stream has brought."""
 
     def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
@@ -83,7 +84,7 @@ def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
 
 def publishes(topic: Heard, item: str) -> bool:
     """Whether Redis does not refuse the topic just now."""
-    with suppress(RedisRefused):
+    with suppress(BrokerRefused):
         topic.publish(item)
         return True
     return False

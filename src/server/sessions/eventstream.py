@@ -20,6 +20,7 @@ from ..sockets.peer import Peer, no_room
 from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
 from ..topics.entry import as_text
 from ..topics.ids import END, check_id
+from ..topics.subscription import TopicSubscription
 from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .resume import last_event_id
 from .subscriber import Subscriber
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from ..handoff.threads import Worker
     from ..handoff.turns import Habit
     from ..http.request import Request
-    from ..topics.delivery import Subscription
     from ..topics.encodings import Encoding
     from ..topics.registry import Topics
+    from ..topics.subscription import Subscription
     from ..topics.topic import Topic
 
 
@@ -308,6 +309,7 @@ class EventStreamSession(Subscriber):
         self._look_again()
         if self._topic is not None:
             subscription = EventStream(self, self.request).subscribe(self._topic)
+            assert isinstance(subscription, TopicSubscription)
             if subscription.placed:
                 subscription.begin()  # so that the head and what follows are sent in one piece
         if self._handler is not None:
@@ -325,7 +327,7 @@ class EventStreamSession(Subscriber):
         """Owner: the handler is over; it has asked for the end of the stream, if it wants one."""
         self.end()
         if self.came_with:
-            names = {one.topic.name for one in self.subscriptions}
+            names = {one.topic for one in self.subscriptions}
             self.came_with = {name: self.came_with[name] for name in names & self.came_with.keys()}
             if isinstance(self.encoding, StreamOfMany):
                 self.encoding.expect_only(names)
@@ -333,14 +335,14 @@ class EventStreamSession(Subscriber):
         if self._complete and not self.subscriptions:
             self.end_for_good()
 
-    def subscribed(self, subscription: Subscription) -> None:
+    def subscribed(self, subscription: TopicSubscription) -> None:
         """Owner: a subscription begins; where there are several, each id tells of all."""
-        several = len(self.subscriptions) > 1 or self.came_with.keys() - {subscription.topic.name}
+        several = len(self.subscriptions) > 1 or self.came_with.keys() - {subscription.topic}
         if several and not self.encoding.of_one:
             self.encoding = StreamOfMany(self.topics.places, self.came_with)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
-                    self.encoding.stream_start(other.topic.name, other.last_id)
+                    self.encoding.stream_start(other.topic, other.last_id)
                     other.change_encoding(self.encoding)
                     other.advance()
         subscription.change_encoding(self.encoding)
@@ -374,7 +376,7 @@ class EventStreamSession(Subscriber):
             self._gzip.put(notice, self.peer.queue_aside)
             self.peer.flush()
 
-    def topic_ended(self, subscription: Subscription) -> None:
+    def topic_ended(self, subscription: TopicSubscription) -> None:
         """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
         super().topic_ended(subscription)
         self._complete = not self.subscriptions

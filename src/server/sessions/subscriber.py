@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from wsframe import ConnectionClosed, StateError
 
+from ..addresses import client_network
 from ..handoff.turns import Turns
 from ..sockets.peer import Protocol
-from ..topics.delivery import Subscription
+from ..topics.subscription import TopicSubscription
 
 if TYPE_CHECKING:
+    from ..handoff.loop import Loop
     from ..handoff.turns import Habit
+    from ..reports.stats import Totals
     from ..sockets.peer import Peer
     from ..topics.encodings import Encoding
     from ..topics.registry import Topics
@@ -40,7 +44,27 @@ class Subscriber(Protocol, Turns):
     def __init__(self, peer: Peer, habit: Habit, topics: Topics) -> None:
         super().__init__(peer, habit)
         self.topics = topics
-        self.subscriptions: list[Subscription] = []
+        self.subscriptions: list[TopicSubscription] = []
+
+    @property
+    def loop(self) -> Loop:
+        """Any thread: the loop of its connection."""
+        return self.peer.loop
+
+    @property
+    def totals(self) -> Totals:
+        """Any thread: the counters of its loop."""
+        return self.peer.clients.totals
+
+    @property
+    def network(self) -> Hashable:
+        """Any thread: the network of the client; None for a Unix socket."""
+        request = self.peer.record.request
+        return None if request is None else client_network(request.client)
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Owner: return True if a subscription to this topic has not ended."""
+        return any(subscription.topic == topic for subscription in self.subscriptions)
 
     def subscribe(
         self,
@@ -49,7 +73,7 @@ class Subscriber(Protocol, Turns):
         after: str | None,
         otherwise: str | None,
         member: str | None,
-    ) -> Subscription:
+    ) -> TopicSubscription:
         """Any thread: begin a subscription, at a place in the log that is fixed here and now.
 
         Raises:
@@ -62,12 +86,11 @@ class Subscriber(Protocol, Turns):
                 f"{self.path} has {most} subscriptions for {self.peer.address} already, as many as "
                 "one connection may have (max_subscriptions)"
             )
-        if isinstance(topic, str):
-            topic = self.topics.get(topic)
-        subscription = Subscription(topic, self, encoding, member)
+        log = self.topics.find(topic)
+        subscription = TopicSubscription(log, self, encoding, member)
         self.subscriptions.append(subscription)
         try:
-            topic.add(subscription, after, otherwise)
+            log.add(subscription, after, otherwise)
         except BaseException:
             self.peer.loop.call_soon(subscription.end)
             raise
@@ -77,14 +100,14 @@ class Subscriber(Protocol, Turns):
             subscription.close()
         return subscription
 
-    def subscribed(self, subscription: Subscription) -> None:
+    def subscribed(self, subscription: TopicSubscription) -> None:
         """Owner: a subscription begins."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
         """Owner: a subscription begins here, of which the client may have to be told."""
         self.tell(encoding.stream_start(topic, cursor))
 
-    def unsubscribed(self, subscription: Subscription) -> None:
+    def unsubscribed(self, subscription: TopicSubscription) -> None:
         """Owner: a subscription has ended."""
         self.subscriptions.remove(subscription)
 
@@ -115,7 +138,7 @@ class Subscriber(Protocol, Turns):
         if notice:
             self.peer.send_aside(notice)
 
-    def topic_ended(self, subscription: Subscription) -> None:
+    def topic_ended(self, subscription: TopicSubscription) -> None:
         """Owner: nothing more comes of this one."""
         subscription.end()
 

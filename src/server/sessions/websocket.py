@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..http.request import Request
-    from ..topics.delivery import Subscription
+    from ..topics.subscription import Subscription
     from ..topics.topic import Topic
     from .websocket_session import WebSocketSession
 

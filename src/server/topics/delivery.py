@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from wsframe.closing import Closing
-
-if TYPE_CHECKING:
-    from ..sessions.subscriber import Subscriber
-    from ..sockets.clients import Clients
-    from ..sockets.peer import Peer
-    from .encodings import Encoding
-    from .entry import Entry
-    from .topic import Topic
+from .encodings import Encoding
+from .entry import Entry
+from .state import TopicState
+from .subscription import DeliveryTotals, EventLoop, TopicSubscription
 
 # How many clients are sent to before the loop looks at its sockets again.
 FANOUT_BATCH = 128
@@ -21,136 +15,6 @@ FANOUT_BATCH = 128
 # after so many when others have had their turn. Whoever publishes cannot be faster than that.
 PIECE = 64 * 1024
 PIECES = 16
-
-
-class Subscription(Closing):
-    """What :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return.
-
-    A context manager; leaving it ends the subscription. It ends with the connection, too.
-
-    Attributes:
-        topic: what it is to.
-        session: the connection.
-        peer: its socket.
-        member: who it is, for :meth:`Topic.members`.
-        encoding: how its client is sent the events; the owner's.
-        delivery: what brings them; None before it is added to the topic.
-        begun: the owner has begun to send; the owner's.
-        caught_up: the client has been sent all that the loop has taken; the owner's.
-        position: up to where in the log it has been sent the events, or has lost them.
-        placed: the position is known; under the topic's lock.
-        missed: whether the client has missed something before that and is to be told; likewise.
-        dropped: how many events it has lost, because it was too slow or the policy keeps but the
-            newest.
-        over: it has ended, or is to; set before it is removed from the topic.
-        removed: the topic knows it no more; under the topic's lock.
-    """
-
-    __slots__ = (
-        "_ended",
-        "begun",
-        "caught_up",
-        "delivery",
-        "dropped",
-        "encoding",
-        "member",
-        "missed",
-        "over",
-        "peer",
-        "placed",
-        "position",
-        "removed",
-        "session",
-        "topic",
-    )
-
-    def __init__(
-        self, topic: Topic, session: Subscriber, encoding: Encoding, member: str | None
-    ) -> None:
-        self.topic = topic
-        self.session = session
-        self.peer: Peer = session.peer
-        self.member = member
-        self.encoding = encoding
-        self.delivery: Delivery | None = None
-        self.begun = False
-        self.caught_up = False
-        self.position = 0
-        self.placed = False
-        self.missed = False
-        self.dropped = 0
-        self.over = False
-        self.removed = False
-        self._ended = False
-
-    @property
-    def last_id(self) -> str:
-        """Any thread: what to subscribe after, to go on from what has been sent by now."""
-        with self.topic.lock:
-            return self.topic.cursor(self.position)
-
-    def close(self) -> None:
-        """Any thread: end it; closing twice does nothing."""
-        self.over = True
-        if not self.topic.entered():  # else the owner removes it
-            self.topic.remove(self)
-        self.peer.loop.call_soon(self._close)
-
-    # Owner ------------------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Owner: send what comes after the position; the first time counts."""
-        if self.begun:
-            return
-        if self.delivery is None or self.over or self.peer.sealed:
-            self.end()
-            return
-        self.begun = True
-        self.peer.clients.totals.subscriptions += 1
-        self.session.subscribed(self)
-        if not self.missed:  # of which it is told with the place where it begins
-            self.session.open_at(self.topic.name, self.last_id, self.encoding)
-        self.advance()
-        self.delivery.has_begun(self)
-
-    def advance(self) -> None:
-        """Owner: send what can be sent, if it is not at ease."""
-        if self.delivery is not None and self.begun and not self.caught_up:
-            self.delivery.advance(self)
-
-    def change_encoding(self, encoding: Encoding) -> None:
-        """Owner: from here on its client is sent the events like this."""
-        if self.delivery is not None and self.caught_up:
-            self.delivery.start_lagging(self)
-        self.encoding = encoding
-
-    def too_slow(self) -> None:
-        """Owner: what the client is to be sent next is gone."""
-        if not self._ended:
-            self.end()
-            self.session.too_slow(self.topic.name)
-
-    def finish(self) -> None:
-        """Owner: before the end, send what was published by now, if it can be."""
-        if self.delivery is not None and self.begun and not (self.over or self.peer.sealed):
-            self.delivery.finish(self)
-
-    def end(self) -> None:
-        """Owner: forget the subscriber."""
-        if self._ended:
-            return
-        self.over = self._ended = True
-        self.topic.remove(self)
-        self.session.unsubscribed(self)
-        if self.begun:
-            self.peer.clients.totals.subscriptions -= 1
-        if self.delivery is not None:
-            self.delivery.forget(self)
-
-    def _close(self) -> None:
-        self.end()
-        if all(other.topic is not self.topic for other in self.session.subscriptions):
-            self.encoding.forget(self.topic.name)
 
 
 class Delivery:
@@ -183,16 +47,16 @@ class Delivery:
         "subscriptions",
     )
 
-    def __init__(self, topic: Topic, clients: Clients) -> None:
-        self.loop = clients.loop
-        self._totals = clients.totals
+    def __init__(self, topic: TopicState, loop: EventLoop, totals: DeliveryTotals) -> None:
+        self.loop = loop
         self.position = self.base = topic.log.head
         self.offset = topic.log.offset
-        self.new: set[Subscription] = set()
+        self.new: set[TopicSubscription] = set()
         self.subscriptions = 0
         self._topic = topic
-        self._caught_up: dict[Encoding, set[Subscription]] = {}
-        self._joining: list[Subscription] = []  # that are past the position
+        self._totals = totals
+        self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
+        self._joining: list[TopicSubscription] = []  # that are past the position
         self._asked = False  # under the topic's lock; once it is, one call is on its way
         self._fan_out: Iterator[bool] | None = None
 
@@ -206,24 +70,24 @@ class Delivery:
         """Any thread: how those at ease are sent events."""
         return list(self._caught_up)
 
-    def expect(self, subscription: Subscription) -> None:
+    def expect(self, subscription: TopicSubscription) -> None:
         """Any thread, under the topic's lock: a subscriber is to begin at its position."""
         self.new.add(subscription)
         self.base = min(self.base, subscription.position)
 
-    def has_begun(self, subscription: Subscription) -> None:
+    def has_begun(self, subscription: TopicSubscription) -> None:
         """Owner: nothing is to be kept for a new subscriber any more."""
         with self._topic.lock:
             self.new.discard(subscription)
             self._raise_base()
 
-    def forget(self, subscription: Subscription) -> None:
+    def forget(self, subscription: TopicSubscription) -> None:
         """Owner: a subscriber is gone."""
         if subscription.caught_up:
             self.leave(subscription)
         self.has_begun(subscription)
 
-    def advance(self, subscription: Subscription) -> None:
+    def advance(self, subscription: TopicSubscription) -> None:
         """Owner: send a subscriber what comes after its position, as far as its socket takes it.
 
         After some pieces others have their turn.
@@ -247,7 +111,7 @@ class Delivery:
                 self.start_lagging(subscription)
             peer.tell_when_sent = True
 
-    def finish(self, subscription: Subscription) -> None:
+    def finish(self, subscription: TopicSubscription) -> None:
         """Owner: send a subscriber all that was published before, as far as its socket takes it."""
         if subscription.caught_up:
             self.start_lagging(subscription)
@@ -255,7 +119,7 @@ class Delivery:
             if not self._send_piece(subscription, self._topic.log.head):
                 return
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: TopicSubscription) -> None:
         """Owner: the subscriber is not at ease any more."""
         subscription.caught_up = False
         members = self._caught_up[subscription.encoding]
@@ -263,14 +127,14 @@ class Delivery:
         if not members:
             del self._caught_up[subscription.encoding]
 
-    def start_lagging(self, subscription: Subscription) -> None:
+    def start_lagging(self, subscription: TopicSubscription) -> None:
         """Owner: the subscriber is at ease no more, and cannot be sent what comes."""
         self.leave(subscription)
         with self._topic.lock:
             if not subscription.removed:
                 self._topic.mark_lagging(subscription)
 
-    def _send_piece(self, subscription: Subscription, to: int) -> bool:
+    def _send_piece(self, subscription: TopicSubscription, to: int) -> bool:
         """Send what comes after a position, up to another; whether there was something."""
         if subscription.over or subscription.peer.closed:
             return False
@@ -278,7 +142,7 @@ class Delivery:
         if found is None:
             return False
         entries, notice = found
-        subscription.session.tell(notice)
+        subscription.receiver.tell(notice)
         if entries:
             encoding = subscription.encoding
             new = any(encoding not in entry.encoded for entry in entries)
@@ -289,7 +153,7 @@ class Delivery:
             self._send(subscription, block, entries)
         return True
 
-    def _read(self, subscription: Subscription, to: int) -> tuple[list[Entry], bytes] | None:
+    def _read(self, subscription: TopicSubscription, to: int) -> tuple[list[Entry], bytes] | None:
         """What is next for a subscriber, and what it is to be told before; None if nothing is."""
         topic, notice = self._topic, b""
         with topic.lock:
@@ -412,19 +276,21 @@ class Delivery:
             if number % FANOUT_BATCH == 0:
                 yield True
 
-    def _send(self, subscription: Subscription, block: bytes, entries: Sequence[Entry]) -> None:
+    def _send(
+        self, subscription: TopicSubscription, block: bytes, entries: Sequence[Entry]
+    ) -> None:
         """Append to what a client is sent; the same bytes for all of a kind."""
         peer, newest = subscription.peer, entries[-1]
         if block:
             events = len(entries) - newest.last
-            subscription.session.put(block)
+            subscription.receiver.put(block)
             peer.frames_out += events - 1
             peer.flush()
             self._totals.topic_events += events
             if subscription.encoding.of_one:
                 subscription.encoding.sent(self._topic.name, entries)
         if newest.last:
-            subscription.session.topic_ended(subscription)
+            subscription.receiver.topic_ended(subscription)
 
     def _abandon(self) -> None:
         """What was to be sent to all cannot be: rather no connection than one with a hole."""

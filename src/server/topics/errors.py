@@ -1,29 +1,28 @@
-"""Errors of topics whose logs are in a Redis."""
+"""Errors of topics whose logs are kept by a broker, such as Redis."""
 
 from __future__ import annotations
 
 from wsframe import WSFrameError
 
 
-class RedisUnavailable(WSFrameError):  # noqa: N818 - the name says enough
-    """Redis does not answer, or too many events wait for it already; a later call may succeed."""
+class BrokerUnavailable(WSFrameError):  # noqa: N818 - the name says enough
+    """The broker does not answer, or too many events wait for it; a later call may succeed."""
 
 
-class RedisRefused(WSFrameError):  # noqa: N818
-    """Redis refuses what topics need, and would refuse it again.
+class BrokerRefused(WSFrameError):  # noqa: N818
+    """The broker rejects an operation that topics require, and would reject it again.
 
-    Reasons are, for example: a wrong password, missing permissions, a Redis that is too old or
-    runs in cluster mode, or a key of the topic that holds something else. Somebody has to change
-    the configuration.
+    Examples for Redis: a wrong password, missing permissions, an unsupported version, cluster mode,
+    or a key of the topic that holds another type. An administrator must change the configuration.
     """
 
 
 class EventsLost(WSFrameError):  # noqa: N818
-    """Published events did not get into Redis, and never will.
+    """Published events were not stored by the broker, and will not be.
 
     Attributes:
-        count: how many.
-        reason: why the last of them.
+        count: the number of lost events.
+        reason: the error that lost the last of them.
     """
 
     def __init__(self, count: int, reason: str) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .delivery import Subscription
+from .subscription import TopicSubscription
 
 
 class Lagging:
@@ -21,14 +18,14 @@ class Lagging:
 
     def __init__(self) -> None:
         self.count = 0
-        self._at: dict[int, set[Subscription]] = {}
+        self._at: dict[int, set[TopicSubscription]] = {}
 
-    def put(self, subscription: Subscription) -> None:
+    def put(self, subscription: TopicSubscription) -> None:
         """Add a subscription at its position."""
         self._at.setdefault(subscription.position, set()).add(subscription)
         self.count += 1
 
-    def take(self, subscription: Subscription, floor: int) -> None:
+    def take(self, subscription: TopicSubscription, floor: int) -> None:
         """Remove a subscription, which may have been moved to the floor meanwhile."""
         for position in (subscription.position, floor):
             waiting = self._at.get(position)
@@ -46,7 +43,7 @@ class Lagging:
         positions = gone if len(gone) < len(self._at) else tuple(self._at)
         return [here for here in positions if here in self._at and here < floor]
 
-    def pop(self, position: int) -> set[Subscription]:
+    def pop(self, position: int) -> set[TopicSubscription]:
         """Remove and return all subscriptions at a position."""
         waiting = self._at.pop(position)
         self.count -= len(waiting)

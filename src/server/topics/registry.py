@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any
 from weakref import WeakValueDictionary
 
 from ..forks import renew_in_children
@@ -16,14 +16,13 @@ from ..timing import Timing
 from .entry import check_name
 from .errors import EventsLost
 from .places import Places
-from .sources import Sources
+from .shared import LocalLog, SharedLog
+from .sources import Publishable, Sources
+from .state import Policy, TopicState
+from .subscription import EventLoop
 from .topic import Topic
+from .topic_log import TopicLog
 from .unused import Unused
-
-if TYPE_CHECKING:
-    from ..handoff.loop import Loop
-    from .redis.streams import RedisStreams
-    from .topic import Policy
 
 # How many bytes of memory all logs may take.
 MEMORY = 256 << 20
@@ -53,8 +52,9 @@ class Topics:
 
     def __init__(self, timing: Timing, memory: int = MEMORY) -> None:
         self.timing = timing
-        self.shared: RedisStreams | None = None
-        self.loops: tuple[Loop, ...] = ()
+        self.local = LocalLog()
+        self.shared: SharedLog = self.local
+        self.loops: tuple[EventLoop, ...] = ()
         self.sources = Sources(timing)
         self.places = Places()
         self.late = ThrottledLog()
@@ -63,14 +63,14 @@ class Topics:
         self.weight = 0
         self._memory = memory
         self._make_locks()
-        self._all: WeakValueDictionary[str, Topic] = WeakValueDictionary()
-        self._added: dict[str, Topic] = {}  # that are about to be in it
-        self._declared: set[Topic] = set()
+        self._all: WeakValueDictionary[str, TopicLog] = WeakValueDictionary()
+        self._added: dict[str, TopicLog] = {}  # that are about to be in it
+        self._declared: set[TopicLog] = set()
         self._fixed = False
         self._unused = Unused()  # under the lock of what keeps them
         # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
         # has the lock carries it out, so that nobody waits for another thread.
-        self._changes: deque[tuple[Topic, bool]] = deque()
+        self._changes: deque[tuple[TopicState, bool]] = deque()
         renew_in_children(self)
 
     def _make_locks(self) -> None:
@@ -85,7 +85,7 @@ class Topics:
         self.places = Places()
         self._make_locks()
 
-    def share(self, shared: RedisStreams) -> None:
+    def share(self, shared: SharedLog) -> None:
         """Any thread: keep the logs there, before there is anything in them.
 
         Raises:
@@ -100,20 +100,18 @@ class Topics:
         """Any thread, once for each server: it starts.
 
         Raises:
-            RedisRefused: the topics cannot be kept in their Redis.
+            BrokerRefused: the topics cannot be kept in their Redis.
         """
-        if self.shared is not None:
-            self.shared.check()
+        self.shared.check()
         self.sources.start()
-        if self.shared is not None:
-            self.shared.channels.start()
+        self.shared.begin()
 
-    def add_loop(self, loop: Loop) -> None:
+    def add_loop(self, loop: EventLoop) -> None:
         """Any thread: a loop is about to run."""
         with self._naming:
             self.loops = (*self.loops, loop)
 
-    def remove_loop(self, loop: Loop) -> None:
+    def remove_loop(self, loop: EventLoop) -> None:
         """Any thread: a loop does not run any more."""
         with self._naming:
             self.loops = tuple(other for other in self.loops if other is not loop)
@@ -124,10 +122,9 @@ class Topics:
 
     def end(self, timeout: float) -> None:
         """Any thread, once for each server: it has stopped; what it published is to be sent yet."""
-        if self.sources.stop() and self.shared is not None:
-            self.shared.channels.stop()
+        if self.sources.stop():
             try:
-                self.shared.close(timeout)
+                self.shared.end(timeout)
             except EventsLost as error:
                 log.error("at the end of the server %s", error)
 
@@ -142,7 +139,7 @@ class Topics:
         max_bytes: int | None = None,
         max_age: float | None = None,
         policy: Policy | None = None,
-    ) -> Topic:
+    ) -> TopicLog:
         """Any thread: the topic of this name."""
         topic = self._all.get(name)
         if topic is None:
@@ -156,9 +153,9 @@ class Topics:
                 self._declared.add(topic)
         return topic
 
-    def _add(self, name: str) -> Topic:
+    def _add(self, name: str) -> TopicLog:
         """Under the lock: add a topic, once, even if a signal handler does so in the middle."""
-        new = Topic(name, self, self.shared)
+        new = TopicLog(name, self, self.shared)
         # From here on whoever interrupts this finds the same topic.
         topic = self._added.setdefault(name, new)
         topic = self._all.get(name) or topic
@@ -166,17 +163,42 @@ class Topics:
         self._added.pop(name, None)
         return topic
 
+    def find(self, topic: str | Topic) -> TopicLog:
+        """Any thread: the topic of this name; or of this object."""
+        if isinstance(topic, str):
+            return self.get(topic)
+        assert isinstance(topic, TopicLog)
+        return topic
+
+    def unnamed(self, name: str) -> TopicLog:
+        """Any thread: a topic that cannot be found by its name, and that no broker has."""
+        return TopicLog(name, self, self.local)
+
+    def feed(self, source: Any, topic: Publishable) -> None:
+        """Any thread: publish the items of a source to a topic.
+
+        Raises:
+            TypeError: it is neither a queue nor an iterable.
+            ValueError: it feeds a topic already.
+        """
+        self.sources.add(source, topic)
+
+    def fed_by(self, source: object) -> Topic | None:
+        """Any thread: the topic that a source feeds, if there is one."""
+        topic = self.sources.topic_of(source)
+        return topic if isinstance(topic, Topic) else None
+
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread, in any context: have the owner of a loop call this, if there is a loop."""
         for loop in self.loops[:1]:
             loop.call_soon(function)
 
-    def keep(self, topic: Topic) -> None:
+    def keep(self, topic: TopicState) -> None:
         """Any thread, in any context: it has no subscriber; keep it while one may come back."""
         self._changes.append((topic, True))
         self._tend()
 
-    def is_used(self, topic: Topic) -> None:
+    def is_used(self, topic: TopicState) -> None:
         """Any thread, in any context: somebody is subscribed to it."""
         self._changes.append((topic, False))
         self._tend()

@@ -18,19 +18,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import Queue
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wsframe import StateError
 
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from .entry import Entry, as_entry
-from .errors import RedisRefused, RedisUnavailable
-from .redis.outbox import Fate, Receipt
+from .errors import BrokerRefused, BrokerUnavailable
+from .receipts import Fate, Receipt
 
 if TYPE_CHECKING:
     from ..timing import Timing
-    from .topic import Topic
 
 # How many items are taken off a queue that Redis has not accepted yet.
 WINDOW = 100
@@ -53,6 +52,15 @@ class _Kept:
     receipt: Receipt | None = None
 
 
+class Publishable(Protocol):
+    """A topic, as a source sees it."""
+
+    name: str
+
+    def submit(self, entry: Entry, receipt: Receipt | None = None) -> object:
+        """Any thread: publish an entry; the receipt is settled when the log has it."""
+
+
 class SourceThread(ABC):
     """Publishes what comes out of a source, in one thread; started and stopped by one at a time.
 
@@ -62,7 +70,9 @@ class SourceThread(ABC):
         done: is called when an item needs no more work.
     """
 
-    def __init__(self, topic: Topic, timing: Timing, done: Callable[[], object] = _nothing) -> None:
+    def __init__(
+        self, topic: Publishable, timing: Timing, done: Callable[[], object] = _nothing
+    ) -> None:
         self.topic = topic
         self.timing = timing
         self._done = done
@@ -159,7 +169,7 @@ class SourceThread(ABC):
         receipt = Receipt()
         try:
             self.topic.submit(kept.entry, receipt)
-        except (RedisUnavailable, RedisRefused) as error:
+        except (BrokerUnavailable, BrokerRefused) as error:
             self._trouble.log(logging.WARNING, "an event source has to wait: %s", error)
             return False
         except StateError as error:
@@ -204,7 +214,7 @@ class SourceThread(ABC):
 class QueueThread(SourceThread):
     """Takes items off a queue. It never puts one in, for a queue may be full, or sort its items."""
 
-    def __init__(self, topic: Topic, timing: Timing, source: Queue[Any]) -> None:
+    def __init__(self, topic: Publishable, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
         self._source = source
         self._size: Callable[[], int] = getattr(source, "qsize", int)
@@ -263,7 +273,7 @@ class QueueThread(SourceThread):
 class IterableThread(SourceThread):
     """Takes the items of any other iterable, which may block, one by one."""
 
-    def __init__(self, topic: Topic, timing: Timing, source: Iterable[Any]) -> None:
+    def __init__(self, topic: Publishable, timing: Timing, source: Iterable[Any]) -> None:
         super().__init__(topic, timing)
         self._source = source
         self._items: Iterator[Any] | None = None
@@ -288,7 +298,7 @@ class IterableThread(SourceThread):
                 return
 
 
-def check_source(source: object) -> Callable[[Topic, Timing, Any], SourceThread]:
+def check_source(source: object) -> Callable[[Publishable, Timing, Any], SourceThread]:
     """What takes the items of a source.
 
     Raises:
@@ -318,12 +328,12 @@ class Sources:
         self._lock = threading.Lock()
         self._users = 0
 
-    def topic_of(self, source: object) -> Topic | None:
+    def topic_of(self, source: object) -> Publishable | None:
         """What this source feeds, if it is known."""
         _, thread = self._threads.get(id(source), (None, None))
         return None if thread is None else thread.topic
 
-    def add(self, source: Any, topic: Topic) -> None:
+    def add(self, source: Any, topic: Publishable) -> None:
         """Any thread: have a source feed a topic, as long as a server runs.
 
         Raises:

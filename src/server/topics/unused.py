@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .entry import size_of
-
-if TYPE_CHECKING:
-    from .topic import Topic
+from .state import TopicState
 
 # How many topics without a subscriber are kept, at most, and how many bytes they may hold: names
 # often come from clients.
@@ -25,14 +23,14 @@ class _Kept(NamedTuple):
     until: float
     size: int
     client: Hashable
-    orders: tuple[OrderedDict[Topic, None], ...]  # that it stands in
+    orders: tuple[OrderedDict[TopicState, None], ...]  # that it stands in
 
 
 class _Client:
     """The topics that one client alone has been subscribed to."""
 
     def __init__(self) -> None:
-        self.order: OrderedDict[Topic, None] = OrderedDict()
+        self.order: OrderedDict[TopicState, None] = OrderedDict()
         self.size = 0
 
 
@@ -46,17 +44,17 @@ class Unused:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Topic, _Kept] = {}
+        self._kept: dict[TopicState, _Kept] = {}
         # The one that was used longest ago first.
-        self._with_events: OrderedDict[Topic, None] = OrderedDict()
-        self._without: OrderedDict[Topic, None] = OrderedDict()
+        self._with_events: OrderedDict[TopicState, None] = OrderedDict()
+        self._without: OrderedDict[TopicState, None] = OrderedDict()
         self._clients: dict[Hashable, _Client] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, topic: Topic, now: float) -> None:
+    def keep(self, topic: TopicState, now: float) -> None:
         """Keep a topic as the one that was used last, and drop what is past the bounds."""
         self.drop(topic)
         log, client = topic.log, topic.client
@@ -76,7 +74,7 @@ class Unused:
         while len(self._kept) > MAX_UNUSED or self._size > MAX_UNUSED_BYTES:
             self.drop(next(iter(self._without or self._with_events)))
 
-    def drop(self, topic: Topic) -> None:
+    def drop(self, topic: TopicState) -> None:
         """Keep a topic no longer, if it is kept."""
         kept = self._kept.pop(topic, None)
         if kept is None:

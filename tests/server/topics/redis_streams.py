@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from tests.support.streams import Heard, numbers
-from wsframe.server import RedisUnavailable
+from wsframe.server import BrokerUnavailable
 from wsframe.server.topics.redis import scripts
 
 
@@ -22,7 +22,7 @@ class Publishing:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with suppress(RedisUnavailable):
+            with suppress(BrokerUnavailable):
                 self._topic.publish(str(self.count))
                 self.count += 1
             self._stop.wait(0.0005)

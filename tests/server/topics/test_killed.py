@@ -17,7 +17,7 @@ from tests.support.clients import TIMEOUT
 from tests.support.processes import ServerProcess
 from tests.support.redis_server import RedisServer
 from wsframe.client import events
-from wsframe.server import App, RedisUnavailable, Topic
+from wsframe.server import App, BrokerUnavailable, Topic
 
 COUNT = 10_000
 CLIENTS = 20
@@ -72,7 +72,7 @@ class Publisher(threading.Thread):
             try:
                 self._topic.publish(str(self.published))
                 self.published += 1
-            except RedisUnavailable:
+            except BrokerUnavailable:
                 pass
             pause.wait(0.0005)
         self._topic.publish("", event="end")

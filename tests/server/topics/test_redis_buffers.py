@@ -21,7 +21,8 @@ from tests.server.topics.redis_streams import (
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
-from wsframe.server import App, EventsLost, RedisUnavailable
+from tests.support.topics import replica
+from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import outbox, scripts
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -38,7 +39,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_comes(
     redis_server.kill()
     here.say(*numbers(5, "x"))
     with pytest.raises(
-        RedisUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
+        BrokerUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
     ):
         here.publish("too much")
     assert here.stats().published == 5
@@ -88,9 +89,9 @@ def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: Re
 
 
 def test_who_leaves_after_the_end_starts_nothing(streams: RedisStreams) -> None:
-    streams.join("news", "ann")
+    streams.join(replica("news"), "ann")
     streams.close(TIMEOUT)
-    streams.leave("news", "ann")
+    streams.leave(replica("news"), "ann")
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
 
 

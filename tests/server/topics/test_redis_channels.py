@@ -18,6 +18,7 @@ from tests.server.conftest import Clients, Connect, Serve, ServerLog, wait_until
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer, Relay
 from tests.support.streams import Heard, data_of, numbers
+from tests.support.topics import replica
 from wsframe.server import App
 from wsframe.server.topics.redis.streams import RedisStreams
 
@@ -100,7 +101,7 @@ def test_what_an_access_control_list_has_to_allow(
     here.hear("1")
     program.publish("prices", "2")
     here.hear("1", "2")
-    streams.join("news", "ann")
+    streams.join(replica("news"), "ann")
     assert here.members() == ["ann"]
 
 

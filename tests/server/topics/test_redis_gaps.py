@@ -12,7 +12,8 @@ from tests.server.topics.redis_streams import publish_by_script
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers, publishes
-from wsframe.server import EventsLost, RedisRefused
+from tests.support.topics import replica
+from wsframe.server import BrokerRefused, EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import reader
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -92,7 +93,7 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     bad = Heard(streams, "bad")
     bad.say("lost")
     log.expect("an event is lost: Redis refuses the topic 'bad': ")
-    with pytest.raises(RedisRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
+    with pytest.raises(BrokerRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
         bad.publish("refused")
     here.say("hello")
     here.hear("hello")
@@ -138,7 +139,7 @@ def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -
     attempts: dict[str, Callable[[], object]] = {
         "publish": lambda: bad.publish("x"),
         "follow": lambda: streams.follow(bad),
-        "join": lambda: streams.join("news", "\ud800"),
+        "join": lambda: streams.join(replica("news"), "\ud800"),
         "key": lambda: topic.publish("x", key="\ud800"),
     }
     with pytest.raises(ValueError, match="surrogates not allowed"):

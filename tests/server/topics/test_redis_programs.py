@@ -15,7 +15,7 @@ from tests.server.conftest import Connect, wait_until
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
-from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis import outbox
 
@@ -23,7 +23,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 BEGIN = """
 import os, signal, sys, warnings
-from wsframe.server import App, EventsLost, RedisUnavailable
+from wsframe.server import App, EventsLost, BrokerUnavailable
 from wsframe.server.timing import Timing
 
 warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
@@ -60,7 +60,7 @@ def test_what_a_program_loses_at_its_end_is_an_error_with_a_number(
 topic.publish("x")
 try:
     app.flush(0.1)
-except RedisUnavailable as error:
+except BrokerUnavailable as error:
     print(error)
 try:
     app.close(0.1)
@@ -76,7 +76,7 @@ except EventsLost as error:
 def test_a_program_that_redis_refuses_does_not_wait_at_its_end(redis_server: RedisServer) -> None:
     done = run('topic.publish("x")', redis_server.url.replace("://", "://:wrong@"), 10 * TIMEOUT)
     # The refusal may be there before the event waits.
-    expected = "EventsLost: 1 published events are lost: ", "RedisRefused: "
+    expected = "EventsLost: 1 published events are lost: ", "BrokerRefused: "
     assert any(error in done.stderr for error in expected)
 
 
@@ -91,7 +91,7 @@ def test_flush_waits_for_what_was_published(redis_server: RedisServer, others: A
         assert client.xlen("wsframe:{news}") == 100
     redis_server.kill()
     topic.publish("later")
-    with pytest.raises(RedisUnavailable, match="still wait for Redis"):
+    with pytest.raises(BrokerUnavailable, match="still wait for Redis"):
         app.flush(0.1)
     redis_server.start()
     app.flush(TIMEOUT)
@@ -262,7 +262,7 @@ def test_a_flooded_topic_leaves_room_for_the_others(
         while not stop.is_set():
             try:
                 streams.publish(flooded, Entry(1000 * "x"))  # a topic would slow it down
-            except RedisUnavailable:
+            except BrokerUnavailable:
                 refused.set()
 
     with redis_server.client() as client:
@@ -307,4 +307,4 @@ garbage = Garbage()
 """
     done = run(program, redis_server.url)
     assert done.returncode == 0
-    assert "RedisUnavailable: the program is at its end" in done.stderr
+    assert "BrokerUnavailable: the program is at its end" in done.stderr

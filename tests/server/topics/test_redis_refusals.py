@@ -17,7 +17,7 @@ from tests.support.certificates import Certificates
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard
-from wsframe.server import App, EventsLost, RedisRefused
+from wsframe.server import App, BrokerRefused, EventsLost
 from wsframe.server.topics.redis import connection
 
 NOT_ALLOWED = {
@@ -65,7 +65,7 @@ def test_a_server_does_not_start(refusing: tuple[str, str]) -> None:
     url, why = refusing
     app = App(redis=url)
     app.sse("/events", source=app.topic("news"))
-    with pytest.raises(RedisRefused, match=f"(?i){why}"):
+    with pytest.raises(BrokerRefused, match=f"(?i){why}"):
         app.start("127.0.0.1")
     assert not [each for each in threading.enumerate() if each.name.startswith("wsframe")]
 
@@ -80,13 +80,13 @@ def test_publish_raises_and_nothing_is_waited_for(
     url, why = refusing
     topic = Heard(connect(url))
     accepted = 0
-    error: RedisRefused | None = None
+    error: BrokerRefused | None = None
     while error is None:  # it is not known at once
         try:
             topic.publish("lost")
             accepted += 1
             topic.streams.flush(0.05)
-        except RedisRefused as refused:
+        except BrokerRefused as refused:
             error = refused
     assert re.search(why, str(error), re.IGNORECASE)
     with raises_if(accepted, f"(?i){accepted} published events are lost: .*{why}"):
@@ -157,7 +157,7 @@ def test_the_command_line_names_the_reason(tmp_path: Path) -> None:
 def test_the_certificate_must_be_for_the_host(tmp_path: Path, connect: Connect, host: str) -> None:
     with RedisServer(tmp_path, certificates=Certificates("another.example")) as server:
         url = server.url.replace("127.0.0.1", host)
-        with pytest.raises(RedisRefused, match="certificate"):
+        with pytest.raises(BrokerRefused, match="certificate"):
             connect(url).check()
         # Who wants neither can have that.
         connect(f"{url}&ssl_cert_reqs=none").check()

@@ -16,7 +16,8 @@ from tests.support.certificates import Certificates
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
-from wsframe.server import App, RedisRefused, RedisUnavailable
+from tests.support.topics import replica
+from wsframe.server import App, BrokerRefused, BrokerUnavailable
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import interests, reader
@@ -162,18 +163,18 @@ def members(streams: RedisStreams, *expected: str) -> None:
 
 
 def test_who_is_there_is_known_to_all(streams: RedisStreams, others: RedisStreams) -> None:
-    streams.join("news", "ann")
-    streams.join("news", "ann")
-    others.join("news", "ann")
-    others.join("news", "bob")
-    others.join("other", "eve")
+    streams.join(replica("news"), "ann")
+    streams.join(replica("news"), "ann")
+    others.join(replica("news"), "ann")
+    others.join(replica("news"), "bob")
+    others.join(replica("other"), "eve")
     for each in (streams, others):
         members(each, "ann", "bob")
-    others.leave("news", "ann")
-    streams.leave("news", "ann")
-    others.leave("news", "bob")
+    others.leave(replica("news"), "ann")
+    streams.leave(replica("news"), "ann")
+    others.leave(replica("news"), "bob")
     members(others, "ann")
-    streams.leave("news", "ann")
+    streams.leave(replica("news"), "ann")
     for each in (streams, others):
         members(each)
 
@@ -181,7 +182,7 @@ def test_who_is_there_is_known_to_all(streams: RedisStreams, others: RedisStream
 def test_who_is_there_is_there_no_more_after_the_end(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
-    streams.join("news", "ann")
+    streams.join(replica("news"), "ann")
     members(others, "ann")
     streams.close(TIMEOUT)
     members(others)
@@ -192,10 +193,10 @@ def test_members_of_a_process_that_is_silent_expire(
 ) -> None:
     silent = connect(redis_server.url, presence_ttl=0.5)
     others = connect(redis_server.url, presence_ttl=0.5, presence_renewal=0.05)
-    silent.join("news", "ann")
+    silent.join(replica("news"), "ann")
     members(others, "ann")
     members(others)
-    others.join("news", "bob")
+    others.join(replica("news"), "bob")
     until = time.monotonic() + 1.0
     wait_until(lambda: Heard(others).members() == ["bob"] and time.monotonic() > until, "not kept")
 
@@ -204,7 +205,7 @@ def test_members_are_there_again_when_redis_has_forgotten_them(
     redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
     streams = connect(redis_server.url, presence_renewal=0.05)
-    streams.join("news", "ann")
+    streams.join(replica("news"), "ann")
     members(others, "ann")
     with redis_server.client() as client:
         client.flushall()
@@ -217,7 +218,7 @@ def test_who_is_there_is_not_known_while_redis_is_away(
     topic = Heard(streams)
     assert topic.members() == []
     redis_server.kill()
-    with pytest.raises(RedisUnavailable, match="Redis does not tell who is there"):
+    with pytest.raises(BrokerUnavailable, match="Redis does not tell who is there"):
         topic.members()
     redis_server.start()
     assert topic.members() == []
@@ -230,10 +231,10 @@ def test_coming_and_going_takes_no_memory_while_redis_is_away(
     here = Heard(streams).follow()
     redis_server.kill()
     for number in range(100):
-        streams.join("news", f"member {number}")
+        streams.join(replica("news"), f"member {number}")
         streams.unfollow(here)
         streams.follow(here)
-        streams.leave("news", f"member {number}")
+        streams.leave(replica("news"), f"member {number}")
     assert len(streams._interests.tasks()) <= 3
 
 
@@ -241,7 +242,7 @@ def check_that_it_works(url: str, connect: Connect) -> None:
     here = Heard(connect(url)).follow()
     here.say("hello")
     here.hear("hello")
-    here.streams.join("news", "ann")
+    here.streams.join(replica("news"), "ann")
     others = connect(url)
     members(others, "ann")
     for streams in (here.streams, others):
@@ -252,9 +253,9 @@ def test_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
     with RedisServer(tmp_path, password="p@ss/w:rd") as redis_server:
         check_that_it_works(redis_server.url, connect)
         wrong = connect(f"redis://:wrong@127.0.0.1:{redis_server.port}")
-        wrong.join("news", "ann")
+        wrong.join(replica("news"), "ann")
         log.expect("topics cannot be kept in this Redis: invalid username-password pair")
-        with pytest.raises(RedisRefused, match="invalid username-password pair"):
+        with pytest.raises(BrokerRefused, match="invalid username-password pair"):
             Heard(wrong).publish("refused")
         wrong.close(TIMEOUT)
         log.records.clear()

@@ -19,6 +19,7 @@ import pytest
 
 from tests.server.conftest import Clients, Serve, wait_until
 from tests.support.clients import TIMEOUT
+from tests.support.topics import log_of
 from wsframe import StateError
 from wsframe.server import App, EventStream, Published, Topic, WebSocket
 from wsframe.server.timing import Timing
@@ -187,7 +188,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     busy, published = threading.Event(), threading.Event()
 
     def keep_busy() -> None:
-        with topic.lock:
+        with log_of(topic).lock:
             busy.set()
             assert published.wait(TIMEOUT)
 
@@ -203,12 +204,12 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
 
 def test_what_was_queued_is_in_the_history_without_a_server() -> None:
     topic = App().topic("news")
-    with topic.lock:  # as where a finalizer runs in a method of the topic
+    with log_of(topic).lock:  # as where a finalizer runs in a method of the topic
         topic.publish("1")
         topic.close()
     assert topic.stats().history == 1
     topic = App().topic("news")
-    with topic.lock:
+    with log_of(topic).lock:
         topic.publish("1")
     assert topic.publish("2") == Published()
     assert topic.stats().history == 2
@@ -218,9 +219,9 @@ def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> Non
     topic = App().topic("news", history=3)
     for number in range(3):
         topic.publish(f"{number}")
-    with topic.lock:  # as where a signal handler runs in a method of the topic
+    with log_of(topic).lock:  # as where a signal handler runs in a method of the topic
         topic.publish("3")
-        topic.configure(history=1)
+        log_of(topic).configure(history=1)
         assert topic.stats().history == 3
     topic.publish("4")
     assert topic.stats().history == 1
@@ -228,9 +229,9 @@ def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> Non
 
 def test_what_interrupts_a_method_of_a_topic_cannot_change_what_kind_of_log_it_has() -> None:
     topic = App().topic("news")
-    with topic.lock, pytest.raises(StateError, match="at work on the topic"):
-        topic.configure(policy="latest")
-    topic.configure(policy="latest")
+    with log_of(topic).lock, pytest.raises(StateError, match="at work on the topic"):
+        log_of(topic).configure(policy="latest")
+    log_of(topic).configure(policy="latest")
 
 
 def test_a_topic_that_is_made_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,9 +258,9 @@ def test_a_subscription_may_begin_in_a_signal_handler(serve: Serve, clients: Cli
 
     @app.websocket("/news")
     def news(ws: WebSocket) -> None:
-        with topic.lock:  # as where a signal handler runs in a method of the topic
+        with log_of(topic).lock:  # as where a signal handler runs in a method of the topic
             ws.subscribe(topic)
-            assert not topic._subscribers
+            assert not log_of(topic)._subscribers
         begun.set()
         for _ in ws:
             pass
@@ -281,7 +282,7 @@ def test_a_subscription_may_be_closed_by_a_finalizer(serve: Serve, clients: Clie
         subscriptions.append(stream.subscribe(topic))
 
     clients.stream(serve(app), "/news").read_opening()
-    with topic.lock:
+    with log_of(topic).lock:
         subscriptions[0].close()
         assert topic.stats().subscribers == 1  # nothing has changed under the feet of the method
     wait_until(lambda: not topic.stats().subscribers, "it is removed")

@@ -11,6 +11,7 @@ import pytest
 from tests.server.conftest import Clients, Serve, wait_until
 from tests.server.sessions.test_gzip_streams import Connect, gzip_clients
 from tests.support.handlers import Waits
+from tests.support.topics import log_of
 from wsframe import PerMessageDeflate
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.app import WITHOUT_CONTEXT
@@ -122,7 +123,7 @@ def test_no_loop_compresses_or_encodes_a_large_event(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(encodings, "encode_event", fail)
     make_all_calls(loop)
     assert client.read(EVERYTHING)[-1].data == "line\n" * LARGE
-    (entry,), _ = topic.log.after(0, 1)
+    (entry,), _ = log_of(topic).log.after(0, 1)
     monkeypatch.setattr(gzipped, "compress_block", lambda data: gzipped.store_block(short(data)))
     assert len(gzipped.GZIPPED_EVENT_STREAM.block("news", [entry])) > len(entry.payload)
     deflated = message_encoding(WITHOUT_CONTEXT, envelope=False)

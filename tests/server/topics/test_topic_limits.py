@@ -14,10 +14,9 @@ from tests.server.conftest import Clients, Serve, wait_until
 from tests.support.clients import TIMEOUT, WebSocketClient
 from tests.support.handlers import Waits, two_topics_app
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
-from wsframe.server import App, EventStream, WebSocket
+from wsframe.server import App, EventStream, Subscription, WebSocket
 from wsframe.server.topics import log as logs
 from wsframe.server.topics import unused
-from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tests.server.conftest import Clients, Serve
+from tests.support.topics import log_of
 from wsframe.server import App
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
@@ -166,12 +167,12 @@ def test_encodings_are_forgotten_before_events() -> None:
     encodings = [message_encoding(None, envelope) for envelope in (False, True)]
     for _ in range(15):
         topic.publish("x" * 65536)
-    entries, _ = topic.log.after(0, topic.log.head)
+    entries, _ = log_of(topic).log.after(0, log_of(topic).log.head)
     for entry in entries:
         for encoding in encodings:
             assert encoding.block("news", [entry])
-        topic.log.count_encodings([entry])
-    assert topic.log.encodings_cost <= topic.log.bounds.encodings_cost
+        log_of(topic).log.count_encodings([entry])
+    assert log_of(topic).log.encodings_cost <= log_of(topic).log.bounds.encodings_cost
     assert [bool(entry.encoded) for entry in entries[:1] + entries[-1:]] == [False, True]
     assert topic.stats().history == 15
 

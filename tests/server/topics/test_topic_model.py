@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 )
 
 from tests.support.clock import ManualClock
+from tests.support.topics import position_of
 from wsframe import EventStreamDecoder, ServerSentEvent
-from wsframe.server import Topic
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
@@ -38,10 +38,11 @@ from wsframe.server.sockets.clients import Clients as Connections
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.server.topics import delivery, log
-from wsframe.server.topics.delivery import Subscription
 from wsframe.server.topics.ids import END
 from wsframe.server.topics.registry import Topics
-from wsframe.server.topics.topic import Policy
+from wsframe.server.topics.state import Policy
+from wsframe.server.topics.subscription import TopicSubscription
+from wsframe.server.topics.topic_log import TopicLog
 
 # What is sent at once, and to how many, small enough for the examples to go beyond it.
 PIECE, PIECES, FANOUT_BATCH = 400, 2, 1
@@ -123,7 +124,7 @@ class Client:
         self.came_with: set[str] = set()
         self.left: set[str] = set()
         self.ambiguous = False
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: dict[str, TopicSubscription] = {}
 
     def connect(self) -> None:
         """Begin to listen, for as long as that lasts."""
@@ -143,7 +144,9 @@ class Client:
         self.came_with = names_in(self.last_id)
         self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
         stream = EventStream(session, request)
-        self.subscriptions = {name: stream.subscribe(name, after=self.after) for name in self.names}
+        self.subscriptions = {
+            name: position_of(stream.subscribe(name, after=self.after)) for name in self.names
+        }
 
     def read(self, count: int) -> list[ServerSentEvent]:
         """Take so many bytes off the socket."""
@@ -170,7 +173,7 @@ class Model(RuleBasedStateMachine):
         self.topics = Topics(Timing(clock=clock))
         self.loops = [FakeLoop(self.topics) for _ in range(2)]
         self.topics.loops = cast(Any, tuple(self.loops))
-        self.by_name: dict[str, Topic] = {}
+        self.by_name: dict[str, TopicLog] = {}
         self.published: dict[str, list[str]] = {name: [] for name in NAMES}  # the keys
         self.closed: set[str] = set()
 
@@ -195,7 +198,7 @@ class Model(RuleBasedStateMachine):
             published.append(key)
             told = topic.publish(f"{name} {number} ".ljust(size, "."), id=given, key=key)
             assert told.reached + told.queued == sum(
-                one.topic is topic and not one.removed
+                one.state is topic and not one.removed
                 for client in self.clients
                 for one in client.subscriptions.values()
             )

@@ -12,14 +12,15 @@ from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.support.certificates import Certificates
 from tests.support.clients import TIMEOUT
 from tests.support.handlers import Waits
+from tests.support.topics import position_of
 from wsframe import Close, StateError
-from wsframe.server import App, EventStream, Topic, WebSocket
+from wsframe.server import App, EventStream, Subscription, Topic, WebSocket
 from wsframe.server.timing import Timing
-from wsframe.server.topics.delivery import FANOUT_BATCH, Subscription
+from wsframe.server.topics.delivery import FANOUT_BATCH
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.registry import Topics
-from wsframe.server.topics.topic import AHEAD
+from wsframe.server.topics.topic_log import AHEAD
 
 from .test_topic_model import Client, FakeLoop
 
@@ -89,7 +90,7 @@ def test_subscribing_another_connection_is_left_to_its_owner(
     @app.websocket("/news")
     def news(ws: WebSocket) -> Waits:
         subscription = others[0].subscribe(topic)
-        begun.append(subscription.begun)
+        begun.append(position_of(subscription).begun)
         yield
 
     server = serve(app)
@@ -131,7 +132,7 @@ def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: C
 
 def all_over(subscriptions: list[Subscription], count: int) -> bool:
     """Whether there are so many, and all are over."""
-    return len(subscriptions) == count and all(one.over for one in subscriptions)
+    return len(subscriptions) == count and all(position_of(one).over for one in subscriptions)
 
 
 @pytest.mark.parametrize("after", [None, ""])

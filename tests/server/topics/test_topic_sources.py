@@ -17,6 +17,7 @@ from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.support.clients import TIMEOUT
 from tests.support.redis_server import RedisServer
 from tests.support.streams import Heard, data_of, numbers
+from tests.support.topics import log_of
 from wsframe.server import App, Topic
 from wsframe.server.timing import Timing
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -79,7 +80,7 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
 def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     """It had seen already that it was not wanted."""
     _, topic, items = fed()
-    thread = IterableThread(topic, Timing(), items)
+    thread = IterableThread(log_of(topic), Timing(), items)
     thread.start()
     items.wait_for()
     seen, go_on = threading.Event(), threading.Event()
@@ -195,7 +196,7 @@ def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     source: Queue[Any] = Queue()
     topic = App().topic("news")
     taken, go_on = threading.Event(), threading.Event()
-    thread = QueueThread(topic, Timing(), source)
+    thread = QueueThread(log_of(topic), Timing(), source)
     thread.start()
     source.put(Blocks(taken, go_on))
     assert taken.wait(TIMEOUT)
@@ -222,7 +223,7 @@ def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
             return item
 
     source, topic = Slow(), App().topic("news")
-    thread = QueueThread(topic, Timing(), source)
+    thread = QueueThread(log_of(topic), Timing(), source)
     thread.start()
     source.put("1")
     assert taken.wait(TIMEOUT)
@@ -322,9 +323,9 @@ def test_an_iterable_waits_for_redis(
     there = Heard(others).follow()
     redis_server.kill()
     server = serve(app)
-    wait_until(
-        lambda: app._topics.shared and app._topics.shared.connection.away, "it is not missed"
-    )
+    shared = app._topics.shared
+    assert isinstance(shared, RedisStreams)
+    wait_until(lambda: shared.connection.away, "it is not missed")
     assert next(items) == "1"  # one is taken
     redis_server.start()
     there.hear("0", *numbers(100)[2:])

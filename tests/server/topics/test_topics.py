@@ -14,6 +14,7 @@ from tests.server.conftest import Clients, Serve, ServerLog
 from tests.server.topics.topics import subscribed, topics_app
 from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.handlers import Waits, two_topics_app
+from tests.support.topics import log_of
 from wsframe import (
     Connection,
     PerMessageDeflate,
@@ -333,11 +334,11 @@ def test_what_feeds_a_topic() -> None:
 def test_ids_after_a_fork_are_others() -> None:
     _, topic = topics_app()
     topic.publish("before")
-    mine = topic.cursor(1)
+    mine = log_of(topic).cursor(1)
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        os.write(write, topic.cursor(1).encode())
+        os.write(write, log_of(topic).cursor(1).encode())
         os._exit(0)
     os.close(write)
     with open(read, "rb") as pipe:

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from logging import ERROR
 from math import inf
@@ -36,7 +36,6 @@ from . import scripts
 from .faults import Fault, fault_of
 
 if TYPE_CHECKING:
-    from ..topic import Topic
     from .connection import RedisConnection
 
 MAX_KEPT = 1000  # messages that are kept until somebody has the lease
@@ -47,7 +46,8 @@ class Feed:
     """A channel that feeds a topic."""
 
     channel: str
-    topic: Topic
+    topic: str
+    publish: Callable[[str | bytes], object] = field(compare=False)
 
 
 class Channels:
@@ -65,15 +65,15 @@ class Channels:
         self._wanted = False
         self._run: tuple[threading.Thread, threading.Event] | None = None
 
-    def add(self, channel: str, topic: Topic) -> None:
+    def add(self, channel: str, topic: str, publish: Callable[[str | bytes], object]) -> None:
         """Any thread: have a channel feed a topic; what does so already does it once.
 
         Raises:
             ValueError: UTF-8 has no form for a name.
         """
         channel.encode()
-        topic.name.encode()
-        feed = Feed(channel, topic)
+        topic.encode()
+        feed = Feed(channel, topic, publish)
         with self._lock:
             if feed not in self._feeds:
                 self._feeds.append(feed)
@@ -173,7 +173,7 @@ class _Listener:
         """Listen to these, too."""
         for feed in feeds:
             if feed not in self._heard:
-                lease = self._connection.lease(feed.topic.name, feed.channel)
+                lease = self._connection.lease(feed.topic, feed.channel)
                 heard = _Heard(feed, lease, self._connection.channel(lease))
                 self._heard[feed] = heard
                 self._by_lease[heard.changes.encode()] = heard
@@ -261,7 +261,7 @@ class _Listener:
         with suppress(UnicodeDecodeError):  # then it is binary
             message = data.decode()
         try:
-            feed.topic.publish(message)
+            feed.publish(message)
         except (WSFrameError, ValueError) as error:
             self._trouble.log(ERROR, "a message of channel %r is lost: %s", feed.channel, error)
 

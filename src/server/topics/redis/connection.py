@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from ...reports.loggers import log
-from ..errors import RedisRefused
+from ..errors import BrokerRefused
 from . import scripts
 from .faults import Fault, fault_of, is_wrong_node
 
@@ -120,7 +120,7 @@ class RedisConnection:
         """A thread with a new connection: check that topics can be kept in this Redis.
 
         Raises:
-            RedisRefused: they cannot, and that lasts.
+            BrokerRefused: they cannot, and that lasts.
             redis.RedisError: they cannot now.
         """
         client.ping()
@@ -129,17 +129,17 @@ class RedisConnection:
             about = client.info()
         mode = about.get("redis_mode", about.get("server_mode"))
         if mode == "cluster" or about.get("cluster_enabled"):
-            raise RedisRefused(
+            raise BrokerRefused(
                 "this Redis runs in cluster mode (cluster-enabled yes), which is not supported: "
                 "name a Redis without it"
             )
         if mode == "sentinel":
-            raise RedisRefused(
+            raise BrokerRefused(
                 "this is a Sentinel, which is not supported: name the Redis that it watches"
             )
         version = re.match(r"(\d+)\.(\d+)", str(about.get("redis_version", "")))
         if version and tuple(map(int, version.groups())) < OLDEST:
-            raise RedisRefused(
+            raise BrokerRefused(
                 f"this Redis has version {about['redis_version']}: "
                 f"{OLDEST[0]}.{OLDEST[1]} or newer is needed"
             )
@@ -151,7 +151,7 @@ class RedisConnection:
             client.eval(scripts.MEMBERS, 1, self.key("", "members"))
             client.publish(self.wake_channel("check"), "")
         except redis.exceptions.NoPermissionError as error:
-            raise RedisRefused(
+            raise BrokerRefused(
                 f"Redis refuses the user of the URL what topics need: {error}. An access control "
                 f"list has to allow the keys ~{self._prefix}*, the channels &{self._prefix}* and "
                 "the commands of scripts, streams, hashes, strings, sorted sets and channels"
@@ -163,16 +163,16 @@ class RedisConnection:
         """Any thread: connect once.
 
         Raises:
-            RedisRefused: this Redis cannot be used. One that is away is no error.
+            BrokerRefused: this Redis cannot be used. One that is away is no error.
         """
         client = self.client("check")
         try:
             self.examine(client)
-        except RedisRefused:
+        except BrokerRefused:
             raise
         except Exception as error:
             if fault_of(error) is Fault.REFUSAL:
-                raise RedisRefused(str(error)) from error
+                raise BrokerRefused(str(error)) from error
         finally:
             with suppress(Exception):
                 client.close()
@@ -230,7 +230,7 @@ class RedisConnection:
                 thread.join(patience)
 
     def _miss(self, name: str, error: Exception) -> None:
-        fault = Fault.REFUSAL if isinstance(error, RedisRefused) else fault_of(error)
+        fault = Fault.REFUSAL if isinstance(error, BrokerRefused) else fault_of(error)
         with self._lock:
             # Of an outage the first thread that notices it speaks for all.
             news = str(error) not in self._lost.values()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..topic import Topic
+    from ..shared import Replica
 
 # How many members may wait to be removed. The others are left to expire.
 MAX_LEAVING = 10_000
@@ -18,7 +18,7 @@ MAX_LEAVING = 10_000
 class FollowRequest:
     """A topic that is to be followed, from this call of ``follow`` on."""
 
-    topic: Topic
+    topic: Replica
 
 
 @dataclass(eq=False)
@@ -43,12 +43,12 @@ class Interests:
 
     # Any thread -------------------------------------------------------------------------------
 
-    def follow(self, topic: Topic) -> None:
+    def follow(self, topic: Replica) -> None:
         """Any thread: have a topic loaded, and what comes appended."""
         with self._changed:
             self._followed[topic.name] = self._requests[topic.name] = FollowRequest(topic)
 
-    def unfollow(self, topic: Topic) -> None:
+    def unfollow(self, topic: Replica) -> None:
         """Any thread: nobody is subscribed to it any more."""
         with self._changed:
             request = self._followed.get(topic.name)

@@ -6,10 +6,10 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from itertools import islice
 
-from ..errors import RedisUnavailable
+from ..errors import BrokerUnavailable
+from ..receipts import Fate, Receipt
 
 # What all events together may weigh that wait for Redis, in bytes.
 MAX_WAITING = 32 << 20
@@ -22,33 +22,6 @@ BATCH = 100
 BATCH_WEIGHT = 512 * 1024
 # For so many topics it is remembered which number their last event had.
 MAX_NUMBERS = 10_000
-
-
-class Fate(Enum):
-    """What has become of an event."""
-
-    WAITING = "it waits for Redis"
-    ACCEPTED = "Redis has it"
-    REFUSED = "Redis refuses the topic"
-    UNFIT = "Redis refuses the event, and would always do so"
-    LOST = "the program gave it up before Redis had answered"
-
-
-class Receipt:
-    """Tells whoever waits for it what has become of an event."""
-
-    def __init__(self) -> None:
-        self.fate = Fate.WAITING
-        self._settled = threading.Event()
-
-    def settle(self, fate: Fate) -> None:
-        """The writer, or who ends it, once: the event is settled."""
-        self.fate = fate
-        self._settled.set()
-
-    def wait(self, timeout: float) -> bool:
-        """Any thread: wait until the event is settled; False if it is not in time."""
-        return self._settled.wait(timeout)
 
 
 class Mark(Receipt):
@@ -131,7 +104,7 @@ class Outbox:
         """Any thread: add an event, or a mark.
 
         Raises:
-            RedisUnavailable: too much waits for Redis already.
+            BrokerUnavailable: too much waits for Redis already.
             ClosedError: no event is taken any more.
         """
         with self._lock:
@@ -166,7 +139,7 @@ class Outbox:
             mine = self._weights.get(event.topic, 0)
             free = MAX_WAITING - self._weight
             if self._weight and mine + event.weight > free and not in_any_case:
-                raise RedisUnavailable(
+                raise BrokerUnavailable(
                     f"{mine} bytes of the topic {event.topic!r} and {self._weight} bytes in all "
                     f"wait for Redis, which is away or too slow; {MAX_WAITING} may wait in all, "
                     "and of one topic as much as is still free"

@@ -15,14 +15,13 @@ import redis
 from ...reports.throttled import ThrottledLog
 from ..entry import Entry
 from ..ids import place_of
-from ..log import LatestLog
 from . import scripts
 from .faults import Fault, fault_of
 from .wire import StreamEntry, TopicSnapshot, age_of, read_entry, read_snapshot
 
 if TYPE_CHECKING:
     from ...timing import Timing
-    from ..topic import Topic
+    from ..shared import Replica
     from .connection import RedisConnection
     from .interests import FollowRequest
 
@@ -48,7 +47,7 @@ class _Reading:
     """
 
     key: str
-    topic: Topic
+    topic: Replica
     last_id: str
     n: int | None
     life: bytes
@@ -226,7 +225,7 @@ class Reader:
         reading.topic.append(entries)
 
     def _entries(
-        self, topic: Topic, news: Iterable[StreamEntry], n: int | None, closed_id: str
+        self, topic: Replica, news: Iterable[StreamEntry], n: int | None, closed_id: str
     ) -> tuple[list[Entry], int | None]:
         """The entries of a log, with its gaps, and the number of the last; after the n-th."""
         entries: list[Entry] = []
@@ -243,7 +242,7 @@ class Reader:
             n = item.n or n
         return entries, n
 
-    def _load(self, client: Any, topic: Topic, snapshot: TopicSnapshot) -> None:
+    def _load(self, client: Any, topic: Replica, snapshot: TopicSnapshot) -> None:
         floor_id, news = snapshot.floor_id, snapshot.entries
         if len(news) == reach(topic) + 1:  # there may be more, so the oldest is what is left out
             floor_id = news.pop(0).id
@@ -322,24 +321,24 @@ def _before(stream_id: str) -> str:
     return f"{time}-{number - 1}" if number else f"{time - 1}-{(1 << 64) - 1}"
 
 
-def entries_kept(topic: Topic) -> int:
+def entries_kept(topic: Replica) -> int:
     """How many of a topic's entries Redis keeps at most."""
-    return topic.log.bounds.history + SPARE
+    return topic.bounds.history + SPARE
 
 
-def reach(topic: Topic) -> int:
+def reach(topic: Replica) -> int:
     """How many of a topic's newest entries a process that begins to follow it wants."""
     # Of those that replace each other it may be few that are left.
-    return entries_kept(topic) if isinstance(topic.log, LatestLog) else topic.log.bounds.history
+    return entries_kept(topic) if topic.latest_only else topic.bounds.history
 
 
-def lifetime(topic: Topic, timing: Timing) -> int:
+def lifetime(topic: Replica, timing: Timing) -> int:
     """For how many ms Redis keeps an entry, and all of a topic that nobody uses."""
-    return round((min(topic.log.bounds.max_age, LONGEST) + timing.redis_ttl_margin) * 1000)
+    return round((min(topic.bounds.max_age, LONGEST) + timing.redis_ttl_margin) * 1000)
 
 
 def open_arguments(
-    connection: RedisConnection, topic: Topic, count: int, position: str = ""
+    connection: RedisConnection, topic: Replica, count: int, position: str = ""
 ) -> tuple[object, ...]:
     """The arguments of the script OPEN."""
     keys = connection.key(topic.name), connection.key(topic.name, "meta")

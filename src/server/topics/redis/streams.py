@@ -23,12 +23,14 @@ from weakref import WeakSet
 import redis
 
 from ...forks import renew_in_children
-from ..errors import EventsLost, RedisRefused, RedisUnavailable
+from ..errors import BrokerRefused, BrokerUnavailable, EventsLost
+from ..receipts import Fate, Receipt
+from ..shared import SharedLog
 from . import scripts
 from .channels import Channels, Feed
 from .connection import RedisConnection
 from .interests import Interests
-from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Fate, Mark, Outbox, Receipt
+from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Mark, Outbox
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
@@ -36,7 +38,7 @@ from .writer import Losses, Writer
 if TYPE_CHECKING:
     from ...timing import Timing
     from ..entry import Entry
-    from ..topic import Topic
+    from ..shared import Replica
 
 # What a topic may weigh in Redis besides 2 * max_bytes, and one event besides 3 * max_bytes.
 # Redis takes up to twice the weight of small entries, and a quarter more than the size of a large
@@ -56,7 +58,7 @@ class _Run:
     threads: tuple[threading.Thread, ...]
 
 
-class RedisStreams:
+class RedisStreams(SharedLog):
     """The connection of an app's topics to Redis.
 
     Its threads begin with the first thing to do. An event that was published waits here until Redis
@@ -111,39 +113,39 @@ class RedisStreams:
         """Any thread: connect once; for at most as long as Redis may take to answer.
 
         Raises:
-            RedisRefused: this Redis cannot be used. One that is away is no error.
+            BrokerRefused: this Redis cannot be used. One that is away is no error.
         """
         self.connection.check()
 
-    def publish(self, topic: Topic, entry: Entry, receipt: Receipt | None = None) -> None:
+    def publish(self, replica: Replica, entry: Entry, receipt: Receipt | None = None) -> None:
         """Any thread, also in a signal handler or a finalizer: have an event added to its stream.
 
         Never waits.
 
         Args:
-            topic: to which it is published.
+            replica: of the topic to which it is published.
             entry: the event.
             receipt: is settled when Redis has answered.
 
         Raises:
-            RedisUnavailable: too much waits for Redis already.
-            RedisRefused: Redis cannot be used at all, or has refused the topic just now.
+            BrokerUnavailable: too much waits for Redis already.
+            BrokerRefused: Redis cannot be used at all, or has refused the topic just now.
             ValueError: UTF-8 has no form for the topic's name, or what else is text; or the event
                 is larger than what Redis takes, or is to keep of the topic.
         """
-        bounds, name = topic.log.bounds, _checked(topic.name)
+        bounds, name = replica.bounds, _checked(replica.name)
         self._check_size(name, entry.size, bounds.max_bytes)
         kept = (
-            entries_kept(topic),
+            entries_kept(replica),
             2 * bounds.max_bytes + SPARE_WEIGHT,
-            lifetime(topic, self._timing),
+            lifetime(replica, self._timing),
         )
         event = Event(name, entry.size + EVENT_WEIGHT, entry.last, kept, fields(entry), receipt)
         while True:
             run = self._running()
             refusal = self.connection.refusal or (run and run.writer.refusal(name))
             if refusal:
-                raise RedisRefused(refusal)
+                raise BrokerRefused(refusal)
             try:
                 run.outbox.put(event)
             except ClosedError:  # another thread has closed it, so the next run takes the event
@@ -151,74 +153,101 @@ class RedisStreams:
             run.writer.wake()
             return
 
-    def is_crowded(self, topic: str) -> bool:
+    def is_crowded(self, replica: Replica) -> bool:
         """Any thread: whether so much of a topic waits that those who publish are to slow down."""
         run = self._run
-        return run is not None and run.outbox.load(topic) > CROWDED
+        return run is not None and run.outbox.load(replica.name) > CROWDED
 
-    def when_room(self, topic: str, call: Callable[[], object]) -> None:
+    def when_room(self, replica: Replica, call: Callable[[], object]) -> None:
         """Any thread: have this called, by any thread, when less of the topic waits."""
         run = self._run
         if run is None or run.outbox.is_closed:
             call()
         else:
-            run.outbox.when_room(topic, call)
+            run.outbox.when_room(replica.name, call)
             run.writer.wake()
 
-    def wait_for_room(self, topic: str, timeout: float) -> None:
+    def wait_for_room(self, replica: Replica, timeout: float) -> None:
         """Any thread: wait until less of the topic waits; not for a Redis that is away."""
         if not self.connection.away:
-            room = threading.Event()
-            self.when_room(topic, room.set)
-            room.wait(timeout)
+            super().wait_for_room(replica, timeout)
 
-    def follow(self, topic: Topic) -> None:
+    def follow(self, replica: Replica) -> bool:
         """Any thread, under the topic's lock: have it loaded, and what comes appended.
 
         Raises:
             ValueError: UTF-8 has no form for its name.
         """
-        _checked(topic.name)
-        self._interests.follow(topic)
+        _checked(replica.name)
+        self._interests.follow(replica)
         self._running().writer.wake()
+        return False
 
-    def unfollow(self, topic: Topic) -> None:
+    def unfollow(self, replica: Replica) -> None:
         """Any thread, under the topic's lock: nobody is subscribed to it any more."""
-        self._interests.unfollow(topic)
+        self._interests.unfollow(replica)
 
-    def join(self, topic: str, member: str) -> None:
+    def join(self, replica: Replica, member: str) -> None:
         """Any thread: a member of a topic is there.
 
         Raises:
             ValueError: UTF-8 has no form for its name.
         """
-        self._interests.join(_checked(topic), _checked(member))
+        self._interests.join(_checked(replica.name), _checked(member))
         self._running().writer.wake()
 
-    def leave(self, topic: str, member: str) -> None:
+    def leave(self, replica: Replica, member: str) -> None:
         """Any thread: a member has left; it may be there more than once."""
         run = self._run
-        self._interests.leave(topic, member)
+        self._interests.leave(replica.name, member)
         if run is None:
             self._interests.forget()
         else:
             run.writer.wake()
 
-    def members(self, topic: Topic) -> list[str]:
+    def members(self, replica: Replica) -> list[str]:
         """Any thread: who is there, in all processes; of this one, as it is now.
 
         Raises:
-            RedisUnavailable: Redis does not answer.
+            BrokerUnavailable: Redis does not answer.
         """
         if not self.connection.away:
-            self._interests.wait_for_presence(topic.name, self._timing.redis_timeout)
+            self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
             found = self._members_client.eval(
-                scripts.MEMBERS, 1, self.connection.key(topic.name, "members")
+                scripts.MEMBERS, 1, self.connection.key(replica.name, "members")
             )
         except redis.RedisError as error:
-            raise RedisUnavailable(f"Redis does not tell who is there: {error}") from error
+            raise BrokerUnavailable(f"Redis does not tell who is there: {error}") from error
         return sorted({member.decode().partition("\0")[2] for member in found})
+
+    def subscribe_pubsub(
+        self, channel: str, topic: str, publish: Callable[[str | bytes], object]
+    ) -> None:
+        """Any thread: publish what other programs say on a channel.
+
+        Raises:
+            ValueError: UTF-8 has no form for a name.
+        """
+        self.channels.add(channel, topic, publish)
+
+    def begin(self) -> None:
+        """Any thread: a server starts."""
+        self.channels.start()
+
+    def end(self, timeout: float) -> None:
+        """Any thread: the last server has stopped; it can begin again.
+
+        Raises:
+            EventsLost: as :meth:`close`.
+        """
+        self.channels.stop()
+        self.close(timeout)
+
+    @property
+    def trouble(self) -> str:
+        """Any thread: why this Redis cannot be used at all; "" if that is not so."""
+        return self.connection.refusal
 
     def flush(self, timeout: float) -> bool:
         """Any thread: wait until Redis has all that was published before; False if not in time.
@@ -306,11 +335,11 @@ class RedisStreams:
         """Under the lock: begin a run.
 
         Raises:
-            RedisUnavailable: the program is at its end. A thread would not run any more then, and
+            BrokerUnavailable: the program is at its end. A thread would not run any more then, and
                 to wait for its start would be to wait for ever.
         """
         if _is_over:
-            raise RedisUnavailable("the program is at its end, and sends nothing more to Redis")
+            raise BrokerUnavailable("the program is at its end, and sends nothing more to Redis")
         stop, publisher, outbox = threading.Event(), token_hex(8), Outbox()
         reader = Reader(self.connection, publisher, self._interests.followed, stop)
         writer = Writer(

@@ -19,10 +19,11 @@ import redis
 
 from ...reports.loggers import log
 from ...reports.throttled import ThrottledLog
+from ..receipts import Fate
 from . import scripts
 from .faults import Fault, fault_of, is_cut
 from .interests import FollowRequest, Interests, Presence
-from .outbox import BATCH_WEIGHT, Event, Fate, Outbox
+from .outbox import BATCH_WEIGHT, Event, Outbox
 from .reader import Reader, open_arguments, reach
 from .wire import read_snapshot
 

@@ -1,0 +1,344 @@
+"""Subscriptions, and the interfaces of everything that they connect."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from wsframe.closing import Closing
+
+from .encodings import Encoding
+
+
+class Subscription(Closing, ABC):
+    """A subscription of one client to one topic.
+
+    :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return it. It is a context
+    manager; leaving it ends the subscription. It ends with the connection, too.
+
+    Attributes:
+        dropped: the number of events that the client has lost, because it was too slow, or because
+            the policy keeps only the newest event of each key.
+    """
+
+    __slots__ = ()
+
+    dropped: int
+
+    @property
+    @abstractmethod
+    def topic(self) -> str:
+        """Any thread: the name of the topic."""
+
+    @property
+    @abstractmethod
+    def last_id(self) -> str:
+        """Any thread: the id after which to subscribe again, to continue from here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Any thread: end the subscription; closing twice does nothing."""
+
+
+class EventLoop(Protocol):
+    """The loop of some receivers; one thread at a time owns it."""
+
+    def owned(self) -> bool:
+        """Any thread: return True if the calling thread is the owner."""
+
+    def call_soon(self, function: Callable[[], object], /) -> None:
+        """Any thread, in any context: have the owner call this."""
+
+    def slow_down(
+        self, reason: object, when_over: Callable[[Callable[[], object]], object], /
+    ) -> None:
+        """Owner: begin no other turn of the connection whose turn runs, until there is room.
+
+        Args:
+            reason: identifies the wait.
+            when_over: is called with a function, which any thread calls to end the wait.
+        """
+
+    def survive(self, function: Callable[..., Any], /, *arguments: object) -> None:
+        """Owner: call this; an exception ends only the connection concerned."""
+
+    def defect(self, error: Exception, source: object = None, /) -> None:
+        """Owner: log an internal error, and end the connection concerned."""
+
+
+class ReceiverSocket(Protocol):
+    """The socket of a receiver, with its queue of unsent bytes; the owner uses it.
+
+    Attributes:
+        frames_out: the number of messages and events sent.
+        tell_when_sent: set to have the receiver's subscriptions advanced, once, when nothing is
+            unsent.
+    """
+
+    frames_out: int
+    tell_when_sent: bool
+
+    @property
+    def closed(self) -> bool:
+        """Any thread: True after the connection has ended."""
+
+    @property
+    def sealed(self) -> bool:
+        """Owner: True if nothing more is accepted for sending."""
+
+    @property
+    def has_unsent(self) -> bool:
+        """Owner: True if the socket has not accepted all bytes."""
+
+    def flush(self) -> None:
+        """Owner: send queued bytes, as far as the socket accepts them."""
+
+    def abort(self) -> None:
+        """Owner: drop the connection."""
+
+
+class DeliveryTotals(Protocol):
+    """The counters of one loop that topics increment.
+
+    Attributes:
+        subscriptions: current subscriptions.
+        topic_events: events sent.
+    """
+
+    subscriptions: int
+    topic_events: int
+
+
+class Receiver(Protocol):
+    """The recipient of a topic's events: one client's session; the owner of its loop uses it."""
+
+    @property
+    def loop(self) -> EventLoop:
+        """Any thread: the loop of its connection."""
+
+    @property
+    def peer(self) -> ReceiverSocket:
+        """Any thread: its socket."""
+
+    @property
+    def totals(self) -> DeliveryTotals:
+        """Any thread: the counters of its loop."""
+
+    @property
+    def network(self) -> Hashable:
+        """Any thread: the client's network; None if it has none, as with Unix sockets."""
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Owner: return True if a subscription to this topic has not ended."""
+
+    def subscribed(self, subscription: TopicSubscription, /) -> None:
+        """Owner: note that a subscription begins."""
+
+    def open_at(self, topic: str, cursor: str, encoding: Encoding, /) -> None:
+        """Owner: send the id at which a subscription begins."""
+
+    def put(self, block: bytes, /) -> None:
+        """Owner: queue encoded events."""
+
+    def tell(self, notice: bytes, /) -> None:
+        """Owner: send bytes that are no event; nothing if there are none."""
+
+    def topic_ended(self, subscription: TopicSubscription, /) -> None:
+        """Owner: end a subscription whose topic was closed, after its last event."""
+
+    def unsubscribed(self, subscription: TopicSubscription, /) -> None:
+        """Owner: note that a subscription has ended."""
+
+    def too_slow(self, topic: str, /) -> None:
+        """Owner: close the connection of a client that was too slow for a topic."""
+
+
+class SubscribedTopic(Protocol):
+    """The topic of a subscription."""
+
+    @property
+    def name(self) -> str:
+        """Any thread: its name."""
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Any thread: the lock of the topic."""
+
+    def entered(self) -> bool:
+        """Any thread: return True if the calling thread holds the lock."""
+
+    def cursor(self, position: int, /) -> str:
+        """Under the lock: return the id to continue from after this position."""
+
+    def remove(self, subscription: TopicSubscription, /) -> None:
+        """Any thread: end a subscription; the first call counts."""
+
+
+class LoopDelivery(Protocol):
+    """The delivery of a topic's events on one loop: see ``delivery.py``."""
+
+    loop: EventLoop
+    base: int
+    offset: int
+    subscriptions: int
+
+    def ask(self) -> None:
+        """Any thread, under the topic's lock: schedule the delivery of new entries."""
+
+    def encodings(self) -> list[Encoding]:
+        """Any thread: return the encodings of the subscriptions that are caught up."""
+
+    def expect(self, subscription: TopicSubscription, /) -> None:
+        """Any thread, under the topic's lock: keep the entries after its position."""
+
+    def has_begun(self, subscription: TopicSubscription, /) -> None:
+        """Owner: stop keeping entries for a new subscription."""
+
+    def advance(self, subscription: TopicSubscription, /) -> None:
+        """Owner: send what comes after its position, as far as the socket accepts it."""
+
+    def finish(self, subscription: TopicSubscription, /) -> None:
+        """Owner: send all that was published before, as far as the socket accepts it."""
+
+    def start_lagging(self, subscription: TopicSubscription, /) -> None:
+        """Owner: move a subscription that was caught up to those that lag."""
+
+    def forget(self, subscription: TopicSubscription, /) -> None:
+        """Owner: remove a subscription."""
+
+
+class TopicSubscription(Subscription):
+    """The server's side of a subscription: a position in a topic's log.
+
+    Attributes:
+        state: the topic.
+        receiver: the session.
+        peer: its socket.
+        loop: of its connection.
+        member: the name for :meth:`Topic.members`; None for an anonymous subscriber.
+        encoding: of the events for this client; the owner's.
+        delivery: sends the events; None before the subscription is added to the topic.
+        begun: True after the owner has begun to send; the owner's.
+        caught_up: True if the client was sent all entries that the loop has taken; the owner's.
+        position: up to which the client was sent the log, or has lost it.
+        placed: True if the position is known; under the topic's lock.
+        missed: True if events before the position were lost, and the client must be sent a gap;
+            under the topic's lock.
+        over: True if it has ended or must end; set before it is removed from the topic.
+        removed: True after the topic has removed it; under the topic's lock.
+    """
+
+    __slots__ = (
+        "_ended",
+        "begun",
+        "caught_up",
+        "delivery",
+        "dropped",
+        "encoding",
+        "loop",
+        "member",
+        "missed",
+        "over",
+        "peer",
+        "placed",
+        "position",
+        "receiver",
+        "removed",
+        "state",
+    )
+
+    def __init__(
+        self, state: SubscribedTopic, receiver: Receiver, encoding: Encoding, member: str | None
+    ) -> None:
+        self.state = state
+        self.receiver = receiver
+        self.peer = receiver.peer
+        self.loop = receiver.loop
+        self.member = member
+        self.encoding = encoding
+        self.delivery: LoopDelivery | None = None
+        self.begun = False
+        self.caught_up = False
+        self.position = 0
+        self.placed = False
+        self.missed = False
+        self.dropped = 0
+        self.over = False
+        self.removed = False
+        self._ended = False
+
+    @property
+    def topic(self) -> str:
+        """Any thread: the name of the topic."""
+        return self.state.name
+
+    @property
+    def last_id(self) -> str:
+        """Any thread: the id after which to subscribe again, to continue from here."""
+        with self.state.lock:
+            return self.state.cursor(self.position)
+
+    def close(self) -> None:
+        """Any thread: end the subscription; closing twice does nothing."""
+        self.over = True
+        if not self.state.entered():  # else the owner removes it
+            self.state.remove(self)
+        self.loop.call_soon(self._close)
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Owner: send what comes after the position; the first call counts."""
+        if self.begun:
+            return
+        if self.delivery is None or self.over or self.peer.sealed:
+            self.end()
+            return
+        self.begun = True
+        self.receiver.totals.subscriptions += 1
+        self.receiver.subscribed(self)
+        if not self.missed:  # else the gap contains the id at which it begins
+            self.receiver.open_at(self.topic, self.last_id, self.encoding)
+        self.advance()
+        self.delivery.has_begun(self)
+
+    def advance(self) -> None:
+        """Owner: send what can be sent, unless the client is caught up."""
+        if self.delivery is not None and self.begun and not self.caught_up:
+            self.delivery.advance(self)
+
+    def change_encoding(self, encoding: Encoding) -> None:
+        """Owner: send events in this encoding from here on."""
+        if self.delivery is not None and self.caught_up:
+            self.delivery.start_lagging(self)
+        self.encoding = encoding
+
+    def too_slow(self) -> None:
+        """Owner: end the subscription, because the log no longer has its next entry."""
+        if not self._ended:
+            self.end()
+            self.receiver.too_slow(self.topic)
+
+    def finish(self) -> None:
+        """Owner: before the end, send what was published before, if possible."""
+        if self.delivery is not None and self.begun and not (self.over or self.peer.sealed):
+            self.delivery.finish(self)
+
+    def end(self) -> None:
+        """Owner: remove the subscription everywhere."""
+        if self._ended:
+            return
+        self.over = self._ended = True
+        self.state.remove(self)
+        self.receiver.unsubscribed(self)
+        if self.begun:
+            self.receiver.totals.subscriptions -= 1
+        if self.delivery is not None:
+            self.delivery.forget(self)
+
+    def _close(self) -> None:
+        self.end()
+        if not self.receiver.is_subscribed(self.topic):
+            self.encoding.forget(self.topic)

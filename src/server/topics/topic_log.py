@@ -1,0 +1,276 @@
+"""A topic's log: publishing, subscribing, and the replica of a shared log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from logging import WARNING
+from typing import TYPE_CHECKING, Any, get_args
+
+from wsframe import StateError
+
+from ..forks import renew_in_children
+from .entry import Entry, as_entry
+from .log import SPARE_BYTES, Bounds, LatestLog, Log
+from .receipts import Published, Receipt
+from .shared import SharedLog
+from .state import Policy, Registry
+from .subscribers import SubscribedLog
+from .topic import Topic, TopicStats
+
+if TYPE_CHECKING:
+    from queue import Queue
+
+# The weight of what may be published that loops have not taken yet, until a thread that goes on
+# publishing waits for them. Loops never wait for clients, so nor does the thread.
+AHEAD = 64 * 1024
+# How many times its data an encoding can be: each line of an event stream begins with "data: ".
+LARGEST_GROWTH = 7
+
+
+class TopicLog(SubscribedLog, Topic):
+    """The engine of a topic.
+
+    Args:
+        name: of the topic.
+        registry: the topics of the app.
+        shared: where the log is kept.
+    """
+
+    def __init__(self, name: str, registry: Registry, shared: SharedLog) -> None:
+        super().__init__(name, registry, shared)
+        renew_in_children(self)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Any thread: how much is kept."""
+        return self.log.bounds
+
+    @property
+    def latest_only(self) -> bool:
+        """Any thread: whether only the newest entry of each key is kept."""
+        return isinstance(self.log, LatestLog)
+
+    def share(self, shared: SharedLog) -> None:
+        """Any thread: keep the log there, before there is anything in it.
+
+        Raises:
+            RuntimeError: it has events or subscribers.
+        """
+        entered = self.entered()
+        with self.lock:
+            if entered or self._posted or self.log.head or self._subscribers:
+                raise RuntimeError(f"the topic {self.name!r} is in use already")
+            self._shared, self._ids = shared, shared.ids()
+
+    def configure(
+        self,
+        history: int | None = None,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Any thread: change what is given; see :meth:`wsframe.server.App.topic`.
+
+        Raises:
+            ValueError: a value is not valid, or it is too late for this policy.
+            StateError: a signal handler or a finalizer changes the policy to or from "latest" while
+                its own thread is at work on the topic.
+        """
+        if policy is not None and policy not in get_args(Policy):
+            raise ValueError(f"a policy is one of {get_args(Policy)}, not {policy!r}")
+        given = {"history": history, "max_bytes": max_bytes, "max_age": max_age}
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        entered = self.entered()
+        with self.lock:
+            if not entered:
+                self._take_in()
+            bounds = replace(self.log.bounds, **changes)
+            latest = self._policy == "latest" if policy is None else policy == "latest"
+            if latest != isinstance(self.log, LatestLog):
+                if self.log.head:
+                    raise ValueError(
+                        f'{self.name!r} has events: too late for the policy "{policy}"'
+                    )
+                if entered:
+                    raise StateError(
+                        f"the policy of the topic {self.name!r} cannot be {policy!r} from now on: "
+                        "the calling thread is at work on the topic"
+                    )
+                self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
+            self.log.bounds = bounds
+            self._policy = policy or self._policy
+            if not entered:  # else it is trimmed when the next event comes
+                self.trim()
+
+    # Publishing -------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        data: object,
+        event: str | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name in the standard
+        *,
+        key: str | None = None,
+    ) -> Published:
+        """Any thread: see :meth:`Topic.publish`."""
+        return self.submit(as_entry(data, event, id, key))
+
+    def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
+        """Any thread: publish an entry; the receipt is settled when the log has it."""
+        if LARGEST_GROWTH * len(entry.payload) > SPARE_BYTES:
+            self._check_size(entry)
+        if self._closed:
+            raise self._closed_error()
+        published = self._shared.publish(self, entry, receipt)
+        if published is None:  # the broker sends it to all processes, this one included
+            self._closed = self._closed or entry.last
+            self._count(entry)
+            if self._shared.is_crowded(self):
+                self._slow_down()
+            published = self._reach(0)
+        return published
+
+    def _check_size(self, entry: Entry) -> None:
+        if LARGEST_GROWTH * len(entry.payload) > SPARE_BYTES:
+            largest, size = self.log.bounds.largest_event, entry.largest_form()
+            if size > largest:
+                raise ValueError(
+                    f"an event of {len(entry.payload)} bytes is too large for the topic "
+                    f"{self.name!r}: an encoding of it takes {size} bytes, of at most {largest} "
+                    f"(max_bytes and {SPARE_BYTES})"
+                )
+
+    def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
+        """Any thread: see :meth:`Topic.feed`."""
+        self._registry.feed(source, self)
+
+    def subscribe_pubsub(self, channel: str) -> None:
+        """Any thread: see :meth:`Topic.subscribe_pubsub`."""
+        self._shared.subscribe_pubsub(channel, self.name, self.publish)
+
+    def close(self) -> None:
+        """Any thread: see :meth:`Topic.close`."""
+        with suppress(StateError):
+            self.submit(Entry("", last=True))
+
+    def append(self, entries: Sequence[Entry]) -> Published:
+        """Any thread, in any context: put entries into the log, and have the loops send them.
+
+        Nobody waits here without an end: another thread may have the lock while foreign code waits
+        for what this thread has. After ``publish_lock_timeout`` the entries are left to a loop, or
+        to the next call of any method.
+        """
+        for entry in entries:
+            if entry.is_large:
+                self._prepare(entry)
+        self._posted.extend(entries)
+        reach = self._settle()
+        if reach is None:
+            self._registry.call_soon(self._settle_later)
+            return Published()
+        if entries and not entries[-1].position:
+            raise self._closed_error()
+        return reach
+
+    def _prepare(self, entry: Entry) -> None:
+        """The publisher: encode an entry for the kinds of clients that it will be sent to."""
+        # Copied in one step: the owners of the loops change these meanwhile.
+        for delivery in list(self._deliveries.values()):
+            for encoding in delivery.encodings():
+                encoding.prepare(self.name, entry)
+
+    def _settle(self) -> Published | None:
+        """Put what has arrived into the log; None if that has to be left to somebody else."""
+        if self.entered():
+            return None
+        try:
+            if not self.lock.acquire(timeout=self.timing.publish_lock_timeout):
+                return None
+            reach = self._reach(self._take_in())
+            if self._deliveries and self._is_ahead():
+                self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
+            unused = not self._subscribers
+        finally:
+            # KeyboardInterrupt may come between any two steps, and must not leave it locked.
+            if self.entered():
+                self.lock.release()
+        if unused:
+            self._registry.keep(self)
+        return reach
+
+    def _settle_later(self) -> None:
+        """The owner of a loop: put into the log what a publisher has left."""
+        arrived = tuple(self._posted)
+        if self._settle() is None:
+            self._registry.call_soon(self._settle_later)
+        refused = sum(not entry.position for entry in arrived)
+        if refused:
+            self._registry.late.log(
+                WARNING, "%d events of the topic %r are dropped: it was closed", refused, self.name
+            )
+
+    def _closed_error(self) -> StateError:
+        return StateError(f"the topic {self.name!r} was closed")
+
+    def _slow_down(self) -> None:
+        """Any thread, in any context: this one publishes faster than Redis takes the events.
+
+        A turn on a loop is the last of its connection until there is room; a thread waits a little.
+        """
+        for loop in self._registry.loops:
+            if loop.owned():
+                loop.slow_down(self, partial(self._shared.when_room, self))
+                return
+        self._shared.wait_for_room(self, self.timing.publish_send_timeout)
+
+    def _reach(self, dropped: int) -> Published:
+        lagging = self._lagging.count + len(self._unplaced)
+        return Published(self._subscribers - lagging, lagging, dropped)
+
+    def _is_ahead(self) -> bool:
+        """Whether the calling thread has to wait for a loop; one loop does not for another."""
+        return any(
+            self.log.offset - delivery.offset > AHEAD for delivery in self._deliveries.values()
+        ) and not any(loop.owned() for loop in self._registry.loops)
+
+    # A shared log, by the thread that reads it -------------------------------------------------
+
+    def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
+        """The reader: this is all that the shared log has, after a place that is called so."""
+        with self.lock:
+            self._posted.clear()  # it is among these
+            self._renew_log(floor_id)
+            self._closed = False
+            self._known = True
+        self.append(entries)
+        self.place()
+
+    def lose(self, floor_id: str, oldest: str) -> None:
+        """The reader: what came next is gone from the shared log; tell the subscribers."""
+        self.append([Entry("", id=floor_id, stream_id=floor_id, oldest=oldest)])
+
+    # Presence and numbers ---------------------------------------------------------------------
+
+    def members(self) -> list[str]:
+        """Any thread: see :meth:`Topic.members`."""
+        return self._shared.members(self)
+
+    def stats(self) -> TopicStats:
+        """Any thread, in any context: what it has done and does, in numbers."""
+        entered = self.entered()
+        with self.lock:
+            if not entered:
+                self._take_in()
+            return TopicStats(
+                subscribers=self._subscribers,
+                lagging=self._lagging.count + len(self._unplaced),
+                published=self._published,
+                dropped=self._dropped,
+                history=len(self.log),
+                history_bytes=self.log.size,
+            )
