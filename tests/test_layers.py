@@ -117,7 +117,6 @@ def test_every_module_is_in_a_layer() -> None:
         layer(name)
 
 
-@pytest.mark.xfail(strict=True, reason="the layers are being introduced")
 def test_imports_point_down() -> None:
     assert not upward(edges())
 
