@@ -1,9 +1,9 @@
-"""The one thing pyproject.toml cannot say: the extension is optional.
+"""The build of the optional extension, which pyproject.toml cannot declare.
 
-WSFRAME_BUILD_EXT  auto (default): build the compiled kernels, go on without them where that fails
-                   require: fail where they cannot be built
-                   no: do not try; the wheel is pure Python
-WSFRAME_SANITIZE   e.g. "address,undefined": build them under these sanitizers
+WSFRAME_BUILD_EXT  auto (default): build the compiled kernels; if that fails, install without them
+                   require: fail if the kernels cannot be built
+                   no: do not build them; the wheel is pure Python
+WSFRAME_SANITIZE   e.g. "address,undefined": build the kernels with these sanitizers
 """
 
 import os
@@ -21,12 +21,12 @@ if POLICY not in ("auto", "require", "no"):
 
 
 class BuildKernels(build_ext):
-    """Builds the kernels, or says once that the pure ones will be used."""
+    """A build of the kernels that reports a failure once."""
 
     def build_extension(self, ext):
         if self.compiler.compiler_type != "msvc":
             ext.extra_compile_args += ["-O3", "-std=c11", "-Wall", "-Wextra"]
-            # What Cython writes is not ours to tidy up.
+            # Cython's output has unused functions and parameters.
             ext.extra_compile_args += ["-Wno-unused-function", "-Wno-unused-parameter"]
             if SANITIZE:
                 flags = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
@@ -38,7 +38,7 @@ class BuildKernels(build_ext):
         super().run()
         if not all(os.path.exists(self.get_ext_fullpath(ext.name)) for ext in self.extensions):
             print(
-                "wsframe: the compiled kernels could not be built; the pure ones are in use.",
+                "wsframe: building the compiled kernels failed; the pure kernels will be used.",
                 file=sys.stderr,
             )
 

@@ -1,7 +1,7 @@
-"""The reference suite, run against the server and the client on either kernels."""
+"""The reference suite, run against the server and the client on both kernels."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 AGENT = "wsframe"
-MAX_MESSAGE_SIZE = 16 << 20  # bytes; of the largest message that the suite sends
+MAX_MESSAGE_SIZE = 16 << 20  # bytes; the largest message of the suite

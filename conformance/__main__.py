@@ -21,15 +21,17 @@ ALL_CASES = ["*"]
 
 
 def main() -> None:
-    """Run what is asked for, print a table for each run, and exit with 1 if a case is not OK."""
+    """Run the selected cases, print a table for each run, and exit with 1 if a case is not OK."""
     parser = _parser()
     arguments = parser.parse_args()
     runs = [Run(*pair) for pair in product(arguments.only, arguments.kernels)]
     if arguments.write and (len(runs) < len(ROLES) * len(KERNELS) or arguments.cases != ALL_CASES):
-        parser.error("the page is about everything: --write goes with --messages alone")
+        parser.error(
+            "--write requires all roles, kernels and cases; combine it only with --messages"
+        )
     if "compiled" in arguments.kernels and not wsframe.ACCELERATED:
-        parser.error("the compiled kernels are not here; --kernels pure does without")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"ended by signal {number}"))
+        parser.error("the compiled kernels are not available; use --kernels pure")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"terminated by signal {number}"))
 
     suite.install(arguments.python2)
     results = {run: _execute(run, arguments.cases, arguments.messages) for run in runs}
@@ -48,17 +50,23 @@ def _parser() -> argparse.ArgumentParser:
         "--messages",
         type=int,
         default=50,
-        help="how many each case of sections 12 and 13 exchanges, 1000 in the suite (%(default)s)",
+        help="messages in each case of sections 12 and 13; 1000 in the suite (%(default)s)",
     )
     parser.add_argument(
-        "--cases", nargs="+", default=ALL_CASES, metavar="CASE", help='such as "5.*" or 6.4.1; all'
+        "--cases",
+        nargs="+",
+        default=ALL_CASES,
+        metavar="CASE",
+        help='such as "5.*" or 6.4.1; default: all',
     )
-    parser.add_argument("--only", nargs=1, choices=ROLES, default=ROLES, help="one of the two")
+    parser.add_argument("--only", nargs=1, choices=ROLES, default=ROLES, help="test only this role")
     parser.add_argument(
-        "--kernels", nargs=1, choices=KERNELS, default=KERNELS, help="one of the two"
+        "--kernels", nargs=1, choices=KERNELS, default=KERNELS, help="test only these kernels"
     )
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page about it")
-    parser.add_argument("--python2", default="python2.7", help="the interpreter (%(default)s)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the results to this page")
+    parser.add_argument(
+        "--python2", default="python2.7", help="the Python 2.7 interpreter (%(default)s)"
+    )
     return parser
 
 

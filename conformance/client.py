@@ -12,14 +12,14 @@ from . import AGENT, MAX_MESSAGE_SIZE
 
 
 def main(url: str) -> None:
-    """Ask how many cases there are, echo in each of them, and have the reports written."""
+    """Get the number of cases, echo in each case, and make the suite write its reports."""
     with connect(f"{url}/getCaseCount") as ws:
         count = int(ws.receive())
     for case in range(1, count + 1):
         try:
             echo(f"{url}/runCase?case={case}&agent={AGENT}")
         except Exception:
-            traceback.print_exc()  # the suite judges the case by what it has seen
+            traceback.print_exc()  # the suite reports on the case nevertheless
     with connect(f"{url}/updateReports?agent={AGENT}") as ws:
         for _ in ws:
             pass

@@ -1,8 +1,8 @@
 """Start the reference suite: ``launch_suite.py MESSAGES [argument of wstest ...]``.
 
-The suite runs on Python 2.7, and so does this file. It changes how many messages a case of sections
-12 and 13 exchanges (1000 in the suite), that its server listens on the loopback interface alone,
-and that it ends, instead of waiting for ever, where it has no case to run.
+The suite and this file run on Python 2.7. This file changes three things: the number of messages in
+the cases of sections 12 and 13 (1000 in the suite); the address of its server, which becomes the
+loopback address; and a run without cases, which ends instead of waiting forever.
 """
 
 import functools

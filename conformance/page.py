@@ -1,4 +1,4 @@
-"""The page of the last run of everything: docs/conformance.md."""
+"""The page about the last complete run: docs/conformance.md."""
 
 from __future__ import annotations
 
@@ -16,34 +16,31 @@ from .table import failures, table
 PAGE = """\
 # Conformance
 
-The field's reference suite, Autobahn|Testsuite, sends a peer what the RFCs allow and what they
-forbid, and judges what the peer does, frame by frame, and how the connection is closed. Here it
-tests an echo server and an echo client of this package, each on the compiled kernels and on the
-pure ones.
+Autobahn|Testsuite, the reference suite for WebSocket, sends valid and invalid frames to a peer. It
+evaluates the peer's frames and the closing handshake. Here it tests an echo server and an echo
+client of this package, each on the compiled kernels and on the pure ones.
 
 ```console
 $ make autobahn                  # minutes: 50 messages in each case of sections 12 and 13
-$ make autobahn MESSAGES=1000    # most of an hour: as many as the suite has there by itself
+$ make autobahn MESSAGES=1000    # most of an hour: the suite's own number of messages
 ```
 
-The suite, `autobahntestsuite` from PyPI, is installed into an environment of its own; no file of
-it is changed. It runs on Python 2.7 alone; `PYTHON2=` names one that is not called `python2.7`. The
-command lists each case that is not OK, and fails if there is any. The suite's own pages, with
+The suite, `autobahntestsuite` from PyPI, is installed unchanged into its own environment. It
+requires Python 2.7; set `PYTHON2=` if the interpreter has another name than `python2.7`. The
+command lists each case that is not OK, and fails if there are any. The suite's own pages, with
 every frame, are then in `build/conformance/`.
 
-The tests of this package need none of that: `tests/codec/test_conformance.py` and
-`tests/server/test_conformance.py` send the suite's telling cases, under its numbers, from bytes of
-their own.
+The tests of this package do not need the suite: the files named `test_conformance.py` repeat its
+most important cases, under its numbers, with their own bytes.
 
-Three cases are *informational*: the suite reports what happens, and nothing could be wrong. 7.1.6
-sends two messages, a close frame and a ping in one go: wsframe answers the messages, then the
-close frame, and ignores the ping. 7.13.1 and 7.13.2 close with the codes 5000 and 65535: wsframe
-answers 1002.
+Three cases are *informational*: the suite reports the behavior and accepts any. 7.1.6 sends two
+messages, a close frame and a ping at once: wsframe answers the messages, then the close frame, and
+ignores the ping. 7.13.1 and 7.13.2 close with the codes 5000 and 65535: wsframe answers 1002.
 
 ## The last run
 
 {date}, {messages} messages in each case of sections 12 and 13. autobahntestsuite {suite}; wsframe
-{wsframe}; {python} on {system}, zlib {zlib}. Of {count} results, not as they should be:
+{wsframe}; {python} on {system}, zlib {zlib}. {count} results; cases without the expected result:
 {bad}.
 
 {tables}
@@ -53,7 +50,7 @@ This page is written by `python -m conformance --messages {messages} --write doc
 
 
 def page(results: Mapping[Run, list[suite.Result]], messages: int) -> str:
-    """The page, in Markdown."""
+    """Return the page in Markdown."""
     bad = [f"{run}: {bad.case}" for run, cases in results.items() for bad in failures(cases)]
     return PAGE.format(
         date=datetime.now(UTC).date(),

@@ -1,4 +1,4 @@
-"""One run through the suite: its process and ours, one the server and one the client."""
+"""One run of the suite: its process and ours, one as the server and one as the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_TIMEOUT = 30.0  # seconds
 
 @dataclass(frozen=True)
 class Run:
-    """What is tested.
+    """A role and kernels to test.
 
     Attributes:
         role: "server" or "client".
@@ -38,12 +38,12 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the suite reports; index.html there shows every case frame by frame."""
+        """The folder of the suite's reports, whose index.html shows every case frame by frame."""
         return REPORTS / f"{self.role}-{self.kernels}"
 
 
 def execute(run: Run, cases: list[str], messages: int) -> list[suite.Result]:
-    """Run these cases, and return what came of them."""
+    """Run these cases, and return their results."""
     folder = run.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -64,7 +64,7 @@ def execute(run: Run, cases: list[str], messages: int) -> list[suite.Result]:
         _wait_until_it_listens(process, port)
         with (
             _process(client, folder / "client.log", environment) as process,
-            suppress(TimeoutExpired),  # a case without a result is a failure anyway
+            suppress(TimeoutExpired),  # a case without a result counts as a failure
         ):
             process.wait(RUN_TIMEOUT)
     return suite.read_results(folder, suite_log)
@@ -72,7 +72,7 @@ def execute(run: Run, cases: list[str], messages: int) -> list[suite.Result]:
 
 @contextmanager
 def _process(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[Popen[bytes]]:
-    """A process that ends with the block at the latest."""
+    """Run a process, and kill it at the end of the block."""
     with log.open("w") as file:
         process = Popen(command, stdout=file, stderr=STDOUT, env=environment, cwd=ROOT)
         try:

@@ -1,4 +1,4 @@
-"""The reference suite: how it is installed, started, and read."""
+"""The reference suite: installing it, starting it, and reading its results."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ HOME = ROOT / ".venv-autobahn"
 PYTHON = HOME / "bin" / "python"
 LAUNCHER = Path(__file__).with_name("launch_suite.py")
 NO_PYTHON2 = """\
-autobahntestsuite {version} runs on Python 2.7 alone, and {name!r} is not there.
-Name one that is: make autobahn PYTHON2=/path/to/python2.7"""
+autobahntestsuite {version} requires Python 2.7, and {name!r} was not found.
+Name an interpreter: make autobahn PYTHON2=/path/to/python2.7"""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the suite says of one case.
+    """The suite's result for one case.
 
     Attributes:
         case: its number, as in "6.4.1".
-        behavior: OK, NON-STRICT, INFORMATIONAL, UNIMPLEMENTED or FAILED; MISSING if the suite has
-            not reported on it.
-        close: the same of how the connection was closed; this may be WRONG CODE, UNCLEAN or FAILED
-            BY CLIENT, too.
-        reason: why, in the suite's words.
+        behavior: OK, NON-STRICT, INFORMATIONAL, UNIMPLEMENTED or FAILED; MISSING without a report.
+        close: the result for the closing handshake, which may also be WRONG CODE, UNCLEAN or FAILED
+            BY CLIENT.
+        reason: the suite's explanation.
     """
 
     case: str
@@ -43,7 +42,7 @@ class Result:
 
 
 def install(python2: str) -> None:
-    """Install the suite into a virtual environment of its own, unless it is there."""
+    """Install the suite into its own virtual environment, unless it is installed."""
     stamp = HOME / f"installed-{VERSION}"
     if stamp.exists():
         return
@@ -58,13 +57,13 @@ def install(python2: str) -> None:
 
 
 def command(mode: str, spec: dict[str, Any], folder: Path, messages: int) -> list[str]:
-    """The command that runs the suite, which reports into the folder.
+    """Return the command that runs the suite and writes reports into the folder.
 
     Args:
         mode: "fuzzingclient" or "fuzzingserver".
-        spec: what the mode needs to know, but for the folder.
-        folder: where its reports and its files go.
-        messages: how many each case of sections 12 and 13 exchanges.
+        spec: the specification for the mode, without the folder.
+        folder: the folder for its reports and files.
+        messages: the number of messages in each case of sections 12 and 13.
     """
     path = folder / "spec.json"
     path.write_text(json.dumps({**spec, "outdir": str(folder)}))
@@ -73,11 +72,11 @@ def command(mode: str, spec: dict[str, Any], folder: Path, messages: int) -> lis
 
 
 def read_results(folder: Path, log: Path) -> list[Result]:
-    """What the suite has reported on each case that it set out to run, as it says in its log."""
-    said = re.search(r"^Cases = (.*)$", log.read_text(), re.MULTILINE)
-    cases = ast.literal_eval(said[1]) if said else []
+    """Return the result of each case that the suite lists in its log."""
+    listing = re.search(r"^Cases = (.*)$", log.read_text(), re.MULTILINE)
+    cases = ast.literal_eval(listing[1]) if listing else []
     if not cases:
-        sys.exit(f"the suite has no such cases, or did not start; see {log}")
+        sys.exit(f"the suite found no such cases, or did not start; see {log}")
     index = folder / "index.json"
     reports = json.loads(index.read_text()).get(AGENT, {}) if index.exists() else {}
     return [_read_result(folder, case, reports.get(case)) for case in cases]

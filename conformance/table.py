@@ -1,4 +1,4 @@
-"""What came of a run, as a table in Markdown: a line for each section of the suite."""
+"""The results of a run as a table in Markdown, with a line for each section of the suite."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SECTIONS = {
 BEHAVIORS = ("OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED", "FAILED")
 CLOSES = ("OK", "INFORMATIONAL", "FAILED")
 HEADER = ("Section", "Cases", *BEHAVIORS, *(f"close {close}" for close in CLOSES))
-#: What happens in these is left open by the RFC, and the suite gives no other verdict.
+#: The RFC does not specify the behavior in these cases, so the suite has no other result.
 INFORMATIONAL_BY_DESIGN = {"7.1.6", "7.13.1", "7.13.2"}
 
 
 def table(results: list[Result]) -> str:
-    """The table, with a line for all sections together at its end."""
+    """Return the table, whose last line is the total."""
     rows = [HEADER]
     for section, group in groupby(results, _section):
         rows.append(_row(f"{section} {SECTIONS.get(section, '')}", list(group)))
@@ -41,13 +41,13 @@ def table(results: list[Result]) -> str:
 
 
 def failures(results: Iterable[Result]) -> list[Result]:
-    """The cases that are not as they should be."""
+    """Return the cases without the expected result."""
     return [result for result in results if not _is_good(result)]
 
 
 def _is_good(result: Result) -> bool:
-    wanted = "INFORMATIONAL" if result.case in INFORMATIONAL_BY_DESIGN else "OK"
-    return (result.behavior, result.close) == (wanted, wanted)
+    expected = "INFORMATIONAL" if result.case in INFORMATIONAL_BY_DESIGN else "OK"
+    return (result.behavior, result.close) == (expected, expected)
 
 
 def _section(result: Result) -> int:
@@ -61,7 +61,7 @@ def _row(title: str, results: list[Result]) -> tuple[str, ...]:
 
 
 def _counts(words: Iterable[str], columns: Sequence[str]) -> list[int]:
-    """How many stand in each column; what has none of its own has failed."""
+    """Return the number for each column; an unknown result counts as FAILED."""
     counter = Counter(word if word in columns else "FAILED" for word in words)
     return [counter[column] for column in columns]
 

@@ -1,6 +1,6 @@
 """A chat with rooms: ``python examples/chat.py``, then http://localhost:9292/?room=tea.
 
-Who joins sees the last hundred messages; who was away for a moment sees what was said meanwhile.
+A new member receives the last hundred messages, a reconnecting one all that it missed.
 """
 
 import json
@@ -15,7 +15,7 @@ app.page("/", Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 @app.websocket("/rooms/{room}", max_message_size=2000)
 def chat(ws: WebSocket, room: str) -> Generator[None, str | bytes, None]:
-    """Tell the room what its members say. The wait at ``yield`` holds no thread."""
+    """Publish each message to the room. The wait at ``yield`` uses no thread."""
     name = ws.request.query.get("name", ["somebody"])[0][:20]
     after = ws.request.query.get("after", [""])[0]
     topic = app.topic(f"room {room[:20]}", history=100, max_age=86400.0)
@@ -24,7 +24,7 @@ def chat(ws: WebSocket, room: str) -> Generator[None, str | bytes, None]:
             topic.publish(json.dumps(topic.members()), event="members")
             while True:
                 text = yield
-                topic.publish(json.dumps({"name": name, "text": str(text)}), event="said")
+                topic.publish(json.dumps({"name": name, "text": str(text)}), event="message")
     finally:
         topic.publish(json.dumps(topic.members()), event="members")
 

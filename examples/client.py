@@ -1,4 +1,4 @@
-"""Both kinds of client, at a server that they bring along: ``python examples/client.py``."""
+"""Both kinds of client, with a server in the same process: ``python examples/client.py``."""
 
 from queue import Queue
 
@@ -6,25 +6,25 @@ from wsframe.client import connect, events
 from wsframe.server import App, WebSocket
 
 app = App()
-heard: Queue[str | bytes] = Queue()
-app.sse("/heard", source=heard)
+messages: Queue[str | bytes] = Queue()
+app.sse("/messages", source=messages)
 
 
-@app.websocket("/say")
-def say(ws: WebSocket) -> None:
-    """Send every message back, and let all who follow the event stream know of it."""
+@app.websocket("/echo")
+def echo(ws: WebSocket) -> None:
+    """Send every message back, and to all event streams."""
     for message in ws:
-        heard.put(message)
+        messages.put(message)
         ws.send(message)
 
 
 def talk(port: int) -> None:
-    """Say something, and see what comes of it at both clients."""
+    """Send messages, and print what each client receives."""
     with (
-        connect(f"ws://localhost:{port}/say") as ws,
-        events(f"http://localhost:{port}/heard") as stream,
+        connect(f"ws://localhost:{port}/echo") as ws,
+        events(f"http://localhost:{port}/messages") as stream,
     ):
-        for message in ("hello", "goodbye"):
+        for message in ("hello", "world"):
             ws.send(message)
             print("WebSocket:", ws.receive(timeout=10))
             print("EventSource:", next(stream).data)

@@ -1,6 +1,6 @@
-"""The time, for everyone who looks: ``python examples/clock.py``, then http://localhost:9292.
+"""The time on a web page: ``python examples/clock.py``, then http://localhost:9292.
 
-A thread puts it on a queue, and knows nothing of the web.
+A thread puts the time on a plain queue; each page receives it as an event.
 """
 
 import threading
@@ -26,11 +26,11 @@ app.sse("/time", source=ticks)
 
 @app.on_start
 def start() -> None:
-    """Where the app is served, and nowhere else."""
-    threading.Thread(target=tell_the_time, daemon=True).start()
+    """Start the clock in each process that serves the app."""
+    threading.Thread(target=tick, daemon=True).start()
 
 
-def tell_the_time() -> None:
+def tick() -> None:
     """Put the time on the queue once a second."""
     while True:
         ticks.put(time.strftime("%H:%M:%S"))

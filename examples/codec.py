@@ -1,4 +1,4 @@
-"""The codec without the server: an echo for one connection after another, over plain sockets.
+"""The codec without the server: an echo on plain sockets, for one connection at a time.
 
 ``python examples/codec.py``, then ``websocat ws://localhost:9292/``.
 """
@@ -11,7 +11,7 @@ from wsframe.fields import encode_response
 
 
 def handshake(sock: socket.socket) -> bool:
-    """Answer the upgrade request; False if it was none. A real server also bounds its time."""
+    """Answer the upgrade request; False if it was invalid. A real server also limits its time."""
     head = b""
     while b"\r\n\r\n" not in head:
         byte = sock.recv(1)

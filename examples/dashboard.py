@@ -1,7 +1,7 @@
-"""Numbers of which only the newest count: ``python examples/dashboard.py``, http://localhost:9292.
+"""A dashboard of the newest numbers: ``python examples/dashboard.py``, http://localhost:9292.
 
-With the policy "latest" a slow client skips what newer numbers have replaced, and a new one begins
-with the newest of each.
+With the policy "latest" a slow client skips outdated numbers, and a new client begins with the
+newest of each name.
 """
 
 import random
@@ -37,13 +37,13 @@ app.page("/", PAGE)
 
 @app.sse("/numbers")
 def stream_numbers(stream: EventStream) -> None:
-    """Begin with the newest of each; nothing waits here, so no thread is held."""
+    """Begin with the newest number of each name; an idle stream uses no thread."""
     stream.subscribe(numbers, after="")
 
 
 @app.on_start
 def start() -> None:
-    """Where the app is served, and nowhere else."""
+    """Start measuring in each process that serves the app."""
     threading.Thread(target=measure, daemon=True).start()
 
 

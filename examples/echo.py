@@ -9,14 +9,14 @@ app = App()
 
 @app.websocket("/thread")
 def in_a_thread(ws: WebSocket) -> None:
-    """Run in a thread of its own, and block in it as you like."""
+    """Run in its own thread, which may block."""
     for message in ws:
         ws.send(message)
 
 
 @app.websocket("/loop")
 def on_the_loop(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Run on the loop's thread: ten thousand that wait at ``yield`` hold no thread."""
+    """Run on the loop's thread: a handler that waits at ``yield`` uses no thread."""
     while True:
         message = yield
         ws.send(message)

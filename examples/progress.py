@@ -1,6 +1,6 @@
 """The progress of a long job: ``python examples/progress.py``, then http://localhost:9292.
 
-Close the tab while the job runs, and open its address again: the page shows where the job is.
+Close the tab while the job runs, and open its address again: the page shows the current progress.
 """
 
 import re
@@ -16,22 +16,22 @@ app.page("/", Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 MOST_JOBS = 20
 MOST_NAMES = 1000
-jobs: dict[str, threading.Thread] = {}  # the newest last; not all of them run
+jobs: dict[str, threading.Thread] = {}  # running and finished ones; the newest is the last
 lock = threading.Lock()
 
 
 def may_start(request: Request) -> bool:
-    """Whether the page's name for its job is a name, and there is room for it."""
+    """Admit a job if its name is valid and not too many jobs run."""
     name = request.parameters["job"]
     running = sum(job.is_alive() for job in tuple(jobs.values()))
     if name not in jobs and running >= MOST_JOBS:
-        raise HandshakeError(503, "too many jobs run", [("Retry-After", "10")])
+        raise HandshakeError(503, "too many running jobs", [("Retry-After", "10")])
     return re.fullmatch("[a-z0-9-]{1,40}", name) is not None
 
 
 @app.sse("/jobs/{job}", authorize=may_start)
 def watch(stream: EventStream, job: str) -> None:
-    """Send all that the job has told so far, and what it tells from now on."""
+    """Send the job's progress so far, and all further progress; start the job if it is new."""
     topic = app.topic(f"job {job}", max_age=3600.0)
     stream.subscribe(topic, after="")
     with lock:
@@ -44,11 +44,11 @@ def watch(stream: EventStream, job: str) -> None:
 
 
 def work(topic: Topic) -> None:
-    """Do the job; the topic is all that it knows of who watches."""
+    """Do the job, and publish its progress."""
     for done in range(101):
         topic.publish({"done": done})
         time.sleep(0.1)
-    topic.close()  # nobody has to come back for more
+    topic.close()  # ends the event streams; browsers do not reconnect
 
 
 if __name__ == "__main__":

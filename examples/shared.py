@@ -1,7 +1,7 @@
-"""The chat in two processes that share a port, and a Redis: ``python examples/shared.py``.
+"""The chat in two processes that share a port and a Redis: ``python examples/shared.py``.
 
-Whichever process a member is connected to, all see the same; kill one and watch. It starts a Redis
-of its own, or uses one: ``python examples/shared.py redis://localhost:6379/0``.
+Members in both processes receive the same messages, even if a process is killed and replaced. The
+program starts a Redis, or uses a running one: ``python examples/shared.py redis://localhost:6379``.
 """
 
 import shutil
@@ -18,10 +18,10 @@ from chat import app
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """A Redis that listens on a socket in a directory of its own; its URL."""
+    """Run a Redis on a socket in a temporary directory, and yield its URL."""
     program = shutil.which("redis-server")
     if program is None:
-        sys.exit("There is no redis-server here; give the URL of one that runs somewhere.")
+        sys.exit("redis-server was not found; pass the URL of a running Redis")
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "redis.sock")
         command = [program, "--port", "0", "--unixsocket", str(path), "--dir", directory]

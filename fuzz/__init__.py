@@ -1,1 +1,1 @@
-"""Fuzzing of the codec, on both kernels: ``python -m fuzz --help``."""
+"""Fuzzing of the codec on both kernels: ``python -m fuzz --help``."""

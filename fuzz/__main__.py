@@ -1,4 +1,4 @@
-"""Run the targets one after another, each in a process of its own, and say what came of it."""
+"""Run the targets one after another, each in its own process, and print the results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from .seeds import SEEDS
 
 WORK = Path("build/fuzz")
-# libFuzzer's: seconds for one input, MiB for the process.
+# Options of libFuzzer: seconds for one input, MiB for the process, bytes of an input.
 LIMITS = ["-timeout=30", "-rss_limit_mb=4096", "-max_len=8192"]
 
 
 def run(target: str, seconds: float) -> bool:
-    """Fuzz one target; return whether it was clean."""
+    """Fuzz one target; return True if no fault was found."""
     corpus = WORK / target / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[target]()):
@@ -38,12 +38,14 @@ def run(target: str, seconds: float) -> bool:
     print(re.sub(r"^INFO: .*\n|^#\d.*\n", "", text, flags=re.MULTILINE)[-6000:])
     reproducer = re.search(r"Test unit written to (\S+)", text)
     if reproducer:
-        print(f"again: {sys.executable} -m fuzz {target} --reproduce {reproducer[1]}", flush=True)
+        print(
+            f"reproduce: {sys.executable} -m fuzz {target} --reproduce {reproducer[1]}", flush=True
+        )
     return False
 
 
 def figures(log: str) -> str:
-    """What libFuzzer counted, in one line."""
+    """Return libFuzzer's statistics in one line."""
     executions = re.search(r"stat::number_of_executed_units: *(\d+)", log)
     speed = re.search(r"stat::average_exec_per_sec: *(\d+)", log)
     covered = re.findall(r" cov: (\d+) ft: \d+ corp: (\d+)/", log)
@@ -56,7 +58,7 @@ def figures(log: str) -> str:
 
 
 def reproduce(target: str, file: str) -> bool:
-    """Run one target once, on this input; return whether it was clean."""
+    """Run one target once on this input; return True if no fault was found."""
     command = [sys.executable, "-m", "fuzz.drive", target, *LIMITS, file]
     return subprocess.run(command, check=False).returncode == 0
 
@@ -65,15 +67,17 @@ def main() -> int:
     """Return the exit status: 1 if a target failed."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("targets", metavar="TARGET", nargs="*", help=", ".join(SEEDS))
-    parser.add_argument("--seconds", type=float, default=60, help="for all of them; default 60")
-    parser.add_argument("--reproduce", metavar="FILE", help="run one target once, on this input")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="for all targets together (%(default)s)"
+    )
+    parser.add_argument("--reproduce", metavar="FILE", help="run one target once on this input")
     arguments = parser.parse_args()
     targets = arguments.targets or list(SEEDS)
     if not set(targets) <= set(SEEDS):
-        parser.error(f"the targets are {', '.join(SEEDS)}")
+        parser.error(f"unknown target; choose from {', '.join(SEEDS)}")
     if arguments.reproduce:
         if len(targets) != 1:
-            parser.error("which target is to be run on that file?")
+            parser.error("--reproduce requires exactly one target")
         return 0 if reproduce(targets[0], arguments.reproduce) else 1
     clean = [run(target, arguments.seconds / len(targets)) for target in targets]
     return 0 if all(clean) else 1

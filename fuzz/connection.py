@@ -1,4 +1,4 @@
-"""Connection on both kernels, given the same bytes; and two of them that talk to each other."""
+"""Connection on both kernels with the same bytes, and two connections with each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.tools import normals
 from .inputs import Codecs, Draw
 
 LIMITS = (1 << 20, 1, 5, 125, 126, 1000, 65535, 65536, 200_000)
-# What may be kept of a frame whose head is not complete, or of a control frame.
+# Most bytes that may be kept of an incomplete head or control frame.
 KEPT = 14 + 125
 
 
@@ -23,7 +23,7 @@ def connect(codec: ModuleType, role: str, options: dict[str, Any]) -> Any:
 
 
 def check_stream(codecs: Codecs, data: bytes) -> None:
-    """Any bytes."""
+    """Receive arbitrary bytes."""
     draw = Draw(data)
     role = draw.one_of(("server", "client"))
     settings = draw.settings() if draw.flag() else None
@@ -36,7 +36,7 @@ def check_stream(codecs: Codecs, data: bytes) -> None:
 
 
 def check_frames(codecs: Codecs, data: bytes) -> None:
-    """Frames, most of them in order."""
+    """Receive frames, most of them valid."""
     draw = Draw(data)
     settings = draw.settings() if draw.flag() else None
     stream = Frames(draw, compressed=settings is not None).stream()
@@ -49,7 +49,7 @@ def check_frames(codecs: Codecs, data: bytes) -> None:
 
 
 class Frames(Generator):
-    """The streams of the differential test, decided by the fuzzer, and compressed messages."""
+    """The streams of the differential test with choices by the fuzzer, and compressed messages."""
 
     def __init__(self, draw: Draw, *, compressed: bool) -> None:
         self.random = lambda: draw.number(0xFFFF) / 0x10000
@@ -70,13 +70,13 @@ class Frames(Generator):
 
 
 def compare(codecs: Codecs, role: str, options: dict[str, Any], chunks: list[bytes]) -> None:
-    """Both kernels make the same of it, however it is cut, and keep within the limits."""
+    """Check that both kernels return equal events for any chunks, and keep to the limits."""
     one, other = (connect(codec, role, options) for codec in codecs)
     events: list[Any] = []
     for chunk in chunks:
         buffer = bytearray(chunk)
         ours = one.receive(memoryview(buffer))
-        buffer[:] = b"\xaa" * len(buffer)  # it may be reused
+        buffer[:] = b"\xaa" * len(buffer)  # a caller may reuse the buffer
         theirs = other.receive(chunk)
         assert normals(ours) == normals(theirs)
         assert state(one) == state(other)
@@ -89,15 +89,15 @@ def compare(codecs: Codecs, role: str, options: dict[str, Any], chunks: list[byt
 
 
 def without_fault(events: list[Any], hide: bool) -> list[Any]:
-    """The events; if so wished, of a failure only that it is one.
+    """Return the events; with ``hide``, without the code and reason of a failure.
 
-    Which of its faults a compressed message fails for depends on how much is inflated at once.
+    The fault that is found first in a compressed message depends on how much is inflated at once.
     """
     return [event[0] if hide and event[0:1] == ("Failure",) else event for event in events]
 
 
 def check_kept(connection: Any, limit: int) -> None:
-    """Memory is bounded by the limit."""
+    """Check that memory is bounded by the limit."""
     (kept,) = connection._kept
     assert len(kept or b"") <= KEPT
     assert len(connection._message or b"") <= limit
@@ -106,7 +106,7 @@ def check_kept(connection: Any, limit: int) -> None:
 
 
 def check_events(codec: ModuleType, connection: Any, events: list[Any], limit: int) -> None:
-    """Messages are within the limit; the end is the last event, and can be answered."""
+    """Check the limit of messages, and that an end is the last event and can be answered."""
     last = (codec.Close, codec.Failure)
     for event in events:
         if isinstance(event, str):
@@ -120,11 +120,11 @@ def check_events(codec: ModuleType, connection: Any, events: list[Any], limit: i
         assert connection.close(events[-1].code, reason)
 
 
-# Talking ------------------------------------------------------------------------------------------
+# Two connections ----------------------------------------------------------------------------------
 
 
 def check_talk(codecs: Codecs, data: bytes) -> None:
-    """What one end encodes, the other receives, with any compression that can be agreed on."""
+    """Check that one end receives the other's messages, with any agreed compression."""
     draw = Draw(data)
     role = draw.one_of(("server", "client"))
     options = {"deflate": draw.settings() if draw.number(3) < 3 else None}
@@ -147,7 +147,7 @@ def talk(
     messages: list[tuple[str | bytes, bool | None]],
     draw: Draw,
 ) -> bytes:
-    """Send the messages to the other end, and return what went over the wire."""
+    """Send the messages to the other end, and return the bytes on the wire."""
     ours = connect(codec, role, options)
     theirs = connect(codec, "client" if role == "server" else "server", options)
     wire = b""
@@ -162,7 +162,7 @@ def talk(
 
 
 class Window:
-    """Whether an end keeps to the window and the context that were agreed on."""
+    """A check that an end keeps to the agreed window and context takeover."""
 
     def __init__(self, codec: ModuleType, role: str, settings: dict[str, Any] | None) -> None:
         self._codec = codec

@@ -23,12 +23,12 @@ TARGETS: dict[str, Callable[[Codecs, bytes], None]] = {
 
 
 def main() -> None:
-    """Fuzz until the time is up, or a target fails; does not return."""
+    """Fuzz until the time is over or the target fails; never return."""
     program, target, *arguments = sys.argv
     with atheris.instrument_imports(include=["wsframe"]):
         codecs = Codecs(load_codec(pure=False), load_codec(pure=True))
     if not codecs.compiled.ACCELERATED:
-        sys.exit("the compiled kernels are not there")
+        sys.exit("the compiled kernels are not available")
     check = TARGETS[target]
     atheris.Setup([program, *arguments], lambda data: check(codecs, data))
     atheris.Fuzz()

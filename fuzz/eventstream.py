@@ -1,4 +1,4 @@
-"""Event streams: the same events however the stream is cut, and of an event itself once more."""
+"""Event streams: equal events for any chunks, and a round trip of one event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .inputs import Codecs, Draw
 
 
 def check(codecs: Codecs, data: bytes) -> None:
-    """Read a stream of any bytes, or one that was written."""
+    """Read a stream of arbitrary bytes, or an encoded event."""
     draw = Draw(data)
     codec = codecs.compiled
     if draw.flag():
@@ -26,7 +26,7 @@ def check_read(codec: ModuleType, draw: Draw) -> None:
 
 
 def read(codec: ModuleType, limit: int, chunks: list[bytes]) -> tuple[object, ...]:
-    """The events, whether the limit ended them, and what is kept for coming back."""
+    """Return the events, True if the limit was exceeded, and the state for a reconnect."""
     decoder = codec.EventStreamDecoder(max_event_size=limit)
     events: list[Any] = []
     failed = False

@@ -1,4 +1,4 @@
-"""Both halves of the opening handshake: any head is judged, and every agreement is kept to."""
+"""Both sides of the opening handshake: any head, and any combination of compression settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGREED = (
 
 
 def check(codecs: Codecs, data: bytes) -> None:
-    """Judge a head as a server and as a client; or let both agree on a compression."""
+    """Check a head as a server or as a client, or negotiate compression."""
     draw = Draw(data)
     part = draw.one_of((check_request, check_answer, check_agreement))
     for codec in codecs:
@@ -25,7 +25,7 @@ def check(codecs: Codecs, data: bytes) -> None:
 
 
 def fields(draw: Draw) -> list[tuple[str, str]]:
-    """Header fields, as any parser might hand them over."""
+    """Return header fields as a parser might return them."""
     text = draw.data().decode(draw.one_of(("latin-1", "utf-8")), "replace")
     lines = (line.partition(":") for line in text.splitlines())
     return [(name, value.strip(" \t")) for name, _, value in lines]
@@ -36,7 +36,7 @@ def deflate(codec: ModuleType, draw: Draw) -> Any:
 
 
 def check_request(codec: ModuleType, draw: Draw) -> None:
-    """Only HandshakeError refuses a request, and what accepts it can be sent and read."""
+    """Check that a request raises only HandshakeError, and that a response can be decoded."""
     ready = deflate(codec, draw)
     subprotocols = draw.one_of(((), ("chat",), ("v1", "chat")))
     origins = draw.one_of(("*", (), ("https://example.com",)))
@@ -56,15 +56,15 @@ def check_request(codec: ModuleType, draw: Draw) -> None:
 
 
 def check_answer(codec: ModuleType, draw: Draw) -> None:
-    """Only HandshakeError refuses an answer."""
+    """Check that a response raises only HandshakeError."""
     request = codec.UpgradeRequest(
         "example.com", subprotocols=("chat",), deflate=deflate(codec, draw)
     )
-    in_order = draw.flag()
+    is_valid = draw.flag()
     head = draw.data()
     with suppress(codec.HandshakeError):
         status, answer = codec.fields.decode_response(head)
-        if in_order:  # so that what else it says is looked at
+        if is_valid:  # the checks continue with the other fields
             status, key = 101, dict(request._headers)["Sec-WebSocket-Key"]
             answer += [("Upgrade", "websocket"), ("Connection", "Upgrade")]
             answer.append(("Sec-WebSocket-Accept", codec.accept_key(key)))
@@ -74,12 +74,12 @@ def check_answer(codec: ModuleType, draw: Draw) -> None:
 
 
 def check_agreement(codec: ModuleType, draw: Draw) -> None:
-    """Whatever two ends are ready for, they agree on the same, within what each is ready for."""
+    """Check that both ends agree on the same parameters, within the settings of each."""
     ours, theirs = deflate(codec, draw), deflate(codec, draw)
     request = codec.UpgradeRequest("example.com", deflate=theirs)
     acceptance = codec.accept(request._headers, deflate=ours)
     if theirs.backend == "isal" and 8 in (ours.server_max_window_bits, ours.client_max_window_bits):
-        return  # which isal refuses, for it has no such window
+        return  # isal has no such window and raises an error
     agreed = request.confirm(101, acceptance.headers).deflate
     if acceptance.deflate is None:
         assert agreed is None

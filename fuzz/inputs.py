@@ -1,4 +1,4 @@
-"""What the targets are given, and what they draw from it."""
+"""The arguments of the targets, and the values that they draw from the fuzzer's bytes."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ BACKENDS += [
 
 
 class Draw:
-    """Values out of the fuzzer's bytes: numbers from the end, text and bytes from the beginning.
+    """Values from the fuzzer's bytes: numbers from the end, text and bytes from the beginning.
 
-    What is drawn from nothing is 0, or the first of a list.
+    Without bytes, a number is 0, and a choice is the first of a list.
     """
 
     def __init__(self, data: bytes) -> None:
         self._data = atheris.FuzzedDataProvider(data)
 
     def number(self, last: int, first: int = 0) -> int:
-        """An integer, both ends included."""
+        """Return an integer, both bounds included."""
         number: int = self._data.ConsumeIntInRange(first, last)
         return number
 
     def flag(self) -> bool:
-        """True or False."""
+        """Return True or False."""
         return self.number(1) == 1
 
     def one_of(self, items: Any) -> Any:
-        """One of these."""
+        """Return one of these items."""
         return items[self.number(len(items) - 1)]
 
     def data(self, size: int | None = None) -> bytes:
-        """So many bytes, as long as there are any; None for all."""
-        left = self._data.remaining_bytes()
-        taken: bytes = self._data.ConsumeBytes(left if size is None else size)
+        """Return at most ``size`` bytes; None for all."""
+        remaining = self._data.remaining_bytes()
+        taken: bytes = self._data.ConsumeBytes(remaining if size is None else size)
         return taken
 
     def text(self, size: int) -> str:
-        """So many characters at most, none of them a surrogate."""
+        """Return at most ``size`` characters, none of them a surrogate."""
         text: str = self._data.ConsumeUnicodeNoSurrogates(size)
         return text
 
     def chunks(self, data: bytes) -> list[bytes]:
-        """The same bytes, cut in pieces."""
+        """Return the same bytes in pieces."""
         if len(data) < 300 and self.number(9) == 9:
             cuts = list(range(1, len(data)))
         else:
@@ -66,7 +66,7 @@ class Draw:
         return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of a PerMessageDeflate."""
+        """Return arguments of a PerMessageDeflate."""
         backend = self.one_of(BACKENDS)
         first = 9 if backend == "isal" else 8
         return {

@@ -1,4 +1,4 @@
-"""The compiled kernels and the pure ones: the same result, or the same error, of any arguments."""
+"""The compiled and the pure kernels: equal results or errors for any arguments."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LIMITS = (1 << 20, 0, 1, 125, 126, 65535, 65536, -1, (1 << 63) - 1)
 
 
 class Number(int):
-    """A number that is not quite an int."""
+    """A subclass of int."""
 
 
 class Text(str):
-    """A text that is not quite a str."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -31,13 +31,13 @@ def check(codecs: Codecs, data: bytes) -> None:
 
 
 def call(codec: ModuleType, draw: Draw) -> object:
-    """What one of the kernels returns or raises, and what it leaves behind."""
+    """Return the result or the error of one kernel, and the arguments that it has changed."""
     kernel: Callable[[ModuleType, Draw], object] = draw.one_of(KERNELS)
     return kernel(codec, draw)
 
 
 def buffer(draw: Draw) -> Any:
-    """Bytes of any kind, or what is none."""
+    """Return a bytes-like object of any kind, or another object."""
     data = draw.data(draw.number(300))
     if draw.number(99) == 99:
         data *= 3000
@@ -69,13 +69,13 @@ BUFFERS: list[Callable[[bytes], Any]] = [
 
 
 def masking_key(draw: Draw) -> Any:
-    """Mostly four bytes."""
+    """Return four bytes in most cases."""
     data = draw.data(4)
     return draw.one_of((data.ljust(4, b"\0"), bytearray(data), data, None, True, False, 7, "abcd"))
 
 
 def number(draw: Draw, last: int) -> Any:
-    """Mostly one from 0 to the last."""
+    """Return a number from 0 to ``last`` in most cases."""
     small = draw.number(last)
     large = draw.number(1 << 63, -(1 << 63)) * draw.one_of((1, 5))
     return draw.one_of(
@@ -115,7 +115,7 @@ def encode_frame(codec: ModuleType, draw: Draw) -> object:
 
 
 def place(draw: Draw) -> int:
-    """Where to begin: mostly at the beginning."""
+    """Return a start position, which is 0 in most cases."""
     start: int = draw.one_of((0, 0, 0, draw.number(20), draw.number((1 << 63) - 1, -(1 << 63))))
     return start
 
@@ -133,8 +133,8 @@ def take_frame(codec: ModuleType, draw: Draw) -> object:
 def take_messages(codec: ModuleType, draw: Draw) -> object:
     start, limit, masked, data = place(draw), draw.one_of(LIMITS), draw.flag(), buffer(draw)
     messages: list[Any] = []
-    left = outcome(lambda: codec.kernels.take_messages(data, start, messages, limit, masked))
-    return left, repr(messages)
+    end = outcome(lambda: codec.kernels.take_messages(data, start, messages, limit, masked))
+    return end, repr(messages)
 
 
 KERNELS = (take_messages, take_frame, parse_frame, encode_frame, mask, mask_into, accept_key)

@@ -1,6 +1,6 @@
 """Run Python on kernels built with sanitizers: ``python -m fuzz.sanitized -m pytest ...``.
 
-The exit status is 1 if the sanitizers report anything, whatever becomes of the process.
+The exit status is 1 if the sanitizers report anything, regardless of the process' own status.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def main() -> int:
     reports = f"log_path={REPORTS.absolute()}/report"
     environment = {
         **os.environ,
-        # The interpreter was not built with them, so their runtimes must be there before it.
+        # The interpreter was not built with sanitizers, so their runtimes must be loaded first.
         "LD_PRELOAD": " ".join(map(library, ("libasan.so", "libubsan.so"))),
-        # CPython itself leaks at its exit.
+        # CPython does not free all memory at its exit.
         "ASAN_OPTIONS": f"{reports}:detect_leaks=0:quarantine_size_mb=64",
         "UBSAN_OPTIONS": f"{reports}:halt_on_error=1:print_stacktrace=1",
-        # Each object by itself, so that one byte past its end is seen.
+        # Allocate each object separately, so that an access past its end is found.
         "PYTHONMALLOC": "malloc",
     }
     done = subprocess.run([sys.executable, *sys.argv[1:]], env=environment, check=False)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def library(name: str) -> str:
-    """Where the compiler has it."""
+    """Return the path of one of the compiler's libraries."""
     compiler = os.environ.get("CC", "cc")
     asked = [compiler, f"-print-file-name={name}"]
     path = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""What the fuzzer begins with, for each target. Choices stand last, in the order of drawing."""
+"""The initial inputs of each target. Choices are at the end, in the order of drawing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STREAMS = (
 
 
 def noise() -> list[bytes]:
-    """For a target that is only choices."""
+    """Return inputs for a target that draws only choices."""
     return [Random(size).randbytes(size) for size in range(10, 400, 10)]
 
 
 def wires() -> list[bytes]:
-    """Streams for either end, without compression and with it."""
+    """Return streams for each role, with compression and without."""
     seeds = [
         *(frame.wire + choices(frame.masking_key is not None) for frame in RFC_FRAMES.values()),
         *(by_hand(0x81, bad.data, b"key!") + choices(True) for bad in INVALID_UTF8.values()),
@@ -61,7 +61,7 @@ def choices(server: bool, *, compressed: bool = False) -> bytes:
 
 
 def heads() -> list[bytes]:
-    """Requests and answers."""
+    """Return requests and responses."""
     extensions = [f"Sec-WebSocket-Extensions: {offer}\r\n" for offer in OFFERS]
     answer = "HTTP/1.1 101 Switching Protocols\r\n"
     seeds = [(REQUEST.replace("\n", "\r\n") + extension).encode() for extension in extensions]

@@ -1,7 +1,7 @@
-"""A long run of the server against clients that do everything: ``make soak``, on Linux.
+"""A long run of the server under thousands of varied clients: ``make soak``, on Linux.
 
-The server is a process of its own; the clients are this one. They open and leave in every way, send
-in bursts and by cut frames, read slowly or not at all, to handlers that echo, block, or compress;
-and every byte that comes back is compared. At the end nothing of it may be left in the server: no
-descriptor, no thread, no memory.
+The server is a separate process; the clients run in this one. They connect and disconnect in every
+way, send in bursts and in partial frames, and read slowly or not at all. The handlers echo, block
+or compress, and every received byte is compared. At the end the server must have released all
+descriptors, threads and memory.
 """

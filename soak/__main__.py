@@ -23,17 +23,17 @@ from .hostile import SHARES, HostileClient
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 REPORT_INTERVAL = 10.0
-# How long a client that reads may be owed something, in seconds.
-PATIENCE = 30.0
-# How long the server has to become as it was, when all have left.
-SETTLING = 30.0
-# How much more memory the last third of the time may see than the second.
+# Seconds that a reading client may wait for an expected answer.
+ANSWER_TIMEOUT = 30.0
+# Seconds within which the server must release everything after the last client has disconnected.
+RELEASE_TIMEOUT = 30.0
+# The largest ratio of memory in the last third of the run to that in the second.
 GROWTH = 1.15
 
 
 @dataclass
 class Use:
-    """What the server's process holds."""
+    """The resources of the server's process."""
 
     files: int
     threads: int
@@ -41,7 +41,7 @@ class Use:
 
     @classmethod
     def of(cls, pid: int) -> Use:
-        """Look at a process."""
+        """Return the resources of a process."""
         status = dict(
             line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         )
@@ -53,18 +53,18 @@ class Use:
 
 
 class Soak:
-    """The clients, and what they have seen.
+    """The clients and their results.
 
     Args:
-        port: the server's.
-        pid: its process.
-        connections: how many clients there are at once.
-        seed: of all that is random.
+        port: the server's port.
+        pid: the server's process id.
+        connections: the number of concurrent honest clients.
+        seed: the seed of all random choices.
 
     Attributes:
-        uses: what the server held at each report.
-        opened: how many clients there were.
-        verified: how many messages and events were right, of those that have left.
+        uses: the server's resources at each report.
+        opened: the number of clients so far.
+        verified: the number of correct messages and events of disconnected clients, by kind.
     """
 
     def __init__(self, port: int, pid: int, connections: int, seed: int) -> None:
@@ -80,10 +80,10 @@ class Soak:
         self.verified: Counter[str] = Counter()
 
     def run(self, seconds: float) -> None:
-        """Keep that many clients busy for so long.
+        """Keep the clients busy for this time.
 
         Raises:
-            WrongError: the server was wrong, or owes something for too long.
+            WrongError: the server sent something wrong, or an answer is overdue.
         """
         begin = now = monotonic()
         report = begin + REPORT_INTERVAL
@@ -109,7 +109,7 @@ class Soak:
                 self._report(now - begin)
 
     def end(self) -> None:
-        """Let all leave."""
+        """Disconnect all clients."""
         for client in tuple(self._clients):
             client.close()
             self._attend(client, 0)
@@ -128,7 +128,7 @@ class Soak:
         self.opened += 1
 
     def _attend(self, client: Client, now: float) -> None:
-        """Wait for what the client can do now, or bury it."""
+        """Update the events to wait for, or remove a client that has ended."""
         if client.over:
             self._clients.discard(client)
             if not isinstance(client, HostileClient):
@@ -136,11 +136,11 @@ class Soak:
             self._wait_for(client, 0)
             client.sock.close()
             return
-        if not client.waits or not client.reads:
+        if not client.expects_answer or not client.reads:
             client.progress = now
-        elif now > client.progress + PATIENCE:
-            raise WrongError(f"nothing came for {PATIENCE:.0f} s: {vars(client)}")
-        self._wait_for(client, READ * client.reads | WRITE * client.owes)
+        elif now > client.progress + ANSWER_TIMEOUT:
+            raise WrongError(f"no answer for {ANSWER_TIMEOUT:.0f} s: {vars(client)}")
+        self._wait_for(client, READ * client.reads | WRITE * client.has_unsent)
 
     def _wait_for(self, client: Client, events: int) -> None:
         before = self._waits.pop(client, 0)
@@ -159,24 +159,24 @@ class Soak:
         verified = ", ".join(f"{count:,} {name}" for name, count in sorted(self.verified.items()))
         print(
             f"{seconds:5.0f} s: {len(self._clients):,} clients, {self.opened:,} opened; {use}; "
-            f"verified by those that left: {verified}",
+            f"verified by disconnected clients: {verified}",
             flush=True,
         )
 
 
 def main() -> None:
-    """Start the server, soak it, and see that nothing is left."""
-    parser = argparse.ArgumentParser(description="Soak the server.")
+    """Start the server, run the soak, and check that the server releases everything."""
+    parser = argparse.ArgumentParser(description="Run the server under thousands of clients.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.minutes < 1:
-        parser.error("a minute at least, so that the thirds of the time can be compared")
+        parser.error("--minutes must be at least 1, because thirds of the run are compared")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # The C library of Linux has 8 heaps a core for threads to share, and each keeps the most that
-    # it ever held: with hundreds of threads that grows for long, and hides what is looked for.
+    # glibc has up to 8 heaps a core, and each keeps its peak size. With hundreds of threads this
+    # growth would hide a leak.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "soak.app"],
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def cause_a_log_line(port: int) -> None:
-    """Have the server start its thread for the log, which stays."""
+    """Make the server start its log thread, which never ends."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while sock.recv(1 << 16):
@@ -207,7 +207,7 @@ def cause_a_log_line(port: int) -> None:
 
 
 def soak(port: int, pid: int, arguments: argparse.Namespace) -> str | None:
-    """Soak a server; what was wrong with it, or None."""
+    """Run the soak on a server; return a description of the fault, or None."""
     cause_a_log_line(port)
     before = Use.of(pid)
     print(f"before: {before}", flush=True)
@@ -218,10 +218,10 @@ def soak(port: int, pid: int, arguments: argparse.Namespace) -> str | None:
         return str(wrong)
     finally:
         run.end()
-    deadline = monotonic() + SETTLING
+    deadline = monotonic() + RELEASE_TIMEOUT
     while (after := Use.of(pid)).files > before.files or after.threads > before.threads:
         if monotonic() > deadline:
-            return f"{after} are left of {before}"
+            return f"not released: {after} (before the run: {before})"
         sleep(0.1)
     third = len(run.uses) // 3
     first, last = (
@@ -229,7 +229,7 @@ def soak(port: int, pid: int, arguments: argparse.Namespace) -> str | None:
         for part in (run.uses[third : 2 * third], run.uses[-third:])
     )
     print(f"after:  {after}; {run.opened:,} opened, {run.verified.total():,} verified")
-    print(f"memory in the last third of the time: {last / first:.2f} of that in the second")
+    print(f"memory in the last third of the run: {last / first:.2f} times that in the second third")
     return "memory grows" if last > GROWTH * first else None
 
 

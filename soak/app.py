@@ -1,4 +1,4 @@
-"""What is served: ``python -m soak.app`` prints the port, and ends with its standard input."""
+"""The server of the soak: ``python -m soak.app`` prints its port; it ends with standard input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def echo(ws: WebSocket) -> Waits:
 
 @app.websocket("/block")
 def block(ws: WebSocket) -> Waits:
-    """Send every message back; now and then not at once."""
+    """Echo every message; sometimes block first."""
     while True:
         message = yield
         if random.random() < 0.05:
@@ -41,21 +41,21 @@ def block(ws: WebSocket) -> Waits:
 
 @app.websocket("/plain")
 def plain(ws: WebSocket) -> None:
-    """Send every message back, from a thread."""
+    """Echo every message from a thread."""
     for message in ws:
         ws.send(message)
 
 
 @app.sse("/count")
 def count(stream: EventStream) -> Iterator[str]:
-    """Count, from a thread, as fast as the client reads."""
+    """Send 200 numbers from a thread, as fast as the client reads."""
     for number in range(200):
         yield str(number)
 
 
 @app.sse("/events")
 def events(stream: EventStream) -> Iterator[object]:
-    """Wait for events that never come, until the client leaves."""
+    """Wait for events that never arrive, until the client disconnects."""
     queue: Queue[str] = Queue()
     while True:
         yield stream.get(queue)
@@ -63,14 +63,14 @@ def events(stream: EventStream) -> Iterator[object]:
 
 @app.sse("/endless")
 def endless(stream: EventStream) -> Iterator[str]:
-    """As many events as the client reads."""
+    """Send events as fast as the client reads them."""
     while True:
         yield "x" * 1000
 
 
 @app.websocket("/rooms/{name}")
 def room(ws: WebSocket, name: str) -> Waits:
-    """A chat: everybody receives what anybody sends."""
+    """A chat room: every member receives every message."""
     ws.subscribe(name)
     topic = app.topic(name)
     while True:
@@ -78,7 +78,7 @@ def room(ws: WebSocket, name: str) -> Waits:
 
 
 def judge(request: Request) -> bool:
-    """Admit everybody, after a while."""
+    """Admit every request after a random delay."""
     time.sleep(random.expovariate(20))
     return True
 
@@ -87,14 +87,14 @@ app.websocket("/judged", authorize=judge)(echo)
 
 
 def tick() -> None:
-    """Put numbers on the queue, twenty a second."""
+    """Put twenty numbers a second on the queue."""
     for number in range(1 << 62):
         ticks.put(str(number))
         time.sleep(0.05)
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until whoever has started this is gone."""
+    """Serve until SIGTERM, or until the parent process ends."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
 

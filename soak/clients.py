@@ -1,4 +1,4 @@
-"""The clients: each has a life planned at random, and sees that all that comes back is right."""
+"""The honest clients: each acts at random and verifies all that it receives."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ END_OF_HEAD = b"\r\n\r\n"
 WEBSOCKETS = ("/echo", "/echo", "/echo", "/echo", "/echo", "/block", "/plain", "/deflate")
 STREAMS = ("/ticks", "/ticks", "/count")
 READ_SIZE = 1 << 16
-# Leaves the choice of a port to connect, which can reuse those of connections that have ended.
-IP_BIND_ADDRESS_NO_PORT = 24  # of Linux; the socket module has no name for it before 3.13
-# How many bytes of messages a client has under way at most.
+# Defers the choice of a local port to connect, which may reuse ports in TIME_WAIT.
+IP_BIND_ADDRESS_NO_PORT = 24  # Linux; the socket module lacks this constant before 3.13
+# Most bytes of messages in flight on one connection.
 WINDOW = 1 << 18
-# How long an honest client reads nothing at most, in seconds; less than the send_timeout.
+# The longest pause of an honest client's reading, in seconds; shorter than send_timeout.
 LONGEST_PAUSE = 5.0
 
 
 class WrongError(Exception):
-    """The server was wrong."""
+    """The server sent something wrong."""
 
 
 class Client(ABC):
@@ -43,12 +43,12 @@ class Client(ABC):
 
     Attributes:
         sock: its socket.
-        over: its life is; the socket is to be closed.
-        wake: when it has something to do by itself.
-        reads: whether it reads at the moment.
-        verified: how many messages or events were as they should be.
-        progress: when the server last sent something, or no answer was due.
-        source: the address that it comes from.
+        over: True once the connection has ended and the socket must be closed.
+        wake: the time of its next action.
+        reads: True while it reads.
+        verified: the number of correct messages or events.
+        progress: the latest time at which data was received or no answer was expected.
+        source: its local address.
     """
 
     source = "127.0.0.1"
@@ -73,29 +73,29 @@ class Client(ABC):
         self._unsent = b""
 
     @property
-    def owes(self) -> bool:
-        """Whether something is to be sent."""
+    def has_unsent(self) -> bool:
+        """True if bytes are unsent."""
         return bool(self._unsent)
 
     @property
     @abstractmethod
-    def waits(self) -> bool:
-        """Whether the server owes an answer."""
+    def expects_answer(self) -> bool:
+        """True if the server must send an answer."""
 
     @abstractmethod
     def opened(self, head: bytes) -> None:
-        """Look at the answer to the request."""
+        """Check the response to the request."""
 
     @abstractmethod
     def received(self, data: bytes) -> None:
-        """Compare what has come with what should."""
+        """Compare the received data with the expected."""
 
     @abstractmethod
     def act(self, now: float) -> None:
-        """Do what is planned for now, and plan what comes next."""
+        """Do the planned action, and plan the next."""
 
     def send(self, data: bytes = b"") -> None:
-        """Send this after what is unsent; a part now and the rest later, now and then."""
+        """Send these bytes after the unsent ones; sometimes only a part at first."""
         self._unsent += data
         if not self._unsent:
             return
@@ -105,7 +105,7 @@ class Client(ABC):
             self._unsent = self._unsent[self.sock.send(piece) :]
 
     def read(self, now: float) -> None:
-        """Take what has come."""
+        """Read once."""
         try:
             data = self.sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -125,11 +125,11 @@ class Client(ABC):
             self.received(data)
 
     def ended(self) -> None:
-        """The server has closed."""
-        raise WrongError(f"{type(self).__name__}: the server has closed")
+        """Handle the end of the stream."""
+        raise WrongError(f"{type(self).__name__}: the server closed unexpectedly")
 
     def close(self, *, reset: bool = False) -> None:
-        """Leave, with a reset or without."""
+        """Disconnect, with a reset or without."""
         if reset:
             linger = struct.pack("ii", 1, 0)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -137,7 +137,7 @@ class Client(ABC):
 
 
 class WebSocketClient(Client):
-    """Sends messages, and wants each back."""
+    """A client that sends messages and expects each echo."""
 
     def __init__(self, port: int, random: Random, now: float) -> None:
         super().__init__(port, random, now)
@@ -151,38 +151,38 @@ class WebSocketClient(Client):
         self.send(self._request.encode())
 
     @property
-    def waits(self) -> bool:
-        """Whether an echo, a pong or a close frame is owed."""
+    def expects_answer(self) -> bool:
+        """True if a response, an echo, a pong or a close frame is expected."""
         return bool(self._expected or self._pings or self._closing or not self._opened)
 
     def opened(self, head: bytes) -> None:
-        """It must be a 101."""
+        """Check that the response is a valid 101."""
         acceptance = self._request.confirm(*decode_response(head))
         self._codec = Connection(Role.CLIENT, deflate=acceptance.deflate)
 
     def received(self, data: bytes) -> None:
-        """Every message is the next one that was sent."""
+        """Check that the messages are echoed in order."""
         assert self._codec is not None
         for event in self._codec.receive(data):
             if isinstance(event, (str, bytes)):
                 if not self._expected or event != self._expected.popleft():
-                    raise WrongError(f"{self.path}: not what was sent")
+                    raise WrongError(f"{self.path}: a wrong echo")
                 self.verified += 1
             elif isinstance(event, Pong):
                 self._pings -= 1
             elif isinstance(event, Close) and self._closing and not self._expected:
                 self._closing = False
             else:
-                raise WrongError(f"{self.path}: {event!r}, {len(self._expected)} are owed")
+                raise WrongError(f"{self.path}: {event!r}, {len(self._expected)} echoes expected")
 
     def ended(self) -> None:
-        """The server closes its side when the closing handshake is over."""
+        """Check that the server closes only after the closing handshake."""
         if self._codec is None or not (self._codec.close_sent and self._codec.close_received):
-            raise WrongError(f"{self.path}: the server has closed")
+            raise WrongError(f"{self.path}: the server closed unexpectedly")
         self.close()
 
     def act(self, now: float) -> None:
-        """Send, rest, read slowly, or leave."""
+        """Send, pause, read slowly, or disconnect."""
         random = self.random
         self.wake = now + min(random.expovariate(1), LONGEST_PAUSE)
         if self._codec is None or self._codec.close_sent:
@@ -216,13 +216,13 @@ class WebSocketClient(Client):
                 self.close()
             case "reset":
                 self.close(reset=True)
-            case "frame":  # leave in the middle of one
+            case "frame":  # disconnect within a frame
                 self.send(encode_frame(Opcode.TEXT, "x" * 200, masking_key=True)[:100])
                 self.close()
 
 
 class StreamClient(Client):
-    """Reads an event stream, whose events are consecutive numbers."""
+    """A client of an event stream, whose events are consecutive numbers."""
 
     def __init__(self, port: int, random: Random, now: float) -> None:
         super().__init__(port, random, now)
@@ -232,17 +232,17 @@ class StreamClient(Client):
         self.send(f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
 
     @property
-    def waits(self) -> bool:
-        """An event is always owed."""
+    def expects_answer(self) -> bool:
+        """Return True: a next event is always expected."""
         return True
 
     def opened(self, head: bytes) -> None:
-        """It must be a 200."""
+        """Check that the response is a 200."""
         if not head.startswith(b"HTTP/1.1 200 "):
             raise WrongError(f"{self.path}: {head!r}")
 
     def received(self, data: bytes) -> None:
-        """Every number is one more than the last."""
+        """Check that every number is one more than the last."""
         for event in self._decoder.receive(data):
             number = int(event.data)
             if self._last is not None and number != self._last + 1:
@@ -251,13 +251,13 @@ class StreamClient(Client):
             self.verified += 1
 
     def ended(self) -> None:
-        """Only the stream of a handler ends."""
+        """Check that the stream is a complete one of ``/count``."""
         if self.path != "/count" or self._last != 199:
-            raise WrongError(f"{self.path}: the server has closed after {self._last}")
+            raise WrongError(f"{self.path}: the server closed after {self._last}")
         self.close()
 
     def act(self, now: float) -> None:
-        """Read on, pause, or leave."""
+        """Read, pause, or disconnect."""
         self.wake = now + min(self.random.expovariate(1), LONGEST_PAUSE)
         self.reads = self.random.random() < 0.9 or not self.reads
         if now > self.leaves:

@@ -1,6 +1,6 @@
-"""Hostile clients: they hold what they can, and nobody else may notice.
+"""Hostile clients: they occupy resources, which must not affect the honest clients.
 
-The server may refuse them, or cut them off; it may not become slower or larger.
+The server may refuse or disconnect them; it must not become slower or larger.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from wsframe import Opcode, UpgradeRequest, encode_frame
 
 from .clients import READ_SIZE, Client
 
-SOURCE = "127.0.0.3"  # an address of their own, so that the limits of an address concern only them
+SOURCE = "127.0.0.3"  # a separate address, so that limits by address apply only to these clients
 FLOOD = encode_frame(Opcode.BINARY, bytes(1000), masking_key=bytes(4)) * 64
 
 
 class HostileClient(Client):
-    """One that wants no answer, and whose end is no fault of the server."""
+    """A client that expects no answer and that the server may disconnect."""
 
     source = SOURCE
 
     @property
-    def waits(self) -> bool:
-        """It wants no answer."""
+    def expects_answer(self) -> bool:
+        """Return False: no answer is expected."""
         return False
 
     def __init__(self, port: int, random: Random, now: float) -> None:
@@ -32,16 +32,16 @@ class HostileClient(Client):
         self.begin()
 
     def begin(self) -> None:
-        """Send what it begins with."""
+        """Send the first bytes."""
 
     def opened(self, head: bytes) -> None:
-        """Whatever the answer is."""
+        """Accept any response."""
 
     def received(self, data: bytes) -> None:
-        """Whatever comes."""
+        """Accept any data."""
 
     def ended(self) -> None:
-        """The server has cut it off, or refused it."""
+        """Accept that the server has closed."""
         self.close()
 
     def send(self, data: bytes = b"") -> None:
@@ -52,32 +52,32 @@ class HostileClient(Client):
             self.close()
 
     def read(self, now: float) -> None:
-        """Take what has come, unless the server has closed."""
+        """Read once, unless the server has closed."""
         try:
             super().read(now)
         except OSError:
             self.close()
 
     def act(self, now: float) -> None:
-        """Wait for the end that it has planned."""
+        """Wait until the planned end."""
         self.wake = now + 1
         if now > self.leaves:
             self.close(reset=self.random.random() < 0.5)
 
     def upgrade(self, target: str) -> bytes:
-        """A request for a WebSocket."""
+        """Return a request for a WebSocket."""
         return UpgradeRequest(f"127.0.0.1:{self.port}", target).encode()
 
     def get(self, target: str) -> bytes:
-        """A request for an event stream."""
+        """Return a request for an event stream."""
         return f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode()
 
 
 class SilentClient(HostileClient):
-    """Holds a socket, a half of a head, a thread, or a call of ``authorize``."""
+    """A client that holds a socket, half of a head, a thread, or a call of ``authorize``."""
 
     def begin(self) -> None:
-        """Ask for something, or for nothing."""
+        """Send nothing, half of a request, or a whole one."""
         head = self.upgrade("/plain")
         self.send(
             self.random.choice(
@@ -94,7 +94,7 @@ class SilentClient(HostileClient):
 
 
 class SlowClient(HostileClient):
-    """Reads a room that others flood, a little every second."""
+    """A client that slowly reads a room that others flood."""
 
     def begin(self) -> None:
         """Join the room, with a small buffer."""
@@ -114,16 +114,16 @@ class SlowClient(HostileClient):
 
 
 class HalfOpenClient(HostileClient):
-    """Asks for much, and then neither reads nor leaves, as one whose machine was switched off."""
+    """A client that requests much data and then neither reads nor disconnects."""
 
     def begin(self) -> None:
-        """Ask, and be gone."""
+        """Send a request and stop reading."""
         self.send(self.random.choice([self.get("/endless"), self.upgrade("/rooms/flooded")]))
         self.reads = False
 
 
 class FloodingClient(HostileClient):
-    """Sends as much as the server takes, and reads all that it sends back."""
+    """A client that sends as much as the server accepts, and reads all messages."""
 
     def begin(self) -> None:
         """Join the room."""
@@ -138,15 +138,15 @@ class FloodingClient(HostileClient):
 
 
 class AbandoningClient(HostileClient):
-    """Asks for what is judged in a thread, and leaves at once."""
+    """A client that disconnects while its request waits for ``authorize``."""
 
     def begin(self) -> None:
-        """Ask, and leave with the first chance."""
+        """Send a request and disconnect at the next action."""
         self.send(self.upgrade("/judged"))
         self.leaves = 0.0
 
 
-# How many of each kind there are among a thousand honest clients.
+# The number of each kind for a thousand honest clients.
 SHARES: dict[type[HostileClient], int] = {
     SilentClient: 100,
     SlowClient: 10,

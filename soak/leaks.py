@@ -1,6 +1,6 @@
-"""Whether the codec keeps memory that it should give back: ``python -m soak.leaks``.
+"""A search for memory that the codec does not release: ``python -m soak.leaks``.
 
-Does everything a million times on both kernels, and prints by how much that made the process grow.
+It repeats every operation a million times on both kernels, and prints the growth of the process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SETTINGS = (
     PerMessageDeflate(min_size=0, server_no_context_takeover=True, client_no_context_takeover=True),
 )
 
-# First bytes, payloads, and for some what else is peculiar to the frame.
+# First bytes and payloads, and for some frames more arguments of ``by_hand``.
 FRAMES = [
     (0x81, b"text"),
     (0x81, "téxt".encode()),
@@ -100,18 +100,18 @@ REQUEST = [
     ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
 ]
 
-# One thing of a kind is done with each call; the number says which.
+# Each call does one operation of a kind; the number selects it.
 Work = Callable[[int], object]
 Wire = Callable[..., bytes]
 
 
 def wires() -> list[tuple[Role, Wire]]:
-    """Either role, and how to write its peer's frames."""
+    """Return each role with a function that encodes its peer's frames."""
     return [(Role.SERVER, partial(by_hand, masking_key=KEY)), (Role.CLIENT, by_hand)]
 
 
 def receiving() -> Work:
-    """Frames of every kind, cut in two."""
+    """Receive frames of every kind, each in two reads."""
     steps = []
     for (role, wire), deflate in product(wires(), SETTINGS):
         frames = [wire(first, payload) for first, payload in FRAMES]
@@ -130,8 +130,8 @@ def receiving() -> Work:
 
 
 def sending() -> Work:
-    """Messages, compressed and not, and control frames."""
-    for byte in range(256):  # the pure kernels keep a table for every byte that a key may have
+    """Send messages, compressed and not, and control frames."""
+    for byte in range(256):  # the pure kernels keep a table for each value of a key's byte
         mask(LONG, bytes([byte]) * 4)
     steps: list[Callable[[int], object]] = []
     for role, deflate in product(Role, SETTINGS):
@@ -148,7 +148,7 @@ def sending() -> Work:
 
 
 def misusing() -> Work:
-    """What cannot be sent, masked or received."""
+    """Pass invalid arguments to the encoder, the masking functions and the receiver."""
     end = Connection(Role.CLIENT)
     end.close()
     steps: list[Callable[[Any], object]] = [
@@ -169,13 +169,13 @@ def misusing() -> Work:
             steps[number % len(steps)](number)
         except (ValueError, TypeError, StateError):
             return
-        raise AssertionError(f"step {number % len(steps)} is in order")
+        raise AssertionError(f"step {number % len(steps)} raised no error")
 
     return misuse
 
 
 def failing() -> Work:
-    """Connections to whose peers close is the answer."""
+    """Receive frames that fail the connection, and close it."""
     steps = [
         (role, deflate, wire(first, payload, **how))
         for (role, wire), deflate in product(wires(), SETTINGS)
@@ -194,7 +194,7 @@ def failing() -> Work:
 
 
 def dropping() -> Work:
-    """Connections that are dropped in the middle of a frame or a message."""
+    """Drop connections within a frame or a message."""
     steps = []
     for (role, wire), deflate in product(wires(), SETTINGS):
         plain = [wire(first, payload, **how) for first, payload, how in BEGINNINGS]
@@ -214,7 +214,7 @@ def dropping() -> Work:
 
 
 def closing() -> Work:
-    """Connections that are closed in order."""
+    """Close connections with a complete closing handshake."""
 
     def close(number: int) -> None:
         server, client = (Connection(role, deflate=SETTINGS[number % 3]) for role in Role)
@@ -225,7 +225,7 @@ def closing() -> Work:
 
 
 def accepting() -> Work:
-    """Upgrade requests, in order and not."""
+    """Accept upgrade requests, valid and invalid."""
 
     def judge(number: int) -> None:
         if number % 2:
@@ -238,7 +238,7 @@ def accepting() -> Work:
 
 
 def connecting() -> Work:
-    """Upgrade requests of our own, and answers to them, in order and not."""
+    """Create upgrade requests, and confirm their answers, valid and invalid."""
 
     def ask(number: int) -> None:
         request = UpgradeRequest("a.example", f"/{number}", deflate=DEFLATE, headers={"X": "y"})
@@ -267,7 +267,7 @@ KINDS: dict[str, Callable[[], Work]] = {
 
 
 def traced(kind: str, count: int) -> int:
-    """By how much what Python has given out grows from one batch to an equal one, in bytes."""
+    """Return the growth of Python's allocations between two equal batches, in bytes."""
     work = KINDS[kind]()
     tracemalloc.start()
     sizes = []
@@ -275,13 +275,13 @@ def traced(kind: str, count: int) -> int:
         for number in range(count):
             work(number)
         gc.collect()
-        _pure._keys.clear()  # a stock of masking keys, of which more or fewer are left
+        _pure._keys.clear()  # the stock of masking keys, whose size varies
         sizes.append(tracemalloc.get_traced_memory()[0])
     return sizes[2] - sizes[1]
 
 
 def resident(kind: str, count: int) -> int:
-    """By how much the process grows, in bytes, once a tenth of that was done."""
+    """Return the growth of the process in bytes, after a warm-up of a tenth of the count."""
     work = KINDS[kind]()
     sizes = []
     for times in (count // 10, count):
@@ -293,9 +293,11 @@ def resident(kind: str, count: int) -> int:
 
 
 def main() -> int:
-    """Return the exit status: 1 if anything grows by a byte each time."""
+    """Return the exit status: 1 if an operation leaks a byte or more each time."""
     parser = argparse.ArgumentParser(prog="python -m soak.leaks", description=__doc__)
-    parser.add_argument("--count", type=int, default=1_000_000, help="default a million")
+    parser.add_argument(
+        "--count", type=int, default=1_000_000, help="repetitions of each kind (%(default)s)"
+    )
     count = parser.parse_args().count
     leaks = 0
     for kind, pure in product(KINDS, (False, True)):
@@ -309,5 +311,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # By its own name, under which other processes find what is in it.
+    # Import the module by its name, by which other processes can unpickle its functions.
     sys.exit(import_module("soak.leaks").main())

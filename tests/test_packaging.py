@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("packaging")
 
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
-SAID = "wsframe: the compiled kernels could not be built; the pure ones are in use."
+SAID = "wsframe: building the compiled kernels failed; the pure kernels will be used."
 
 # MSVC is found by other means than CC.
 unix = pytest.mark.skipif(sys.platform == "win32", reason="CC does not choose the compiler here")

@@ -239,6 +239,6 @@ def test_the_client_example_talks_to_its_server(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines() == [
         "WebSocket: hello",
         "EventSource: hello",
-        "WebSocket: goodbye",
-        "EventSource: goodbye",
+        "WebSocket: world",
+        "EventSource: world",
     ]

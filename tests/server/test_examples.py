@@ -80,7 +80,7 @@ def test_the_chat(pages: Pages, faults: list[str], tmp_path: Path) -> None:
             expect(page.locator("#members")).to_have_text("Here: Ann, Bob", timeout=PATIENCE)
         say(bob, "after the restart")
         expect(ann.locator("li").last).to_contain_text("after the restart", timeout=PATIENCE)
-        assert [line for line in lines(ann) if "not remembered" in line]  # told, not silent
+        assert [line for line in lines(ann) if "no longer available" in line]
         ann.screenshot(path=tmp_path / "chat.png")
         bob.close()
         expect(ann.locator("#members")).to_have_text("Here: Ann", timeout=PATIENCE)
@@ -97,10 +97,10 @@ def test_the_progress(pages: Pages, faults: list[str], tmp_path: Path) -> None:
         page = pages.open(address)
         expect(page.locator("#state")).to_have_text(re.compile(r"\d\d of 100"), timeout=PATIENCE)
         first.kill()
-        expect(page.locator("#state")).to_contain_text("trying again", timeout=PATIENCE)
+        expect(page.locator("#state")).to_contain_text("reconnecting", timeout=PATIENCE)
     with serve("progress", first.port):
         expect(page.locator("#state")).to_have_text(re.compile(r"\d+ of 100"), timeout=PATIENCE)
         page.screenshot(path=tmp_path / "progress.png")
-        expect(page.locator("#state")).to_have_text("All is done.", timeout=2 * PATIENCE)
+        expect(page.locator("#state")).to_have_text("Done.", timeout=2 * PATIENCE)
         expect(page.locator("button")).to_be_enabled(timeout=PATIENCE)  # it does not come back
     assert no_surprise(faults)
