@@ -92,7 +92,7 @@ def served(app: App, path: str) -> Iterator[Client]:
 
 
 @contextmanager
-def beside(target: Any) -> Iterator[socket.socket]:
+def in_thread(target: Any) -> Iterator[socket.socket]:
     """The other end of a socket that the target works on, in a thread."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -107,7 +107,7 @@ def beside(target: Any) -> Iterator[socket.socket]:
 
 
 def test_the_readme_s_codec_echoes_and_closes() -> None:
-    with beside(run_block(0)["serve"]) as sock:
+    with in_thread(run_block(0)["serve"]) as sock:
         client = Client(sock)
         assert client.ask(client.codec.encode("hé")) == "hé"
         assert client.ask(client.codec.encode(b"\0")) == b"\0"
@@ -116,7 +116,7 @@ def test_the_readme_s_codec_echoes_and_closes() -> None:
 
 
 def test_the_readme_s_codec_answers_a_failure() -> None:
-    with beside(run_block(0)["serve"]) as sock:
+    with in_thread(run_block(0)["serve"]) as sock:
         event = Client(sock).ask(encode_frame(0x1, b"\xff", masking_key=True))
         assert event == Close(1007, "a text message is not valid UTF-8")
 
@@ -218,7 +218,7 @@ def test_the_codec_example_shakes_hands_and_echoes() -> None:
         assert example.handshake(sock)
         example.echo(sock)
 
-    with beside(serve) as sock:
+    with in_thread(serve) as sock:
         client = Client(sock)
         client.upgrade("/")
         assert client.ask(client.codec.encode("hello")) == "hello"
@@ -227,7 +227,7 @@ def test_the_codec_example_shakes_hands_and_echoes() -> None:
 
 def test_the_codec_example_refuses_what_is_no_upgrade() -> None:
     example = load_example("codec")
-    with beside(example.handshake) as sock:
+    with in_thread(example.handshake) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(65536).startswith(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket")
 

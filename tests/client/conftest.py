@@ -13,9 +13,12 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.server.conftest import Serve, ServerLog, certificates, log, nothing_left_behind, serve
 from tests.support.certificates import Certificates
-from tests.support.servers import TIMEOUT, Script, ScriptedServer
+from tests.support.fixtures import certificates, leak_check, log, serve
+from tests.support.log import ServerLog
+from tests.support.scripted import Script, ScriptedServer
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 
 __all__ = [
     "Certificates",
@@ -23,8 +26,8 @@ __all__ = [
     "Serve",
     "ServerLog",
     "certificates",
+    "leak_check",
     "log",
-    "nothing_left_behind",
     "serve",
 ]
 
@@ -49,14 +52,14 @@ class Resolve(Protocol):
     def __call__(self, *ports: int) -> list[tuple[str, int]]: ...
 
 
-class Beside(Protocol):
+class InThread(Protocol):
     """Run a function in a thread of its own."""
 
     def __call__(self, function: Callable[..., Any], *arguments: object) -> Future[Any]: ...
 
 
 @pytest.fixture
-def play(nothing_left_behind: None) -> Iterator[Play]:
+def play(leak_check: None) -> Iterator[Play]:
     """Starts scripted servers; what a script raises fails the test."""
     with ExitStack() as servers:
 
@@ -69,7 +72,7 @@ def play(nothing_left_behind: None) -> Iterator[Play]:
 
 
 @pytest.fixture
-def beside(play: Play, serve: Serve) -> Iterator[Beside]:
+def in_thread(play: Play, serve: Serve) -> Iterator[InThread]:
     """Runs functions in threads, whose results are waited for with ``.result(TIMEOUT)``."""
     with ExitStack() as threads:
 
@@ -91,7 +94,7 @@ def beside(play: Play, serve: Serve) -> Iterator[Beside]:
 
 
 @pytest.fixture
-def connect(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
+def connect(codec: ModuleType, in_thread: InThread) -> Iterator[Connect]:
     """Opens WebSockets, with bounded waits, that are closed before the servers are stopped."""
     with ExitStack() as clients:
 
@@ -107,7 +110,7 @@ def connect(codec: ModuleType, beside: Beside) -> Iterator[Connect]:
 @pytest.fixture
 def events(
     codec: ModuleType,
-    beside: Beside,
+    in_thread: InThread,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Connect]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.servers import Visit
+from tests.support.scripted import Visit
 
 
 def close_at_once(visit: Visit) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.client.closing import LOTS, RECEIVE_BUFFER
-from tests.client.conftest import Beside, Certificates, Connect, Play
-from tests.support.servers import TIMEOUT, Visit, end
+from tests.client.conftest import Connect, InThread, Play
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit, end
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping, Pong
 
 
@@ -22,7 +24,7 @@ def test_what_was_sent_before_goes_first_and_the_server_closes_first(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        assert visit.hear(2) == ["one", Close(4001, "done")]
+        assert visit.expect(2) == ["one", Close(4001, "done")]
         visit.expect_silence()
         visit.send(visit.codec.close(4001))
         visit.expect_silence()
@@ -73,7 +75,7 @@ def test_what_has_come_before_closing_can_still_be_received(connect: Connect, pl
     def script(visit: Visit) -> None:
         visit.upgrade(first=visit.codec.encode("kept"))
         assert visit.next_event() == Close(1000)
-        visit.say("thrown away")
+        visit.send_messages("thrown away")
         visit.send(visit.codec.ping(b"after our close frame nothing is sent"))
         visit.send(visit.codec.close())
         visit.half_close()
@@ -87,7 +89,7 @@ def test_what_has_come_before_closing_can_still_be_received(connect: Connect, pl
 def test_closing_reads_whatever_comes_before_the_answer(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say(*[bytes(100_000)] * 400)
+        visit.send_messages(*[bytes(100_000)] * 400)
         assert isinstance(visit.next_event(), Ping)
         assert visit.answer_close() == Close(1000)
 
@@ -112,7 +114,7 @@ def test_a_server_that_does_not_leave_is_left(connect: Connect, play: Play, answ
     assert (ws.close_code, ws.close_reason) == (1000, "")
 
 
-def test_two_threads_close(connect: Connect, play: Play, beside: Beside) -> None:
+def test_two_threads_close(connect: Connect, play: Play, in_thread: InThread) -> None:
     heard, both = threading.Event(), threading.Event()
 
     def script(visit: Visit) -> None:
@@ -124,16 +126,16 @@ def test_two_threads_close(connect: Connect, play: Play, beside: Beside) -> None
         visit.send(visit.codec.close(close.code))
 
     ws = connect(play(script).url())
-    first = beside(ws.close, 4000)
+    first = in_thread(ws.close, 4000)
     assert heard.wait(TIMEOUT)
-    second = beside(ws.close, 4001)
+    second = in_thread(ws.close, 4001)
     both.set()
     assert first.result(TIMEOUT) is second.result(TIMEOUT) is None
     assert ws.close_code == 4000
 
 
 def test_while_a_thread_closes_others_are_not_kept(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     heard, done = threading.Event(), threading.Event()
 
@@ -145,8 +147,8 @@ def test_while_a_thread_closes_others_are_not_kept(
 
     ws = connect(play(script).url(), close_timeout=2 * TIMEOUT)
     # One of them polls, and goes on to for the thread that closes; the other one is woken.
-    receiving = [beside(end, ws.receive) for _ in range(2)]
-    closing = beside(ws.close, 4000)
+    receiving = [in_thread(end, ws.receive) for _ in range(2)]
+    closing = in_thread(ws.close, 4000)
     assert heard.wait(TIMEOUT)
     assert end(ws.receive) == (4000, "")
     woken, _ = wait(receiving, TIMEOUT, FIRST_COMPLETED)
@@ -159,7 +161,7 @@ def test_while_a_thread_closes_others_are_not_kept(
 def test_no_message_follows_the_close_frame(
     connect: Connect,
     play: Play,
-    beside: Beside,
+    in_thread: InThread,
     codec: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -174,7 +176,7 @@ def test_no_message_follows_the_close_frame(
 
     def encode_late(*arguments: object, **options: object) -> bytes:
         frame: bytes = encode(*arguments, **options)
-        closing.append(beside(ws.close, 4000))
+        closing.append(in_thread(ws.close, 4000))
         assert heard.wait(TIMEOUT)
         return frame
 
@@ -187,7 +189,7 @@ def test_no_message_follows_the_close_frame(
     assert closing[0].result(TIMEOUT) is None
 
 
-def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: Beside) -> None:
+def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, in_thread: InThread) -> None:
     pinged = threading.Event()
 
     def script(visit: Visit) -> None:
@@ -197,9 +199,9 @@ def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: B
         visit.answer_close()
 
     ws = connect(play(script).url())
-    receiving = [beside(end, ws.receive, timeout) for timeout in (None, 2 * TIMEOUT)]
-    iterating = beside(list, ws)
-    pinging = beside(end, ws.round_trip, 2 * TIMEOUT)
+    receiving = [in_thread(end, ws.receive, timeout) for timeout in (None, 2 * TIMEOUT)]
+    iterating = in_thread(list, ws)
+    pinging = in_thread(end, ws.round_trip, 2 * TIMEOUT)
     assert pinged.wait(TIMEOUT)
     ws.close(4000, "enough")
     for waiting in (*receiving, pinging):
@@ -210,7 +212,7 @@ def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, beside: B
 def test_when_closing_returns_the_socket_is_closed(
     connect: Connect,
     play: Play,
-    beside: Beside,
+    in_thread: InThread,
     codec: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -238,7 +240,7 @@ def test_when_closing_returns_the_socket_is_closed(
     poll, close = transport.poll, transport.close
     monkeypatch.setattr(transport, "poll", lag)
     monkeypatch.setattr(transport, "close", note)
-    received = beside(end, ws.receive)
+    received = in_thread(end, ws.receive)
     opened.set()
     assert polling.wait(TIMEOUT)
     ws.close()
@@ -247,7 +249,7 @@ def test_when_closing_returns_the_socket_is_closed(
 
 
 def test_closing_waits_for_what_another_thread_sends(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     sending = threading.Event()
 
@@ -260,7 +262,7 @@ def test_closing_waits_for_what_another_thread_sends(
         assert visit.answer_close() == Close(4000)
 
     ws = connect(play(script, receive_buffer=RECEIVE_BUFFER).url())
-    sent = beside(ws.send, LOTS)
+    sent = in_thread(ws.send, LOTS)
     assert sending.wait(TIMEOUT)
     ws.close(4000)
     assert sent.result(TIMEOUT) is None
@@ -268,7 +270,7 @@ def test_closing_waits_for_what_another_thread_sends(
 
 
 def test_closing_gives_up_what_another_thread_sends(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     sending, closed = threading.Event(), threading.Event()
 
@@ -280,7 +282,7 @@ def test_closing_gives_up_what_another_thread_sends(
         visit.wait_for_end()
 
     ws = connect(play(script, receive_buffer=RECEIVE_BUFFER).url(), close_timeout=0.1)
-    sent = beside(end, ws.send, LOTS)
+    sent = in_thread(end, ws.send, LOTS)
     assert sending.wait(TIMEOUT)
     ws.close(4000, "enough")
     assert sent.result(TIMEOUT) == (4000, "enough")

@@ -7,10 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.client.conftest import Beside, Certificates, Connect, Play
+from tests.client.conftest import Connect, InThread, Play
+from tests.support.certificates import Certificates
 from tests.support.ends import BINARY, CLOSE, CONTINUATION, FIN, KEY, PING, RSV1, TEXT
-from tests.support.servers import TIMEOUT, Script, Visit, end
+from tests.support.scripted import Script, Visit, end
 from tests.support.vectors import by_hand
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, PerMessageDeflate
 
 
@@ -18,7 +20,7 @@ from wsframe import Close, PerMessageDeflate
 def test_the_server_closes(connect: Connect, play: Play, code: int, reason: str) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say("last")
+        visit.send_messages("last")
         visit.send(visit.codec.close(code, reason))
         assert visit.next_event() == Close(code)
         visit.expect_silence()
@@ -42,7 +44,7 @@ def test_a_server_that_closes_and_does_not_leave_is_left(connect: Connect, play:
 
 
 def test_one_of_the_threads_that_wait_answers_the_server_s_close(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     waiting = threading.Event()
 
@@ -55,7 +57,7 @@ def test_one_of_the_threads_that_wait_answers_the_server_s_close(
         visit.expect_end()
 
     ws = connect(play(script).url())
-    ends = [beside(end, ws.receive) for _ in range(4)]
+    ends = [in_thread(end, ws.receive) for _ in range(4)]
     waiting.set()
     assert [waits.result(TIMEOUT) for waits in ends] == [(4000, "")] * 4
 
@@ -75,7 +77,7 @@ def test_the_server_leaves_without_a_word(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say("last")
+        visit.send_messages("last")
         LEAVINGS[how](visit)
 
     server = play(script, tls=certificates.server if secured else None)

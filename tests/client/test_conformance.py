@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cases import CASES, Case, fail_fast, many_fragments
 from tests.support.ends import BAD_DATA, CLIENT
-from tests.support.servers import Visit
+from tests.support.scripted import Visit
 from tests.support.tools import normals
 from wsframe import Close, Event, PerMessageDeflate
 

@@ -11,9 +11,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.client.conftest import Certificates, Connect, Play, Resolve
+from tests.client.conftest import Connect, Play, Resolve
 from tests.client.opening import close_at_once
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
+from tests.support.waiting import TIMEOUT
 
 
 def test_a_server_that_is_not_there(connect: Connect, play: Play) -> None:

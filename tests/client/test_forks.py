@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.servers import Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
 
-from .conftest import Certificates, Connect, Play
+from .conftest import Connect, Play
 
 
 @pytest.fixture

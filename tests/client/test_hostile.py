@@ -15,7 +15,8 @@ import pytest
 from tests.support.deflated import bomb
 from tests.support.hostile import Visited, visit
 from tests.support.memory import Growth, at_most, in_fresh_process
-from tests.support.servers import TIMEOUT, Script, Visit
+from tests.support.scripted import Script, Visit
+from tests.support.waiting import TIMEOUT
 from wsframe import (
     Close,
     Connection,
@@ -81,7 +82,7 @@ def test_a_million_pings(codec: ModuleType, play: Play, size: int) -> None:
         server.upgrade()
         events = flood(server, PINGS, 1000 if codec.ACCELERATED else 100)
         server.send(server.codec.ping(b"the last"))
-        server.say("that is all")
+        server.send_messages("that is all")
         server.send(server.codec.close())
         events += read_to_close(server)[0]
         assert [event for event in events if isinstance(event, Pong)][-1] == Pong(b"the last")
@@ -133,7 +134,7 @@ def test_pings_while_the_client_does_nothing(connect: Connect, play: Play) -> No
         stuck.set()
         assert sent < KERNEL
         server.send(PINGS[sent % len(PINGS) :])
-        server.say("that is all")
+        server.send_messages("that is all")
         read_to_close(server)
 
     ws = connect(play(script).url())
@@ -177,7 +178,7 @@ def test_a_head_that_promises_too_much(
     def script(server: Visit) -> None:
         server.upgrade()
         server.send(b"\x82\x7f" + length.to_bytes(8, "big"))
-        assert server.hear(2) == [b"", Close(code, reason)]
+        assert server.expect(2) == [b"", Close(code, reason)]
 
     client = visited(codec, play, script)
     assert (client.code, client.reason, client.received) == (code, reason, [])

@@ -25,7 +25,7 @@ from tests.support.peers import (
     echo,
     libraries,
 )
-from tests.support.servers import TIMEOUT
+from tests.support.waiting import TIMEOUT
 
 from .conftest import Connect
 
@@ -33,7 +33,7 @@ Dial = Callable[..., Any]
 
 
 @pytest.fixture
-def servers(nothing_left_behind: None) -> Iterator[ExitStack]:
+def servers(leak_check: None) -> Iterator[ExitStack]:
     """The servers of a test, which end after its clients."""
     with ExitStack() as stack:
         yield stack

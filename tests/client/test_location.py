@@ -10,10 +10,11 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.servers import Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
 from tests.support.tools import load_codec
 
-from .conftest import Certificates, Connect, Play, Resolve
+from .conftest import Connect, Play, Resolve
 
 
 def close_at_once(visit: Visit) -> None:

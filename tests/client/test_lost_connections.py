@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tests.client.closing import LOTS, RECEIVE_BUFFER
-from tests.client.conftest import Beside, Certificates, Connect, Play
-from tests.support.servers import TIMEOUT, Visit, end
+from tests.client.conftest import Connect, InThread, Play
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit, end
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, PerMessageDeflate
 
 
@@ -19,7 +21,7 @@ from wsframe import Close, PerMessageDeflate
 def test_a_server_that_takes_nothing(
     connect: Connect,
     play: Play,
-    beside: Beside,
+    in_thread: InThread,
     certificates: Certificates,
     receives: bool,
     secured: bool,
@@ -35,7 +37,7 @@ def test_a_server_that_takes_nothing(
     tls = certificates.server if secured else None
     url = play(script, receive_buffer=RECEIVE_BUFFER, tls=tls).url()
     ws = connect(url, ssl=certificates.client, send_timeout=0.2)
-    receiving = beside(end, ws.receive) if receives else None
+    receiving = in_thread(end, ws.receive) if receives else None
     with pytest.raises(TimeoutError, match=f"{late}; the connection is closed"):
         ws.send(LOTS)
     assert end(ws.send, "x") == (1006, late)
@@ -58,7 +60,7 @@ def test_what_fails_within_a_read_ends_the_connection(
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert waiting.wait(TIMEOUT)
-        visit.say("message")
+        visit.send_messages("message")
         visit.wait_for_end()
 
     waiting = threading.Event()
@@ -80,7 +82,7 @@ def test_a_wait_that_was_interrupted_can_be_repeated(
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == "message"
-        visit.say("answer")
+        visit.send_messages("answer")
 
     ws = connect(play(script).url())
     with monkeypatch.context() as patched:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.client.conftest import Certificates, Connect, Play, Resolve
+from tests.client.conftest import Connect, Play, Resolve
 from tests.client.opening import close_at_once
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, PerMessageDeflate, Pong, encode_frame
 
 OFFERED = "permessage-deflate"
@@ -141,7 +143,7 @@ def test_frames_in_the_same_segment_as_the_answer(connect: Connect, play: Play) 
     def script(visit: Visit) -> None:
         codec = visit.codec
         visit.upgrade(first=codec.ping(b"?") + codec.encode("first") + codec.close(4000))
-        assert visit.hear(2) == [Pong(b"?"), Close(4000)]
+        assert visit.expect(2) == [Pong(b"?"), Close(4000)]
 
     ws = connect(play(script).url())
     assert ws.close_code == 4000

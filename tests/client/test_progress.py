@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.client_clock import STEP, ManualClock
-from tests.support.servers import TIMEOUT, Visit, end
+from tests.support.scripted import Visit, end
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping
 
-from .conftest import Beside, Certificates, Connect, Play
+from .conftest import Connect, InThread, Play
 
 SLOWLY = 30_000  # bytes a second
 RECEIVE_BUFFER = 1 << 14
@@ -66,7 +68,7 @@ def test_a_slow_but_steady_server_is_sent_everything(
 
 
 def test_a_slow_but_steady_server_is_sent_the_close_frame(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     slow = Slow()
     size = 2_000_000
@@ -81,7 +83,7 @@ def test_a_slow_but_steady_server_is_sent_the_close_frame(
     server = play(script, receive_buffer=RECEIVE_BUFFER)
     ws = connect(server.url(), deflate=False, close_timeout=5.0)
     ws.send(bytes(size))
-    closing = beside(ws.close, 4000, "done")
+    closing = in_thread(ws.close, 4000, "done")
     slow.attend(ws)
     closing.result(3 * TIMEOUT)
     server.stop()
@@ -157,7 +159,7 @@ def test_a_server_that_answers_pings_may_be_silent(connect: Connect, play: Play)
         for _ in range(3):
             assert visit.next_event() == Ping(b"")
             visit.send(visit.codec.pong(b""))
-        visit.say("at last")
+        visit.send_messages("at last")
         visit.answer_pings_until_the_end()
 
     ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=TIMEOUT)
@@ -168,7 +170,7 @@ def test_without_an_interval_there_are_no_pings(connect: Connect, play: Play) ->
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert go.wait(TIMEOUT)
-        visit.say("at last")
+        visit.send_messages("at last")
         visit.answer_close()
 
     go = threading.Event()
@@ -180,28 +182,30 @@ def test_without_an_interval_there_are_no_pings(connect: Connect, play: Play) ->
 
 
 def test_a_ping_of_one_thread_is_answered_to_another(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         for _ in range(2):
             assert visit.next_event() == Ping(b"")
             visit.send(visit.codec.pong(b""))
-        visit.say("one", "two")
+        visit.send_messages("one", "two")
         visit.answer_pings_until_the_end()
 
     ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=TIMEOUT)
-    receiving = [beside(ws.receive) for _ in range(2)]
+    receiving = [in_thread(ws.receive) for _ in range(2)]
     assert sorted(future.result(TIMEOUT) for future in receiving) == ["one", "two"]
 
 
-def test_all_threads_hear_of_a_dead_server(connect: Connect, play: Play, beside: Beside) -> None:
+def test_all_threads_hear_of_a_dead_server(
+    connect: Connect, play: Play, in_thread: InThread
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.wait_for_end()
 
     ws = connect(play(script).url(), ping_interval=SHORT, ping_timeout=SHORT)
-    receiving = [beside(end, ws.receive) for _ in range(3)]
+    receiving = [in_thread(end, ws.receive) for _ in range(3)]
     assert {future.result(TIMEOUT)[0] for future in receiving} == {1006}
 
 
@@ -210,7 +214,7 @@ def test_a_server_that_is_not_read_is_not_taken_for_dead(connect: Connect, play:
 
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say("one", "two")
+        visit.send_messages("one", "two")
         assert given_up.wait(TIMEOUT)
         visit.answer_pings_until_the_end()
 
@@ -227,21 +231,21 @@ def test_a_server_that_is_not_read_is_not_taken_for_dead(connect: Connect, play:
 
 @pytest.mark.parametrize("waits", [False, True], ids=["nobody waits", "a thread waits"])
 def test_a_time_that_nobody_has_seen_does_not_count(
-    connect: Connect, play: Play, beside: Beside, waits: bool
+    connect: Connect, play: Play, in_thread: InThread, waits: bool
 ) -> None:
     """No thread of the program waits meanwhile, or the process stands still."""
 
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert go.wait(TIMEOUT)
-        visit.say("still there")
+        visit.send_messages("still there")
         visit.answer_close()
 
     go = threading.Event()
     ws = connect(play(script).url())
     clock = ManualClock(ws)
     if waits:
-        receiving = beside(ws.receive)
+        receiving = in_thread(ws.receive)
         while not ws._exchange._poller:
             pass
         clock.jump(3600)
@@ -256,7 +260,9 @@ def test_a_time_that_nobody_has_seen_does_not_count(
         assert ws.receive() == "still there"
 
 
-def test_silence_counts_while_a_thread_waits(connect: Connect, play: Play, beside: Beside) -> None:
+def test_silence_counts_while_a_thread_waits(
+    connect: Connect, play: Play, in_thread: InThread
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == Ping(b"")
@@ -267,7 +273,7 @@ def test_silence_counts_while_a_thread_waits(connect: Connect, play: Play, besid
     options = {"ping_interval": 20.0, "ping_timeout": 20.0, "send_timeout": 60.0}
     ws = connect(play(script).url(), **options)
     clock = ManualClock(ws)
-    receiving = beside(end, ws.receive)
+    receiving = in_thread(end, ws.receive)
     clock.pass_time(15)
     assert not pinged.is_set()
     clock.pass_time(11)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import Script, Visit
+from tests.support.scripted import Script, Visit
 
 from .conftest import Connect, Play
 

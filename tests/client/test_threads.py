@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.handlers import plain_echo, websocket_app
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.scripted import Visit
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, PerMessageDeflate, Ping, Pong
 
-from .conftest import Beside, Certificates, Connect, Play, Serve
+from .conftest import Connect, InThread, Play
 
 LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
 THREADS, MESSAGES = 4, 50
@@ -26,7 +29,7 @@ def echo(visit: Visit) -> None:
             visit.send(visit.codec.pong(event.payload))
         else:
             assert isinstance(event, str)
-            visit.say(event)
+            visit.send_messages(event)
     visit.send(visit.codec.close())
 
 
@@ -43,7 +46,7 @@ def texts(thread: int) -> list[str]:
 def test_threads_send_while_threads_receive(
     connect: Connect,
     play: Play,
-    beside: Beside,
+    in_thread: InThread,
     certificates: Certificates,
     secured: bool,
     compressed: bool,
@@ -60,8 +63,8 @@ def test_threads_send_while_threads_receive(
         for text in texts(thread):
             ws.send(text)
 
-    receiving = [beside(list, ws) for _ in range(2)]
-    sending = [beside(send, thread) for thread in range(THREADS)]
+    receiving = [in_thread(list, ws) for _ in range(2)]
+    sending = [in_thread(send, thread) for thread in range(THREADS)]
     for sent in sending:
         sent.result(TIMEOUT)
     ws.round_trip()  # all of them have come back
@@ -81,7 +84,7 @@ def test_two_ends_that_flood_each_other(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say(LOTS)  # and takes nothing before the client has taken that
+        visit.send_messages(LOTS)  # and takes nothing before the client has taken that
         assert visit.next_event() == LOTS
         visit.answer_close()
 
@@ -93,7 +96,7 @@ def test_two_ends_that_flood_each_other(
 
 @pytest.mark.parametrize("secured", [False, True])
 def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
-    connect: Connect, play: Play, beside: Beside, certificates: Certificates, secured: bool
+    connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool
 ) -> None:
     receiving, answered = threading.Event(), threading.Event()
 
@@ -104,12 +107,12 @@ def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
         assert visit.next_event() == Pong()
         answered.set()
         assert visit.next_event() == LOTS
-        visit.say("done")
+        visit.send_messages("done")
         visit.answer_close()
 
     server = play(script, tls=certificates.server if secured else None)
     ws = connect(server.url(), ssl=certificates.client)
-    received = beside(ws.receive)
+    received = in_thread(ws.receive)
     receiving.set()
     assert answered.wait(TIMEOUT)
     ws.send(LOTS)
@@ -118,7 +121,7 @@ def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
 
 @pytest.mark.parametrize("secured", [False, True])
 def test_a_thread_that_waits_to_receive_sends_for_others(
-    connect: Connect, play: Play, beside: Beside, certificates: Certificates, secured: bool
+    connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool
 ) -> None:
     begun, queued = threading.Event(), threading.Event()
 
@@ -127,7 +130,7 @@ def test_a_thread_that_waits_to_receive_sends_for_others(
         first_byte = visit.sock.recv(1)
         begun.set()
         assert queued.wait(TIMEOUT)
-        visit.say(LOTS)
+        visit.send_messages(LOTS)
         assert visit.codec.receive(first_byte) == []
         assert visit.next_event() == LOTS
         assert isinstance(visit.next_event(), Ping)
@@ -135,8 +138,8 @@ def test_a_thread_that_waits_to_receive_sends_for_others(
 
     server = play(script, receive_buffer=1 << 14, tls=certificates.server if secured else None)
     ws = connect(server.url(), ssl=certificates.client, max_message_size=len(LOTS))
-    received = beside(ws.receive)
-    sent = beside(ws.send, LOTS)
+    received = in_thread(ws.receive)
+    sent = in_thread(ws.send, LOTS)
     assert begun.wait(TIMEOUT)
     with pytest.raises(TimeoutError):
         ws.round_trip(0.05)  # it has to wait, too
@@ -149,18 +152,18 @@ def test_a_thread_that_waits_to_receive_sends_for_others(
 
 
 def test_each_message_goes_to_one_of_the_threads_that_wait(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     waiting = threading.Event()
 
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert waiting.wait(TIMEOUT)
-        visit.say(*map(str, range(8)))
+        visit.send_messages(*map(str, range(8)))
         visit.answer_close()
 
     ws = connect(play(script).url())
-    received = [beside(ws.receive) for _ in range(8)]
+    received = [in_thread(ws.receive) for _ in range(8)]
     waiting.set()
     assert sorted(message.result(TIMEOUT) for message in received) == sorted(map(str, range(8)))
 
@@ -170,7 +173,7 @@ def test_a_message_that_does_not_come_in_time(connect: Connect, play: Play, time
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == "now"
-        visit.say("late")
+        visit.send_messages("late")
         visit.answer_close()
 
     ws = connect(play(script).url())
@@ -184,7 +187,7 @@ def test_without_waiting_what_is_there_is_received(connect: Connect, play: Play)
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert asked.wait(TIMEOUT)
-        visit.say("one", "two")
+        visit.send_messages("one", "two")
         said.set()
         visit.answer_close()
 
@@ -196,16 +199,16 @@ def test_without_waiting_what_is_there_is_received(connect: Connect, play: Play)
 
 
 def test_a_thread_that_does_not_wait_leaves_the_one_that_does(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == "now"
-        visit.say("message")
+        visit.send_messages("message")
         visit.answer_close()
 
     ws = connect(play(script).url())
-    received = beside(ws.receive)
+    received = in_thread(ws.receive)
     for _ in range(10):
         with pytest.raises(TimeoutError):
             ws.receive(0)
@@ -214,7 +217,7 @@ def test_a_thread_that_does_not_wait_leaves_the_one_that_does(
 
 
 def test_when_the_thread_that_polls_gives_up_another_does(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
@@ -223,15 +226,15 @@ def test_when_the_thread_that_polls_gives_up_another_does(
         assert visit.next_event() == Pong()
         polling.set()
         assert given_up.wait(TIMEOUT)
-        visit.say("message")
+        visit.send_messages("message")
         visit.answer_close()
 
     receiving, polling, given_up = threading.Event(), threading.Event(), threading.Event()
     ws = connect(play(script).url())
-    impatient = beside(ws.receive, 0.2)
+    impatient = in_thread(ws.receive, 0.2)
     receiving.set()
     assert polling.wait(TIMEOUT)
-    received = beside(ws.receive)
+    received = in_thread(ws.receive)
     with pytest.raises(TimeoutError):
         impatient.result(TIMEOUT)
     given_up.set()
@@ -245,7 +248,7 @@ def flood(visit: Visit) -> None:
     """Send messages of more than one read each, and then answer two pings."""
     visit.upgrade()
     for number in range(4):
-        visit.say(bytes([number]) * 100_000)
+        visit.send_messages(bytes([number]) * 100_000)
     for _ in range(2):
         ping = visit.next_event()
         assert isinstance(ping, Ping)
@@ -270,14 +273,14 @@ def test_with_room_messages_are_kept(connect: Connect, play: Play) -> None:
 
 
 def test_who_makes_room_wakes_the_thread_that_polls(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     pinged = threading.Event()
 
     def script(visit: Visit) -> None:
         visit.upgrade()
         for number in range(3):
-            visit.say(bytes([number]) * 100_000)
+            visit.send_messages(bytes([number]) * 100_000)
         ping = visit.next_event()
         assert isinstance(ping, Ping)
         pinged.set()
@@ -285,7 +288,7 @@ def test_who_makes_room_wakes_the_thread_that_polls(
         visit.answer_close()
 
     ws = connect(play(script).url(), max_queue=1)
-    answered = beside(ws.round_trip, None)
+    answered = in_thread(ws.round_trip, None)
     assert pinged.wait(TIMEOUT)
     assert [ws.receive(TIMEOUT) for _ in range(3)] == [bytes([i]) * 100_000 for i in range(3)]
     assert answered.result(TIMEOUT) > 0
@@ -298,14 +301,16 @@ def test_of_many_pings_the_last_ones_are_answered(connect: Connect, play: Play) 
     def script(visit: Visit) -> None:
         pings = [b"%d" % number for number in range(100)]
         visit.upgrade(first=b"".join(map(visit.codec.ping, pings)))
-        assert visit.hear(64) == [Pong(ping) for ping in pings[-64:]]
+        assert visit.expect(64) == [Pong(ping) for ping in pings[-64:]]
         assert visit.next_event() == "message"
         visit.answer_close()
 
     connect(play(script).url()).send("message")
 
 
-def test_a_pong_answers_the_earlier_pings_too(connect: Connect, play: Play, beside: Beside) -> None:
+def test_a_pong_answers_the_earlier_pings_too(
+    connect: Connect, play: Play, in_thread: InThread
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send(visit.codec.pong(b"nobody asked"))
@@ -318,14 +323,14 @@ def test_a_pong_answers_the_earlier_pings_too(connect: Connect, play: Play, besi
 
     pinged = threading.Event()
     ws = connect(play(script).url())
-    first = beside(ws.round_trip)
+    first = in_thread(ws.round_trip)
     assert pinged.wait(TIMEOUT)
     assert ws.round_trip() > 0
     assert first.result(TIMEOUT) > 0
 
 
 def test_a_pong_does_not_answer_the_later_pings(
-    connect: Connect, play: Play, beside: Beside
+    connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
@@ -335,12 +340,12 @@ def test_a_pong_does_not_answer_the_later_pings(
         assert isinstance(visit.next_event(), Ping)
         visit.send(visit.codec.pong(ping.payload))
         assert visit.next_event() == "still open"
-        visit.say("yes")
+        visit.send_messages("yes")
         visit.answer_close()
 
     pinged = threading.Event()
     ws = connect(play(script).url())
-    first = beside(ws.round_trip)
+    first = in_thread(ws.round_trip)
     assert pinged.wait(TIMEOUT)
     with pytest.raises(TimeoutError, match=r"no answer to a ping in 0\.2 seconds"):
         ws.round_trip(0.2)
@@ -360,7 +365,7 @@ def test_the_end_comes_instead_of_the_answer(connect: Connect, play: Play, codec
         ws.round_trip()
 
 
-def test_round_trips_of_many_threads(connect: Connect, serve: Serve, beside: Beside) -> None:
+def test_round_trips_of_many_threads(connect: Connect, serve: Serve, in_thread: InThread) -> None:
     ws = connect(f"ws://127.0.0.1:{serve(websocket_app(plain_echo)).port}/echo")
-    took = [beside(ws.round_trip) for _ in range(8)]
+    took = [in_thread(ws.round_trip) for _ in range(8)]
     assert all(seconds.result(TIMEOUT) > 0 for seconds in took)

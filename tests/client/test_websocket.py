@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests.support.handlers import BOTH_KINDS, plain_echo, websocket_app
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.scripted import Visit
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, CloseCode, PerMessageDeflate, Ping, Pong
 from wsframe.server import WebSocket
 
-from .conftest import Connect, Play, Serve
+from .conftest import Connect, Play
 
 MESSAGES = ("text", "", "ünïcödé 🎈", b"binary", b"", "x" * 100_000, bytes(1 << 20))
 
@@ -76,7 +78,7 @@ def test_the_connection_is_iterated_over_until_its_end(connect: Connect, play: P
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == "begin"
-        visit.say("one", b"two")
+        visit.send_messages("one", b"two")
         visit.send(visit.codec.close(4000, "enough"))
         assert visit.next_event() == Close(4000)
 
@@ -91,7 +93,7 @@ def test_the_connection_is_iterated_over_until_its_end(connect: Connect, play: P
 def test_iteration_ends_at_an_end_in_silence_too(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.say("one")
+        visit.send_messages("one")
 
     ws = connect(play(script).url())
     assert list(ws) == ["one"]
@@ -120,7 +122,7 @@ def test_what_came_before_the_servers_close_frame_can_still_be_answered(
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send(visit.codec.encode("one") + visit.codec.encode("two") + visit.codec.close(1001))
-        assert visit.hear(3) == ["one", "two", Close(1001)]
+        assert visit.expect(3) == ["one", "two", Close(1001)]
 
     ws = connect(play(script).url())
     for message in ws:
@@ -132,7 +134,7 @@ def test_pings_are_answered_while_a_message_is_waited_for(connect: Connect, play
         visit.upgrade()
         visit.send(visit.codec.ping(b"there?"))
         assert visit.next_event() == Pong(b"there?")
-        visit.say("answered")
+        visit.send_messages("answered")
 
     assert connect(play(script).url()).receive(TIMEOUT) == "answered"
 
@@ -158,7 +160,7 @@ def test_pings_are_answered_while_what_came_before_is_taken_slowly(
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert opened.wait(TIMEOUT)
-        visit.say("one", "two", "three")
+        visit.send_messages("one", "two", "three")
         assert busy.wait(TIMEOUT)
         visit.send(visit.codec.ping(b"there?"))
         pinged.set()
@@ -179,7 +181,7 @@ def test_pings_are_answered_while_what_came_before_is_taken_slowly(
 def test_pings_are_answered_when_messages_are_sent(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(first=visit.codec.ping(b"there?"))
-        assert sorted(map(str, visit.hear(2))) == ["Pong(payload=b'there?')", "message"]
+        assert sorted(map(str, visit.expect(2))) == ["Pong(payload=b'there?')", "message"]
 
     connect(play(script).url()).send("message")
 
@@ -189,7 +191,7 @@ def test_a_ping_can_be_sent_and_its_answer_ignored(connect: Connect, play: Play)
         visit.upgrade()
         assert visit.next_event() == Ping(b"x" * 125)
         visit.send(visit.codec.pong(b"x" * 125))
-        visit.say("next")
+        visit.send_messages("next")
 
     ws = connect(play(script).url())
     with pytest.raises(ValueError, match="125"):

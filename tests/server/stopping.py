@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.server.conftest import AnyClient
-from tests.support.clients import TIMEOUT
+from tests.support.clients import AnyClient
+from tests.support.waiting import TIMEOUT
 from wsframe import Close
 from wsframe.server import (
     Server,

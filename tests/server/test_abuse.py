@@ -20,9 +20,8 @@ from tests.support.certificates import Certificates
 from tests.support.clients import Client, WebSocketClient, get, masked, upgrade
 from tests.support.memory import Growth, at_most
 from tests.support.processes import ServerProcess
+from tests.support.waiting import wait_until
 from wsframe import Close, Opcode
-
-from .conftest import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
 
@@ -74,7 +73,7 @@ Start: TypeAlias = Callable[..., ServerProcess]
 
 
 @pytest.fixture
-def start(tmp_path: Path, many_files: None) -> Iterator[Start]:
+def start(tmp_path: Path, high_file_limit: None) -> Iterator[Start]:
     """Starts the program with these options; it and this process may have many files."""
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     command = ("-m", "wsframe.server", "program:app", "--port", "0")
@@ -102,7 +101,7 @@ def talker(stack: ExitStack, server: ServerProcess, path: str = "/generator") ->
 
 def talk(client: WebSocketClient) -> None:
     """The server answers; what it was sent before by others, it has been able to read."""
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
 
 
@@ -275,7 +274,7 @@ def test_messages_of_nothing(start: Start, stack: ExitStack, path: str) -> None:
         for _ in range(MANY // 20_000):
             client.send(masked(Opcode.TEXT, b"") * 20_000)
             talk(visitor)
-            assert client.hear(20_000) == [""] * 20_000
+            assert client.expect(20_000) == [""] * 20_000
     assert growth.size < at_most(BOUND)
 
 
@@ -292,6 +291,6 @@ def test_messages_of_nothing_for_a_handler_that_blocks(
         for _ in range(200):  # in each of these turns the server reads the first one, if it may
             talk(visitor)
         talker(stack, server, "/free")
-        client.say("enough")
+        client.send_messages("enough")
         assert client.next_event() == f"{MANY}"
     assert growth.size < at_most(BOUND)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.conftest import stop_within, wait_until
 from tests.support.clients import Client, StreamClient, WebSocketClient, get
 from tests.support.handlers import generator_echo, plain_echo
+from tests.support.serving import stop_within
+from tests.support.waiting import wait_until
 from wsframe.server import App, EventStream, Server, Settings
 from wsframe.server.timing import Timing
 
@@ -86,8 +87,8 @@ def test_an_adopted_connection_becomes_a_websocket(acceptor: Acceptor, path: str
     thread = acceptor.accept_later()
     client = WebSocketClient(acceptor.port, path)
     thread.join()
-    client.say("a", b"b")
-    assert client.hear(2) == ["a", b"b"]
+    client.send_messages("a", b"b")
+    assert client.expect(2) == ["a", b"b"]
     assert client.leave().code == 1000
 
 
@@ -95,7 +96,7 @@ def test_stopping_ends_adopted_connections(server: Server, acceptor: Acceptor) -
     thread = acceptor.accept_later()
     stream = StreamClient(acceptor.port, "/events")
     thread.join()
-    assert stream.hear(1) == ["one"]
+    assert stream.expect(1) == ["one"]
     stop_within(server, 20)
     stream.expect_end()
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.server.apps import ask, pages, parameters_app
-from tests.server.conftest import Clients, Serve, stop_within
-from tests.support.clients import get, upgrade
-from tests.support.handlers import Waits, generator_echo, websocket_app
+from tests.support.clients import Clients, get, upgrade
+from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
+from tests.support.serving import Serve, stop_within
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 
 
@@ -68,7 +68,7 @@ def test_a_decorator_gives_the_handler_back() -> None:
 
 def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clients) -> None:
     class Room:
-        def enter(self, ws: WebSocket, name: str) -> Waits:
+        def enter(self, ws: WebSocket, name: str) -> MessageGenerator:
             message = yield
             ws.send(f"{message!r} to {name}")
 
@@ -80,7 +80,7 @@ def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clien
     app.websocket("/hello")(partial(greet, "hello"))
     server = serve(app)
     client = clients.websocket(server, "/rooms/blue")
-    client.say("welcome")
+    client.send_messages("welcome")
     assert client.next_event() == "'welcome' to blue"
     assert clients.websocket(server, "/hello").next_event() == "hello"
 
@@ -96,7 +96,7 @@ def test_a_handler_sees_its_request(serve: Serve, clients: Clients) -> None:
         server, "/look/%41?a=1&b=%20&a=2&c", ("X-Twice", "1"), ("x-twice", "2")
     )
     address = client.sock.getsockname()
-    client.closed_by_server()
+    client.expect_close()
     request = seen.get(timeout=10)
     assert (request.method, request.http_version) == ("GET", "1.1")
     assert (request.path, request.raw_path) == ("/look/A", "/look/%41")
@@ -166,14 +166,14 @@ def test_a_port_is_free_again_after_a_stop(serve: Serve, clients: Clients) -> No
         client = clients.websocket(server, "/echo")
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        assert client.closed_by_server().code == 1001
+        assert client.expect_close().code == 1001
         stopping.join(10)
     with pytest.raises(ConnectionRefusedError):
         clients.connect(server)
     # The same app, on the same port, with connections of the first in TIME_WAIT.
     with app.start("127.0.0.1", server.port) as again:
         client = clients.websocket(again, "/echo")
-        client.say("again")
+        client.send_messages("again")
         assert client.next_event() == "again"
         client.leave()
 
@@ -219,7 +219,7 @@ def test_a_handler_cannot_stop_its_server(serve: Serve, clients: Clients) -> Non
     def plain(ws: WebSocket) -> None:
         stop()
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         stop()
         yield
 
@@ -244,7 +244,7 @@ def test_two_servers_of_one_queue_stop_one_by_one(
     client = clients.stream(second, "/time")
     stop_within(first, 10)
     ticks.put("still here")
-    assert client.hear(1) == ["still here"]
+    assert client.expect(1) == ["still here"]
     client.close()
     stop_within(second, 10)
     assert ticks.empty()
@@ -283,7 +283,7 @@ def test_where_the_system_has_no_thread_left_the_answer_is_503(
         answer = ask(server, upgrade(path) if path == "/plain" else get(path))
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         echo = clients.websocket(server, "/echo")
-        echo.say("still here")
+        echo.send_messages("still here")
         assert echo.next_event() == "still here"
     if path == "/plain":
         assert clients.websocket(server, path).next_event() == "late, but served"

@@ -43,7 +43,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-@pytest.mark.usefixtures("many_files")
+@pytest.mark.usefixtures("high_file_limit")
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_others_are_served_and_every_bound_is_kept_while_a_stranger_attacks(
     attack: Attack,

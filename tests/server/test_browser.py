@@ -11,11 +11,10 @@ from playwright.sync_api import Page, expect
 
 from tests.support.browser import AWAY, PATIENCE, Pages, browser, faults, pages
 from tests.support.processes import ServerProcess
+from tests.support.serving import Serve
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream, Request
 from wsframe.server.dispatch.routes import Authorize
-
-from .conftest import Serve
 
 COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
 
@@ -23,7 +22,7 @@ __all__ = ["browser", "faults", "pages"]
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
+def leak_check() -> None:
     """The servers are other processes; the threads and files of this one are the browser's."""
 
 

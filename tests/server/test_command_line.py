@@ -18,9 +18,10 @@ import pytest
 
 from tests.server.command_line import COMMAND
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, Answer, Client, WebSocketClient, get
+from tests.support.clients import Answer, Client, WebSocketClient, get
 from tests.support.processes import ServerProcess, run
 from tests.support.tools import missing_tool
+from tests.support.waiting import TIMEOUT
 from wsframe.cli import command
 from wsframe.server import Settings
 
@@ -61,7 +62,7 @@ def test_an_app_is_served_from_where_the_command_is_given(directory: Path, name:
     with ServerProcess(*COMMAND, name, "--port", "0", directory=directory) as process:
         client = WebSocketClient(process.port, "/hello/you")
         assert client.next_event() == "hello you"
-        client.closed_by_server()
+        client.expect_close()
         process.signal(signal.SIGTERM)
         code, output = process.wait()
         assert code == (0 if sys.platform != "win32" else code)
@@ -152,7 +153,7 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         loaded, parent = str(client.next_event()).split()
         assert int(loaded) != process.pid
         assert int(parent) == process.pid
-        client.closed_by_server()
+        client.expect_close()
         process.signal(signal.SIGTERM)
         assert process.wait() == (0, "Stopping; once more forces the end.\n")
 
@@ -267,7 +268,7 @@ def test_workers_speak_tls(directory: Path, certificates: Certificates) -> None:
         client = WebSocketClient(process.port, "/pid", tls=certificates.client)
         _, parent = str(client.next_event()).split()
         assert int(parent) == process.pid
-        client.closed_by_server()
+        client.expect_close()
 
 
 def test_more_connections_than_were_told_are_turned_away() -> None:
@@ -349,7 +350,7 @@ def test_the_log_in_json(directory: Path) -> None:
     with ServerProcess(*COMMAND, "bad:application", *options, directory=directory) as process:
         client = WebSocketClient(process.port, "/hello/you", ("X-Forwarded-For", "203.0.113.7"))
         assert client.next_event() == "hello you"
-        assert client.closed_by_server().code == 1011
+        assert client.expect_close().code == 1011
         error = json.loads(process.expect(re.compile(r"^{.*}$"))[0])
         assert (error["level"], error["logger"]) == ("ERROR", "wsframe.server")
         assert error["message"] == "the handler of /hello/you failed"
@@ -364,7 +365,7 @@ def test_the_last_lines_are_written_before_the_end() -> None:
         clients = [WebSocketClient(process.port, "/echo") for _ in range(50)]
         process.signal(signal.SIGTERM)
         for client in clients:
-            client.closed_by_server()
+            client.expect_close()
         code, output = process.wait()
         assert output.count("close=1001") == 50
         assert code == 0

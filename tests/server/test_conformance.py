@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.cases import CASES, Case, fail_fast, many_fragments
-from tests.support.clients import WebSocketClient
+from tests.support.clients import Clients, WebSocketClient
 from tests.support.ends import BAD_DATA, SERVER
 from tests.support.handlers import BOTH_KINDS, websocket_app
+from tests.support.serving import Serve
 from tests.support.tools import normals
 from wsframe import Close, Connection, Event, PerMessageDeflate, Role
-
-from .conftest import Clients, Serve
 
 
 def connect(serve: Serve, clients: Clients, echo: Any, deflate: Any = None) -> WebSocketClient:

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from tests.server.command_line import COMMAND
-from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient
+from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.processes import ServerProcess
 from tests.support.tools import missing_tool
+from tests.support.waiting import TIMEOUT
 
 
 def websocat() -> str:
@@ -89,10 +90,10 @@ def test_the_demo_shows_its_page_and_its_clock() -> None:
         chatting = [WebSocketClient(process.port, "/chat") for _ in range(3)]
         # Each is greeted by nobody, so its own word says that it is there.
         for number, client in enumerate(chatting):
-            client.say(f"{number}")
+            client.send_messages(f"{number}")
             while client.next_event() != f"{number}":
                 pass
-        chatting[0].say("to all")
+        chatting[0].send_messages("to all")
         for client in chatting:
             while client.next_event() != "to all":
                 pass

@@ -17,7 +17,7 @@ __all__ = ["browser", "faults", "pages"]
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
+def leak_check() -> None:
     """The servers are other processes; the threads and files of this one are the browser's."""
 
 

@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, Client, StreamClient, WebSocketClient, get, upgrade
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Client, Clients, StreamClient, WebSocketClient, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
 from tests.support.processes import ServerProcess
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Server
 from wsframe.server.sockets.peer import Peer
-
-from .conftest import Clients, Serve, resets_under_tls, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="open files are found in /proc")
@@ -289,19 +289,19 @@ def test_a_child_keeps_no_socket_and_the_parent_serves_on(program: Run, kind: st
     server.kill_later(child)
     shares_no_socket(child, server.process.pid)
     for each in (client, *others):
-        each.say("x")
+        each.send_messages("x")
         assert each.next_event() == "x"
     server.process.signal(signal.SIGTERM)
     for each in (client, *others):
-        each.closed_by_server()
+        each.expect_close()
     server.process.expect(re.compile("run returned"))
 
 
 @needs_fork
 def test_a_child_that_returns_from_the_handler_serves_nobody(program: Run) -> None:
     client = program("0").websocket("/return")
-    client.say("one", "two")
-    assert client.hear(2) == ["one", "two"]
+    client.send_messages("one", "two")
+    assert client.expect(2) == ["one", "two"]
 
 
 @needs_fork
@@ -309,9 +309,9 @@ def test_in_a_child_the_connections_and_the_server_are_over(program: Run) -> Non
     server = program("0")
     client = server.websocket("/use")
     for _ in range(3):
-        client.say("now")
+        client.send_messages("now")
         assert client.next_event() == f"{['ConnectionClosed'] * 3} False"
-    assert server.stream("/stream").hear(1) == ["ConnectionClosed"]
+    assert server.stream("/stream").expect(1) == ["ConnectionClosed"]
 
 
 @needs_fork
@@ -320,9 +320,9 @@ def test_the_signals_of_the_parent_are_not_those_of_a_child(program: Run) -> Non
     client = server.websocket("/fork/plain")
     _, child = map(int, str(client.next_event()).split())
     os.kill(child, signal.SIGTERM)
-    client.say("wait")
+    client.send_messages("wait")
     assert client.next_event() == "wait"
-    client.say("how")
+    client.send_messages("how")
     assert client.next_event() == f"-{int(signal.SIGTERM)}"
 
 
@@ -339,7 +339,7 @@ def test_a_killed_worker_leaves_no_listener_in_its_child(program: Run) -> None:
     server.process.expect(re.compile(f"worker {worker} has ended"))
     for _ in range(40):
         other = server.websocket("/echo")
-        other.say("x")
+        other.send_messages("x")
         assert other.next_event() == "x"
 
 
@@ -349,13 +349,13 @@ def test_the_port_is_free_after_a_stop_whatever_lives_on(program: Run, workers: 
     server = program(workers, "on_start")
     client = server.websocket("/fork/generator")
     pid, child = map(int, str(client.next_event()).split())
-    client.say("first")
+    client.send_messages("first")
     children = child, int(str(client.next_event()))
     for each in children:
         server.kill_later(each)
         shares_no_socket(each, pid)
     server.process.signal(signal.SIGTERM)
-    client.closed_by_server()
+    client.expect_close()
     server.process.expect(re.compile("run returned"))
     with socket.create_server(("127.0.0.1", server.process.port)):
         assert all(Path(f"/proc/{each}").exists() for each in children)
@@ -401,7 +401,7 @@ def test_pools_of_processes_end_with_the_server(
         client = WebSocketClient(process.port, "/pools")
         pids = [int(pid) for pid in str(client.next_event()).split()]
         process.signal(signal.SIGTERM)
-        client.closed_by_server()
+        client.expect_close()
         assert process.wait() == (0, "Stopping; once more forces the end.\n")
         for pid in pids:
             with pytest.raises(ProcessLookupError):

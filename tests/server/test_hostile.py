@@ -12,10 +12,11 @@ from select import select
 
 import pytest
 
-from tests.support.clients import TIMEOUT, WebSocketClient, masked
+from tests.support.clients import WebSocketClient, masked
 from tests.support.deflated import bomb, ended
 from tests.support.memory import Growth, at_most
 from tests.support.processes import ServerProcess
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Opcode, Pong
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
@@ -81,7 +82,7 @@ def opened(
     """A client that is closed when the test is over, after a word with the server."""
     client = WebSocketClient(server.port, path, *headers, receive_buffer=buffer or None)
     stack.callback(client.close)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     return client
 
@@ -147,7 +148,7 @@ def test_a_million_pongs_that_nobody_asked_for(
     with Growth(server.pid) as growth:
         for _ in range(MILLION // 1000):
             client.send(block)
-        client.say("still there?")
+        client.send_messages("still there?")
         assert client.next_event() == "still there?"
     assert growth.size < at_most(SLACK)
     client.leave()
@@ -161,7 +162,7 @@ def test_a_million_empty_fragments(server: ServerProcess, stack: ExitStack, path
         client.send(masked(Opcode.BINARY, b"", fin=False))
         for _ in range(MILLION // 1000):
             client.send(block)
-        close = client.closed_by_server()
+        close = client.expect_close()
     assert close == Close(
         1009, f"a message in more fragments than the limit of {MESSAGE_LIMIT // 16}"
     )
@@ -181,7 +182,7 @@ def test_compression_bombs(
     with Growth(server.pid) as growth:
         for client in clients:
             client.send(frame)
-            close = client.closed_by_server()
+            close = client.expect_close()
             assert close.code == 1009
             assert re.fullmatch(
                 rf"a message that inflates to \d+ bytes or more is over the limit of"
@@ -200,13 +201,13 @@ def test_many_messages_that_inflate_to_the_limit_and_that_nobody_takes(
     client = WebSocketClient(server.port, "/stuck", offer)
     stack.callback(client.close)
     other = opened(stack, server, "/generator")
-    client.say("stick")
+    client.send_messages("stick")
     with Growth(server.pid) as growth:
         client.send(frame * 300)
         for number in range(
             200
         ):  # in each of these turns the server reads the first one, if it may
-            other.say(f"{number}")
+            other.send_messages(f"{number}")
             assert other.next_event() == f"{number}"
     opened(stack, server, "/free")
     # What one read brings the handler may have taken, when another's worth waits.

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
-from tests.support.clients import Answer, Client, head, upgrade
+from tests.support.clients import Answer, Client, Clients, head, upgrade
 from tests.support.handlers import generator_echo
 from tests.support.processes import ServerProcess
+from tests.support.serving import Serve
 from wsframe.server import App, Server, Settings
 from wsframe.server.hosts import Hosts, hosts_of
 

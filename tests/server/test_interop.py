@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.sync.client import ClientConnection, connect
 
 import wsframe
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import BOTH_KINDS, Waits, generator_echo, websocket_app
+from tests.support.handlers import BOTH_KINDS, MessageGenerator, generator_echo, websocket_app
+from tests.support.log import ServerLog
 from tests.support.peers import (
     ALL_TERMS,
     CLOSES,
@@ -27,10 +27,10 @@ from tests.support.peers import (
     converse,
     libraries,
 )
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe import ConnectionClosed, PerMessageDeflate
 from wsframe.server import Server, WebSocket
-
-from .conftest import Serve, ServerLog
 
 Dial = Callable[..., Peer]
 
@@ -114,7 +114,7 @@ def test_pings_are_answered(dial: Dial, echo: Callable[..., Any], library: Libra
 def test_a_ping_of_the_server_is_answered_unseen(
     dial: Dial, watch: Watch, library: Library
 ) -> None:
-    def ping(ws: WebSocket) -> Waits:
+    def ping(ws: WebSocket) -> MessageGenerator:
         ws.ping(b"x" * 125)
         ws.ping()
         ws.send("pinged")

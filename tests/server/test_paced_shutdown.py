@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
 from tests.server.stopping import AGES, GOING_AWAY, stopping, the_one_that_was_told
-from tests.support.clients import TIMEOUT, upgrade
+from tests.support.clients import Clients, upgrade
 from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe.server import (
     App,
     Request,
@@ -38,10 +39,10 @@ def test_who_has_not_been_told_is_served_on(serve: Serve, clients: Clients, loop
     server = serve(websocket_app(generator_echo), drain=60, loops=loops)
     open_ones = [clients.websocket(server, "/echo") for _ in range(12)]
     with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
+        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
         let_all_loops_turn(server)
         for client in open_ones:
-            client.say("x")
+            client.send_messages("x")
             assert client.next_event() == "x"
             client.leave()
 
@@ -79,7 +80,7 @@ def test_a_queue_still_reaches_the_streams_that_have_not_been_told(
         the_one_that_was_told(streams).expect_end()
         ticks.put("x")
         for stream in streams:
-            assert stream.hear(1) == ["x"]
+            assert stream.expect(1) == ["x"]
             stream.close()
 
 
@@ -89,14 +90,14 @@ def test_in_the_end_everyone_has_been_told(serve: Serve, clients: Clients) -> No
     open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
     with stopping(server, spread=0.3):
         for client in open_ones:
-            assert client.closed_by_server() == GOING_AWAY
+            assert client.expect_close() == GOING_AWAY
 
 
 def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo), drain=0.3)
     open_ones = [clients.websocket(server, "/echo") for _ in range(2)]
     with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
+        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
         assert open_ones[0].read_to_end() == b""
 
 
@@ -129,7 +130,7 @@ def test_a_stop_may_wait_for_as_long_as_it_takes(
     client = clients.websocket(server, "/echo")
     stopping = threading.Thread(target=server.stop, args=(drain,))
     stopping.start()
-    client.closed_by_server()
+    client.expect_close()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()
 

@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.stopping import AGES, GOING_AWAY, stopping
-from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient, get
+from tests.support.clients import Clients, StreamClient, WebSocketClient, get
 from tests.support.handlers import (
     BOTH_KINDS,
     NO_STEALS,
-    Waits,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import (
     App,
     ConnectionClosed,
@@ -41,7 +43,7 @@ def test_websockets_are_closed_with_1001(
     open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
     with stopping(server):
         for client in open_ones:
-            assert client.closed_by_server() == GOING_AWAY
+            assert client.expect_close() == GOING_AWAY
 
 
 @BOTH_KINDS
@@ -58,7 +60,7 @@ def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., A
         finally:
             told.put("finally")
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         try:
             yield
         except ConnectionClosed as end:
@@ -73,12 +75,12 @@ def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., A
         # Before the client has answered.
         assert told.get(timeout=TIMEOUT) == (1001, "the server stops", 1001)
         assert told.get(timeout=TIMEOUT) == "finally"
-        assert client.closed_by_server() == GOING_AWAY
+        assert client.expect_close() == GOING_AWAY
     assert told.empty()
 
 
 def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clients) -> None:
-    def send(ws: WebSocket) -> Waits:
+    def send(ws: WebSocket) -> MessageGenerator:
         ws.send(bytes(MUCH))
         ws.send("last")
         yield
@@ -87,8 +89,8 @@ def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clie
     server = serve(websocket_app(send, timing=NO_STEALS), drain=60)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     with stopping(server):
-        assert client.hear(2) == [bytes(MUCH), "last"]
-        assert client.closed_by_server() == GOING_AWAY
+        assert client.expect(2) == [bytes(MUCH), "last"]
+        assert client.expect_close() == GOING_AWAY
 
 
 def test_streams_end(serve: Serve, clients: Clients) -> None:
@@ -154,7 +156,7 @@ def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) ->
     server = serve(websocket_app(finish), drain=60)
     client = clients.websocket(server, "/echo")
     with stopping(server):
-        client.closed_by_server()
+        client.expect_close()
         wait_until(lambda: not server.clients[0].peers, "all clients have gone")
         release.set()
     assert done.is_set()
@@ -213,14 +215,14 @@ def test_a_handler_that_blocks_is_named_and_left_behind(
 ) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         yield
         entered.set()
         release.wait(TIMEOUT)
 
     server = serve(websocket_app(block), drain=0.2)
     client = clients.websocket(server, "/echo")
-    client.say("block")
+    client.send_messages("block")
     assert entered.wait(TIMEOUT)
     begin = time.monotonic()
     server.stop()
@@ -269,15 +271,15 @@ def test_no_thread_is_left_after_a_busy_time(serve: Serve, clients: Clients) -> 
     ]
     streams = [clients.stream(server, "/time") for _ in range(5)]
     for client in talking:
-        client.say("x")
+        client.send_messages("x")
     ticks.put("x")
     for client in talking:
         assert client.next_event() == "x"
     for stream in streams:
-        assert stream.hear(1) == ["x"]
+        assert stream.expect(1) == ["x"]
     with stopping(server):
         for client in talking:
-            client.closed_by_server()
+            client.expect_close()
         for stream in streams:
             stream.expect_end()
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]

@@ -59,13 +59,13 @@ def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
     with ServerProcess(str(program)) as process:
         open_ones = [WebSocketClient(process.port, "/echo") for _ in range(5)]
         for client in open_ones:
-            client.say("x")
+            client.send_messages("x")
             assert client.next_event() == "x"
         process.signal(number)
         process.expect(re.compile("Stopping; once more forces the end"))
-        assert the_one_that_was_told(open_ones).closed_by_server() == GOING_AWAY
+        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
         for client in open_ones:  # whose turn has not come
-            client.say("x")
+            client.send_messages("x")
             assert client.next_event() == "x"
             client.leave()
         assert process.wait() == (0, "run returned\n")

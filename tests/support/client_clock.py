@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from .servers import TIMEOUT
+from .waiting import TIMEOUT
 
 STEP = 0.5  # seconds, too few to be taken for a standstill of the process
 

@@ -11,10 +11,11 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from wsframe import (
     Close,
@@ -28,8 +29,10 @@ from wsframe import (
     accept_key,
     encode_frame,
 )
+from wsframe.server import Server
 
-TIMEOUT = 10.0
+from .waiting import TIMEOUT
+
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 END_OF_HEAD = b"\r\n\r\n"
 UPGRADE = (
@@ -224,7 +227,7 @@ class WebSocketClient(Client):
             self.sock.close()
             raise
 
-    def say(self, *messages: str | bytes) -> None:
+    def send_messages(self, *messages: str | bytes) -> None:
         """Send messages, all in one segment."""
         self.send(b"".join(map(self.codec.encode, messages)))
 
@@ -237,7 +240,7 @@ class WebSocketClient(Client):
             self._events += self.codec.receive(data)
         return self._events.popleft()
 
-    def hear(self, count: int) -> list[Event]:
+    def expect(self, count: int) -> list[Event]:
         """The next events."""
         return [self.next_event() for _ in range(count)]
 
@@ -249,7 +252,7 @@ class WebSocketClient(Client):
         self.expect_end()
         return close
 
-    def closed_by_server(self) -> Close:
+    def expect_close(self) -> Close:
         """Wait for the server to close, answer it, and return how it closed."""
         while not isinstance(event := self.next_event(), Close):
             assert isinstance(event, Pong), event
@@ -315,7 +318,7 @@ class StreamClient(Client):
             self._events += self._decoder.receive(data)
         return self._events.popleft()
 
-    def hear(self, count: int) -> list[str]:
+    def expect(self, count: int) -> list[str]:
         """The data of the next events."""
         return [self.next_event().data for _ in range(count)]
 
@@ -324,3 +327,33 @@ class StreamClient(Client):
         assert not self._decoder.receive(self.read_to_end())
         assert not self._events
         self.close()
+
+
+AnyClient = TypeVar("AnyClient", bound=Client)
+
+
+class Clients:
+    """Opens clients that are closed at the end of the test, before the servers stop."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def connect(self, server: Server, **options: Any) -> Client:
+        """Connect a socket, and send nothing."""
+        return self._keep(Client(server.port, **options))
+
+    def websocket(
+        self, server: Server, target: str, *headers: tuple[str, str], **options: Any
+    ) -> WebSocketClient:
+        """Open a WebSocket."""
+        return self._keep(WebSocketClient(server.port, target, *headers, **options))
+
+    def stream(
+        self, server: Server, target: str, *headers: tuple[str, str], **options: Any
+    ) -> StreamClient:
+        """Open an event stream."""
+        return self._keep(StreamClient(server.port, target, *headers, **options))
+
+    def _keep(self, client: AnyClient) -> AnyClient:
+        self._stack.callback(client.close)
+        return client

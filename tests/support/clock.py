@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wsframe.server.timing import Timing
 
-from .clients import TIMEOUT
+from .waiting import TIMEOUT
 
 if TYPE_CHECKING:
     from wsframe.server import Server

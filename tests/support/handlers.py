@@ -11,9 +11,9 @@ import pytest
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.timing import Timing
 
-from .clients import TIMEOUT
+from .waiting import TIMEOUT
 
-Waits: TypeAlias = Generator[None, "str | bytes", None]
+MessageGenerator: TypeAlias = Generator[None, "str | bytes", None]
 
 
 def plain_echo(ws: WebSocket) -> None:
@@ -22,7 +22,7 @@ def plain_echo(ws: WebSocket) -> None:
         ws.send(message)
 
 
-def generator_echo(ws: WebSocket) -> Waits:
+def generator_echo(ws: WebSocket) -> MessageGenerator:
     """Send every message back, from the loop."""
     while True:
         message = yield
@@ -60,7 +60,7 @@ def two_topics_app() -> App:
 NO_STEALS = Timing(turn_slice=60)
 
 
-class Held:
+class Checkpoint:
     """A handler's thread waits here until the test lets it go on."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Held:
         self.reached.set()
         assert self._released.wait(3 * TIMEOUT)
 
-    def wait_for(self) -> None:
+    def wait_until_reached(self) -> None:
         """The test: wait until the handler does."""
         assert self.reached.wait(TIMEOUT)
 

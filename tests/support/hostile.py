@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Connection, ConnectionClosed, Event, Failure, Role
 from wsframe.client import connect
 
 from .memory import Growth
-
-TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from .clients import TIMEOUT
+from .waiting import TIMEOUT
 
 URL = re.compile(r"Serving on (https?://\S+:(\d+));")
 

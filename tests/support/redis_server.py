@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import redis
 
+from tests.support.waiting import TIMEOUT
+
 from .certificates import Certificates
 from .tools import missing_tool
-
-TIMEOUT = 10.0
 
 
 def redis_server() -> str:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.client.conftest import Beside, Certificates, Connect, Play
+from tests.client.conftest import Connect, InThread, Play
 from tests.client.eventsource.helpers import data
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
+from tests.support.waiting import TIMEOUT
 
 
 def test_closing_ends_an_iteration_that_waits_for_an_event(
-    events: Connect, play: Play, beside: Beside
+    events: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: one\n\n")
@@ -22,14 +24,14 @@ def test_closing_ends_an_iteration_that_waits_for_an_event(
 
     source = events(play(script).http_url())
     assert data(source, 1) == ["one"]
-    rest = beside(list, source)
+    rest = in_thread(list, source)
     source.close()
     assert rest.result(TIMEOUT) == []
     source.close()
 
 
 def test_closing_ends_an_iteration_that_waits_over_tls(
-    events: Connect, play: Play, beside: Beside, certificates: Certificates
+    events: Connect, play: Play, in_thread: InThread, certificates: Certificates
 ) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: one\n\n")
@@ -37,25 +39,25 @@ def test_closing_ends_an_iteration_that_waits_over_tls(
 
     source = events(play(script, tls=certificates.server).http_url(), ssl=certificates.client)
     assert data(source, 1) == ["one"]
-    rest = beside(list, source)
+    rest = in_thread(list, source)
     source.close()
     assert rest.result(TIMEOUT) == []
 
 
 def test_closing_ends_an_iteration_that_waits_to_come_back(
-    events: Connect, play: Play, beside: Beside
+    events: Connect, play: Play, in_thread: InThread
 ) -> None:
     server = play(lambda visit: visit.stream(b"data: one\n\n"))
     source = events(server.http_url(), retry=3600)
     assert data(source, 1) == ["one"]
-    rest = beside(list, source)
+    rest = in_thread(list, source)
     server.stop()
     source.close()
     assert rest.result(TIMEOUT) == []
 
 
 def test_closing_ends_an_iteration_that_connects(
-    events: Connect, play: Play, beside: Beside
+    events: Connect, play: Play, in_thread: InThread
 ) -> None:
     connected = threading.Event()
 
@@ -65,7 +67,7 @@ def test_closing_ends_an_iteration_that_connects(
         visit.wait_for_end()
 
     source = events(play(lambda visit: visit.stream(), silent).http_url())
-    rest = beside(list, source)
+    rest = in_thread(list, source)
     assert connected.wait(TIMEOUT)
     source.close()
     assert rest.result(TIMEOUT) == []
@@ -92,7 +94,7 @@ def test_events_that_have_come_are_not_given_out_after_closing(events: Connect, 
     assert list(source) == []
 
 
-def test_one_thread_iterates_at_a_time(events: Connect, play: Play, beside: Beside) -> None:
+def test_one_thread_iterates_at_a_time(events: Connect, play: Play, in_thread: InThread) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: one\n\n")
         visit.wait_for_end()
@@ -108,7 +110,7 @@ def test_one_thread_iterates_at_a_time(events: Connect, play: Play, beside: Besi
     source._read = tell
     assert data(source, 1) == ["one"]
     reading.clear()
-    rest = beside(list, source)
+    rest = in_thread(list, source)
     assert reading.wait(TIMEOUT)
     with pytest.raises(RuntimeError, match="another thread"):
         next(source)

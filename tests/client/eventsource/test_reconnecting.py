@@ -12,12 +12,13 @@ import pytest
 
 from tests.client.conftest import Connect, Play
 from tests.client.eventsource.helpers import data
-from tests.support.servers import TIMEOUT, Visit
+from tests.support.scripted import Visit
+from tests.support.waiting import TIMEOUT
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 
 
-class Waits(threading.Event):
+class MessageGenerator(threading.Event):
     """An event that is not waited for; what it would have been is kept.
 
     Attributes:
@@ -39,12 +40,12 @@ class Waits(threading.Event):
 
 
 @pytest.fixture
-def waits(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Waits]:
+def waits(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[MessageGenerator]:
     """The waits of every stream that is opened."""
-    made: list[Waits] = []
+    made: list[MessageGenerator] = []
 
-    def make() -> Waits:
-        made.append(Waits())
+    def make() -> MessageGenerator:
+        made.append(MessageGenerator())
         return made[-1]
 
     replaced = SimpleNamespace(Event=make, Lock=threading.Lock)
@@ -170,7 +171,7 @@ def test_a_stream_that_is_silent_for_too_long_is_lost(events: Connect, play: Pla
 
 
 def test_the_time_between_two_tries_is_the_server_s(
-    events: Connect, play: Play, waits: list[Waits]
+    events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     def stream(retry: bytes) -> Any:
         return lambda visit: visit.stream(retry + b"data: x\n\n")
@@ -188,7 +189,7 @@ def test_the_time_between_two_tries_is_the_server_s(
 
 
 def test_after_failures_it_waits_longer_and_longer(
-    events: Connect, play: Play, waits: list[Waits]
+    events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     server = play(lambda visit: visit.stream(b"data: x\n\n"))
     source = events(server.http_url(), retry=1)
@@ -201,7 +202,7 @@ def test_after_failures_it_waits_longer_and_longer(
 
 @pytest.mark.parametrize("body", [b"", b"retry: 0\n\n", b": comment\n\n", b"id: 1\n\n", b"data: x"])
 def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
-    events: Connect, play: Play, waits: list[Waits], body: bytes
+    events: Connect, play: Play, waits: list[MessageGenerator], body: bytes
 ) -> None:
     server = play(*[lambda visit: visit.stream(body)] * 6, lambda visit: visit.answer(204))
     assert list(events(server.http_url(), retry=0)) == []
@@ -212,7 +213,7 @@ def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
 def test_a_quiet_stream_that_was_open_for_long_is_no_failure(
     events: Connect,
     play: Play,
-    waits: list[Waits],
+    waits: list[MessageGenerator],
     codec: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -224,7 +225,7 @@ def test_a_quiet_stream_that_was_open_for_long_is_no_failure(
 
 
 def test_a_success_after_failures_begins_anew(
-    events: Connect, play: Play, waits: list[Waits]
+    events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     def lost(visit: Visit) -> None:
         visit.read_head()
@@ -241,7 +242,7 @@ def test_a_success_after_failures_begins_anew(
 
 
 def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
-    events: Connect, play: Play, waits: list[Waits]
+    events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     server = play(lambda visit: visit.stream(b"retry: 100000\n\n"))
     source = events(server.http_url())
@@ -252,7 +253,7 @@ def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
 def test_a_server_that_is_busy_later_is_asked_again(
-    events: Connect, play: Play, waits: list[Waits], status: int
+    events: Connect, play: Play, waits: list[MessageGenerator], status: int
 ) -> None:
     server = play(
         lambda visit: visit.stream(b"id: 1\ndata: one\n\n"),
@@ -275,7 +276,7 @@ def test_a_server_that_is_busy_later_is_asked_again(
     ],
 )
 def test_retry_after_is_honoured_in_both_of_its_forms(
-    events: Connect, play: Play, waits: list[Waits], headers: dict[str, str]
+    events: Connect, play: Play, waits: list[MessageGenerator], headers: dict[str, str]
 ) -> None:
     server = play(
         lambda visit: visit.stream(b"data: x\n\n"),

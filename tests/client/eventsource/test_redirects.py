@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.client.conftest import Certificates, Connect, Play
+from tests.client.conftest import Connect, Play
 from tests.client.eventsource.helpers import data
-from tests.support.servers import ScriptedServer, Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import ScriptedServer, Visit
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.client.conftest import Certificates, Connect, Play, Serve
+from tests.client.conftest import Connect, Play
 from tests.client.eventsource.helpers import data
-from tests.support.servers import Visit
+from tests.support.certificates import Certificates
+from tests.support.scripted import Visit
+from tests.support.serving import Serve
 from wsframe import ServerSentEvent
 from wsframe.server import App
 

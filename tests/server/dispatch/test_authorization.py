@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
-from tests.support.clients import TIMEOUT, Answer, get, masked, upgrade
-from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from tests.support.clients import Answer, Clients, get, masked, upgrade
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import HandshakeError, Opcode
 from wsframe.server import App, EventStream, Request, WebSocket
 
@@ -29,7 +31,7 @@ def protected(authorize: Callable[[Request], object] = whose) -> App:
     app = App()
 
     @app.websocket("/ws", authorize=authorize)
-    def talk(ws: WebSocket) -> Waits:
+    def talk(ws: WebSocket) -> MessageGenerator:
         ws.send(f"hello {ws.request.identity}")
         yield
 
@@ -49,7 +51,7 @@ def ask(clients: Clients, server: Any, request: bytes) -> Answer:
 def test_who_is_let_in_is_known_to_the_handler(serve: Serve, clients: Clients) -> None:
     server = serve(protected())
     assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello anna"
-    assert clients.stream(server, "/stream", COOKIE).hear(1) == ["hello anna"]
+    assert clients.stream(server, "/stream", COOKIE).expect(1) == ["hello anna"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_a_request_that_is_not_in_order_is_refused_without_asking(
     assert asked.empty()
 
 
-def hold(held: Held) -> Callable[[Request], object]:
+def hold(held: Checkpoint) -> Callable[[Request], object]:
     """A hook that blocks, and then lets everyone in."""
 
     def authorize(request: Request) -> bool:
@@ -139,26 +141,26 @@ def hold(held: Held) -> Callable[[Request], object]:
 
 
 def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
     app = protected(hold(held))
     app.websocket("/echo")(generator_echo)
     server = serve(app)
     waiting = clients.connect(server)
     waiting.send(upgrade("/ws"))
-    held.wait_for()
+    held.wait_until_reached()
     echo = clients.websocket(server, "/echo")
-    echo.say("through")
+    echo.send_messages("through")
     assert echo.next_event() == "through"
     held.release()
     assert b" 101 " in waiting.read_until(b"\r\n\r\n")
 
 
 def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
     server = serve(websocket_app(generator_echo, authorize=hold(held)), handshake_timeout=0.1)
     client = clients.connect(server)
     client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
-    held.wait_for()
+    held.wait_until_reached()
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
     (peer,) = server.clients[0].peers
@@ -170,11 +172,11 @@ def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clien
 
 
 def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
     server = serve(websocket_app(generator_echo, authorize=hold(held)))
     client = clients.connect(server)
     client.send(upgrade("/echo"))
-    held.wait_for()
+    held.wait_until_reached()
     client.reset()
     held.release()
     wait_until(lambda: not server.clients[0].peers, "the connection is over")
@@ -183,11 +185,11 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clie
 def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(
     serve: Serve, clients: Clients
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     server = serve(websocket_app(generator_echo, authorize=hold(held)), drain=60)
     client = clients.connect(server)
     client.send(upgrade("/echo"))
-    held.wait_for()
+    held.wait_until_reached()
     stopping = threading.Thread(target=server.stop)
     stopping.start()
     assert client.receive() == b""

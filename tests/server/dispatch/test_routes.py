@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from tests.server.apps import ask, pages, parameters_app
-from tests.server.conftest import Clients, Serve
-from tests.support.clients import get, upgrade
+from tests.support.clients import Clients, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
+from tests.support.serving import Serve
 from wsframe.server import App, Server
 
 
 def heard(clients: Clients, server: Server, target: str) -> Any:
     client = clients.websocket(server, target)
     message = client.next_event()
-    client.closed_by_server()
+    client.expect_close()
     assert isinstance(message, str)
     return eval(message)
 

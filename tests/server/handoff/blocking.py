@@ -6,11 +6,9 @@ from collections import deque
 from queue import Queue
 from typing import Any
 
-from tests.server.conftest import (
-    wait_until,
-)
-from tests.support.clients import TIMEOUT, WebSocketClient
-from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from tests.support.clients import WebSocketClient
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.turns import BUSY
@@ -32,11 +30,11 @@ class Blocking:
     """
 
     def __init__(self) -> None:
-        self.held: deque[Held] = deque()
+        self.held: deque[Checkpoint] = deque()
         self.seen: Queue[Any] = Queue()
         self.sockets: Queue[WebSocket] = Queue()
 
-    def __call__(self, ws: WebSocket) -> Waits:
+    def __call__(self, ws: WebSocket) -> MessageGenerator:
         self.sockets.put(ws)
         try:
             while True:
@@ -54,7 +52,7 @@ class Blocking:
     def app(self, **options: Any) -> App:
         """An app with this, one that echoes, and a page."""
 
-        def handler(ws: WebSocket) -> Waits:
+        def handler(ws: WebSocket) -> MessageGenerator:
             return (yield from self(ws))
 
         app = websocket_app(generator_echo)
@@ -62,13 +60,13 @@ class Blocking:
         app.page("/", b"page")
         return app
 
-    def block(self, server: Server, client: WebSocketClient) -> Held:
+    def block(self, server: Server, client: WebSocketClient) -> Checkpoint:
         """Have a client's handler block, and lose the loop or wait in a thread."""
-        held = Held()
+        held = Checkpoint()
         self.held.append(held)
         busy = len(sessions(server, BUSY))
-        client.say("block")
-        held.wait_for()
+        client.send_messages("block")
+        held.wait_until_reached()
         wait_until(lambda: len(sessions(server, BUSY)) > busy, "it has a thread of its own")
         return held
 

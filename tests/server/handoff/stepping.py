@@ -11,8 +11,8 @@ from queue import Queue
 from time import monotonic
 from typing import Any, TypeVar
 
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import Held
+from tests.support.handlers import Checkpoint
+from tests.support.waiting import TIMEOUT
 from wsframe.server.handoff.loop import Loop
 from wsframe.server.handoff.monitor import Monitor
 from wsframe.server.handoff.threads import Threads
@@ -162,7 +162,7 @@ class Blocks:
     """Sends ``item<`` and ``item>``, and is held in between if the item is upper case."""
 
     def __init__(self) -> None:
-        self.held = {item: Held() for item in (b"A", b"B", b"C")}
+        self.held = {item: Checkpoint() for item in (b"A", b"B", b"C")}
 
     def __call__(self, turns: Conversation, item: bytes) -> None:
         turns.peer.send(item + b"<")
@@ -171,10 +171,10 @@ class Blocks:
         turns.peer.send(item + b">")
 
 
-def block(rig: Rig, client: socket.socket, held: Held, item: bytes = b"A") -> None:
+def block(rig: Rig, client: socket.socket, held: Checkpoint, item: bytes = b"A") -> None:
     """Send what blocks, and take the loop from it."""
     client.sendall(item)
-    held.wait_for()
+    held.wait_until_reached()
     rig.look_twice()
 
 

@@ -9,17 +9,18 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-    until_it_stands_still,
-    wait_until,
-)
 from tests.server.handoff.blocking import KERNEL, MIB, sessions
-from tests.support.clients import TIMEOUT, masked
-from tests.support.handlers import NO_STEALS, Held, Waits, generator_echo, websocket_app
+from tests.support.clients import Clients, masked
+from tests.support.handlers import (
+    NO_STEALS,
+    Checkpoint,
+    MessageGenerator,
+    generator_echo,
+    websocket_app,
+)
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import Close, ConnectionClosed
 from wsframe.frames import Opcode
 from wsframe.server import WebSocket
@@ -37,9 +38,9 @@ def queued(peer: Peer) -> int:
 def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(
     serve: Serve, clients: Clients
 ) -> None:
-    count, sent, held = 2 * KERNEL >> 16, 0, Held()
+    count, sent, held = 2 * KERNEL >> 16, 0, Checkpoint()
 
-    def push(ws: WebSocket) -> Waits:
+    def push(ws: WebSocket) -> MessageGenerator:
         nonlocal sent
         yield
         held.wait()
@@ -50,13 +51,13 @@ def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(
 
     server = serve(websocket_app(push))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    client.say("block")
-    held.wait_for()
+    client.send_messages("block")
+    held.wait_until_reached()
     wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
     (session,) = sessions(server)
-    client.say("answered at last")
+    client.send_messages("answered at last")
     held.release()
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     assert 0 < sent < count
     assert queued(session.peer) <= 2 * HIGH_WATER
     for number in range(count):
@@ -69,7 +70,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
 ) -> None:
     seen: Queue[str | bytes] = Queue()
 
-    def push(ws: WebSocket) -> Waits:
+    def push(ws: WebSocket) -> MessageGenerator:
         while True:
             message = yield
             seen.put(message)
@@ -78,16 +79,16 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
 
     server = serve(websocket_app(push, timing=NO_STEALS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    client.say("one", "two")
+    client.send_messages("one", "two")
     assert seen.get(timeout=TIMEOUT) == "one"
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
     (session,) = sessions(server)
     assert session.work == ["two"]
     assert not session.peer._interest & READ
-    client.say("three")
+    client.send_messages("three")
     assert seen.empty()
     for message in ("two", "three", None):
-        assert client.hear(2) == [bytes(KERNEL), "end"]
+        assert client.expect(2) == [bytes(KERNEL), "end"]
         if message is not None:
             assert seen.get(timeout=TIMEOUT) == message
     wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
@@ -99,7 +100,7 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
 ) -> None:
     seen: Queue[object] = Queue()
 
-    def push(ws: WebSocket) -> Waits:
+    def push(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 seen.put((yield))
@@ -109,12 +110,12 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
 
     server = serve(websocket_app(push, timing=NO_STEALS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    client.say("one", "two")
+    client.send_messages("one", "two")
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
     session = sessions(server)[0]
     WebSocket(session, session.request).close(4000)
     assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["one", 4000]
-    assert client.hear(2) == [bytes(KERNEL), Close(4000)]
+    assert client.expect(2) == [bytes(KERNEL), Close(4000)]
 
 
 def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(
@@ -123,7 +124,7 @@ def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(
     answered, ends = 0, Queue[int]()
     most = 0
 
-    def answer(ws: WebSocket) -> Waits:
+    def answer(ws: WebSocket) -> MessageGenerator:
         nonlocal answered, most
         try:
             while True:
@@ -152,7 +153,7 @@ def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: 
     """The turn ends early, for so much is sent; the end follows the messages that are left."""
     ended = threading.Event()
 
-    def answer(ws: WebSocket) -> Waits:
+    def answer(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 message = yield
@@ -164,7 +165,7 @@ def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: 
     numbers = [str(number % 10) for number in range(100)]
     frames = [masked(Opcode.TEXT, number) for number in numbers]
     client.send(b"".join(frames) + masked(Opcode.CLOSE, b"\x0f\xa0"))
-    assert client.hear(100) == [number * 5_000 for number in numbers]
+    assert client.expect(100) == [number * 5_000 for number in numbers]
     assert client.next_event() == Close(4000)
     client.expect_end()
     assert ended.wait(TIMEOUT)
@@ -174,11 +175,11 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
     serve: Serve, clients: Clients
 ) -> None:
     """It ends early for what it sent on the loop; what was left comes before what came since."""
-    held = Held()
+    held = Checkpoint()
     # Much for a turn, but not too much to be waiting while the client is read.
     much = bytes(HIGH_WATER + 1024)
 
-    def handler(ws: WebSocket) -> Waits:
+    def handler(ws: WebSocket) -> MessageGenerator:
         while True:
             message = yield
             if message == "block":
@@ -188,14 +189,14 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
 
     server = serve(websocket_app(handler))
     client = clients.websocket(server, "/echo")
-    client.say("block", "left", "too")
-    held.wait_for()
+    client.send_messages("block", "left", "too")
+    held.wait_until_reached()
     wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
     (session,) = sessions(server)
-    client.say("came", "since")
+    client.send_messages("came", "since")
     wait_until(lambda: session.work == ["came", "since"], "they are read")
     held.release()
-    assert client.hear(6) == [much, "block", "left", "too", "came", "since"]
+    assert client.expect(6) == [much, "block", "left", "too", "came", "since"]
     wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
 
 
@@ -205,7 +206,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
 ) -> None:
     seen: Queue[str | int | bytes] = Queue()
 
-    def push(ws: WebSocket) -> Waits:
+    def push(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 seen.put((yield))
@@ -223,7 +224,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
     if reads:
         wait_until(lambda: sessions(server, HELD), "the second one has to wait")
         assert seen.empty()
-        assert client.hear(3) == [bytes(KERNEL)] * 3
+        assert client.expect(3) == [bytes(KERNEL)] * 3
         assert client.next_event() == Close(4000)
         client.expect_end()
         assert [seen.get(timeout=TIMEOUT) for _ in range(3)] == ["x", "x", 4000]
@@ -236,7 +237,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
 def test_one_answer_may_be_as_large_as_it_likes(serve: Serve, clients: Clients, where: str) -> None:
     answer = bytes(range(256)) * (64 * MIB // 256)
 
-    def send(ws: WebSocket) -> Waits:
+    def send(ws: WebSocket) -> MessageGenerator:
         yield
         ws.send(answer)
         ws.send("end")
@@ -244,6 +245,6 @@ def test_one_answer_may_be_as_large_as_it_likes(serve: Serve, clients: Clients, 
 
     server = serve(websocket_app(send, timing=NO_STEALS, blocking=where == "thread"))
     client = clients.websocket(server, "/echo")
-    client.say("x")
+    client.send_messages("x")
     assert client.next_event() == answer
     assert client.next_event() == "end"

@@ -10,16 +10,12 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-    wait_until,
-)
 from tests.server.handoff.blocking import KERNEL, Blocking, sessions
-from tests.support.clients import TIMEOUT, WebSocketClient, get
-from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from tests.support.clients import Clients, WebSocketClient, get
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed, Pong
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
@@ -38,14 +34,14 @@ def test_eight_handlers_block_and_twenty_others_are_served(serve: Serve, clients
     held = [blocking.block(server, client) for client in blocked]
     for number in range(20):
         for client in echoing:
-            client.say(str(number), "again")
+            client.send_messages(str(number), "again")
         for client in echoing:
-            assert client.hear(2) == [str(number), "again"]
+            assert client.expect(2) == [str(number), "again"]
     for one in reversed(held):
         one.release()
     for client in blocked:
-        client.say("next")
-        assert client.hear(2) == ["block", "next"]
+        client.send_messages("next")
+        assert client.expect(2) == ["block", "next"]
 
 
 def test_a_server_whose_every_handler_blocks_still_accepts_and_answers(
@@ -73,17 +69,17 @@ def test_handlers_that_block_may_be_more_than_there_are_threads(
     blocking = Blocking()
     server = serve(blocking.app(), max_threads=2)
     blocked = [clients.websocket(server, "/block") for _ in range(6)]
-    held = [Held() for _ in blocked]
+    held = [Checkpoint() for _ in blocked]
     blocking.held.extend(held)
     for client in blocked:
-        client.say("block")
+        client.send_messages("block")
     # Three lose the loop; then the route is suspect, and the others get no thread.
     for one in held[:3]:
-        one.wait_for()
+        one.wait_until_reached()
     wait_until(lambda: server.stats().handlers_waiting == 3, "three wait")
     assert server.stats().handlers_in_threads == 3
     echoing = clients.websocket(server, "/echo")
-    echoing.say("x")
+    echoing.send_messages("x")
     assert echoing.next_event() == "x"
     for one in held:
         one.release()
@@ -103,9 +99,9 @@ def test_messages_that_come_while_it_blocks_are_handled_in_order_and_once(
     held = handler.block(server, client)
     numbers = list(map(str, range(1000)))
     for begin, end in ((0, 1), (1, 10), (10, 100), (100, 1000)):
-        client.say(*numbers[begin:end])
+        client.send_messages(*numbers[begin:end])
     held.release()
-    assert client.hear(1001) == ["block", *numbers]
+    assert client.expect(1001) == ["block", *numbers]
     client.leave()
     assert handler.next_seen(1003) == ["block", *numbers, 1000, "finally"]
     assert handler.seen.empty()
@@ -116,20 +112,20 @@ def test_pings_are_answered_while_it_blocks(serve: Serve, clients: Clients) -> N
     server = serve(handler.app())
     client = clients.websocket(server, "/block")
     held = handler.block(server, client)
-    client.say("waits")
+    client.send_messages("waits")
     for number in range(3):
         client.send(client.codec.ping(b"%d" % number))
         assert client.next_event() == Pong(b"%d" % number)
     held.release()
-    assert client.hear(2) == ["block", "waits"]
+    assert client.expect(2) == ["block", "waits"]
 
 
 def test_what_it_sent_before_goes_out_and_what_it_sends_then_too(
     serve: Serve, clients: Clients
 ) -> None:
-    first, second = Held(), Held()
+    first, second = Checkpoint(), Checkpoint()
 
-    def talk(ws: WebSocket) -> Waits:
+    def talk(ws: WebSocket) -> MessageGenerator:
         ws.send("before")
         first.wait()
         ws.send("while")
@@ -141,7 +137,7 @@ def test_what_it_sent_before_goes_out_and_what_it_sends_then_too(
     client = clients.websocket(serve(websocket_app(talk)), "/echo")
     assert client.next_event() == "before"
     first.release()
-    assert client.hear(2) == ["while", "it blocks"]
+    assert client.expect(2) == ["while", "it blocks"]
     second.release()
     assert client.next_event() == "after"
 
@@ -156,7 +152,7 @@ def test_what_waits_for_it_is_bounded_and_nothing_is_lost(
     held = handler.block(server, client)
     (session,) = sessions(server)
     messages = [number.to_bytes(4, "big") * (1 << 14) for number in range(2 * KERNEL >> 16)]
-    sending = threading.Thread(target=client.say, args=messages)
+    sending = threading.Thread(target=client.send_messages, args=messages)
     client.sock.settimeout(None)
     sending.start()
     wait_until(lambda: not session.peer._interest & READ, "it is read no more")
@@ -168,7 +164,7 @@ def test_what_waits_for_it_is_bounded_and_nothing_is_lost(
         assert client.next_event() == message[:8]
     sending.join(TIMEOUT)
     client.sock.settimeout(TIMEOUT)
-    client.say("goes on")
+    client.send_messages("goes on")
     assert client.next_event() == "goes on"
     assert handler.next_seen(len(messages) + 2) == ["block", *messages, "goes on"]
     assert client.leave() == Close(1000)
@@ -198,9 +194,9 @@ def test_a_client_that_leaves_meanwhile_is_heard_to_the_end(
     blocking: bool | None,
 ) -> None:
     seen: Queue[object] = Queue()
-    held = Held()
+    held = Checkpoint()
 
-    def handler(ws: WebSocket) -> Waits:
+    def handler(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 seen.put((yield))
@@ -214,12 +210,12 @@ def test_a_client_that_leaves_meanwhile_is_heard_to_the_end(
 
     server = serve(websocket_app(handler, blocking=blocking))
     client = clients.websocket(server, "/echo")
-    client.say("block")
-    held.wait_for()
+    client.send_messages("block")
+    held.wait_until_reached()
     wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
     (session,) = sessions(server)
-    client.say("one")
-    client.say("two")
+    client.send_messages("one")
+    client.send_messages("two")
     wait_until(lambda: session.work == ["one", "two"], "they are read")
     leave(client)
     wait_until(lambda: session._end is not None, "it is known that the client has left")
@@ -254,9 +250,9 @@ def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
     serve: Serve, clients: Clients, blocking: bool | None, more: tuple[str, ...]
 ) -> None:
     seen: Queue[object] = Queue()
-    held = [Held(), Held()]
+    held = [Checkpoint(), Checkpoint()]
 
-    def handler(ws: WebSocket) -> Waits:
+    def handler(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 seen.put((yield))
@@ -272,14 +268,14 @@ def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
 
     server = serve(websocket_app(handler, blocking=blocking))
     client = clients.websocket(server, "/echo")
-    client.say("block", *more)
-    held[0].wait_for()
+    client.send_messages("block", *more)
+    held[0].wait_until_reached()
     wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
     (session,) = sessions(server)
-    client.say("meanwhile")
+    client.send_messages("meanwhile")
     wait_until(lambda: session.work, "it is read")
     held[0].release()
-    assert client.hear(2) == ["last", Close(4000)]  # while it still blocks
+    assert client.expect(2) == ["last", Close(4000)]  # while it still blocks
     client.send(client.codec.close(4000))
     client.expect_end()
     held[1].release()
@@ -291,9 +287,9 @@ def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
 @pytest.mark.parametrize("other", ["waits", "blocks"])
 def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other: str) -> None:
     handler = Blocking()
-    held = Held()
+    held = Checkpoint()
 
-    def closing(ws: WebSocket) -> Waits:
+    def closing(ws: WebSocket) -> MessageGenerator:
         yield
         held.wait()
         handler.sockets.get(timeout=TIMEOUT).close(4001)
@@ -304,12 +300,12 @@ def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other:
     app.websocket("/close")(closing)
     server = serve(app)
     client, others_client = clients.websocket(server, "/close"), clients.websocket(server, "/block")
-    client.say("block")
-    held.wait_for()
+    client.send_messages("block")
+    held.wait_until_reached()
     others = handler.block(server, others_client) if other == "blocks" else None
     held.release()
     assert client.next_event() == "closed"
-    assert others_client.closed_by_server() == Close(4001)
+    assert others_client.expect_close() == Close(4001)
     if others is not None:
         assert handler.next_seen(1) == ["block"]
         assert handler.seen.empty()
@@ -322,9 +318,9 @@ def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other:
 def test_whatever_a_handler_raises_ends_its_connection_alone(
     serve: Serve, clients: Clients, log: ServerLog, where: str, error: type[BaseException]
 ) -> None:
-    held = Held()
+    held = Checkpoint()
 
-    def fail(ws: WebSocket) -> Waits:
+    def fail(ws: WebSocket) -> MessageGenerator:
         yield
         if where == "thread":
             held.wait()
@@ -335,16 +331,16 @@ def test_whatever_a_handler_raises_ends_its_connection_alone(
     server = serve(app)
     other, another = clients.websocket(server, "/echo"), clients.websocket(server, "/fail")
     client = clients.websocket(server, "/fail")
-    client.say("x")
+    client.send_messages("x")
     if where == "thread":
-        held.wait_for()
+        held.wait_until_reached()
         wait_until(lambda: sessions(server, BUSY), "it has lost the loop")
         held.release()
-    assert client.closed_by_server() == Close(1011, "the handler failed")
+    assert client.expect_close() == Close(1011, "the handler failed")
     record = log.expect("the handler of /fail failed")
     assert record.exc_info is not None
     assert record.exc_info[0] is error
-    other.say("x")
+    other.send_messages("x")
     assert other.next_event() == "x"
     another.send(another.codec.ping())
     assert another.next_event() == Pong()
@@ -357,7 +353,7 @@ def test_context_variables_stay_with_their_connection(
     variable: ContextVar[str] = ContextVar("variable", default="nobody's")
     threads: dict[str, list[int]] = {"one": [], "two": []}
 
-    def handler(ws: WebSocket, name: str) -> Waits:
+    def handler(ws: WebSocket, name: str) -> MessageGenerator:
         ws.send(variable.get())
         variable.set(name)
         while True:
@@ -367,24 +363,24 @@ def test_context_variables_stay_with_their_connection(
                 held.wait()
             ws.send(variable.get())
 
-    held = Held()
+    held = Checkpoint()
     server = serve(websocket_app(handler, "/{name}", blocking=blocking))
     pair = [(name, clients.websocket(server, f"/{name}")) for name in threads]
     for name, client in pair * 3:
         if not threads[name]:
             assert client.next_event() == "nobody's"
-        client.say("x")
+        client.send_messages("x")
         assert client.next_event() == name
-    pair[0][1].say("block")
-    held.wait_for()
+    pair[0][1].send_messages("block")
+    held.wait_until_reached()
     # On another thread than before, whoever has the loop now.
     for _ in range(3):
-        pair[1][1].say("x")
+        pair[1][1].send_messages("x")
         assert pair[1][1].next_event() == "two"
     held.release()
     assert pair[0][1].next_event() == "one"
     for name, client in pair * 3:
-        client.say("x")
+        client.send_messages("x")
         assert client.next_event() == name
     assert len({*threads["one"], *threads["two"]}) > 1
     assert {*threads["one"]} & {*threads["two"]}, "a thread of both"

@@ -9,16 +9,12 @@ from typing import Literal
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-    wait_until,
-)
 from tests.server.handoff.blocking import Blocking, sessions
-from tests.support.clients import TIMEOUT, WebSocketClient
-from tests.support.handlers import Held, Waits, generator_echo, websocket_app
+from tests.support.clients import Clients, WebSocketClient
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed
 from wsframe.server import EventStream, Server, WebSocket
 from wsframe.server.handoff import loop as loop_module
@@ -30,7 +26,7 @@ from wsframe.server.timing import Timing
 def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     serve: Serve, clients: Clients
 ) -> None:
-    held = [Held(), Held()]
+    held = [Checkpoint(), Checkpoint()]
 
     def feed(stream: EventStream) -> None:
         stream.send("one")
@@ -42,12 +38,12 @@ def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     app.sse("/feed")(feed)
     server = serve(app)
     stream = clients.stream(server, "/feed")
-    assert stream.hear(1) == ["one"]
+    assert stream.expect(1) == ["one"]
     client = clients.websocket(server, "/echo")
-    client.say("x")
+    client.send_messages("x")
     assert client.next_event() == "x"
     held[0].release()
-    assert stream.hear(1) == ["two"]
+    assert stream.expect(1) == ["two"]
     held[1].release()
     assert server.loops[0].steals == 1
 
@@ -63,7 +59,7 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
         assert client.next_event() == "block"
     assert 3 <= server.loops[0].steals <= 6
     new = clients.websocket(server, "/block")
-    new.say("x")
+    new.send_messages("x")
     assert new.next_event() == "x"
     assert max(session.credit for session in sessions(server)) >= ROUTE_PROBATION - 2
 
@@ -73,11 +69,11 @@ def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
 ) -> None:
     server = serve(websocket_app(generator_echo, blocking=True))
     client = clients.websocket(server, "/echo")
-    client.say("x")
+    client.send_messages("x")
     assert client.next_event() == "x"
     monkeypatch.setattr(server._threads, "engage_turn", lambda *_: Shortage.SYSTEM)
     monkeypatch.setattr(server._threads, "turn_shortage", lambda *_: Shortage.SYSTEM)
-    client.say("y")
+    client.send_messages("y")
     assert client.next_event() == "y"
     assert client.leave() == Close(1000)
 
@@ -93,7 +89,7 @@ def test_a_stop_tells_handlers_that_block_and_waits_for_those_that_return(
     begin = time.monotonic()
     stopping.start()
     for client in blocked:
-        assert client.closed_by_server() == Close(1001, "the server stops")
+        assert client.expect_close() == Close(1001, "the server stops")
     for one in held[:2]:
         one.release()
     seen = [item if isinstance(item, str) else f"{item:d}" for item in handler.next_seen(7)]
@@ -155,7 +151,7 @@ class Visitor(threading.Thread):
                 pass
         elif self.leaves == "rst":
             # It goes while there is much to do.
-            self.client.say(*("0 2" for _ in range(3)))
+            self.client.send_messages(*("0 2" for _ in range(3)))
             self.client.reset()
 
     def _send_in_pieces(self, data: bytes) -> None:
@@ -179,7 +175,7 @@ def test_forty_clients_whose_handlers_block_at_random(
     disorder: list[str] = []
     everybody: set[WebSocket] = set()
 
-    def handler(ws: WebSocket, name: str) -> Waits:
+    def handler(ws: WebSocket, name: str) -> MessageGenerator:
         entered.append(name)
         everybody.add(ws)
         inside = threading.Lock()

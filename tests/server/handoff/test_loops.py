@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, stop_within, wait_until
-from tests.support.clients import TIMEOUT, get
+from tests.support.clients import Clients, get
 from tests.support.clock import STEP, ManualClock
-from tests.support.handlers import BOTH_KINDS, Waits, websocket_app
+from tests.support.handlers import BOTH_KINDS, MessageGenerator, websocket_app
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.threads import Threads, Worker
@@ -35,9 +36,9 @@ def test_connections_are_dealt_out_evenly(
     open_ones = [clients.websocket(server, "/echo") for _ in range(4 * LOOPS)]
     assert sizes(server) == [4] * LOOPS
     for number, client in enumerate(open_ones):
-        client.say(str(number), b"x" * 100_000)
+        client.send_messages(str(number), b"x" * 100_000)
     for number, client in enumerate(open_ones):
-        assert client.hear(2) == [str(number), b"x" * 100_000]
+        assert client.expect(2) == [str(number), b"x" * 100_000]
         client.leave()
     wait_until(lambda: sizes(server) == [0] * LOOPS, "all have left")
 
@@ -53,14 +54,14 @@ def test_a_queue_reaches_the_streams_of_all_loops(serve: Serve, clients: Clients
         source.put(item)
     stop_within(server, TIMEOUT)
     for stream in streams:
-        assert stream.hear(100) == expected
+        assert stream.expect(100) == expected
         stream.expect_end()
 
 
 def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Clients) -> None:
     present: list[WebSocket] = []
 
-    def chat(ws: WebSocket) -> Waits:
+    def chat(ws: WebSocket) -> MessageGenerator:
         present.append(ws)
         while True:
             message = yield
@@ -71,7 +72,7 @@ def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Cl
     open_ones = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
     wait_until(lambda: len(present) == LOOPS, "all are there")
     for number, client in enumerate(open_ones):
-        client.say(str(number))
+        client.send_messages(str(number))
         for each in open_ones:
             assert each.next_event() == str(number)
 
@@ -79,7 +80,7 @@ def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Cl
 def test_a_loop_that_is_blocked_does_not_hold_up_the_others(serve: Serve, clients: Clients) -> None:
     release = threading.Event()
 
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         while True:
             message = yield
             if message == "block":
@@ -90,13 +91,13 @@ def test_a_loop_that_is_blocked_does_not_hold_up_the_others(serve: Serve, client
     blocked = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
     others = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
     for client in blocked:
-        client.say("block", "go on")
+        client.send_messages("block", "go on")
     for client in others:
-        client.say("x")
+        client.send_messages("x")
         assert client.next_event() == "x"
     release.set()
     for client in blocked:
-        assert client.hear(2) == ["block", "go on"]
+        assert client.expect(2) == ["block", "go on"]
 
 
 @BOTH_KINDS
@@ -106,7 +107,7 @@ def test_all_loops_stop(serve: Serve, clients: Clients, echo: Callable[..., Any]
     stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()
     for client in open_ones:
-        assert client.closed_by_server() == Close(1001, "the server stops")
+        assert client.expect_close() == Close(1001, "the server stops")
     stopping.join(TIMEOUT)
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
 

@@ -9,10 +9,9 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.server.conftest import wait_until
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import Held
+from tests.support.handlers import Checkpoint
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.turns import (
     BUSY,
     HELD,
@@ -22,7 +21,7 @@ from wsframe.server.handoff.turns import (
 from wsframe.server.sockets.peer import HIGH_WATER
 
 
-def held_with_news(rig: Rig, held: Held, *news: SimpleQueue[None]) -> None:
+def held_with_news(rig: Rig, held: Checkpoint, *news: SimpleQueue[None]) -> None:
     """Have the loop told of these queues in one turn, and held in the next."""
 
     def act(turns: Conversation, item: bytes) -> None:
@@ -36,7 +35,7 @@ def held_with_news(rig: Rig, held: Held, *news: SimpleQueue[None]) -> None:
 
     _, client = rig.connect(act)
     client.sendall(b"tell")
-    held.wait_for()
+    held.wait_until_reached()
 
 
 def queues(count: int) -> list[SimpleQueue[None]]:
@@ -48,7 +47,7 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", True)
-    held = Held()
+    held = Checkpoint()
     first, second, third = queues(3)
     held_with_news(rig, held, first, second, second, third)
     assert [queue.qsize() for queue in (first, second, third)] == [1, 0, 0]
@@ -62,7 +61,7 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
 
 def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", True)
-    held = Held()
+    held = Checkpoint()
     news = queues(20)
     held_with_news(rig, held, *news)
     held.release()
@@ -74,7 +73,7 @@ def test_all_are_woken_at_once_where_there_is_no_gil(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wakes_one", False)
-    held = Held()
+    held = Checkpoint()
     news = queues(20)
     held_with_news(rig, held, *news)
     assert [queue.qsize() for queue in news] == [1] * 20
@@ -82,7 +81,7 @@ def test_all_are_woken_at_once_where_there_is_no_gil(
 
 
 def test_frames_go_out_in_order_before_and_after_the_steal(rig: Rig) -> None:
-    holds = [Held(), Held()]
+    holds = [Checkpoint(), Checkpoint()]
 
     def act(turns: Conversation, item: bytes) -> None:
         for number, held in enumerate(holds):
@@ -95,7 +94,7 @@ def test_frames_go_out_in_order_before_and_after_the_steal(rig: Rig) -> None:
     block(rig, client, holds[0])
     assert receive(client, 3) == b"000"
     holds[0].release()
-    holds[1].wait_for()
+    holds[1].wait_until_reached()
     assert receive(client, 3) == b"111", "while it blocks without the loop"
     holds[1].release()
     assert receive(client, 1) == b"2"
@@ -106,7 +105,7 @@ def test_within_a_turn_frames_are_sent_at_its_end(rig: Rig) -> None:
     act = Blocks()
     turns, client = rig.connect(act)
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     assert turns.peer.in_turn
     assert turns.peer.out == [b"A<"]
     act.held[b"A"].release()
@@ -138,7 +137,7 @@ def test_only_the_owner_settles(rig: Rig, how: str) -> None:
 
     rig.ask(unsettle)
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     if how == "stolen":
         rig.look_twice()
     if how != "loop":
@@ -197,7 +196,7 @@ def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
     act = Blocks()
     turns, client = rig.connect(act)
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     frame = bytes(HIGH_WATER // 2)
 
     def push() -> None:

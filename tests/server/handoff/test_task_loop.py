@@ -8,9 +8,8 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import wait_until
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
-from tests.support.clients import TIMEOUT
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff import monitor as monitor_module
 from wsframe.server.timing import Timing
 
@@ -55,7 +54,7 @@ def test_a_call_costs_no_wake_up_while_the_loop_is_awake(rig: Rig) -> None:
     act = Blocks()
     _, client = rig.connect(act)
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     assert not rig.loop.sleeps()
     called: Queue[int] = Queue()
     for number in range(3):
@@ -111,7 +110,7 @@ def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
     for item, held in act.held.items():
         wait_until(lambda: rig.monitor.parked, "it is parked")
         client.sendall(item)
-        held.wait_for()
+        held.wait_until_reached()
         exchange(others_client, b"x")  # on the loop that it has taken
         held.release()
         assert receive(client, 4) == item + b"<" + item + b">"
@@ -123,7 +122,7 @@ def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None
     act = Blocks()
     _, client = rig.connect(act)
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     rig.monitor._loops = [rig.loop]
     rig.monitor._park()
     assert not rig.monitor.parked

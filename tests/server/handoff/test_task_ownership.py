@@ -8,10 +8,10 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import ServerLog, wait_until
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import Held
+from tests.support.handlers import Checkpoint
+from tests.support.log import ServerLog
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.quotas import Holder
 from wsframe.server.handoff.threads import Charge, Worker
 from wsframe.server.handoff.turns import (
@@ -59,7 +59,7 @@ def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
     owner = rig.owner()
     assert not rig.loop.watch()
     client.sendall(b"A")
-    act.held[b"A"].wait_for()
+    act.held[b"A"].wait_until_reached()
     assert rig.loop.watch()
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
@@ -94,12 +94,12 @@ def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: 
 
 def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
     """Even if they look the same, and nothing was seen in between."""
-    holds = [Held(), Held()]
+    holds = [Checkpoint(), Checkpoint()]
     entered = iter(holds)
     turns, client = rig.connect(lambda turns, item: next(entered).wait())
     for held in holds:
         client.sendall(b"same")
-        held.wait_for()
+        held.wait_until_reached()
         assert rig.loop.watch()
         if held is holds[0]:
             held.release()
@@ -163,7 +163,7 @@ def test_a_turn_that_was_stolen_cannot_take_a_later_ones_token(rig: Rig) -> None
     two, second = rig.connect(act)
     block(rig, first, act.held[b"A"])
     second.sendall(b"B")
-    act.held[b"B"].wait_for()
+    act.held[b"B"].wait_until_reached()
     act.held[b"A"].release()
     # Nobody hears that it has returned as long as the other one has the loop.
     wait_until(lambda: one.ran[0].name == "wsframe-idle", "the first one has returned")
@@ -200,7 +200,7 @@ def test_a_turn_may_return_before_the_new_owner_has_begun(
 def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, owned = Held(), Queue[bool]()
+    held, owned = Checkpoint(), Queue[bool]()
 
     def act(turns: Conversation, item: bytes) -> None:
         held.wait()

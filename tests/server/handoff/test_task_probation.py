@@ -8,10 +8,9 @@ from math import inf
 
 import pytest
 
-from tests.server.conftest import wait_until
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
-from tests.support.clients import TIMEOUT
 from tests.support.clock import ManualClock
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff import loop as loop_module
 from wsframe.server.handoff import turns as turns_module
 from wsframe.server.handoff.turns import (

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.handoff.thread_limits import (
     ATTACKS,
     LIMITS,
@@ -24,8 +23,11 @@ from tests.server.handoff.thread_limits import (
     attack,
     status_of,
 )
-from tests.support.clients import TIMEOUT, get, upgrade
-from tests.support.handlers import Held
+from tests.support.clients import Clients, get, upgrade
+from tests.support.handlers import Checkpoint
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, EventStream, WebSocket
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only address")
@@ -88,7 +90,7 @@ def test_silent_clients_of_one_address_leave_the_route_to_others_and_other_route
 def test_one_address_leaves_threads_to_the_others(
     serve: Serve, clients: Clients, log: ServerLog, kind: str
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     app = App()
     for number in range(8):
 
@@ -119,7 +121,7 @@ def test_one_address_leaves_threads_to_the_others(
     held.release()
 
 
-def plain_app(held: Held, routes: int = 8) -> App:
+def plain_app(held: Checkpoint, routes: int = 8) -> App:
     app = App()
     for number in range(routes):
 
@@ -148,7 +150,7 @@ def test_behind_a_trusted_proxy_the_address_that_it_reports_counts(
     forwarded: str | None,
     granted: int,
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     server = serve(plain_app(held, 2 * SHARE + 1), **LIMITS, trusted_proxies=trusted)
     statuses = []
     for number in range(2 * SHARE + 1):
@@ -162,7 +164,7 @@ def test_behind_a_trusted_proxy_the_address_that_it_reports_counts(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
 def test_clients_of_a_unix_socket_have_no_address(tmp_path: Path) -> None:
-    held = Held()
+    held = Checkpoint()
     with (
         plain_app(held).start(unix=tmp_path / "socket", **LIMITS),
         ExitStack() as stack,

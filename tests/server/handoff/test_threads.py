@@ -12,9 +12,9 @@ from time import monotonic
 
 import pytest
 
-from tests.server.conftest import ServerLog, wait_until
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import Held
+from tests.support.handlers import Checkpoint
+from tests.support.log import ServerLog
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.quotas import Holder, Shortage
 from wsframe.server.handoff.threads import Threads, Worker
 from wsframe.server.handoff.waiting import WaitingRoom
@@ -232,7 +232,7 @@ def test_a_thread_survives_what_its_task_raises(pool: Pool, log: ServerLog) -> N
 def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, held = Queue[bool](), Held()
+    gone, held = Queue[bool](), Checkpoint()
     run = partial(held.wait)
     function = weakref.ref(run)
     finished = pool.threads.finished
@@ -276,7 +276,7 @@ def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
 
 
 @dataclass(eq=False)
-class Waits:
+class MessageGenerator:
     name: str
     credit: float = 0
 
@@ -288,7 +288,7 @@ def in_order(room: WaitingRoom, *lacking: tuple[Holder, Shortage]) -> list[str]:
     """The names of those that find a thread, where these holders lack one."""
     names = []
     while (waiter := room.next(lambda _, holder: dict(lacking).get(holder))) is not None:
-        assert isinstance(waiter, Waits)
+        assert isinstance(waiter, MessageGenerator)
         names.append(waiter.name)
     return names
 
@@ -296,7 +296,7 @@ def in_order(room: WaitingRoom, *lacking: tuple[Holder, Shortage]) -> list[str]:
 def room_of(*holders: Holder) -> WaitingRoom:
     room = WaitingRoom()
     for number, (route, origin) in enumerate(holders):
-        room.add(Waits(f"{route}{origin}.{number}"), Holder(route, origin))
+        room.add(MessageGenerator(f"{route}{origin}.{number}"), Holder(route, origin))
     return room
 
 
@@ -312,14 +312,14 @@ def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
     room = room_of(a1, a2, b1)
     assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
     assert in_order(room, (a1, Shortage.ORIGIN)) == ["a2.1"]
-    room.add(Waits("a2.3"), a2)
+    room.add(MessageGenerator("a2.3"), a2)
     assert in_order(room, (a1, Shortage.PART)) == ["a2.3"]
     assert len(room) == 1
     assert in_order(room) == ["a1.0"]
 
 
 def test_who_does_not_wait_any_more_is_passed_over() -> None:
-    room, gone, left = WaitingRoom(), Waits("gone"), Waits("left")
+    room, gone, left = WaitingRoom(), MessageGenerator("gone"), MessageGenerator("left")
     room.add(gone, ONE)
     room.add(left, ONE)
     room.discard(gone)

@@ -8,7 +8,6 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.handoff.thread_limits import (
     ATTACKS,
     NO_ADDRESS,
@@ -20,8 +19,11 @@ from tests.server.handoff.thread_limits import (
     attack,
     status_of,
 )
-from tests.support.clients import TIMEOUT, get, masked, upgrade
-from tests.support.handlers import Held, Waits
+from tests.support.clients import Clients, get, masked, upgrade
+from tests.support.handlers import Checkpoint, MessageGenerator
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, WebSocket
 from wsframe.server.handoff.turns import WAITING
@@ -80,7 +82,7 @@ def test_a_request_waits_for_a_thread_in_vain_no_longer_than_it_may(
         assert_no_thread(late)
         attacked.held.release()
         wait_until(lambda: server.stats().handlers_in_threads == 0, "all have ended")
-        attacked.held = Held()
+        attacked.held = Checkpoint()
 
 
 @pytest.mark.parametrize("path", ["/authorize", "/turns"])
@@ -105,11 +107,11 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     serve: Serve, clients: Clients, log: ServerLog, attacked: Attacked
 ) -> None:
     """However many handlers of a route block, the loop stays free."""
-    held = Held()
+    held = Checkpoint()
     blocked: Queue[str] = Queue()
 
     @attacked.app.websocket("/block")
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 message = yield
@@ -123,7 +125,7 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     server = serve(attacked.app, **NO_ADDRESS)
     opened = [clients.websocket(server, "/block") for _ in range(20)]
     for number, client in enumerate(opened):
-        client.say(str(number), "second")
+        client.send_messages(str(number), "second")
     for _ in range(3):
         blocked.get(timeout=TIMEOUT)  # then the route is suspect
     wait_until(lambda: server.stats().handlers_waiting == 20 - SHARE, "they wait")
@@ -132,7 +134,7 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     # What such a client sends stays with it; one that leaves is forgotten.
     read = sum(peer.bytes_in for peer in server.clients[0].peers)
     for client in opened:
-        client.say("x" * 10_000)
+        client.send_messages("x" * 10_000)
     assert_others_are_served(clients, server)
     assert sum(peer.bytes_in for peer in server.clients[0].peers) < read + 20_000 + SHARE * 11_000
     peers = len(server.clients[0].peers)
@@ -140,7 +142,7 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     wait_until(lambda: len(server.clients[0].peers) < peers, "it is forgotten")
     held.release()
     for number, client in enumerate(opened[:-1]):
-        assert client.hear(3) == [str(number), "second", "x" * 10_000]
+        assert client.expect(3) == [str(number), "second", "x" * 10_000]
         client.leave()
     seen = [blocked.get(timeout=TIMEOUT) for _ in range(20 * 4 - 3)]
     assert "end 1006" in seen  # what it had sent was delivered, and its end
@@ -194,11 +196,11 @@ def test_two_routes_that_block_leave_the_loop_free(
 def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
-    held, entered = Held(), Queue[str]()
+    held, entered = Checkpoint(), Queue[str]()
     app = App()
 
     @app.websocket("/block", blocking=True)
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         entered.put("entered")
         held.wait()
         ws.send("hello")

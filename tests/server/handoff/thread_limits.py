@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from queue import Queue
 from typing import Any
 
-from tests.server.conftest import Clients
-from tests.support.clients import TIMEOUT, Client, get, masked, upgrade
-from tests.support.handlers import Held, Waits, generator_echo
+from tests.support.clients import Client, Clients, get, masked, upgrade
+from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo
+from tests.support.waiting import TIMEOUT
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.timing import Timing
@@ -40,7 +40,7 @@ class Attacked:
     """
 
     def __init__(self) -> None:
-        self.held = Held()
+        self.held = Checkpoint()
         self.entered: Queue[str] = Queue()
         # Whatever the machine is busy with, a route is suspected after three hand-offs.
         app = self.app = App(timing=Timing(handoff_window=60))
@@ -65,7 +65,7 @@ class Attacked:
     def plain(self, ws: WebSocket) -> None:
         self.hold(ws.request)
 
-    def turns(self, ws: WebSocket) -> Waits:
+    def turns(self, ws: WebSocket) -> MessageGenerator:
         self.hold(ws.request)
         try:
             while True:

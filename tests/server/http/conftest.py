@@ -7,12 +7,10 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
 from tests.server.http.refused import LIMIT, PAGE
-from tests.support.clients import (
-    get,
-)
+from tests.support.clients import Clients, get
 from tests.support.handlers import generator_echo, plain_echo
+from tests.support.serving import Serve
 from wsframe.server import App, Server
 
 
@@ -34,6 +32,6 @@ def server(serve: Serve, clients: Clients) -> Iterator[Server]:
     client.send(get("/"))
     assert client.answer().body == PAGE
     last = clients.websocket(running, "/echo")
-    last.say("served")
+    last.send_messages("served")
     assert last.next_event() == "served"
     last.leave()

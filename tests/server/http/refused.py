@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from tests.server.conftest import Clients
-from tests.support.clients import (
-    Answer,
-    Client,
-    parse_answer,
-)
+from tests.support.clients import Answer, Client, Clients, parse_answer
 from wsframe.server import Server
 
 PAGE = b"<p>the page"

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
-from tests.support.clients import get, upgrade
-from tests.support.handlers import Waits, generator_echo, plain_echo
+from tests.support.clients import Clients, get, upgrade
+from tests.support.handlers import MessageGenerator, generator_echo, plain_echo
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 
 SIZE = 12_000
@@ -48,7 +50,7 @@ class Looks:
         self.seen.put(look(request))
         return True
 
-    def generator(self, ws: WebSocket, name: str) -> Waits:
+    def generator(self, ws: WebSocket, name: str) -> MessageGenerator:
         self.seen.put(look(ws.request))
         yield
         self.seen.put(look(ws.request))

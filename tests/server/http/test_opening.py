@@ -14,9 +14,20 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
-from tests.support.clients import KEY, Client, Pairs, get, head, masked, parse_answer, upgrade
-from tests.support.handlers import Waits, generator_echo, websocket_app
+from tests.support.clients import (
+    KEY,
+    Client,
+    Clients,
+    Pairs,
+    get,
+    head,
+    masked,
+    parse_answer,
+    upgrade,
+)
+from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
 from wsframe import Close, CloseCode, Opcode, ServerSentEvent
 from wsframe.server import App, EventStream, Server, Settings, WebSocket
 
@@ -44,7 +55,7 @@ def server(serve: Serve, opened: list[str]) -> Iterator[Server]:
     """A server that serves the next client, whatever the one before has asked for."""
     app = App()
 
-    def echo(ws: WebSocket) -> Waits:
+    def echo(ws: WebSocket) -> MessageGenerator:
         opened.append(ws.request.path)
         while True:
             message = yield
@@ -221,7 +232,7 @@ def test_a_target_may_name_the_host(
     server: Server, clients: Clients, opened: list[str], target: str
 ) -> None:
     client = clients.websocket(server, target)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     assert opened == ["/ws"]
 
@@ -329,7 +340,7 @@ def test_an_offer_that_cannot_be_kept_is_declined(
     header = "Sec-WebSocket-Extensions"
     client = clients.websocket(server, "/ws", (header, offer))
     assert client.headers[header] is None
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     client = clients.websocket(server, "/ws", (header, f"{offer}, permessage-deflate"))
     agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -366,15 +377,15 @@ def test_a_parameter_is_a_text_and_nothing_else(
     app = App()
 
     @app.websocket("/echo/{text}")
-    def fail(ws: WebSocket, text: str) -> Waits:
+    def fail(ws: WebSocket, text: str) -> MessageGenerator:
         ws.send(text)
         yield
         raise RuntimeError
 
     client = clients.websocket(serve(app), target)
     assert client.headers.keys() == ["Upgrade", "Connection", "Sec-WebSocket-Accept"]
-    client.say("fail")
-    assert client.hear(2) == [parameter, Close(1011, "the handler failed")]
+    client.send_messages("fail")
+    assert client.expect(2) == [parameter, Close(1011, "the handler failed")]
     path = "/echo/" + parameter.translate({10: "%0A", 13: "%0D", 0: "%00", 37: "%25", 47: "%2F"})
     assert log.expect("the handler of").getMessage() == f"the handler of {path} failed"
 
@@ -407,7 +418,7 @@ def test_a_reason_is_any_text_and_no_frame(serve: Serve, clients: Clients) -> No
         ws.close(4000, reason)
 
     client = clients.websocket(serve(websocket_app(close)), "/echo")
-    assert client.closed_by_server() == Close(4000, reason)
+    assert client.expect_close() == Close(4000, reason)
 
 
 @pytest.mark.parametrize("field", ["event", "id"])

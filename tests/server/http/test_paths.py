@@ -9,16 +9,18 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
-from tests.support.clients import Answer, get, upgrade
-from tests.support.handlers import Waits, generator_echo, plain_echo
+from tests.support.clients import Answer, Clients, get, upgrade
+from tests.support.handlers import MessageGenerator, generator_echo, plain_echo
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import HandshakeError
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.http.paths import normal_path
 from wsframe.server.sockets.peer import Peer
 
 
-def echo_with_parameter(ws: WebSocket, x: str) -> Waits:
+def echo_with_parameter(ws: WebSocket, x: str) -> MessageGenerator:
     return (yield from generator_echo(ws))
 
 
@@ -86,7 +88,7 @@ def test_a_handler_sees_a_path_of_which_nothing_was_resolved(
     hooked: tuple[Server, Queue[str]], clients: Clients, target: str
 ) -> None:
     server, seen = hooked
-    clients.websocket(server, target).closed_by_server()
+    clients.websocket(server, target).expect_close()
     clients.stream(server, target).expect_end()
     assert [seen.get(timeout=10) for _ in range(2)] == [OTHERS[target]] * 2
 

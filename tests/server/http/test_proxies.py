@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
-from tests.support.clients import Answer, get, upgrade
+from tests.support.clients import Answer, Clients, get, upgrade
+from tests.support.serving import Serve
 from wsframe.server import App, Server, WebSocket
 
 CHAIN = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
@@ -37,7 +37,7 @@ def heard(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[
     """What the server takes a request for."""
     client = clients.websocket(server, "/", *headers)
     message = client.next_event()
-    client.closed_by_server()
+    client.expect_close()
     assert isinstance(message, str)
     return tuple(message.split(" "))
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
 from tests.server.http.refused import LIMIT, REFUSED_EARLY
-from tests.support.clients import (
-    WebSocketClient,
-    masked,
-)
-from tests.support.handlers import Waits, generator_echo
+from tests.support.clients import Clients, WebSocketClient, masked
+from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import Close, Opcode
 from wsframe.server import App, Server, WebSocket
 
@@ -105,9 +103,9 @@ def test_a_message_over_the_limit_is_refused_at_its_head(
 def test_a_message_at_the_limit_is_taken(server: Server, clients: Clients) -> None:
     for target in ("/echo", "/thread"):
         client = clients.websocket(server, target)
-        client.say("x" * LIMIT, "é" * (LIMIT // 2))
+        client.send_messages("x" * LIMIT, "é" * (LIMIT // 2))
         client.send(FRAGMENT + masked(Opcode.CONTINUATION, "x" * 400))
-        assert client.hear(3) == ["x" * LIMIT, "é" * (LIMIT // 2), "x" * LIMIT]
+        assert client.expect(3) == ["x" * LIMIT, "é" * (LIMIT // 2), "x" * LIMIT]
 
 
 @pytest.mark.parametrize("name", NOT_UTF8)
@@ -131,7 +129,7 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
 ) -> None:
     seen: list[Any] = []
 
-    def collect(ws: WebSocket) -> Waits:
+    def collect(ws: WebSocket) -> MessageGenerator:
         while True:
             seen.append((yield))
 
@@ -161,6 +159,6 @@ def test_a_message_that_is_announced_takes_no_memory(serve: Serve, clients: Clie
         client.send(b"\x82\xff" + (1 << 39).to_bytes(8, "big") + KEY_BYTES + b"begun")
         client.send_bytewise(b"and more")
     other = clients.websocket(server, "/echo")
-    other.say("x")
+    other.send_messages("x")
     assert other.next_event() == "x"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024

@@ -8,17 +8,11 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, until_it_stands_still
 from tests.server.http.refused import HOST, PAGE, REFUSED_EARLY, answers, read_what_comes
-from tests.support.clients import (
-    KEY,
-    Client,
-    get,
-    head,
-    parse_answer,
-    upgrade,
-)
+from tests.support.clients import KEY, Client, Clients, get, head, parse_answer, upgrade
 from tests.support.handlers import generator_echo
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until_stable
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.sockets.peer import HIGH_WATER
 
@@ -166,7 +160,7 @@ def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients:
         client = clients.connect(server, receive_buffer=1 << 16)
         client.send(get("/a"))
         first = client.read_until(b"\r\n\r\n")
-        until_it_stands_still(lambda: -unsent(server))
+        wait_until_stable(lambda: -unsent(server))
         return server, client, first
 
     # How much the kernel takes; a little more leaves a little, with which we still read.
@@ -178,7 +172,7 @@ def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients:
     server, client, first = ask(size)
     assert 0 < unsent(server) < HIGH_WATER
     client.send(upgrade("/b", changes={"Host": None}))  # which it had before
-    until_it_stands_still(lambda: -unsent(server))
+    wait_until_stable(lambda: -unsent(server))
     assert parse_answer(first + client.read_to_end()).body == bytes(size)
     assert not entered.is_set()
 
@@ -284,7 +278,7 @@ def test_a_connection_that_was_served_is_not_ended_by_the_handshakes_deadline(
     client, stream = clients.websocket(server, "/echo"), clients.stream(server, "/time")
     late = clients.connect(server)
     assert late.read_to_end() == b""  # so the deadline of the others is over, too
-    client.say("x")
+    client.send_messages("x")
     assert client.next_event() == "x"
     ticks.put("x")
-    assert stream.hear(1) == ["x"]
+    assert stream.expect(1) == ["x"]

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.conftest import Clients
 from tests.server.http.refused import HOST, PAGE, answers
-from tests.support.clients import (
-    get,
-    head,
-    parse_answer,
-    upgrade,
-)
+from tests.support.clients import Clients, get, head, parse_answer, upgrade
 from wsframe.server import Server
 
 NO_UPGRADE = {

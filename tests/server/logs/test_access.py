@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
-from tests.support.clients import get, head, masked, upgrade
+from tests.support.clients import Clients, get, head, masked, upgrade
 from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
 from wsframe import Opcode
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.handoff.quotas import Shortage
@@ -211,7 +212,7 @@ def test_how_the_server_closes(
 ) -> None:
     server = serve(websocket_app(handler))
     client = clients.websocket(server, "/echo")
-    assert client.closed_by_server().code == code
+    assert client.expect_close().code == code
     record = next_line(lines)
     assert (record.close_code, record.close_reason) == (code, reason)
     if handler is fails:
@@ -224,7 +225,7 @@ def test_how_the_client_leaves(serve: Serve, clients: Clients, lines: ServerLog)
     assert next_line(lines).close_code == 1006
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, b"\xff"))
-    client.closed_by_server()
+    client.expect_close()
     assert next_line(lines).close_code == 1007
 
 
@@ -317,7 +318,7 @@ def test_a_handler_that_raises_fails_nobody(
     try:
         for _ in range(3):
             client = clients.websocket(server, "/echo")
-            assert client.closed_by_server().code == 1011
+            assert client.expect_close().code == 1011
             log.expect("failed")
             next_line(lines)
         server.stop()
@@ -340,7 +341,7 @@ def test_a_full_disk_loses_the_log_alone(
         try:
             for _ in range(3):
                 client = clients.websocket(server, "/echo")
-                client.say("still here")
+                client.send_messages("still here")
                 assert client.next_event() == "still here"
                 client.leave()
                 next_line(lines)

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, Client, WebSocketClient, get
+from tests.support.clients import Client, Clients, WebSocketClient, get
 from tests.support.processes import ServerProcess, run
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App
 from wsframe.server.logs.stderr import DescriptorHandler, JSONFormatter, TextFormatter
 from wsframe.server.reports import loggers
@@ -319,12 +320,12 @@ FAILURES = 2000
 def fail(process: ServerProcess, count: int) -> None:
     for _ in range(count):
         client = WebSocketClient(process.port, "/fail")
-        assert client.closed_by_server().code == 1011
+        assert client.expect_close().code == 1011
 
 
 def serves(process: ServerProcess) -> None:
     client = WebSocketClient(process.port, "/echo")
-    client.say("still here")
+    client.send_messages("still here")
     assert client.next_event() == "still here"
     client.leave()
 

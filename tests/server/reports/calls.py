@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.server.conftest import Clients
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
+from tests.support.waiting import TIMEOUT
 from wsframe import Close
 from wsframe.server import Server
 from wsframe.server.reports.loggers import background
@@ -44,7 +44,7 @@ def handled_by(
 
 def echoes(clients: Clients, server: Server) -> None:
     client = clients.websocket(server, "/echo")
-    client.say("still here")
+    client.send_messages("still here")
     assert client.next_event() == "still here"
     assert client.leave() == Close(1000, "")
 

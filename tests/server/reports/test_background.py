@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import wait_until
-from tests.support.clients import TIMEOUT
 from tests.support.processes import run
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.reports.background import UNIT, Background, Tally
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 import wsframe.server
-from tests.server.conftest import Clients, Serve, ServerLog, stop_within
 from tests.server.reports.calls import ACCESS, SERVER, echoes, handled_by
-from tests.support.clients import TIMEOUT, masked
+from tests.support.clients import Clients, masked
 from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT
 from wsframe import Opcode
 from wsframe.server import App, EventStream, Server
 from wsframe.server.reports.background import THREAD_NAME
@@ -28,7 +30,7 @@ from wsframe.server.timing import Timing
 def breaks_a_rule(clients: Clients, server: Server) -> None:
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, b"\xff"))
-    assert client.closed_by_server().code == 1007
+    assert client.expect_close().code == 1007
 
 
 @BOTH_KINDS
@@ -96,7 +98,7 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
             other.warning("%s", "x" * 8000)  # so much that publishing waits for the loop
 
     seen: list[str] = []
-    reading = threading.Thread(target=lambda: seen.extend(reader.hear(500)))
+    reading = threading.Thread(target=lambda: seen.extend(reader.expect(500)))
     application = threading.Thread(target=log_much)
     with handled_by(publish, SERVER, ACCESS, other):
         reading.start()

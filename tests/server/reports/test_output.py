@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import wait_until
-from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.clients import WebSocketClient
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server.reports import output
 
@@ -144,10 +144,10 @@ def test_it_changes_neither_the_stop_nor_the_exit_code(
     served = Served(tmp_path, output_to(stack), command, workers, stack)
     client = WebSocketClient(served.port, "/echo")
     stack.callback(client.close)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     served.process.send_signal(signal.SIGTERM)
-    assert client.closed_by_server() == Close(1001, "the server stops")
+    assert client.expect_close() == Close(1001, "the server stops")
     assert served.process.wait(TIMEOUT) == 0
 
 
@@ -160,7 +160,7 @@ def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
     stack.callback(client.close)
     assert client.next_event() == "hello"
     served.process.send_signal(signal.SIGTERM)
-    assert client.closed_by_server() == Close(1001, "the server stops")
+    assert client.expect_close() == Close(1001, "the server stops")
     assert served.process.wait(TIMEOUT) == 0
 
 

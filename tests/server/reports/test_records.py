@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
 from tests.server.reports.calls import SERVER, Failure, echoes, fail, handled_by
-from tests.support.clients import TIMEOUT, masked, upgrade
-from tests.support.handlers import Held, generator_echo, plain_echo, websocket_app
+from tests.support.clients import Clients, masked, upgrade
+from tests.support.handlers import Checkpoint, generator_echo, plain_echo, websocket_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Opcode
 from wsframe.server import App, WebSocket
 from wsframe.server.reports.loggers import EXCEPTIONS, background
@@ -115,7 +117,7 @@ def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.Mon
 class SlowTextError(Exception):
     """An exception whose text is only known when the test permits it."""
 
-    held: Held
+    held: Checkpoint
 
     def __str__(self) -> str:
         self.held.wait()
@@ -145,14 +147,14 @@ def test_the_text_of_an_exception_may_block_as_its_handler_may(
     handler: Callable[..., Any],
     authorize: Callable[..., Any] | None,
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     monkeypatch.setattr(SlowTextError, "held", held, raising=False)
     app = websocket_app(generator_echo)
     app.websocket("/fails", authorize=authorize)(handler)
     server = serve(app)
     client = clients.connect(server)
     client.send(upgrade("/fails") + masked(Opcode.TEXT, "x"))
-    held.wait_for()
+    held.wait_until_reached()
     try:
         echoes(clients, server)  # nobody waits for it
     finally:
@@ -198,7 +200,7 @@ def test_an_exception_that_cannot_be_read_ends_its_handler(
 
 
 def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
 
     class Identity:
         def __bool__(self) -> bool:
@@ -210,7 +212,7 @@ def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, client
     server = serve(app)
     client = clients.connect(server)
     client.send(upgrade("/judged"))
-    held.wait_for()
+    held.wait_until_reached()
     try:
         echoes(clients, server)
     finally:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
-from tests.support.clients import get, head, upgrade
+from tests.support.clients import Clients, get, head, upgrade
 from tests.support.handlers import generator_echo
+from tests.support.log import ServerLog
 from tests.support.nginx import Nginx
+from tests.support.serving import Serve
 from wsframe import HandshakeError
 from wsframe.server import App, Request, Server
 

@@ -10,9 +10,10 @@ from queue import Queue
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, get, masked, upgrade
-from tests.support.handlers import Waits, generator_echo, websocket_app
+from tests.support.clients import Clients, get, masked, upgrade
+from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Opcode, Pong
 from wsframe.server import App, Stats, WebSocket
 from wsframe.server.reports.stats import METRICS
@@ -44,14 +45,14 @@ def test_what_has_been_counted_outlives_its_connection(serve: Serve, clients: Cl
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.PING, b"no message"))
     assert client.next_event() == Pong(b"no message")
-    client.say("one", "two", "three")
-    client.hear(3)
+    client.send_messages("one", "two", "three")
+    client.expect(3)
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     client.leave()
     wait_until(lambda: not server.clients[0].peers, "it has left")
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     again = clients.websocket(server, "/echo")
-    again.say("four")
+    again.send_messages("four")
     assert again.next_event() == "four"
     assert server.stats().messages_in == 4
 
@@ -80,7 +81,7 @@ def test_refusals_by_status(serve: Serve, clients: Clients) -> None:
 def test_threads_and_handlers(serve: Serve, clients: Clients) -> None:
     go = threading.Event()
 
-    def waits(ws: WebSocket) -> Waits:
+    def waits(ws: WebSocket) -> MessageGenerator:
         go.wait(TIMEOUT)
         yield
 
@@ -115,13 +116,13 @@ def test_threads_are_all_that_the_server_has(serve: Serve) -> None:
 def test_a_handler_that_loses_the_loop(serve: Serve, clients: Clients) -> None:
     go = threading.Event()
 
-    def blocks(ws: WebSocket) -> Waits:
+    def blocks(ws: WebSocket) -> MessageGenerator:
         yield
         go.wait(TIMEOUT)
 
     server = serve(websocket_app(blocks))
     client = clients.websocket(server, "/echo")
-    client.say("block")
+    client.send_messages("block")
     wait_until(lambda: server.stats().steals == 1, "it has lost the loop")
     go.set()
 
@@ -135,7 +136,7 @@ def test_events_of_a_queue(serve: Serve, clients: Clients) -> None:
     for event in ("a", "b"):
         source.put(event)
     for stream in streams:
-        assert stream.hear(2) == ["a", "b"]
+        assert stream.expect(2) == ["a", "b"]
     wait_until(lambda: app.stats().topic_events == 6, "each event for each stream is counted")
     stats = app.stats()
     assert stats.messages_out == 6
@@ -245,8 +246,8 @@ def test_metrics(serve: Serve, clients: Clients) -> None:
     app.metrics()
     server = serve(app)
     client = clients.websocket(server, "/echo")
-    client.say("one", "two")
-    client.hear(2)
+    client.send_messages("one", "two")
+    client.expect(2)
     refused = clients.connect(server)
     refused.send(get("/nothing"))
     refused.answer()

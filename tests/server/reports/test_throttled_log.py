@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from tests.server.conftest import ServerLog
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.waiting import TIMEOUT
 from wsframe.server.reports.loggers import background
 from wsframe.server.reports.throttled import ThrottledLog
 

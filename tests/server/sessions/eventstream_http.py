@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from queue import Queue
 
-from tests.server.conftest import Clients
-from tests.support.clients import Answer
+from tests.support.clients import Answer, Clients
 from wsframe.server import App, Server
 
 FRIEND = ("Origin", "https://friend.example")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, stop_within, wait_until
-from tests.support.clients import TIMEOUT, WebSocketClient
-from tests.support.handlers import Held
+from tests.support.clients import Clients, WebSocketClient
+from tests.support.handlers import Checkpoint
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, encode_frame
 from wsframe.frames import TEXT
 from wsframe.server import App, Server, WebSocket
@@ -44,7 +45,7 @@ class Case:
         self, serve: Serve, clients: Clients, states: list[ClosingState], close_timeout: float
     ) -> None:
         self.states = states
-        self.held = Held()
+        self.held = Checkpoint()
         self.sockets: Queue[WebSocket] = Queue()
         app = App()
 
@@ -69,8 +70,8 @@ class Case:
 
     def client_closes(self) -> None:
         """Have the client close while the handler has yet to answer a message."""
-        self.client.say("message")
-        self.held.wait_for()
+        self.client.send_messages("message")
+        self.held.wait_until_reached()
         self.client.send(self.client.codec.close(1000, "done"))
         self.reach(CLIENT_CLOSING)
 
@@ -78,7 +79,7 @@ class Case:
 def the_handler_answers_before_the_reply(case: Case) -> None:
     case.client_closes()
     case.held.release()
-    assert case.client.hear(2) == ["message", Close(1000, "")]
+    assert case.client.expect(2) == ["message", Close(1000, "")]
     case.client.expect_end()
 
 
@@ -113,7 +114,7 @@ def the_client_breaks_a_rule(case: Case) -> None:
 
 
 def the_handler_returns(case: Case) -> None:
-    case.client.say("return")
+    case.client.send_messages("return")
     assert case.client.next_event() == Close(1000, "")
     case.reach(CLOSING)
     case.client.send(case.client.codec.close(1000))
@@ -136,7 +137,7 @@ def the_connection_is_lost(case: Case) -> None:
 
 
 @pytest.fixture
-def states(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClosingState]]:
+def states(monkeypatch: pytest.MonkeyPatch) -> list[ClosingState]:
     """The states of the one session of a test."""
     found = [OPEN]
     enter = WebSocketSession._enter

@@ -13,15 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-    wait_until,
-)
 from tests.server.sessions.eventstream import CHUNK, MUCH
-from tests.support.clients import TIMEOUT, Client
+from tests.support.clients import Client, Clients
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ServerSentEvent
 from wsframe.server import App, Server
 from wsframe.server.sessions.eventstream import EventStreamSession
@@ -68,7 +64,7 @@ def test_every_item_reaches_every_client_in_order(serve: Serve, clients: Clients
     for number in range(500):
         source.put(str(number))
     for stream in streams:
-        assert stream.hear(500) == list(map(str, range(500)))
+        assert stream.expect(500) == list(map(str, range(500)))
     join_within(source, TIMEOUT)
 
 
@@ -142,7 +138,7 @@ def test_what_is_no_event_is_logged_and_left_out(
     source.put("before")
     source.put(item)
     source.put("after")
-    assert stream.hear(2) == ["before", "after"]
+    assert stream.expect(2) == ["before", "after"]
     record = log.expect("an item of an event source is not an event")
     assert record.exc_info is not None
     join_within(source, TIMEOUT)
@@ -164,7 +160,7 @@ def test_a_new_client_begins_with_what_comes_next(serve: Serve, clients: Clients
     assert source.empty()
     stream = clients.stream(server, "/time")
     source.put("for you")
-    assert stream.hear(1) == ["for you"]
+    assert stream.expect(1) == ["for you"]
 
 
 def test_two_paths_may_share_a_queue(serve: Serve, clients: Clients) -> None:
@@ -174,7 +170,7 @@ def test_two_paths_may_share_a_queue(serve: Serve, clients: Clients) -> None:
     for number in range(100):
         source.put(str(number))
     for stream in streams:
-        assert stream.hear(100) == list(map(str, range(100)))
+        assert stream.expect(100) == list(map(str, range(100)))
     for stream in streams:
         stream.close()
     stop_within(server, TIMEOUT)
@@ -190,8 +186,8 @@ def test_two_queues_do_not_mix(serve: Serve, clients: Clients) -> None:
     one.put("1")
     other.put("2")
     one.put("3")
-    assert first.hear(2) == ["1", "3"]
-    assert second.hear(1) == ["2"]
+    assert first.expect(2) == ["1", "3"]
+    assert second.expect(1) == ["2"]
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
@@ -206,7 +202,7 @@ def test_a_client_that_leaves_is_forgotten(
     wait_until(lambda: len(server.clients[0].peers) == 1, "the client is forgotten")
     assert server.stats().subscriptions == 1
     source.put("next")
-    assert stays.hear(1) == ["next"]
+    assert stays.expect(1) == ["next"]
     assert len(sessions(server)) == 1
 
 
@@ -219,19 +215,19 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     fast = clients.stream(server, "/time")
     for _ in range(MUCH // len(CHUNK)):
         source.put(CHUNK)
-        assert fast.hear(1) == [CHUNK]
+        assert fast.expect(1) == [CHUNK]
         if len(server.clients[0].peers) == 1:
             break
     log.expect("is too slow for its event stream and is cut off", WARNING)
     source.put("next")
-    assert fast.hear(1) == ["next"]
+    assert fast.expect(1) == ["next"]
     # What came before the cut was in order; then came an end, and not a hole.
     with pytest.raises((EOFError, ConnectionResetError)):  # noqa: PT012
-        while slow.hear(1) == [CHUNK]:
+        while slow.expect(1) == [CHUNK]:
             pass
     again = clients.stream(server, "/time")
     source.put("welcome back")
-    assert again.hear(1) == ["welcome back"]
+    assert again.expect(1) == ["welcome back"]
 
 
 def test_what_a_client_says_on_a_stream_is_ignored(serve: Serve, clients: Clients) -> None:
@@ -239,7 +235,7 @@ def test_what_a_client_says_on_a_stream_is_ignored(serve: Serve, clients: Client
     stream = clients.stream(serve(app), "/time")
     stream.send(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
     source.put("x")
-    assert stream.hear(1) == ["x"]
+    assert stream.expect(1) == ["x"]
 
 
 def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
@@ -253,7 +249,7 @@ def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
     stopping = threading.Thread(target=server.stop)
     stopping.start()
     for stream in streams:
-        assert stream.hear(100) == list(map(str, range(100)))
+        assert stream.expect(100) == list(map(str, range(100)))
         stream.expect_end()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()
@@ -285,7 +281,7 @@ def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
     stream = clients.stream(server, "/time")
     source.put("last")
     stop_within(server, TIMEOUT)
-    assert stream.hear(1) == ["last"]
+    assert stream.expect(1) == ["last"]
     stream.expect_end()
 
 
@@ -300,7 +296,7 @@ def test_a_queue_that_is_shut_down_does_not_keep_the_server_from_its_end(
     source.put("last")
     if not immediate:
         source.shutdown()  # type: ignore[attr-defined]
-    assert stream.hear(1) == ["last"]
+    assert stream.expect(1) == ["last"]
     if immediate:
         source.shutdown(immediate=True)  # type: ignore[attr-defined]
     stopping = threading.Thread(target=server.stop, daemon=True)

@@ -8,7 +8,6 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
 from tests.server.sessions.eventstream_http import (
     FRIEND,
     FRIENDS,
@@ -17,7 +16,8 @@ from tests.server.sessions.eventstream_http import (
     ask,
     shared_app,
 )
-from tests.support.clients import Answer, get, head, parse_answer
+from tests.support.clients import Answer, Clients, get, head, parse_answer
+from tests.support.serving import Serve
 from wsframe import HandshakeError
 from wsframe.server import App, EventStream, Request, Server
 

@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    until_it_stands_still,
-    wait_until,
-)
 from tests.server.sessions.eventstream import CHUNK, MUCH
-from tests.support.clients import TIMEOUT, Client, StreamClient
+from tests.support.clients import Client, Clients, StreamClient
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream
 from wsframe.server.sessions.eventstream import EventStreamSession
@@ -42,7 +38,7 @@ def test_a_generator_streams_and_its_end_is_the_streams(serve: Serve, clients: C
 
     server = serve(handler_app(count, "/count/{to}"))
     stream = clients.stream(server, "/count/2")
-    assert stream.hear(3) == ["begin", '{"number": 0}', '{"number": 1}']
+    assert stream.expect(3) == ["begin", '{"number": 0}', '{"number": 1}']
     assert stream.next_event() == ServerSentEvent("end", id="9")
     stream.expect_end()
 
@@ -58,20 +54,20 @@ def test_a_plain_function_may_return_and_leave_the_stream_to_others(
 
     server = serve(handler_app(subscribe))
     client = clients.stream(server, "/job")
-    assert client.hear(1) == ["hello"]
+    assert client.expect(1) == ["hello"]
     stream = opened.get(timeout=TIMEOUT)
     wait_until(lambda: "wsframe-handler /job" not in thread_names(), "the thread has ended")
     assert not stream.closed
     for number in range(3):
         stream.send({"from": number})
-    assert client.hear(3) == ['{"from": 0}', '{"from": 1}', '{"from": 2}']
+    assert client.expect(3) == ['{"from": 0}', '{"from": 1}', '{"from": 2}']
     stream.send("last")
     stream.close()
     stream.close()
     assert stream.closed
     with pytest.raises(ConnectionClosed):
         stream.send("too late")
-    assert client.hear(1) == ["last"]
+    assert client.expect(1) == ["last"]
     client.expect_end()
 
 
@@ -91,7 +87,7 @@ def test_a_handler_learns_what_the_client_saw_last(
         yield repr((stream.last_event_id, stream.request.path, stream.request.query))
 
     stream = clients.stream(serve(handler_app(tell)), "/job?a=1", *headers)
-    assert stream.hear(1) == [repr((told, "/job", {"a": ["1"]}))]
+    assert stream.expect(1) == [repr((told, "/job", {"a": ["1"]}))]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1)])
@@ -108,13 +104,13 @@ def test_a_handler_that_raises_is_logged_and_ends_its_stream_alone(
     server = serve(app)
     other = clients.stream(server, "/time")
     stream = clients.stream(server, "/job")
-    assert stream.hear(1) == ["before"]
+    assert stream.expect(1) == ["before"]
     stream.expect_end()
     record = log.expect("the handler of /job failed")
     assert record.exc_info is not None
     assert record.exc_info[1] is error
     source.put("still here")
-    assert other.hear(1) == ["still here"]
+    assert other.expect(1) == ["still here"]
 
 
 def test_a_handler_that_sends_what_is_no_event_gets_the_error(
@@ -129,7 +125,7 @@ def test_a_handler_that_sends_what_is_no_event_gets_the_error(
         raise RuntimeError
 
     stream = clients.stream(serve(handler_app(send)), "/job")
-    assert stream.hear(2) == ["refused", "refused"]
+    assert stream.expect(2) == ["refused", "refused"]
     stream.expect_end()
     log.expect("the handler of /job failed")
 
@@ -174,7 +170,7 @@ def test_a_thread_that_sends_learns_that_the_client_has_left(
             raise
 
     client = clients.stream(serve(handler_app(push)), "/job")
-    assert client.hear(1) == ["x"]
+    assert client.expect(1) == ["x"]
     client.reset()
     assert ended.get(timeout=TIMEOUT).code == 1006
 
@@ -194,7 +190,7 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
     client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
     assert not done.wait(1)
     assert 0 < sent < count // 2
-    assert client.hear(count) == [CHUNK] * count
+    assert client.expect(count) == [CHUNK] * count
     assert done.wait(TIMEOUT)
     client.expect_end()
 
@@ -227,7 +223,7 @@ def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
 
     client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
     assert opened.wait(TIMEOUT)
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     monkeypatch.setattr(EventStreamSession, "peer_left", leave_late)
     client.reset()
     assert ended.wait(TIMEOUT)
@@ -270,5 +266,5 @@ def test_streams_of_handlers_do_not_mix(serve: Serve, clients: Clients) -> None:
         (name, clients.stream(server, f"/count/{name}")) for name in "abcdef"
     ]
     for name, stream in streams:
-        assert stream.hear(200) == [f"{name} {number}" for number in range(200)]
+        assert stream.expect(200) == [f"{name} {number}" for number in range(200)]
         stream.expect_end()

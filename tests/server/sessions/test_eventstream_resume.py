@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.sessions.eventstream_http import (
     FRIEND,
     FRIENDS,
@@ -18,7 +17,10 @@ from tests.server.sessions.eventstream_http import (
     ask,
     shared_app,
 )
-from tests.support.clients import TIMEOUT, StreamClient, get
+from tests.support.clients import Clients, StreamClient, get
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import HandshakeError, ServerSentEvent
 from wsframe.client import events
 from wsframe.server import App, EventStream, Request
@@ -96,7 +98,7 @@ def test_a_topic_goes_on_after_the_id_in_the_query(serve: Serve, clients: Client
     server = serve(app)
     for number in range(3):
         topic.publish(str(number), id=f"n{number}")
-    assert clients.stream(server, "/news?lastEventId=n0").hear(2) == ["1", "2"]
+    assert clients.stream(server, "/news?lastEventId=n0").expect(2) == ["1", "2"]
 
 
 def waits(client: StreamClient) -> float:
@@ -114,7 +116,7 @@ def test_each_client_is_told_another_time_to_wait(serve: Serve, clients: Clients
     assert 20 <= min(times) < 35
     assert 45 < max(times) <= 60
     for stream in streams[1::2]:
-        assert stream.hear(1) == ["hello"]
+        assert stream.expect(1) == ["hello"]
     assert server.stats().messages_out == 20
 
 

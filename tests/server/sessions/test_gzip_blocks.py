@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.server.sessions.gzipped import END, TEXT, Gunzip
-from tests.support.clients import TIMEOUT
+from tests.support.waiting import TIMEOUT
 from wsframe.fields import Fields
 from wsframe.server.sessions.gzipped import HEADER, Block, GzipStream, accepts_gzip, compress_block
 

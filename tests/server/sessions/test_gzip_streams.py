@@ -15,10 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.server.conftest import Clients, Serve, until_it_stands_still, wait_until
 from tests.server.sessions.gzipped import END, TEXT, Gunzip
-from tests.support.clients import TIMEOUT, StreamClient, get, parse_answer
+from tests.support.clients import Clients, StreamClient, get, parse_answer
+from tests.support.serving import Serve
 from tests.support.tools import missing_tool
+from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.client import events
 from wsframe.server import App, EventStream, Server
@@ -164,8 +165,8 @@ def test_an_event_is_compressed_once(
     streams = [gzip_clients(server, "/news") for _ in range(3)]
     wait_until(lambda: topic.stats().subscribers == 3, "all are subscribed")
     topic.publish(TEXT, id="1")
-    assert [stream.hear(1) for stream in streams] == [[TEXT]] * 3
-    assert gzip_clients(server, "/news?lastEventId=0").hear(1) == [TEXT]
+    assert [stream.expect(1) for stream in streams] == [[TEXT]] * 3
+    assert gzip_clients(server, "/news?lastEventId=0").expect(1) == [TEXT]
     assert [data for data in compressed.queue if b"id: 1\n" in data] == [
         ServerSentEvent(TEXT, id="1").encode()
     ]
@@ -180,7 +181,7 @@ def test_who_comes_back_is_sent_all_in_one_piece(serve: Serve, gzip_clients: Con
         topic.publish(f"{number} {TEXT}", id=f"n{number}")
     topic.close()
     stream = gzip_clients(server, "/news", ("Last-Event-ID", "n0"))
-    assert stream.hear(99) == [f"{number} {TEXT}" for number in range(1, 100)]
+    assert stream.expect(99) == [f"{number} {TEXT}" for number in range(1, 100)]
     stream.expect_whole()
     assert stream.last_event_id == ":end"
 
@@ -193,7 +194,7 @@ def test_a_gap_is_told(serve: Serve, gzip_clients: Connect) -> None:
     stream = gzip_clients(server, "/news", ("Last-Event-ID", "gone"))
     assert stream.next_event().event == "gap"
     topic.publish("next")
-    assert stream.hear(1) == ["next"]
+    assert stream.expect(1) == ["next"]
 
 
 def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
@@ -202,7 +203,7 @@ def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
     stream = gzip_clients(server, "/queue")
     stream.read_plain(b":\n\n")
     source.put("x")
-    assert stream.hear(1) == ["x"]
+    assert stream.expect(1) == ["x"]
     stream.read_plain(b":\n\n:\n\n")
     server.stop()
     stream.expect_whole()
@@ -214,8 +215,8 @@ def test_a_stream_is_whole_when_the_server_stops(serve: Serve, gzip_clients: Con
     server = serve(app)
     fed, handled = gzip_clients(server, "/queue"), gzip_clients(server, "/handler")
     source.put("x")
-    assert fed.hear(1) == ["x"]
-    assert handled.hear(1) == ["hello"]
+    assert fed.expect(1) == ["x"]
+    assert handled.expect(1) == ["hello"]
     server.stop()
     assert fed.expect_whole() == b""
     assert handled.expect_whole() == b""
@@ -283,7 +284,7 @@ def test_what_many_send_at_once_is_whole(serve: Serve, gzip_clients: Connect) ->
     threads = [threading.Thread(target=say, args=pair) for pair in says]
     for thread in threads:
         thread.start()
-    heard = client.hear(1600)
+    heard = client.expect(1600)
     for thread in threads:
         thread.join()
     for name in "xyab":
@@ -306,9 +307,9 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_client
     app = App()
     app.sse("/job", compress=True)(push)
     client = gzip_clients(serve(app), "/job", receive_buffer=1 << 16)
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     assert 0 < sent < count
-    assert client.hear(count) == [noise] * count
+    assert client.expect(count) == [noise] * count
     client.expect_whole()
     assert client.last_event_id == ":end"
 

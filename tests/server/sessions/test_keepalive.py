@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, WebSocketClient
+from tests.support.clients import Clients, WebSocketClient
 from tests.support.clock import ManualClock
-from tests.support.handlers import BOTH_KINDS, Held, Waits, generator_echo, websocket_app
+from tests.support.handlers import (
+    BOTH_KINDS,
+    Checkpoint,
+    MessageGenerator,
+    generator_echo,
+    websocket_app,
+)
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, Ping
 from wsframe.server import App, ConnectionClosed, WebSocket
 from wsframe.server.sessions.websocket_session import WebSocketSession
@@ -36,7 +43,7 @@ def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
     server = serve(websocket_app(echo), ping_interval=SHORT, ping_timeout=LONG)
     client = clients.websocket(server, "/echo")
     answer_pings(client, 3)
-    client.say("still here")
+    client.send_messages("still here")
     assert client.next_event() == "still here"
 
 
@@ -45,7 +52,7 @@ def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
 ) -> None:
     ends: Queue[ConnectionClosed] = Queue()
 
-    def wait(ws: WebSocket) -> Waits:
+    def wait(ws: WebSocket) -> MessageGenerator:
         try:
             yield
         except ConnectionClosed as end:
@@ -91,9 +98,9 @@ def look(peer: Peer) -> None:
 
 
 def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
 
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         yield
         held.wait()
         ws.send("done")
@@ -102,7 +109,7 @@ def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clie
     client = clients.websocket(
         serve(websocket_app(block), ping_interval=SHORT, ping_timeout=LONG), "/echo"
     )
-    client.say("block")
+    client.send_messages("block")
     answer_pings(client, 3)
     held.release()
     while (event := client.next_event()) != "done":
@@ -112,9 +119,9 @@ def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clie
 def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
     serve: Serve, clients: Clients
 ) -> None:
-    held = Held()
+    held = Checkpoint()
 
-    def block(ws: WebSocket) -> Waits:
+    def block(ws: WebSocket) -> MessageGenerator:
         count = 0
         while True:
             message = yield
@@ -127,12 +134,12 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
     client = clients.websocket(server, "/echo")
     (peer,) = server.clients[0].peers
-    sending = threading.Thread(target=client.say, args=[bytes(1 << 16)] * 16)
+    sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
     wait_until(lambda: session_of(peer)._paused, "the client is not read")
     clock.pass_time(server, LOOKS * LONG)
     held.release()
-    assert client.hear(16) == [str(number << 16) for number in range(1, 17)]
+    assert client.expect(16) == [str(number << 16) for number in range(1, 17)]
     sending.join(TIMEOUT)
 
 

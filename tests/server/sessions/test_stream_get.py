@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, stop_within, wait_until
-from tests.support.clients import TIMEOUT, get, upgrade
-from tests.support.handlers import Held
+from tests.support.clients import Clients, get, upgrade
+from tests.support.handlers import Checkpoint
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, EventStream, WebSocket
 from wsframe.server.handoff.queues import next_item
 from wsframe.server.timing import Timing
@@ -104,7 +106,7 @@ def test_the_wait_ends_with_the_client_and_takes_nothing(
     assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
     wait_until(lambda: server.stats().handlers_in_threads == 0, "its thread is free")
     feed.source.put("for another")
-    assert feed.stream(clients, server).hear(1) == ["for another"]
+    assert feed.stream(clients, server).expect(1) == ["for another"]
 
 
 def test_clients_that_come_and_go_leave_no_thread(serve: Serve, clients: Clients) -> None:
@@ -115,7 +117,7 @@ def test_clients_that_come_and_go_leave_no_thread(serve: Serve, clients: Clients
         feed.stream(clients, server).close()
     wait_until(lambda: server.stats().handlers_in_threads == 1, "their threads are free")
     feed.source.put("news")
-    assert staying.hear(1) == ["news"]
+    assert staying.expect(1) == ["news"]
 
 
 @EVERY_KIND
@@ -172,7 +174,7 @@ def test_a_wait_may_be_longer_than_a_lock_can_wait(
     feed = Feed(kind(), timeout)
     stream = feed.stream(clients, serve(feed.app))
     feed.source.put("news")
-    assert stream.hear(1) == ["news"]
+    assert stream.expect(1) == ["news"]
 
 
 def test_who_leaves_announces_the_item_to_the_next() -> None:
@@ -214,7 +216,7 @@ def test_a_queue_with_a_bound_takes_the_next_item(serve: Serve, clients: Clients
     client = feed.stream(clients, serve(feed.app))
     for number in range(20):
         feed.source.put(str(number), timeout=TIMEOUT)
-    assert client.hear(20) == list(map(str, range(20)))
+    assert client.expect(20) == list(map(str, range(20)))
 
 
 @EVERY_KIND
@@ -272,7 +274,7 @@ def test_a_stop_ends_the_wait(serve: Serve, clients: Clients) -> None:
 def test_a_handler_that_outlives_its_client_is_logged_and_counted(
     serve: Serve, clients: Clients, log: ServerLog, kind: str
 ) -> None:
-    held = Held()
+    held = Checkpoint()
 
     def events(stream: EventStream) -> Iterator[str]:
         held.wait()
@@ -298,7 +300,7 @@ def test_a_handler_that_outlives_its_client_is_logged_and_counted(
     server = serve(app)
     client = clients.connect(server)
     client.send(get("/events") if kind == "events" else upgrade(f"/{kind}"))
-    held.wait_for()
+    held.wait_until_reached()
     wait_until(lambda: server.stats().handlers_in_threads == 1, "it has a thread")
     assert server.stats().orphaned_handlers == 0
     client.reset()

@@ -12,23 +12,19 @@ from select import select
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    until_it_stands_still,
-    wait_until,
-)
 from tests.server.sessions.websocket import MIB, Handler
-from tests.support.clients import TIMEOUT, WebSocketClient, masked
+from tests.support.clients import Clients, WebSocketClient, masked
 from tests.support.handlers import (
     BOTH_KINDS,
-    Held,
-    Waits,
+    Checkpoint,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import Close
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
@@ -57,7 +53,7 @@ def test_a_thread_does_not_wait_for_what_has_gone_out(serve: Serve, clients: Cli
         assert isinstance(message, bytes)
         assert message[:4] == number.to_bytes(4, "big")
         assert len(message) == 4 + size
-    assert client.closed_by_server() == Close(1000)
+    assert client.expect_close() == Close(1000)
 
 
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Clients) -> None:
@@ -74,14 +70,14 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
 
     server = serve(websocket_app(push))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     assert not done.is_set()
     assert 0 < sent < KERNEL >> 14
     assert queued(server) <= 2 * HIGH_WATER
     for number in range(count):
         assert client.next_event() == numbered(number)
     assert done.wait(TIMEOUT)
-    assert client.closed_by_server() == Close(1000)
+    assert client.expect_close() == Close(1000)
 
 
 def leave_in_order(client: WebSocketClient) -> None:
@@ -105,7 +101,7 @@ def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
             ended.put(end)
 
     client = clients.websocket(serve(websocket_app(push)), "/echo", receive_buffer=1 << 16)
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     leave(client)
     assert ended.get(timeout=TIMEOUT).code == 1006
 
@@ -137,7 +133,7 @@ def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
 
     server = serve(websocket_app(push), drain=60)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    until_it_stands_still(lambda: sent)
+    wait_until_stable(lambda: sent)
     stopping = threading.Thread(target=server.stop)
     if code is None:
         stopping.start()
@@ -145,7 +141,7 @@ def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
         opened.get(timeout=TIMEOUT).close(code)
     assert ended.get(timeout=2).code == (code or 1001)
     # What was sent before arrives, and then the close frame.
-    events = client.hear(sent)
+    events = client.expect(sent)
     assert set(events) == {bytes(1 << 16)}
     while (event := client.next_event()) == bytes(1 << 16):
         pass
@@ -180,7 +176,7 @@ def flood(client: WebSocketClient) -> tuple[int, bytes]:
 def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
     serve: Serve, clients: Clients
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     received: list[str | bytes] = []
 
     def hold(ws: WebSocket) -> None:
@@ -192,12 +188,12 @@ def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
                 received.append(message)
 
     client = clients.websocket(serve(websocket_app(hold)), "/echo")
-    client.say("first")
-    held.wait_for()
+    client.send_messages("first")
+    held.wait_until_reached()
     count, rest = flood(client)
     held.release()
     client.send(rest)
-    client.say("end")
+    client.send_messages("end")
     assert client.next_event() == str(count + 1)
     assert received == ["first", *map(numbered, range(count))]
     assert client.leave() == Close(1000)
@@ -206,7 +202,7 @@ def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
 def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
     serve: Serve, clients: Clients
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     received: Queue[object] = Queue()
 
     def hold(ws: WebSocket) -> None:
@@ -228,7 +224,7 @@ def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
 
 
 def test_the_answer_to_a_close_is_found_behind_a_flood(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
     opened: Queue[WebSocket] = Queue()
 
     def hold(ws: WebSocket) -> None:
@@ -260,13 +256,13 @@ def test_a_client_that_reads_nothing_of_its_echo_is_not_read_and_loses_nothing(
     for number in range(count):
         assert client.next_event() == numbered(number)
     finishing.join(TIMEOUT)
-    client.say("end")
+    client.send_messages("end")
     assert client.next_event() == "end"
     client.leave()
 
 
 def test_one_clients_flood_does_not_hold_up_another(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
 
     def hold(ws: WebSocket) -> None:
         held.wait()
@@ -277,7 +273,7 @@ def test_one_clients_flood_does_not_hold_up_another(serve: Serve, clients: Clien
     flooding = clients.websocket(server, "/hold")
     flood(flooding)
     client = clients.websocket(server, "/echo")
-    client.say("through")
+    client.send_messages("through")
     assert client.next_event() == "through"
     held.release()
 
@@ -288,7 +284,7 @@ def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
     visitors: set[WebSocket] = set()
     ends: Queue[int] = Queue()
 
-    def chat(ws: WebSocket) -> Waits:
+    def chat(ws: WebSocket) -> MessageGenerator:
         visitors.add(ws)
         try:
             while True:
@@ -305,16 +301,16 @@ def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
     wait_until(lambda: len(visitors) == 1, "the slow visitor is there")
     client = clients.websocket(server, "/echo")
     for number in range(KERNEL >> 14):
-        client.say(numbered(number))
+        client.send_messages(numbered(number))
         assert client.next_event() == numbered(number)
         if not ends.empty():
             break
     assert ends.get(timeout=TIMEOUT) == 1006
     log.expect("too slow", level=30)
-    client.say("still here")
+    client.send_messages("still here")
     assert client.next_event() == "still here"
     with pytest.raises((ConnectionResetError, EOFError)):
-        slow.hear(2 * KERNEL >> 14)
+        slow.expect(2 * KERNEL >> 14)
 
 
 def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
@@ -333,7 +329,7 @@ def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
 def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
     serve: Serve, clients: Clients
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     ended: Queue[int] = Queue()
 
     def hold(ws: WebSocket) -> None:
@@ -353,7 +349,7 @@ def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
 def test_a_client_that_closes_and_leaves_at_once_has_closed(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
-    held = Held()
+    held = Checkpoint()
     ended: Queue[int] = Queue()
 
     def plain(ws: WebSocket) -> None:
@@ -361,7 +357,7 @@ def test_a_client_that_closes_and_leaves_at_once_has_closed(
         assert list(ws) == ["last words"]
         ended.put(ws.close_code or 0)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         try:
             assert (yield) == "last words"
             yield
@@ -379,9 +375,9 @@ def test_a_client_that_closes_and_leaves_at_once_has_closed(
 
 def test_a_client_that_half_closes_still_gets_what_was_sent(serve: Serve, clients: Clients) -> None:
     client = clients.websocket(serve(websocket_app(generator_echo)), "/echo")
-    client.say(bytes(MIB), bytes(MIB))
+    client.send_messages(bytes(MIB), bytes(MIB))
     client.half_close()
-    assert client.hear(2) == [bytes(MIB), bytes(MIB)]
+    assert client.expect(2) == [bytes(MIB), bytes(MIB)]
     client.expect_end()
 
 
@@ -403,9 +399,9 @@ def test_an_app_may_have_many_kinds_of_handlers(serve: Serve, clients: Clients) 
     both = [clients.websocket(server, path) for path in ("/plain", "/generator")]
     for number in range(20):
         for client in both:
-            client.say(str(number))
+            client.send_messages(str(number))
     for client in both:
-        assert client.hear(20) == list(map(str, range(20)))
+        assert client.expect(20) == list(map(str, range(20)))
 
 
 @BOTH_KINDS
@@ -421,7 +417,7 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
         except ConnectionClosed as end:
             ended.put(end.code)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         ws.send(bytes(1 << 24))
         try:
             yield from generator_echo(ws)
@@ -435,5 +431,5 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
     other = clients.websocket(server, "/echo")
     assert ended.get(timeout=TIMEOUT) == 1006
     log.expect("for 0.2 s (send_timeout) and is cut off", logging.WARNING)
-    other.say("still here")
+    other.send_messages("still here")
     assert other.next_event() == "still here"

@@ -6,21 +6,18 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-)
 from tests.server.sessions.websocket import Handler
-from tests.support.clients import TIMEOUT, masked
+from tests.support.clients import Clients, masked
 from tests.support.handlers import (
     BOTH_KINDS,
-    Waits,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
@@ -39,7 +36,7 @@ def close_and_return(ws: WebSocket) -> None:
     ws.close(4000, "ünd Schluß")
 
 
-def close_and_yield(ws: WebSocket) -> Waits:
+def close_and_yield(ws: WebSocket) -> MessageGenerator:
     ws.send("last")
     ws.close(4000, "ünd Schluß")
     ws.close(4001, "twice does nothing")
@@ -47,7 +44,7 @@ def close_and_yield(ws: WebSocket) -> Waits:
     yield
 
 
-def close_and_end(ws: WebSocket) -> Waits:
+def close_and_end(ws: WebSocket) -> MessageGenerator:
     ws.send("last")
     ws.close(4000, "ünd Schluß")
     return
@@ -62,19 +59,19 @@ def test_a_handler_may_close_with_a_code_and_a_reason(
 ) -> None:
     client = clients.websocket(serve(websocket_app(handler)), "/echo")
     assert client.next_event() == "last"
-    assert client.closed_by_server() == Close(4000, "ünd Schluß")
+    assert client.expect_close() == Close(4000, "ünd Schluß")
 
 
 def test_a_handler_that_fails_after_its_close_is_logged_and_its_close_counts(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
-    def fail(ws: WebSocket) -> Waits:
+    def fail(ws: WebSocket) -> MessageGenerator:
         ws.close(4000)
         raise RuntimeError
         yield
 
     client = clients.websocket(serve(websocket_app(fail)), "/echo")
-    assert client.closed_by_server() == Close(4000)
+    assert client.expect_close() == Close(4000)
     log.expect("the handler of /echo failed")
 
 
@@ -84,7 +81,7 @@ def test_close_codes_that_may_be_sent(serve: Serve, clients: Clients, code: int)
         ws.close(code, "" if code == 1005 else "x" * 123)
 
     client = clients.websocket(serve(websocket_app(close)), "/echo")
-    assert client.closed_by_server() == Close(code, "" if code == 1005 else "x" * 123)
+    assert client.expect_close() == Close(code, "" if code == 1005 else "x" * 123)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +97,7 @@ def test_close_codes_that_may_be_sent(serve: Serve, clients: Clients, code: int)
 def test_close_codes_and_reasons_that_may_not_be_sent(
     serve: Serve, clients: Clients, code: int, reason: str
 ) -> None:
-    def close(ws: WebSocket) -> Waits:
+    def close(ws: WebSocket) -> MessageGenerator:
         try:
             ws.close(code, reason)
         except ValueError:
@@ -109,7 +106,7 @@ def test_close_codes_and_reasons_that_may_not_be_sent(
 
     client = clients.websocket(serve(websocket_app(close)), "/echo")
     assert client.next_event() == "refused, None"
-    client.say("still open")
+    client.send_messages("still open")
     assert client.next_event() == "still open"
 
 
@@ -126,7 +123,7 @@ def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo:
         except ConnectionClosed as end:
             ended.put(end.code)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         opened.put(ws)
         try:
             yield from generator_echo(ws)
@@ -138,8 +135,8 @@ def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo:
     ws = opened.get(timeout=TIMEOUT)
     ws.send("pushed")
     ws.ping(b"too")
-    assert client.hear(2) == ["pushed", Ping(b"too")]
-    client.say("echoed")
+    assert client.expect(2) == ["pushed", Ping(b"too")]
+    client.send_messages("echoed")
     assert client.next_event() == "echoed"
     ws.send("last")
     ws.close(4000)
@@ -149,7 +146,7 @@ def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo:
     with pytest.raises(ConnectionClosed, match="4000"):
         ws.ping()
     assert client.next_event() == "last"
-    assert client.closed_by_server() == Close(4000)
+    assert client.expect_close() == Close(4000)
     assert ended.get(timeout=TIMEOUT) == 4000
     assert ws.close_code == 4000
 
@@ -171,7 +168,7 @@ def test_messages_before_the_end_in_one_segment_are_answered_first(
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
     good = [masked(Opcode.TEXT, str(number)) for number in range(50)]
     client.send(b"".join(good) + bad + masked(Opcode.TEXT, "ignored"))
-    assert client.hear(50) == [str(number) for number in range(50)]
+    assert client.expect(50) == [str(number) for number in range(50)]
     assert client.next_event() == close
     client.expect_end()
 
@@ -179,7 +176,7 @@ def test_messages_before_the_end_in_one_segment_are_answered_first(
 def test_after_a_close_request_no_message_is_delivered(serve: Serve, clients: Clients) -> None:
     seen: Queue[str | bytes] = Queue()
 
-    def close_at_once(ws: WebSocket) -> Waits:
+    def close_at_once(ws: WebSocket) -> MessageGenerator:
         while True:
             message = yield
             seen.put(message)
@@ -187,7 +184,7 @@ def test_after_a_close_request_no_message_is_delivered(serve: Serve, clients: Cl
 
     server = serve(websocket_app(close_at_once))
     client = clients.websocket(server, "/echo")
-    client.say("one", "two")
+    client.send_messages("one", "two")
     assert client.next_event() == Close(1000)
     client.send(masked(Opcode.TEXT, "three") + client.codec.close())
     client.expect_end()

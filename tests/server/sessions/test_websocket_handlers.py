@@ -9,21 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-    stop_within,
-)
 from tests.server.sessions.websocket import Handler, assert_traceback
-from tests.support.clients import TIMEOUT, WebSocketClient, masked
+from tests.support.clients import Clients, WebSocketClient, masked
 from tests.support.handlers import (
     BOTH_KINDS,
-    Waits,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.log import ServerLog
+from tests.support.serving import Serve, stop_within
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Pong
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
@@ -34,12 +31,12 @@ def plain_failure(ws: WebSocket) -> None:
         raise ERRORS[str(message)]
 
 
-def generator_failure(ws: WebSocket) -> Waits:
+def generator_failure(ws: WebSocket) -> MessageGenerator:
     message = yield
     raise ERRORS[str(message)]
 
 
-def immediate_failure(ws: WebSocket) -> Waits:
+def immediate_failure(ws: WebSocket) -> MessageGenerator:
     raise ERRORS["error"]
     yield
 
@@ -62,11 +59,11 @@ def test_a_handler_that_raises_ends_its_connection_alone(
     server = serve(app)
     others = [clients.websocket(server, "/echo"), clients.websocket(server, "/fail")]
     client = clients.websocket(server, "/fail")
-    client.say(error)
-    assert client.closed_by_server() == Close(1011, "the handler failed")
+    client.send_messages(error)
+    assert client.expect_close() == Close(1011, "the handler failed")
     record = log.expect("the handler of /fail failed")
     assert_traceback(record, type(ERRORS[error]), handler.__name__)
-    others[0].say("still here")
+    others[0].send_messages("still here")
     assert others[0].next_event() == "still here"
     others[1].send(others[1].codec.ping(b"still here"))
     assert others[1].next_event() == Pong(b"still here")
@@ -76,7 +73,7 @@ def test_a_generator_may_raise_before_its_first_message(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     client = clients.websocket(serve(websocket_app(immediate_failure)), "/echo")
-    assert client.closed_by_server().code == 1011
+    assert client.expect_close().code == 1011
     log.expect("the handler of /echo failed")
 
 
@@ -88,15 +85,15 @@ def test_what_was_sent_before_the_failure_arrives(
         ws.send(ws.receive())
         raise RuntimeError
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         ws.send((yield))
         raise RuntimeError
 
     handler = plain if echo is plain_echo else generator
     client = clients.websocket(serve(websocket_app(handler)), "/echo")
-    client.say("first", "second")
+    client.send_messages("first", "second")
     assert client.next_event() == "first"
-    assert client.closed_by_server().code == 1011
+    assert client.expect_close().code == 1011
     log.expect("failed")
 
 
@@ -104,13 +101,13 @@ def return_plain(ws: WebSocket) -> None:
     ws.send("bye")
 
 
-def return_generator(ws: WebSocket) -> Waits:
+def return_generator(ws: WebSocket) -> MessageGenerator:
     ws.send("bye")
     return
     yield
 
 
-def return_later(ws: WebSocket) -> Waits:
+def return_later(ws: WebSocket) -> MessageGenerator:
     _ = yield
     ws.send("bye")
 
@@ -121,7 +118,7 @@ def test_a_handler_that_returns_closes(serve: Serve, clients: Clients, handler: 
         serve(websocket_app(handler)), "/echo", first=masked(Opcode.TEXT, "x")
     )
     assert client.next_event() == "bye"
-    assert client.closed_by_server() == Close(1000)
+    assert client.expect_close() == Close(1000)
 
 
 @pytest.mark.parametrize("value", ["text", 0, False])
@@ -138,8 +135,8 @@ def test_a_websocket_handler_yields_nothing(
             ended.set()
 
     client = clients.websocket(serve(websocket_app(answer_with_yield)), "/echo")
-    client.say("x")
-    assert client.closed_by_server().code == 1011
+    client.send_messages("x")
+    assert client.expect_close().code == 1011
     record = log.expect("the handler of /echo failed")
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], TypeError)
@@ -152,7 +149,7 @@ def test_a_generator_that_yields_after_the_end_is_ended(
 ) -> None:
     ended: Queue[str] = Queue()
 
-    def stay(ws: WebSocket) -> Waits:
+    def stay(ws: WebSocket) -> MessageGenerator:
         while True:
             try:
                 yield
@@ -176,7 +173,7 @@ def test_a_plain_function_that_returns_a_generator_is_told_so(
         return generator_echo(ws)
 
     client = clients.websocket(serve(websocket_app(wrapped)), "/echo")
-    assert client.closed_by_server().code == 1011
+    assert client.expect_close().code == 1011
     record = log.expect("the handler of /echo failed")
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], TypeError)
@@ -200,7 +197,7 @@ def test_the_clients_end_is_raised_at_the_yield(
 ) -> None:
     seen: Queue[object] = Queue()
 
-    def watch(ws: WebSocket) -> Waits:
+    def watch(ws: WebSocket) -> MessageGenerator:
         seen.put("begun")
         try:
             while True:
@@ -214,7 +211,7 @@ def test_the_clients_end_is_raised_at_the_yield(
 
     server = serve(websocket_app(watch))
     client = clients.websocket(server, "/echo")
-    client.say("here")
+    client.send_messages("here")
     assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["begun", "here"]
     leave(client)
     told = [seen.get(timeout=TIMEOUT) for _ in range(3)]
@@ -245,7 +242,7 @@ def test_the_clients_end_ends_the_iteration(
             seen.put((end.code, ws.close_code))
 
     client = clients.websocket(serve(websocket_app(watch)), "/echo")
-    client.say("here")
+    client.send_messages("here")
     assert seen.get(timeout=TIMEOUT) == "here"
     leave(client)
     assert [seen.get(timeout=TIMEOUT) for _ in range(3)] == [code, code, (code, code)]
@@ -266,7 +263,7 @@ def test_what_is_sent_at_the_end_is_refused(serve: Serve, clients: Clients, echo
             pass
         try_to_send(ws)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         try:
             yield
         finally:

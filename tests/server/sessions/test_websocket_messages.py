@@ -6,21 +6,19 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    ServerLog,
-)
 from tests.server.sessions.websocket import MIB, Handler, assert_traceback
-from tests.support.clients import TIMEOUT, masked
+from tests.support.clients import Clients, masked
 from tests.support.handlers import (
     BOTH_KINDS,
-    Held,
-    Waits,
+    Checkpoint,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping, Pong
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
@@ -49,10 +47,10 @@ def test_a_message_comes_back_as_it_was(
     serve: Serve, clients: Clients, echo: Handler, message: str | bytes
 ) -> None:
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
-    client.say(message)
+    client.send_messages(message)
     assert client.next_event() == message
-    client.say(message, message)
-    assert client.hear(2) == [message, message]
+    client.send_messages(message, message)
+    assert client.expect(2) == [message, message]
     assert client.leave() == Close(1000)
 
 
@@ -67,7 +65,7 @@ def test_a_message_in_fragments_is_one_message(
         + masked(Opcode.CONTINUATION, "é".encode()[1:], fin=False)
         + masked(Opcode.CONTINUATION, b"")
     )
-    assert client.hear(2) == [Pong(b"between"), "é"]
+    assert client.expect(2) == [Pong(b"between"), "é"]
 
 
 @BOTH_KINDS
@@ -77,7 +75,7 @@ def test_messages_may_come_in_the_segment_of_the_request(
     first = masked(Opcode.TEXT, "one") + masked(Opcode.PING, b"two") + masked(Opcode.BINARY, b"3")
     client = clients.websocket(serve(websocket_app(echo)), "/echo", first=first[:-1])
     client.send(first[-1:])
-    events = client.hear(3)
+    events = client.expect(3)
     assert [event for event in events if not isinstance(event, Pong)] == ["one", b"3"]
     assert Pong(b"two") in events
 
@@ -88,7 +86,7 @@ def test_the_whole_conversation_may_come_and_end_in_one_segment(
 ) -> None:
     first = masked(Opcode.TEXT, "one") + masked(Opcode.CLOSE, b"\x0f\xa0bye")
     client = clients.websocket(serve(websocket_app(echo)), "/echo", first=first)
-    assert client.hear(2) == ["one", Close(4000)]
+    assert client.expect(2) == ["one", Close(4000)]
     client.expect_end()
 
 
@@ -104,7 +102,7 @@ def test_the_whole_conversation_may_come_a_byte_at_a_time(
         + masked(Opcode.BINARY, b"x" * 126)
         + masked(Opcode.CLOSE, b"\x0f\xa0bye")
     )
-    assert client.hear(4) == [Pong(b"ping"), "hällo", b"x" * 126, Close(4000)]
+    assert client.expect(4) == [Pong(b"ping"), "hällo", b"x" * 126, Close(4000)]
     client.expect_end()
 
 
@@ -114,7 +112,7 @@ def test_what_is_sent_may_be_any_bytes_like_object(serve: Serve, clients: Client
             ws.send(message)
 
     client = clients.websocket(serve(websocket_app(send)), "/echo")
-    assert client.hear(3) == [b"bytes", b"array", b"iew"]
+    assert client.expect(3) == [b"bytes", b"array", b"iew"]
 
 
 def test_what_is_no_message_is_the_handlers_fault(
@@ -124,7 +122,7 @@ def test_what_is_no_message_is_the_handlers_fault(
         ws.send(42)  # type: ignore[arg-type]
 
     client = clients.websocket(serve(websocket_app(send)), "/echo")
-    assert client.closed_by_server().code == 1011
+    assert client.expect_close().code == 1011
     assert_traceback(log.expect("the handler of /echo failed"), TypeError, "send")
 
 
@@ -141,7 +139,7 @@ def test_what_is_no_message_is_the_handlers_fault(
 def test_a_subprotocol_is_agreed_on(
     serve: Serve, clients: Clients, offered: list[str], agreed: str | None
 ) -> None:
-    def tell(ws: WebSocket) -> Waits:
+    def tell(ws: WebSocket) -> MessageGenerator:
         ws.send(repr(ws.subprotocol))
         yield
 
@@ -158,7 +156,7 @@ def test_an_extension_that_is_offered_is_not_taken(serve: Serve, clients: Client
         server, "/echo", ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
     )
     assert client.headers["Sec-WebSocket-Extensions"] is None
-    client.say("plain")
+    client.send_messages("plain")
     assert client.next_event() == "plain"
 
 
@@ -166,21 +164,21 @@ def test_an_extension_that_is_offered_is_not_taken(serve: Serve, clients: Client
 def test_pings_are_answered_in_order(serve: Serve, clients: Clients, echo: Handler) -> None:
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
     client.send(b"".join(client.codec.ping(bytes([number])) for number in range(100)))
-    assert client.hear(100) == [Pong(bytes([number])) for number in range(100)]
+    assert client.expect(100) == [Pong(bytes([number])) for number in range(100)]
     client.send(client.codec.pong(b"nobody asked"))
-    client.say("next")
+    client.send_messages("next")
     assert client.next_event() == "next"
 
 
 def test_a_ping_is_answered_while_the_handler_is_blocked(serve: Serve, clients: Clients) -> None:
-    held = Held()
+    held = Checkpoint()
 
     def hold(ws: WebSocket) -> None:
         held.wait()
         plain_echo(ws)
 
     client = clients.websocket(serve(websocket_app(hold)), "/echo")
-    client.say("waits")
+    client.send_messages("waits")
     client.send(client.codec.ping(b"does not"))
     assert client.next_event() == Pong(b"does not")
     held.release()
@@ -190,7 +188,7 @@ def test_a_ping_is_answered_while_the_handler_is_blocked(serve: Serve, clients: 
 def test_a_handler_may_ping(serve: Serve, clients: Clients) -> None:
     refused: Queue[Exception] = Queue()
 
-    def ping(ws: WebSocket) -> Waits:
+    def ping(ws: WebSocket) -> MessageGenerator:
         ws.ping()
         ws.ping(b"x" * 125)
         for size in (126, 125):
@@ -202,7 +200,7 @@ def test_a_handler_may_ping(serve: Serve, clients: Clients) -> None:
         yield
 
     client = clients.websocket(serve(websocket_app(ping)), "/echo")
-    assert client.hear(2) == [Ping(b""), Ping(b"x" * 125)]
+    assert client.expect(2) == [Ping(b""), Ping(b"x" * 125)]
     assert isinstance(refused.get(timeout=TIMEOUT), ValueError)
     assert isinstance(refused.get(timeout=TIMEOUT), ConnectionClosed)
-    client.closed_by_server()
+    client.expect_close()

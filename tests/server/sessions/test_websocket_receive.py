@@ -9,18 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-    wait_until,
-)
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
 from tests.support.handlers import (
-    Held,
-    Waits,
+    Checkpoint,
+    MessageGenerator,
     plain_echo,
     websocket_app,
 )
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import Loop
 
@@ -37,12 +34,12 @@ def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> 
         ws.send(ws.receive())
 
     client = clients.websocket(serve(websocket_app(poll)), "/echo")
-    assert client.hear(2) == ["no message in 0 seconds", "no message in 0.01 seconds"]
-    client.say("one", "two")
-    assert client.hear(2) == ["one", "two"]
-    client.say("three")
+    assert client.expect(2) == ["no message in 0 seconds", "no message in 0.01 seconds"]
+    client.send_messages("one", "two")
+    assert client.expect(2) == ["one", "two"]
+    client.send_messages("three")
     assert client.next_event() == "three"
-    client.closed_by_server()
+    client.expect_close()
 
 
 @pytest.mark.parametrize("timeout", [1e12, float("inf")])
@@ -55,13 +52,13 @@ def test_receive_may_wait_longer_than_a_lock_can(
 
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
     assert client.next_event() == "ready"
-    client.say("one")
+    client.send_messages("one")
     assert client.next_event() == "one"
 
 
 def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: Clients) -> None:
     """Neither for a wait that may end without a message, nor for one that may not."""
-    first, come = Held(), Held()
+    first, come = Checkpoint(), Checkpoint()
 
     def receive(ws: WebSocket) -> None:
         ws.receive()
@@ -77,26 +74,26 @@ def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: C
 
     server = serve(websocket_app(receive))
     client = clients.websocket(server, "/echo")
-    client.say("one")
-    first.wait_for()
-    client.say("two")
+    client.send_messages("one")
+    first.wait_until_reached()
+    client.send_messages("two")
     wait_until(lambda: server.stats().messages_in == 2, "both have come")
     first.release()
     assert client.next_event() == "no message in 0.01 seconds"
-    come.wait_for()
-    client.say("three")
+    come.wait_until_reached()
+    client.send_messages("three")
     wait_until(lambda: server.stats().messages_in == 3, "the third has come")
     come.release()
-    client.say("four")
+    client.send_messages("four")
     assert client.next_event() == "four"
-    client.closed_by_server()
+    client.expect_close()
 
 
 def test_a_thread_that_does_not_wait_is_not_woken(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a crowd, whoever waits would be woken after it, and it wakes nobody."""
-    held, woken = Held(), []
+    held, woken = Checkpoint(), []
     wake_soon = Loop.wake_soon
 
     def note(loop: Loop, news: SimpleQueue[None]) -> None:
@@ -111,15 +108,15 @@ def test_a_thread_that_does_not_wait_is_not_woken(
     monkeypatch.setattr(Loop, "wake_soon", note)
     server = serve(websocket_app(receive))
     client = clients.websocket(server, "/echo")
-    client.say("one")
-    held.wait_for()
+    client.send_messages("one")
+    held.wait_until_reached()
     woken.clear()
-    client.say("two")
+    client.send_messages("two")
     wait_until(lambda: server.stats().messages_in == 2, "both have come")
     assert not woken
     held.release()
     assert client.next_event() == "two"
-    client.closed_by_server()
+    client.expect_close()
 
 
 def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time(
@@ -140,11 +137,11 @@ def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time
     server = serve(websocket_app(receive))
     client = clients.websocket(server, "/echo")
     assert asleep.wait(TIMEOUT)
-    client.say("late")
+    client.send_messages("late")
     wait_until(lambda: server.stats().messages_in == 1, "it has come")
     come.set()
     assert client.next_event() == "late"
-    client.closed_by_server()
+    client.expect_close()
 
 
 def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
@@ -171,9 +168,9 @@ def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
 
     client = clients.websocket(serve(websocket_app(receive)), "/echo")
     assert again.wait(TIMEOUT)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
-    client.closed_by_server()
+    client.expect_close()
 
 
 def test_all_threads_are_woken_though_none_of_them_comes_back(
@@ -190,7 +187,7 @@ def test_all_threads_are_woken_though_none_of_them_comes_back(
     visitors = [clients.websocket(server, "/echo") for _ in range(together.parties)]
     for _ in range(3):
         for client in visitors:
-            client.say("here")
+            client.send_messages("here")
         for client in visitors:
             assert client.next_event() == "here"
 
@@ -210,7 +207,7 @@ def test_a_thread_that_was_woken_wakes_the_next(
     client = clients.websocket(server, "/echo")
 
     def wait_for_a_message() -> bool:  # unless it was there before the handler waited
-        client.say("x")
+        client.send_messages("x")
         client.next_event()
         return "wsframe-handler /echo" in woken_by
 
@@ -218,7 +215,7 @@ def test_a_thread_that_was_woken_wakes_the_next(
 
 
 def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
-    def receive(ws: WebSocket) -> Waits:
+    def receive(ws: WebSocket) -> MessageGenerator:
         calls: list[Callable[[], object]] = [ws.receive, iter(ws).__next__]
         for call in calls:
             try:
@@ -228,4 +225,4 @@ def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
         yield
 
     client = clients.websocket(serve(websocket_app(receive)), "/echo")
-    assert client.hear(2) == ["a generator handler receives with yield"] * 2
+    assert client.expect(2) == ["a generator handler receives with yield"] * 2

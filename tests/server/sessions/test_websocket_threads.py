@@ -6,19 +6,17 @@ import threading
 
 import pytest
 
-from tests.server.conftest import (
-    Clients,
-    Serve,
-)
 from tests.server.sessions.websocket import Handler
-from tests.support.clients import TIMEOUT, masked
+from tests.support.clients import Clients, masked
 from tests.support.handlers import (
     BOTH_KINDS,
-    Waits,
+    MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
 
@@ -45,15 +43,15 @@ def test_frames_of_many_threads_never_mix_and_keep_each_threads_order(
             thread.join()
         plain_echo(ws)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         begin(ws)
         yield from generator_echo(ws)
 
     handler = plain if echo is plain_echo else generator
     client = clients.websocket(serve(websocket_app(handler)), "/echo")
-    client.say("in between")
+    client.send_messages("in between")
     numbers = dict.fromkeys(range(senders), 0)
-    for message in client.hear(senders * count + 1):
+    for message in client.expect(senders * count + 1):
         if message == "in between":
             continue
         assert isinstance(message, bytes)
@@ -77,7 +75,7 @@ def test_nothing_follows_the_close_frame_however_many_threads_send(
             except ConnectionClosed:
                 return
 
-    def pushed(ws: WebSocket) -> Waits:
+    def pushed(ws: WebSocket) -> MessageGenerator:
         for _ in range(2):
             threads.append(threading.Thread(target=push, args=(ws,)))
             threads[-1].start()
@@ -109,13 +107,13 @@ def test_a_connection_that_waits_holds_no_thread(serve: Serve, clients: Clients)
     before = threading.active_count()
     idle = [clients.websocket(server, "/echo") for _ in range(200)]
     for client in idle:
-        client.say("one")
+        client.send_messages("one")
     for client in idle:
         assert client.next_event() == "one"
     assert threading.active_count() == before
     for client in idle[::2]:
         client.leave()
     for client in idle[1::2]:
-        client.say("two")
+        client.send_messages("two")
         assert client.next_event() == "two"
     assert threading.active_count() == before

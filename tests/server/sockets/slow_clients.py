@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, until_it_stands_still, wait_until
-from tests.support.clients import END_OF_HEAD, Client, get, upgrade
+from tests.support.clients import END_OF_HEAD, Client, Clients, get, upgrade
 from tests.support.clock import STEP, ManualClock
-from tests.support.handlers import Waits, generator_echo
+from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until, wait_until_stable
 from wsframe.progress import unacknowledged
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.settings import Settings
@@ -57,20 +58,20 @@ class Scene:
         app.page("/page", "x" * size)
         self.server: Server = serve(app, **options)
 
-    def websocket(self, ws: WebSocket) -> Waits:
+    def websocket(self, ws: WebSocket) -> MessageGenerator:
         ws.send(bytes(self.size))
         yield from generator_echo(ws)
 
-    def topic(self, ws: WebSocket) -> Waits:
+    def topic(self, ws: WebSocket) -> MessageGenerator:
         ws.subscribe(self.news)
         yield from generator_echo(ws)
 
-    def closes(self, ws: WebSocket) -> Waits:
+    def closes(self, ws: WebSocket) -> MessageGenerator:
         yield
         ws.send(bytes(self.size))
         ws.close(4000)
 
-    def answers(self, ws: WebSocket) -> Waits:
+    def answers(self, ws: WebSocket) -> MessageGenerator:
         while True:
             yield
             ws.send(bytes(self.size))
@@ -91,7 +92,7 @@ class Scene:
 
     def until_nothing_moves(self) -> None:
         """Wait until the clients' systems have taken what they can (TCP probes in real time)."""
-        until_it_stands_still(lambda: sum(unacknowledged(peer._sock) for peer in self.peers))
+        wait_until_stable(lambda: sum(unacknowledged(peer._sock) for peer in self.peers))
 
     def until_all_is_acknowledged(self) -> None:
         """Wait until the client's system has taken everything."""

@@ -10,10 +10,11 @@ from queue import Queue, SimpleQueue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, resets_under_tls, wait_until
-from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, Client, get, upgrade
-from tests.support.handlers import Waits, generator_echo
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Client, Clients, get, upgrade
+from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, EventStream, WebSocket
 
 pytestmark = resets_under_tls
@@ -70,13 +71,13 @@ class Scene:
             self.app.websocket("/" + handler.__name__.replace("_", "-"))(handler)
         self.app.sse("/stream-sends")(self.stream_sends)
 
-    def idle(self, ws: WebSocket) -> Waits:
+    def idle(self, ws: WebSocket) -> MessageGenerator:
         try:
             yield from generator_echo(ws)
         finally:
             self.ended.put(ws.request.path)
 
-    def generator_blocks(self, ws: WebSocket) -> Waits:
+    def generator_blocks(self, ws: WebSocket) -> MessageGenerator:
         self.function_blocks(ws)
         yield
 
@@ -90,7 +91,7 @@ class Scene:
             pass
         self.ended.put(ws.request.path)
 
-    def generator_sends(self, ws: WebSocket) -> Waits:
+    def generator_sends(self, ws: WebSocket) -> MessageGenerator:
         ws.send(bytes(MUCH))
         yield from self.idle(ws)
 
@@ -137,7 +138,7 @@ def test_a_client_dies(
     if "blocks" in state:
         scene.begun.get(timeout=TIMEOUT)
     leave(client)
-    other.say("still there?")
+    other.send_messages("still there?")
     assert other.next_event() == "still there?"
     scene.go.set()
     if leave is Client.half_close:  # it may still be sent what it is owed
@@ -149,5 +150,5 @@ def test_a_client_dies(
     elif state == "a stream":
         wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
     wait_until(lambda: server.clients[0].peers == stay, "it is left behind")
-    other.say("and now?")
+    other.send_messages("and now?")
     assert other.next_event() == "and now?"

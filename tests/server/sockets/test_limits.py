@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, resets_under_tls, wait_until
-from tests.support.certificates import Certificates
-from tests.support.clients import Client, WebSocketClient, get, upgrade
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Client, Clients, WebSocketClient, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
+from tests.support.log import ServerLog
 from tests.support.processes import ServerProcess
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe.server import App, Server
 from wsframe.server.sockets.admission import LINGERING
 
@@ -45,7 +47,7 @@ def count(server: Server) -> int:
 
 
 def echoes(client: WebSocketClient) -> None:
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
 
 
@@ -321,7 +323,7 @@ def test_a_log_that_cannot_be_written_costs_no_connection(stack: ExitStack, prog
         client = opened(stack, process)
         for _ in range(20):
             failing = WebSocketClient(process.port, "/fail")
-            assert failing.closed_by_server().code == 1011
+            assert failing.expect_close().code == 1011
             echoes(client)
 
 

@@ -8,8 +8,9 @@ import socket
 import pytest
 from websockets.sync.client import connect
 
-from tests.server.conftest import Serve
-from tests.support.clients import TIMEOUT, Client, get
+from tests.support.clients import Client, get
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe.server import App, WebSocket
 
 

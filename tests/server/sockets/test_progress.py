@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.sockets.slow_clients import (
     BUFFERS,
     DEFAULT,
@@ -23,8 +22,11 @@ from tests.server.sockets.slow_clients import (
     everything,
 )
 from tests.support.certificates import Certificates
-from tests.support.clients import END_OF_HEAD, WebSocketClient, get, masked
+from tests.support.clients import END_OF_HEAD, Clients, WebSocketClient, get, masked
 from tests.support.clock import STEP
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import Close, Opcode, Ping
 from wsframe.progress import ACKNOWLEDGED_INTERVALS, unacknowledged
 from wsframe.server.sockets import peer as peer_module
@@ -179,7 +181,7 @@ def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
             scene.until_acknowledged()
 
     publish_for(DEFAULT.ping_interval * (ACKNOWLEDGED_INTERVALS - 1))
-    assert client.hear(count) == list(map(str, range(count)))
+    assert client.expect(count) == list(map(str, range(count)))
     publish_for(DEFAULT.ping_interval * 2 + DEFAULT.ping_timeout)
     events = [client.next_event()]
     while not isinstance(events[-1], Close):
@@ -228,7 +230,7 @@ def test_after_a_standstill_of_the_process_nobody_is_taken_for_dead(
     request.read_until(END_OF_HEAD)
     scene.pass_time(DEFAULT.ping_timeout / 2)
     for client in pinged, idle:
-        client.say("still there")
+        client.send_messages("still there")
         assert client.next_event() == "still there"
 
 
@@ -243,5 +245,5 @@ def test_after_a_standstill_a_silent_client_has_its_time_to_answer_a_ping(
     scene.until_acknowledged()
     scene.pass_time(DEFAULT.ping_timeout / 2)
     client.send(client.codec.pong(b""))
-    client.say("still there")
+    client.send_messages("still there")
     assert client.next_event() == "still there"

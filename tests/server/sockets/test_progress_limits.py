@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.server.sockets.slow_clients import (
     BUFFERS,
     DEFAULT,
@@ -21,7 +20,10 @@ from tests.server.sockets.slow_clients import (
     everything,
 )
 from tests.support.certificates import Certificates
-from tests.support.clients import get, masked, upgrade
+from tests.support.clients import Clients, get, masked, upgrade
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import Close, Connection, Opcode, Role
 from wsframe.progress import SLOWEST_READER
 from wsframe.server.sockets.peer import Peer
@@ -208,7 +210,7 @@ def test_connections_have_the_kernel_buffers_that_the_settings_name(
 
 
 def test_clients_that_read_nothing_are_cut_off_all_of_them(
-    serve: Serve, clients: Clients, log: ServerLog, many_files: None
+    serve: Serve, clients: Clients, log: ServerLog, high_file_limit: None
 ) -> None:
     scene = Scene(serve, size=500_000, send_timeout=5)
     for _ in range(300):

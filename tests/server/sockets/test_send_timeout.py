@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, Client
-from tests.support.handlers import Waits
+from tests.support.clients import Client, Clients
+from tests.support.handlers import MessageGenerator
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
 from wsframe.server import App, EventStream, WebSocket
 
@@ -38,7 +39,7 @@ class Kind:
     def _stream(self, stream: EventStream) -> None:
         self.opened.put(stream)
 
-    def _socket(self, ws: WebSocket) -> Waits:
+    def _socket(self, ws: WebSocket) -> MessageGenerator:
         self.opened.put(ws)
         yield
 
@@ -160,7 +161,7 @@ def test_a_turn_on_the_loop_cuts_off_nobody_when_it_sends_in_time(
     """Without a time-out, a client with so much unsent would be cut off."""
 
     @kind.app.websocket("/all")
-    def send_to_all(ws: WebSocket) -> Waits:
+    def send_to_all(ws: WebSocket) -> MessageGenerator:
         while True:
             timeout = float((yield))
             missed = 0
@@ -176,13 +177,13 @@ def test_a_turn_on_the_loop_cuts_off_nobody_when_it_sends_in_time(
     connections = [connection for _, connection in opened]
     count = fill(connections[0])
     asking = clients.websocket(server, "/all")
-    asking.say("0", "0", "0.02")  # the last one waits, and loses the loop
-    assert asking.hear(3) == ["1", "1", "1"]
+    asking.send_messages("0", "0", "0.02")  # the last one waits, and loses the loop
+    assert asking.expect(3) == ["1", "1", "1"]
     for client, _ in opened[1:]:
         assert hear(client, 3) == ["from the loop"] * 3
     assert hear(opened[0][0], count) == [text(number) for number in range(count)]
-    asking.say("0")
-    assert asking.hear(1) == ["0"]
+    asking.send_messages("0")
+    assert asking.expect(1) == ["0"]
     assert hear(opened[0][0], 1) == ["from the loop"]
 
 

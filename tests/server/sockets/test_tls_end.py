@@ -13,12 +13,19 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, resets_under_tls
 from tests.server.sockets.over_tls import page_app
-from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, Client, get, masked, upgrade
-from tests.support.handlers import BOTH_KINDS, Waits, generator_echo, plain_echo, websocket_app
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Client, Clients, get, masked, upgrade
+from tests.support.handlers import (
+    BOTH_KINDS,
+    MessageGenerator,
+    generator_echo,
+    plain_echo,
+    websocket_app,
+)
+from tests.support.serving import Serve
 from tests.support.tools import missing_tool
+from tests.support.waiting import TIMEOUT
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import WebSocket
 
@@ -35,7 +42,7 @@ def test_the_servers_end_is_told_by_tls(
     client = clients.websocket(server, "/echo", tls=certificates.client)
     stopping = threading.Thread(target=server.stop)
     stopping.start()
-    assert client.closed_by_server().code == 1001
+    assert client.expect_close().code == 1001
     stopping.join(TIMEOUT)
 
 
@@ -60,7 +67,7 @@ def test_a_client_that_leaves_without_a_word_has_left(
         plain_echo(ws)
         ends.put(ws.close_code)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         try:
             yield from generator_echo(ws)
         except ConnectionClosed as end:
@@ -69,7 +76,7 @@ def test_a_client_that_leaves_without_a_word_has_left(
     app = websocket_app(plain if echo is plain_echo else generator)
     server = serve(app, ssl_context=certificates.server)
     client = clients.websocket(server, "/echo", tls=certificates.client)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     leave(client)
     assert ends.get(timeout=TIMEOUT) == 1006
@@ -120,7 +127,7 @@ def test_a_read_may_wait_until_it_can_send(
     server = serve(websocket_app(generator_echo), ssl_context=context)
     client = clients.websocket(server, "/echo", tls=certificates.client)
     for number in range(20):
-        client.say(str(number))
+        client.send_messages(str(number))
         assert client.next_event() == str(number)
     assert client.leave().code == 1000
 
@@ -188,15 +195,15 @@ def test_who_waits_for_the_client_does_not_spin(
     Counting.handshakes = 0
     silent = clients.connect(server)
     silent.send(b"\x16")
-    deaf.say("deaf")
+    deaf.send_messages("deaf")
     for number in range(200):
-        other.say(str(number))
+        other.send_messages(str(number))
         assert other.next_event() == str(number)
     assert 1 <= Counting.handshakes <= 2  # once it was accepted, and once its byte was there
     assert 1 <= Counting.sends <= 3
     Counting.deaf = False
-    deaf.say("now")
-    assert deaf.hear(2) == ["deaf", "now"]
+    deaf.send_messages("now")
+    assert deaf.expect(2) == ["deaf", "now"]
 
 
 def test_a_change_of_keys_is_answered(serve: Serve, certificates: Certificates) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, resets_under_tls, wait_until
 from tests.server.sockets.over_tls import VERSIONS, client_of, page_app
-from tests.support.certificates import Certificates
-from tests.support.clients import Client, get, parse_answer, upgrade
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Client, Clients, get, parse_answer, upgrade
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe.server import Server
 
 pytestmark = resets_under_tls
@@ -72,7 +73,7 @@ def test_a_handshake_may_come_a_byte_at_a_time_and_holds_up_nobody(
     handshake = Handshake(client, client_of(certificates, version))
     for flight in handshake.flights():
         client.send_bytewise(flight[:-1])
-        other.say("still there?")
+        other.send_messages("still there?")
         assert other.next_event() == "still there?"
         client.send(flight[-1:])
     assert parse_answer(handshake.ask(get("/"))).body == b"hello"

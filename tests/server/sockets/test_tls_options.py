@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from websockets.sync.client import connect
 
-from tests.server.conftest import Clients, Serve, resets_under_tls
 from tests.server.sockets.over_tls import VERSIONS, client_of
-from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Clients
 from tests.support.handlers import generator_echo, websocket_app
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT
 from wsframe.server import App, Settings
 from wsframe.server.sockets.certificate import CertificateError, tls_context
 
@@ -66,7 +67,7 @@ def test_a_context_may_be_given_instead(
     server = serve(websocket_app(generator_echo), ssl_context=certificates.server)
     assert server.url.startswith("https:")
     client = clients.websocket(server, "/echo", tls=certificates.client)
-    client.say("hello")
+    client.send_messages("hello")
     assert client.next_event() == "hello"
     client.leave()
 

@@ -11,11 +11,12 @@ from queue import Queue
 from typing import Any
 
 import wsframe.client
-from tests.server.conftest import Clients, Serve, resets_under_tls, wait_until
 from tests.server.sockets.over_tls import VERSIONS, client_of
-from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, masked
+from tests.support.certificates import Certificates, resets_under_tls
+from tests.support.clients import Clients, masked
 from tests.support.handlers import BOTH_KINDS, generator_echo, plain_echo, websocket_app
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Opcode, Pong
 from wsframe.server import App, EventStream, WebSocket
 
@@ -43,10 +44,10 @@ def test_messages_come_back(
     client = clients.websocket(server, "/echo", tls=client_of(certificates, version))
     messages: list[str | bytes] = ["", "hello", b"\x00\xff", "é" * 50_000, os.urandom(MIB)]
     for message in messages:
-        client.say(message)
+        client.send_messages(message)
         assert client.next_event() == message
-    client.say(*messages)
-    assert client.hear(len(messages)) == messages
+    client.send_messages(*messages)
+    assert client.expect(len(messages)) == messages
     client.send(masked(Opcode.PING, b"there?"))
     assert client.next_event() == Pong(b"there?")
     assert client.leave().code == 1000
@@ -92,8 +93,8 @@ def test_a_stream_is_fed(
     stream, job_stream = (clients.stream(server, path, tls=tls) for path in ("/time", "/job"))
     for number in range(1000):
         ticks.put(str(number))
-    assert stream.hear(1000) == list(map(str, range(1000)))
-    assert job_stream.hear(1000) == list(map(str, range(1000)))
+    assert stream.expect(1000) == list(map(str, range(1000)))
+    assert job_stream.expect(1000) == list(map(str, range(1000)))
     job_stream.expect_end()
 
 
@@ -114,10 +115,10 @@ def test_a_slow_reader_holds_up_nobody_and_gets_all_of_it(
     slow = clients.websocket(server, "/plain", tls=tls, receive_buffer=1 << 16)
     other = clients.websocket(server, "/echo", tls=tls)
     for number in range(100):
-        other.say(str(number))
+        other.send_messages(str(number))
         assert other.next_event() == str(number)
-    assert slow.hear(len(messages)) == messages
-    assert slow.closed_by_server().code == 1000
+    assert slow.expect(len(messages)) == messages
+    assert slow.expect_close().code == 1000
 
 
 def test_a_client_that_never_reads_is_not_read_and_loses_nothing(
@@ -156,8 +157,8 @@ def test_what_is_left_of_a_record_is_read(
     server = serve(websocket_app(echo, deflate=True), ssl_context=certificates.server)
     client = clients.websocket(server, "/echo", OFFER, tls=certificates.client)
     for _ in range(3):
-        client.say(*SMALL)
-        assert client.hear(len(SMALL)) == SMALL
+        client.send_messages(*SMALL)
+        assert client.expect(len(SMALL)) == SMALL
 
 
 def test_what_is_left_of_a_record_is_read_when_there_is_room(
@@ -177,4 +178,4 @@ def test_what_is_left_of_a_record_is_read_when_there_is_room(
     (peer,) = server.clients[0].peers
     wait_until(lambda: not peer._reading, "it is read all the same")
     go.set()
-    assert client.hear(count) == [b"x"] * count
+    assert client.expect(count) == [b"x"] * count

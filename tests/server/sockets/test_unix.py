@@ -20,12 +20,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import unix_connect
 
-from tests.server.conftest import wait_until
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT, get, parse_answer
+from tests.support.clients import get, parse_answer
 from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
 from tests.support.processes import run
 from tests.support.tools import missing_tool
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, WebSocket
 
 grp = pytest.importorskip("grp")

@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from tests.support.streams import Heard, numbers
+from tests.support.recording import RecordingTopic, numbers
 from wsframe.server import BrokerUnavailable
 from wsframe.server.topics.redis import scripts
 
@@ -14,7 +14,7 @@ from wsframe.server.topics.redis import scripts
 class Publishing:
     """Publishes numbers in a thread, never too many ahead; a context manager that stops it."""
 
-    def __init__(self, topic: Heard) -> None:
+    def __init__(self, topic: RecordingTopic) -> None:
         self.count = 0
         self._topic = topic
         self._stop = threading.Event()
@@ -36,9 +36,9 @@ class Publishing:
         self._thread.join()
 
 
-def check_that_all_came(publishing: Publishing, *topics: Heard) -> None:
+def check_that_all_came(publishing: Publishing, *topics: RecordingTopic) -> None:
     for topic in topics:
-        topic.hear(*numbers(publishing.count))
+        topic.expect(*numbers(publishing.count))
 
 
 def publish_by_script(client: Any, number: int, before: int, data: str = "x", **bounds: int) -> Any:

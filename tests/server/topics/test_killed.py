@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import wait_until
-from tests.support.clients import TIMEOUT
 from tests.support.processes import ServerProcess
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.client import events
 from wsframe.server import App, BrokerUnavailable, Topic
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, StreamClient, WebSocketClient
-from tests.support.handlers import Waits
+from tests.support.clients import Clients, StreamClient, WebSocketClient
+from tests.support.handlers import MessageGenerator
 from tests.support.redis_server import RedisServer
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Topic, WebSocket
 from wsframe.server.topics.redis import outbox
 
@@ -28,7 +29,7 @@ def shared_app(redis: RedisServer, **options: float) -> App:
     app.sse("/events", source=app.topic("news", **options))  # type: ignore[arg-type]
 
     @app.websocket("/messages")
-    def messages(ws: WebSocket) -> Waits:
+    def messages(ws: WebSocket) -> MessageGenerator:
         ws.subscribe("news", member=ws.request.query.get("name", [None])[0])
         while True:
             message = yield
@@ -51,18 +52,18 @@ def test_two_servers_share_everything(redis: RedisServer, serve: Serve, clients:
     sockets = [clients.websocket(server, "/messages") for server in servers]
     for app in apps:
         subscribed(app.topic("news"), 2)
-    sockets[0].say("from the first")
+    sockets[0].send_messages("from the first")
     everybody: list[StreamClient | WebSocketClient] = [*streams, *sockets]
     for client in everybody:
-        assert client.hear(1) == ["from the first"]
+        assert client.expect(1) == ["from the first"]
     apps[1].topic("news").publish("from the second", event="x")
     for client in everybody:
-        assert client.hear(1) == ["from the second"]
+        assert client.expect(1) == ["from the second"]
     # A client comes back to the other server.
     again = clients.stream(servers[1], "/events", ("Last-Event-ID", streams[0].last_event_id))
     subscribed(apps[1].topic("news"), 3)
     apps[0].topic("news").publish("after")
-    assert again.hear(1) == ["after"]
+    assert again.expect(1) == ["after"]
 
 
 def test_members_of_all_processes(redis: RedisServer, serve: Serve, clients: Clients) -> None:
@@ -93,7 +94,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     app = App(redis=redis.url)
     heard = app.topic("flooded", history=2000, max_bytes=8 << 20)
 
-    def generator(ws: WebSocket) -> Waits:
+    def generator(ws: WebSocket) -> MessageGenerator:
         while True:
             message = yield
             app.topic(ws.request.query["to"][0]).publish(message)
@@ -116,12 +117,12 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     messages = [f"{number:04}" * 250 for number in range(1000)]
     with redis.client() as client:
         client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
-    sending = threading.Thread(target=flooding.say, args=messages)
+    sending = threading.Thread(target=flooding.send_messages, args=messages)
     sending.start()
     wait_until(lambda: heard.stats().published >= 10, "nothing is published")
-    quiet.say("hello")
-    assert streams[1].hear(1) == ["hello"]
-    assert streams[0].hear(1000) == messages
+    quiet.send_messages("hello")
+    assert streams[1].expect(1) == ["hello"]
+    assert streams[0].expect(1000) == messages
     sending.join(TIMEOUT)
     assert not sending.is_alive()
 
@@ -133,7 +134,7 @@ def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
     app, ended = App(redis=redis.url), threading.Event()
 
     @app.websocket("/say")
-    def say(ws: WebSocket) -> Waits:
+    def say(ws: WebSocket) -> MessageGenerator:
         try:
             while True:
                 app.topic("news").publish((yield))
@@ -145,7 +146,7 @@ def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
     with redis.client() as commands:
         commands.execute_command("CLIENT", "PAUSE", "2000", "WRITE")
         for number in range(5):
-            client.say(str(number))
+            client.send_messages(str(number))
         (loop,) = server.loops
         wait_until(lambda: loop._slowed, "it is not slowed down")
         client.reset()

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Connect, Serve, wait_until
 from tests.server.topics.redis_streams import (
     Publishing,
     check_that_all_came,
     kept,
     publish_by_script,
 )
-from tests.support.clients import TIMEOUT
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers
+from tests.support.serving import Serve
 from tests.support.topics import replica
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import outbox, scripts
@@ -35,28 +35,28 @@ def test_what_does_not_fit_is_refused_and_the_rest_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING", 10 * (outbox.EVENT_WEIGHT + 2))
-    here, quiet = Heard(streams), Heard(streams, "quiet")
+    here, quiet = RecordingTopic(streams), RecordingTopic(streams, "quiet")
     redis_server.kill()
-    here.say(*numbers(5, "x"))
+    here.publish_all(*numbers(5, "x"))
     with pytest.raises(
         BrokerUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
     ):
         here.publish("too much")
     assert here.stats().published == 5
     # There is room for other topics, of each as much as is free.
-    quiet.say("y1", "y2")
+    quiet.publish_all("y1", "y2")
     redis_server.start()
     assert streams.flush(TIMEOUT)
-    here.say("more")
-    Heard(others).follow().hear(*numbers(5, "x"), "more")
-    Heard(others, "quiet").follow().hear("y1", "y2")
+    here.publish_all("more")
+    RecordingTopic(others).follow().expect(*numbers(5, "x"), "more")
+    RecordingTopic(others, "quiet").follow().expect("y1", "y2")
 
 
 def test_what_is_lost_at_the_end_is_raised(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     redis_server.kill()
-    Heard(streams).say(*numbers(3))
+    RecordingTopic(streams).publish_all(*numbers(3))
     with pytest.raises(EventsLost, match="3 published events are lost") as raised:
         streams.close(0.1)
     assert raised.value.count == 3
@@ -66,25 +66,25 @@ def test_what_is_lost_at_the_end_is_raised(
 def test_what_was_published_last_is_there_after_the_end(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here = Heard(streams)
-    here.say(*numbers(200))
+    here = RecordingTopic(streams)
+    here.publish_all(*numbers(200))
     streams.close(TIMEOUT)
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
-    here.say("again")
+    here.publish_all("again")
     assert streams.flush(TIMEOUT)
-    Heard(others).follow().hear(*numbers(200), "again")
+    RecordingTopic(others).follow().expect(*numbers(200), "again")
 
 
 def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: RedisStreams) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     with Publishing(here) as publishing:
         for count in range(1, 6):
-            there.wait(30 * count)
+            there.wait_for_entries(30 * count)
             streams.close(TIMEOUT)
     check_that_all_came(publishing, there)
     # Each run loads again what is followed.
-    here.say("one more")
-    there.wait(publishing.count + 1)
+    here.publish_all("one more")
+    there.wait_for_entries(publishing.count + 1)
     wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
 
 
@@ -99,7 +99,7 @@ def test_a_program_that_only_publishes(redis_server: RedisServer, others: RedisS
     app = App(redis=redis_server.url)
     app.topic("news").publish("hello")
     app.close()
-    Heard(others).follow().hear("hello")
+    RecordingTopic(others).follow().expect("hello")
 
 
 FORK = """
@@ -135,8 +135,8 @@ def test_a_fork_publishes_nothing_twice(redis_server: RedisServer, others: Redis
             assert program.wait(TIMEOUT) == 0
         finally:
             program.kill()
-    there = Heard(others).follow()
-    assert sorted(map(str, data_of(there.wait(3)))) == ["after", "before", "child"]
+    there = RecordingTopic(others).follow()
+    assert sorted(map(str, data_of(there.wait_for_entries(3)))) == ["after", "before", "child"]
     assert len(there.entries) == 3
 
 
@@ -146,9 +146,9 @@ def test_a_fed_topic_is_shared(
     app, source = App(redis=redis_server.url), Queue[str]()
     app.topic("news").feed(source)
     serve(app)
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     source.put("hello")
-    there.hear("hello")
+    there.expect("hello")
 
 
 def test_the_oldest_are_forgotten_where_there_are_too_many(redis_server: RedisServer) -> None:
@@ -204,9 +204,9 @@ def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServ
 def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
-    here = Heard(streams, history=0, max_bytes=0, max_age=0).follow()
-    here.say(*numbers(50))
-    here.hear(*numbers(50))
+    here = RecordingTopic(streams, history=0, max_bytes=0, max_age=0).follow()
+    here.publish_all(*numbers(50))
+    here.expect(*numbers(50))
     with redis_server.client() as client:
         assert len(kept(client)[0]) == 50
 
@@ -216,18 +216,18 @@ def test_history_is_as_old_as_the_events_are(
 ) -> None:
     with redis_server.client() as client:
         ids = old_topic(client, 300, 200, 100, 10)
-    here = Heard(streams, max_age=150).follow()
+    here = RecordingTopic(streams, max_age=150).follow()
     assert here.floors == [f"{place_of(ids[0])[0] - 1}-0"]
-    assert data_of(here.left()) == ["3", "4"]
+    assert data_of(here.kept_entries()) == ["3", "4"]
     assert (here.log.floor_id, here.log.head_id) == (ids[1], ids[3])
 
 
 def test_all_that_redis_has_of_a_topic_expires(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
-    here = Heard(streams, max_age=1).follow()
-    here.say("hello")
-    here.hear("hello")
+    here = RecordingTopic(streams, max_age=1).follow()
+    here.publish_all("hello")
+    here.expect("hello")
     with redis_server.client() as client:
         times = {key: client.pttl(key) for key in client.scan_iter()}
         assert len(times) == 3  # the stream, its meta, and its publisher
@@ -236,7 +236,7 @@ def test_all_that_redis_has_of_a_topic_expires(
 
 def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url, redis_ttl_margin=3.0, redis_read_timeout=0.1)
-    Heard(streams, max_age=0).follow()
+    RecordingTopic(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
         wait_until(lambda: client.pttl(meta) < 2700, "it is not to expire at all")

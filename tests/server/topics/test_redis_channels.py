@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Connect, Serve, ServerLog, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer, Relay
-from tests.support.streams import Heard, data_of, numbers
+from tests.support.serving import Serve
 from tests.support.topics import replica
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App
 from wsframe.server.topics.redis.streams import RedisStreams
 
@@ -36,7 +38,7 @@ def program(redis_server: RedisServer) -> Iterator[Any]:
 def listen(program: Any, *everybody: RedisStreams) -> None:
     """Have these listen, and wait until all hear what is said, and one has the lease."""
     for streams in everybody:
-        Heard(streams).subscribe_pubsub("prices")
+        RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     wait_until(lambda: heard_by(program, CHANGES) == len(everybody), "not all listen")
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
@@ -50,18 +52,18 @@ def heard_by(program: Any, channel: str) -> int:
 def test_what_another_program_says_comes_once(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     listen(program, streams, others)
     said: list[str | bytes] = [*numbers(100), "héllo", b"\xff"]
     for each in said:
         program.publish("prices", each)
         program.publish("other", each)
     for topic in (here, there):
-        topic.hear(*said)
+        topic.expect(*said)
     # Nothing comes behind it.
-    here.say("the end")
+    here.publish_all("the end")
     for topic in (here, there):
-        topic.hear(*said, "the end")
+        topic.expect(*said, "the end")
 
 
 def test_clients_hear_what_another_program_says(
@@ -80,9 +82,9 @@ def test_clients_hear_what_another_program_says(
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
     wait_until(lambda: program.get("wsframe:{news}:from:more"), "nobody has the other lease")
     program.publish("prices", "9.50")
-    assert client.hear(1) == ["9.50"]
+    assert client.expect(1) == ["9.50"]
     program.publish("more", "news")
-    assert client.hear(1) == ["news"]
+    assert client.expect(1) == ["news"]
     client.close()
     server.stop()
     assert not heard_by(program, "prices")
@@ -95,12 +97,12 @@ def test_what_an_access_control_list_has_to_allow(
     allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
     program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
     streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     listen(program, streams)
-    here.say("1")
-    here.hear("1")
+    here.publish_all("1")
+    here.expect("1")
     program.publish("prices", "2")
-    here.hear("1", "2")
+    here.expect("1", "2")
     streams.join(replica("news"), "ann")
     assert here.members() == ["ann"]
 
@@ -108,7 +110,7 @@ def test_what_an_access_control_list_has_to_allow(
 def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     listen(program, streams, others)
     count = 0
     stopping = [streams, others] * 3
@@ -126,10 +128,12 @@ def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
             program.publish("prices", str(count))
             count += 1
         thread.join()
-        there.wait(count)  # from the one that is left
+        there.wait_for_entries(count)  # from the one that is left
         holder.channels.start()
         wait_until(lambda: heard_by(program, CHANGES) == 2, "it does not listen again")
-    assert sorted(data_of(there.wait(count)), key=lambda data: int(data)) == numbers(count)
+    assert sorted(data_of(there.wait_for_entries(count)), key=lambda data: int(data)) == numbers(
+        count
+    )
 
 
 def test_who_has_the_lease_is_heard(
@@ -146,7 +150,7 @@ def test_who_has_the_lease_is_heard(
         listen(program, streams)
         pubsub.subscribe(CHANGES)
         holder = program.get(LEASE)
-        Heard(others).subscribe_pubsub("prices")
+        RecordingTopic(others).subscribe_pubsub("prices")
         others.channels.start()
         wait_until(lambda: heard_by(program, CHANGES) == 3, "not all listen")
         others.channels.stop()  # which takes it from nobody
@@ -173,12 +177,12 @@ def test_a_connection_that_falls_silent_is_made_anew(
     others: RedisStreams,
     log: ServerLog,
 ) -> None:
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     with Relay(redis_server) as relay:
         streams = connect(relay.url, redis_timeout=1.0, lease_renewal=0.1)
         listen(program, streams)
         program.publish("prices", "1")
-        there.hear("1")
+        there.expect("1")
         relay.fall_silent()
         log.expect("Redis is away or not ready: nothing is heard", logging.WARNING)
         log.expect("Redis is back", logging.WARNING)
@@ -197,14 +201,14 @@ def test_a_holder_that_dies_is_replaced(
     with Listening(redis_server) as process:
         wait_until(lambda: program.get(LEASE), "nobody has the lease")
         dead = program.get(LEASE)
-        here = Heard(streams).follow()
+        here = RecordingTopic(streams).follow()
         here.subscribe_pubsub("prices")
         streams.channels.start()
         wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
         process.kill()
         wait_until(lambda: program.get(LEASE) not in (None, dead), "nobody takes the lease")
         program.publish("prices", "hello")
-        here.hear("hello")
+        here.expect("hello")
 
 
 def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
@@ -213,7 +217,7 @@ def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
     connect: Connect,
 ) -> None:
     streams = connect(redis_server.url, lease_renewal=0.1)
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     with Listening(redis_server) as process:
         wait_until(lambda: program.get(LEASE), "nobody has the lease")
         first = program.get(LEASE)
@@ -221,7 +225,7 @@ def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
         streams.channels.start()
         wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
         program.publish("prices", "a")
-        here.hear("a")
+        here.expect("a")
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
         for data in numbers(10, "b"):
@@ -229,12 +233,12 @@ def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
         wait_until(lambda: program.get(LEASE) not in (None, first), "nobody takes the lease")
         for data in numbers(10, "c"):
             program.publish("prices", data)
-        here.hear("a", *numbers(10, "c"))
+        here.expect("a", *numbers(10, "c"))
         process.send_signal(signal.SIGCONT)
         # What was said while it had the lease is its own to publish, however late.
-        here.hear("a", *numbers(10, "c"), *numbers(10, "b"))
+        here.expect("a", *numbers(10, "c"), *numbers(10, "b"))
         program.publish("prices", "d")
-        here.hear("a", *numbers(10, "c"), *numbers(10, "b"), "d")
+        here.expect("a", *numbers(10, "c"), *numbers(10, "b"), "d")
 
 
 LISTENER = """
@@ -262,10 +266,10 @@ class Listening(subprocess.Popen[bytes]):
 def test_a_connection_that_is_cut_is_made_again(
     program: Any, redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     listen(program, streams, others)
     program.publish("prices", "before")
-    here.hear("before")
+    here.expect("before")
     assert redis_server.cut("wsframe-channels") == 4
     wait_until(lambda: heard_by(program, CHANGES) == 2, "they do not listen again")
     # It is not known when who has the lease begins again, but then everything comes, and once.
@@ -284,7 +288,7 @@ def test_what_cannot_be_published_is_told(
     program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     listen(program, streams)
-    topic = Heard(streams)
+    topic = RecordingTopic(streams)
     topic.subscribe_pubsub("closed")
     lease = "wsframe:{news}:from:closed"
     wait_until(lambda: program.get(lease), "nobody has the lease")
@@ -298,7 +302,7 @@ def test_a_lease_that_redis_refuses_is_told(
     program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     program.hset(LEASE, "taken", "by something else")
-    Heard(streams).subscribe_pubsub("prices")
+    RecordingTopic(streams).subscribe_pubsub("prices")
     streams.channels.start()
     log.expect("Redis refuses the lease of channel 'prices': ")
     program.delete(LEASE)
@@ -322,9 +326,9 @@ def test_deployments_that_share_a_redis_have_nothing_in_common(
     else:
         each = [connect(redis_server.url, f"{name}:") for name in ("first", "second")]
         changes = [f"{name}:{{news}}:from:prices@0" for name in ("first", "second")]
-    topics = [Heard(streams).follow() for streams in each]
+    topics = [RecordingTopic(streams).follow() for streams in each]
     for streams in each:
-        Heard(streams).subscribe_pubsub("prices")
+        RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     for name in changes:
         wait_until(lambda: heard_by(program, name) == 1, "it does not listen")  # noqa: B023
@@ -339,7 +343,7 @@ def test_deployments_that_share_a_redis_have_nothing_in_common(
     for topic in topics:
         wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "not all came")  # noqa: B023
     assert [len(topic.entries) for topic in topics] >= counts
-    topics[0].say("mine")
+    topics[0].publish_all("mine")
     wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "it does not come")
     assert each[0].flush(TIMEOUT)
     assert data_of(topics[1].entries)[-100:] == numbers(100)
@@ -353,7 +357,7 @@ def test_a_channel_that_may_not_be_heard_concerns_no_other(
     allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
     program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *allowed)
     streams = connect(redis_server.url.replace("redis://", "redis://ann:secret@"))
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     here.subscribe_pubsub("secrets")
     here.subscribe_pubsub("prices")
     streams.channels.start()

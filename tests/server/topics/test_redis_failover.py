@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from redis import ResponseError
 
-from tests.server.conftest import Clients, Connect, Serve, ServerLog, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer, Relay
-from tests.support.streams import Heard, data_of, numbers
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App
 from wsframe.server.topics.ids import place_of
 
@@ -71,18 +73,18 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
 ) -> None:
     """Nobody cuts their connections: the first that is refused has all of them connect again."""
     streams = connect(pair.url)
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     here.subscribe_pubsub("prices")
     streams.channels.start()
     with pair.replica.client() as program:
         wait_until(lambda: program.get("wsframe:{news}:from:prices"), "nobody has the lease")
-        here.say("1")
-        here.hear("1")
+        here.publish_all("1")
+        here.expect("1")
         pair.sync()
         pair.switch()
         demote(pair)
-        here.say("2")
-        here.hear("1", "2")
+        here.publish_all("2")
+        here.expect("1", "2")
         log.expect("Redis is away or not ready: ", logging.WARNING)
         wait_until(lambda: not streams.connection.away, "not all have followed")
         channel = "wsframe:{news}:from:prices@0"
@@ -110,23 +112,23 @@ def test_a_clock_that_is_behind_holds_nothing_up(
 ) -> None:
     """The ids of the old primary are ahead of the new one's, which has not got its last events."""
     streams = connect(pair.url)
-    first = Heard(streams)
-    first.say("1")
+    first = RecordingTopic(streams)
+    first.publish_all("1")
     assert streams.flush(TIMEOUT)
     pair.sync()
     pair.detach()
     with pair.primary.client() as client:
         behind(client, hours=1)
-    here = Heard(streams).follow()
-    here.say("2", "3")
-    assert data_of(here.wait(3)) == ["1", "2", "3"]
+    here = RecordingTopic(streams).follow()
+    here.publish_all("2", "3")
+    assert data_of(here.wait_for_entries(3)) == ["1", "2", "3"]
     assert streams.flush(TIMEOUT)
     pair.switch()
     pair.primary.kill()
     # It is told at once, and not only when something is published.
-    assert here.wait(4)[3].oldest is not None
-    here.say("4")
-    assert data_of(here.wait(5))[4:] == ["4"]
+    assert here.wait_for_entries(4)[3].oldest is not None
+    here.publish_all("4")
+    assert data_of(here.wait_for_entries(5))[4:] == ["4"]
     assert place_of(here.entries[4].stream_id) < place_of(here.entries[2].stream_id)
     log.expect("Redis has lost events of 'news' that it had acknowledged")
 
@@ -136,27 +138,27 @@ def test_a_tail_that_was_lost_is_a_gap_whatever_follows(
 ) -> None:
     """Even if as many events have been published to the new primary as were lost."""
     streams = connect(pair.url)
-    here = Heard(streams).follow()
-    here.say("1")
-    here.hear("1")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
     assert streams.flush(TIMEOUT)
     pair.sync()
     pair.detach()
     with pair.primary.client() as client:
         behind(client, hours=1)
         client.publish(f"{STREAM}@0", "another life, so look")
-    here.wait(2)
-    here.say("2", "3")
-    assert data_of(here.wait(4)) == ["1", "", "2", "3"]
+    here.wait_for_entries(2)
+    here.publish_all("2", "3")
+    assert data_of(here.wait_for_entries(4)) == ["1", "", "2", "3"]
     assert streams.flush(TIMEOUT)
     other = connect(pair.replica.url)
-    Heard(other).say("4", "5", "6")
+    RecordingTopic(other).publish_all("4", "5", "6")
     assert other.flush(TIMEOUT)
     count = len(here.entries)
     pair.switch()
     pair.primary.kill()
-    assert here.wait(count + 1)[count].oldest is not None
-    here.say("7")
+    assert here.wait_for_entries(count + 1)[count].oldest is not None
+    here.publish_all("7")
     wait_until(lambda: data_of(here.entries)[-1] == "7", "it does not come")
     log.records.clear()
 
@@ -173,38 +175,38 @@ def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
     ids = []
     for item in numbers(3):
         topic.publish(item)
-        assert stream.hear(1) == [item]
+        assert stream.expect(1) == [item]
         ids.append(stream.last_event_id)
         time.sleep(0.01)  # so that there are ids between theirs
     time_, number = place_of(ids[0])
     between = clients.stream(server, "/events", ("Last-Event-ID", f"{time_}-{number + 1}"))
-    (gap,) = between.hear(1)
+    (gap,) = between.expect(1)
     assert json.loads(str(gap))["topic"] == "news"
     topic.publish("after it")
-    assert between.hear(1) == ["after it"]
+    assert between.expect(1) == ["after it"]
 
 
 def test_a_pause_of_redis_loses_nothing(
     redis_server: RedisServer, connect: Connect, others: Any
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=0.3)
-    there = Heard(others).follow()
-    here = Heard(streams).follow()
-    here.say("1")
-    here.hear("1")
+    there = RecordingTopic(others).follow()
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
     with redis_server.client() as client:
         client.execute_command("CLIENT", "PAUSE", "1500", "WRITE")
-    here.say(*numbers(50))
+    here.publish_all(*numbers(50))
     for topic in (here, there):
-        topic.hear("1", *numbers(50))
+        topic.expect("1", *numbers(50))
 
 
 def test_an_eviction_is_a_gap_for_those_who_come_back(
     redis_server: RedisServer, streams: Any, others: Any
 ) -> None:
-    here = Heard(streams).follow()
-    here.say(*(str(n) * 1000 for n in range(5)))
-    entries = here.wait(5)
+    here = RecordingTopic(streams).follow()
+    here.publish_all(*(str(n) * 1000 for n in range(5)))
+    entries = here.wait_for_entries(5)
     with redis_server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-random")
         client.config_set("maxmemory", 1)
@@ -212,8 +214,8 @@ def test_an_eviction_is_a_gap_for_those_who_come_back(
             with suppress(ResponseError):
                 client.set("x", "y")
         client.config_set("maxmemory", 0)
-    here.say("after")
+    here.publish_all("after")
     wait_until(lambda: data_of(here.entries)[-1] == "after", "it does not come")
-    late = Heard(others).follow()
-    assert data_of(late.left()) == ["after"]
+    late = RecordingTopic(others).follow()
+    assert data_of(late.kept_entries()) == ["after"]
     assert place_of(late.floors[0]) >= place_of(entries[4].stream_id)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Connect, ServerLog, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers, publishes
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers, publishes
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -19,11 +19,11 @@ STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
 def check_that_others_go_on(*everybody: RedisStreams) -> None:
     """Publish to another topic, and hear that in every process."""
-    topics = [Heard(streams, "quiet").follow() for streams in everybody]
+    topics = [RecordingTopic(streams, "quiet").follow() for streams in everybody]
     for topic in topics:
-        topic.say("hello")
+        topic.publish_all("hello")
     for topic in topics:
-        topic.hear(*["hello"] * len(topics))
+        topic.expect(*["hello"] * len(topics))
 
 
 # Keys that somebody has changed ------------------------------------------------------------------
@@ -56,34 +56,34 @@ def damage(client: Any, kind: str) -> None:
 def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, kind: str
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
-    here.say(*numbers(3))
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
+    here.publish_all(*numbers(3))
     for topic in (here, there):
-        topic.hear(*numbers(3))
+        topic.expect(*numbers(3))
     seen = here.entries[1].stream_id  # by a client that is one behind
     with redis_server.client() as client:
         damage(client, kind)
-    here.say("new")
+    here.publish_all("new")
     for topic in (here, there):
         wait_until(lambda: data_of(topic.entries)[-1] == "new", "it does not come")  # noqa: B023
     check_that_others_go_on(streams, others)
     # Whoever comes later is told that what it has seen is not all that is gone.
-    late = Heard(others).follow()
+    late = RecordingTopic(others).follow()
     floor = place_of(late.floors[0])
     assert floor > place_of(seen)
-    assert data_of(late.left()) == ["new"]
+    assert data_of(late.kept_entries()) == ["new"]
 
 
 def test_a_life_that_was_overwritten_has_nothing_come_twice(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
-    here.say(*numbers(3))
-    there.hear(*numbers(3))
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
+    here.publish_all(*numbers(3))
+    there.expect(*numbers(3))
     with redis_server.client() as client:
         client.hset(META, "life", "another")
-    here.say("new", "newer")
-    there.hear(*numbers(3), "new", "newer")
+    here.publish_all("new", "newer")
+    there.expect(*numbers(3), "new", "newer")
     check_that_others_go_on(streams, others)
 
 
@@ -98,13 +98,13 @@ def test_a_key_of_another_type_concerns_its_topic_alone(
     wrong: str,
 ) -> None:
     streams = connect(redis_server.url, redis_retry_delay=0.1, redis_read_timeout=0.1)
-    here = Heard(streams).follow()
-    here.say("1")
-    here.hear("1")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
     with redis_server.client() as client:
         client.delete(key)
         client.execute_command(wrong, key, "x")
-        here.say("lost")
+        here.publish_all("lost")
         log.expect("an event is lost: Redis refuses the topic 'news': ")
         check_that_others_go_on(streams, others)
         client.delete(key)
@@ -137,35 +137,35 @@ GARBAGE: dict[str, dict[str, Any]] = {
 def test_an_entry_that_is_no_event_becomes_a_gap(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog, kind: str
 ) -> None:
-    here = Heard(streams).follow()
-    here.say("1")
-    here.hear("1")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1")
+    here.expect("1")
     with redis_server.client() as client:
         client.xadd(STREAM, GARBAGE[kind])
         if GARBAGE[kind].get("n") == "2":
             client.hincrby(META, "n", 1)
         client.publish(f"{STREAM}@0", client.hget(META, "life"))
-    here.say("2")
-    assert data_of(here.wait(3)) == ["1", "", "2"]
+    here.publish_all("2")
+    assert data_of(here.wait_for_entries(3)) == ["1", "", "2"]
     assert here.entries[1].oldest is not None
     assert not any(entry.last for entry in here.entries)
     log.expect("of 'news' in Redis is no event: ")
     # It is not believed by those who come later either.
-    late = Heard(streams).follow()
-    assert data_of(late.left()) == ["1", "", "2"]
+    late = RecordingTopic(streams).follow()
+    assert data_of(late.kept_entries()) == ["1", "", "2"]
     log.expect("of 'news' in Redis is no event: ")
 
 
 def test_a_hole_in_the_middle_becomes_a_gap(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here = Heard(streams).follow()
-    here.say(*numbers(5))
-    middle = here.hear(*numbers(5))[2].stream_id
+    here = RecordingTopic(streams).follow()
+    here.publish_all(*numbers(5))
+    middle = here.expect(*numbers(5))[2].stream_id
     with redis_server.client() as client:
         client.xdel(STREAM, middle)
-    there = Heard(others).follow()
-    assert data_of(there.left()) == ["0", "1", "", "3", "4"]
+    there = RecordingTopic(others).follow()
+    assert data_of(there.kept_entries()) == ["0", "1", "", "3", "4"]
 
 
 # Events that Redis does not take -----------------------------------------------------------------
@@ -183,14 +183,14 @@ def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
     limit: str,
     value: int,
 ) -> None:
-    here = Heard(streams, max_bytes=8 << 20).follow()
-    here.say("1")
-    here.hear("1")
+    here = RecordingTopic(streams, max_bytes=8 << 20).follow()
+    here.publish_all("1")
+    here.expect("1")
     with redis_server.client() as client:
         client.config_set(limit, value)
     assert streams.connection.largest > 4 << 20  # which is not true any more
-    here.say("2", "x" * (4 << 20), "3")
-    assert data_of(here.wait(4)) == ["1", "2", "", "3"]
+    here.publish_all("2", "x" * (4 << 20), "3")
+    assert data_of(here.wait_for_entries(4)) == ["1", "2", "", "3"]
     assert here.entries[2].oldest is not None
     log.expect("an event is lost: Redis does not take an event of ")
     with pytest.raises(EventsLost, match="1 published events are lost: Redis does not take"):
@@ -203,17 +203,17 @@ def test_an_event_over_a_known_limit_is_refused_by_publish(
 ) -> None:
     with redis_server.client() as client:
         client.config_set("proto-max-bulk-len", 1 << 20)
-    here = Heard(streams, max_bytes=8 << 20).follow()
+    here = RecordingTopic(streams, max_bytes=8 << 20).follow()
     with pytest.raises(ValueError, match="proto-max-bulk-len is 1048576"):
         here.publish("x" * (2 << 20))
-    here.say("hello")
-    here.hear("hello")
+    here.publish_all("hello")
+    here.expect("hello")
 
 
 def test_an_event_that_the_topic_has_no_room_for_is_refused_by_publish(
     streams: RedisStreams,
 ) -> None:
-    here = Heard(streams, max_bytes=1000)
+    here = RecordingTopic(streams, max_bytes=1000)
     with pytest.raises(ValueError, match="keeps at most 52152 bytes"):
         here.publish("x" * 52_153)
     here.publish("x" * 52_152)

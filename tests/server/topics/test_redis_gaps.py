@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Connect, ServerLog, wait_until
 from tests.server.topics.redis_streams import publish_by_script
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers, publishes
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers, publishes
 from tests.support.topics import replica
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import BrokerRefused, EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import reader
@@ -20,47 +20,47 @@ from wsframe.server.topics.redis.streams import RedisStreams
 
 
 def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
-    here = Heard(streams).follow()
-    here.say(*numbers(3))
-    here.hear(*numbers(3))
+    here = RecordingTopic(streams).follow()
+    here.publish_all(*numbers(3))
+    here.expect(*numbers(3))
     assert streams.flush(TIMEOUT)
     with redis_server.client() as client:
         client.flushall()
-    here.say("new")
-    *_, gap, new = here.wait(5)
+    here.publish_all("new")
+    *_, gap, new = here.wait_for_entries(5)
     assert (gap.data, gap.oldest) == ("", new.stream_id)
     assert place_of(here.entries[2].stream_id) <= place_of(gap.stream_id) < place_of(new.stream_id)
-    here.say("next")
-    assert data_of(here.wait(6))[5:] == ["next"]
+    here.publish_all("next")
+    assert data_of(here.wait_for_entries(6))[5:] == ["next"]
 
 
 def test_a_redis_that_begins_anew_is_told_as_a_gap(tmp_path: Path, connect: Connect) -> None:
     with RedisServer(tmp_path, persistent=False) as redis_server:
-        here = Heard(connect(redis_server.url)).follow()
-        here.say(*numbers(3))
-        here.hear(*numbers(3))
+        here = RecordingTopic(connect(redis_server.url)).follow()
+        here.publish_all(*numbers(3))
+        here.expect(*numbers(3))
         assert here.streams.flush(TIMEOUT)
         redis_server.restart()
-        gap = here.wait(4)[3]
+        gap = here.wait_for_entries(4)[3]
         assert (gap.data, gap.oldest) == ("", "")
         assert place_of(gap.stream_id) > place_of(here.entries[2].stream_id)
-        here.say("new")
-        assert data_of(here.wait(5))[4:] == ["new"]
+        here.publish_all("new")
+        assert data_of(here.wait_for_entries(5))[4:] == ["new"]
         assert here.streams.flush(TIMEOUT)
 
 
 def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
-    here = Heard(streams).follow()
-    here.say("first")
-    here.hear("first")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("first")
+    here.expect("first")
     with redis_server.client() as client, client.pipeline() as pipe:
         pipe.multi()
         for number in range(1, 6):
             publish_by_script(pipe, number, number - 1, str(number), entries=2)
         *_, oldest, newest = pipe.execute()
-    entries = here.wait(4)
+    entries = here.wait_for_entries(4)
     assert data_of(entries) == ["first", "", "4", "5"]
     assert [entries[1].oldest, entries[2].stream_id, entries[3].stream_id] == [
         oldest.decode(),
@@ -72,43 +72,43 @@ def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
 def test_redis_that_has_lost_what_it_acknowledged_goes_on(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    here = Heard(streams).follow()
-    here.say("first", "second")
-    here.hear("first", "second")
+    here = RecordingTopic(streams).follow()
+    here.publish_all("first", "second")
+    here.expect("first", "second")
     assert streams.flush(TIMEOUT)
     with redis_server.client() as client:
         (publisher,) = client.keys("*:by:*")
         client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
-    here.say("third", "fourth")
-    assert data_of(here.wait(4)) == ["first", "second", "third", "fourth"]
+    here.publish_all("third", "fourth")
+    assert data_of(here.wait_for_entries(4)) == ["first", "second", "third", "fourth"]
     log.expect("Redis has lost events of 'news' that it had acknowledged")
 
 
 def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")
-    bad = Heard(streams, "bad")
-    bad.say("lost")
+    bad = RecordingTopic(streams, "bad")
+    bad.publish_all("lost")
     log.expect("an event is lost: Redis refuses the topic 'bad': ")
     with pytest.raises(BrokerRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
         bad.publish("refused")
-    here.say("hello")
-    here.hear("hello")
+    here.publish_all("hello")
+    here.expect("hello")
     with redis_server.client() as client:
         client.set("wsframe:{worse}", "taken")
         client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
     wait_until(lambda: publishes(bad, "good"), "it is still refused")
-    lost, good = bad.follow().wait(2)
+    lost, good = bad.follow().wait_for_entries(2)
     assert (lost.oldest, good.data) == ("", "good")
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
         client.publish("wsframe:{bad}@0", "")
     log.expect("Redis refuses the topic 'bad' to its reader: ")
-    here.say("world")
-    here.hear("hello", "world")
+    here.publish_all("world")
+    here.expect("hello", "world")
     wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
     with pytest.raises(EventsLost, match="2 published events are lost: Redis refuses the topic"):
         streams.flush(TIMEOUT)
@@ -117,7 +117,7 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     with redis_server.client() as client:
         client.delete("wsframe:{bad}")
     wait_until(lambda: publishes(bad, "again"), "it is still refused")
-    *_, lost, again = bad.wait(4)
+    *_, lost, again = bad.wait_for_entries(4)
     assert (lost.oldest, again.data) == ("", "again")
     log.records.clear()
 
@@ -125,17 +125,17 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
 def test_an_entry_that_is_no_event_is_left_out(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     with redis_server.client() as client:
         client.xadd("wsframe:{news}", {"d": b"\xff"})
-    here.say("hello")
+    here.publish_all("hello")
     log.expect("of 'news' in Redis is no event: it has no number")
-    assert data_of(here.wait(2)) == ["", "hello"]
+    assert data_of(here.wait_for_entries(2)) == ["", "hello"]
 
 
 @pytest.mark.parametrize("what", ["publish", "follow", "join", "key"])
 def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -> None:
-    topic, bad = Heard(streams), Heard(streams, "\ud800")
+    topic, bad = RecordingTopic(streams), RecordingTopic(streams, "\ud800")
     attempts: dict[str, Callable[[], object]] = {
         "publish": lambda: bad.publish("x"),
         "follow": lambda: streams.follow(bad),
@@ -150,21 +150,21 @@ def test_what_comes_at_once_is_read_piece_by_piece(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", 3)
-    topics = [Heard(streams, name).follow() for name in ("news", *numbers(7))]
+    topics = [RecordingTopic(streams, name).follow() for name in ("news", *numbers(7))]
     for topic in topics[1:]:
-        topic.say("hello")
+        topic.publish_all("hello")
     with redis_server.client() as client, client.pipeline() as pipe:
         for number in range(1, 21):
             publish_by_script(pipe, number, number - 1, str(number - 1))
         pipe.execute()
-    topics[0].hear(*numbers(20))
+    topics[0].expect(*numbers(20))
     for topic in topics[1:]:
-        topic.hear("hello")
+        topic.expect("hello")
 
 
 def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url, redis_read_timeout=0.1)
-    here, there = Heard(streams).follow(), Heard(streams, "other").follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(streams, "other").follow()
     streams.unfollow(here)
     with redis_server.client() as client:
 
@@ -172,5 +172,5 @@ def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connec
             return [name for name in client.pubsub_channels() if b"wake" not in name]
 
         wait_until(lambda: channels() == [b"wsframe:{other}@0"], "it is listened to")
-    there.say("hello")
-    there.hear("hello")
+    there.publish_all("hello")
+    there.expect("hello")

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Connect
-from tests.support.clients import TIMEOUT
+from tests.support.recording import Connect, RecordingTopic
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard
+from tests.support.waiting import TIMEOUT
 from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis import scripts
@@ -87,12 +86,12 @@ def test_the_largest_event_fits(redis_server: RedisServer) -> None:
 def test_the_history_is_kept(redis_server: RedisServer, connect: Connect) -> None:
     """As far as its bounds say: with the default ones, 256 events of 4 KiB."""
     streams = connect(redis_server.url)
-    here = Heard(streams)
+    here = RecordingTopic(streams)
     assert entries_kept(here) == 256 + SPARE
     assert lifetime(here, Timing()) == 360_000
     for number in range(600):
         here.publish(f"{number:04}" * 1024)
     assert streams.flush(TIMEOUT)
-    there = Heard(connect(redis_server.url)).follow()
+    there = RecordingTopic(connect(redis_server.url)).follow()
     wait = [f"{number:04}" * 1024 for number in range(344, 600)]
-    assert [entry.data for entry in there.wait(256)] == wait
+    assert [entry.data for entry in there.wait_for_entries(256)] == wait

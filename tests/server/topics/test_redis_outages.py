@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-from tests.server.conftest import Connect, ServerLog, wait_until
 from tests.server.topics.redis_streams import Publishing, check_that_all_came, publish_by_script
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, numbers
 from tests.support.redis_server import RedisServer, Relay
-from tests.support.streams import Heard, numbers
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -22,10 +22,10 @@ THREADS = ("wsframe-writer", "wsframe-reader")
 def test_a_killed_redis_loses_and_doubles_nothing(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     with Publishing(here) as publishing:
         for _ in range(4):
-            there.wait(len(there.entries) + 50)
+            there.wait_for_entries(len(there.entries) + 50)
             redis_server.kill()
             wait_until(
                 lambda: streams.connection.away and others.connection.away, "nobody misses it"
@@ -41,11 +41,11 @@ def test_a_killed_redis_loses_and_doubles_nothing(
 def test_a_cut_connection_loses_and_doubles_nothing(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     cuts = 0
     with Publishing(here) as publishing:
         while cuts < 10:
-            there.wait(len(there.entries) + 20)
+            there.wait_for_entries(len(there.entries) + 20)
             cuts += redis_server.cut(thread)
     check_that_all_came(publishing, here, there)
 
@@ -53,17 +53,17 @@ def test_a_cut_connection_loses_and_doubles_nothing(
 def test_an_event_whose_answer_is_lost_is_not_doubled(
     redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     with Relay(redis_server) as relay:
         streams = connect(relay.url)
-        here = Heard(streams)
+        here = RecordingTopic(streams)
         for round_ in range(3):
             relay.lose_the_answer_to(b"the last")
-            here.say(*numbers(20, f"{round_}-"), f"the last of {round_}")
+            here.publish_all(*numbers(20, f"{round_}-"), f"the last of {round_}")
             assert relay.lost.wait(TIMEOUT)
             assert streams.flush(TIMEOUT)
         streams.close(TIMEOUT)
-    there.hear(*(d for n in range(3) for d in [*numbers(20, f"{n}-"), f"the last of {n}"]))
+    there.expect(*(d for n in range(3) for d in [*numbers(20, f"{n}-"), f"the last of {n}"]))
 
 
 def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
@@ -83,15 +83,15 @@ def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
 def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     for _ in range(2):
         redis_server.kill()
-        here.say("while it is away")
+        here.publish_all("while it is away")
         log.expect("Redis is away or not ready: ", logging.WARNING)
         wait_until(lambda: len(streams.connection._lost) == 2, "one has not noticed")
         redis_server.start()
         log.expect("Redis is back", logging.WARNING)
-    here.hear("while it is away", "while it is away")
+    here.expect("while it is away", "while it is away")
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
@@ -99,13 +99,13 @@ def test_a_redis_that_does_not_answer_is_away(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=0.5, redis_read_timeout=0.1)
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     redis_server.signal(signal.SIGSTOP)
-    here.say("hello")
+    here.publish_all("hello")
     log.expect("Redis is away or not ready: ", logging.WARNING)
     assert not streams.flush(0)
     redis_server.signal(signal.SIGCONT)
-    here.hear("hello")
+    here.expect("hello")
     assert streams.flush(TIMEOUT)
 
 
@@ -115,13 +115,13 @@ def test_a_connection_that_falls_silent_is_made_anew(
     """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
     with Relay(redis_server) as relay:
         streams = connect(relay.url, redis_timeout=1.0, redis_read_timeout=0.1)
-        here = Heard(streams).follow()
-        here.say("hello")
-        here.hear("hello")
+        here = RecordingTopic(streams).follow()
+        here.publish_all("hello")
+        here.expect("hello")
         relay.fall_silent()
-        here.say("world")
+        here.publish_all("world")
         log.expect("Redis is away or not ready: nothing is heard of topics", logging.WARNING)
-        here.hear("hello", "world")
+        here.expect("hello", "world")
         log.expect("Redis is back", logging.WARNING)
         streams.close(TIMEOUT)
 
@@ -130,10 +130,10 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     redis_server: RedisServer, connect: Connect
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=10 * TIMEOUT, redis_stop_timeout=0.1)
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
 
     def close() -> None:
-        here.say("hello")
+        here.publish_all("hello")
         with pytest.raises(EventsLost, match="1 published events are lost"):
             streams.close(0.1)
 
@@ -155,14 +155,14 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
     command: tuple[str, ...],
     back: tuple[str, ...],
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     with redis_server.client() as client:
         client.execute_command(*command)
-        here.say("hello", "world")
+        here.publish_all("hello", "world")
         log.expect("Redis is away or not ready: ", logging.WARNING)
         assert not streams.flush(0)
         client.execute_command(*back)
-        here.hear("hello", "world")
+        here.expect("hello", "world")
     log.expect("Redis is back", logging.WARNING)
     assert streams.flush(TIMEOUT)
 
@@ -170,9 +170,9 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
 def test_scripts_that_redis_has_forgotten_are_loaded_again(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     with redis_server.client() as client:
         client.script_flush()
-    here.say("hello")
-    here.hear("hello")
+    here.publish_all("hello")
+    here.expect("hello")
     assert not log.records

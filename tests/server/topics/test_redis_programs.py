@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Connect, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis import outbox
@@ -47,7 +46,7 @@ def test_what_a_program_publishes_is_there_after_its_end(
 ) -> None:
     done = run("for n in range(500): topic.publish(str(n))", redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    Heard(others, history=500).follow().hear(*numbers(500))
+    RecordingTopic(others, history=500).follow().expect(*numbers(500))
 
 
 def test_what_a_program_loses_at_its_end_is_an_error_with_a_number(
@@ -123,8 +122,8 @@ for child in children:
 """
     done = run(program, redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    there = Heard(others).follow()
-    assert sorted(map(str, data_of(there.wait(21)))) == sorted(
+    there = RecordingTopic(others).follow()
+    assert sorted(map(str, data_of(there.wait_for_entries(21)))) == sorted(
         ["parent", *(f"child {number}" for number in range(20))]
     )
 
@@ -154,8 +153,8 @@ def test_processes_of_multiprocessing_send_what_they_published(
     """They end without the functions that the program has registered for its end."""
     done = run(POOL, redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    there = Heard(others).follow()
-    assert len(there.wait(9)) == 9
+    there = RecordingTopic(others).follow()
+    assert len(there.wait_for_entries(9)) == 9
 
 
 @needs_fork
@@ -218,7 +217,7 @@ print(count)
 """
     done = run(program, redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    there = Heard(others, history=10_000, max_bytes=8 << 20).follow()
+    there = RecordingTopic(others, history=10_000, max_bytes=8 << 20).follow()
     mine = [data for data in data_of(there.entries) if str(data).startswith("main")]
     assert mine == numbers(3000, "main ")
     assert len(there.entries) - len(mine) == int(done.stdout) > 0
@@ -243,7 +242,7 @@ gc.collect()
 """
     done = run(program, redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
-    there = Heard(others, history=10_000, max_bytes=8 << 20).follow()
+    there = RecordingTopic(others, history=10_000, max_bytes=8 << 20).follow()
     assert sorted(map(str, data_of(there.entries))) == sorted(
         [*(f"end of {n}" for n in range(2000)), *(f"main {n}" for n in range(2000))]
     )
@@ -254,7 +253,7 @@ def test_a_flooded_topic_leaves_room_for_the_others(
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING", 1 << 20)
     streams = connect(redis_server.url)
-    flooded, quiet = Heard(streams), Heard(streams, "quiet")
+    flooded, quiet = RecordingTopic(streams), RecordingTopic(streams, "quiet")
     stop = threading.Event()
     refused = threading.Event()
 
@@ -273,19 +272,19 @@ def test_a_flooded_topic_leaves_room_for_the_others(
     assert refused.wait(TIMEOUT)
     for number in numbers(100):
         quiet.publish(number)
-    there = Heard(others, "quiet").follow()
+    there = RecordingTopic(others, "quiet").follow()
     wait_until(lambda: len(there.entries) == 100, "they do not come")
     stop.set()
     for thread in flooding:
         thread.join()
-    assert there.hear(*numbers(100))
+    assert there.expect(*numbers(100))
     assert streams.flush(3 * TIMEOUT)
 
 
 def test_losses_are_told_once(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url)
     redis_server.kill()
-    Heard(streams).say("1", "2")
+    RecordingTopic(streams).publish_all("1", "2")
     with pytest.raises(EventsLost):
         streams.close(0.1)
     streams.close(0.1)

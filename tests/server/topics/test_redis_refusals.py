@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Connect, Serve, ServerLog, wait_until
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerRefused, EventsLost
 from wsframe.server.topics.redis import connection
 
@@ -78,7 +79,7 @@ def test_publish_raises_and_nothing_is_waited_for(
     refusing: tuple[str, str], connect: Connect, log: ServerLog
 ) -> None:
     url, why = refusing
-    topic = Heard(connect(url))
+    topic = RecordingTopic(connect(url))
     accepted = 0
     error: BrokerRefused | None = None
     while error is None:  # it is not known at once
@@ -112,9 +113,9 @@ def test_a_redis_that_is_configured_anew_is_used_again(
 ) -> None:
     with RedisServer(tmp_path, password="secret") as server:
         streams = connect(server.url, redis_refused_backoff=0.05)
-        here = Heard(streams).follow()
-        here.say("1")
-        here.hear("1")
+        here = RecordingTopic(streams).follow()
+        here.publish_all("1")
+        here.expect("1")
         with server.client() as client:
             client.config_set("requirepass", "other")
             # A connection that was let in stays so.
@@ -128,8 +129,8 @@ def test_a_redis_that_is_configured_anew_is_used_again(
             log.expect("topics cannot be kept in this Redis: ")
             client.config_set("requirepass", "secret")
         wait_until(lambda: not streams.connection.away, "it is not used again")
-        here.say("2")
-        here.hear("1", "2")
+        here.publish_all("2")
+        here.expect("1", "2")
         streams.close(TIMEOUT)
         log.records.clear()
 

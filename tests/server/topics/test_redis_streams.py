@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Connect, ServerLog, wait_until
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT
+from tests.support.log import ServerLog
+from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers
 from tests.support.topics import replica
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerRefused, BrokerUnavailable
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
@@ -25,17 +25,17 @@ from wsframe.server.topics.redis.streams import RedisStreams
 
 
 def test_all_processes_hear_the_same(streams: RedisStreams, others: RedisStreams) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     publishing = [
-        threading.Thread(target=topic.say, args=numbers(300, who))
+        threading.Thread(target=topic.publish_all, args=numbers(300, who))
         for topic, who in ((here, "a"), (there, "b"), (here, "c"))
     ]
     for thread in publishing:
         thread.start()
     for thread in publishing:
         thread.join()
-    entries = here.wait(900)
-    assert data_of(entries) == data_of(there.wait(900))
+    entries = here.wait_for_entries(900)
+    assert data_of(entries) == data_of(there.wait_for_entries(900))
     assert sorted(data_of(entries)) == sorted(
         [*numbers(300, "a"), *numbers(300, "b"), *numbers(300, "c")]
     )
@@ -47,26 +47,26 @@ def test_all_processes_hear_the_same(streams: RedisStreams, others: RedisStreams
 
 
 def test_an_event_comes_as_it_was_published(streams: RedisStreams, others: RedisStreams) -> None:
-    here, there = Heard(streams).follow(), Heard(others).follow()
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     here.publish("héllo\n", event="greeting", id="mine", key="k")
     here.publish(b"\x00\xff")
     here.publish("")
     here.publish({"a": 1})
     here.streams.publish(here, Entry("wait", retry=250))
-    text, binary, empty, json, wait = there.wait(5)
+    text, binary, empty, json, wait = there.wait_for_entries(5)
     assert (text.data, text.event, text.id, text.key) == ("héllo\n", "greeting", "mine", "k")
     assert (binary.data, binary.event, binary.key, binary.retry) == (b"\x00\xff", None, None, None)
     assert data_of([empty, json]) == ["", '{"a": 1}']
     assert wait.retry == 250
-    assert len(here.wait(5)) == 5
+    assert len(here.wait_for_entries(5)) == 5
 
 
 def test_what_follows_later_has_the_history(streams: RedisStreams, others: RedisStreams) -> None:
-    here = Heard(streams, history=3).follow()
-    here.say(*numbers(5))
-    entries = here.wait(5)
-    there = Heard(others, history=3).follow()
-    there.hear("2", "3", "4")
+    here = RecordingTopic(streams, history=3).follow()
+    here.publish_all(*numbers(5))
+    entries = here.wait_for_entries(5)
+    there = RecordingTopic(others, history=3).follow()
+    there.expect("2", "3", "4")
     assert there.floors == [entries[1].stream_id]
     assert streams.flush(TIMEOUT)
 
@@ -74,34 +74,34 @@ def test_what_follows_later_has_the_history(streams: RedisStreams, others: Redis
 def test_a_topic_that_is_followed_again_is_loaded_again(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
-    here, there = Heard(streams), Heard(others).follow()
+    here, there = RecordingTopic(streams), RecordingTopic(others).follow()
     for round_ in range(20):
         here.floors.clear()
         here.follow()
-        there.say(str(round_))
+        there.publish_all(str(round_))
         streams.unfollow(here)
-    there.hear(*numbers(20))
+    there.expect(*numbers(20))
     here.floors.clear()
     here.follow()
-    assert data_of(here.left()) == numbers(20)
+    assert data_of(here.kept_entries()) == numbers(20)
 
 
 def test_what_comes_while_a_topic_is_loaded_is_there(
     streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others)
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
     begin = reader.Reader.begin
 
     def begin_late(self: reader.Reader, *opened: Any) -> None:
-        there.say("hello")
-        here.wait(1)  # it was heard of, and read to what is followed no more
+        there.publish_all("hello")
+        here.wait_for_entries(1)  # it was heard of, and read to what is followed no more
         begin(self, *opened)
 
     monkeypatch.setattr(reader.Reader, "begin", begin_late)
     streams.unfollow(here)
     here.floors.clear()
     here.follow()
-    wait_until(lambda: data_of(here.left()) == ["hello"], "it is not there")
+    wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "it is not there")
 
 
 def test_what_comes_before_it_is_listened_to_again_is_there(
@@ -110,55 +110,55 @@ def test_what_comes_before_it_is_listened_to_again_is_there(
     others: RedisStreams,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others)
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
     with redis_server.client() as client:
         wait_until(lambda: client.pubsub_channels("wsframe:{news}@0"), "it is not listened to")
     listen = reader.Reader._listen
 
     def listen_late(self: reader.Reader, pubsub: Any) -> None:
         monkeypatch.undo()
-        there.say("hello")
+        there.publish_all("hello")
         assert others.flush(TIMEOUT)
         listen(self, pubsub)
 
     monkeypatch.setattr(reader.Reader, "_listen", listen_late)
     assert redis_server.cut("wsframe-reader")
-    here.hear("hello")
+    here.expect("hello")
 
 
 def test_nothing_comes_after_the_end(
     streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
-    here, there = Heard(streams).follow(), Heard(others)
-    there.say("hello")
-    here.wait(1)
+    here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
+    there.publish_all("hello")
+    here.wait_for_entries(1)
     here.close()
-    here.wait(2)
-    there.say("too late", "and this")
+    here.wait_for_entries(2)
+    there.publish_all("too late", "and this")
     assert others.flush(TIMEOUT)
-    hello, end = here.wait(2)
+    hello, end = here.wait_for_entries(2)
     assert (hello.data, hello.last, end.last) == ("hello", False, True)
     log.expect("an event of 'news' is left out: the topic was closed", logging.WARNING)
     there.close()
     assert others.flush(TIMEOUT)
-    assert there.follow().wait(2)[1].last
+    assert there.follow().wait_for_entries(2)[1].last
     assert len(here.entries) == 2
 
 
 def test_the_end_is_known_to_those_who_come_later(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
-    Heard(streams).say("hello")
-    Heard(streams).close()
+    RecordingTopic(streams).publish_all("hello")
+    RecordingTopic(streams).close()
     assert streams.flush(TIMEOUT)
-    there = Heard(others, history=0).follow()
-    (end,) = there.wait(1)
+    there = RecordingTopic(others, history=0).follow()
+    (end,) = there.wait_for_entries(1)
     assert end.last
     assert end.stream_id == there.floors[0]
 
 
 def members(streams: RedisStreams, *expected: str) -> None:
-    topic = Heard(streams)
+    topic = RecordingTopic(streams)
     wait_until(lambda: topic.members() == list(expected), f"not {expected}")
 
 
@@ -198,7 +198,9 @@ def test_members_of_a_process_that_is_silent_expire(
     members(others)
     others.join(replica("news"), "bob")
     until = time.monotonic() + 1.0
-    wait_until(lambda: Heard(others).members() == ["bob"] and time.monotonic() > until, "not kept")
+    wait_until(
+        lambda: RecordingTopic(others).members() == ["bob"] and time.monotonic() > until, "not kept"
+    )
 
 
 def test_members_are_there_again_when_redis_has_forgotten_them(
@@ -215,7 +217,7 @@ def test_members_are_there_again_when_redis_has_forgotten_them(
 def test_who_is_there_is_not_known_while_redis_is_away(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
-    topic = Heard(streams)
+    topic = RecordingTopic(streams)
     assert topic.members() == []
     redis_server.kill()
     with pytest.raises(BrokerUnavailable, match="Redis does not tell who is there"):
@@ -228,7 +230,7 @@ def test_coming_and_going_takes_no_memory_while_redis_is_away(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interests, "MAX_LEAVING", 10)
-    here = Heard(streams).follow()
+    here = RecordingTopic(streams).follow()
     redis_server.kill()
     for number in range(100):
         streams.join(replica("news"), f"member {number}")
@@ -239,9 +241,9 @@ def test_coming_and_going_takes_no_memory_while_redis_is_away(
 
 
 def check_that_it_works(url: str, connect: Connect) -> None:
-    here = Heard(connect(url)).follow()
-    here.say("hello")
-    here.hear("hello")
+    here = RecordingTopic(connect(url)).follow()
+    here.publish_all("hello")
+    here.expect("hello")
     here.streams.join(replica("news"), "ann")
     others = connect(url)
     members(others, "ann")
@@ -256,7 +258,7 @@ def test_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
         wrong.join(replica("news"), "ann")
         log.expect("topics cannot be kept in this Redis: invalid username-password pair")
         with pytest.raises(BrokerRefused, match="invalid username-password pair"):
-            Heard(wrong).publish("refused")
+            RecordingTopic(wrong).publish("refused")
         wrong.close(TIMEOUT)
         log.records.clear()
 

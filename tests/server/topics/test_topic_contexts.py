@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
+from tests.support.serving import Serve
 from tests.support.topics import log_of
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import StateError
 from wsframe.server import App, EventStream, Published, Topic, WebSocket
 from wsframe.server.timing import Timing
@@ -199,7 +200,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     published.set()
     thread.join()
     assert topic.publish("2").reached == 1
-    assert stream.hear(2) == ["1", "2"]
+    assert stream.expect(2) == ["1", "2"]
 
 
 def test_what_was_queued_is_in_the_history_without_a_server() -> None:

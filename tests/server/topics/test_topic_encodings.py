@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
 from tests.server.sessions.test_gzip_streams import Connect, gzip_clients
-from tests.support.handlers import Waits
+from tests.support.clients import Clients
+from tests.support.handlers import MessageGenerator
+from tests.support.serving import Serve
 from tests.support.topics import log_of
+from tests.support.waiting import wait_until
 from wsframe import PerMessageDeflate
 from wsframe.server import App, EventStream, Topic, WebSocket
 from wsframe.server.app import WITHOUT_CONTEXT
@@ -51,13 +53,13 @@ def serve_every_kind(serve: Serve) -> tuple[Any, Topic]:
     for deflate in (False, True):
 
         @app.websocket(f"/messages/{deflate}", deflate=deflate)
-        def messages(ws: WebSocket) -> Waits:
+        def messages(ws: WebSocket) -> MessageGenerator:
             ws.subscribe(topic, after="")
             while True:
                 yield
 
         @app.websocket(f"/envelopes/{deflate}", deflate=deflate)
-        def envelopes(ws: WebSocket) -> Waits:
+        def envelopes(ws: WebSocket) -> MessageGenerator:
             ws.subscribe(topic, after="", envelope=True)
             while True:
                 yield
@@ -99,9 +101,9 @@ def test_a_large_event_arrives_whole_at_every_kind_of_client(
         ids.add(binary.id)
     for path, client in sockets.items():
         if path.startswith("messages"):
-            assert client.hear(2) == [TEXT, BINARY]
+            assert client.expect(2) == [TEXT, BINARY]
             continue
-        _, text, binary = (json.loads(str(message)) for message in client.hear(3))
+        _, text, binary = (json.loads(str(message)) for message in client.expect(3))
         assert (text["topic"], text["event"], text["data"]) == ("news", "text", TEXT)
         assert (binary["binary"], b64decode(binary["data"])) == (True, BINARY)
         assert binary["id"] in ids

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
+from tests.support.clients import Clients
 from tests.support.handlers import two_topics_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 from wsframe.server.topics import places
@@ -106,7 +109,7 @@ def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, coun
     first._decoder.receive(received)
     between = first.last_event_id
     app.topic(names[1]).publish("3")
-    assert first.hear(1) == ["3"]
+    assert first.expect(1) == ["3"]
     first.close()
     app.topic(names[0]).publish("4")
     app.topic(names[count // 2]).publish("5")
@@ -117,7 +120,7 @@ def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, coun
             (f"/rooms?lastEventId={quote(last_id)}", []),
         ):
             again = clients.stream(server, target, *headers)
-            assert sorted(again.hear(len(missed))) == missed
+            assert sorted(again.expect(len(missed))) == missed
             again.close()
 
 

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
-from tests.support.clients import TIMEOUT, WebSocketClient
-from tests.support.handlers import Waits, two_topics_app
+from tests.support.clients import Clients, WebSocketClient
+from tests.support.handlers import MessageGenerator, two_topics_app
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, Subscription, WebSocket
 from wsframe.server.topics import log as logs
@@ -51,12 +52,12 @@ def test_an_empty_id_forgets_its_topic_alone(serve: Serve, clients: Clients) -> 
     first = clients.stream(server, "/both")
     wait_until(lambda: b.stats().subscribers, "it is there")
     a.publish("1", id="")
-    assert first.hear(1) == ["1"]
+    assert first.expect(1) == ["1"]
     first.close()
     a.publish("2")
     b.publish("3")
     again = clients.stream(server, "/both", ("Last-Event-ID", first.last_event_id))
-    assert again.hear(1) == ["3"]
+    assert again.expect(1) == ["3"]
 
 
 ODD = ["a&b=c", "%3F+ x", "ü?\u2028", "#;=", "", "1-1", '"\\']
@@ -76,15 +77,15 @@ def test_odd_names_and_ids(serve: Serve, clients: Clients, name: str) -> None:
     first = clients.stream(server, "/both")
     wait_until(lambda: other.stats().subscribers, "it is there")
     topic.publish("1", id=name or "empty")
-    assert first.hear(1) == ["1"]
+    assert first.expect(1) == ["1"]
     first.close()
     topic.publish("2")
     other.publish("3")
     last_id = first.last_event_id.encode().decode("latin-1")
     again = clients.stream(server, "/both", ("Last-Event-ID", last_id))
-    assert sorted(again.hear(2)) == ["2", "3"]
+    assert sorted(again.expect(2)) == ["2", "3"]
     in_query = clients.stream(server, f"/both?last-event-id={quote(first.last_event_id)}")
-    assert sorted(in_query.hear(2)) == ["2", "3"]
+    assert sorted(in_query.expect(2)) == ["2", "3"]
 
 
 def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
@@ -103,10 +104,10 @@ def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
     first = clients.stream(server, "/ab")
     wait_until(lambda: b.stats().subscribers, "it is there")
     a.publish("a1")
-    assert first.hear(1) == ["a1"]
+    assert first.expect(1) == ["a1"]
     first.close()
     again = clients.stream(server, "/abc", ("Last-Event-ID", first.last_event_id))
-    assert again.hear(1) == ["c1"]
+    assert again.expect(1) == ["c1"]
 
 
 def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
@@ -129,17 +130,17 @@ def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
     first = clients.stream(server, "/both")
     wait_until(lambda: b.stats().subscribers, "it is there")
     a.publish("a1")
-    assert first.hear(1) == ["a1"]
+    assert first.expect(1) == ["a1"]
     first.close()
     wait_until(lambda: not b.stats().subscribers, "it is gone")
     a.publish("a2")
     b.publish("b1")
     again = clients.stream(server, "/both?slowly=1", ("Last-Event-ID", first.last_event_id))
-    assert again.hear(1) == ["a2"]
+    assert again.expect(1) == ["a2"]
     again.close()
     may_go_on.set()
     last = clients.stream(server, "/both", ("Last-Event-ID", again.last_event_id))
-    assert last.hear(1) == ["b1"]
+    assert last.expect(1) == ["b1"]
 
 
 def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
@@ -156,7 +157,7 @@ def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
     first = clients.stream(server, "/abc")
     wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
     app.topic("b").publish("b1")
-    assert first.hear(1) == ["b1"]
+    assert first.expect(1) == ["b1"]
     first.close()
     again = clients.stream(server, "/bd", ("Last-Event-ID", first.last_event_id))
     wait_until(lambda: app.topic("d").stats().subscribers, "it is back")
@@ -213,7 +214,7 @@ def test_a_connection_has_so_many_subscriptions(serve: Serve, clients: Clients, 
         subscribe(stream)
 
     @app.websocket("/websocket")
-    def websocket(ws: WebSocket) -> Waits:
+    def websocket(ws: WebSocket) -> MessageGenerator:
         subscribe(ws)[0].close()
         yield
         ws.subscribe("there is room again")
@@ -227,7 +228,7 @@ def test_a_connection_has_so_many_subscriptions(serve: Serve, clients: Clients, 
     assert "(max_subscriptions)" in refused[0]
     assert app.stats().topics == 3  # none was made for those that were refused
     if kind == "websocket":
-        client.say("go on")
+        client.send_messages("go on")
         assert client.next_event() == "done"
 
 
@@ -236,7 +237,7 @@ def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
     app.topic("declared", history=7)
 
     @app.websocket("/room")
-    def room(ws: WebSocket) -> Waits:
+    def room(ws: WebSocket) -> MessageGenerator:
         ws.subscribe(app.topic("room", max_age=0.0))
         while True:
             yield
@@ -285,8 +286,8 @@ def test_topics_hold_so_much_memory_in_all(what: str, monkeypatch: pytest.Monkey
 
 def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> None:
     """Subscribe to as many rooms, one after the other, and leave each again."""
-    client.say(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
-    client.say("done")
+    client.send_messages(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
+    client.send_messages("done")
     assert client.next_event() == "done"
 
 
@@ -298,7 +299,7 @@ def test_the_rooms_that_a_client_makes_up_drive_out_no_others(
     app = App()
 
     @app.websocket("/rooms")
-    def rooms(ws: WebSocket) -> Waits:
+    def rooms(ws: WebSocket) -> MessageGenerator:
         while True:
             what, _, name = str((yield)).partition(" ")
             if what == "done":

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from tests.server.conftest import Clients, Serve
+from tests.support.clients import Clients
+from tests.support.serving import Serve
 from tests.support.topics import log_of
 from wsframe.server import App
 from wsframe.server.handoff.turns import Habit

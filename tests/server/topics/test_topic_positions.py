@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, wait_until
 from tests.server.topics.topics import subscribed, topics_app
-from tests.support.handlers import Waits
+from tests.support.clients import Clients
+from tests.support.handlers import MessageGenerator
+from tests.support.serving import Serve
+from tests.support.waiting import wait_until
 from wsframe import (
     ServerSentEvent,
 )
@@ -21,7 +23,7 @@ def join(app: App, path: str, **options: Any) -> None:
     """A WebSocket that is subscribed to the topic of its path."""
 
     @app.websocket(path)
-    def handler(ws: WebSocket) -> Waits:
+    def handler(ws: WebSocket) -> MessageGenerator:
         ws.subscribe(path.strip("/"), **options)
         while True:
             yield
@@ -35,7 +37,7 @@ def test_all_of_the_history_first(serve: Serve, clients: Clients) -> None:
     for data in "abcde":
         topic.publish(data)
     client = clients.websocket(server, "/room")
-    assert client.hear(3) == ["c", "d", "e"]
+    assert client.expect(3) == ["c", "d", "e"]
     topic.publish("f")
     assert client.next_event() == "f"
 
@@ -49,13 +51,13 @@ def test_a_websocket_goes_on_after_an_id(serve: Serve, clients: Clients) -> None
     topic.publish({"a": 1})
     topic.publish(b"\x00\xff", event="binary")
     again = clients.websocket(server, f"/envelopes?after={opening['id']}")
-    opened, one, two = (json.loads(str(event)) for event in again.hear(3))
+    opened, one, two = (json.loads(str(event)) for event in again.expect(3))
     assert opened == {"topic": "news", "id": opening["id"], "event": "open"}
     assert (one["event"], json.loads(one["data"])) == (None, {"a": 1})
     assert (two["event"], two["data"], two["binary"]) == ("binary", "AP8=", True)
     again.close()
     third = clients.websocket(server, f"/envelopes?after={one['id']}")
-    assert [json.loads(str(event))["id"] for event in third.hear(2)] == [one["id"], two["id"]]
+    assert [json.loads(str(event))["id"] for event in third.expect(2)] == [one["id"], two["id"]]
     lost = clients.websocket(server, "/envelopes?after=unknown-1")
     gap = json.loads(str(lost.next_event()))
     assert gap == {"topic": "news", "id": two["id"], "event": "gap", "oldest": one["id"]}
@@ -88,9 +90,9 @@ def test_what_is_past_a_bound_is_a_gap(serve: Serve, clients: Clients, bound: st
     again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
     assert again.next_event().event == "gap"
     if bound != "max_age":
-        assert again.hear(2) == ["b" * 100, "c" * 100]
+        assert again.expect(2) == ["b" * 100, "c" * 100]
     topic.publish("d")
-    assert again.hear(1) == ["d"]
+    assert again.expect(1) == ["d"]
 
 
 def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
@@ -100,7 +102,7 @@ def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
     subscribed(topic, 1)
     for number in range(1000):
         topic.publish(str(number))
-    assert stream.hear(1000) == list(map(str, range(1000)))
+    assert stream.expect(1000) == list(map(str, range(1000)))
     wait_until(lambda: topic.stats().history == 0, "nothing is kept")
 
 
@@ -132,11 +134,11 @@ def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> 
     )
     (peer,) = server.clients[0].peers
     assert len(peer._unsent) < 1 << 18
-    assert again.hear(10_000) == texts
+    assert again.expect(10_000) == texts
 
 
 def test_nothing_is_lost_or_doubled_however_clients_come_and_go(
-    many_files: None, serve: Serve, clients: Clients
+    high_file_limit: None, serve: Serve, clients: Clients
 ) -> None:
     """Published as fast as it can be, while a thousand clients come back again and again."""
     count = 600

@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
 from tests.support.certificates import Certificates
-from tests.support.clients import TIMEOUT
-from tests.support.handlers import Waits
+from tests.support.clients import Clients
+from tests.support.handlers import MessageGenerator
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
 from tests.support.topics import position_of
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, StateError
 from wsframe.server import App, EventStream, Subscription, Topic, WebSocket
 from wsframe.server.timing import Timing
@@ -40,7 +42,7 @@ def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, 
     app.sse("/streams", source=topic)
 
     @app.websocket("/sockets")
-    def sockets(ws: WebSocket) -> Waits:
+    def sockets(ws: WebSocket) -> MessageGenerator:
         ws.subscribe(topic)
         while True:
             yield
@@ -53,7 +55,7 @@ def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, 
     topic.publish("two")
     threading.Thread(target=server.stop).start()
     for client in everybody:
-        assert client.hear(2) == ["one", "two"]
+        assert client.expect(2) == ["one", "two"]
         client.close()
 
 
@@ -62,14 +64,14 @@ def test_who_has_just_subscribed_is_not_too_slow(serve: Serve, clients: Clients)
     topic = app.topic("news", max_bytes=100, history=1)
 
     @app.websocket("/news")
-    def news(ws: WebSocket) -> Waits:
+    def news(ws: WebSocket) -> MessageGenerator:
         ws.subscribe(topic)
         topic.publish("x" * 200)
         topic.publish("y" * 200)
         yield
 
     server = serve(app)
-    assert clients.websocket(server, "/news").hear(2) == ["x" * 200, "y" * 200]
+    assert clients.websocket(server, "/news").expect(2) == ["x" * 200, "y" * 200]
 
 
 def test_subscribing_another_connection_is_left_to_its_owner(
@@ -82,13 +84,13 @@ def test_subscribing_another_connection_is_left_to_its_owner(
     begun: list[bool] = []
 
     @app.websocket("/other")
-    def other(ws: WebSocket) -> Waits:
+    def other(ws: WebSocket) -> MessageGenerator:
         others.append(ws)
         while True:
             yield
 
     @app.websocket("/news")
-    def news(ws: WebSocket) -> Waits:
+    def news(ws: WebSocket) -> MessageGenerator:
         subscription = others[0].subscribe(topic)
         begun.append(position_of(subscription).begun)
         yield
@@ -99,7 +101,7 @@ def test_subscribing_another_connection_is_left_to_its_owner(
     clients.websocket(server, "/news")
     subscribed(topic, 1)
     topic.publish("1")
-    assert first.hear(1) == ["1"]
+    assert first.expect(1) == ["1"]
     assert begun == [False]
 
 
@@ -116,15 +118,15 @@ def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: C
     over.publish("1")
     over.close()
     stream = clients.stream(server, "/both")
-    assert stream.hear(1) == ["1"]
+    assert stream.expect(1) == ["1"]
     subscribed(going_on, 1)
     going_on.publish("2")
-    assert stream.hear(1) == ["2"]
+    assert stream.expect(1) == ["2"]
     # Nor when it comes back.
     stream.close()
     going_on.publish("3")
     again = clients.stream(server, "/both", ("Last-Event-ID", stream.last_event_id))
-    assert again.hear(1) == ["3"]
+    assert again.expect(1) == ["3"]
     going_on.close()
     again.expect_end()
     assert again.last_event_id == ":end"
@@ -147,7 +149,7 @@ def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str 
         stream.subscribe(topic, after=after)
 
     @app.websocket("/socket")
-    def socket(ws: WebSocket) -> Waits:
+    def socket(ws: WebSocket) -> MessageGenerator:
         ended.append(ws.subscribe(topic, after=after))
         while True:
             yield
@@ -160,12 +162,12 @@ def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str 
     for count in (1, 2):
         client = clients.stream(server, "/stream")
         if after == "":
-            assert client.hear(1) == ["2"]
+            assert client.expect(1) == ["2"]
         client.expect_end()
         assert client.last_event_id == ":end"
         listener = clients.websocket(server, "/socket")
         if after == "":
-            assert listener.hear(1) == ["2"]
+            assert listener.expect(1) == ["2"]
         wait_until(partial(all_over, ended, count), "the subscription is over")
         listener.leave()
     assert topic.stats().subscribers == 0
@@ -177,7 +179,7 @@ def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> No
     subscriptions: list[Subscription] = []
 
     @app.websocket("/news")
-    def news(ws: WebSocket) -> Waits:
+    def news(ws: WebSocket) -> MessageGenerator:
         with ws.subscribe(topic) as subscription:
             subscriptions.append(subscription)
             yield
@@ -192,12 +194,12 @@ def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> No
     subscribed(topic, 1)
     topic.publish("1")
     topic.publish("2")
-    assert client.hear(2) == ["1", "2"]
-    client.say("end it")
-    assert client.hear(1) == ["over"]
+    assert client.expect(2) == ["1", "2"]
+    client.send_messages("end it")
+    assert client.expect(1) == ["over"]
     topic.publish("3")
-    client.say("go on")
-    assert client.hear(1) == ["3"]
+    client.send_messages("go on")
+    assert client.expect(1) == ["3"]
 
 
 @pytest.mark.parametrize("path", ["/now", "/all"])
@@ -243,7 +245,7 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
     again = clients.stream(server, "/now")
     subscribed(topic, 1)
     topic.publish("1")
-    assert again.hear(1) == ["1"]
+    assert again.expect(1) == ["1"]
 
 
 @pytest.mark.parametrize("thread", ["a loop", "another"])
@@ -291,7 +293,7 @@ def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
     topic = app.topic("news", policy="drop-oldest")
 
     @app.websocket("/waits")
-    def waits(ws: WebSocket) -> Waits:
+    def waits(ws: WebSocket) -> MessageGenerator:
         with ws.subscribe(topic):
             yield
 
@@ -312,8 +314,8 @@ def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
     try:
         for path in ["/waits", "/blocks"] * 10:
             client = clients.websocket(server, path)
-            assert client.hear(10) == ["x" * 1000] * 10
-            client.say("that is enough")  # the handler returns
+            assert client.expect(10) == ["x" * 1000] * 10
+            client.send_messages("that is enough")  # the handler returns
             while not isinstance(event := client.next_event(), Close):
                 pass
             assert event.code == 1000
@@ -336,7 +338,7 @@ def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Ce
     for text in texts:
         topic.publish(text)
     assert topic.stats().lagging == 1
-    assert stream.hear(2000) == texts
+    assert stream.expect(2000) == texts
     subscribed(topic, 1)
 
 
@@ -354,14 +356,14 @@ def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
     stream = clients.stream(server, "/twice")
     wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
     a.publish("1")
-    assert stream.hear(2) == ["1", "1"]
+    assert stream.expect(2) == ["1", "1"]
     subscriptions[0].close()
     b.publish("2")
-    assert stream.hear(1) == ["2"]
+    assert stream.expect(1) == ["2"]
     stream.close()
     a.publish("3")
     again = clients.stream(server, "/twice", ("Last-Event-ID", stream.last_event_id))
-    assert again.hear(2) == ["3", "3"]
+    assert again.expect(2) == ["3", "3"]
 
 
 def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
@@ -391,4 +393,4 @@ def test_publishing_from_wherever_user_code_runs(serve: Serve, clients: Clients)
 
     server = serve(app)
     clients.stream(server, "/news").read_opening()
-    assert clients.stream(server, "/all").hear(3) == ["start", "authorize", "handler"]
+    assert clients.stream(server, "/all").expect(3) == ["start", "authorize", "handler"]

@@ -7,9 +7,10 @@ from logging import WARNING
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
 from tests.server.topics.topics import subscribed, topics_app
-from tests.support.clients import StreamClient
+from tests.support.clients import Clients, StreamClient
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
 from wsframe import (
     Close,
 )
@@ -23,7 +24,7 @@ def stick(topic: Topic, others: list[StreamClient]) -> Published:
     for _ in range(1000):
         published = topic.publish(CHUNK)
         for other in others:
-            assert other.hear(1) == [CHUNK]
+            assert other.expect(1) == [CHUNK]
         if published.dropped:
             return published
     raise AssertionError("nobody is too slow")
@@ -50,7 +51,7 @@ def test_disconnect(serve: Serve, clients: Clients, log: ServerLog) -> None:
         while True:
             slow_stream.next_event()
     assert topic.publish("next").reached == 1
-    assert fast.hear(1) == ["next"]
+    assert fast.expect(1) == ["next"]
     assert app.stats().dropped_events == 2
     assert app.stats().slow_clients == 2
     again = clients.stream(server, "/events", ("Last-Event-ID", slow_stream.last_event_id))
@@ -69,7 +70,7 @@ def test_drop_oldest(serve: Serve, clients: Clients) -> None:
         published = topic.publish(f"{number} {CHUNK}")
         dropped += published.dropped
         number += 1
-        assert fast.hear(1)[0].startswith(f"{number - 1} ")
+        assert fast.expect(1)[0].startswith(f"{number - 1} ")
     assert published == Published(reached=1, queued=1, dropped=1)
     topic.publish("last")
     received, gaps = [], 0
@@ -103,7 +104,7 @@ def test_latest(serve: Serve, clients: Clients) -> None:
     assert topic.stats().history == 2
     assert topic.stats().dropped == 1000 - len(received)
     new = clients.websocket(server, "/envelopes?after=")
-    _, a, b = (json.loads(str(event)) for event in new.hear(3))
+    _, a, b = (json.loads(str(event)) for event in new.expect(3))
     assert (a["data"][:4], b["data"]) == ("499 ", "499 b")
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog, wait_until
-from tests.support.clients import TIMEOUT
+from tests.support.clients import Clients
+from tests.support.log import ServerLog
+from tests.support.recording import RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
-from tests.support.streams import Heard, data_of, numbers
+from tests.support.serving import Serve
 from tests.support.topics import log_of
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Topic
 from wsframe.server.timing import Timing
 from wsframe.server.topics.redis.streams import RedisStreams
@@ -35,7 +37,7 @@ class Items:
         """Let the thread that waits have an item, or an exception."""
         self._items.put(item)
 
-    def wait_for(self) -> None:
+    def wait_until_asked(self) -> None:
         """Wait until a thread asks for an item."""
         assert self.asked.acquire(timeout=TIMEOUT)
 
@@ -65,13 +67,13 @@ def published(topic: Topic, count: int) -> None:
 def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: ServerLog) -> None:
     app, topic, items = fed()
     server = serve(app)
-    items.wait_for()
+    items.wait_until_asked()
     server.stop()
     log.expect("is left behind that waits for the next item", logging.WARNING)
     server = serve(app)
     assert server.stats().threads
     items.give("1")
-    items.wait_for()
+    items.wait_until_asked()
     published(topic, 1)
     items.give(None)
     wait_until(lambda: not app._topics.sources.running(), "it has ended")
@@ -82,7 +84,7 @@ def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     _, topic, items = fed()
     thread = IterableThread(log_of(topic), Timing(), items)
     thread.start()
-    items.wait_for()
+    items.wait_until_asked()
     seen, go_on = threading.Event(), threading.Event()
     is_unwanted = thread.is_unwanted
 
@@ -102,7 +104,7 @@ def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     stopping.join()
     thread.start()
     go_on.set()
-    items.wait_for()
+    items.wait_until_asked()
     items.give("2")
     published(topic, 2)
     items.give(None)
@@ -172,7 +174,7 @@ def test_a_queue_goes_on_with_the_next_server(serve: Serve, clients: Clients) ->
         stream = clients.stream(server, "/news")
         wait_until(lambda: topic.stats().subscribers, "it is there")
         source.put(str(number))
-        assert stream.hear(1) == [str(number)]
+        assert stream.expect(1) == [str(number)]
         stream.close()
         server.stop()
     assert source.empty()
@@ -295,10 +297,10 @@ def test_a_queue_keeps_what_redis_has_not_accepted(
     app, source = App(redis=redis_server.url), Queue[str]()
     topic = app.topic("news")
     topic.feed(source)
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     server = serve(app)
     source.put("first")
-    there.hear("first")
+    there.expect("first")
     source.join()
     redis_server.kill()
     for item in numbers(1000):
@@ -309,7 +311,7 @@ def test_a_queue_keeps_what_redis_has_not_accepted(
     log.expect(f"Redis has not accepted {WINDOW} items", logging.WARNING)
     redis_server.start()
     server = serve(app)
-    there.hear("first", *numbers(1000))
+    there.expect("first", *numbers(1000))
     source.join()
     server.stop()
 
@@ -320,7 +322,7 @@ def test_an_iterable_waits_for_redis(
     app = App(redis=redis_server.url)
     items = iter(numbers(100))
     app.topic("news").feed(items)
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     redis_server.kill()
     server = serve(app)
     shared = app._topics.shared
@@ -328,7 +330,7 @@ def test_an_iterable_waits_for_redis(
     wait_until(lambda: shared.connection.away, "it is not missed")
     assert next(items) == "1"  # one is taken
     redis_server.start()
-    there.hear("0", *numbers(100)[2:])
+    there.expect("0", *numbers(100)[2:])
     server.stop()
 
 
@@ -345,7 +347,7 @@ def test_items_of_a_topic_that_redis_refuses_wait_in_order(
         log.expect("an event source has to wait: ", logging.WARNING)
         client.delete("wsframe:{news}")
     source.join()
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "they are not there in order")
     app.flush()
     server.stop()
@@ -357,11 +359,11 @@ def test_one_item_that_cannot_be_published_is_left_out(
 ) -> None:
     app, source = App(redis=redis_server.url), Queue[str]()
     app.topic("news", max_bytes=1000).feed(source)
-    there = Heard(others).follow()
+    there = RecordingTopic(others).follow()
     server = serve(app)
     for item in ("before", 100_000 * "x", "after"):
         source.put(item)
-    there.hear("before", "after")
+    there.expect("before", "after")
     log.expect("an item of an event source cannot be published")
     source.join()
     server.stop()

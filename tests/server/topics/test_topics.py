@@ -10,10 +10,11 @@ from queue import Queue
 
 import pytest
 
-from tests.server.conftest import Clients, Serve, ServerLog
 from tests.server.topics.topics import subscribed, topics_app
-from tests.support.clients import StreamClient, WebSocketClient
-from tests.support.handlers import Waits, two_topics_app
+from tests.support.clients import Clients, StreamClient, WebSocketClient
+from tests.support.handlers import MessageGenerator, two_topics_app
+from tests.support.log import ServerLog
+from tests.support.serving import Serve
 from tests.support.topics import log_of
 from wsframe import (
     Connection,
@@ -36,7 +37,7 @@ def test_one_publish_reaches_both_kinds(serve: Serve, clients: Clients) -> None:
     received = stream.next_event()
     assert (received.data, received.event) == ("hello", "greeting")
     assert message.next_event() == "hello"
-    opening, told = (json.loads(str(event)) for event in envelope.hear(2))
+    opening, told = (json.loads(str(event)) for event in envelope.expect(2))
     assert opening["event"] == "open"
     assert told == {"topic": "news", "id": received.id, "event": "greeting", "data": "hello"}
 
@@ -56,7 +57,7 @@ def test_the_order_is_the_same_for_all(serve: Serve, clients: Clients) -> None:
     for thread in threads:
         thread.start()
     clients_of_all: list[StreamClient | WebSocketClient] = [*streams, *sockets]
-    received = [client.hear(1500) for client in clients_of_all]
+    received = [client.expect(1500) for client in clients_of_all]
     for thread in threads:
         thread.join()
     assert all(other == received[0] for other in received)
@@ -72,14 +73,14 @@ def test_a_stream_that_comes_back_gets_just_what_it_missed(serve: Serve, clients
     first = clients.stream(server, "/events")
     subscribed(topic, 1)
     topic.publish("1")
-    assert first.hear(1) == ["1"]
+    assert first.expect(1) == ["1"]
     first.close()
     for data in "234":
         topic.publish(data)
     again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
-    assert again.hear(3) == ["2", "3", "4"]
+    assert again.expect(3) == ["2", "3", "4"]
     topic.publish("5")
-    assert again.hear(1) == ["5"]
+    assert again.expect(1) == ["5"]
 
 
 def test_a_stream_that_was_cut_before_its_first_event_misses_none(
@@ -92,7 +93,7 @@ def test_a_stream_that_was_cut_before_its_first_event_misses_none(
     first.close()
     topic.publish("1")
     again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
-    assert again.hear(1) == ["1"]
+    assert again.expect(1) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -112,17 +113,17 @@ def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: s
     new = clients.stream(server, "/events", ("Last-Event-ID", last_event_id))
     assert new.next_event().event == "gap"
     assert topic.publish("3").reached == 1
-    assert new.hear(1) == ["3"]
+    assert new.expect(1) == ["3"]
     stream = clients.stream(server, "/all", ("Last-Event-ID", last_event_id))
     gap = stream.next_event()
     assert gap.event == "gap"
     first = stream.next_event()
     assert json.loads(gap.data) == {"topic": "news", "oldest": first.id}
     assert first.data == "1"
-    assert stream.hear(2) == ["2", "3"]
+    assert stream.expect(2) == ["2", "3"]
     # Who is cut off right behind the gap is not told of it again.
     again = clients.stream(server, "/events", ("Last-Event-ID", str(gap.id)))
-    assert again.hear(3) == ["1", "2", "3"]
+    assert again.expect(3) == ["1", "2", "3"]
 
 
 def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
@@ -133,20 +134,20 @@ def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
     subscribed(a, 1)
     subscribed(b, 1)
     a.publish("a1")
-    assert first.hear(1) == ["a1"]
+    assert first.expect(1) == ["a1"]
     b.publish("b1")
-    assert first.hear(1) == ["b1"]
+    assert first.expect(1) == ["b1"]
     first.close()
     for topic, data in ((a, "a2"), (b, "b2"), (a, "a3")):
         topic.publish(data)
     again = clients.stream(server, "/both", ("Last-Event-ID", first.last_event_id))
-    assert sorted(again.hear(3)) == ["a2", "a3", "b2"]
+    assert sorted(again.expect(3)) == ["a2", "a3", "b2"]
     b.publish("b3")
-    assert again.hear(1) == ["b3"]
+    assert again.expect(1) == ["b3"]
     again.close()
     third = clients.stream(server, "/both", ("Last-Event-ID", again.last_event_id))
     a.publish("a4")
-    assert third.hear(1) == ["a4"]
+    assert third.expect(1) == ["a4"]
 
 
 def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
@@ -154,7 +155,7 @@ def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
     topic = app.topic("room")
 
     @app.websocket("/room")
-    def room(ws: WebSocket) -> Waits:
+    def room(ws: WebSocket) -> MessageGenerator:
         with ws.subscribe("room", member="me"):
             assert (yield) == "leave"
         ws.send("left")
@@ -167,7 +168,7 @@ def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
     assert topic.members() == ["me"]
     topic.publish("1")
     assert client.next_event() == "1"
-    client.say("leave")
+    client.send_messages("leave")
     assert client.next_event() == "left"
     subscribed(topic, 0)
     assert topic.members() == []
@@ -183,7 +184,7 @@ def test_members_are_there_as_long_as_one_of_their_connections(
     topic = app.topic("room")
 
     @app.websocket("/room/{name}")
-    def room(ws: WebSocket, name: str) -> Waits:
+    def room(ws: WebSocket, name: str) -> MessageGenerator:
         ws.subscribe("room", member=name)
         while True:
             yield
@@ -214,7 +215,7 @@ def test_compression_and_loops(serve: Serve, clients: Clients, loops: int) -> No
     for path, deflate in settings.items():
 
         @app.websocket(path, deflate=deflate)
-        def handler(ws: WebSocket) -> Waits:
+        def handler(ws: WebSocket) -> MessageGenerator:
             ws.subscribe(topic)
             while True:
                 message = yield
@@ -229,8 +230,8 @@ def test_compression_and_loops(serve: Serve, clients: Clients, loops: int) -> No
     for number in range(100):
         topic.publish(f"{number} {'text ' * 100}")
     for client in everybody:
-        assert client.hear(100) == [f"{number} {'text ' * 100}" for number in range(100)]
-        client.say("echo " * 100)
+        assert client.expect(100) == [f"{number} {'text ' * 100}" for number in range(100)]
+        client.send_messages("echo " * 100)
         assert client.next_event() == "echo " * 100
 
 
@@ -249,7 +250,7 @@ def test_a_handler_publishes_much_at_once(serve: Serve, clients: Clients) -> Non
     app, topic = topics_app(history=0)
 
     @app.websocket("/burst")
-    def burst(ws: WebSocket) -> Waits:
+    def burst(ws: WebSocket) -> MessageGenerator:
         yield
         for number in range(5000):
             topic.publish(str(number))
@@ -258,9 +259,9 @@ def test_a_handler_publishes_much_at_once(serve: Serve, clients: Clients) -> Non
     server = serve(app)
     streams = [clients.stream(server, "/events") for _ in range(3)]
     subscribed(topic, 3)
-    clients.websocket(server, "/burst").say("go")
+    clients.websocket(server, "/burst").send_messages("go")
     for stream in streams:
-        assert stream.hear(5000) == list(map(str, range(5000)))
+        assert stream.expect(5000) == list(map(str, range(5000)))
 
 
 def test_what_cannot_be_published() -> None:
@@ -310,7 +311,7 @@ def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: st
     source.put("a")
     source.put(object())
     source.put({"b": 1})
-    assert stream.hear(2) == ["a", '{"b": 1}']
+    assert stream.expect(2) == ["a", '{"b": 1}']
     log.expect("an item of an event source is not an event")
     if kind == "iterable":
         source.put(None)

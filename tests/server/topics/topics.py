@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.server.conftest import wait_until
-from tests.support.handlers import Waits
+from tests.support.handlers import MessageGenerator
+from tests.support.waiting import wait_until
 from wsframe.server import App, Topic, WebSocket
 
 
@@ -16,13 +16,13 @@ def topics_app(**options: Any) -> tuple[App, Topic]:
     app.sse("/events", source=topic)
 
     @app.websocket("/messages")
-    def messages(ws: WebSocket) -> Waits:
+    def messages(ws: WebSocket) -> MessageGenerator:
         with ws.subscribe("news"):
             while True:
                 yield
 
     @app.websocket("/envelopes")
-    def envelopes(ws: WebSocket) -> Waits:
+    def envelopes(ws: WebSocket) -> MessageGenerator:
         after, otherwise = (
             ws.request.query.get(name, [None])[0] for name in ("after", "otherwise")
         )

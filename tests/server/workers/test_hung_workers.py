@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server.conftest import wait_until
 from tests.server.test_forks import sees_the_end
 from tests.support.clock import ManualClock
+from tests.support.waiting import wait_until
 from wsframe.server.workers.pulse import BEATS, Pulse
 
 from .test_worker_metrics import Service, serve
@@ -90,7 +90,7 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     service = serve(2, timeout=0.4)
     others = [service.websocket("/echo") for _ in range(6)]
     client, pid = service.websocket("/hang")
-    client.say("hang")
+    client.send_messages("hang")
     reason = r"its loops have not turned for 0.4 s \(worker_timeout\)"
     service.process.expect(re.compile(f"worker {pid} is replaced: {reason}"))
     service.process.expect(re.compile("line [0-9]+ in hang"))
@@ -98,7 +98,7 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
     for other, its_pid in others:
         if its_pid != pid:
-            other.say("x")
+            other.send_messages("x")
             assert other.next_event() == "x"
 
 
@@ -117,11 +117,11 @@ def test_handlers_that_block_do_not_count(serve: Callable[..., Service]) -> None
     service = serve(1, timeout=0.4)
     blocked = [service.websocket("/block") for _ in range(3)]
     for client, _ in blocked:
-        client.say("block")
+        client.send_messages("block")
     other, pid = service.websocket("/echo")
     # So many rounds take much longer than the time-out.
     for number in range(100):
-        other.say(str(number))
+        other.send_messages(str(number))
         assert other.next_event() == str(number)
         other.sock.settimeout(0.01)
         with pytest.raises(TimeoutError):
@@ -141,6 +141,6 @@ def test_a_standstill_of_all_processes_replaces_nobody(serve: Callable[..., Serv
             client.next_event()
         client.sock.settimeout(10)
         service.process.signal_all(signal.SIGCONT)
-        client.say("x")
+        client.send_messages("x")
         assert client.next_event() == "x"
     assert service.metrics()["wsframe_replaced_processes_total"] == 0

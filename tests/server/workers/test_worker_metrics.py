@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.server.conftest import wait_until
-from tests.support.clients import TIMEOUT, Client, WebSocketClient, get
+from tests.support.clients import Client, WebSocketClient, get
 from tests.support.clock import ManualClock
 from tests.support.processes import ServerProcess
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import Stats
 from wsframe.server.reports.stats import METRICS
 from wsframe.server.workers.census import Census, Respondent

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import ServerLog, wait_until
 from tests.support.clients import StreamClient, WebSocketClient
+from tests.support.log import ServerLog
 from tests.support.processes import ServerProcess, run
+from tests.support.waiting import wait_until
 from wsframe import Close
 from wsframe.server import App
 from wsframe.server.timing import Timing
@@ -127,7 +128,7 @@ class Crowd:
     def are_all_told(self) -> None:
         """Whether all of them are told goodbye; each is the first of its worker."""
         for client in self.clients.values():
-            assert client.closed_by_server() == GOING_AWAY
+            assert client.expect_close() == GOING_AWAY
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: Exi
     heard: set[int] = set()
     while len(heard) < 2:
         stream = StreamClient(process.port, "/time")
-        first, *others = stream.hear(3)
+        first, *others = stream.expect(3)
         stream.close()
         assert set(others) == {first}  # its worker's own queue
         heard.add(int(first))
@@ -254,12 +255,12 @@ def test_a_worker_that_ends_unasked_is_replaced(
         with pytest.raises((EOFError, ConnectionResetError)):
             client.next_event()
     else:
-        assert client.closed_by_server() == GOING_AWAY
+        assert client.expect_close() == GOING_AWAY
     process.expect(re.compile(f"worker {pid} has ended and is replaced: {how}"))
     crowd.gather(2)
     assert pid not in crowd.clients
     for other in crowd.clients.values():
-        other.say("x")
+        other.send_messages("x")
         assert other.next_event() == "x"
     process.signal(signal.SIGTERM)
     crowd.are_all_told()

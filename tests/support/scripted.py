@@ -14,10 +14,10 @@ from email.message import Message
 from email.parser import HeaderParser
 from typing import Any, TypeAlias
 
+from tests.support.waiting import TIMEOUT
 from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Ping, Role, accept
 from wsframe.fields import encode_response
 
-TIMEOUT = 10.0
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -95,7 +95,7 @@ class Visit:
                 data = b"x"
                 time.sleep(0.02)
 
-    def say(self, *messages: str | bytes) -> None:
+    def send_messages(self, *messages: str | bytes) -> None:
         """Send messages, all in one segment."""
         self.send(b"".join(map(self.codec.encode, messages)))
 
@@ -109,7 +109,7 @@ class Visit:
             self._events += self.codec.receive(data)
         return self._events.popleft()
 
-    def hear(self, count: int) -> list[Event]:
+    def expect(self, count: int) -> list[Event]:
         """The next events."""
         return [self.next_event() for _ in range(count)]
 

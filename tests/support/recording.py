@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from wsframe.server import BrokerRefused
 from wsframe.server.timing import Timing
@@ -14,10 +14,10 @@ from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic_log import TopicLog
 
-from .clients import TIMEOUT
+from .waiting import TIMEOUT
 
 
-class Heard(TopicLog):
+class RecordingTopic(TopicLog):
     """A topic that keeps all that its stream has brought."""
 
     def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
@@ -42,31 +42,31 @@ class Heard(TopicLog):
             self._arrived.notify_all()
         return published
 
-    def say(self, *items: object) -> None:
+    def publish_all(self, *items: object) -> None:
         """Publish these."""
         for item in items:
             self.publish(item)
 
-    def wait(self, count: int) -> list[Entry]:
+    def wait_for_entries(self, count: int) -> list[Entry]:
         """Wait until there are so many entries."""
         with self._arrived:
             came = self._arrived.wait_for(lambda: len(self.entries) >= count, TIMEOUT)
             assert came, f"there are not {count} entries but {len(self.entries)}"
             return list(self.entries)
 
-    def hear(self, *items: str | bytes) -> list[Entry]:
+    def expect(self, *items: str | bytes) -> list[Entry]:
         """Wait for just these, and nothing else, since the beginning."""
-        entries = self.wait(len(items))
+        entries = self.wait_for_entries(len(items))
         assert [entry.data for entry in entries] == list(items)
         return entries
 
-    def left(self) -> list[Entry]:
+    def kept_entries(self) -> list[Entry]:
         """What is in its log."""
         with self.lock:
             self.trim()
             return self.log.after(0, self.log.head)[0]
 
-    def follow(self) -> Heard:
+    def follow(self) -> RecordingTopic:
         """Follow it, and wait until it is loaded."""
         self.streams.follow(self)
         with self._arrived:
@@ -82,9 +82,15 @@ def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
     return [entry.data for entry in entries]
 
 
-def publishes(topic: Heard, item: str) -> bool:
+def publishes(topic: RecordingTopic, item: str) -> bool:
     """Whether Redis does not refuse the topic just now."""
     with suppress(BrokerRefused):
         topic.publish(item)
         return True
     return False
+
+
+class Connect(Protocol):
+    """Makes what each process has one of."""
+
+    def __call__(self, url: str, prefix: str = ..., **timing: float) -> RedisStreams: ...
