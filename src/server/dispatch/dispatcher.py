@@ -18,7 +18,8 @@ from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
 from ..reports.refusals import PATH
 from ..reports.stats import EVENT_STREAM, WEBSOCKET
-from ..sessions.eventstream import EventStreamSession, encode_stream_head
+from ..sessions.eventstream_handler import EventStreamHandler
+from ..sessions.eventstream_session import EventStreamSession, encode_stream_head
 from ..sessions.generator import GeneratorSession
 from ..sessions.gzipped import accepts_gzip
 from ..sessions.resume import last_event_id
@@ -226,9 +227,13 @@ class Dispatcher:
     ) -> None:
         """Owner: answer with 200 and this head, and begin the event stream."""
         habit = peer.loop.habit(route, route.blocking)
-        session = EventStreamSession(
-            peer, habit, self._topics, request, route.topic, route.handler, gzip=gzip
-        )
+        session: EventStreamSession
+        if route.handler is None:
+            session = EventStreamSession(peer, habit, self._topics, request, route.topic, gzip=gzip)
+        else:
+            session = EventStreamHandler(
+                peer, habit, self._topics, request, route.handler, gzip=gzip
+            )
         head += session.opening()
         lasts = inspect.isgeneratorfunction(route.handler)
         worker = self._thread_for(peer, route) if lasts else None

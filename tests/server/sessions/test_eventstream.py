@@ -20,7 +20,7 @@ from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ServerSentEvent
 from wsframe.server import App, Server
-from wsframe.server.sessions.eventstream import EventStreamSession
+from wsframe.server.sessions.eventstream_session import EventStreamSession
 from wsframe.server.topics.sources import QueueThread
 
 

@@ -16,7 +16,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream
-from wsframe.server.sessions.eventstream import EventStreamSession
+from wsframe.server.sessions.eventstream_session import EventStreamSession
 
 
 def handler_app(handler: Callable[..., Any], path: str = "/job", **options: Any) -> App:

@@ -15,7 +15,8 @@ from tests.support.topics import log_of
 from wsframe.server import App
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
-from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
+from wsframe.server.sessions.eventstream import EventStream
+from wsframe.server.sessions.eventstream_session import EventStreamSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 from wsframe.server.topics.encodings import message_encoding
@@ -34,9 +35,7 @@ class GzipClient(Client):
         self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         request = Request("GET", "/", [], "1.1", "client", "http")
         habit = Habit("/", None, self.peer.loop.timing)
-        session = EventStreamSession(
-            self.peer, habit, self._loop.topics, request, None, None, gzip=True
-        )
+        session = EventStreamSession(self.peer, habit, self._loop.topics, request, None, gzip=True)
         self.peer.open(session, 10)
         session.start(None)
         EventStream(session, request).subscribe("news")

@@ -32,7 +32,8 @@ from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
-from wsframe.server.sessions.eventstream import EventStream, EventStreamSession
+from wsframe.server.sessions.eventstream import EventStream
+from wsframe.server.sessions.eventstream_session import EventStreamSession
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients as Connections
 from wsframe.server.sockets.peer import Peer
@@ -134,9 +135,7 @@ class Client:
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
         habit = Habit("/", None, self.peer.loop.timing)
-        session = EventStreamSession(
-            self.peer, habit, self._loop.topics, request, None, None, gzip=False
-        )
+        session = EventStreamSession(self.peer, habit, self._loop.topics, request, None, gzip=False)
         self.peer.open(session, 10)
         self.peer.begin_answer(b"")
         session.start(None)

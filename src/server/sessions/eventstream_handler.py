@@ -1,0 +1,98 @@
+"""Event streams with a handler: a generator or a plain function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from wsframe import ConnectionClosed
+
+from ..handoff.turns import ENDED
+from ..reports.loggers import log
+from ..topics.encodings import StreamOfMany
+from .eventstream import EventStream
+from .eventstream_session import EventStreamSession
+
+if TYPE_CHECKING:
+    from ..handoff.threads import Worker
+    from ..handoff.turns import Habit
+    from ..http.request import Request
+    from ..sockets.peer import Peer
+    from ..topics.registry import Topics
+
+
+class EventStreamHandler(EventStreamSession):
+    """An event stream with a handler, which has one turn.
+
+    The turn of a generator begins in a thread of its own, because the generator waits inside.
+    """
+
+    __slots__ = ("_handler",)
+
+    def __init__(
+        self,
+        peer: Peer,
+        habit: Habit,
+        topics: Topics,
+        request: Request,
+        handler: Callable[..., Any],
+        *,
+        gzip: bool,
+    ) -> None:
+        super().__init__(peer, habit, topics, request, None, gzip=gzip)
+        self._handler = handler
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def start(self, worker: Worker | None = None) -> None:
+        """Owner: begin; the head and the opening are queued.
+
+        Args:
+            worker: the thread for a generator.
+        """
+        self.begin_heartbeat()
+        self.work = [None]  # there is one turn, which is all of the handler
+        self.unsettled = True
+        self.begin(worker)
+
+    @property
+    def handler_ended(self) -> bool:
+        """Owner: True if the handler will send nothing more."""
+        return self.state is ENDED
+
+    def settle(self) -> None:
+        """Owner: the handler has ended; it has closed the stream itself, if it wanted that."""
+        self.end()
+        if self.came_with:
+            names = {one.topic for one in self.subscriptions}
+            self.came_with = {name: self.came_with[name] for name in names & self.came_with.keys()}
+            if isinstance(self.encoding, StreamOfMany):
+                self.encoding.expect_only(names)
+        self.shorten_request()
+        if self._complete and not self.subscriptions:
+            self.end_for_good()
+
+    # Whichever thread has the turn ------------------------------------------------------------
+
+    def work_on(self, work: list[Any]) -> None:
+        """Whichever thread has the turn: run all of the handler."""
+        try:
+            # Only the handler refers to it, so that no cycle waits for the garbage collector.
+            stream = EventStream(self, self.request)
+            result = self._handler(stream, **self.request.parameters)
+            if not inspect.isgenerator(result):
+                return
+            try:
+                for item in result:
+                    stream.send(item)
+            finally:
+                result.close()
+        except BaseException as error:  # SystemExit, too, ends this handler alone
+            # The end of this stream is no failure, but that of another stream is. isinstance
+            # could run code of the exception, which may raise.
+            if not (issubclass(type(error), ConnectionClosed) and self.over):
+                log.exception("the handler of %s failed", self.path)
+            self.request_close()
+        else:
+            self.request_close(final=True)
