@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from functools import partial
 
-from ..server.reports.output import settle
+from ..server.reports.output import flush_at_exit
 from ..server.running import run
 from ..server.settings import Settings
 from ..server.sockets.certificate import CertificateError, tls_context
@@ -44,5 +44,5 @@ def main() -> None:
     except ListenError as error:
         where = settings.unix or f"{host or '*'}:{port}"
         sys.exit(f"cannot listen on {where}: {error.strerror or error}")
-    if not settle():
+    if not flush_at_exit():
         os._exit(0)  # a handler hangs in print, for which Python would abort

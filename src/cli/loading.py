@@ -24,7 +24,7 @@ def start(
     link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
-    """Load the app and start its server, as ``running.Start`` has it."""
+    """Load the app and start its server, as ``running.StartServer`` has it."""
     with interrupting():
         app = _prepare(arguments)
     return serve(app, host, port, settings, link=link, interrupting=interrupting)

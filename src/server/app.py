@@ -32,7 +32,7 @@ from .topics.registry import MEMORY, Topics
 from .topics.sources import check_source
 from .topics.state import Policy
 from .topics.topic import Topic
-from .workers.worker import SupervisorLink, Tell
+from .workers.worker import MetricsCallback, SupervisorLink
 
 # Compression that keeps nothing between two messages, so that an idle connection costs nothing.
 WITHOUT_CONTEXT = PerMessageDeflate(
@@ -357,14 +357,14 @@ class App:
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes are fixed then.
         """
-        self._routes.add(path, MetricsRoute(self._ask_for_metrics))
+        self._routes.add(path, MetricsRoute(self._request_metrics))
 
-    def _ask_for_metrics(self, tell: Tell) -> None:
+    def _request_metrics(self, callback: MetricsCallback) -> None:
         """Any thread: call this with the metrics, at once or later."""
         if self._link is None:
-            tell(encode(self.stats()))
+            callback(encode(self.stats()))
         else:
-            self._link.ask(tell)
+            self._link.request(callback)
 
     def stats(self) -> Stats:
         """Any thread: what the app's servers in this process, and its topics, have done and do."""
@@ -441,7 +441,7 @@ def serve(
     link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
-    """Start a server of an app; the arguments are those of ``running.Start``."""
+    """Start a server of an app; the arguments are those of ``running.StartServer``."""
     app._routes.fix()
     app._topics.fix()
     file = None

@@ -1,4 +1,4 @@
-"""Running: to serve in the main thread of a program, until a signal asks for the end."""
+"""Serving in the main thread of a program until a stop signal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import wsframe
 from wsframe.kernels import INSTRUCTION_SET
 
 from .reports.loggers import background
-from .reports.output import announce, flush, settle
+from .reports.output import announce, flush, flush_at_exit
 from .server import Server, url
 from .settings import Settings
 from .signals import STOP_SIGNALS, Interrupted, Signals
@@ -30,8 +30,8 @@ from .workers.supervisor import Supervisor
 from .workers.worker import SupervisorLink
 
 
-class Start(Protocol):
-    """Starts the server of an application, which it may have to load first."""
+class StartServer(Protocol):
+    """Starts the server of an application, and may load the application first."""
 
     def __call__(
         self,
@@ -45,19 +45,19 @@ class Start(Protocol):
         """The main thread: start the server.
 
         Args:
-            host, port, settings: as of :meth:`wsframe.server.App.start`.
-            link: a worker's, which shares the port with others.
-            interrupting: entered around the application's code, which a stop signal then ends.
+            host, port, settings: as for :meth:`wsframe.server.App.start`.
+            link: the worker's link to its supervisor; None without workers.
+            interrupting: entered around the application's code, so that a stop signal ends it.
 
         Raises:
-            Interrupted: a stop signal has come.
+            Interrupted: a stop signal has arrived.
         """
 
 
-def run(start: Start, host: str, port: int, workers: int, settings: Settings) -> None:
-    """The main thread: serve in this process, or in workers, until a signal asks for the end.
+def run(start: StartServer, host: str, port: int, workers: int, settings: Settings) -> None:
+    """The main thread: serve in this process, or in workers, until a stop signal.
 
-    A signal that comes before the application is loaded and started ends that at once.
+    A stop signal that arrives while the application is loaded and started ends that at once.
 
     Raises:
         OSError, RuntimeError, SystemExit, ValueError: as :meth:`wsframe.server.App.run`.
@@ -66,8 +66,8 @@ def run(start: Start, host: str, port: int, workers: int, settings: Settings) ->
         raise ValueError(f"workers must not be negative: {workers!r}")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            "App.run is for the main thread, the only one that can wait for signals; "
-            "in another one, use App.start"
+            "App.run must be called in the main thread, because only that receives signals; "
+            "call App.start in other threads"
         )
     if workers:
         _check_workers(settings)
@@ -78,17 +78,17 @@ def run(start: Start, host: str, port: int, workers: int, settings: Settings) ->
         else:
             _run_here(start, host, port, settings)
     finally:
-        settle()
+        flush_at_exit()
 
 
-def _run_here(start: Start, host: str, port: int, settings: Settings) -> None:
+def _run_here(start: StartServer, host: str, port: int, settings: Settings) -> None:
     with Signals(*STOP_SIGNALS, forcible=True) as signals:
         try:
             server = start(host, port, settings, interrupting=signals.interrupting)
         except Interrupted:
             return
-        flush()  # what the application has printed before comes first
-        announce(f"Serving on {server.url}; Ctrl-C stops. Kernels: {_kernels()}.")
+        flush()  # text that the application has printed comes first
+        announce(f"Serving on {server.url}; press Ctrl-C to stop. Kernels: {_kernels()}.")
         while not signals.count:
             signals.wait()
         stopped = threading.Event()
@@ -112,33 +112,38 @@ def _run_here(start: Start, host: str, port: int, settings: Settings) -> None:
 
 def _check_workers(settings: Settings) -> None:
     if settings.unix is not None:
-        raise ValueError("workers share a port, not a unix socket")
+        raise ValueError("workers cannot share a unix socket")
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
-        raise OSError(errno.ENOTSUP, "workers need fork and SO_REUSEPORT, which are not there")
+        raise OSError(
+            errno.ENOTSUP, "workers require os.fork and SO_REUSEPORT, which this platform lacks"
+        )
 
 
-def _run_workers(start: Start, host: str, port: int, workers: int, settings: Settings) -> None:
+def _run_workers(
+    start: StartServer, host: str, port: int, workers: int, settings: Settings
+) -> None:
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD,)))
-        tls = tls_context(settings)  # of all workers, so that a client can resume with another
+        tls = tls_context(settings)  # shared, so that a client can resume with another worker
         settings = replace(settings, cert=None, key=None, ssl_context=tls)
-        # Not yet shared, to find out whether the port is somebody else's; then kept for the
-        # workers, by sockets that do not listen and so get no connection.
+        # The first sockets do not share the port and so detect that another program uses it. The
+        # second ones keep it for the workers; they do not listen and get no connection.
         for sock in bind(host, port):
             port = sock.getsockname()[1]
             sock.close()
         for sock in bind(host, port, shared=True):
             stack.callback(sock.close)
         where = url(host, port, secured=tls is not None)
-        line = f"Serving on {where}; Ctrl-C stops. Workers: {workers}. Kernels: {_kernels()}."
+        kernels = _kernels()
+        line = f"Serving on {where}; press Ctrl-C to stop. Workers: {workers}. Kernels: {kernels}."
 
         def start_in_worker(
             interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
         ) -> Server:
             try:
                 return start(host, port, settings, link=link, interrupting=interrupting)
-            except BrokerRefused as error:  # the first worker's reason is the supervisor's
-                sys.exit(f"topics cannot be kept in Redis: {error}")
+            except BrokerRefused as error:  # the supervisor exits with the first worker's reason
+                sys.exit(f"cannot keep topics in Redis: {error}")
 
         supervisor = Supervisor(
             workers,
@@ -149,17 +154,17 @@ def _run_workers(start: Start, host: str, port: int, workers: int, settings: Set
             lambda: announce(line),
             _announce_stop,
         )
-        stack.callback(background.close)  # before the interpreter prints why it exits
+        stack.callback(background.close)  # before the interpreter prints its reason to exit
         code = supervisor.run()
     if code:
         sys.exit(supervisor.failure or code)
 
 
 def _announce_stop() -> None:
-    announce("Stopping; once more forces the end.")
+    announce("Shutting down; press Ctrl-C again to force.")
 
 
 def _kernels() -> str:
     if wsframe.ACCELERATED:
         return f"compiled, {INSTRUCTION_SET}"
-    return "pure Python, which is slower; a C compiler at install time makes the fast ones"
+    return "pure Python (slower; install with a C compiler for the compiled ones)"

@@ -155,7 +155,7 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         assert int(parent) == process.pid
         client.expect_close()
         process.signal(signal.SIGTERM)
-        assert process.wait() == (0, "Stopping; once more forces the end.\n")
+        assert process.wait() == (0, "Shutting down; press Ctrl-C again to force.\n")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,10 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
         (["--hosts", "localhost,"], "the host '' can never match"),
-        (["--unix", "s", "--workers", "2"], "workers share a port, not a unix socket"),
+        (
+            ["--unix", "s", "--workers", "2"],
+            "workers cannot share a unix socket",
+        ),
         (["--unix-mode", "600"], "are for a server that listens on unix"),
         (["--unix-mode", "999"], "permissions are three octal digits, not '999'"),
         (["--unix", "s", "--unix-group", "no such"], "there is no group 'no such'"),

@@ -336,7 +336,7 @@ def test_a_killed_worker_leaves_no_listener_in_its_child(program: Run) -> None:
     os.kill(worker, signal.SIGKILL)
     with pytest.raises((EOFError, ConnectionResetError)):
         client.next_event()
-    server.process.expect(re.compile(f"worker {worker} has ended"))
+    server.process.expect(re.compile(f"replacing worker {worker}, which ended"))
     for _ in range(40):
         other = server.websocket("/echo")
         other.send_messages("x")
@@ -402,7 +402,7 @@ def test_pools_of_processes_end_with_the_server(
         pids = [int(pid) for pid in str(client.next_event()).split()]
         process.signal(signal.SIGTERM)
         client.expect_close()
-        assert process.wait() == (0, "Stopping; once more forces the end.\n")
+        assert process.wait() == (0, "Shutting down; press Ctrl-C again to force.\n")
         for pid in pids:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)

@@ -62,7 +62,7 @@ def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
             client.send_messages("x")
             assert client.next_event() == "x"
         process.signal(number)
-        process.expect(re.compile("Stopping; once more forces the end"))
+        process.expect(re.compile("Shutting down; press Ctrl-C again to force"))
         assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
         for client in open_ones:  # whose turn has not come
             client.send_messages("x")
@@ -78,7 +78,7 @@ def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -
         client = WebSocketClient(process.port, "/stuck")
         assert client.next_event() == "stuck"
         process.signal(signal.SIGTERM)
-        process.expect(re.compile("Stopping"))
+        process.expect(re.compile("Shutting down"))
         assert client.next_event() == GOING_AWAY
         process.signal(number)
         code, output = process.wait()

@@ -1,7 +1,7 @@
-"""Standard output and error: lines for people, which decide nothing.
+"""Lines for people on standard output and error.
 
-Whoever reads them may be slow or gone, and the disk that they go to may be full. The server neither
-waits for that nor fails because of it.
+Their reader may be slow or gone, and their disk may be full. The server neither waits for them nor
+fails because of them.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from typing import TextIO
 
 from ..timing import Timing
 
-# The name of the thread that flushes the streams at the end.
-SETTLING = "wsframe-output"
+# The name of the thread that flushes the streams at exit.
+FLUSH_THREAD = "wsframe-output"
 
 
 def announce(line: str) -> None:
-    """Any thread: print a line on standard output, unless that would have to wait."""
+    """Any thread: print a line on standard output, unless that would block."""
     stream = sys.stdout
-    with suppress(Exception):  # it is closed, its reader is gone, or an application's object fails
+    with suppress(Exception):  # closed, without a reader, or replaced by a failing object
         file = _descriptor(stream)
         if file is None:
             stream.write(f"{line}\n")
             stream.flush()
-        elif _takes_more(file, 0):
-            # Past the stream, in whose buffer may be more than can be written at once.
+        elif _is_writable(file, 0):
+            # Bypass the stream: its buffer may hold more than can be written without blocking.
             os.write(file, f"{line}\n".encode(stream.encoding, "backslashreplace"))
 
 
 def flush() -> None:
-    """The main thread: flush both streams, unless that would have to wait."""
+    """The main thread: flush both streams, unless that would block."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             file = _descriptor(stream)
-            if file is None or _takes_more(file, 0):
+            if file is None or _is_writable(file, 0):
                 stream.flush()
 
 
-def settle() -> bool:
-    """The main thread, at the end: flush both streams; what cannot be written is lost.
+def flush_at_exit() -> bool:
+    """The main thread, at exit: flush both streams; discard text that cannot be written.
 
-    Python would wait for that without end when it exits, or make it the exit code 120. A second
-    call does not wait again for a stream that stood still in the first one.
+    Python would wait for a blocked stream without a limit, or exit with code 120. A second call
+    does not wait again for a stream that blocked the first one.
 
     Returns:
-        False if a thread of the application is writing to a stream, and stands still.
+        False if a thread of the application is blocked while it writes to a stream.
     """
-    if any(thread.name == SETTLING for thread in threading.enumerate()):
+    if any(thread.name == FLUSH_THREAD for thread in threading.enumerate()):
         return False
-    thread = threading.Thread(target=_settle, name=SETTLING, daemon=True)
-    with suppress(RuntimeError):  # the system has no thread left
+    thread = threading.Thread(target=_flush_or_discard, name=FLUSH_THREAD, daemon=True)
+    with suppress(RuntimeError):  # the system cannot start another thread
         thread.start()
         thread.join(Timing.output_timeout + Timing.output_flush_timeout)
     return not thread.is_alive()
 
 
-def _settle() -> None:
-    """A thread of its own: a stream has a lock, and one that writes to it may keep that."""
+def _flush_or_discard() -> None:
+    """A thread of its own: a stream has a lock, which a blocked writer may hold."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             file = _descriptor(stream)
             try:
-                if file is not None and not _takes_more(file, Timing.output_timeout / 2):
+                if file is not None and not _is_writable(file, Timing.output_timeout / 2):
                     raise BlockingIOError
                 stream.flush()
             except OSError:
@@ -74,15 +74,15 @@ def _settle() -> None:
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """The number of the stream's descriptor; None for an object that has none."""
+    """Return the file descriptor of a stream; None for an object without one."""
     try:
         return stream.fileno()
     except (AttributeError, OSError):
         return None
 
 
-def _takes_more(file: int, timeout: float) -> bool:
-    """Whether the descriptor takes what is written, or fails at once, within so many seconds."""
+def _is_writable(file: int, timeout: float) -> bool:
+    """Return True if a write will not block, within this number of seconds."""
     if not hasattr(select, "poll"):  # Windows
         return True
     poller = select.poll()
@@ -91,13 +91,13 @@ def _takes_more(file: int, timeout: float) -> bool:
 
 
 def _discard(stream: TextIO, file: int) -> None:
-    """Empty the stream's buffer to nowhere; what is written later goes where it went before."""
+    """Empty the stream's buffer into the null device, then restore the descriptor."""
     before = os.dup(file)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, file, inheritable=file <= 2)
+        os.dup2(null, file, inheritable=file <= 2)
         stream.flush()
     finally:
         os.dup2(before, file, inheritable=file <= 2)
         os.close(before)
-        os.close(nowhere)
+        os.close(null)

@@ -1,1 +1,1 @@
-"""Workers: processes that serve one port together, and the supervisor that looks after them."""
+"""Workers: processes that share one port, and the supervisor that starts and replaces them."""

@@ -1,4 +1,4 @@
-"""What a supervisor and its workers tell each other: JSON, a line for each message."""
+"""The messages between a supervisor and its workers: one line of JSON each."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ from typing import Any, TypeAlias
 
 from ..reports.stats import Stats
 
-#: What a message is for, and what belongs to it.
+#: The kind of a message and its content.
 Message: TypeAlias = "tuple[str, Any]"
 
 READ_SIZE = 1 << 16
 
 
 class Channel:
-    """One end of a pair of sockets; the other end is another process.
+    """One end of a pair of sockets; the other end belongs to another process.
 
-    A supervisor's end never waits: what the socket does not take is kept. There is little of it,
-    because each message to a worker is sent once, until it is answered. A worker's end waits, which
-    is as short for the same reason.
+    A supervisor's end never blocks: data that the socket does not accept is kept. There is little
+    of it, because each request to a worker is sent once until it is answered. A worker's end
+    blocks, which is short for the same reason.
 
     Attributes:
-        ended: the other end is closed.
+        closed: True once the other end is closed.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.ended = False
+        self.closed = False
         self._sock = sock
         self._received = bytearray()
         self._unsent = bytearray()
         self._sending = threading.Lock()
 
     def fileno(self) -> int:
-        """Any thread: the number of the descriptor."""
+        """Any thread: return the file descriptor."""
         return self._sock.fileno()
 
     @property
     def has_unsent(self) -> bool:
-        """Any thread: whether something is kept that is to be sent."""
+        """Any thread: True while data waits to be sent."""
         return bool(self._unsent)
 
     def send(self, kind: str, content: object = None) -> None:
-        """Any thread: send a message; one that the other end can no longer read is lost."""
+        """Any thread: send a message; it is lost if the other end is closed."""
         with self._sending:
             self._unsent += json.dumps([kind, content]).encode() + b"\n"
             self._flush()
 
     def flush(self) -> None:
-        """Any thread: send what is kept, as far as the socket takes it."""
+        """Any thread: send as much waiting data as the socket accepts."""
         with self._sending:
             self._flush()
 
     def receive(self) -> list[Message]:
-        """One thread: take the messages that have come; a worker's end waits for some.
+        """One thread: return the messages that have arrived; a worker's end waits for data.
 
-        At the end of the channel ``ended`` is set, and there are no more.
+        When the other end is closed, set ``closed`` and return no messages.
         """
         try:
             data = self._sock.recv(READ_SIZE)
         except BlockingIOError:
             return []
-        except OSError:  # reset: the other end has left with something unread
+        except OSError:  # reset: the other end was closed with unread data
             data = b""
         if not data:
-            self.ended = True
+            self.closed = True
             return []
         self._received += data
         *lines, rest = self._received.split(b"\n")
@@ -75,9 +75,9 @@ class Channel:
         return [(kind, content) for kind, content in map(json.loads, lines)]
 
     def receive_all(self) -> list[Message]:
-        """One thread, of an end that does not wait: take all messages that have come."""
+        """One thread, of an end that does not block: return all messages that have arrived."""
         messages: list[Message] = []
-        while not self.ended:
+        while not self.closed:
             size = len(self._received)
             received = self.receive()
             if not received and len(self._received) == size:
@@ -95,15 +95,15 @@ class Channel:
                 del self._unsent[: self._sock.send(self._unsent)]
         except BlockingIOError:
             pass
-        except OSError:  # nobody is there
+        except OSError:  # the other end is closed
             self._unsent.clear()
 
 
 def channel_pair() -> tuple[Channel, Channel]:
-    """The ends of a supervisor, which never waits, and of a worker, which does.
+    """Return the end of a supervisor, which never blocks, and of a worker, which does.
 
     Raises:
-        OSError: there are too many files.
+        OSError: too many files are open.
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -111,7 +111,7 @@ def channel_pair() -> tuple[Channel, Channel]:
 
 
 def encode_stats(stats: Stats) -> dict[str, object]:
-    """Statistics in a form that JSON has."""
+    """Return statistics as a value that JSON can represent."""
     plain: dict[str, object] = {}
     for name in (field.name for field in fields(Stats)):
         value = getattr(stats, name)
@@ -120,7 +120,7 @@ def encode_stats(stats: Stats) -> dict[str, object]:
 
 
 def decode_stats(plain: dict[str, Any]) -> Stats:
-    """The statistics of :func:`encode_stats`."""
+    """Return the statistics that :func:`encode_stats` has encoded."""
     values: dict[str, Any] = {
         name: dict(map(tuple, value)) if isinstance(value, list) else value
         for name, value in plain.items()

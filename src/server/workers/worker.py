@@ -1,4 +1,4 @@
-"""A worker: what its process does beside serving, and its line to the supervisor."""
+"""A worker process: its work besides serving, and its link to the supervisor."""
 
 from __future__ import annotations
 
@@ -25,149 +25,154 @@ if TYPE_CHECKING:
 
     from ..server import Server
 
-# Writes the stacks of all threads, and ends the process: a signal that applications hardly use.
+# Writes the stacks of all threads and ends the process. Applications hardly use this signal.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
-# How many may wait for the numbers of the service at once.
-MOST_WAITING = 1000
-# The longest reason that a worker gives for not serving.
-LONGEST_REASON = 1 << 16
+# The maximum number of requests for metrics that wait at once.
+MAX_WAITING = 1000
+# The maximum length of the reason that a worker gives for not starting.
+MAX_REASON = 1 << 16
 
-#: Is called with the metrics of the service; with None if they cannot be had.
-Tell: TypeAlias = "Callable[[bytes | None], object]"
+#: Is called with the metrics of the service, or with None if they are not available.
+MetricsCallback: TypeAlias = "Callable[[bytes | None], object]"
 
 
-class Start(Protocol):
+class StartWorker(Protocol):
     """Starts the server of a worker."""
 
     def __call__(
         self, interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
     ) -> Server:
-        """The main thread: start it.
+        """The main thread: start the server.
 
         Args:
-            interrupting: entered around the application's code, which a stop signal then ends.
-            link: has to know of the server.
+            interrupting: entered around the application's code, so that a stop signal ends it.
+            link: must be attached to the server.
         """
 
 
 class SupervisorLink:
-    """A worker's line to its supervisor.
+    """A worker's link to its supervisor.
 
     Args:
         channel: to the supervisor.
-        ended: called, in the link's thread, when the supervisor has ended.
+        closed: called in the link's thread when the supervisor has ended.
     """
 
-    def __init__(self, channel: Channel, ended: Callable[[], object]) -> None:
+    def __init__(self, channel: Channel, closed: Callable[[], object]) -> None:
         self._channel = channel
-        self._ended = ended
-        self._lock = threading.Lock()  # for these two
-        self._asking: list[Tell] = []  # they wait for the answer that is on its way
-        self._waiting: list[Tell] = []  # and they for the next one
+        self._closed = closed
+        self._lock = threading.Lock()  # for the two lists
+        self._requested: list[MetricsCallback] = []  # wait for an answer that was requested
+        self._waiting: list[MetricsCallback] = []  # wait for the next one
         self._server: Server | None = None
         self._stats: Callable[[], Stats] = Stats
 
     def attach(self, server: Server, stats: Callable[[], Stats]) -> None:
-        """The main thread: the server runs, and these are the numbers of this process."""
+        """The main thread: set the running server and the source of this process's numbers."""
         self._server = server
         self._stats = stats
 
     def begin(self) -> None:
-        """The main thread: tell the supervisor that the server runs, and listen to it."""
-        self._channel.send("up")
+        """The main thread: report to the supervisor that the server runs; receive its messages."""
+        self._channel.send("started")
         threading.Thread(target=self._run, name="wsframe-supervisor", daemon=True).start()
 
-    def ask(self, tell: Tell) -> None:
-        """Any thread: call ``tell`` with the numbers of the whole service, as they are from now on.
+    def request(self, callback: MetricsCallback) -> None:
+        """Any thread: request the numbers of the whole service, as of this call or later.
 
-        ``tell`` is called with None if the supervisor has ended, and never if it hangs.
+        The callback gets None if the supervisor has ended or too many requests wait. It is never
+        called while the supervisor hangs.
         """
         with self._lock:
-            full = len(self._waiting) >= MOST_WAITING
+            full = len(self._waiting) >= MAX_WAITING
             if not full:
-                self._waiting.append(tell)
-            first = not (full or self._asking)
+                self._waiting.append(callback)
+            first = not (full or self._requested)
             if first:
-                self._asking, self._waiting = self._waiting, []
+                self._requested, self._waiting = self._waiting, []
         if full:
-            tell(None)
+            callback(None)
         elif first:
-            self._channel.send("ask")
+            self._channel.send("request")
 
     def report(self) -> None:
         """Any thread: send the supervisor the numbers of this process."""
-        self._channel.send("report", encode_stats(self._stats()))
+        self._channel.send("stats", encode_stats(self._stats()))
 
     # Its own thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._channel.ended:
+        while not self._channel.closed:
             for kind, content in self._channel.receive():
-                if kind == "report":
+                if kind == "collect":
                     self.report()
-                elif kind == "turn":
-                    self._have_loops_turn()
+                elif kind == "check":
+                    self._check_loops()
                 else:
                     self._answered(encode(decode_stats(content)))
-        self._ended()
-        while self._asking:
+        self._closed()
+        while self._requested:
             self._answered(None)
 
-    def _have_loops_turn(self) -> None:
-        """Answer when every loop has called what it is given here."""
+    def _check_loops(self) -> None:
+        """Answer as soon as every loop has run a callback."""
         assert self._server is not None
-        left = [None] * len(self._server.loops)
+        pending = [None] * len(self._server.loops)
 
         def turned() -> None:
-            left.pop()
-            if not left:
-                self._channel.send("turned")
+            pending.pop()
+            if not pending:
+                self._channel.send("alive")
 
         for loop in self._server.loops:
             loop.call_soon(turned)
 
-    def _answered(self, text: bytes | None) -> None:
+    def _answered(self, metrics: bytes | None) -> None:
         with self._lock:
-            told, self._asking = self._asking, self._waiting
+            callbacks, self._requested = self._requested, self._waiting
             self._waiting = []
-        if self._asking:
-            self._channel.send("ask")
-        for tell in told:
-            tell(text)
+        if self._requested:
+            self._channel.send("request")
+        for callback in callbacks:
+            callback(metrics)
 
 
 def serve(
-    channel: Channel, stacks: BufferedRandom | None, signals: Signals, start: Start, drain: float
+    channel: Channel,
+    stacks: BufferedRandom | None,
+    signals: Signals,
+    start: StartWorker,
+    drain: float,
 ) -> int:
-    """The main thread of a worker: serve until it is told to stop or has no supervisor any more.
+    """The main thread of a worker: serve until a stop signal, or until the supervisor has ended.
 
     Args:
         channel: to the supervisor.
-        stacks: where the stacks of all threads are written when the supervisor wants that.
+        stacks: receives the stacks of all threads when the supervisor requests them.
         signals: counts SIGTERM.
         start: starts the server.
-        drain: how long it has to stop, in seconds.
+        drain: seconds that the server has to stop.
 
     Returns:
         The exit code of the process.
     """
     orphaned = threading.Event()
 
-    def be_orphaned() -> None:
+    def supervisor_ended() -> None:
         orphaned.set()
         signals.wake()
 
     close_in_children(channel)
     if stacks is not None:
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=True)
-    link = SupervisorLink(channel, be_orphaned)
+    link = SupervisorLink(channel, supervisor_ended)
     try:
         server = start(signals.interrupting, link)
     except Interrupted:
         return 0
     except BaseException as error:  # SystemExit, too
-        words = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
-        channel.send("failed", words.strip()[-LONGEST_REASON:] or "SystemExit")
+        reason = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
+        channel.send("failed", reason.strip()[-MAX_REASON:] or "SystemExit")
         return 1
     link.begin()
     while not (signals.count or orphaned.is_set()):
@@ -178,23 +183,23 @@ def serve(
 
 
 def child_processes() -> set[BaseProcess]:
-    """The child processes that :mod:`multiprocessing` knows of, if the application uses it."""
+    """Return the children of this process that :mod:`multiprocessing` has started."""
     multiprocessing = sys.modules.get("multiprocessing")
     return set() if multiprocessing is None else set(multiprocessing.active_children())
 
 
 def run_exit_functions(inherited: set[BaseProcess]) -> None:
-    """The main thread of a worker: do what the interpreter does for a process that ends.
+    """The main thread of a worker: do what the interpreter does when a process exits.
 
-    Executors end their threads and processes, daemonic child processes are terminated, and what was
-    registered with :mod:`atexit` is called. Threads and child processes of other kinds go on, or
-    end with the process.
+    Executors end their threads and processes, daemonic child processes are terminated, and the
+    functions that were registered with :mod:`atexit` are called. Other threads end with the
+    process; other child processes continue.
 
     Args:
         inherited: the child processes of the supervisor.
     """
-    # concurrent.futures registers there how its executors end, before multiprocessing's own exit
-    # function waits for their processes.
+    # concurrent.futures registers the end of its executors here. It comes before multiprocessing's
+    # own exit function, which waits for their processes.
     for function in reversed(getattr(threading, "_threading_atexits", ())):
         function()
     daemons = [child for child in child_processes() - inherited if child.daemon]

@@ -179,7 +179,7 @@ def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) ->
             assert process.stdout.readline() == "what waits in a buffer to be printed\n"
             assert process.stdout.readline().startswith("Serving on ")
             process.send_signal(signal.SIGTERM)
-            assert process.stdout.read() == "Stopping; once more forces the end.\n"
+            assert process.stdout.read() == "Shutting down; press Ctrl-C again to force.\n"
             assert process.wait(TIMEOUT) == 0
         finally:
             process.kill()
@@ -200,6 +200,6 @@ def test_output_may_be_any_object_or_none(
     monkeypatch.setattr(sys, "stdout", stream)
     output.announce("hello")
     output.flush()
-    assert output.settle()
+    assert output.flush_at_exit()
     if type(stream) is io.StringIO:
         assert stream.getvalue() == "hello\n"

@@ -12,7 +12,7 @@ import pytest
 from tests.server.test_forks import sees_the_end
 from tests.support.clock import ManualClock
 from tests.support.waiting import wait_until
-from wsframe.server.workers.pulse import BEATS, Pulse
+from wsframe.server.workers.watchdog import CHECKS, Watchdog
 
 from .test_worker_metrics import Service, serve
 
@@ -27,7 +27,7 @@ class Beats:
     def __init__(self, timeout: float = TIMEOUT) -> None:
         self.clock = ManualClock()
         self.asked = 0
-        self.pulse = Pulse(self.clock, timeout, self._ask)
+        self.watchdog = Watchdog(self.clock, timeout, self._ask)
 
     def _ask(self) -> None:
         self.asked += 1
@@ -35,35 +35,35 @@ class Beats:
     def pass_time(self, seconds: float) -> bool:
         """Let time pass, and beat; whether the worker hangs."""
         self.clock.now += seconds
-        return self.pulse.beat()
+        return self.watchdog.check()
 
 
 def test_a_worker_that_answers_is_asked_again_and_again() -> None:
     beats = Beats()
     for number in range(1, 100):
-        assert not beats.pass_time(TIMEOUT / BEATS)
+        assert not beats.pass_time(TIMEOUT / CHECKS)
         assert beats.asked == number
-        beats.pulse.turned()
+        beats.watchdog.answered()
 
 
 def test_a_worker_that_does_not_answer_hangs_after_the_timeout() -> None:
     beats = Beats()
     assert not beats.pass_time(0)
-    for _ in range(BEATS - 1):
-        assert not beats.pass_time(TIMEOUT / BEATS)
-    assert not beats.pass_time(TIMEOUT / BEATS / 2)
-    assert beats.pass_time(TIMEOUT / BEATS / 2)
+    for _ in range(CHECKS - 1):
+        assert not beats.pass_time(TIMEOUT / CHECKS)
+    assert not beats.pass_time(TIMEOUT / CHECKS / 2)
+    assert beats.pass_time(TIMEOUT / CHECKS / 2)
     assert beats.asked == 1
 
 
 def test_an_answer_that_is_late_is_in_time() -> None:
     beats = Beats()
-    for _ in range(BEATS):
-        assert not beats.pass_time(TIMEOUT / BEATS)
-    beats.pulse.turned()
-    for _ in range(BEATS):
-        assert not beats.pass_time(TIMEOUT / BEATS)
-    assert beats.pass_time(TIMEOUT / BEATS)
+    for _ in range(CHECKS):
+        assert not beats.pass_time(TIMEOUT / CHECKS)
+    beats.watchdog.answered()
+    for _ in range(CHECKS):
+        assert not beats.pass_time(TIMEOUT / CHECKS)
+    assert beats.pass_time(TIMEOUT / CHECKS)
 
 
 def test_a_standstill_of_the_machine_is_no_fault_of_a_worker() -> None:
@@ -71,8 +71,8 @@ def test_a_standstill_of_the_machine_is_no_fault_of_a_worker() -> None:
     assert not beats.pass_time(0)
     for _ in range(3):
         assert not beats.pass_time(1000 * TIMEOUT)
-        beats.pulse.turned()
-        assert not beats.pass_time(TIMEOUT / BEATS)
+        beats.watchdog.answered()
+        assert not beats.pass_time(TIMEOUT / CHECKS)
 
 
 def test_without_a_timeout_nobody_is_asked() -> None:
@@ -91,8 +91,8 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     others = [service.websocket("/echo") for _ in range(6)]
     client, pid = service.websocket("/hang")
     client.send_messages("hang")
-    reason = r"its loops have not turned for 0.4 s \(worker_timeout\)"
-    service.process.expect(re.compile(f"worker {pid} is replaced: {reason}"))
+    reason = r"its I/O loops made no progress for 0.4 s \(worker_timeout\)"
+    service.process.expect(re.compile(f"replacing worker {pid}: {reason}"))
     service.process.expect(re.compile("line [0-9]+ in hang"))
     sees_the_end(client)
     wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
@@ -108,8 +108,8 @@ def test_a_worker_that_writes_no_stacks_is_replaced_as_well(
     service = serve(2, timeout=0.4)
     _, pid = service.websocket("/echo")
     os.kill(pid, signal.SIGSTOP)
-    service.process.expect(re.compile(f"worker {pid} is replaced: its loops have not turned"))
-    service.process.expect(re.compile("has not written its stacks"))
+    service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
+    service.process.expect(re.compile("did not write its stacks"))
     wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
 
 

@@ -21,9 +21,9 @@ from tests.support.processes import ServerProcess
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import Stats
 from wsframe.server.reports.stats import METRICS
-from wsframe.server.workers.census import Census, Respondent
 from wsframe.server.workers.channel import Channel, channel_pair, decode_stats, encode_stats
-from wsframe.server.workers.worker import MOST_WAITING, SupervisorLink
+from wsframe.server.workers.collector import Collector, Participant
+from wsframe.server.workers.worker import MAX_WAITING, SupervisorLink
 
 WAIT = 1.0
 
@@ -36,27 +36,27 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.clock = ManualClock()
-        self.census = Census(self.clock, WAIT)
+        self.collector = Collector(self.clock, WAIT)
         self.asked: list[int] = []
         self.answers: list[tuple[int, Stats]] = []
         self.all = [self.add(number) for number in range(count)]
 
-    def add(self, number: int) -> Respondent:
+    def add(self, number: int) -> Participant:
         """A worker begins to serve."""
 
         def answer(stats: Stats) -> None:
             self.answers.append((number, stats))
 
-        worker = Respondent(lambda: self.asked.append(number), answer)
-        self.census.join(worker)
+        worker = Participant(lambda: self.asked.append(number), answer)
+        self.collector.add(worker)
         return worker
 
     def ask(self, number: int) -> None:
-        self.census.ask(self.all[number])
+        self.collector.request(self.all[number])
 
     def report(self, number: int, accepted: int, websockets: int = 0) -> None:
         stats = Stats(accepted=accepted, websockets=websockets, refused={404: accepted})
-        self.census.report(self.all[number], stats)
+        self.collector.receive(self.all[number], stats)
 
     def answer(self) -> tuple[int, int, int, int]:
         """Who has an answer, of how many connections, and of how many processes."""
@@ -74,7 +74,7 @@ def test_the_answer_is_the_sum_of_all() -> None:
         workers.report(number, 10**number)
     assert workers.answers[0][1].refused == {404: 111}
     assert workers.answer() == (1, 111, 3, 0)
-    assert workers.census.due == inf
+    assert workers.collector.due == inf
 
 
 def test_who_asks_during_a_round_has_an_answer_of_the_next() -> None:
@@ -98,10 +98,10 @@ def test_a_worker_that_hangs_is_missing_and_its_last_numbers_stand_for_it() -> N
     assert workers.answer() == (0, 6, 2, 0)
     workers.ask(0)
     workers.report(0, 2)
-    workers.census.look()
+    workers.collector.check()
     assert not workers.answers
     workers.clock.now += WAIT
-    workers.census.look()
+    workers.collector.check()
     assert workers.answer() == (0, 7, 1, 1)
     # It is not waited for again, nor asked again, until it has answered.
     workers.ask(0)
@@ -123,7 +123,7 @@ def test_counters_of_a_worker_that_has_ended_are_kept_and_its_gauges_are_not() -
     assert workers.answers.pop()[1].websockets == 6
     workers.ask(0)
     workers.report(0, 1, websockets=1)
-    workers.census.leave(workers.all[1])
+    workers.collector.remove(workers.all[1])
     assert workers.answers[0][1].websockets == 1
     assert workers.answer() == (0, 6, 1, 0)
     workers.all[1] = workers.add(1)
@@ -138,7 +138,7 @@ def test_a_worker_that_ends_while_it_asks_has_no_answer() -> None:
     workers.ask(0)
     workers.ask(1)
     for number in (0, 1):
-        workers.census.leave(workers.all[number])
+        workers.collector.remove(workers.all[number])
     workers.report(2, 1)
     assert not workers.answers
     workers.ask(2)
@@ -172,7 +172,7 @@ def test_messages_of_any_length_arrive_and_the_supervisor_never_waits(
     theirs.send("two", [1, None])
     theirs.close()
     assert ours.receive_all() == [("one", None), ("two", [1, None])]
-    assert ours.ended
+    assert ours.closed
     ours.send("lost")
     assert not ours.has_unsent
 
@@ -190,14 +190,14 @@ def test_a_worker_whose_supervisor_hangs_keeps_few_who_ask_and_all_are_told_of_i
     link = SupervisorLink(theirs, ended.set)
     link.begin()
     told: list[bytes | None] = []
-    for _ in range(MOST_WAITING + 1):
-        link.ask(told.append)
+    for _ in range(MAX_WAITING + 1):
+        link.request(told.append)
     assert not told
-    link.ask(told.append)
+    link.request(told.append)
     assert told == [None]
     ours.close()
     assert ended.wait(TIMEOUT)
-    wait_until(lambda: len(told) == MOST_WAITING + 2, "all are told")
+    wait_until(lambda: len(told) == MAX_WAITING + 2, "all are told")
     assert set(told) == {None}
 
 
@@ -303,7 +303,7 @@ def test_no_counter_decreases_when_a_worker_is_replaced(
     clients = [service.websocket("/echo") for _ in range(8)]
     before = service.metrics()
     os.kill(clients[0][1], number)
-    service.process.expect(re.compile("has ended and is replaced"))
+    service.process.expect(re.compile("which ended unexpectedly"))
     wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
     after = service.metrics()
     for name, value in before.items():

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 GOING_AWAY = Close(1001, "the server stops")
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-STOPPING = re.compile("Stopping; once more forces the end")
+STOPPING = re.compile("Shutting down; press Ctrl-C again to force")
 
 PROGRAM = """
 import atexit, os, sys, threading, time
@@ -223,7 +223,7 @@ def test_a_worker_that_does_not_end_is_killed(
     process.expect(re.compile("the end of a worker"))
     code, output = process.wait()
     assert code == 1
-    assert "1 workers have not ended and are killed" in output
+    assert "killing 1 workers that did not stop within" in output
 
 
 def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) -> None:
@@ -256,7 +256,7 @@ def test_a_worker_that_ends_unasked_is_replaced(
             client.next_event()
     else:
         assert client.expect_close() == GOING_AWAY
-    process.expect(re.compile(f"worker {pid} has ended and is replaced: {how}"))
+    process.expect(re.compile(f"replacing worker {pid}, which ended unexpectedly: {how}"))
     crowd.gather(2)
     assert pid not in crowd.clients
     for other in crowd.clients.values():
@@ -279,7 +279,7 @@ def test_a_replacement_that_cannot_start_is_tried_again(
         pid, _ = crowd.clients.popitem()
         os.kill(pid, signal.SIGKILL)
         if number == 0:  # the same is not said again
-            process.expect(re.compile("a worker cannot start: ValueError: it is broken"))
+            process.expect(re.compile("a worker failed to start: ValueError: it is broken"))
             process.expect(re.compile("Traceback"))
         wait_until(lambda: not (directory / "broken").exists(), "it was tried")
     crowd.gather(2)
@@ -296,7 +296,7 @@ def test_when_no_replacement_can_start_all_stop(directory: Path, stack: ExitStac
     code, output = process.wait()
     assert code == 1
     assert output.count("it is broken") == 2  # in a line of the source, and in the error
-    assert "no worker could be started, 5 times in a row" in output
+    assert "giving up: 5 workers in a row failed to start" in output
     assert "run returned" not in output
 
 
@@ -309,15 +309,15 @@ def test_why_none_can_start_is_said_once_and_at_once(directory: Path) -> None:
     assert errors.splitlines()[-1] == "ValueError: it is broken"
 
 
-def test_after_five_that_died_before_they_served_there_is_no_hope(directory: Path) -> None:
+def test_supervisor_gives_up_after_five_failed_starts(directory: Path) -> None:
     (directory / "broken").write_text("silently", encoding="utf-8")
     begin = time.monotonic()
     code, errors = fail(directory)
     assert code == 1
     lines = errors.splitlines()
     assert len(lines) == 6
-    assert all("a worker cannot start" in line and "exit code 3" in line for line in lines[:5])
-    assert lines[5] == "no worker could be started, 5 times in a row"
+    assert all("a worker failed to start" in line and "exit code 3" in line for line in lines[:5])
+    assert lines[5] == "giving up: 5 workers in a row failed to start"
     assert time.monotonic() - begin >= 0.1 + 0.4  # the pauses after the first and the third
 
 
@@ -330,9 +330,9 @@ def test_no_memory_for_a_fork_is_a_failure_to_start(
     monkeypatch.setattr(os, "fork", fork)
     monkeypatch.setattr(Timing, "restart_min_backoff", 0)
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
-    with pytest.raises(SystemExit, match="no worker could be started"):
+    with pytest.raises(SystemExit, match="5 workers in a row failed to start"):
         App().run("127.0.0.1", 0, workers=1)
-    log.expect("a worker cannot start: no more processes")
+    log.expect("a worker failed to start: no more processes")
     assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
@@ -352,11 +352,9 @@ def test_the_port_of_another_server_is_not_shared(shared: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["os.fork", "socket.SO_REUSEPORT"])
-def test_a_system_without_workers_is_told_from_one_with(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_workers_require_fork_and_so_reuseport(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delattr(name)
-    with pytest.raises(OSError, match="fork and SO_REUSEPORT"):
+    with pytest.raises(OSError, match=r"require os\.fork and SO_REUSEPORT"):
         App().run("127.0.0.1", 0, workers=2)
 
 
@@ -378,4 +376,4 @@ def test_run_is_for_the_main_thread(workers: int) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     thread.join()
-    assert "App.run is for the main thread" in str(raised[0])
+    assert "App.run must be called in the main thread" in str(raised[0])

@@ -1,0 +1,70 @@
+"""A worker process as seen by its supervisor."""
+
+from __future__ import annotations
+
+from io import BufferedRandom
+from math import inf
+from time import monotonic
+
+from ..reports.stats import Stats
+from .channel import Channel, encode_stats
+from .collector import Participant
+from .watchdog import Watchdog
+
+# The maximum number of bytes of a worker's stacks that are logged.
+MAX_STACKS = 1 << 18
+
+
+class WorkerProcess:
+    """The supervisor's record of one worker. Times are on the monotonic clock.
+
+    Attributes:
+        pid: the process id.
+        channel: to the worker.
+        stacks: file to which the worker writes the stacks of its threads; None without a
+            ``worker_timeout``, or without a place for the file.
+        reason: the reason that the worker gave for not starting; "" if it gave none.
+        started: True once the worker serves.
+        forked_at: time of the fork.
+        watchdog: checks that its loops make progress.
+        participant: its part in the collection of statistics.
+        kill_at: time at which it is killed unless it has ended.
+        hung: True once the watchdog has found that it hangs.
+    """
+
+    def __init__(
+        self, pid: int, channel: Channel, stacks: BufferedRandom | None, timeout: float
+    ) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.stacks = stacks
+        self.reason = ""
+        self.started = False
+        self.forked_at = monotonic()
+        self.watchdog = Watchdog(monotonic, timeout, lambda: channel.send("check"))
+        self.participant = Participant(lambda: channel.send("collect"), self._answer)
+        self.kill_at = inf
+        self.hung = False
+
+    @property
+    def due(self) -> float:
+        """The time of the next check of this worker."""
+        if self.hung:
+            return self.kill_at
+        return self.watchdog.due if self.started else inf
+
+    def read_stacks(self) -> str:
+        """Return the stacks that the worker has written."""
+        if self.stacks is None:
+            return ""
+        self.stacks.seek(0)
+        return self.stacks.read(MAX_STACKS).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Close the channel and the file of a worker that has ended."""
+        self.channel.close()
+        if self.stacks is not None:
+            self.stacks.close()
+
+    def _answer(self, stats: Stats) -> None:
+        self.channel.send("answer", encode_stats(stats))
