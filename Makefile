@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type 
 .PHONY: help demo test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 	@$(BIN)/python -m wsframe.server --port $(PORT)
@@ -93,9 +93,10 @@ soak: $(VENV)/installed-test ## run the server under thousands of varied clients
 leaks: $(VENV)/installed-test ## repeat every operation a million times and print the memory growth
 	$(BIN)/python -m soak.leaks
 
-lint: $(VENV)/installed-dev ## check formatting and style
+lint: $(VENV)/installed-dev ## check formatting, style and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 
 types: $(VENV)/installed-dev ## check the types
 	$(BIN)/mypy
