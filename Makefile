@@ -12,9 +12,11 @@ TESTS ?=
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+EXTRAS := server,redis,zlib-ng,isal
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
+.PHONY: help demo check test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,19 +30,13 @@ test: $(VENV)/installed-test ## run the tests, or only the files in TESTS
 test-all: ## run the tests on every interpreter in PYTHONS
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
 
-coverage: $(VENV)/installed-test ## check that the tests cover the codec and the client completely, on both kernels
+coverage: $(VENV)/installed-test ## run the tests and check which lines and branches they reach
 	rm -rf build/coverage
-	for kernel in compiled pure; do \
-		COVERAGE_FILE=build/coverage/$$kernel $(BIN)/python -m pytest -q -n auto --dist loadgroup \
-			--ignore=tests/server --kernel=$$kernel --cov --cov-report= --cov-fail-under=0 || exit 1; \
-	done
-	@echo; echo "On the compiled kernels, without _pure.py and kernels.py:"
-	@$(BIN)/python -m coverage report --data-file=build/coverage/compiled --omit='*/wsframe/cli/*,*/wsframe/demo/*,*/wsframe/server/*,*/_pure.py,*/kernels.py'
-	@echo; echo "On the pure kernels, without kernels.py:"
-	@$(BIN)/python -m coverage report --data-file=build/coverage/pure --omit='*/wsframe/cli/*,*/wsframe/demo/*,*/wsframe/server/*,*/kernels.py'
-	@echo; echo "On both:"
-	@$(BIN)/python -m coverage combine -q --keep --data-file=build/coverage/both build/coverage/compiled build/coverage/pure
-	@$(BIN)/python -m coverage report --data-file=build/coverage/both
+	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=
+	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
+
+check: lint types $(VENV)/installed-test ## lint, types and the fast tests: a minute
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow" $(TESTS)
 
 test-arm64: ## test the C code on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
 	mkdir -p build
@@ -93,25 +89,43 @@ soak: $(VENV)/installed-test ## run the server under thousands of varied clients
 leaks: $(VENV)/installed-test ## repeat every operation a million times and print the memory growth
 	$(BIN)/python -m soak.leaks
 
-lint: $(VENV)/installed-dev ## check formatting, style and spelling
+lint: $(VENV)/installed-lint ## check formatting, style and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 
-types: $(VENV)/installed-dev ## check the types
+types: $(VENV)/installed-types ## check the types
 	$(BIN)/mypy
 
-wheel: $(VENV)/installed-dev ## build a wheel and an sdist into dist/
+wheel: $(VENV)/installed-build ## build a wheel and an sdist into dist/
 	rm -rf build
 	$(BIN)/python -m build
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-* build dist src/*.egg-info src/wsframe/_kernels.c
 
+# Dependency groups (PEP 735) need a recent pip.
+$(BIN)/python:
+	@echo "Setting up $(VENV); the first time takes a minute."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade "pip>=25.1"
+
 # A plain install, as for users. setuptools would keep files in build/ that src/ no longer has.
-$(VENV)/installed-%: $(SOURCES)
-	@echo "Setting up $(VENV) for $*; the first time takes a minute."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/installed-server: $(SOURCES) | $(BIN)/python
 	@rm -rf build/lib* build/temp* build/bdist*
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
+	@$(PIP) ".[server]"
+	@touch $@
+
+$(VENV)/package: $(SOURCES) | $(BIN)/python
+	@rm -rf build/lib* build/temp* build/bdist*
+	@$(PIP) ".[$(EXTRAS)]"
+	@touch $@
+
+# These work on the sources, without the package.
+$(VENV)/installed-lint $(VENV)/installed-build: $(VENV)/installed-%: pyproject.toml | $(BIN)/python
+	@$(PIP) --group $*
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml $(VENV)/package
+	@$(PIP) --group $*
 	@touch $@

@@ -39,7 +39,7 @@ print(wsframe.ACCELERATED)
 
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment, without what would decide for a build or an import."""
-    decide = ("WSFRAME_", "PIP_", "PYTHON", "COV_")
+    decide = ("WSFRAME_", "PIP_", "PYTHON", "COV")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(decide)}
     return {**clean, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", **changes}
 

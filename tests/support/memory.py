@@ -35,13 +35,15 @@ def in_fresh_process(pure: bool, function: Callable[..., T], *arguments: object)
 
     It is found again by its name, in a module that should import little.
     """
+    environment = {**os.environ, "WSFRAME_PURE": "1" if pure else "0"}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # which takes memory of its own
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
         input=pickle.dumps((function, arguments)),
         capture_output=True,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "WSFRAME_PURE": "1" if pure else "0"},
+        env=environment,
         timeout=3600,
     )
     assert done.returncode == 0, done.stderr.decode()
