@@ -339,7 +339,7 @@ class App:
         """
         if inspect.iscoroutinefunction(function):
             raise TypeError("what is called on start must be a plain function")
-        self._routes.check_not_fixed()
+        self._routes.check_not_frozen()
         self._on_start.append(function)
         return function
 
@@ -442,7 +442,7 @@ def serve(
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
     """Start a server of an app; the arguments are those of ``running.StartServer``."""
-    app._routes.fix()
+    app._routes.freeze()
     app._topics.fix()
     file = None
     if settings.unix is None:

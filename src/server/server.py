@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from .handoff.monitor import Monitor
 from .handoff.threads import Threads, has_gil
 from .hosts import hosts_of
 from .http.answers import refuse_plain_http
-from .http.audience import Audience
+from .http.host_policy import HostPolicy
 from .http.proxies import Proxies
 from .logs import access
 from .reports.loggers import background
@@ -41,7 +41,7 @@ from .sockets.unix import UnixFile
 from .timing import Timing, waitable
 from .topics.registry import Topics
 
-NO_ROOM = encode_response(
+SERVICE_UNAVAILABLE = encode_response(
     503,
     [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")],
 )
@@ -56,8 +56,6 @@ class Server:
         host: the name or address it was given; "" where it listens on a unix socket.
         port: the one it listens on; 0 for a unix socket, or without a listener.
         settings: what else it was told.
-        loops: its I/O loops.
-        clients: the connections of each loop.
     """
 
     def __init__(
@@ -84,9 +82,9 @@ class Server:
         self._proxies = Proxies(settings.trusted_proxies)
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
-        audience = Audience(self._proxies, hosts_of(settings.hosts, host, sockets))
-        self._dispatcher = Dispatcher(routes, audience, topics, self._admission.has_asked)
-        loops = settings.loops or natural_loops()
+        host_policy = HostPolicy(self._proxies, hosts_of(settings.hosts, host, sockets))
+        self._dispatcher = Dispatcher(routes, host_policy, topics, self._admission.has_asked)
+        loops = settings.loops or default_loop_count()
         self._threads = Threads(
             loops,
             timing,
@@ -95,15 +93,15 @@ class Server:
             reserve_threads=settings.reserve_threads,
             max_thread_share=settings.max_thread_share,
         )
-        self.loops = tuple(Loop(timing, self._threads, self._monitor) for _ in range(loops))
-        self.clients = tuple(
-            Clients(loop, settings, self._disconnected, self._network_of) for loop in self.loops
+        self._loops = tuple(Loop(timing, self._threads, self._monitor) for _ in range(loops))
+        self._clients = tuple(
+            Clients(loop, settings, self._disconnected, self._network_of) for loop in self._loops
         )
-        for loop in self.loops:
+        for loop in self._loops:
             topics.add_loop(loop)
             loop.at_end(partial(topics.remove_loop, loop))
-        self._next_clients = cycle(self.clients)
-        self._listeners = [Listener(self.loops[0], sock, self._accepted) for sock in sockets]
+        self._next_clients = cycle(self._clients)
+        self._listeners = [Listener(self._loops[0], sock, self._accepted) for sock in sockets]
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
@@ -111,19 +109,19 @@ class Server:
         with ExitStack() as undo:  # if the system has no thread left for one of these
             for listener in self._listeners:
                 undo.callback(listener.discard)
-            for loop in self.loops:
+            for loop in self._loops:
                 undo.callback(loop.discard)
             undo.callback(lambda: self._threads.close(monotonic() + self._timing.handler_grace))
-            for loop in self.loops:
+            for loop in self._loops:
                 loop.start()
                 undo.callback(loop.stop, self._timing.handler_grace)
-            self._monitor.start(self.loops)
+            self._monitor.start(self._loops)
             undo.callback(self._monitor.stop)
             topics.begin()
             undo.callback(topics.end, 0.0)
             undo.pop_all()
         for listener in self._listeners:
-            self.loops[0].call_soon(listener.open)
+            self._loops[0].call_soon(listener.open)
 
     @property
     def url(self) -> str:
@@ -145,7 +143,7 @@ class Server:
         """Any thread: what the server has done and does, in numbers."""
         workers, handlers = self._threads.counts()
         return replace(
-            total(clients.stats() for clients in self.clients),
+            total(clients.stats() for clients in self._clients),
             uptime=monotonic() - self._started,
             threads=workers + self._topics.sources.running() + 1,  # the monitor's
             handlers_in_threads=handlers,
@@ -187,22 +185,22 @@ class Server:
             self._stopped.wait()
             return
         deadline = monotonic() + waitable(self.settings.drain if drain is None else drain)
-        gone = [threading.Event() for _ in self.loops]
+        gone = [threading.Event() for _ in self._loops]
         try:
             if self._file is not None:
                 self._file.remove()
             for listener in self._listeners:
-                self.loops[0].call_soon(listener.close)
+                self._loops[0].call_soon(listener.close)
             self._topics.catch_up(max(0.0, deadline - monotonic()))
             # Behind what the listeners have dealt out before.
-            self.loops[0].call_soon(partial(self._shut_down_paced, spread, gone))
+            self._loops[0].call_soon(partial(self._shut_down_paced, spread, gone))
             _wait_for_all(gone, deadline)
         finally:
             self._topics.end(max(0.0, deadline - monotonic()))
-            for clients in self.clients:
+            for clients in self._clients:
                 clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
             _wait_for_all(gone, max(deadline, monotonic() + self._timing.handler_grace))
-            for loop in self.loops:
+            for loop in self._loops:
                 loop.stop(self._timing.handler_grace)
             self._monitor.stop()
             self._threads.close(max(deadline, monotonic() + self._timing.handler_grace))
@@ -227,7 +225,22 @@ class Server:
         with self._lock:  # stop() closes only the connections that were queued before it
             if self._stopping:
                 raise RuntimeError("the server is shutting down and adopts no connections")
-            self.loops[0].call_soon(partial(self._accepted, sock, address))
+            self._loops[0].call_soon(partial(self._accepted, sock, address))
+
+    def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
+        """Any thread: call this once every loop has run a call, in the thread of the last.
+
+        This is engine-level: it shows whether a handler holds one of the loops.
+        """
+        remaining = [None] * len(self._loops)
+
+        def turned() -> None:
+            remaining.pop()
+            if not remaining:
+                function()
+
+        for loop in self._loops:
+            loop.call_soon(turned)
 
     def after_fork(self) -> None:
         """The child of a fork: the server runs in the parent; here it has stopped."""
@@ -235,9 +248,9 @@ class Server:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._stopped.set()
-        for loop in self.loops:
+        for loop in self._loops:
             loop.after_fork()
-        for clients in self.clients:
+        for clients in self._clients:
             clients.after_fork()
         self._threads.after_fork()
 
@@ -253,25 +266,25 @@ class Server:
         else:
             peer = TLSPeer(clients, sock, address, self._tls, refuse_plain_http)
         if not self._admission.enter(peer):
-            self._turn_away(sock, address)
+            self._reject(sock, address)
         elif peer.loop.owned():
             self._connected(peer)
         else:
             peer.loop.call_soon(partial(self._connected, peer))
 
-    def _turn_away(self, sock: socket.socket, address: object) -> None:
+    def _reject(self, sock: socket.socket, address: object) -> None:
         """Owner of the first loop: let a client go, and tell it why if that costs little."""
-        clients = self.clients[0]
+        clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
         peer = Peer(clients, sock, address)
         if self._tls is not None:
             disconnect(sock)
         elif self._admission.may_linger(peer):
             clients.add(peer)
-            peer.finish(NO_ROOM)
+            peer.finish(SERVICE_UNAVAILABLE)
         else:
             with suppress(OSError):
-                sock.send(NO_ROOM)
+                sock.send(SERVICE_UNAVAILABLE)
             disconnect(sock)
 
     def _connected(self, peer: Peer) -> None:
@@ -281,7 +294,7 @@ class Server:
     def _disconnected(self, peer: Peer) -> None:
         """Owner of its loop: a connection has ended."""
         self._admission.leave(peer)
-        access.conclude(peer)
+        access.log_connection(peer)
 
     def _network_of(self, peer: Peer) -> Hashable:
         """Any thread: which client address the threads that work for this connection count for.
@@ -294,8 +307,8 @@ class Server:
 
     def _shut_down_paced(self, spread: float, gone: list[threading.Event]) -> None:
         """Owner of the first loop: have every loop tell its clients."""
-        for number, (clients, event) in enumerate(zip(self.clients, gone, strict=True)):
-            phase = number / len(self.clients)
+        for number, (clients, event) in enumerate(zip(self._clients, gone, strict=True)):
+            phase = number / len(self._clients)
             clients.loop.call_soon(partial(clients.shut_down_paced, spread, phase))
             clients.loop.call_soon(partial(clients.when_empty, event.set))
 
@@ -306,7 +319,7 @@ def url(host: str, port: int, *, secured: bool) -> str:
     return f"{'https' if secured else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def natural_loops() -> int:
+def default_loop_count() -> int:
     """As many loops as can run at once: one where there is a GIL."""
     return 1 if has_gil() else os.cpu_count() or 1
 

@@ -59,7 +59,7 @@ def app() -> App:
 
 @pytest.fixture
 def server(app: App) -> Iterator[Server]:
-    app._routes.fix()
+    app._routes.freeze()
     server = Server(app._routes, "", [], Settings(loops=2), app._topics, Timing())
     yield server
     stop_within(server, 20)

@@ -55,7 +55,7 @@ def sees_the_end(client: Client) -> None:
 
 
 def abort_all(server: Server) -> None:
-    (clients,) = server.clients
+    (clients,) = server._clients
     clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
 
 

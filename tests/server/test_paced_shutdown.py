@@ -28,7 +28,7 @@ from wsframe.server.timing import Timing
 
 def let_all_loops_turn(server: Server) -> None:
     """Wait until every loop has done what it was asked to, and has looked at the time."""
-    for each in server.loops * 2:
+    for each in server._loops * 2:
         turned = threading.Event()
         each.call_soon(turned.set)
         assert turned.wait(TIMEOUT)

@@ -44,7 +44,7 @@ class ManualClock:
     @staticmethod
     def let_loops_look(server: Server) -> None:
         """The test: wait until every loop has checked its deadlines at the present time."""
-        for loop in server.loops:
+        for loop in server._loops:
             # The second call is made in a later round of the loop, after the first one's check.
             for _ in range(2):
                 called = threading.Event()

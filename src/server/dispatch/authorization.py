@@ -15,7 +15,7 @@ from ..reports.refusals import AUTHORIZE, FAILED
 from ..sockets.peer import Peer
 from .gate import PendingRequest
 
-UNJUDGED = RefusalError(500, "the request could not be judged", kind=FAILED)
+AUTHORIZATION_FAILED = RefusalError(500, "the request could not be judged", kind=FAILED)
 FORBIDDEN = RefusalError(
     403, "this is not for you", kind=AUTHORIZE, advice="authorize has returned a false value."
 )
@@ -32,12 +32,12 @@ class Authorization(PendingRequest, Turns):
         request: in order so far.
         route: the route that the hook is for.
         hook: the route's.
-        go_on: called by the owner with what the hook has returned, if that is true.
+        proceed: called by the owner with what the hook has returned, if that is true.
     """
 
     peer: Peer
 
-    __slots__ = ("_admitted", "_go_on", "_hook", "_refusal", "_request", "_route")
+    __slots__ = ("_admitted", "_hook", "_proceed", "_refusal", "_request", "_route")
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Authorization(PendingRequest, Turns):
         request: Request,
         route: Hashable,
         hook: Callable[[Request], object],
-        go_on: Callable[[], None],
+        proceed: Callable[[], None],
     ) -> None:
         super().__init__(peer, habit)
         self._request = request
-        self._go_on = go_on
+        self._proceed = proceed
         self._route = route
         self._hook = hook
         self._admitted = False
@@ -70,7 +70,7 @@ class Authorization(PendingRequest, Turns):
 
     def enter(self) -> None:
         """Owner, once: call the hook as soon as there is a thread for it."""
-        self.begin_to_wait()
+        self.stop_reading()
         self.begin()
 
     @property
@@ -88,7 +88,7 @@ class Authorization(PendingRequest, Turns):
         if self.state is BUSY:
             self.peer.loop.outlived(self)
 
-    def drop(self) -> bool:
+    def cancel(self) -> bool:
         """Owner: do not call the hook, unless that has begun."""
         if self.state in (BUSY, ENDED):
             return False
@@ -101,7 +101,7 @@ class Authorization(PendingRequest, Turns):
             identity = self._request.identity = self._hook(self._request)
             self._admitted = bool(identity)
         except BaseException as error:  # SystemExit, too, ends this request alone
-            self._refusal = UNJUDGED
+            self._refusal = AUTHORIZATION_FAILED
             # isinstance would ask the exception for its class, which may raise.
             if issubclass(type(error), HandshakeError):
                 self._refusal = cast(HandshakeError, error)
@@ -118,13 +118,13 @@ class Authorization(PendingRequest, Turns):
             return
         error = self._answer()
         if error is None:
-            self.go_on()
+            self.proceed()
             return
         try:
-            self.refuse(error, FAILED if error is UNJUDGED else AUTHORIZE)
+            self.refuse(error, FAILED if error is AUTHORIZATION_FAILED else AUTHORIZE)
         except (TypeError, ValueError):  # its status or a header is none
             log.exception("the answer of the authorize of %s cannot be sent", self.path)
-            self.refuse(UNJUDGED)
+            self.refuse(AUTHORIZATION_FAILED)
 
     def _answer(self) -> HandshakeError | None:
         """Owner: the refusal that has come of the hook. It is not raised, see ``work_on``."""

@@ -12,10 +12,11 @@ from wsframe.handshake import wants_upgrade
 from wsframe.origins import check_host
 
 from ..http.answers import respond, respond_without_content
-from ..http.audience import explained
-from ..http.cors import cors_headers, preflight
+from ..http.cors import cors_headers, preflight_headers
+from ..http.host_policy import with_proxy_advice
 from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
+from ..http.request import set_pattern
 from ..reports.refusals import PATH
 from ..reports.stats import EVENT_STREAM, WEBSOCKET
 from ..sessions.eventstream_handler import EventStreamHandler
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from wsframe.fields import Fields
 
     from ..handoff.threads import Worker
-    from ..http.audience import Audience
+    from ..http.host_policy import HostPolicy
     from ..http.request import Request
     from ..sockets.peer import Peer
     from ..topics.registry import Topics
@@ -47,7 +48,7 @@ class Dispatcher:
 
     Args:
         routes: the routes of the app.
-        audience: the hosts that are served, and the trusted proxies.
+        host_policy: the hosts that are served, and the trusted proxies.
         topics: the topics to which sessions subscribe.
         on_request: called with the peer as soon as its request is complete.
     """
@@ -55,12 +56,12 @@ class Dispatcher:
     def __init__(
         self,
         routes: Routes,
-        audience: Audience,
+        host_policy: HostPolicy,
         topics: Topics,
         on_request: Callable[[Peer], object],
     ) -> None:
         self._routes = routes
-        self._audience = audience
+        self._host_policy = host_policy
         self._topics = topics
         self._on_request = on_request
 
@@ -91,19 +92,20 @@ class Dispatcher:
             raise HandshakeError(505, "HTTP/1.1 is spoken here")
         if request.http_version == "1.1" or fields.items("host"):
             check_host(fields)
-        fields = self._audience.addressed(request, fields)
+        fields = self._host_policy.check_host(request, fields)
         found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
             advice = "No route has this path."
             raise RefusalError(404, "nothing is here", kind=PATH, advice=advice)
-        route, request.pattern = found
+        route, pattern = found
+        set_pattern(request, pattern)
         if isinstance(route, WebSocketRoute):
             self._upgrade(peer, request, fields, bytes(rest), route)
             return
         if isinstance(route, EventRoute):
-            origin = self._audience.check_origin(request, fields, route.origins)
+            origin = self._host_policy.check_origin(request, fields, route.origins)
             peer.record.cors_headers = cors_headers(origin, route.origins)
-            allowed = preflight(request.method, fields) if route.origins else None
+            allowed = preflight_headers(request.method, fields) if route.origins else None
             if allowed is not None:
                 respond_without_content(peer, allowed)
                 return
@@ -129,12 +131,12 @@ class Dispatcher:
                 method=request.method,
                 http_version=request.http_version,
                 subprotocols=route.subprotocols,
-                origins="*",  # the audience checks the Origin, with advice for the log
+                origins="*",  # the host policy checks the Origin, with advice for the log
                 deflate=route.deflate,
             )
         except HandshakeError as error:
-            raise explained(error, fields) from None
-        self._audience.check_origin(request, fields, route.origins)
+            raise with_proxy_advice(error, fields) from None
+        self._host_policy.check_origin(request, fields, route.origins)
         proceed = partial(self._open_websocket, peer, request, rest, route, acceptance)
         if inspect.isgeneratorfunction(route.handler):
             proceed = partial(self._pass_gate, peer, request, route, proceed)

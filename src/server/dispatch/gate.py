@@ -28,7 +28,7 @@ class PendingRequest(Protocol):
     peer: Peer
     credit: float  # as that of Turns
     _request: Request
-    _go_on: Callable[[], None]  # answers; what it raises as HandshakeError is the answer
+    _proceed: Callable[[], None]  # answers; what it raises as HandshakeError is the answer
 
     @property
     @abstractmethod
@@ -36,10 +36,10 @@ class PendingRequest(Protocol):
         """Owner: whether it waits for a thread."""
 
     @abstractmethod
-    def drop(self) -> bool:
+    def cancel(self) -> bool:
         """Owner: wait no longer, unless user code has begun; whether it had not."""
 
-    def begin_to_wait(self) -> None:
+    def stop_reading(self) -> None:
         """Owner: leave what the client sends unread from here on."""
         self.peer.switch(self)
         self.peer.pause_reading(until_left=True)
@@ -49,11 +49,11 @@ class PendingRequest(Protocol):
         if self.peer.deadline == inf:
             self.peer.due_in(self.peer.clients.settings.thread_timeout)
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Owner: answer the request."""
         self.peer.resume_reading()
         try:
-            self._go_on()
+            self._proceed()
         except HandshakeError as error:
             self.refuse(error)
 
@@ -67,7 +67,7 @@ class PendingRequest(Protocol):
 
     def peer_left(self) -> None:
         """Owner: there is nobody to answer."""
-        self.drop()
+        self.cancel()
 
     def deadline_passed(self) -> None:
         """Owner: no thread was free in time, unless one has just come free."""
@@ -76,7 +76,7 @@ class PendingRequest(Protocol):
         loop = self.peer.loop
         reason = loop.lack_of(self.credit, self.peer, self.route)
         timeout = self.peer.clients.settings.thread_timeout
-        if self.drop():
+        if self.cancel():
             loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
             self.refuse(no_thread())
 
@@ -93,7 +93,7 @@ class PendingRequest(Protocol):
 class Gate(PendingRequest):
     """A request whose handler runs by turns, until the first of them finds a thread."""
 
-    __slots__ = ("_go_on", "_request", "_route", "credit", "peer")
+    __slots__ = ("_proceed", "_request", "_route", "credit", "peer")
 
     def __init__(
         self,
@@ -101,11 +101,11 @@ class Gate(PendingRequest):
         request: Request,
         route: Hashable,
         credit: float,
-        go_on: Callable[[], None],
+        proceed: Callable[[], None],
     ) -> None:
         self.peer = peer
         self._request = request
-        self._go_on = go_on
+        self._proceed = proceed
         self._route = route
         self.credit = credit
 
@@ -117,21 +117,21 @@ class Gate(PendingRequest):
     def enter(self) -> None:
         """Owner: answer the request, at once if there is a thread."""
         if self.peer.loop.wait_for_thread(self, self.peer, self._route):
-            self.begin_to_wait()
+            self.stop_reading()
             self.wait_for_thread()
         else:
-            self._go_on()
+            self._proceed()
 
     def resume(self) -> None:
         """Owner: there is a thread now."""
-        self.go_on()
+        self.proceed()
 
     @property
     def waits(self) -> bool:
         """Owner: whether it waits for a thread, as it does until it is resumed."""
         return True
 
-    def drop(self) -> bool:
+    def cancel(self) -> bool:
         """Owner: wait no longer; no user code has begun."""
         self.peer.loop.waiting.discard(self)
         return True

@@ -76,19 +76,19 @@ class Routes:
         self._literal: defaultdict[str, list[Route]] = defaultdict(list)
         # Those with parameters, by the number of their segments.
         self._patterns: defaultdict[int, list[tuple[Path, Route]]] = defaultdict(list)
-        self._fixed = False
+        self._frozen = False
 
-    def fix(self) -> None:
+    def freeze(self) -> None:
         """Take no more routes: other threads read them from here on."""
-        self._fixed = True
+        self._frozen = True
 
-    def check_not_fixed(self) -> None:
+    def check_not_frozen(self) -> None:
         """Whether there is time to add something.
 
         Raises:
             RuntimeError: a server has been started with these routes.
         """
-        if self._fixed:
+        if self._frozen:
             raise RuntimeError("an app is complete before it is started")
 
     def add(self, pattern: str, route: Route) -> None:
@@ -100,7 +100,7 @@ class Routes:
                 upgrade request tells them apart.
             RuntimeError: a server has been started with these routes.
         """
-        self.check_not_fixed()
+        self.check_not_frozen()
         path = Path(pattern)
         if path.parameters:
             patterns = self._patterns[path.length]

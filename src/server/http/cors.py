@@ -38,7 +38,7 @@ def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> P
     )
 
 
-def preflight(method: str, fields: Fields) -> Pairs | None:
+def preflight_headers(method: str, fields: Fields) -> Pairs | None:
     """What to answer a browser that asks whether it may ask; None if it does not ask that.
 
     It does so for a page that sets headers of its own. All are allowed: just the application makes

@@ -13,6 +13,7 @@ from wsframe.fields import Fields
 
 from ..addresses import client_of
 from .paths import Path, normal_path, segments_of
+from .proxies import Hop
 
 MAX_USER_AGENT = 512  # characters of it that are kept of a long head
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
@@ -37,13 +38,13 @@ class Request:
         client: the client's address alone, by the word of proxies if they are trusted; "unix" for
             one that comes through a unix socket.
         scheme: "http" or "https", likewise.
-        pattern: the path of the route that was found, where that has parameters.
         identity: what the route's ``authorize`` has returned; None where there is none.
     """
 
     __slots__ = (
         "_fields",
         "_host",
+        "_pattern",
         "_shortened",
         "_target",
         "address",
@@ -51,7 +52,6 @@ class Request:
         "http_version",
         "identity",
         "method",
-        "pattern",
         "scheme",
     )
 
@@ -82,7 +82,7 @@ class Request:
         self.address = address
         self.client = client_of(address)
         self.scheme = scheme
-        self.pattern: Path | None = None
+        self._pattern: Path | None = None
         self.identity: Any = None
         self._target = target
         self._fields = "\n".join(f"{name}:{value}" for name, value in fields)
@@ -108,9 +108,9 @@ class Request:
     @property
     def parameters(self) -> Mapping[str, str]:
         """The values of what the route's path has in braces, decoded."""
-        if self.pattern is None:
+        if self._pattern is None:
             return NO_PARAMETERS
-        return self.pattern.match(segments_of(self.path)) or NO_PARAMETERS
+        return self._pattern.match(segments_of(self.path)) or NO_PARAMETERS
 
     @property
     def headers(self) -> Headers:
@@ -141,28 +141,10 @@ class Request:
         """
         return (self._headers().get("Host") or "") if self._host is None else self._host
 
-    @host.setter
-    def host(self, host: str) -> None:
-        self._host = host
-
     @property
     def user_agent(self) -> str | None:
         """What the client calls itself; of a long head, the first 512 characters."""
         return self._headers().get("User-Agent")
-
-    def is_longer(self, limit: int) -> bool:
-        """Any thread: whether the head takes more bytes than that."""
-        return len(self._target) + len(self._fields) > limit
-
-    def shorten(self, limit: int) -> None:
-        """Whoever runs the handler, or the owner: keep no more of a long head than logs need."""
-        if self._shortened or not self.is_longer(limit):
-            return
-        agent = (self.user_agent or "")[:MAX_USER_AGENT]
-        self._host = self.host
-        self._shortened = True
-        self._target = self.raw_path
-        self._fields = f"User-Agent:{agent}" if agent else ""
 
     def _headers(self) -> Headers:
         fields = (line.partition(":") for line in self._fields.split("\n") if line)
@@ -175,6 +157,35 @@ class Request:
                 "max_kept_head; read them in authorize, or before the handler first waits"
             )
 
-    def addressed(self, fields: Fields) -> Fields:
-        """The fields of this request, with the :attr:`host` in place of the Host header."""
-        return fields if self._host is None else fields.replace("host", self._host)
+
+def is_longer(request: Request, limit: int) -> bool:
+    """Any thread: return whether the head of a request takes more bytes than the limit."""
+    return len(request._target) + len(request._fields) > limit
+
+
+def shorten(request: Request, limit: int) -> None:
+    """The handler's thread, or the owner: of a head over the limit keep only what logs need."""
+    if request._shortened or not is_longer(request, limit):
+        return
+    agent = (request.user_agent or "")[:MAX_USER_AGENT]
+    request._host = request.host
+    request._shortened = True
+    request._target = request.raw_path
+    request._fields = f"User-Agent:{agent}" if agent else ""
+
+
+def replace_host(request: Request, fields: Fields) -> Fields:
+    """Any thread: return the headers with the host of the request in place of the Host header."""
+    return fields if request._host is None else fields.replace("host", request._host)
+
+
+def forward(request: Request, hop: Hop) -> None:
+    """Any thread: set the client, the scheme and the host to those that a proxy has reported."""
+    request.client = hop.client or request.client
+    request.scheme = hop.scheme or request.scheme
+    request._host = hop.host or request._host
+
+
+def set_pattern(request: Request, pattern: Path | None) -> None:
+    """Any thread: set the path of the route, which the parameters are read by."""
+    request._pattern = pattern

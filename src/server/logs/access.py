@@ -48,7 +48,7 @@ LIMITS = {
 log = logger(ACCESS)
 
 
-def conclude(peer: Peer) -> None:
+def log_connection(peer: Peer) -> None:
     """Owner: the connection is over; log it, if an answer was due."""
     if not log.isEnabledFor(logging.INFO) or not (peer.record.status or peer.record.request):
         return

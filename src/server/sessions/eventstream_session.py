@@ -14,6 +14,7 @@ from wsframe.fields import encode_response
 
 from ..handoff.queues import wake
 from ..handoff.turns import BUSY, WAITING
+from ..http.request import shorten
 from ..sockets.peer import Peer, no_room
 from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
 from ..topics.ids import END
@@ -152,7 +153,7 @@ class EventStreamSession(Subscriber):
 
     def shorten_request(self) -> None:
         """Owner: keep no more of a long head than the log needs."""
-        self.request.shorten(self.peer.clients.settings.max_kept_head)
+        shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     def work_on(self, work: list[Any]) -> None:
         """Do nothing: a stream without a handler has no turns."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wsframe import ConnectionClosed
 
 from ..handoff.turns import ENDED, HELD, IDLE, WAITING
+from ..http.request import is_longer
 from ..reports.loggers import log
 from .websocket import WebSocket
 from .websocket_session import INBOX_SIZE, WebSocketSession
@@ -47,7 +48,7 @@ class GeneratorSession(WebSocketSession):
         self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
-        self.unsettled = request.is_longer(peer.clients.settings.max_kept_head)
+        self.unsettled = is_longer(request, peer.clients.settings.max_kept_head)
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False

@@ -18,6 +18,7 @@ from wsframe import (
 )
 
 from ..handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
+from ..http.request import shorten
 from ..reports.loggers import log
 from ..sockets.peer import Peer
 from .closing import ClosingState
@@ -94,7 +95,7 @@ class WebSocketSession(Subscriber):
 
     def shorten_request(self) -> None:
         """Whoever runs the handler: it waits; a long head is not kept any more."""
-        self.request.shorten(self.peer.clients.settings.max_kept_head)
+        shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Turns | None:

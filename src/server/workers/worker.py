@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from io import BufferedRandom
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -117,15 +118,7 @@ class SupervisorLink:
     def _check_loops(self) -> None:
         """Answer as soon as every loop has run a callback."""
         assert self._server is not None
-        pending = [None] * len(self._server.loops)
-
-        def turned() -> None:
-            pending.pop()
-            if not pending:
-                self._channel.send("alive")
-
-        for loop in self._server.loops:
-            loop.call_soon(turned)
+        self._server.call_when_each_loop_turns(partial(self._channel.send, "alive"))
 
     def _answered(self, metrics: bytes | None) -> None:
         with self._lock:

@@ -163,7 +163,7 @@ def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clien
     held.wait_until_reached()
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     due = peer.loop._next_tick
     wait_until(lambda: peer.loop._next_tick > due + 0.4, "the deadlines are looked at")
     held.release()
@@ -179,7 +179,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clie
     held.wait_until_reached()
     client.reset()
     held.release()
-    wait_until(lambda: not server.clients[0].peers, "the connection is over")
+    wait_until(lambda: not server._clients[0].peers, "the connection is over")
 
 
 def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(

@@ -77,7 +77,7 @@ class Blocking:
 
 def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
     """Those that have not ended, in this state."""
-    found = [turns for loop in server.loops for turns in tuple(loop.unfinished)]
+    found = [turns for loop in server._loops for turns in tuple(loop.unfinished)]
     return [  # only generators are looked at here
         turns
         for turns in found

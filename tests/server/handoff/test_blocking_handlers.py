@@ -237,7 +237,7 @@ def test_it_learns_that_its_client_has_left_when_it_sends(
     client = clients.websocket(server, "/block")
     held = handler.block(server, client)
     leave(client)
-    wait_until(lambda: not server.clients[0].peers, "the client has left")
+    wait_until(lambda: not server._clients[0].peers, "the client has left")
     held.release()
     assert handler.next_seen(3) == ["block", 1006, "finally"]
     stop_within(server, TIMEOUT)

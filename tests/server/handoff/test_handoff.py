@@ -45,7 +45,7 @@ def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     held[0].release()
     assert stream.expect(1) == ["two"]
     held[1].release()
-    assert server.loops[0].steals == 1
+    assert server._loops[0].steals == 1
 
 
 def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients) -> None:
@@ -57,7 +57,7 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
         one.release()
     for client in blocked:
         assert client.next_event() == "block"
-    assert 3 <= server.loops[0].steals <= 6
+    assert 3 <= server._loops[0].steals <= 6
     new = clients.websocket(server, "/block")
     new.send_messages("x")
     assert new.next_event() == "x"
@@ -227,5 +227,5 @@ def test_forty_clients_whose_handlers_block_at_random(
     stop_within(server, TIMEOUT)
     assert sorted(left) == sorted(entered)
     assert not disorder
-    assert sum(loop.steals for loop in server.loops) > 10
+    assert sum(loop.steals for loop in server._loops) > 10
     assert min(visitor.pushed for visitor in visitors) > 0

@@ -25,7 +25,7 @@ LOOPS = 3
 
 def sizes(server: Server) -> list[int]:
     """How many connections each loop has."""
-    return [len(clients.peers) for clients in server.clients]
+    return [len(clients.peers) for clients in server._clients]
 
 
 @BOTH_KINDS
@@ -155,14 +155,14 @@ def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, client
     app = App(timing=Timing(clock=clock))
     app.page("/", "hello")
     server = serve(app)
-    (loop,) = server.loops
+    (loop,) = server._loops
 
     def visit() -> None:
         client = clients.connect(server)
         client.send(get("/"))
         assert client.answer().status == 200
         client.close()
-        wait_until(lambda: not server.clients[0].peers, "the connection is over")
+        wait_until(lambda: not server._clients[0].peers, "the connection is over")
 
     visit()
     loop.call_soon(lambda: loop.at_next_tick(called.set))

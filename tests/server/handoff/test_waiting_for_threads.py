@@ -37,7 +37,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     attack(clients, server, "/authorize", SHARE)
     attacked.until_entered(SHARE)
-    (loop,) = server.loops
+    (loop,) = server._loops
     waiting = attack(clients, server, "/authorize", 100)
     wait_until(lambda: server.stats().handlers_waiting == 100, "they wait")
     for number, client in enumerate(waiting):
@@ -48,7 +48,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
             client.close()
         else:
             client.half_close()
-    wait_until(lambda: len(server.clients[0].peers) == SHARE, "those that have left are forgotten")
+    wait_until(lambda: len(server._clients[0].peers) == SHARE, "those that have left are forgotten")
     assert server.stats().handlers_waiting == 0
     assert len(loop.unfinished) == SHARE
     attacked.held.release()
@@ -66,7 +66,7 @@ def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
     clients_[1].send(b"x" * 100_000)
     clients_[1].close()
     clients_[2].close()
-    wait_until(lambda: not server.clients[0].peers, "they are forgotten")
+    wait_until(lambda: not server._clients[0].peers, "they are forgotten")
     assert server.stats().handlers_in_threads == 3  # nobody can end these
 
 
@@ -132,14 +132,14 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     log.expect("/block waits for a thread: the route uses its share", WARNING)
     assert_others_are_served(clients, server)
     # What such a client sends stays with it; one that leaves is forgotten.
-    read = sum(peer.bytes_in for peer in server.clients[0].peers)
+    read = sum(peer.bytes_in for peer in server._clients[0].peers)
     for client in opened:
         client.send_messages("x" * 10_000)
     assert_others_are_served(clients, server)
-    assert sum(peer.bytes_in for peer in server.clients[0].peers) < read + 20_000 + SHARE * 11_000
-    peers = len(server.clients[0].peers)
+    assert sum(peer.bytes_in for peer in server._clients[0].peers) < read + 20_000 + SHARE * 11_000
+    peers = len(server._clients[0].peers)
     opened[-1].close()
-    wait_until(lambda: len(server.clients[0].peers) < peers, "it is forgotten")
+    wait_until(lambda: len(server._clients[0].peers) < peers, "it is forgotten")
     held.release()
     for number, client in enumerate(opened[:-1]):
         assert client.expect(3) == [str(number), "second", "x" * 10_000]
@@ -207,7 +207,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
         yield
 
     server = serve(app, max_threads=2)
-    (loop,) = server.loops
+    (loop,) = server._loops
     # As if another turn had taken the last thread after the request found it free.
     monkeypatch.setattr(loop, "wait_for_thread", lambda *_: False)
     first, second = attack(clients, server, "/block", 2)
@@ -245,7 +245,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
     monkeypatch.setattr(WebSocketSession, "begin", fail)
     attacked.held.release()
     log.expect("a defect in the server")
-    wait_until(lambda: len(server.clients[0].peers) == SHARE + OF_RESERVE, "it is over")
+    wait_until(lambda: len(server._clients[0].peers) == SHARE + OF_RESERVE, "it is over")
 
 
 def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:

@@ -253,7 +253,7 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
 def peers_of(server: Server) -> list[Peer]:
     """The connections of this server that anything still refers to."""
     found = (item for item in gc.get_objects() if type(item) is Peer)
-    return [peer for peer in found if peer.loop in server.loops]
+    return [peer for peer in found if peer.loop in server._loops]
 
 
 @pytest.mark.parametrize("name", LEAVING)
@@ -279,8 +279,8 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
 
     def end() -> None:
         act(clients, server, target)
-        wait_until(lambda: not server.clients[0].peers, "the connections are over")
-        wait_until(lambda: not server.loops[0].unfinished, "their handlers are over")
+        wait_until(lambda: not server._clients[0].peers, "the connections are over")
+        wait_until(lambda: not server._loops[0].unfinished, "their handlers are over")
 
     end()
     gc.collect()

@@ -143,7 +143,7 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
     )
     client.send(masked(Opcode.TEXT, "after") * 100)
     client.expect_end()
-    wait_until(lambda: not server.clients[0].peers, "the connection is over")
+    wait_until(lambda: not server._clients[0].peers, "the connection is over")
     assert seen == ["before"]
 
 

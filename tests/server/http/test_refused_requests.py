@@ -142,7 +142,7 @@ def test_a_second_request_on_a_connection_is_not_served(
 
 
 def unsent(server: Server) -> int:
-    return sum(len(peer._unsent) for peer in tuple(server.clients[0].peers))
+    return sum(len(peer._unsent) for peer in tuple(server._clients[0].peers))
 
 
 def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients: Clients) -> None:

@@ -33,7 +33,7 @@ def test_connections_are_told_apart(serve: Serve, clients: Clients) -> None:
         websocket.leave()
     for other in (*streams, silent):
         other.close()
-    wait_until(lambda: not server.clients[0].peers, "all have left")
+    wait_until(lambda: not server._clients[0].peers, "all have left")
     stats = server.stats()
     assert (stats.requests, stats.websockets, stats.event_streams, stats.accepted) == (0, 0, 0, 6)
     server.stop()
@@ -49,7 +49,7 @@ def test_what_has_been_counted_outlives_its_connection(serve: Serve, clients: Cl
     client.expect(3)
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     client.leave()
-    wait_until(lambda: not server.clients[0].peers, "it has left")
+    wait_until(lambda: not server._clients[0].peers, "it has left")
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     again = clients.websocket(server, "/echo")
     again.send_messages("four")
@@ -65,7 +65,7 @@ def test_bytes_are_those_of_the_wire(serve: Serve, clients: Clients) -> None:
     client.send(get("/"))
     received = client.read_to_end()
     client.close()
-    wait_until(lambda: not server.clients[0].peers, "it has left")
+    wait_until(lambda: not server._clients[0].peers, "it has left")
     assert (server.stats().bytes_in, server.stats().bytes_out) == (len(get("/")), len(received))
 
 
@@ -162,7 +162,7 @@ def test_clients_that_answer_no_ping(serve: Serve, clients: Clients) -> None:
     client = clients.websocket(server, "/echo")
     wait_until(lambda: server.stats().ping_timeouts == 1, "the client is given up")
     client.close()
-    wait_until(lambda: not server.clients[0].peers, "it has left")
+    wait_until(lambda: not server._clients[0].peers, "it has left")
     assert server.stats().messages_out == 0  # the ping is none
 
 
@@ -175,7 +175,7 @@ def test_the_loops_owner_is_not_needed(serve: Serve, clients: Clients) -> None:
         held.set()
         go.wait(TIMEOUT)
 
-    server.loops[0].call_soon(hold)
+    server._loops[0].call_soon(hold)
     assert held.wait(TIMEOUT)
     assert server.stats().websockets == 1
     go.set()

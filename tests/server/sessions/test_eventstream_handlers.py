@@ -149,7 +149,7 @@ def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
     client = clients.stream(server, "/job")
     assert begun.wait(TIMEOUT)
     leave(client)
-    wait_until(lambda: not server.clients[0].peers, "the server knows that the client has left")
+    wait_until(lambda: not server._clients[0].peers, "the server knows that the client has left")
     items.put("x")
     assert ended.get(timeout=TIMEOUT) == "finally"
     with pytest.raises(Empty):

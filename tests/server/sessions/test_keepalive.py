@@ -64,7 +64,7 @@ def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
     assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
     assert ends.get(timeout=TIMEOUT).code == 1011
     # It does not answer the close frame, either.
-    wait_until(lambda: not server.clients[0].peers, "the connection is over")
+    wait_until(lambda: not server._clients[0].peers, "the connection is over")
 
 
 def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
@@ -72,7 +72,7 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=0)
     client = clients.websocket(server, "/echo")
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     frame = client.codec.encode("whole")
     for byte in frame[:-1]:
         before = peer.bytes_in
@@ -133,7 +133,7 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
     app = websocket_app(block, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
     client = clients.websocket(server, "/echo")
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
     wait_until(lambda: session_of(peer)._paused, "the client is not read")
@@ -153,7 +153,7 @@ def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) 
         clients.stream(server, "/stream")
     else:
         clients.websocket(server, "/echo")
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     assert peer.deadline == float("inf")
 
 
@@ -176,7 +176,7 @@ def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Cl
     server = serve(app, heartbeat=LONG)
     client = clients.stream(server, "/stream")
     client.read_opening()
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     for number in range(LOOKS):
         source.put(str(number))
         assert client.receive().endswith(f"data: {number}\n\n".encode())

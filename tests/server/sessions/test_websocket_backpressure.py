@@ -108,7 +108,7 @@ def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
 
 def queued(server: Server) -> int:
     """The bytes that wait in our own memory for the one client."""
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     return len(peer._unsent) + sum(map(len, peer.out))
 
 
@@ -323,7 +323,7 @@ def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
     client = clients.websocket(server, "/echo")
     assert client.next_event() == Close(1000)
     assert client.sock.recv(1) == b""
-    wait_until(lambda: not server.clients[0].peers, "the connection is over")
+    wait_until(lambda: not server._clients[0].peers, "the connection is over")
 
 
 def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
@@ -368,7 +368,7 @@ def test_a_client_that_closes_and_leaves_at_once_has_closed(
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, "last words") + masked(Opcode.CLOSE, b"\x0f\xa0"))
     client.close()
-    wait_until(lambda: not server.clients[0].peers, "the server knows that the client has left")
+    wait_until(lambda: not server._clients[0].peers, "the server knows that the client has left")
     held.release()
     assert ended.get(timeout=TIMEOUT) == 4000
 
@@ -385,7 +385,7 @@ def test_sockets_send_at_once(serve: Serve, clients: Clients) -> None:
     """With Nagle's algorithm a second small message would wait for the first's acknowledgement."""
     server = serve(websocket_app(generator_echo))
     clients.websocket(server, "/echo")
-    peers = tuple(server.clients[0].peers)
+    peers = tuple(server._clients[0].peers)
     assert len(peers) == 1
     assert isinstance(peers[0]._sock, socket.socket)
     assert peers[0]._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

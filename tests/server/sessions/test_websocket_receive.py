@@ -196,7 +196,7 @@ def test_a_thread_that_was_woken_wakes_the_next(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(plain_echo), loops=1)
-    (loop,) = server.loops
+    (loop,) = server._loops
     wake_next, woken_by = loop.wake_next, set[str]()
 
     def note() -> None:

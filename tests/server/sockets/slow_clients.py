@@ -85,7 +85,7 @@ class Scene:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        return tuple(self.server.clients[0].peers)
+        return tuple(self.server._clients[0].peers)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.pass_time(self.server, seconds)
@@ -119,7 +119,7 @@ class Scene:
             self.pass_time(STEP)
 
     def is_over(self) -> bool:
-        return not self.server.clients[0].peers
+        return not self.server._clients[0].peers
 
     def read_slowly(self, client: Client, size: int) -> bytearray:
         """Have the client read that many bytes at a slow but steady pace."""

@@ -128,7 +128,7 @@ def test_a_client_dies(
     server = serve(scene.app, ssl_context=certificates.server if secured else None)
     tls = certificates.client if secured else None
     other = clients.websocket(server, "/echo", tls=tls)
-    stay = set(server.clients[0].peers)
+    stay = set(server._clients[0].peers)
     said, until, handled = STATES[state]
     client = clients.connect(server, tls=tls, receive_buffer=1 << 16)
     if said:
@@ -149,6 +149,6 @@ def test_a_client_dies(
         scene.ended.get(timeout=TIMEOUT)
     elif state == "a stream":
         wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
-    wait_until(lambda: server.clients[0].peers == stay, "it is left behind")
+    wait_until(lambda: server._clients[0].peers == stay, "it is left behind")
     other.send_messages("and now?")
     assert other.next_event() == "and now?"

@@ -43,7 +43,7 @@ def assert_no_room(client: Client) -> None:
 
 def count(server: Server) -> int:
     """How many connections there are, those that are turned away included."""
-    return sum(len(clients.peers) for clients in server.clients)
+    return sum(len(clients.peers) for clients in server._clients)
 
 
 def echoes(client: WebSocketClient) -> None:

@@ -22,7 +22,7 @@ pytestmark = resets_under_tls
 
 
 def nobody_is_there(server: Server) -> bool:
-    return not any(clients.peers for clients in server.clients)
+    return not any(clients.peers for clients in server._clients)
 
 
 class Handshake:

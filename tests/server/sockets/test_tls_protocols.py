@@ -175,7 +175,7 @@ def test_what_is_left_of_a_record_is_read_when_there_is_room(
     frame = masked(Opcode.BINARY, b"x")
     count = 4 * 16384 // len(frame)
     client.send(frame * count)  # more than waits for a handler, by half of the last record
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     wait_until(lambda: not peer._reading, "it is read all the same")
     go.set()
     assert client.expect(count) == [b"x"] * count

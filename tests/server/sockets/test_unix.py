@@ -185,7 +185,7 @@ def test_no_client_is_left_when_one_leaves(path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
                 sock.sendall(b"GET")
-        wait_until(lambda: not server.clients[0].peers, "a connection is left behind")
+        wait_until(lambda: not server._clients[0].peers, "a connection is left behind")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\0a"])

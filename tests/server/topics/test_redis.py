@@ -147,7 +147,7 @@ def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
         commands.execute_command("CLIENT", "PAUSE", "2000", "WRITE")
         for number in range(5):
             client.send_messages(str(number))
-        (loop,) = server.loops
+        (loop,) = server._loops
         wait_until(lambda: loop._slowed, "it is not slowed down")
         client.reset()
         assert ended.wait(TIMEOUT)

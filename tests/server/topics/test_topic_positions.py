@@ -132,7 +132,7 @@ def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> 
     again = clients.stream(
         server, "/events", ("Last-Event-ID", first.last_event_id), receive_buffer=1 << 14
     )
-    (peer,) = server.clients[0].peers
+    (peer,) = server._clients[0].peers
     assert len(peer._unsent) < 1 << 18
     assert again.expect(10_000) == texts
 

@@ -116,6 +116,6 @@ def test_a_stuck_client_costs_the_same_memory_as_any(serve: Serve, clients: Clie
     for _ in range(200):
         topic.publish(CHUNK)
     assert topic.stats().history_bytes <= 1 << 20
-    for peer in server.clients[0].peers:
+    for peer in server._clients[0].peers:
         assert len(peer._unsent) + sum(map(len, peer.out)) <= 1 << 18
     assert len(stuck) == topic.stats().subscribers

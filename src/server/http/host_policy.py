@@ -6,7 +6,7 @@ Where they are refused, the log gets advice: most often a proxy has changed the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from wsframe import HandshakeError
 from wsframe.fields import Fields
@@ -17,9 +17,7 @@ from ..hosts import LOCAL, Hosts
 from ..reports.refusals import HOST, MALFORMED, ORIGIN, UPGRADE
 from .proxies import FORWARDING, Proxies
 from .refusals import RefusalError, quoted
-
-if TYPE_CHECKING:
-    from .request import Request
+from .request import Request, forward, replace_host
 
 UPGRADE_BY_NGINX = (
     "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
@@ -28,7 +26,7 @@ UPGRADE_BY_NGINX = (
 NGINX = "nginx: proxy_set_header Host $http_host;"
 
 
-class Audience:
+class HostPolicy:
     """The hosts of a server, by the word of the proxies that it trusts.
 
     Args:
@@ -40,17 +38,17 @@ class Audience:
         self._proxies = proxies
         self._hosts = hosts
 
-    def addressed(self, request: Request, fields: Fields) -> Fields:
+    def check_host(self, request: Request, fields: Fields) -> Fields:
         """Any thread: the fields with the host that the client has addressed, which is served.
 
         Raises:
             HandshakeError: 421; it is not. 400; what a trusted proxy has sent is malformed.
         """
-        fields = request.addressed(fields)
+        fields = replace_host(request, fields)
         host = fields.single("host") or ""
         if self._proxies.trust(request.client):
             self._note_forwarding(request, fields)
-            fields = request.addressed(fields)
+            fields = replace_host(request, fields)
         addressed = fields.single("host") or ""
         if not self._hosts.admit(addressed):
             raise self._misdirected(addressed)
@@ -81,10 +79,7 @@ class Audience:
             sent = ", ".join(f'{name} "{quoted(value)}"' for name, value in values if value)
             advice = f"The trusted proxy {client_of(request.address)} has sent {sent}."
             raise RefusalError(error.status, error.reason, kind=MALFORMED, advice=advice) from None
-        request.client = hop.client or request.client
-        request.scheme = hop.scheme or request.scheme
-        if hop.host:
-            request.host = hop.host
+        forward(request, hop)
 
     def _misdirected(self, host: str) -> RefusalError:
         """The answer to a request for another host (RFC 9110 section 15.5.20)."""
@@ -130,7 +125,7 @@ class Audience:
         )
 
 
-def explained(error: HandshakeError, fields: Fields) -> HandshakeError:
+def with_proxy_advice(error: HandshakeError, fields: Fields) -> HandshakeError:
     """Any thread: the refusal of an upgrade request, with advice if a proxy has spoilt it."""
     if error.status != 426 or not fields.items("sec-websocket-key"):
         return error
