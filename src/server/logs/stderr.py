@@ -111,7 +111,7 @@ class DescriptorHandler(logging.Handler):
                 logging.WARNING,
                 __file__,
                 0,
-                "%d records of the log are lost: they could not be written",
+                "%d log records were lost because they could not be written",
                 (self._lost,),
                 None,
             )

@@ -1,1 +1,1 @@
-"""What is told of a server: numbers, the request log, and logs that hold nobody up."""
+"""Reporting: statistics, logging that never blocks, and console output."""

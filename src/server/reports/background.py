@@ -1,12 +1,12 @@
-"""A queue of jobs and one thread that does them: it runs the handlers of the log.
+"""A queue of jobs and the thread that runs them: the handlers of the log.
 
-Handlers, filters and record factories are code of the application. They may block, hold locks of
-their own, or publish to a topic and so wait for a loop. Therefore no other thread of the server
-runs them: it puts a job into the queue, which neither waits nor calls anything.
+Handlers, filters and record factories belong to the application. They may block, hold locks, or
+publish to a topic and so wait for a loop. Therefore no other thread of the server runs them: it
+puts a job into the queue, which neither blocks nor calls anything.
 
-Any code may put a job, also ``__del__`` and a signal handler that interrupts another ``put``. So
-nothing here waits for a lock. The queue and the lists are those of the interpreter, whose
-operations are atomic, and a list with one item is a token that one thread can take.
+Any code may put a job, even ``__del__`` and a signal handler that interrupts another ``put``. So
+nothing here waits for a lock. The queue and the lists are the interpreter's, whose operations are
+atomic. A list with one item is a token that only one thread can take.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from ..timing import Timing
 
-# The queue holds 8 MiB in units of 1 KiB. A job takes one unit at least, so the number of jobs is
+# The queue holds 8 MiB in units of 1 KiB. A job takes at least one unit, so the number of jobs is
 # bounded as well.
 UNIT = 1024
 CAPACITY = 8192
@@ -35,8 +35,8 @@ THREAD_NAME = "wsframe-log"
 Job: TypeAlias = "Callable[[], object]"
 
 
-class Tally:
-    """A count that any thread may add to, also from ``__del__`` and from a signal handler."""
+class AtomicCounter:
+    """A counter for any thread, which ``__del__`` and signal handlers may use, too."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -44,17 +44,17 @@ class Tally:
         self._adding = threading.Lock()  # never waited for
 
     def add(self, number: int = 1) -> None:
-        """Any thread: count so many more."""
+        """Any thread: add a number."""
         self._new.append(number)
         self._add_up()
 
     def total(self) -> int:
-        """Any thread: the count."""
+        """Any thread: return the sum."""
         self._add_up()
         return self._sum
 
     def _add_up(self) -> None:
-        # Whoever finds the lock taken leaves its number to the thread that has it, or to the next.
+        # A thread that finds the lock taken leaves its number to the holder, or to the next call.
         while self._new and self._adding.acquire(blocking=False):
             try:
                 while self._new:
@@ -64,57 +64,57 @@ class Tally:
 
 
 class Background:
-    """A bounded queue of jobs, and the thread that does them in order, one at a time.
+    """A bounded queue of jobs, and the thread that runs them in order, one at a time.
 
     The thread starts with the first job and ends at :meth:`close`; a later job starts another. A
-    forked child begins with an empty queue, because its parent does what waited there.
+    forked child begins with an empty queue, because its parent runs the jobs that wait.
 
     Args:
-        tell_losses: called in the thread of the jobs when some have been dropped, with their number
-            since the last call. The call stands in the queue where the first one was dropped.
-        capacity: how many units of 1 KiB may wait.
+        report_losses: called in the background thread after jobs were dropped, with their number
+            since the last call. The call is queued in place of the first dropped job.
+        capacity: the number of units of 1 KiB that may wait.
 
     Attributes:
-        lost: what has been dropped, and what others have counted as lost after it was taken.
+        lost: counts dropped and failed jobs; others may add to it.
     """
 
-    def __init__(self, tell_losses: Callable[[int], object], capacity: int = CAPACITY) -> None:
-        self._tell_losses = tell_losses
+    def __init__(self, report_losses: Callable[[int], object], capacity: int = CAPACITY) -> None:
+        self._report_losses = report_losses
         self._capacity = capacity
         self._begin()
 
     def _begin(self) -> None:
-        self.lost = Tally()
-        self._dropped = Tally()
-        self._told = 0  # of those dropped; the jobs' thread
-        # With the units that each takes, and whether another job has put it.
+        self.lost = AtomicCounter()
+        self._dropped = AtomicCounter()
+        self._reported = 0  # of the dropped jobs; background thread
+        # Each with its units, and True if another job has put it.
         self._jobs: SimpleQueue[tuple[Job | threading.Event, int, bool]] = SimpleQueue()
-        self._room: deque[None] = deque(repeat(None, self._capacity))  # an item for each free unit
-        self._no_thread: list[None] = [None]  # a token: whoever takes it starts the thread
-        self._no_loss: list[None] = [None]  # a token: whoever takes it has losses told
+        self._room: deque[None] = deque(repeat(None, self._capacity))  # an item per free unit
+        self._thread_token: list[None] = [None]  # its holder starts the thread
+        self._loss_token: list[None] = [None]  # its holder queues the report of losses
         self._thread: threading.Thread | None = None
-        self._nested = False  # the job under way was put by another; the jobs' thread
-        self._due: list[tuple[float, Job]] = []  # the jobs' thread
-        self._over = False  # the interpreter exits
-        self._stuck = False  # and what waited then could not be done
+        self._nested = False  # the running job was put by another; background thread
+        self._delayed: list[tuple[float, Job]] = []  # background thread
+        self._exiting = False  # the interpreter exits
+        self._stuck = False  # the interpreter exits and the thread is blocked
 
     # Any thread -------------------------------------------------------------------------------
 
     def put(self, job: Job, size: int) -> None:
-        """Any thread: have the job done; it is dropped and counted if there is no room.
+        """Any thread: queue a job; drop and count it if the queue is full.
 
-        A job may put another one. What that puts is dropped, because it would not end with a log
-        handler that logs itself.
+        A job may put another one. Jobs that the second one puts are dropped, because a log handler
+        that logs would never end.
 
-        While the interpreter exits there is no thread any more. The main thread does the job at
-        once; what other threads put then is lost.
+        While the interpreter exits there is no thread. The main thread then runs the job at once,
+        and jobs of other threads are lost.
 
         Args:
-            job: what to do; what it raises counts as a loss.
-            size: the bytes that it holds.
+            job: called without arguments; an exception counts as a loss.
+            size: the bytes of memory that it holds.
         """
-        if self._over:
-            self._do_at_exit(job)
+        if self._exiting:
+            self._run_at_exit(job)
             return
         nested = self.running_here()
         if nested and self._nested:
@@ -132,40 +132,40 @@ class Background:
             return
         self._queue(job, units, nested=nested)
 
-    def later(self, seconds: float, job: Job) -> None:
-        """Any thread: have the job done after so many seconds, or at :meth:`close`.
+    def call_later(self, seconds: float, job: Job) -> None:
+        """Any thread: run the job after this number of seconds, or at :meth:`close`.
 
-        The number of these jobs is not bounded here: each caller has one on its way at most.
+        The number of these jobs is not limited here: each caller has at most one pending.
         """
-        if self._over:
+        if self._exiting:
             return
         due = monotonic() + seconds
-        self._queue(lambda: self._due.append((due, job)), 0)
+        self._queue(lambda: self._delayed.append((due, job)), 0)
 
-    def crowded(self, jobs: int) -> bool:
-        """Any thread: whether at least so many jobs wait."""
+    def has_backlog(self, jobs: int) -> bool:
+        """Any thread: return True if at least this number of jobs wait."""
         return self._jobs.qsize() >= jobs
 
     def running_here(self) -> bool:
-        """Any thread: whether the calling thread is that of the jobs."""
+        """Any thread: return True in the background thread."""
         return self._thread is threading.current_thread()
 
     def flush(self, timeout: float) -> bool:
-        """Any thread: wait until all is done that was put before; False if that takes longer."""
-        if self._over or self.running_here() or (self._no_thread and self._jobs.empty()):
+        """Any thread: wait for all jobs put before; return False on a time-out."""
+        if self._exiting or self.running_here() or (self._thread_token and self._jobs.empty()):
             return not self._stuck
         done = threading.Event()
         self._queue(done.set, 0)
         return done.wait(timeout)
 
     def close(self, timeout: float = Timing.log_flush_timeout) -> bool:
-        """Any thread: :meth:`flush`, do what was to be done later, and end the thread.
+        """Any thread: :meth:`flush`, run the delayed jobs, and end the thread.
 
         Returns:
-            False if that takes longer. The thread then ends as soon as it can.
+            False on a time-out. The thread then ends as soon as it can.
         """
         thread = self._thread
-        if self._over or self.running_here() or (self._no_thread and self._jobs.empty()):
+        if self._exiting or self.running_here() or (self._thread_token and self._jobs.empty()):
             return not self._stuck
         until = monotonic() + timeout
         end = threading.Event()
@@ -177,131 +177,130 @@ class Background:
         return True
 
     def close_at_exit(self) -> None:
-        """The main thread: from now on there is no thread; registered with :mod:`atexit`."""
+        """The main thread: close for good; registered with :mod:`atexit`."""
         closed = self.close()
-        self._over = True
-        if not closed and self._no_thread:  # the system has had none left for it
+        self._exiting = True
+        if not closed and self._thread_token:  # the system could not start the thread
             self._jobs.put((threading.Event(), 0, False))
             self._work()
             closed = True
         self._stuck = not closed
         if self._stuck:
-            # logging.shutdown would wait without end for the lock of a handler that has not come
-            # back. CPython 3.14 and later run it at exit even if it is unregistered by now.
+            # logging.shutdown would wait forever for the lock of the blocked handler. CPython 3.14
+            # and later run it at exit even after it was unregistered.
             logging._handlerList.clear()  # type: ignore[attr-defined]
 
     def after_fork(self) -> None:
-        """A forked child, once: begin anew."""
+        """A forked child, once: begin with an empty queue."""
         self._begin()
 
     def _queue(self, job: Job | threading.Event, units: int, *, nested: bool = False) -> None:
         self._jobs.put((job, units, nested))
-        if self._no_thread:
+        if self._thread_token:
             self._start_thread()
 
     def _start_thread(self) -> None:
-        # With the token taken nobody else empties the queue. Before that another thread may have
-        # done the jobs and ended; one that starts for an empty queue would wait without end.
+        # While the token is taken, no other thread empties the queue. Before, another thread may
+        # have run the jobs and ended, and a thread that starts with an empty queue never ends.
         while not self._jobs.empty():
             try:
-                self._no_thread.pop()
+                self._thread_token.pop()
             except IndexError:
                 return  # another thread was faster
             if self._jobs.empty():
-                self._no_thread.append(None)
-                continue  # somebody may have put a job, and found no token
+                self._thread_token.append(None)
+                continue  # another thread may have put a job and found no token
             self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the system has none left; the next job tries again
+            except RuntimeError:  # the system cannot start a thread; the next job tries again
                 self._thread = None
-                self._no_thread.append(None)
+                self._thread_token.append(None)
             return
 
     def _drop(self) -> None:
         self.lost.add()
         self._dropped.add()
         try:
-            self._no_loss.pop()
+            self._loss_token.pop()
         except IndexError:
-            return  # it is on its way already
-        self._queue(self._report_losses, 0)
+            return  # the report is queued
+        self._queue(self._report_dropped, 0)
 
-    def _do_at_exit(self, job: Job) -> None:
-        # A handler that has not come back has its lock, which would be waited for without end. And
-        # in other threads than the main one, loops may still run.
+    def _run_at_exit(self, job: Job) -> None:
+        # A blocked handler holds its lock, so waiting for it would never end. Other threads than
+        # the main one may be loops that still run.
         if self._stuck or threading.current_thread() is not threading.main_thread():
             self.lost.add()
         else:
-            self._do(job)
+            self._run_job(job)
 
-    # The jobs' thread -------------------------------------------------------------------------
+    # The background thread ----------------------------------------------------------------
 
     def _run(self) -> None:
         end = self._work()
         if end is None:
             return
         self._thread = None
-        self._no_thread.append(None)
-        self._start_thread()  # for what came meanwhile, and found the thread still there
+        self._thread_token.append(None)
+        self._start_thread()  # for jobs that were put while this thread still existed
         end.set()
 
     def _work(self) -> threading.Event | None:
-        """Do the jobs until one is the event that ends the thread.
+        """Run jobs until one is the event that ends the thread; return the event.
 
-        None is returned in a child that a job has forked and that has returned from it. The jobs
-        that wait are the parent's, and so is what comes after them.
+        Return None in a forked child of a job: the waiting jobs belong to the parent.
         """
         jobs = self._jobs
         while jobs is self._jobs:
             try:
-                job, units, self._nested = self._jobs.get(timeout=self._patience())
+                job, units, self._nested = self._jobs.get(timeout=self._time_to_delayed())
             except Empty:
                 self._nested = False
-                self._do_due(monotonic())
+                self._run_delayed(monotonic())
                 continue
             if isinstance(job, threading.Event):
-                if not self._due:
+                if not self._delayed:
                     return job
-                self._do_due(sys.maxsize)
-                self._jobs.put((job, 0, False))  # behind what that has put
+                self._run_delayed(sys.maxsize)
+                self._jobs.put((job, 0, False))  # after the jobs that these have put
                 continue
-            self._do(job)
-            del job  # an idle thread keeps no record alive
+            self._run_job(job)
+            del job  # while idle, keep no record alive
             if jobs is self._jobs:
                 self._room.extend(repeat(None, units))
         return None
 
-    def _do(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         try:
             job()
-        except BaseException:  # SystemExit, too, would end the thread
+        except BaseException:  # even SystemExit must not end the thread
             self.lost.add()
 
-    def _patience(self) -> float | None:
-        """How long to wait for a job, in seconds."""
-        if not self._due:
+    def _time_to_delayed(self) -> float | None:
+        """Return the seconds until a delayed job is due; None without such jobs."""
+        if not self._delayed:
             return None
-        return max(0.0, min(due for due, _ in self._due) - monotonic())
+        return max(0.0, min(due for due, _ in self._delayed) - monotonic())
 
-    def _do_due(self, now: float) -> None:
-        due, self._due = self._due, []
+    def _run_delayed(self, now: float) -> None:
+        due, self._delayed = self._delayed, []
         for moment, job in due:
             if moment <= now:
-                self._do(job)
+                self._run_job(job)
             else:
-                self._due.append((moment, job))
+                self._delayed.append((moment, job))
 
-    def _report_losses(self) -> None:
-        self._no_loss.append(None)
+    def _report_dropped(self) -> None:
+        self._loss_token.append(None)
         total = self._dropped.total()
-        if total != self._told:
-            number, self._told = total - self._told, total
-            self._tell_losses(number)
+        if total != self._reported:
+            number, self._reported = total - self._reported, total
+            self._report_losses(number)
 
 
 def register(background: Background) -> None:
-    """The main thread, once: have it survive forks, and flushed at exit."""
+    """The main thread, once: reset it in forked children, and flush it at exit."""
     atexit.register(background.close_at_exit)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=background.after_fork)

@@ -1,13 +1,13 @@
-"""The loggers of the server, and the one way to log: ``from .reports.loggers import log``.
+"""The loggers of the server. All modules log with ``from .reports.loggers import log``.
 
-Whoever logs renders the record, which is then text and numbers, and leaves it to a thread in the
-background. Filters, handlers and record factories are code of the application, and run in that
-thread alone. So any code of the server may log: on a loop, under a lock, in ``__del__``, in a
-signal handler.
+The calling thread renders the record, which is then text and numbers, and queues it for the
+background thread. Filters, handlers and record factories belong to the application and run only
+there. So any code of the server may log: on a loop, under a lock, in ``__del__``, in a signal
+handler.
 
-What is logged is a value of a built-in type, or an error of the server or of a library. To render
-an object of the application calls its ``__str__``, which may block. That is done only where the
-application's code runs anyway: in the turn or the thread that has called it, without a lock.
+Arguments are values of built-in types, or errors of the server or of a library. Rendering an object
+of the application calls its ``__str__``, which may block. This happens only where the application's
+code runs anyway: in a turn or in a handler's thread, without a lock.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SERVER, ACCESS = "wsframe.server", "wsframe.access"
 
 # The attribute that marks a record as rendered.
 RENDERED = "wsframe_rendered"
-# What a record takes besides its text, in bytes.
+# The memory of a record besides its text, in bytes.
 OVERHEAD = 1536
-# Handlers find the exception itself in so many records that wait; in more, which may hold much
-# memory in their frames, its text.
-EXCEPTIONS = 16
+# This number of waiting records keep their exception for the handlers. Further ones keep only its
+# text, because the frames of an exception may hold much memory.
+MAX_EXCEPTIONS = 16
 
 
 class BackgroundLogger(logging.Logger):
@@ -83,12 +83,12 @@ class BackgroundLogger(logging.Logger):
             background.put(partial(self.handle_here, record), size_of(record))
 
     def handle_here(self, record: logging.LogRecord) -> None:
-        """The log's thread: filter the record and call the handlers; print what they raise."""
+        """The background thread: filter the record and call the handlers; print their errors."""
         try:
-            self.target.handle(_remade(record))
+            self.target.handle(_from_factory(record))
         except BaseException:
             if logging.raiseExceptions:
-                with suppress(Exception):  # standard error may be where the handler failed
+                with suppress(Exception):  # standard error may be broken, too
                     traceback.print_exc()
             raise
 
@@ -99,11 +99,11 @@ def logger(name: str) -> BackgroundLogger:
 
 
 def rendered(record: logging.LogRecord) -> logging.LogRecord:
-    """Any thread: the record with all that it refers to as text, bounded and escaped.
+    """Any thread: return the record with its objects replaced by text, bounded and escaped.
 
-    Its message becomes one line. A ``stack`` among its attributes, of several lines, becomes its
+    The message becomes one line. A ``stack`` attribute, of several lines, becomes the
     ``stack_info``, which formatters print below the message. A record of another logger is copied,
-    because other handlers have it, too.
+    because other handlers receive it, too.
     """
     if RENDERED not in record.__dict__:
         record = copy(record)
@@ -112,20 +112,20 @@ def rendered(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def message_of(text: object, arguments: Any) -> str:
-    """Any thread: a message as one line, with its arguments: a tuple, or a mapping of names."""
+    """Any thread: return a message with its arguments, a tuple or a mapping, as one line."""
     try:
-        # As :mod:`logging` has it, a message without arguments is no format.
+        # As in :mod:`logging`, a message without arguments is not a format.
         message = str(text) % arguments if arguments else str(text)
-    except Exception as error:  # an argument that has no text
+    except Exception as error:  # from an argument's __str__
         what = text if type(text) is str else type(text).__name__
-        message = f"{what} (its text raises {type(error).__name__})"
+        message = f"{what} (rendering it raised {type(error).__name__})"
     return printable(message)
 
 
 def _render(record: logging.LogRecord) -> None:
     record.msg, record.args = message_of(record.msg, record.args), None
     record.exc_text = traceback_of(record.exc_info) if record.exc_info else None
-    if background.crowded(EXCEPTIONS):
+    if background.has_backlog(MAX_EXCEPTIONS):
         record.exc_info = None
     stack = record.__dict__.pop("stack", record.stack_info)
     record.stack_info = None if stack is None else block(stack)
@@ -133,13 +133,13 @@ def _render(record: logging.LogRecord) -> None:
 
 
 def size_of(record: logging.LogRecord) -> int:
-    """Any thread: about how many bytes of memory a record takes that has been rendered."""
+    """Any thread: estimate the memory of a rendered record, in bytes."""
     texts = (value for value in record.__dict__.values() if type(value) is str)
     return OVERHEAD + sum(map(getsizeof, texts))
 
 
-def _remade(record: logging.LogRecord) -> logging.LogRecord:
-    """The record as the application's record factory makes it, with who has logged it and when."""
+def _from_factory(record: logging.LogRecord) -> logging.LogRecord:
+    """Return the record that the application's factory makes, with the original's attributes."""
     factory = logging.getLogRecordFactory()
     if factory is logging.LogRecord:
         return record
@@ -158,14 +158,14 @@ def _remade(record: logging.LogRecord) -> logging.LogRecord:
     return made
 
 
-def _tell_losses(number: int) -> None:
-    """The log's thread: log that records have been dropped."""
-    text = f"{number} records of the log are lost: it is written too slowly"
+def _log_losses(number: int) -> None:
+    """The background thread: log that records were dropped."""
+    text = f"{number} log records were lost because log handlers are too slow"
     record = logging.LogRecord(SERVER, logging.WARNING, __file__, 0, text, None, None)
     record.__dict__["lost"] = number
     log.handle_here(record)
 
 
-background = Background(_tell_losses)
+background = Background(_log_losses)
 register(background)
 log = logger(SERVER)

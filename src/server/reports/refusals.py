@@ -1,4 +1,4 @@
-"""Refused requests of one loop: counted by status and by reason, and logged with the reason."""
+"""The refused requests of one loop: counted by status and reason, and logged with the reason."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from .throttled import ThrottledLog
 
-# Why a request is refused, as statistics and metrics name it.
+# The reasons for a refusal, as named in statistics and metrics.
 HOST, ORIGIN, AUTHORIZE, PATH, METHOD = "host", "origin", "authorize", "path", "method"
 UPGRADE, VERSION, MALFORMED, TOO_LARGE = "upgrade", "version", "malformed", "too_large"
 CONNECTIONS, THREADS, FAILED = "connections", "threads", "failed"
-# The reason of an answer for which none is given.
+# The default reason for each status.
 REASONS = MappingProxyType(
     {
         403: AUTHORIZE,
@@ -26,30 +26,30 @@ REASONS = MappingProxyType(
         505: VERSION,
     }
 )
-# Whoever finds one of these logs it, with more than is known of the request.
+# Refusals with these reasons are logged by the code that detects them, in more detail.
 LOGGED_ELSEWHERE = frozenset((CONNECTIONS, THREADS, FAILED))
 
 
 class Refusals:
-    """What one loop has refused; its owner writes, any thread may read.
+    """The counters and the log of one loop's refusals; the owner writes, any thread may read.
 
     Attributes:
-        by_status: how many requests, by the status of the answer.
-        by_reason: how many, by the reason.
+        by_status: number of refused requests by the status of the answer.
+        by_reason: number of refused requests by reason.
     """
 
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
         self.by_reason: Counter[str] = Counter()
-        # One for each reason, so that no flood of one hides another.
+        # One for each reason, so that a flood of one reason does not hide another.
         self._throttled: dict[str, ThrottledLog] = {}
 
     def count(self, status: int, reason: str) -> None:
-        """Owner: count a request."""
+        """Owner: count a refused request."""
         self.by_status[status] += 1
         self.by_reason[reason] += 1
 
     def log(self, reason: str, text: str) -> None:
-        """Owner: log a line, or count it where one with this reason has just been logged."""
+        """Owner: log a line, or count it if one with this reason was just logged."""
         throttled = self._throttled.setdefault(reason, ThrottledLog())
         throttled.log(WARNING, "%s", text)

@@ -1,7 +1,7 @@
-"""Text of strangers and of exceptions, made fit for a log: cut, and without control characters.
+"""Untrusted text and exceptions prepared for a log: cut, and without control characters.
 
 A text is cut before it is escaped, and escaping stops at the limit. So neither the time nor the
-size depends on what a stranger has sent.
+size depends on what a client has sent.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ ExcInfo: TypeAlias = (
     "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
 )
 
-# Characters of a log message; of a traceback, or the stack of a thread.
-LINE, BLOCK = 4096, 16384
-# Every line of a traceback begins with this. So none that an exception's text forges looks like the
-# beginning of a record.
+# The maximum length of a log message, and of a traceback or the stack of a thread.
+MAX_LINE, MAX_BLOCK = 4096, 16384
+# Every line of a traceback is indented, so that no text of an exception can forge the beginning of
+# a record.
 MARGIN = "  "
-# Frames of a traceback: those nearest to the error.
-FRAMES = 50
+# The maximum number of frames of a traceback: the innermost ones.
+MAX_FRAMES = 50
 
 
-def printable(text: str, limit: int = LINE, *, quoted: bool = False) -> str:
-    """Any thread: the text without characters that could forge a line or control a terminal.
+def printable(text: str, limit: int = MAX_LINE, *, quoted: bool = False) -> str:
+    """Any thread: escape characters that could forge a line or control a terminal.
 
-    Escaped as in a Python string are all characters that :meth:`str.isprintable` excludes: control
-    characters, line and paragraph separators, and those that change the direction of text.
+    All characters that :meth:`str.isprintable` excludes are escaped as in a Python string: control
+    characters, line and paragraph separators, and marks that change the direction of text.
 
     Args:
         text: of any length.
-        limit: how many characters to return, without the note about those that are left out.
-        quoted: the text is to stand between double quotes: escape these, and the backslash.
+        limit: maximum number of characters returned, without the note about omitted ones.
+        quoted: escape double quotes and backslashes, too.
     """
     taken = text[:limit]
     if not taken.isprintable() or (quoted and ('"' in taken or "\\" in taken)):
@@ -48,37 +48,37 @@ def printable(text: str, limit: int = LINE, *, quoted: bool = False) -> str:
             if size > limit:
                 break
             parts.append(part)
-        left_out, taken = len(text) - len(parts), "".join(parts)
+        omitted, taken = len(text) - len(parts), "".join(parts)
     else:
-        left_out = len(text) - len(taken)
-    return f"{taken}...(+{left_out} characters)" if left_out else taken
+        omitted = len(text) - len(taken)
+    return f"{taken}...(+{omitted} characters)" if omitted else taken
 
 
-def block(text: str, limit: int = BLOCK) -> str:
-    """Any thread: several lines, each escaped and behind a margin; their middle may be cut out."""
+def block(text: str, limit: int = MAX_BLOCK) -> str:
+    """Any thread: escape and indent several lines; cut out the middle of a long text."""
     if len(text) > limit:
         half = limit // 2
-        left_out = len(text) - 2 * half
-        text = f"{text[:half]}\n...(+{left_out} characters)\n{text[-half:]}"
+        omitted = len(text) - 2 * half
+        text = f"{text[:half]}\n...(+{omitted} characters)\n{text[-half:]}"
     lines = text.rstrip("\n").split("\n")
     return "\n".join(MARGIN + printable(line, limit) for line in lines)
 
 
 def without_margin(text: str) -> str:
-    """Any thread: what :func:`block` has made, for a format that needs no margin."""
+    """Any thread: return a text of :func:`block` without indentation."""
     return "\n".join(line.removeprefix(MARGIN) for line in text.split("\n"))
 
 
 def traceback_of(exc_info: ExcInfo) -> str:
-    """Any thread: an exception and where it was raised, as :func:`block` has it.
+    """Any thread: return the traceback of an exception as a :func:`block`.
 
-    It calls ``str`` of the exception, which is code of the application if the class is.
+    It calls ``str`` of the exception, which may be code of the application.
     """
     kind, error, frames = exc_info
     if kind is None or error is None:
         return block("no exception")
     try:
-        report = traceback.TracebackException(kind, error, frames, limit=-FRAMES, compact=True)
+        report = traceback.TracebackException(kind, error, frames, limit=-MAX_FRAMES, compact=True)
         return block("".join(report.format()))
-    except Exception as fault:  # its cause, its notes, or a file of the source is none
-        return block(f"{kind.__name__}, whose traceback raises {type(fault).__name__}")
+    except Exception as fault:  # from its cause, its notes, or a source file
+        return block(f"{kind.__name__} (formatting its traceback raised {type(fault).__name__})")

@@ -6,35 +6,36 @@ from math import inf
 from time import monotonic
 
 from ..timing import Timing
-from .background import Tally
+from .background import AtomicCounter
 from .loggers import background, log, message_of
 
 
 class ThrottledLog:
-    """One kind of trouble: its first line is logged, then at most one a second.
+    """A log of one kind of problem: the first line, then at most one line per interval.
 
-    Lines within that second are counted. When it is over, one line has their number and the last of
-    them. So every line is in the log or in a number, and a flood costs one line a second.
+    Further lines within the interval are counted. At its end, one line has their number and the
+    text of the last. So every line is either logged or counted, and a flood costs one line per
+    interval.
 
     Args:
-        silence: for how long no other line follows one, in seconds.
+        interval: minimum time between two lines, in seconds.
     """
 
-    def __init__(self, silence: float = Timing.log_throttle) -> None:
-        self._silence = silence
+    def __init__(self, interval: float = Timing.log_throttle) -> None:
+        self._interval = interval
         self._next = -inf
-        self._left_out = Tally()
-        self._told = 0  # of these
-        self._last = (0, "")  # its level and text
-        self._nobody_takes: list[None] = [None]  # a token: whoever has it changes that number
-        self._no_summary: list[None] = [None]  # a token: whoever takes it has a summary logged
+        self._suppressed = AtomicCounter()
+        self._reported = 0  # of the suppressed lines
+        self._last = (0, "")  # level and text of the last suppressed line
+        self._count_token: list[None] = [None]  # its holder may change self._reported
+        self._summary_token: list[None] = [None]  # its holder schedules a summary
 
     def log(self, level: int, text: str, *arguments: object) -> None:
         """Any thread: log this line now, or count it.
 
         Args:
             level: as in :mod:`logging`.
-            text: what has happened, with "%s" and the like for the arguments.
+            text: the message, with "%s" and the like for the arguments.
             *arguments: as for ``log.log``.
         """
         if not log.isEnabledFor(level):
@@ -42,35 +43,37 @@ class ThrottledLog:
         line = message_of(text, arguments)
         now = monotonic()
         if now >= self._next:
-            self._next = now + self._silence
-            number = self._take()
-            before = f" ({number} like it before are left out)" if number else ""
+            self._next = now + self._interval
+            number = self._take_count()
+            before = f" ({number} similar messages before it were suppressed)" if number else ""
             log.log(level, f"{line}{before}", stacklevel=2)
             return
         self._last = (level, line)
-        self._left_out.add()
+        self._suppressed.add()
         try:
-            self._no_summary.pop()
+            self._summary_token.pop()
         except IndexError:
-            return  # it is on its way
-        background.later(self._next - now, self._summarize)
+            return  # a summary is scheduled
+        background.call_later(self._next - now, self._summarize)
 
     def _summarize(self) -> None:
-        """The log's thread: log how many lines have been left out, if any."""
-        self._no_summary.append(None)
-        number = self._take()
+        """The background thread: log the number of suppressed lines, if any."""
+        self._summary_token.append(None)
+        number = self._take_count()
         if number:
-            self._next = monotonic() + self._silence
+            self._next = monotonic() + self._interval
             level, line = self._last
-            log.log(level, line if number == 1 else f"{line} (the last of {number} like it)")
+            log.log(
+                level, line if number == 1 else f"{line} (the last of {number} similar messages)"
+            )
 
-    def _take(self) -> int:
-        """Any thread: how many lines have been left out that no line has told of."""
+    def _take_count(self) -> int:
+        """Any thread: return the number of suppressed lines that no line has reported."""
         try:
-            self._nobody_takes.pop()
+            self._count_token.pop()
         except IndexError:
-            return 0  # another thread tells of them
-        total = self._left_out.total()
-        number, self._told = total - self._told, total
-        self._nobody_takes.append(None)
+            return 0  # another thread reports them
+        total = self._suppressed.total()
+        number, self._reported = total - self._reported, total
+        self._count_token.append(None)
         return number

@@ -28,7 +28,7 @@ from wsframe.server.reports.background import Background
 from wsframe.server.reports.loggers import BackgroundLogger
 
 FULL = Path("/dev/full")
-LOST = re.compile(r"(\d+) records of the log are lost")
+LOST = re.compile(r"(\d+) log records were lost")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 CAPACITY = 16
 
@@ -36,7 +36,7 @@ CAPACITY = 16
 @pytest.fixture
 def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
     """A small queue in place of that of the process."""
-    background = Background(loggers._tell_losses, CAPACITY)
+    background = Background(loggers._log_losses, CAPACITY)
     for module in ("reports.loggers", "logs.stderr", "app"):
         monkeypatch.setattr(f"wsframe.server.{module}.background", background)
     yield background
@@ -120,7 +120,7 @@ def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
     assert lost >= 1000 - CAPACITY
     *written, told = without_time(pipe.close())
     assert written == [f"WARNING record {number}" for number in range(1000 - lost)]
-    assert told == f"WARNING {lost} records of the log are lost: it is written too slowly"
+    assert told == f"WARNING {lost} log records were lost because log handlers are too slow"
 
 
 def test_long_records_are_cut_and_bounded_in_bytes(
@@ -165,7 +165,7 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
     written = map(json.loads, (tmp_path / "log").read_text().splitlines())
     assert [line["message"] for line in written] == [
         "written",
-        "3 records of the log are lost: they could not be written",
+        "3 log records were lost because they could not be written",
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.processes import run
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.reports.background import UNIT, Background, Tally
+from wsframe.server.reports.background import UNIT, AtomicCounter, Background
 
 
 class Blocked:
@@ -148,11 +148,11 @@ def test_the_thread_of_the_jobs_does_not_wait_for_itself(
 def test_what_is_to_be_done_later_is_done_in_time_or_at_the_close(
     background: Background, done: list[object]
 ) -> None:
-    background.later(3600, partial(done.append, "in an hour"))
-    background.later(0.001, partial(done.append, "now"))
+    background.call_later(3600, partial(done.append, "in an hour"))
+    background.call_later(0.001, partial(done.append, "now"))
     wait_until(lambda: done == ["now"], "it is done when its time has come")
     # What it puts itself is done as well.
-    background.later(3600, partial(put, background, done, "one more"))
+    background.call_later(3600, partial(put, background, done, "one more"))
     assert background.close(TIMEOUT)
     assert done == ["now", "in an hour", "one more"]
 
@@ -255,18 +255,18 @@ def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
 
 
 def test_a_tally_loses_nothing_between_threads() -> None:
-    tally = Tally()
+    counter = AtomicCounter()
 
     def add() -> None:
         for _ in range(2000):
-            tally.add()
+            counter.add()
 
     threads = [threading.Thread(target=add) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert tally.total() == 8000
+    assert counter.total() == 8000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -19,7 +19,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
 from wsframe import Close, Opcode
 from wsframe.server import App, WebSocket
-from wsframe.server.reports.loggers import EXCEPTIONS, background
+from wsframe.server.reports.loggers import MAX_EXCEPTIONS, background
 from wsframe.server.reports.loggers import log as server_log
 from wsframe.server.reports.throttled import ThrottledLog
 
@@ -52,11 +52,11 @@ def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) ->
             raise LookupError("nothing there")
 
     server_log.warning("it is %s", Fails())
-    log.expect("it is %s (its text raises LookupError)", logging.WARNING)
+    log.expect("it is %s (rendering it raised LookupError)", logging.WARNING)
     server_log.warning(Fails())
-    log.expect("Fails (its text raises LookupError)", logging.WARNING)
+    log.expect("Fails (rendering it raised LookupError)", logging.WARNING)
     ThrottledLog().log(logging.WARNING, "it is %s", Fails())
-    log.expect("it is %s (its text raises LookupError)", logging.WARNING)
+    log.expect("it is %s (rendering it raised LookupError)", logging.WARNING)
 
 
 def test_an_exception_without_text_is_logged(log: ServerLog) -> None:
@@ -75,7 +75,7 @@ def test_an_exception_without_text_is_logged(log: ServerLog) -> None:
 
 def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> None:
     begun, go_on = threading.Event(), threading.Event()
-    count = 4 * EXCEPTIONS
+    count = 4 * MAX_EXCEPTIONS
     seen: list[logging.LogRecord] = []
     errors: list[weakref.ref[Failure]] = []
 
@@ -92,7 +92,7 @@ def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> 
                 errors.append(weakref.ref(error))
                 server_log.exception("failed")
         assert begun.wait(TIMEOUT)
-        assert sum(error() is not None for error in errors) <= EXCEPTIONS + 2
+        assert sum(error() is not None for error in errors) <= MAX_EXCEPTIONS + 2
         go_on.set()
     # All have the text, and in a log that is not behind handlers have the exception itself, too.
     assert all("it failed" in str(record.exc_text) for record in seen)

@@ -12,25 +12,25 @@ from wsframe.server.reports.throttled import ThrottledLog
 
 
 def test_a_flood_of_lines_becomes_two_lines_with_their_number(log: ServerLog) -> None:
-    throttled = ThrottledLog(silence=3600)
+    throttled = ThrottledLog(interval=3600)
     for number in range(1000):
         throttled.log(logging.WARNING, "trouble %d", number)
     assert [record.getMessage() for record in log.records] == ["trouble 0"]
     assert background.close(TIMEOUT)
     log.expect("trouble 0", logging.WARNING)
-    log.expect("trouble 999 (the last of 999 like it)", logging.WARNING)
+    log.expect("trouble 999 (the last of 999 similar messages)", logging.WARNING)
     assert not log.records
 
 
 def test_what_is_left_out_is_told_when_the_silence_is_over(log: ServerLog) -> None:
-    throttled = ThrottledLog(silence=0.05)
+    throttled = ThrottledLog(interval=0.05)
     for number in range(3):
         throttled.log(logging.WARNING, "trouble %d", number)
     log.expect("trouble 2", logging.WARNING)
 
 
 def test_throttled_lines_of_many_threads_are_all_counted(log: ServerLog) -> None:
-    throttled = ThrottledLog(silence=3600)
+    throttled = ThrottledLog(interval=3600)
 
     def complain() -> None:
         for _ in range(500):
@@ -43,11 +43,11 @@ def test_throttled_lines_of_many_threads_are_all_counted(log: ServerLog) -> None
         thread.join()
     assert background.close(TIMEOUT)
     *lines, last = [record.getMessage() for record in log.records]
-    assert last == f"trouble (the last of {2000 - len(lines)} like it)"
+    assert last == f"trouble (the last of {2000 - len(lines)} similar messages)"
 
 
 def test_nobody_complains_below_the_level(log: ServerLog) -> None:
-    throttled = ThrottledLog(silence=3600)
+    throttled = ThrottledLog(interval=3600)
     throttled.log(logging.DEBUG, "nothing %s", "wrong", "with the arguments")
     throttled.log(logging.WARNING, "trouble")
     log.expect("trouble", logging.WARNING)
