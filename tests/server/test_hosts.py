@@ -76,7 +76,7 @@ def test_it_serves_no_host_that_a_stranger_can_have_resolve_to_it(
     server = serve(app_of_all_kinds())
     for request in requests(host):
         answer = ask(clients, server, request)
-        assert (answer.status, answer.body) == (421, b"this host is not served here\n")
+        assert (answer.status, answer.body) == (421, b"this server does not serve this host\n")
     assert server.stats().refused == {421: len(requests(host))}
 
 

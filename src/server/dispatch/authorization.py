@@ -15,9 +15,9 @@ from ..reports.refusals import AUTHORIZE, FAILED
 from ..sockets.peer import Peer
 from .gate import PendingRequest
 
-AUTHORIZATION_FAILED = RefusalError(500, "the request could not be judged", kind=FAILED)
+AUTHORIZATION_FAILED = RefusalError(500, "authorization check failed", kind=FAILED)
 FORBIDDEN = RefusalError(
-    403, "this is not for you", kind=AUTHORIZE, advice="authorize has returned a false value."
+    403, "forbidden", kind=AUTHORIZE, advice="authorize returned a false value."
 )
 
 

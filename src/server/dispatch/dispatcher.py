@@ -89,14 +89,13 @@ class Dispatcher:
         self._on_request(peer)
         peer.record.request = request
         if request.http_version not in ("1.0", "1.1"):
-            raise HandshakeError(505, "HTTP/1.1 is spoken here")
+            raise HandshakeError(505, "unsupported HTTP version: use HTTP/1.1")
         if request.http_version == "1.1" or fields.items("host"):
             check_host(fields)
         fields = self._host_policy.check_host(request, fields)
         found = self._routes.find(request.path, wants_upgrade(fields))
         if found is None:
-            advice = "No route has this path."
-            raise RefusalError(404, "nothing is here", kind=PATH, advice=advice)
+            raise RefusalError(404, "no route matches this path", kind=PATH)
         route, pattern = found
         set_pattern(request, pattern)
         if isinstance(route, WebSocketRoute):
@@ -110,7 +109,9 @@ class Dispatcher:
                 respond_without_content(peer, allowed)
                 return
         if request.method not in ("GET", "HEAD"):
-            raise HandshakeError(405, "this resource is only read", [("Allow", "GET, HEAD")])
+            raise HandshakeError(
+                405, "method not allowed: use GET or HEAD", [("Allow", "GET, HEAD")]
+            )
         with_body = request.method == "GET"
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)

@@ -52,7 +52,7 @@ class PendingMetrics(Protocol):
         if peer.closed:
             return
         if text is None:
-            reason = b"the metrics of the other processes cannot be had\n"
+            reason = b"the metrics of the other processes are not available\n"
             respond(peer, 503, reason, headers=[("Retry-After", "5")], with_body=with_body)
         else:
             respond(peer, 200, text, content_type=CONTENT_TYPE, with_body=with_body)

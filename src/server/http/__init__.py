@@ -1,1 +1,1 @@
-"""What HTTP says before a WebSocket or an event stream begins, and of the latter's events."""
+"""HTTP: the request that opens a connection, and the answers that end one."""

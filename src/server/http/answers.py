@@ -28,7 +28,10 @@ def respond(
     headers: Iterable[tuple[str, str]] = (),
     with_body: bool = True,
 ) -> None:
-    """Owner: answer and close; one request a connection leaves no request to smuggle."""
+    """Owner: answer, and close the connection.
+
+    A connection serves one request, so that no request can be smuggled behind it.
+    """
     head = [
         *headers,
         *peer.record.cors_headers,
@@ -43,7 +46,7 @@ def respond(
 
 
 def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
-    """Owner: answer with 204, which has no length either (RFC 9110 section 8.6), and close."""
+    """Owner: answer with 204, without a Content-Length (RFC 9110 section 8.6), and close."""
     peer.record.status = 204
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
     peer.finish(encode_response(204, [*headers, *peer.record.cors_headers, date, close]))
@@ -58,15 +61,15 @@ def refuse(
     kind: str | None = None,
     line: str = "",
 ) -> None:
-    """Owner: answer with the error, and close; the reason is counted and logged.
+    """Owner: answer with an error, close the connection, and count and log the reason.
 
     Args:
         peer: the connection.
         error: the answer.
         request: the request, unless it was malformed.
-        with_body: whether the answer has a body, which one to HEAD has not.
-        kind: as for ``_report``.
-        line: likewise.
+        with_body: False for the answer to a HEAD request.
+        kind: the reason for the statistics; by default that of the error, or of its status.
+        line: the first line of a head that was too malformed for a request.
     """
     _report(peer, error, request, kind, line)
     body = f"{error.reason}\n".encode()
@@ -81,15 +84,7 @@ def refuse_plain_http(peer: Peer) -> None:
 def _report(
     peer: Peer, error: HandshakeError, request: Request | None, kind: str | None, line: str
 ) -> None:
-    """Owner: count a refusal, and log it.
-
-    Args:
-        peer: the connection.
-        error: the answer.
-        request: the request, unless it was malformed.
-        kind: the reason, unless the error has it, or its status.
-        line: the beginning of the head, where that was too malformed for a request.
-    """
+    """Owner: count a refusal, and log it. The arguments are those of :func:`refuse`."""
     if kind is None:
         kind = (
             error.kind if isinstance(error, RefusalError) else REASONS.get(error.status, MALFORMED)
@@ -99,17 +94,17 @@ def _report(
     if kind in LOGGED_ELSEWHERE:
         return
     if request is None:
-        # A query may be a secret, and is left out.
-        what = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
+        # Without the query, which may be a secret.
+        subject = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
     else:
-        what = _described(request)
-    text = f"{what} is refused with {error.status}: {printable(str(error.reason), VALUE)}"
+        subject = _describe(request)
+    text = f"{subject} is refused with {error.status}: {printable(str(error.reason), VALUE)}"
     advice = error.advice if isinstance(error, RefusalError) else ""
     refusals.log(kind, f"{text}. {advice}" if advice else text)
 
 
-def _described(request: Request) -> str:
-    """Method, path and client of a request, and what tells whether a page sends it, and which."""
+def _describe(request: Request) -> str:
+    """Return the method, path and client of a request, and its Host and Origin, for the log."""
     headers = request.headers
     named = [("Host", request.host), ("Origin", headers.get("Origin"))]
     values = "".join(f', {name} "{quoted(value)}"' for name, value in named if value)

@@ -1,4 +1,4 @@
-"""What lets pages of other sites read an event stream (CORS; WHATWG Fetch section 3)."""
+"""Cross-origin resource sharing of event streams (CORS; WHATWG Fetch section 3)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Literal
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
 
-# How long a browser may remember what a preflight was answered, in seconds.
+# The seconds for which a browser may cache the answer to a preflight request.
 MAX_AGE = 600
 
 Pairs = tuple[tuple[str, str], ...]
 
 
 def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
-    """The headers by which the page that asks may read the answer, whatever that is.
+    """Return the headers that let the page of a request read the answer, even a refusal.
 
-    Cookies may come along where the origins are named, and not where all are allowed.
+    Credentials are allowed if the origins are named, but not if all origins are allowed.
 
     Args:
-        origin: of the page, if it is one of those that are allowed; None for the server's own, or
-            no page.
-        origins: those that are allowed.
+        origin: the origin of the page, if it is allowed; None for the server's own origin, or if
+            the client is not a page.
+        origins: the origins that are allowed.
     """
     if not origins:
         return ()
@@ -39,13 +39,13 @@ def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> P
 
 
 def preflight_headers(method: str, fields: Fields) -> Pairs | None:
-    """What to answer a browser that asks whether it may ask; None if it does not ask that.
+    """Return the headers of the answer to a preflight request; None for any other request.
 
-    It does so for a page that sets headers of its own. All are allowed: just the application makes
-    something of them, and it judges them when they come.
+    Browsers send one for a page that sets headers of its own. All headers are allowed, because
+    only the application uses them, and it checks them in the request itself.
 
     Raises:
-        HandshakeError: 400; it is malformed.
+        HandshakeError: 400, because Access-Control-Request-Headers is malformed.
     """
     if (
         method != "OPTIONS"

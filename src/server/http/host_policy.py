@@ -1,6 +1,6 @@
-"""Whom a request is for, and whose page sends it: Host and Origin.
+"""The checks of the Host and the Origin of a request.
 
-Where they are refused, the log gets advice: most often a proxy has changed the request.
+The log of a refusal has advice, because the most frequent cause is a proxy that changes requests.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NGINX = "nginx: proxy_set_header Host $http_host;"
 
 
 class HostPolicy:
-    """The hosts of a server, by the word of the proxies that it trusts.
+    """The policy of one server.
 
     Args:
-        proxies: those that are trusted.
-        hosts: those that are served.
+        proxies: the trusted proxies.
+        hosts: the hosts that are served.
     """
 
     def __init__(self, proxies: Proxies, hosts: Hosts) -> None:
@@ -39,10 +39,14 @@ class HostPolicy:
         self._hosts = hosts
 
     def check_host(self, request: Request, fields: Fields) -> Fields:
-        """Any thread: the fields with the host that the client has addressed, which is served.
+        """Any thread: check that the host of a request is served.
+
+        Returns:
+            The headers, with the host that the client has addressed as Host.
 
         Raises:
-            HandshakeError: 421; it is not. 400; what a trusted proxy has sent is malformed.
+            HandshakeError: 421, because the host is not served; or 400, because the headers of a
+                trusted proxy are malformed.
         """
         fields = replace_host(request, fields)
         host = fields.single("host") or ""
@@ -52,7 +56,7 @@ class HostPolicy:
         addressed = fields.single("host") or ""
         if not self._hosts.admit(addressed):
             raise self._misdirected(addressed)
-        # A page can send X-Forwarded-Host, but not another Host than its own.
+        # A page can set X-Forwarded-Host to any host, but not the Host header.
         if host != addressed and not (self._hosts.admit(host) or LOCAL.admit(host)):
             raise self._misdirected(host)
         return fields
@@ -60,7 +64,7 @@ class HostPolicy:
     def check_origin(
         self, request: Request, fields: Fields, origins: Sequence[str] | Literal["*"]
     ) -> str | None:
-        """Any thread: as :func:`wsframe.origins.check_origin`, with advice in the error."""
+        """Any thread: call :func:`wsframe.origins.check_origin`, and add advice to its error."""
         try:
             return check_origin(fields, origins)
         except HandshakeError as error:
@@ -70,73 +74,71 @@ class HostPolicy:
             raise RefusalError(403, error.reason, kind=ORIGIN, advice=advice) from None
 
     def _note_forwarding(self, request: Request, fields: Fields) -> None:
-        """Set the client, scheme and host of a request to those that trusted proxies report."""
+        """Set the client, scheme and host of a request to the values of trusted proxies."""
         try:
             hop = self._proxies.resolve(fields)
         except HandshakeError as error:
             headers = request.headers
             values = [(name, ", ".join(headers.get_all(name))) for name in FORWARDING]
             sent = ", ".join(f'{name} "{quoted(value)}"' for name, value in values if value)
-            advice = f"The trusted proxy {client_of(request.address)} has sent {sent}."
+            advice = f"The trusted proxy {client_of(request.address)} sent {sent}."
             raise RefusalError(error.status, error.reason, kind=MALFORMED, advice=advice) from None
         forward(request, hop)
 
     def _misdirected(self, host: str) -> RefusalError:
-        """The answer to a request for another host (RFC 9110 section 15.5.20)."""
+        """Return the answer to a request for another host (RFC 9110 section 15.5.20)."""
         name = quoted(_name_of(host))
         advice = (
-            f'The host "{name}" is none of those that are served. If it is a name of this server, '
-            f'add "{name}" to the setting hosts (--hosts). If it is what a proxy calls this '
-            f"server, let the proxy pass on the Host that the browser has sent ({NGINX}), and add "
-            "that host."
+            f'The host "{name}" is not served. If it is a name of this server, add "{name}" to '
+            "the setting hosts (--hosts). If a proxy uses this name for the server, have the proxy "
+            f"pass on the Host of the browser ({NGINX}), and add that host."
         )
         if self._hosts.by_default:
             advice += " By default a server on loopback serves only localhost and addresses."
-        return RefusalError(421, "this host is not served here", kind=HOST, advice=advice)
+        return RefusalError(421, "this server does not serve this host", kind=HOST, advice=advice)
 
     def _advice_on_origin(self, request: Request, fields: Fields) -> str:
-        """What to change if the page may connect: the proxy, or the settings."""
+        """Return the cause of a refused Origin, and the change that would allow the page."""
         origin, host = fields.single("origin") or "", fields.single("host") or ""
         authority = origin.partition("://")[2]
         name = _name_of(authority)
         if name and name == _name_of(host):
             cause = (
-                f'The Origin and the Host "{quoted(host)}" differ in the port. If a proxy has left '
-                f"the port out, let it pass on the Host as the browser has sent it ({NGINX})"
+                f'The Origin and the Host "{quoted(host)}" differ in the port. If a proxy has '
+                f"removed the port, have it pass on the Host of the browser ({NGINX})"
             )
         else:
             cause = (
-                f'The Origin is not that of the Host "{quoted(host)}". If a proxy has put its own '
-                f"name for this server there, let it pass on the Host that the browser has sent "
-                f"({NGINX})"
+                f'The Origin does not match the Host "{quoted(host)}". If a proxy has replaced '
+                f"the Host, have it pass on the Host of the browser ({NGINX})"
             )
         forwarded = fields.items("x-forwarded-host") or fields.items("forwarded")
         sender = client_of(request.address)
         if forwarded and not self._proxies.trust(sender):
             cause += (
-                f"; X-Forwarded-Host and Forwarded do not count, because {sender} is not one of "
+                f"; X-Forwarded-Host and Forwarded are ignored, because {sender} is not one of "
                 "trusted_proxies (--trusted-proxy)"
             )
         if name and not self._hosts.admit(authority):
-            cause += f'; "{quoted(name)}" must then be one of hosts (--hosts), too'
+            cause += f'; "{quoted(name)}" must then also be one of hosts (--hosts)'
         return (
-            f'{cause}. If it is a page of another site that may connect, add "{quoted(origin)}" '
-            "to the origins of the route."
+            f'{cause}. To allow this page of another site, add "{quoted(origin)}" to the origins '
+            "of the route."
         )
 
 
 def with_proxy_advice(error: HandshakeError, fields: Fields) -> HandshakeError:
-    """Any thread: the refusal of an upgrade request, with advice if a proxy has spoilt it."""
+    """Any thread: add advice to the refusal of an upgrade request that a proxy has changed."""
     if error.status != 426 or not fields.items("sec-websocket-key"):
         return error
     advice = (
-        "It has a Sec-WebSocket-Key, but is no upgrade in HTTP/1.1. If a proxy stands before the "
-        f"server, let it pass on the upgrade ({UPGRADE_BY_NGINX})."
+        "The request has a Sec-WebSocket-Key, but is not an upgrade request in HTTP/1.1. If there "
+        f"is a proxy in front of the server, have it pass on the upgrade ({UPGRADE_BY_NGINX})."
     )
     return RefusalError(426, error.reason, error.headers, kind=UPGRADE, advice=advice)
 
 
 def _name_of(host: str) -> str:
-    """A host without its port."""
+    """Return a host without its port."""
     parts = split_host(host)
     return host if parts is None else parts[0]

@@ -1,12 +1,12 @@
-"""What proxies say of a request: who asks, how, and for which host.
+"""The headers in which proxies report the client, the scheme and the host of a request.
 
-Anybody can send these headers, so they count only from addresses that are trusted. Each proxy of a
-chain adds at the right what it sees. The client is the first from there that is not trusted itself:
-what stands to the left of it, that client may have made up.
+Any client can send these headers, so they count only from trusted addresses. Each proxy of a chain
+appends the address that it sees on the right. The client is the first address from the right that
+is not trusted: it may have made up everything to the left of its own.
 
-``X-Forwarded-For``, ``-Proto`` and ``-Host`` come before ``Forwarded`` (RFC 7239), which is looked
-at where none of the three is there. For most proxies set the former, and pass the latter on as it
-came from whomever.
+``X-Forwarded-For``, ``-Proto`` and ``-Host`` take precedence over ``Forwarded`` (RFC 7239), which
+is read only if none of the three is present. Most proxies set the former, and pass on the latter
+unchanged from any client.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..addresses import TrustedNetworks, parse_address
 
 FORWARDING = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-# RFC 7239 section 4. An address with a port is often seen without the quotes that its colon needs.
-MAX_PAIRS = 400  # four for each of the items that a list may have
+# RFC 7239 section 4. Many proxies omit the quotes that the colon of an address with a port needs.
+MAX_PAIRS = 400  # four for each item of a list of the maximum length
 PAIR = re.compile(
     rf'({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*(?:([;,])[ \t]*|$)'
 )
-# RFC 7239 section 6, and an IPv6 address without brackets, as X-Forwarded-For has it.
+# RFC 7239 section 6, and the IPv6 addresses without brackets of X-Forwarded-For.
 PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
-# "unix:" is what nginx sends for a client that has come through a unix socket.
+# nginx sends "unix:" for a client of a unix socket.
 UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}|unix:", re.IGNORECASE)
 NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){PORT}|([0-9A-Fa-f:.]+)")
 
 
 @dataclass(frozen=True)
 class Hop:
-    """What one proxy says of who has connected to it; "" where it does not."""
+    """The values that proxies report about a client; "" for each that is not reported."""
 
     client: str = ""
     scheme: str = ""
@@ -44,20 +44,20 @@ class Hop:
 
 
 class Proxies(TrustedNetworks):
-    """The proxies that are trusted."""
+    """The trusted proxies."""
 
     def resolve(self, fields: Fields) -> Hop:
-        """Any thread: return what the headers of a request state about its client.
+        """Any thread: return the client, scheme and host that the headers of a request report.
 
         Args:
             fields: the headers, as a trusted proxy has sent them.
 
         Returns:
-            The address of the client, the scheme, and the host that it has addressed; "" for each
-            of them that no trusted proxy has reported.
+            The address of the client, the scheme, and the host; "" for each of them that no
+            trusted proxy reports.
 
         Raises:
-            HandshakeError: 400; what one of the proxies has sent is malformed, so that the client
+            HandshakeError: 400, because the headers of a proxy are malformed, so that the client
                 is unknown.
         """
         client = scheme = host = ""
@@ -69,45 +69,45 @@ class Proxies(TrustedNetworks):
                     check_host([("Host", hop.host)])
                     host = hop.host
                 if not hop.client or UNKNOWN.fullmatch(hop.client):
-                    break  # the last address that is known is the client's
+                    break  # the last known address is the client's
                 client = _node(hop.client)
                 if not self.trust(client):
                     break
         except (KeyError, ValueError, HandshakeError):
-            raise HandshakeError(400, "what the proxy says of the client is malformed") from None
+            raise HandshakeError(400, "the forwarding headers of the proxy are malformed") from None
         return Hop(client, scheme, host)
 
 
 def _x_forwarded(fields: Fields) -> list[Hop]:
-    """The headers that are no standard: lists, which end at the right with the nearest proxy."""
+    """Return the hops in the X-Forwarded headers, whose last items the nearest proxy has added."""
     lists = [fields.items(f"x-forwarded-{name}") for name in ("for", "proto", "host")]
     length = max(map(len, lists))
     filled = ([""] * (length - len(items)) + items for items in lists)
-    return [Hop(*said) for said in zip(*filled, strict=True)]
+    return [Hop(*items) for items in zip(*filled, strict=True)]
 
 
 def _forwarded(fields: Fields) -> list[Hop]:
-    """RFC 7239 section 4."""
+    """Return the hops in the Forwarded header (RFC 7239 section 4)."""
     text = ", ".join(fields.items("forwarded"))
     if text.count(";") + text.count("\\") > MAX_PAIRS:
-        raise ValueError("more than any chain of proxies has to tell")
+        raise ValueError("the Forwarded header has too many pairs")
     hops: list[Hop] = []
-    said: dict[str, str] = {}
+    values: dict[str, str] = {}
     position = 0
     while position < len(text):
         pair = PAIR.match(text, position)
-        if pair is None or (name := pair[1].lower()) in said:
-            raise ValueError("not a pair, or the second of its name")
-        said[name] = pair[3] if pair[2] is None else re.sub(r"\\(.)", r"\1", pair[2])
+        if pair is None or (name := pair[1].lower()) in values:
+            raise ValueError("the Forwarded header is malformed")
+        values[name] = pair[3] if pair[2] is None else re.sub(r"\\(.)", r"\1", pair[2])
         position = pair.end()
         if pair[4] != ";":
-            hops.append(Hop(said.get("for", ""), said.get("proto", ""), said.get("host", "")))
-            said = {}
+            hops.append(Hop(values.get("for", ""), values.get("proto", ""), values.get("host", "")))
+            values = {}
     return hops
 
 
 def _node(text: str) -> str:
-    """An address in its normal form, without a port."""
+    """Return the address of a node in normal form, without its port."""
     match = NODE.fullmatch(text)
     if match is None:
         raise ValueError(f"not an address: {text!r}")

@@ -24,25 +24,25 @@ from .request import Request
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET = 8 * 1024
-MAX_PATH = 2 * 1024  # handlers keep it, decoded, for as long as the connection lasts
-MAX_LINE = 512  # of a malformed head, in the log
+MAX_PATH = 2 * 1024  # handlers keep the decoded path for as long as the connection lasts
+MAX_LINE = 512  # bytes of a malformed head that are logged
 END_OF_HEAD = b"\r\n\r\n"
-MAX_PARAMETERS = 500  # in the query; each costs the loop some microseconds
-# RFC 9112 section 3: single spaces, and no fragment. Nothing may precede it except an empty line
-# (section 2.2). HTTP/0.9, which has no version, is refused later, with a clear status.
+MAX_PARAMETERS = 500  # of the query; each takes some microseconds of the loop's time
+# RFC 9112 section 3: single spaces, and no fragment. Only an empty line may precede the request
+# line (section 2.2). HTTP/0.9, without a version, is refused later with a clear status.
 REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
-# RFC 9112 section 3.2.2: absolute-form. The authority has no user information (RFC 9110 section
-# 4.2.4), and the scheme is one of this server's (section 7.4).
+# RFC 9112 section 3.2.2: absolute-form. The authority must not have user information (RFC 9110
+# section 4.2.4), and the scheme must be one of this server (section 7.4).
 ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
 
 
 class RequestReader(Protocol):
-    """Reads one request head, and hands it over with the bytes that came behind it.
+    """Reads the head of one request.
 
     Args:
         peer: the connection.
-        answer: called once, by the owner, with the request, its fields, and what followed its head;
-            it may raise HandshakeError, which is answered.
+        answer: called once, by the owner, with the request, its headers, and the bytes received
+            after its head. A HandshakeError that it raises becomes the answer.
     """
 
     __slots__ = ("_answer", "_complete", "_head", "_headers", "_parser", "_peer", "_target")
@@ -57,10 +57,10 @@ class RequestReader(Protocol):
         self._complete = False
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: feed the parser just to the end of the head, so that what follows stays whole."""
+        """Owner: feed the parser up to the end of the head, and no byte of the data after it."""
         parser = self._parser
         if parser is None:
-            return  # one request a connection; its answer is on its way
+            return  # the one request of this connection is being answered
         begin = len(self._head)
         self._head += data
         end = self._head.find(END_OF_HEAD, max(0, begin - 3))
@@ -71,48 +71,48 @@ class RequestReader(Protocol):
         try:
             _feed(parser, head)
             if len(self._head) > MAX_HEAD:
-                raise HandshakeError(431, f"the head is over {MAX_HEAD} bytes")
+                raise HandshakeError(431, f"the request head exceeds {MAX_HEAD} bytes")
             if self._complete:
-                request = self._request(parser)
+                request = self._build_request(parser)
                 fields = Fields(self._headers)
-                self._let_go()
+                self._release()
                 self._answer(request, fields, data[len(head) :])
             elif end >= 0:
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
             line = bytes(self._head[:MAX_LINE]).partition(b"\r\n")[0].decode("latin-1")
-            self._let_go()
+            self._release()
             with_body = parser.get_method() != b"HEAD"
             refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
     def peer_left(self) -> None:
-        """Owner: there is nobody to answer."""
+        """Owner: do nothing, because the client has left without a complete request."""
 
     def deadline_passed(self) -> None:
-        """Owner: the head did not come in time."""
+        """Owner: close the connection, because the head is not complete in time."""
         self._peer.abort()
 
     @property
     def unasked(self) -> bool:
-        """Owner: whether the head is not all there."""
+        """Owner: True until the head is complete."""
         return not self._complete
 
     def shut_down(self) -> None:
-        """Owner: nothing was asked, or the application has yet to judge it: nothing is owed."""
+        """Owner: close the connection, which has no answer yet."""
         self._peer.abort()
 
-    def _let_go(self) -> None:
-        """Read no more, and keep nothing of the head.
+    def _release(self) -> None:
+        """Release the parser and the head.
 
-        The parser and this reader refer to each other. Unless that ends here, they wait for the
-        garbage collector with all that they have read.
+        The parser and this reader refer to each other. Without this, both would keep the head
+        until the garbage collector runs.
         """
         self._parser = None
         self._head = bytearray()
         self._target = bytearray()
         self._headers = []
 
-    def _request(self, parser: httptools.HttpRequestParser) -> Request:
+    def _build_request(self, parser: httptools.HttpRequestParser) -> Request:
         if not REQUEST_LINE.match(self._head):
             raise HandshakeError(400, "the request line is malformed")
         host, target = _read_target(self._target.decode("latin-1"))
@@ -131,23 +131,23 @@ class RequestReader(Protocol):
             raise HandshakeError(400, str(error)) from None
         return request
 
-    # Called by the parser, inside _feed.
+    # Callbacks of the parser, within _feed.
 
     def on_url(self, part: bytes) -> None:
-        """A part of the request's target."""
+        """Collect a part of the request target."""
         self._target += part
         if len(self._target) > MAX_TARGET:
-            raise HandshakeError(414, f"the target is over {MAX_TARGET} bytes")
+            raise HandshakeError(414, f"the request target exceeds {MAX_TARGET} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Collect one header."""
         if len(self._headers) == MAX_HEADERS:
-            raise HandshakeError(431, f"more than {MAX_HEADERS} headers")
-        # The blanks around a value are no part of it (RFC 9110 section 5.5).
+            raise HandshakeError(431, f"the request has more than {MAX_HEADERS} headers")
+        # Whitespace around a value is not part of it (RFC 9110 section 5.5).
         self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
-        """All of the head was there."""
+        """Note that the head is complete."""
         self._complete = True
 
 
@@ -155,7 +155,7 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # the parser's word for "what follows is not HTTP"; nothing follows
+        pass  # raised for an upgrade request; the data ends with its head
     except httptools.HttpParserCallbackError as error:
         if isinstance(error.__context__, HandshakeError):
             raise error.__context__ from None
@@ -165,25 +165,28 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
 
 
 def _read_target(target: str) -> tuple[str | None, str]:
-    """The authority of a target, None unless it is in absolute-form; and its path and query.
+    """Return the authority of a request target, and its path and query.
+
+    The authority is None unless the target is in absolute-form.
 
     Raises:
-        HandshakeError: 400; it is in another form, malformed, or has too many parameters.
+        HandshakeError: 400, because the target has another form, is malformed, or has too many
+            parameters; or 414, because its path is too long.
     """
     host = None
     if not target.startswith("/"):
         if target == "*":
-            raise HandshakeError(400, "the target * (asterisk-form) is not served")
+            raise HandshakeError(400, "the request target * (asterisk-form) is not supported")
         absolute = ABSOLUTE_FORM.match(target)
         if absolute is None:
-            raise HandshakeError(400, "the target must be a path, or a URL of this server")
+            raise HandshakeError(400, "the request target must be a path or a URL of this server")
         host = absolute[1]
         check_host([("Host", host)])
         target = target[absolute.end() :]
         if not target.startswith("/"):
-            target = f"/{target}"  # RFC 9110 section 4.2.3: an empty path is "/"
+            target = f"/{target}"  # an empty path equals "/" (RFC 9110 section 4.2.3)
     if len(target.partition("?")[0]) > MAX_PATH:
-        raise HandshakeError(414, f"the path is over {MAX_PATH} bytes")
+        raise HandshakeError(414, f"the path exceeds {MAX_PATH} bytes")
     if target.count("&") >= MAX_PARAMETERS:
         raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")
     return host, target

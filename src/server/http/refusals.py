@@ -1,4 +1,4 @@
-"""Refusals: the answer, its reason, and for the log what the operator can do about it."""
+"""Refusals: the answer, its reason, and advice for the operator in the log."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from wsframe import HandshakeError
 from ..reports.refusals import THREADS
 from ..reports.text import printable
 
-# Characters of a value in the log: long enough for a name of the DNS, with a port.
+# The characters of a value in the log: enough for a DNS name and a port.
 VALUE = 300
 
 
 class RefusalError(HandshakeError):
-    """An answer with more for the log than its client is sent.
+    """An answer with details for the log that the client does not receive.
 
     Attributes:
-        kind: the reason, as the statistics name it.
-        advice: for the operator: what was compared, and which setting decides.
+        kind: the reason, by its name in the statistics.
+        advice: the values that were compared and the setting that applies, for the operator.
     """
 
     def __init__(
@@ -36,10 +36,12 @@ class RefusalError(HandshakeError):
 
 
 def no_thread() -> RefusalError:
-    """The answer where no thread is free for what the request asks for."""
-    return RefusalError(503, "no thread is left for this", [("Retry-After", "5")], kind=THREADS)
+    """Return the answer to a request for which no thread is free."""
+    return RefusalError(
+        503, "server is out of threads, try again later", [("Retry-After", "5")], kind=THREADS
+    )
 
 
 def quoted(value: str) -> str:
-    """A value of a stranger's, to stand between double quotes."""
+    """Return a client's value, escaped and cut to be put between double quotes in the log."""
     return printable(value, VALUE, quoted=True)

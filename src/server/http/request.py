@@ -15,30 +15,30 @@ from ..addresses import client_of
 from .paths import Path, normal_path, segments_of
 from .proxies import Hop
 
-MAX_USER_AGENT = 512  # characters of it that are kept of a long head
+MAX_USER_AGENT = 512  # characters of the User-Agent that are kept of a long head
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Request:
     """The request that opened a connection.
 
-    Its text is kept as it came, for as long as the connection lasts. The properties are read from
-    that text at each access.
+    The text of the request is kept unchanged for as long as the connection lasts. Each access to a
+    property parses it again.
 
-    Of a head over ``max_kept_head`` bytes (a setting, 4 KiB) ``headers`` and ``query`` are kept
-    only until the handler first waits for a message, or for a plain function of event streams until
-    it returns. They are there for ``authorize``, and for a handler that reads them at its
-    beginning; later they raise RuntimeError. So a client cannot have 16 KiB kept for nothing.
+    If the head exceeds ``max_kept_head`` bytes (a setting, 4 KiB), ``headers`` and ``query`` are
+    kept only until the handler first waits for a message. For a plain function that serves event
+    streams they are kept until it returns. ``authorize`` and the beginning of a handler can read
+    them; later they raise RuntimeError. So a client cannot occupy 16 KiB while it is idle.
 
     Attributes:
-        method: as in "GET".
-        http_version: as in "1.1".
-        address: of whoever has connected, as the socket module gives it: the client, or a proxy;
-            the server's path for a client of a unix socket, which has none.
-        client: the client's address alone, by the word of proxies if they are trusted; "unix" for
-            one that comes through a unix socket.
-        scheme: "http" or "https", likewise.
-        identity: what the route's ``authorize`` has returned; None where there is none.
+        method: the method, as in "GET".
+        http_version: the version, as in "1.1".
+        address: the address of the client, or of a proxy, as the socket module returns it; for a
+            unix socket, whose clients have no address, the path of the server.
+        client: the client's address without the port, as trusted proxies report it; "unix" for a
+            client of a unix socket.
+        scheme: "http" or "https", as trusted proxies report it.
+        identity: the value that the ``authorize`` of the route returned; None without one.
     """
 
     __slots__ = (
@@ -65,18 +65,18 @@ class Request:
         scheme: str,
         host: str | None = None,
     ) -> None:
-        """The request.
+        """Create a request.
 
         Args:
-            method: as in "GET".
-            target: path and query, as they came.
+            method: the method, as in "GET".
+            target: the path and query, unchanged.
             fields: the headers.
-            http_version: as in "1.1".
-            address: as the socket module gives it.
+            http_version: the version, as in "1.1".
+            address: the address, as the socket module returns it.
             scheme: "http" or "https".
             host: the authority of a target in absolute-form, which replaces the Host header.
         """
-        # One copy of what nearly all requests have in common.
+        # Interned, because nearly all requests have the same values.
         self.method = sys.intern(method)
         self.http_version = sys.intern(http_version)
         self.address = address
@@ -91,10 +91,10 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path by which the route was chosen, percent-decoded and without the query.
+        """The path that the route was found by, percent-decoded and without the query.
 
-        Every spelling of a path has this one form. "%2F", "%25" and the control characters stay
-        encoded, so that the slashes are those between segments and the text has no line break. Dot
+        Every spelling of a path has this one form. "%2F", "%25" and control characters stay
+        encoded, so that every slash separates segments and the text has no line break. Dot
         segments, empty segments and semicolons are ordinary text. A path that is not valid UTF-8
         is refused with 400.
         """
@@ -102,48 +102,49 @@ class Request:
 
     @property
     def raw_path(self) -> str:
-        """The path as it came, percent-encoded; not fit for comparisons, :attr:`path` is."""
+        """The path as received, percent-encoded; compare :attr:`path` instead."""
         return self._target.partition("?")[0]
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """The values of what the route's path has in braces, decoded."""
+        """The decoded values of the parameters in the path of the route."""
         if self._pattern is None:
             return NO_PARAMETERS
         return self._pattern.match(segments_of(self.path)) or NO_PARAMETERS
 
     @property
     def headers(self) -> Headers:
-        """Names are looked up without regard to case; ``get_all`` gives all values of one.
+        """The headers; their names are case-insensitive, and ``get_all`` returns all values.
 
         Raises:
-            RuntimeError: they were too long to be kept; see above.
+            RuntimeError: the head was too long to be kept; see above.
         """
         self._check_complete()
         return self._headers()
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The parameters after "?", each with all of its values, decoded; at most 500.
+        """The decoded parameters after "?", each with all of its values; at most 500.
 
         Raises:
-            RuntimeError: they were too long to be kept; see above.
+            RuntimeError: the head was too long to be kept; see above.
         """
         self._check_complete()
         return parse_qs(self._target.partition("?")[2], keep_blank_values=True)
 
     @property
     def host(self) -> str:
-        """The name, and the port if one was given, by which the client addressed the server.
+        """The host that the client has addressed, with the port if the request has one.
 
-        Trusted proxies may have forwarded it; else it is the authority of a target in absolute-form
-        (RFC 9112 section 3.2.2), else the Host header. "" where HTTP/1.0 names none.
+        It is the host that a trusted proxy reports, or else the authority of a target in
+        absolute-form (RFC 9112 section 3.2.2), or else the Host header. It is "" for a request in
+        HTTP/1.0 without a host.
         """
         return (self._headers().get("Host") or "") if self._host is None else self._host
 
     @property
     def user_agent(self) -> str | None:
-        """What the client calls itself; of a long head, the first 512 characters."""
+        """The User-Agent header; of a long head, its first 512 characters."""
         return self._headers().get("User-Agent")
 
     def _headers(self) -> Headers:
@@ -153,8 +154,8 @@ class Request:
     def _check_complete(self) -> None:
         if self._shortened:
             raise RuntimeError(
-                "headers and query of this request are not kept: its head is longer than "
-                "max_kept_head; read them in authorize, or before the handler first waits"
+                "the headers and the query of this request were discarded, because its head "
+                "exceeds max_kept_head: read them in authorize, or before the handler first waits"
             )
 
 
@@ -180,12 +181,12 @@ def replace_host(request: Request, fields: Fields) -> Fields:
 
 
 def forward(request: Request, hop: Hop) -> None:
-    """Any thread: set the client, the scheme and the host to those that a proxy has reported."""
+    """Any thread: set the client, the scheme and the host to the values that a proxy reports."""
     request.client = hop.client or request.client
     request.scheme = hop.scheme or request.scheme
     request._host = hop.host or request._host
 
 
 def set_pattern(request: Request, pattern: Path | None) -> None:
-    """Any thread: set the path of the route, which the parameters are read by."""
+    """Any thread: set the pattern that the parameters of the path are read with."""
     request._pattern = pattern

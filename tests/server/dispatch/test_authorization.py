@@ -113,7 +113,7 @@ def test_an_answer_that_cannot_be_sent_is_logged_and_500(
         raise error
 
     answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
-    assert (answer.status, answer.body) == (500, b"the request could not be judged\n")
+    assert (answer.status, answer.body) == (500, b"authorization check failed\n")
     assert answer.headers["X-User"] is answer.headers["Set-Cookie"] is None
     assert log.expect("the answer of the authorize of /ws cannot be sent").exc_info
 

@@ -299,7 +299,7 @@ def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
     server = serve(pages())
     answer = ask(server, get(target))
     assert answer.status == 404
-    assert answer.body == b"nothing is here\n"
+    assert answer.body == b"no route matches this path\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])

@@ -115,7 +115,7 @@ def attack(
 def assert_no_thread(client: Client) -> None:
     answer = client.answer()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-    assert answer.body == b"no thread is left for this\n"
+    assert answer.body == b"server is out of threads, try again later\n"
 
 
 def status_of(client: Client) -> int:

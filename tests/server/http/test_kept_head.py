@@ -23,8 +23,8 @@ HEADERS = (("Host", "localhost:81"), ("User-Agent", "agent"), ("X-Long", "a" * S
 QUERY = "a=" + "b" * 3000
 COMPLETE = SIZE, 3000
 NOT_KEPT = (
-    "headers and query of this request are not kept: its head is longer than max_kept_head; "
-    "read them in authorize, or before the handler first waits"
+    "the headers and the query of this request were discarded, because its head exceeds "
+    "max_kept_head: read them in authorize, or before the handler first waits"
 )
 
 

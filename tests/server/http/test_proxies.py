@@ -179,7 +179,7 @@ def test_what_is_malformed_is_refused(
     client.send(upgrade("/", header))
     answer = client.answer()
     assert answer.status == 400
-    assert answer.body == b"what the proxy says of the client is malformed\n"
+    assert answer.body == b"the forwarding headers of the proxy are malformed\n"
 
 
 def ask(clients: Clients, server: Server, *headers: tuple[str, str]) -> Answer:

@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[bytes, int, str, list[str]]] = {
         upgrade("/ws", ("Origin", "https://a.example"), ("X-Forwarded-Host", "a.example")),
         403,
         "origin",
-        ["127.0.0.1 is not one of trusted_proxies", '"a.example" must then be one of hosts'],
+        ["127.0.0.1 is not one of trusted_proxies", '"a.example" must then also be one of hosts'],
     ),
     "a foreign page without a host": (
         upgrade("/ws", ("Origin", "null")),
@@ -85,18 +85,33 @@ REFUSED: dict[str, tuple[bytes, int, str, list[str]]] = {
         "origin",
         ['Origin "null"'],
     ),
-    "the hook's no": (get("/stream"), 403, "authorize", ["authorize has returned a false value"]),
+    "the hook's no": (get("/stream"), 403, "authorize", ["authorize returned a false value"]),
     "the hook's error": (upgrade("/guarded"), 401, "authorize", ["sign in first"]),
-    "no route": (get("/%6eone?secret"), 404, "path", ['"/none"', "No route has this path"]),
-    "another method": (get("/", method="POST"), 405, "method", ['POST "/"', "only read"]),
+    "no route": (get("/%6eone?secret"), 404, "path", ['"/none"', "no route matches this path"]),
+    "another method": (get("/", method="POST"), 405, "method", ['POST "/"', "use GET or HEAD"]),
     "no upgrade": (get("/ws"), 426, "upgrade", ["an upgrade is required"]),
     "no HTTP": (b"hello\x1b[2J\r\n\r\n", 400, "malformed", [r'"hello\x1b[2J" from 127.0.0.1']),
     "no path": (get("*?secret"), 400, "malformed", ['"GET *" from 127.0.0.1']),
     "a path that is no UTF-8": (get("/%ff"), 400, "malformed", ["the path is not valid UTF-8"]),
     "no Host": (head("GET / HTTP/1.1", []), 400, "malformed", ["no Host header"]),
-    "a long target": (get("/" + "a" * 9000), 414, "too_large", ["the target is over 8192 bytes"]),
-    "a long head": (get("/", ("A", "a" * 17_000)), 431, "too_large", ["the head is over 16384"]),
-    "HTTP/2": (head("GET / HTTP/2.0", [HOST]), 505, "version", ["HTTP/1.1 is spoken here"]),
+    "a long target": (
+        get("/" + "a" * 9000),
+        414,
+        "too_large",
+        ["the request target exceeds 8192 bytes"],
+    ),
+    "a long head": (
+        get("/", ("A", "a" * 17_000)),
+        431,
+        "too_large",
+        ["the request head exceeds 16384"],
+    ),
+    "HTTP/2": (
+        head("GET / HTTP/2.0", [HOST]),
+        505,
+        "version",
+        ["unsupported HTTP version: use HTTP/1.1"],
+    ),
 }
 
 
@@ -140,7 +155,7 @@ def test_what_a_trusted_proxy_has_sent_is_logged_where_it_is_malformed(
     headers = ("X-Forwarded-For", "203.0.113.7\x9b, nonsense"), ("X-Forwarded-Proto", "https")
     assert status_of(clients, server, upgrade("/ws", *headers)) == 400
     line = log.expect("with 400", WARNING).getMessage()
-    assert "The trusted proxy 127.0.0.1 has sent" in line
+    assert "The trusted proxy 127.0.0.1 sent" in line
     assert r'X-Forwarded-For "203.0.113.7\x9b, nonsense", X-Forwarded-Proto "https".' in line
 
 
@@ -218,7 +233,7 @@ def test_behind_nginx_with_an_address_for_its_upstream_the_log_names_what_to_cha
     line = log.expect("is refused with 403", WARNING).getMessage()
     assert f'Host "127.0.0.1:{server.port}", Origin "https://shop.example"' in line
     assert "proxy_set_header Host $http_host;" in line
-    assert '"shop.example" must then be one of hosts (--hosts)' in line
+    assert '"shop.example" must then also be one of hosts (--hosts)' in line
 
 
 def test_behind_nginx_that_passes_on_no_upgrade_the_log_names_what_to_change(

@@ -328,7 +328,7 @@ def test_who_cannot_be_given_a_thread_is_answered_plainly(
     client = clients.connect(server)
     client.send(get("/job", GZIP))
     answer = client.answer()
-    assert (answer.status, answer.body) == (503, b"no thread is left for this\n")
+    assert (answer.status, answer.body) == (503, b"server is out of threads, try again later\n")
     assert answer.headers["Content-Encoding"] is None
 
 
