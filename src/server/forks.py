@@ -1,10 +1,10 @@
-"""Forks: what the child of a fork must not keep of its parent's sockets, and what it makes anew.
+"""Forks: sockets that the child of a fork closes, and objects that it creates anew.
 
-A child has a copy of every descriptor. While it keeps one, the kernel deals connections to a
-listener that nobody accepts from, and a client does not see that its connection was closed. So the
-child closes its copies. It changes nothing that both processes share: it shuts no socket down, and
-leaves the poller alone. A copy that it keeps nevertheless, because C code has forked it, does no
-harm to a client: see :func:`disconnect`.
+A child has a copy of every descriptor. While it keeps them, the kernel assigns connections to a
+listener without an accepting process, and a client does not notice that its connection was closed.
+So the child closes its copies. It changes no state that both processes share: it shuts down no
+socket and does not touch the poller. A copy that remains because C code has forked does not harm a
+client: see :func:`disconnect`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 
-class Inherited(Protocol):
-    """What a child inherits, and has to give up or make anew."""
+class ForkAware(Protocol):
+    """An object that a child inherits and must release or create anew."""
 
     def after_fork(self) -> None:
-        """The child of a fork, in its only thread: close files, replace locks, and wait for none.
+        """The child of a fork, in its only thread: close files and replace locks.
 
-        A thread that the child does not have may have held any lock of the parent.
+        It must not wait for a lock, because a thread of the parent may have held it.
         """
 
 
 class Closable(Protocol):
-    """A file, or what closes one."""
+    """A file, or an object that owns one."""
 
     def close(self) -> None: ...
 
 
 class Connected(Closable, Protocol):
-    """A socket, or what stands for one."""
+    """A socket, or an object with its methods."""
 
     def shutdown(self, how: int, /) -> None: ...
 
@@ -41,45 +41,45 @@ class Connected(Closable, Protocol):
 AnyClosable = TypeVar("AnyClosable", bound=Closable)
 
 _files: WeakSet[Closable] = WeakSet()
-_parts: WeakSet[Inherited] = WeakSet()
-_renewed: WeakSet[Inherited] = WeakSet()
+_released: WeakSet[ForkAware] = WeakSet()
+_recreated: WeakSet[ForkAware] = WeakSet()
 
 
 def disconnect(sock: Connected) -> None:
-    """Any thread that may close it: end a connection, or a listener, and close its descriptor.
+    """Any thread that may close it: shut down a connection or a listener, and close it.
 
-    ``close`` alone ends nothing while a child process holds a copy of the descriptor.
+    ``close`` alone has no effect on the peer while a child process holds a copy of the descriptor.
     """
-    with suppress(OSError):  # it is not connected any more, or this system cannot do it
+    with suppress(OSError):  # it is not connected, or this system does not support it
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
 
 
 def close_in_children(file: AnyClosable) -> AnyClosable:
-    """Any thread: have the children of forks close this file; returns it."""
+    """Any thread: close this file in the children of forks; return it."""
     _files.add(file)
     return file
 
 
-def give_up_in_children(part: Inherited) -> None:
-    """Any thread: have ``part.after_fork()`` called in the children of forks."""
-    _parts.add(part)
+def release_in_children(part: ForkAware) -> None:
+    """Any thread: call ``part.after_fork()`` in the children of forks."""
+    _released.add(part)
 
 
-def renew_in_children(part: Inherited) -> None:
-    """Any thread: have ``part.after_fork()`` called in the children of forks, and in theirs."""
-    _renewed.add(part)
+def recreate_in_children(part: ForkAware) -> None:
+    """Any thread: call ``part.after_fork()`` in the children of forks, and in their children."""
+    _recreated.add(part)
 
 
 def _after_fork() -> None:
-    for part in tuple(_renewed):
+    for part in tuple(_recreated):
         part.after_fork()
-    for part in _parts:
+    for part in _released:
         part.after_fork()
     for file in _files:
         with suppress(OSError):
             file.close()
-    _parts.clear()
+    _released.clear()
     _files.clear()
 
 

@@ -18,7 +18,7 @@ from wsframe.fields import encode_response
 from .addresses import UNIX, client_network
 from .dispatch.dispatcher import Dispatcher
 from .dispatch.routes import Routes
-from .forks import disconnect, give_up_in_children
+from .forks import disconnect, release_in_children
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.threads import Threads, has_gil
@@ -105,7 +105,7 @@ class Server:
         self._lock = threading.Lock()  # for _stopping
         self._stopping = False
         self._stopped = threading.Event()
-        give_up_in_children(self)
+        release_in_children(self)
         with ExitStack() as undo:  # if the system has no thread left for one of these
             for listener in self._listeners:
                 undo.callback(listener.discard)

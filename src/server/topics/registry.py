@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ..forks import renew_in_children
+from ..forks import recreate_in_children
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from ..timing import Timing
@@ -71,7 +71,7 @@ class Topics:
         # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
         # has the lock carries it out, so that nobody waits for another thread.
         self._changes: deque[tuple[TopicState, bool]] = deque()
-        renew_in_children(self)
+        recreate_in_children(self)
 
     def _make_locks(self) -> None:
         # Under it there is nothing but additions, so a signal handler of the same thread may enter.

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..forks import renew_in_children
+from ..forks import recreate_in_children
 from .cursors import EpochIds, Ids, StreamIds
 from .entry import Entry
 from .log import Bounds
@@ -214,7 +214,7 @@ class LocalLog(SharedLog):
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler of the same thread may enter
         self._members: dict[Replica, Counter[str]] = {}
-        renew_in_children(self)
+        recreate_in_children(self)
 
     def after_fork(self) -> None:
         """The child of a fork: forget the members, whose connections are the parent's."""

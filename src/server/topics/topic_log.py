@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from wsframe import StateError
 
-from ..forks import renew_in_children
+from ..forks import recreate_in_children
 from .entry import Entry, as_entry
 from .log import SPARE_BYTES, Bounds, LatestLog, Log
 from .receipts import Published, Receipt
@@ -41,7 +41,7 @@ class TopicLog(SubscribedLog, Topic):
 
     def __init__(self, name: str, registry: Registry, shared: SharedLog) -> None:
         super().__init__(name, registry, shared)
-        renew_in_children(self)
+        recreate_in_children(self)
 
     @property
     def bounds(self) -> Bounds:

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 import redis
 
-from ...forks import renew_in_children
+from ...forks import recreate_in_children
 from ..errors import BrokerRefused, BrokerUnavailable, EventsLost
 from ..receipts import Fate, Receipt
 from ..shared import SharedLog
@@ -91,7 +91,7 @@ class RedisStreams(SharedLog):
         self._feeds: list[Feed] = []
         self._begin_anew()
         _all.add(self)
-        renew_in_children(self)
+        recreate_in_children(self)
 
     def _begin_anew(self) -> None:
         """Be as one that has published nothing yet, and has no thread."""
