@@ -1,4 +1,4 @@
-"""A WebSocket codec (RFC 6455, RFC 7692) and server-sent events (WHATWG HTML 9.2), without I/O."""
+"""A codec for WebSockets (RFC 6455, RFC 7692) and server-sent events (WHATWG HTML), without I/O."""
 
 from .connection import Connection, Event
 from .deflate import PerMessageDeflate

@@ -1,8 +1,8 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
 # cython: boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
-"""The kernels over raw pointers; every argument error is raised by their twins in ``_pure.py``.
+"""The kernels over raw pointers; argument errors are raised by their counterparts in ``_pure.py``.
 
-They need no GIL: all that they keep from one call to the next are masking keys, one stock a thread.
+They need no GIL: the only state that they keep between calls is a stock of masking keys per thread.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -48,7 +48,7 @@ cdef extern from *:
     #define PER_THREAD _Thread_local
     #endif
     enum { KEY_STOCK = 4096 };
-    /* Masking keys cut from a block of os.urandom; one stock a thread, so that none is given twice. */
+    /* Masking keys cut from a block of os.urandom; one stock per thread, so none is used twice. */
     static PER_THREAD unsigned char key_stock[KEY_STOCK];
     static PER_THREAD int keys_left = 0;
 
@@ -68,10 +68,10 @@ accept_key_choose()
 INSTRUCTION_SET = xor_instruction_set.decode()
 
 cdef enum:
-    # Other threads run while a payload of this size is masked or copied; below it, taking the GIL
-    # again would cost more than the work.
+    # Release the GIL while a payload of at least this size is masked or copied. For a smaller one,
+    # reacquiring the GIL would cost more than the work.
     LARGE = 1 << 18
-    COPY_FROM = 1 << 15  # where memcpy gets ahead of the XOR with zeros
+    COPY_FROM = 1 << 15  # from this size on, memcpy is faster than the XOR with zeros
 
 cdef enum:
     TEXT_FRAME = 0x81
@@ -88,26 +88,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_masking_keys)
 
 
-cdef object ZERO = 0  # a default that is recognized for nothing
+cdef object ZERO = 0  # the default argument, recognized by identity at no cost
 
 # Bytes, and views of anything else -------------------------------------------------------------
 
 cdef struct Span:
     unsigned char *start
     Py_ssize_t size
-    bint exported  # through the view; bytes and str need none
+    bint exported  # True if `view` must be released; bytes and str need no view
     Py_buffer view
 
 
 cdef inline bint borrow(object data, Span *span, int flags) noexcept:
-    """Look into a bytes-like object; False, without an exception, where that is not possible."""
+    """Point the span at the object's memory; return False, without an exception, on failure."""
     span.exported = False
     if PyBytes_CheckExact(data) and flags == PyBUF_SIMPLE:
         span.start = <unsigned char *>PyBytes_AS_STRING(data)
         span.size = PyBytes_GET_SIZE(data)
         return True
     if PyByteArray_CheckExact(data) and PyByteArray_GET_SIZE(data) < LARGE and GIL_ENABLED:
-        # Nobody can resize it before we are done, so it need not be exported.
+        # It need not be exported, because no other thread can resize it while we hold the GIL.
         span.start = <unsigned char *>PyByteArray_AS_STRING(data)
         span.size = PyByteArray_GET_SIZE(data)
         return True
@@ -115,7 +115,7 @@ cdef inline bint borrow(object data, Span *span, int flags) noexcept:
 
 
 cdef bint borrow_view(object data, Span *span, int flags) noexcept:
-    """The other kinds, apart from the above, which is then small enough to be put in line."""
+    """Borrow any other object; separate, so that `borrow` is small enough to be inlined."""
     try:
         PyObject_GetBuffer(data, &span.view, flags)
     except Exception:
@@ -145,10 +145,11 @@ cdef inline int xor_span(
 cdef inline void copy_span(
     unsigned char *dst, const unsigned char *src, Py_ssize_t size
 ) noexcept:
-    """Copy: by XOR with zeros, but for what memcpy does better.
+    """Copy by XOR with zeros, or by memcpy where that is faster.
 
-    That is a large block, unless its target is a few bytes past the source modulo 4 KiB, where
-    header and payload into a fresh block can put it, and the processor's string copy is slow.
+    memcpy is faster for a large block, unless the target is a few bytes past the source modulo
+    4 KiB, where the string copy of some CPUs is slow. A header before the payload in a new block
+    often leads to this distance.
     """
     if size < COPY_FROM or (<size_t>dst - <size_t>src) % 4096 < 64:
         xor_span(dst, src, size, 0)
@@ -160,7 +161,7 @@ cdef inline void copy_span(
 
 
 cdef inline int small_number(object number) noexcept:
-    """The number if it is a small one, else -1: its type is wrong, or it is out of every range."""
+    """Return an integer of 0-255, or -1 for any other number or type."""
     cdef int overflow
     cdef long value
     if not PyLong_Check(number):
@@ -192,7 +193,7 @@ cdef uint32_t random_key() except? 0:
 # The kernels --------------------------------------------------------------------------------------
 
 def accept_key(key):
-    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455 section 4.2.2)."""
+    """Return the Sec-WebSocket-Accept value for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     if not (PyUnicode_CheckExact(key) and PyUnicode_IS_COMPACT_ASCII(key)
             and PyUnicode_GET_LENGTH(key) == KEY_SIZE):
         return _pure.accept_key(key)
@@ -204,7 +205,7 @@ def accept_key(key):
 def mask(payload, masking_key):
     """Return the payload XORed with the masking key (RFC 6455 section 5.3).
 
-    Masking twice with the same key gives the payload back.
+    Masking twice with the same key restores the payload.
 
     Args:
         payload: any C-contiguous bytes-like object.
@@ -231,7 +232,7 @@ def mask_into(buffer, masking_key, offset=0):
     Args:
         buffer: any writable C-contiguous bytes-like object.
         masking_key: 4 bytes.
-        offset: where in the payload the buffer begins, in bytes; for a payload in chunks.
+        offset: the position of the buffer in the payload, in bytes, if the payload comes in chunks.
 
     Raises:
         ValueError: the masking key does not have 4 bytes, or the offset is negative.
@@ -249,18 +250,19 @@ def mask_into(buffer, masking_key, offset=0):
 
 
 def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
-    """Return one frame as it stands on the wire (RFC 6455 section 5.2).
+    """Return one frame in wire format (RFC 6455 section 5.2).
 
     Args:
         opcode: 0-15.
         payload: any C-contiguous bytes-like object, or text, which is encoded as UTF-8.
-        fin: whether this is the last frame of its message.
+        fin: True if this is the last frame of its message.
         rsv: the three reserved bits as a number; RSV1, which compression uses, is 4.
-        masking_key: None for no mask (a server), True for a random one (a client), or 4 bytes.
+        masking_key: None for no mask (a server), True for a random key (a client), or 4 bytes.
 
     Raises:
-        ValueError: a number out of range, a control frame that is fragmented or has a payload of
-            more than 125 bytes (RFC 6455 section 5.5), or text that UTF-8 has no form for.
+        ValueError: a number is out of range, a control frame is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5), or the text contains a lone surrogate,
+            which cannot be encoded as UTF-8.
     """
     cdef Span source
     cdef int code = small_number(opcode)
@@ -272,7 +274,7 @@ def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
     cdef unsigned char *out
     if code < 0 or code > 15 or reserved < 0 or reserved > 7:
         return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
-    # Before the payload is borrowed: it may let other threads run.
+    # Before the payload is borrowed, because os.urandom may let other threads run.
     if masking_key is True:
         key = random_key()
     elif masked and is_key(masking_key):
@@ -324,11 +326,11 @@ cdef struct Head:
     int first
     int second
     uint64_t length
-    Py_ssize_t size  # of the head itself without the masking key; 0 while it is not all there
+    Py_ssize_t size  # of the header without the masking key; 0 if it is incomplete
 
 
 cdef inline bint read_head(const unsigned char *p, Py_ssize_t available, Head *head) noexcept:
-    """Read the head of a frame; False where the first two bytes are not there."""
+    """Parse the header of a frame; return False if fewer than two bytes are available."""
     cdef int i
     if available < 2:
         return False
@@ -367,9 +369,9 @@ def parse_frame(data, Py_ssize_t start):
 cdef inline bint read_whole_head(
     const unsigned char *p, Py_ssize_t available, Py_ssize_t limit, bint masked, Head *head
 ) noexcept:
-    """Read the head of a frame that may be taken: False if it is not whole or not as it should be.
+    """Parse the header of a complete frame; return False if the frame cannot be decoded here.
 
-    The size of the head then includes the masking key.
+    On success the size of the header includes the masking key.
     """
     if not read_head(p, available, head):
         return False
@@ -378,7 +380,7 @@ cdef inline bint read_whole_head(
     if head.size > 2 and head.length < <uint64_t>(126 if head.size == 4 else 65536):
         return False
     head.size += 4 * masked
-    # In this order, for the length may be as large as a number can be.
+    # Subtract instead of adding, because the length may be close to the largest number.
     return available >= head.size and available - head.size >= <Py_ssize_t>head.length
 
 
@@ -437,7 +439,7 @@ def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t lim
 
 
 cdef inline object take_text(const unsigned char *payload, Py_ssize_t size, uint32_t key):
-    """Unmask straight into a new str, which it is if all was ASCII; None if it is not UTF-8."""
+    """Unmask into a new str, which is the result if all bytes are ASCII; None for invalid UTF-8."""
     text = PyUnicode_New(size, 127)
     if size == 0 or not xor_span(PyUnicode_1BYTE_DATA(text), payload, size, key):
         return text

@@ -1,7 +1,7 @@
-"""The kernels in Python: bytes in, bytes out, no state of the protocol.
+"""The kernels in Python: functions over bytes, without protocol state.
 
-Their compiled twins are in ``_kernels.pyx``; whatever those find unusual they hand over to these,
-so that every argument error is raised here and nowhere else.
+Their compiled counterparts in ``_kernels.pyx`` pass every unusual argument on to these, so that
+argument errors are raised only here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # FIN and the opcode
 FIRST_CONTROL_OPCODE = 0x8
 
-# One big integer is the fastest XOR for short payloads, four strided translations for long ones.
+# XOR of one big integer is fastest for short payloads, four strided translations for long ones.
 TRANSLATE_FROM = 1024
 
-# Masking keys in stock, cut from blocks of os.urandom: a system call per frame would cost more than
-# the frame. list.pop is atomic, so no two threads get the same one.
+# Unused masking keys, cut from blocks of os.urandom, because a system call per frame would cost
+# more than the frame. list.pop is atomic, so two threads never get the same key.
 _keys: list[bytes] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keys.clear)
 
 
 def accept_key(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455 section 4.2.2)."""
+    """Return the Sec-WebSocket-Accept value for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return b64encode(sha1(key.encode("ascii") + GUID).digest()).decode("ascii")
 
 
@@ -56,14 +56,14 @@ def _xor_table(byte: int) -> bytes:
 def _four_bytes(masking_key: Buffer) -> bytes:
     key = memoryview(masking_key).tobytes()
     if len(key) != 4:
-        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+        raise ValueError(f"a masking key must have 4 bytes, not {len(key)}")
     return key
 
 
 def mask(payload: Buffer, masking_key: Buffer) -> bytes:
     """Return the payload XORed with the masking key (RFC 6455 section 5.3).
 
-    Masking twice with the same key gives the payload back.
+    Masking twice with the same key restores the payload.
 
     Args:
         payload: any C-contiguous bytes-like object.
@@ -92,7 +92,7 @@ def mask_into(buffer: Buffer, masking_key: Buffer, offset: int = 0) -> None:
     Args:
         buffer: any writable C-contiguous bytes-like object.
         masking_key: 4 bytes.
-        offset: where in the payload the buffer begins, in bytes; for a payload in chunks.
+        offset: the position of the buffer in the payload, in bytes, if the payload comes in chunks.
 
     Raises:
         ValueError: the masking key does not have 4 bytes, or the offset is negative.
@@ -104,7 +104,7 @@ def mask_into(buffer: Buffer, masking_key: Buffer, offset: int = 0) -> None:
     turn = offset % 4
     view = octets(buffer)
     if view.readonly:
-        raise TypeError("mask_into needs a writable buffer")
+        raise TypeError("mask_into requires a writable buffer")
     view[:] = mask(view, key[turn:] + key[:turn])
 
 
@@ -116,18 +116,19 @@ def encode_frame(
     rsv: int = 0,
     masking_key: Buffer | bool | None = None,
 ) -> bytes:
-    """Return one frame as it stands on the wire (RFC 6455 section 5.2).
+    """Return one frame in wire format (RFC 6455 section 5.2).
 
     Args:
         opcode: 0-15.
         payload: any C-contiguous bytes-like object, or text, which is encoded as UTF-8.
-        fin: whether this is the last frame of its message.
+        fin: True if this is the last frame of its message.
         rsv: the three reserved bits as a number; RSV1, which compression uses, is 4.
-        masking_key: None for no mask (a server), True for a random one (a client), or 4 bytes.
+        masking_key: None for no mask (a server), True for a random key (a client), or 4 bytes.
 
     Raises:
-        ValueError: a number out of range, a control frame that is fragmented or has a payload of
-            more than 125 bytes (RFC 6455 section 5.5), or text that UTF-8 has no form for.
+        ValueError: a number is out of range, a control frame is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5), or the text contains a lone surrogate,
+            which cannot be encoded as UTF-8.
     """
     if not 0 <= opcode <= 15:
         raise ValueError(f"opcode must be 0-15, not {opcode}")
@@ -159,12 +160,12 @@ def encode_frame(
 
 
 def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
-    """Read the head of the frame that begins at ``start``, without judging it.
+    """Parse the header of the frame that begins at ``start``, without validating it.
 
     Returns:
-        The first byte, the second byte, the length of the payload, and the position of what follows
-        the length: the masking key, or the payload. The length is -1 while its bytes are not all
-        there. None where the first two bytes are not there.
+        The first byte, the second byte, the length of the payload, and the position after the
+        length, where the masking key or the payload begins. The length is -1 if its bytes are
+        incomplete. None if fewer than two bytes are available.
 
     Raises:
         ValueError: the start is negative.
@@ -186,14 +187,14 @@ def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
 
 
 def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, masked: bool) -> int:
-    """Take the whole, ordinary messages that the data begins with, and stop without judging.
+    """Decode the leading unfragmented messages, and stop at any other frame without judging it.
 
-    A frame is taken if it is complete, final, text or binary, free of reserved bits, masked or not
-    as it should be, minimal in length, within the limit and, for text, valid UTF-8. Its payload is
-    appended to ``messages``, as ``str`` or ``bytes``.
+    A frame is decoded if it is complete, final, text or binary, without reserved bits, masked if
+    and only if ``masked``, minimal in the form of its length, within the limit and, if text, valid
+    UTF-8. Its payload is appended to ``messages``, as ``str`` or ``bytes``.
 
     Returns:
-        How many bytes are left at the end of the data: 0 if all was taken.
+        The number of bytes at the end of the data that were not decoded.
 
     Raises:
         ValueError: the start is negative.
@@ -225,13 +226,13 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
 
 
 def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int, bytes, int] | None:
-    """Take the frame that begins at ``start``, if it is whole, without judging what it is.
+    """Decode the frame of any type that begins at ``start``.
 
-    It is taken if it is complete, masked or not as it should be, minimal in length and within the
-    limit.
+    A frame is decoded if it is complete, masked if and only if ``masked``, minimal in the form of
+    its length, and within the limit.
 
     Returns:
-        Its first byte, its payload, unmasked, and where it ends; None if it is not taken.
+        The first byte, the unmasked payload, and the end of the frame; None if it is not decoded.
 
     Raises:
         ValueError: the start is negative.
@@ -252,5 +253,5 @@ def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int,
 
 
 def _is_minimal(length_field: int, length: int) -> bool:
-    """Whether the length is there, in the shortest of its three forms (RFC 6455 section 5.2)."""
+    """Return True if the length is complete and in its shortest form (RFC 6455 section 5.2)."""
     return length_field < 126 or length > (125 if length_field == 126 else 65535)

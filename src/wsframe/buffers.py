@@ -1,4 +1,4 @@
-"""Bytes-like objects, seen as the bytes that they are."""
+"""Views of bytes-like objects as flat bytes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["octets"]
 
 
 def octets(data: Buffer) -> memoryview:
-    """Return a view of an object's memory, without a copy: one dimension of unsigned bytes.
+    """Return a flat view of an object's memory as unsigned bytes, without a copy.
 
     Args:
         data: any C-contiguous bytes-like object, of any shape and format.
 
     Raises:
         TypeError: the object is not bytes-like, or not C-contiguous.
-        ValueError: it is a released view.
+        ValueError: the object is a released memoryview.
     """
     view = memoryview(data)
-    if view.ndim != 1 and not view.nbytes:  # which cast refuses
+    if view.ndim != 1 and not view.nbytes:  # cast() rejects these
         return memoryview(b"" if view.readonly else bytearray())
     return view.cast("B")

@@ -1,4 +1,4 @@
-"""Connection: every rule of RFC 6455 after the opening handshake, for either end, without I/O."""
+"""Connection: all rules of RFC 6455 after the opening handshake, for both ends, without I/O."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ Event: TypeAlias = "str | bytes | Ping | Pong | Close | Failure"
 
 Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
-# Of the first byte of a frame.
+# Bits of the first byte of a frame.
 FIN_BIT, RSV1_BIT, RSV_BITS, OPCODE_BITS = 0x80, RSV1 << 4, 0x70, 0x0F
-WHOLE = FIN_BIT | RSV1_BIT  # a compressed message in one frame
-# The longest frame that is taken whole; a longer one is read as it comes, whether it is there or
-# not. Of a compressed one, this much is looked at together: what one call leaves over, zlib copies.
+WHOLE = FIN_BIT | RSV1_BIT  # an unfragmented compressed message
+# Up to this size a frame is decoded when it is complete. A longer one is decoded in chunks as it
+# arrives. A chunk of a compressed frame is at most this long, because zlib copies unconsumed input.
 SHORT_FRAME = 1 << 14
 
 
 def _fault(first: int, in_message: bool, compression: bool) -> str | None:
-    """What RFC 6455 sections 5.2 to 5.5 and RFC 7692 section 6 have against this first byte."""
+    """Return the rule of RFC 6455 section 5 or RFC 7692 section 6 that this first byte violates."""
     opcode = first & OPCODE_BITS
     if first & RSV_BITS & ~RSV1_BIT or (first & RSV1_BIT and not compression):
-        return "a reserved bit is set and no extension was agreed on"
+        return "a reserved bit is set and no extension was negotiated"
     if first & RSV1_BIT and (opcode == CONTINUATION or opcode >= FIRST_CONTROL_OPCODE):
-        return "only the first frame of a message says that it is compressed"
+        return "RSV1 may be set only on the first frame of a message"
     if opcode == CONTINUATION and not in_message:
         return "a continuation frame with no message to continue"
     if opcode in (TEXT, BINARY) and in_message:
@@ -68,32 +68,33 @@ def _fault(first: int, in_message: bool, compression: bool) -> str | None:
 
 @cache
 def _allowed(in_message: bool, compression: bool) -> frozenset[int]:
-    """The first bytes without fault."""
+    """Return the valid first bytes."""
     return frozenset(byte for byte in range(256) if _fault(byte, in_message, compression) is None)
 
 
 class Connection:
     """One end of one WebSocket connection, after the opening handshake.
 
-    Bytes from the peer go into :meth:`receive`, which returns what they mean; what the other
-    methods return is to be sent to the peer, in that order. It has no sockets, threads or clocks.
+    Pass received bytes to :meth:`receive`, which returns events. Send the bytes that the other
+    methods return to the peer, in the order of the calls. There are no sockets, threads or clocks.
 
-    It has one owner at a time. Two threads in :meth:`receive` at once raise ``RuntimeError``, and
-    so do two in :meth:`encode` where compression keeps a context; else :meth:`encode`, and always
-    :meth:`ping` and :meth:`pong`, may be called by any thread. It is to be dropped when a signal
-    handler has raised an exception in one of its methods, as Ctrl-C does.
+    Only one thread at a time may use a connection, with these exceptions: any thread may call
+    :meth:`ping` and :meth:`pong`, and also :meth:`encode` unless compression keeps a context.
+    Concurrent calls of :meth:`receive`, or of :meth:`encode` with such a context, raise
+    ``RuntimeError``. Discard the connection if a signal handler raised an exception in one of its
+    methods, as Ctrl-C does.
 
     Args:
-        role: which end this is.
-        max_message_size: the most bytes one message may have, in its UTF-8 form if it is text. A
-            longer one is refused when its head arrives, before memory is taken for it; a compressed
-            one as soon as it has inflated to more, and never inflated further, or when its frames
-            have more than twice as many bytes and 1024.
-        max_fragments: the most frames one message may come in; by default one for every 16 bytes
-            that it may have, and 1024 at least.
-        deflate: the compression that the opening handshake agreed on, as
-            :func:`wsframe.accept` and :meth:`wsframe.UpgradeRequest.confirm` return it; or None.
-        subprotocol: what the opening handshake agreed on; kept for the application.
+        role: the end of the connection that this is.
+        max_message_size: the most bytes of one message; a text message is measured in UTF-8. A
+            longer message is rejected when its frame header arrives, before memory is allocated. A
+            compressed one is rejected once it has inflated to more, or once its frames exceed
+            2 * max_message_size + 1024 bytes.
+        max_fragments: the most frames of one message; by default max_message_size / 16, and at
+            least 1024.
+        deflate: the negotiated compression, as :func:`wsframe.accept` and
+            :meth:`wsframe.UpgradeRequest.confirm` return it; or None.
+        subprotocol: the negotiated subprotocol; stored for the application.
     """
 
     __slots__ = (
@@ -145,17 +146,17 @@ class Connection:
         self.role = Role(role)
         self.deflate = deflate
         self.subprotocol = subprotocol
-        #: Whether :meth:`close` was called.
+        #: True once :meth:`close` was called.
         self.close_sent = False
-        #: Whether the peer's close frame has arrived.
+        #: True once the peer's close frame was received.
         self.close_received = False
-        #: Whether all that :meth:`receive` has returned last are messages, so that nobody need
-        #: look; False where it cannot say.
+        #: True if the last call of :meth:`receive` returned only messages. It may be False although
+        #: this is so.
         self.only_messages = True
-        self._may_close: list[None] = [None]  # whoever pops it closes
+        self._may_close: list[None] = [None]  # the thread that pops the item closes
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
-        # RFC 6455 section 5.1: what a client sends is masked, what a server sends is not.
+        # RFC 6455 section 5.1: clients mask their frames, servers do not.
         self._masked = self.role is Role.SERVER
         self._encode = encode_frame if self._masked else _encode_masked
         self._deflater: Deflater | None = None
@@ -166,49 +167,49 @@ class Connection:
             self._deflater = Deflater(deflate, self.role)
             self._inflater = Inflater(deflate, self.role)
             self._min_deflate_size = deflate.min_size
-            # What does not shrink grows a little, and so does what is flushed often.
+            # Incompressible data grows a little, and so does data that is flushed often.
             self._max_wire_size = min(2 * max_message_size + 1024, sys.maxsize)
-        # The longest frame that is taken whole.
+        # The longest frame that is decoded when it is complete.
         self._short = max(MAX_CONTROL_PAYLOAD, min(SHORT_FRAME, self._max_wire_size))
         self._allowed_first = _allowed(False, deflate is not None)
         self._allowed_next = _allowed(True, deflate is not None)
 
-        # Whoever holds the one item of this list owns the receiving side; popping it is atomic.
-        # It is the bytes of a frame whose head is not complete; None stands for "between two
-        # messages, and nothing kept", when the kernel can take what comes as it comes.
+        # The thread that holds the one item of this list owns the receiving side; popping it is
+        # atomic. The item is the beginning of an incomplete frame. It is None between two messages
+        # if no bytes are kept; then the kernel can decode the next input directly.
         self._kept: list[bytes | None] = [None]
         self._ended = False  # by a failure or the peer's close frame
-        # The message that has begun and is not complete.
+        # The incomplete message.
         self._message: bytearray | None = None
         self._text = False
-        self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not complete
+        self._decoder: codecs.IncrementalDecoder | None = None  # of an incomplete text message
         self._compressed = 0
         self._wire_size = 0  # of all its frames so far
         self._fragments = 0
-        # The data frame whose payload has not all come.
+        # The data frame whose payload is incomplete.
         self._unread = 0
         self._fin = FIN_BIT
         self._masking_key = b""
 
     @property
     def incomplete(self) -> bool:
-        """Whether :meth:`receive` was given a part of a frame or a message, and not yet the rest.
+        """True if a frame or a message has been received in part.
 
-        To be asked between two calls of :meth:`receive`, by whoever calls that.
+        Read it between two calls of :meth:`receive`, in the same thread.
         """
         return self._kept != [None]
 
     def receive(self, data: Buffer) -> list[Event]:
-        """Return what these bytes from the peer complete, in order.
+        """Decode bytes from the peer, and return the events that they complete, in order.
 
         Args:
-            data: any C-contiguous bytes-like object; it may be reused when this returns. Where
-                compression was agreed on, each byte of it may become a thousand of messages, every
-                one of them within the limit: what strangers send is better read by few KiB.
+            data: any C-contiguous bytes-like object; it may be reused after the call. With
+                compression, one byte may inflate to a thousand bytes of messages within the limit,
+                so read untrusted input in chunks of a few KiB.
 
         Returns:
-            Messages (``str`` for text, ``bytes`` for binary), :class:`Ping`, :class:`Pong`, and,
-            as the last one ever, :class:`Close` or :class:`Failure`. Bytes after those are ignored.
+            Messages (``str`` for text, ``bytes`` for binary), :class:`Ping`, :class:`Pong`, and
+            finally :class:`Close` or :class:`Failure`. All bytes after these are ignored.
 
         Raises:
             RuntimeError: another thread is in this method.
@@ -234,9 +235,9 @@ class Connection:
                 begin = 0 if left is None else len(data) - left
                 kept = self._receive_rest(data, begin, events)
         except (BufferError, TypeError, ValueError):
-            raise  # it is no bytes-like object, or a released one, so nothing was taken
+            raise  # not a bytes-like object, or a released view: nothing was decoded
         except BaseException:
-            # Out of memory: where the next frame begins is not known any more.
+            # Out of memory: the beginning of the next frame is no longer known.
             kept, self._ended = b"", True
             raise
         finally:
@@ -247,14 +248,14 @@ class Connection:
         """Return the frame of a message: text for ``str``, binary for bytes-like objects.
 
         Args:
-            message: the whole of it.
-            compress: where compression was agreed on, whether to compress this message; None for
-                "if it has the agreement's ``min_size``". Without context takeover, a message that
-                does not shrink goes as it is.
+            message: the complete message.
+            compress: True to compress the message if compression was negotiated, False to send it
+                uncompressed, None to compress it if it has at least ``deflate.min_size`` bytes.
+                Without context takeover, a message that would not shrink is sent uncompressed.
 
         Raises:
             StateError: :meth:`close` was called before.
-            ValueError: text that UTF-8 has no form for, such as half a surrogate pair.
+            ValueError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
             RuntimeError: compression keeps a context, and another thread is in this method.
         """
         if self.close_sent:
@@ -268,7 +269,7 @@ class Connection:
         return self._encode(TEXT if isinstance(message, str) else BINARY, message)
 
     def ping(self, payload: Buffer = b"") -> bytes:
-        """Return a ping frame, which the peer answers with a pong of the same payload.
+        """Return a ping frame; the peer answers it with a pong of the same payload.
 
         Raises:
             StateError: :meth:`close` was called before.
@@ -277,7 +278,7 @@ class Connection:
         return self._encode_control(PING, payload)
 
     def pong(self, payload: Buffer = b"") -> bytes:
-        """Return a pong frame: the answer to a :class:`Ping` with this payload, or an unasked one.
+        """Return a pong frame: the answer to a :class:`Ping`, or an unsolicited one.
 
         Raises:
             StateError: :meth:`close` was called before.
@@ -286,16 +287,16 @@ class Connection:
         return self._encode_control(PONG, payload)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """Return the close frame, after which nothing may be sent (RFC 6455 section 5.5.1).
+        """Return the close frame; nothing may be sent after it (RFC 6455 section 5.5.1).
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999; or 1005 for a frame without a code, so that
-                the code of a received :class:`Close` can always be returned.
+                the code of a received :class:`Close` is always valid here.
             reason: at most 123 bytes of UTF-8.
 
         Raises:
-            StateError: the close frame was sent before.
-            ValueError: the code may not be sent, or the reason is too long.
+            StateError: :meth:`close` was called before.
+            ValueError: the code must not be sent, or the reason is too long.
         """
         frame = self._encode(CLOSE, encode_close(code, reason))
         try:
@@ -310,12 +311,12 @@ class Connection:
             raise StateError("the close frame has been sent; nothing may follow it")
         return self._encode(opcode, payload)
 
-    # What the kernel left: one frame at a time, with every rule ----------------------------
+    # Frames that the kernel did not decode, one at a time ------------------------------------
 
     def _receive_rest(
         self, data: bytes | memoryview, position: int, events: list[Event]
     ) -> bytes | None:
-        """Decode what the kernel left, and return what is to be kept for the next time."""
+        """Decode the remaining data; return the bytes to keep until the next call."""
         if self._ended:
             return b""
         size = len(data)
@@ -346,13 +347,13 @@ class Connection:
         return None if self._message is None else b""
 
     def _receive_frame(self, first: int, payload: bytes, events: list[Event]) -> None:
-        """Receive a frame that is whole."""
+        """Process a complete frame."""
         if first not in (self._allowed_first if self._message is None else self._allowed_next):
             raise self._refused(first)
         if first & OPCODE_BITS >= FIRST_CONTROL_OPCODE:
             self._receive_control(first & OPCODE_BITS, payload, events)
         elif first & WHOLE == WHOLE:
-            # A compressed message in one frame: most need no more than this.
+            # An unfragmented compressed message, the most common case.
             assert self._inflater is not None
             piece = self._inflater.inflate(payload, True)
             self._text = first & OPCODE_BITS == TEXT
@@ -365,11 +366,11 @@ class Connection:
             self._receive_payload(payload, self._fin != 0, events)
 
     def _begin_frame(self, data: bytes | memoryview, begin: int) -> int:
-        """Judge the head of a frame that is long, not whole, or not in order.
+        """Check the header of a frame that is long, incomplete or invalid.
 
         Returns:
-            Where the payload begins if it is to be read as it comes, which a control frame's is
-            not; else ``begin``, to wait for more.
+            The beginning of the payload if it can be read in chunks, as that of a data frame; else
+            ``begin``, to wait for more bytes.
         """
         head = parse_frame(data, begin)
         if head is None:
@@ -406,14 +407,14 @@ class Connection:
         return _protocol_error(fault)
 
     def _check_length(self, field: int, length: int) -> None:
-        """RFC 6455 section 5.2: the shortest form, and no more than 63 bits."""
+        """Check the form of a payload length (RFC 6455 section 5.2)."""
         if length >> 63:
             raise _protocol_error("the highest bit of a payload length must be 0")
         if (field == 126 and length < 126) or (field == 127 and length < 65536):
             raise _protocol_error("a payload length must use its shortest form")
 
     def _check_limits(self, first: int, length: int) -> None:
-        """Hold a data frame against the limits of its message."""
+        """Check the limits of the message before a data frame is added to it."""
         compressed, size, fragments = first & RSV1_BIT, length, 1
         if self._message is not None:
             compressed = self._compressed
@@ -425,7 +426,7 @@ class Connection:
             raise self._too_many_fragments()
 
     def _begin_payload(self, first: int, length: int) -> None:
-        """Begin a data frame, and its message if it is the first."""
+        """Begin a data frame, and a message if this is its first frame."""
         self._check_limits(first, length)
         if self._message is None:
             self._message = bytearray()
@@ -448,7 +449,7 @@ class Connection:
         )
 
     def _read_payload(self, data: bytes | memoryview, begin: int, events: list[Event]) -> int:
-        """Take what is there of a data frame's payload; return where it ends."""
+        """Process the available payload of a data frame; return the position after it."""
         size = min(self._unread, len(data) - begin)
         if self._compressed:
             size = min(size, SHORT_FRAME)
@@ -464,7 +465,7 @@ class Connection:
         return begin + size
 
     def _receive_payload(self, payload: bytes, complete: bool, events: list[Event]) -> None:
-        """Add to the message, and deliver it when that completes it."""
+        """Add payload to the message, and deliver the message if it is complete."""
         if self._compressed:
             assert self._inflater is not None
             payload = self._inflate_rest(self._inflater.inflate(payload, complete))
@@ -474,10 +475,10 @@ class Connection:
             self._append(payload)
 
     def _inflate_rest(self, piece: bytes) -> bytes:
-        """Hold what is inflated against the limit, piece by piece.
+        """Inflate the rest of the input in pieces, and check the limits before each.
 
         Returns:
-            The last piece; those before it are added to the message.
+            The last piece; the earlier ones are added to the message.
         """
         inflater = self._inflater
         assert inflater is not None
@@ -488,14 +489,14 @@ class Connection:
                 raise self._too_big(f"a message that inflates to {size} bytes or more is")
             if not inflater.pending:
                 return piece
-            # To begin a stream anew costs as much as a fragment, and takes fewer bytes.
+            # Starting a new DEFLATE stream costs as much as a fragment, for fewer bytes.
             if inflater.ends > self._max_fragments:
                 raise self._too_many_fragments()
             self._append(piece)
             piece = inflater.inflate_more()
 
     def _deliver(self, payload: bytes, events: list[Event]) -> None:
-        """Deliver the message, of which this is the end, or the whole."""
+        """Deliver the message that this payload completes."""
         whole: bytes | bytearray = payload
         if self._message:
             self._message += payload
@@ -507,14 +508,14 @@ class Connection:
         self._message = self._decoder = None
 
     def _append(self, payload: bytes) -> None:
-        """Add to the message what does not complete it."""
+        """Add payload to a message that remains incomplete."""
         assert self._message is not None
         if self._text:
             self._check_text(payload)
         self._message += payload
 
     def _check_text(self, payload: bytes) -> None:
-        """RFC 6455 section 8.1, at the first bad byte, also of a frame that is still arriving."""
+        """Reject invalid UTF-8 at its first byte, also in an incomplete frame (section 8.1)."""
         if self._decoder is None:
             if payload.isascii():
                 return
@@ -523,7 +524,7 @@ class Connection:
             self._decoder.decode(payload)
         except UnicodeDecodeError:
             raise _not_utf8("a text message") from None
-        # With these two bytes a surrogate begins. CPython's decoder waits for the third.
+        # These two bytes begin a surrogate, but CPython's decoder waits for the third byte.
         pending = self._decoder.getstate()[0]
         if b"\xed\xa0" <= pending <= b"\xed\xbf":
             raise _not_utf8("a text message")
@@ -542,7 +543,7 @@ class Connection:
 
 
 def check_max_message_size(size: int) -> None:
-    """Check the limit before the first connection is made.
+    """Check the argument of :class:`Connection` before the first connection is opened.
 
     Raises:
         ValueError: the size is out of range.
@@ -552,7 +553,7 @@ def check_max_message_size(size: int) -> None:
 
 
 def _size(message: str | Buffer) -> int:
-    """In bytes; of text in characters, which is near enough to tell short ones."""
+    """Return the size in bytes, or in characters for text, which is precise enough for min_size."""
     return len(message) if isinstance(message, str) else memoryview(message).nbytes
 
 
@@ -561,11 +562,11 @@ def _encode_masked(opcode: int, payload: Buffer | str) -> bytes:
 
 
 def _read_close(payload: bytes) -> Close:
-    """RFC 6455 section 5.5.1: nothing, or a code and a reason in UTF-8."""
+    """Parse the payload of a close frame: nothing, or a code and a reason (section 5.5.1)."""
     if not payload:
         return Close()
     if len(payload) == 1:
-        raise _protocol_error("a close frame's payload of 1 byte is half a code")
+        raise _protocol_error("a close frame's payload of 1 byte is too short for a close code")
     code = int.from_bytes(payload[:2], "big")
     if not is_sendable(code):
         raise _protocol_error(f"close code {code} must not be sent")

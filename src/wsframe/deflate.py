@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what two ends agree on, and each direction's stream."""
+"""permessage-deflate (RFC 7692): the negotiation, and the stream of each direction."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["EXTENSION", "Deflater", "Inflater", "PerMessageDeflate"]
 
-#: Of an extension, each with its value or None.
+#: The parameters of an extension, each with its value or None.
 Parameters: TypeAlias = "Iterable[tuple[str, str | None]]"
 
 EXTENSION: Final = "permessage-deflate"
 
-#: The modules that speak zlib's interface, by the name that the user asks for them by.
+#: The modules with zlib's interface, by the name of the backend.
 BACKENDS = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zlib"}
-# How a compressed message ends, before section 7.2.1 takes it away.
+# The end of a flushed stream, which is removed from each message (section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
-EMPTY = b"\x00"  # section 7.2.3.6
-# What zlib and zlib-ng, and isal, call a reference to bytes that the window does not have.
+EMPTY = b"\x00"  # an empty message (section 7.2.3.6)
+# The errors of zlib and zlib-ng, and of isal, for a reference to bytes outside the window.
 TOO_FAR_BACK = ("distance too far back", "lookback distance")
-# How much is inflated at once: all that a bomb can take beyond the limit.
+# The most bytes to inflate at once, and the most that a decompression bomb takes beyond the limit.
 STEP = 1 << 16
-# How many compressors of one kind are kept for the next message; each may be some 300 KiB.
+# The most spare compressors with the same settings; each may take some 300 KiB.
 SPARE_COMPRESSORS = 4
 
 SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
@@ -49,26 +49,26 @@ WINDOW_BITS = {str(bits): bits for bits in range(8, MAX_BITS + 1)}  # no leading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerMessageDeflate:
-    """How messages are compressed: what one end is ready for, or what two have agreed on.
+    """Compression settings, either supported by one end or negotiated by both.
 
-    The first four are RFC 7692's. An end that is ready for context takeover also agrees to go
-    without it, and one that is ready for a window, to a smaller one.
+    The first four attributes are the parameters of RFC 7692. An end with context takeover also
+    agrees to no context takeover, and an end with a large window also agrees to a smaller one.
 
     Attributes:
-        server_no_context_takeover: whether the server begins each message with an empty window. It
-            then keeps nothing between two messages, and one compressed message serves many clients.
-        client_no_context_takeover: whether the client does so.
-        server_max_window_bits: the server looks back at most 2 ** so many bytes; 8-15.
-        client_max_window_bits: how far the client looks back; 8-15.
-        level: of compression, as the backend counts (zlib: 0-9); None for its own default.
-        memory_level: 1-9; a compressor takes about 2 ** (memory_level + 9) bytes, and four times
+        server_no_context_takeover: True if the server starts each message with an empty window.
+            It then keeps no memory between messages, and one compressed frame serves many clients.
+        client_no_context_takeover: True if the client starts each message with an empty window.
+        server_max_window_bits: the base-2 logarithm of the server's window in bytes; 8-15.
+        client_max_window_bits: the base-2 logarithm of the client's window in bytes; 8-15.
+        level: the compression level of the backend (zlib: 0-9); None for its default.
+        memory_level: 1-9; a compressor takes about 2 ** (memory_level + 9) bytes plus four times
             its window.
-        min_size: shorter messages, in bytes, are not compressed unless it is asked for.
-        backend: "zlib"; or "zlib-ng" or "isal", which are faster and are installed as extras of
-            these names.
+        min_size: shorter messages, in bytes, are not compressed by default.
+        backend: "zlib"; or "zlib-ng" or "isal", which are faster and require the extra of the same
+            name.
 
     Raises:
-        ValueError: a number out of range, for the backend too: isal has no window of 8 bits.
+        ValueError: a number is out of range, also for the backend: isal has no window of 8 bits.
         ImportError: the backend is not installed.
     """
 
@@ -92,24 +92,24 @@ class PerMessageDeflate:
             raise ValueError(f"min_size must not be negative: {self.min_size}")
         _check_levels(self.backend, self.level, self.memory_level)
 
-    # Agreeing (RFC 7692 section 7.1) -----------------------------------------------------------
+    # Negotiation (RFC 7692 section 7.1) --------------------------------------------------------
 
     def accept(self, parameters: Parameters) -> tuple[PerMessageDeflate, str] | None:
-        """As a server, judge one offer of a client's.
+        """As a server, accept or decline one offer of a client.
 
         Args:
-            parameters: of the offer, each with its value or None.
+            parameters: the parameters of the offer, each with its value or None.
 
         Returns:
-            What is agreed on, and the extension to answer with; None if the offer is declined,
-            because it is malformed, unknown in part, or more than this end can keep.
+            The negotiated settings and the extension to respond with; None if the offer is
+            malformed, has an unknown parameter, or is not supported.
         """
         try:
             offer = _read(parameters, of_offer=True)
         except ValueError:
             return None
         server_bits = min(self.server_max_window_bits, offer.get(SERVER_BITS, MAX_BITS))
-        # Section 7.1.2.2: a client that does not name this one cannot be asked to keep it.
+        # Section 7.1.2.2: a server must not send this parameter unless the client did.
         client_bits = MAX_BITS
         if CLIENT_BITS in offer:
             client_bits = min(self.client_max_window_bits, offer[CLIENT_BITS])
@@ -129,20 +129,20 @@ class PerMessageDeflate:
     def offer(self) -> str:
         """As a client, return the extension to offer."""
         offer = self._write()
-        # Without a value it says: name one, if you want to, and I shall keep it (section 7.1.2.2).
+        # Without a value: the server may choose the client's window (section 7.1.2.2).
         return offer if CLIENT_BITS in offer else f"{offer}; {CLIENT_BITS}"
 
     def confirm(self, parameters: Parameters) -> PerMessageDeflate:
-        """As a client, judge the server's answer to :meth:`offer`; return what is agreed on.
+        """As a client, check the response to :meth:`offer`; return the negotiated settings.
 
         Raises:
-            HandshakeError: it is malformed, or does not keep to what was offered; status 502.
+            HandshakeError: the response is malformed, or does not match the offer; status 502.
         """
         try:
             answer = _read(parameters, of_offer=False)
         except ValueError as error:
             raise HandshakeError(
-                502, f"the server answers permessage-deflate with {error}"
+                502, f"the server's response to permessage-deflate is invalid: {error}"
             ) from None
         client_bits = answer.get(CLIENT_BITS, self.client_max_window_bits)
         server_bits = answer.get(SERVER_BITS, MAX_BITS)
@@ -152,7 +152,9 @@ class PerMessageDeflate:
             or client_bits > self.client_max_window_bits
             or not self._has_window(min(server_bits, client_bits))
         ):
-            raise HandshakeError(502, "the server chose a compression that was not offered")
+            raise HandshakeError(
+                502, "the server chose compression parameters that were not offered"
+            )
         return replace(
             self,
             server_no_context_takeover=SERVER_NO_TAKEOVER in answer,
@@ -174,17 +176,23 @@ class PerMessageDeflate:
     # Compressing -------------------------------------------------------------------------------
 
     def encode(self, message: str | Buffer) -> bytes:
-        """As a server, return a frame that serves every client that agreed on just this.
+        """As a server, return a frame for all clients that negotiated the same settings.
 
-        So a message to many is compressed once. Any thread may call it.
+        So a message to many clients is compressed once. Any thread may call this method.
 
         Raises:
-            ValueError: context takeover was agreed on, so each client needs a frame of its own; or
-                text that UTF-8 has no form for.
+            ValueError: the settings include context takeover, so each client needs another frame;
+                or the text contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         if not self.server_no_context_takeover:
-            raise ValueError("with context takeover no two clients can be sent the same frame")
+            raise ValueError("a frame for several clients requires server_no_context_takeover")
         return Deflater(self, Role.SERVER).encode(message)
+
+    def window_of(self, sender: Role) -> tuple[int, bool]:
+        """Return a sender's window bits, and True if it keeps the window between messages."""
+        if sender is Role.SERVER:
+            return self.server_max_window_bits, not self.server_no_context_takeover
+        return self.client_max_window_bits, not self.client_no_context_takeover
 
     def new_compressor(self, bits: int) -> Any:
         """Return a compressor with an empty window of 2 ** bits bytes."""
@@ -195,35 +203,31 @@ class PerMessageDeflate:
         return _module(self.backend).decompressobj(-max(bits, MIN_BACKEND_BITS))
 
     def _has_window(self, bits: int) -> bool:
-        """Whether the backend can be kept from looking back further than 2 ** bits bytes.
+        """Return True if the backend can be limited to a window of 2 ** bits bytes.
 
-        No backend has a window of 8 bits for raw streams. With one of 9, zlib and zlib-ng look back
-        262 bytes less than it has (MAX_DIST in their deflate.h), which is 250, and a window of 256
-        bytes reads that; isal uses all of it.
+        No backend has a window of 8 bits for raw streams. With 9 bits, zlib and zlib-ng refer back
+        at most 512 - 262 = 250 bytes (MAX_DIST in their deflate.h), which fits a window of 8 bits.
+        isal uses the full window.
         """
         return bits >= MIN_BACKEND_BITS or self.backend != "isal"
 
 
 class Deflater:
-    """The compressed messages that one end sends (RFC 7692 section 7.2.1).
+    """Compressor of the messages that one end sends (RFC 7692 section 7.2.1).
 
     Args:
-        settings: as agreed on.
-        role: which end this is.
+        settings: the negotiated settings.
+        role: the end that sends.
     """
 
     __slots__ = ("_bits", "_idle", "_masking_key", "_settings", "_takeover")
 
     def __init__(self, settings: PerMessageDeflate, role: Role) -> None:
-        server = role is Role.SERVER
         self._settings = settings
-        self._bits = settings.server_max_window_bits if server else settings.client_max_window_bits
-        self._takeover = not (
-            settings.server_no_context_takeover if server else settings.client_no_context_takeover
-        )
-        self._masking_key = None if server else True
-        # With takeover: whoever holds the one item owns the window; popping it is atomic. Without:
-        # compressors that have forgotten all they saw, for everybody.
+        self._bits, self._takeover = settings.window_of(role)
+        self._masking_key = None if role is Role.SERVER else True
+        # With context takeover, the thread that holds the one item owns the window; popping it is
+        # atomic. Without it, this is the list of spare compressors, which all connections share.
         self._idle: list[Any] = [None]
         if not self._takeover:
             self._idle = _spare_compressors(
@@ -233,12 +237,12 @@ class Deflater:
     def encode(self, message: str | Buffer) -> bytes:
         """Return the frame of a message.
 
-        Without context takeover any thread may call it at any time, and a message that does not
-        shrink goes as it is.
+        Without context takeover any thread may call this method at any time, and a message that
+        would not shrink is sent uncompressed.
 
         Raises:
             RuntimeError: with context takeover, another thread is in this method.
-            ValueError: text that UTF-8 has no form for.
+            ValueError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         if isinstance(message, str):
             opcode, payload = TEXT, memoryview(message.encode())
@@ -258,14 +262,14 @@ class Deflater:
                 compressor = self._settings.new_compressor(self._bits)
             return self._frame(opcode, _compress(compressor, payload, SYNC_FLUSH))
         except BaseException:
-            # What is in its window will not be in the other end's. A new one is always in order.
+            # Its window differs from the other end's now. A new compressor is always valid.
             compressor = None
             raise
         finally:
             self._idle.append(compressor)
 
     def _compress_alone(self, payload: memoryview) -> bytes:
-        """Compress with any compressor of the kind: a full flush makes it forget the message."""
+        """Compress with any spare compressor; a full flush clears its window."""
         try:
             compressor = self._idle.pop()
         except IndexError:
@@ -280,17 +284,17 @@ class Deflater:
 
 
 class Inflater:
-    """The compressed messages that one end receives (RFC 7692 section 7.2.2).
+    """Decompressor of the messages that one end receives (RFC 7692 section 7.2.2).
 
-    It has one owner at a time.
+    Only one thread at a time may use it.
 
     Args:
-        settings: as agreed on.
-        role: which end this is.
+        settings: the negotiated settings.
+        role: the end that receives.
 
     Attributes:
-        pending: whether :meth:`inflate_more` is to be called before anything else.
-        ends: how many DEFLATE streams have ended within the message.
+        pending: True if :meth:`inflate_more` must be called next.
+        ends: the number of DEFLATE streams that have ended within the message.
     """
 
     __slots__ = (
@@ -306,12 +310,10 @@ class Inflater:
     )
 
     def __init__(self, settings: PerMessageDeflate, role: Role) -> None:
-        client = role is Role.CLIENT
         self._role = role
         self._settings = settings
-        self._bits = settings.server_max_window_bits if client else settings.client_max_window_bits
-        self._takeover = not (
-            settings.server_no_context_takeover if client else settings.client_no_context_takeover
+        self._bits, self._takeover = settings.window_of(
+            Role.CLIENT if role is Role.SERVER else Role.SERVER
         )
         self._decompressor: Any = None
         self._rest = b""
@@ -324,10 +326,10 @@ class Inflater:
 
         Args:
             data: the payload of a frame, or a part of it.
-            last: whether the message ends with them.
+            last: True if the message ends with these bytes.
 
         Raises:
-            ProtocolError: they are no DEFLATE stream; code 1007.
+            ProtocolError: the data is not a valid DEFLATE stream; code 1007.
         """
         if last and not self.pending:
             data += TAIL
@@ -340,10 +342,10 @@ class Inflater:
             raise ProtocolError(
                 CloseCode.INVALID_FRAME_PAYLOAD_DATA, self._reason(str(error))
             ) from None
-        # A piece of full size may have filled up before everything was out.
+        # If the piece is full, more output may be pending.
         self.pending = len(piece) == STEP
         if decompressor.eof:
-            # A sender may end its stream (section 7.2.3.4). It begins anew, with an empty window.
+            # A sender may end its stream (section 7.2.3.4). The next one has an empty window.
             self._decompressor = None
             self.ends += 1
             self._leave(decompressor.unused_data, last)
@@ -356,19 +358,19 @@ class Inflater:
         return piece
 
     def inflate_more(self) -> bytes:
-        """Return the next 64 KiB at most of what :meth:`inflate` was given."""
+        """Inflate the rest of the input of :meth:`inflate`; return 64 KiB at most."""
         return self.inflate(self._rest, self._last)
 
     def _reason(self, error: str) -> str:
-        """What is wrong with a message, given the backend's words."""
+        """Return the close reason for an error of the backend."""
         reason = "a compressed message is not valid DEFLATE"
         if not any(words in error for words in TOO_FAR_BACK):
             return reason
         server = self._role is Role.SERVER
         if not self._takeover:
-            # Some clients keep their window though they agreed not to.
+            # Some clients keep their window although they negotiated no context takeover.
             parameter = CLIENT_NO_TAKEOVER if server else SERVER_NO_TAKEOVER
-            return f"{reason}: it refers to bytes before it, against {parameter}"
+            return f"{reason}: it refers to bytes before its start, against {parameter}"
         if self._bits < MAX_BITS:
             parameter = CLIENT_BITS if server else SERVER_BITS
             return f"{reason}: it refers further back than {parameter}={self._bits}"
@@ -379,7 +381,7 @@ class Inflater:
 
 
 def _compress(compressor: Any, payload: memoryview, flush: int) -> bytes:
-    if not payload:  # isal makes more of it
+    if not payload:  # isal would return more bytes
         return EMPTY
     data: bytes = compressor.compress(payload) + compressor.flush(flush)
     return data[: -len(TAIL)]
@@ -418,15 +420,15 @@ def _check_levels(backend: str, level: int | None, memory_level: int) -> None:
 
 
 def _read(parameters: Parameters, *, of_offer: bool) -> dict[str, int]:
-    """Read the parameters of an offer or an answer (RFC 7692 section 7.1).
+    """Parse the parameters of an offer or a response (RFC 7692 section 7.1).
 
     Raises:
-        ValueError: one is unknown, there twice, or has a value that it must not have.
+        ValueError: a parameter is unknown, occurs twice, or has an invalid value.
     """
     found: dict[str, int] = {}
     for name, value in parameters:
         if name in found:
-            raise ValueError(f"{name} twice")
+            raise ValueError(f"{name} occurs twice")
         if name in (SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER) and value is None:
             found[name] = True
         elif name == CLIENT_BITS and value is None and of_offer:

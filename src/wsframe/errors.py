@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is."""
+"""Errors, one class for each party at fault."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["ConnectionClosed", "HandshakeError", "ProtocolError", "StateError", 
 
 
 class WSFrameError(Exception):
-    """Every error that wsframe defines."""
+    """The base class of all errors that wsframe defines."""
 
 
 class StateError(WSFrameError):
-    """The caller asked for what the connection's state forbids: to send after its close frame."""
+    """The caller's fault: a call that the state forbids, such as sending after the close frame."""
 
 
 class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an error
-    """The connection is over: nothing more comes, and nothing can be sent.
+    """The connection is closed: nothing more is received, and nothing can be sent.
 
     Attributes:
-        code: the close code; 1005 where the peer gave none, 1006 where it left without a word.
-        reason: the close reason, or what happened.
+        code: the close code; 1005 if the close frame had none, 1006 if none was received.
+        reason: the close reason, or a description of what happened.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -33,11 +33,11 @@ class ConnectionClosed(WSFrameError):  # noqa: N818 - an end is not always an er
 
 
 class ProtocolError(WSFrameError):
-    """The peer broke a rule.
+    """The peer's fault: a violation of the protocol.
 
     Attributes:
-        code: the close code that says so on the wire (RFC 6455 section 7.4.1).
-        reason: the rule, in words short enough for a close frame.
+        code: the close code to send (RFC 6455 section 7.4.1).
+        reason: the violated rule, short enough for a close frame.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -50,14 +50,14 @@ class ProtocolError(WSFrameError):
 
 
 class HandshakeError(WSFrameError):
-    """The peer's opening handshake is refused.
+    """The peer's fault: an opening handshake that is rejected.
 
     Attributes:
-        status: for a server, the HTTP status to answer with; for a client, the one that was
-            answered, or 502 where the answer breaks a rule.
-        reason: why, in words fit for the body of the answer.
-        headers: what a server's answer must carry besides, or what was answered, as (name, value)
-            pairs.
+        status: for a server, the HTTP status to respond with; for a client, the status of the
+            response, or 502 if the response violates the protocol.
+        reason: a description that is suitable as the body of the response.
+        headers: for a server, additional headers of the response; for a client, the headers of the
+            response; as (name, value) pairs.
     """
 
     def __init__(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:

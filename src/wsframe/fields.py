@@ -1,4 +1,4 @@
-"""The header fields of HTTP requests and responses (RFC 9110 section 5), read and written."""
+"""Parsing and encoding of the header fields of HTTP messages (RFC 9110 section 5)."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ __all__ = [
     "pairs",
 ]
 
-#: A mapping, or (name, value) pairs; only pairs show that a header came twice.
+#: A mapping, or (name, value) pairs; only pairs can contain a header more than once.
 Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 #: The name of a WebSocket extension and its parameters, each with its value or None.
 Extension: TypeAlias = "tuple[str, list[tuple[str, str | None]]]"
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-# RFC 9112 section 5.2: a line that begins with a blank goes on with the header before it.
+# RFC 9112 section 5.2: a line that begins with white space continues the header before it.
 FOLD = re.compile(r"\r\n[ \t]+")
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-# RFC 6455 section 9.1: a token, and parameters that may have a token or a quoted token as value.
+# RFC 6455 section 9.1: the value of a parameter is absent, a token, or a quoted token.
 PARAMETER = re.compile(
     rf'[ \t]*;[ \t]*({TOKEN.pattern})(?:[ \t]*=[ \t]*({TOKEN.pattern}|"(?:[^"\\]|\\.)*"))?'
 )
-# How many items a list may have, empty ones included. RFC 9110 section 5.6.1.2 wants empty items to
-# be ignored, but not so many that they serve for denial of service.
+# The most items of a list, empty ones included. RFC 9110 section 5.6.1.2 requires recipients to
+# ignore empty items, but not so many of them that they cause a denial of service.
 MAX_ITEMS = 100
 END_OF_ITEM = re.compile(r"[ \t]*(?:,|$)")
 BETWEEN_ITEMS = re.compile(r"[ \t,]*")
 
 
 class Fields:
-    """The fields of one message, found by name without regard to case.
+    """The fields of one message, by case-insensitive name.
 
     Args:
-        headers: as they came.
-        status: of the HandshakeError that a malformed field is.
+        headers: the received headers.
+        status: the status of the HandshakeError for a malformed field.
     """
 
     def __init__(self, headers: Headers, status: int = 400) -> None:
@@ -63,20 +63,20 @@ class Fields:
 
     @classmethod
     def of(cls, headers: Headers | Fields) -> Fields:
-        """The fields of these headers, which may be fields already."""
+        """Return the fields of these headers, which may already be a Fields object."""
         return headers if isinstance(headers, Fields) else cls(headers)
 
     def replace(self, name: str, value: str) -> Fields:
-        """These fields with another value of one."""
+        """Return a copy in which one field has another value."""
         fields = Fields((), self._status)
         fields._values = {**self._values, name: [value]}
         return fields
 
     def single(self, name: str) -> str | None:
-        """The value of a field that may stand once; None where it is missing.
+        """Return the value of a field that may appear at most once; None if it is missing.
 
         Raises:
-            HandshakeError: it is there more than once.
+            HandshakeError: the field appears more than once.
         """
         values = self._values.get(name)
         if values is None:
@@ -86,10 +86,10 @@ class Fields:
         return values[0]
 
     def items(self, name: str) -> list[str]:
-        """A comma-separated list, in however many fields it stands (RFC 9110 section 5.6.1).
+        """Return a comma-separated list, from all fields of this name (RFC 9110 section 5.6.1).
 
         Raises:
-            HandshakeError: it has more than 100 items.
+            HandshakeError: the list has more than 100 items.
         """
         values = self._values.get(name)
         if values is None:
@@ -100,14 +100,14 @@ class Fields:
         return [item for item in items if item]
 
     def tokens(self, name: str) -> set[str]:
-        """A list whose items are compared without regard to case."""
+        """Return a list of case-insensitive items, in lower case."""
         return {item.lower() for item in self.items(name)}
 
     def extensions(self) -> list[Extension]:
-        """What ``Sec-WebSocket-Extensions`` lists, in order (RFC 6455 section 9.1).
+        """Return the list in ``Sec-WebSocket-Extensions``, in order (RFC 6455 section 9.1).
 
         Raises:
-            HandshakeError: it is not of that form, or has more than 100 items, parameters and
+            HandshakeError: the list is malformed, or has more than 100 items, parameters and
                 escaped characters.
         """
         found: list[Extension] = []
@@ -141,7 +141,7 @@ class Fields:
         return value
 
     def _is_long(self, name: str, separators: str) -> bool:
-        """Whether a list has too many items; seen before it is read, which would be expensive."""
+        """Return True if a list has too many items; checked first, because parsing is expensive."""
         values = self._values[name]
         return 1 + sum(map(",".join(values).count, separators)) > MAX_ITEMS
 
@@ -149,21 +149,21 @@ class Fields:
         return self.fault(f"the Sec-WebSocket-Extensions header is malformed{why}")
 
     def fault(self, reason: str) -> HandshakeError:
-        """The error that these fields are refused with."""
+        """Return the error to raise for these fields."""
         return HandshakeError(self._status, reason)
 
 
 def pairs(headers: Headers) -> Iterable[tuple[str, str]]:
-    """The fields as (name, value) pairs."""
+    """Return headers as (name, value) pairs."""
     return headers.items() if isinstance(headers, Mapping) else headers
 
 
 def check_field(name: str, value: str) -> None:
-    """Hold a field that is to be sent against RFC 9110 section 5.
+    """Check a header field before it is sent (RFC 9110 section 5).
 
     Raises:
-        ValueError: the name is not a token, or the value has a control character in it, such as a
-            line break that would forge another field, or a character that Latin-1 has not.
+        ValueError: the name is not a token, or the value contains a character outside Latin-1 or a
+            control character. A line break, for example, would forge another field.
     """
     _check_characters(name, value)
     value.encode("latin-1")
@@ -171,13 +171,13 @@ def check_field(name: str, value: str) -> None:
 
 def _check_characters(name: str, value: str) -> None:
     if not TOKEN.fullmatch(name):
-        raise ValueError(f"a header's name must be a token: {name!r}")
+        raise ValueError(f"a header name must be a token: {name!r}")
     if not str.isprintable(value) and FORBIDDEN_IN_A_VALUE.search(value):
-        raise ValueError(f"control characters must not stand in a header: {name}: {value!r}")
+        raise ValueError(f"a header must not contain control characters: {name}: {value!r}")
 
 
 def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return the head of a message as it stands on the wire, with the empty line.
+    """Return the head of a message in wire format, including the empty line.
 
     Raises:
         ValueError: as :func:`check_field`.
@@ -192,10 +192,10 @@ def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
 def encode_response(
     status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
 ) -> bytes:
-    """Return an HTTP/1.1 response as it stands on the wire.
+    """Return an HTTP/1.1 response in wire format.
 
     Raises:
-        ValueError: a status without a name in :class:`http.HTTPStatus`, or as :func:`check_field`.
+        ValueError: :class:`http.HTTPStatus` does not have the status; or as :func:`check_field`.
     """
     return encode_head(_status_line(status), headers) + body
 
@@ -206,25 +206,25 @@ def _status_line(status: int) -> str:
 
 
 def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
-    """Read the head of an HTTP/1.1 response, or of a refusal in HTTP/1.0.
+    """Parse the head of an HTTP/1.1 response, or of an HTTP/1.0 response other than 101.
 
     Args:
-        head: up to and with the empty line.
+        head: the bytes up to and including the empty line.
 
     Returns:
         The status, and the fields as (name, value) pairs.
 
     Raises:
-        HandshakeError: it is malformed; the status is 502.
+        HandshakeError: the head is malformed; the status is 502.
     """
     first, more, rest = head.decode("latin-1").removesuffix("\r\n\r\n").partition("\r\n")
     status_line = STATUS_LINE.fullmatch(first)
     if status_line is None or status_line.groups() == ("0", "101"):  # RFC 6455 section 4.1
-        raise HandshakeError(502, "the answer does not begin as HTTP/1.1 does")
+        raise HandshakeError(502, "the response does not begin with an HTTP/1.1 status line")
     headers = []
     for line in FOLD.sub(" ", rest).split("\r\n") if more else ():
         name, colon, value = line.partition(":")
         if not colon or not TOKEN.fullmatch(name) or FORBIDDEN_IN_A_VALUE.search(value):
-            raise HandshakeError(502, "a header of the answer is malformed")
+            raise HandshakeError(502, "a header of the response is malformed")
         headers.append((name, value.strip(" \t")))
     return int(status_line[2]), headers

@@ -1,4 +1,4 @@
-"""The words of RFC 6455: opcodes, close codes, roles, and the events that are not messages."""
+"""The terms of RFC 6455: opcodes, close codes, roles, and events other than messages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Close", "CloseCode", "Failure", "Opcode", "Ping", "Pong", "Role"]
 
 
 class Role(Enum):
-    """Which end of the connection this is: clients mask, servers do not (RFC 6455 section 5.1)."""
+    """One end of a connection: clients mask their frames, servers do not (RFC 6455 section 5.1)."""
 
     SERVER = "server"
     CLIENT = "client"
 
 
 class Opcode(IntEnum):
-    """What a frame is (RFC 6455 section 5.2); 3-7 and 11-15 are reserved."""
+    """The type of a frame (RFC 6455 section 5.2); 3-7 and 11-15 are reserved."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -27,10 +27,10 @@ class Opcode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Why a connection was closed: the registry of RFC 6455 section 11.7, as IANA keeps it.
+    """The reason why a connection was closed: IANA's registry of RFC 6455 section 11.7.
 
-    NO_STATUS_RCVD, ABNORMAL_CLOSURE and TLS_HANDSHAKE never stand on the wire.
-    3000-3999 are for libraries and 4000-4999 for applications; they are plain integers.
+    NO_STATUS_RCVD, ABNORMAL_CLOSURE and TLS_HANDSHAKE are never sent in a close frame.
+    The codes of libraries (3000-3999) and applications (4000-4999) are plain integers.
     """
 
     NORMAL_CLOSURE = 1000
@@ -50,12 +50,12 @@ class CloseCode(IntEnum):
     TLS_HANDSHAKE = 1015
 
 
-# Plain integers: an attribute of an IntEnum costs as much as a whole frame.
+# Plain integers, because looking up an attribute of an IntEnum costs as much as a whole frame.
 CONTINUATION, TEXT, BINARY = map(int, (Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 CLOSE, PING, PONG = map(int, (Opcode.CLOSE, Opcode.PING, Opcode.PONG))
 FIRST_CONTROL_OPCODE = 0x8
 MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
-RSV1 = 4  # as encode_frame counts; RFC 7692 section 6 gives it to compression
+RSV1 = 4  # as encode_frame numbers it; marks compressed messages (RFC 7692 section 6)
 
 
 def is_sendable(code: int) -> bool:
@@ -94,23 +94,23 @@ def check_close(code: int, reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping arrived; it is owed a pong with the same payload (RFC 6455 section 5.5.2)."""
+    """A received ping; answer it with a pong of the same payload (RFC 6455 section 5.5.2)."""
 
     payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """A pong arrived (RFC 6455 section 5.5.3)."""
+    """A received pong (RFC 6455 section 5.5.3)."""
 
     payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The peer's close frame arrived; it is owed one in return, unless ours was first.
+    """A received close frame; answer it with a close frame, unless one was already sent.
 
-    ``code`` is NO_STATUS_RCVD (1005) where the frame carried none (RFC 6455 section 7.1.5).
+    ``code`` is NO_STATUS_RCVD (1005) if the frame carried none (RFC 6455 section 7.1.5).
     """
 
     code: int = CloseCode.NO_STATUS_RCVD
@@ -119,7 +119,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The peer broke a rule: close with this code and reason (RFC 6455 section 7.1.7)."""
+    """A violation of the protocol: close with this code and reason (RFC 6455 section 7.1.7)."""
 
     code: int
     reason: str

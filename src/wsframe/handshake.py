@@ -1,4 +1,4 @@
-"""The opening handshake of RFC 6455 section 4, of either end, without I/O."""
+"""The opening handshake of RFC 6455 section 4, for both ends, without I/O."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
     "wants_upgrade",
 ]
 
-TARGET = re.compile(r"/[!\"$-~]*")  # a fragment stays with the client, RFC 6455 section 3
+TARGET = re.compile(r"/[!\"$-~]*")  # without a fragment (RFC 6455 section 3)
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 VERSION = "13"
-# Headers that only the handshake sets, and those that would give the request a body.
+# Headers that only the handshake sets, and headers that would announce a body.
 OURS = frozenset(
     ("connection", "content-length", "expect", "host", "origin", "transfer-encoding", "upgrade")
 )
@@ -42,12 +42,12 @@ UPGRADE_REQUIRED = (
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What both ends have agreed on.
+    """The result of an opening handshake.
 
     Attributes:
-        headers: what the 101 answer carries, as (name, value) pairs.
-        subprotocol: the one that was chosen, or None.
-        deflate: how messages may be compressed, or None; for :class:`wsframe.Connection`.
+        headers: the headers of the 101 response, as (name, value) pairs.
+        subprotocol: the negotiated subprotocol, or None.
+        deflate: the negotiated compression, for :class:`wsframe.Connection`, or None.
     """
 
     headers: tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class Acceptance:
     deflate: PerMessageDeflate | None = None
 
     def encode(self) -> bytes:
-        """Return the 101 answer as it stands on the wire; frames follow it."""
+        """Return the 101 response in wire format; frames follow it."""
         return encode_response(HTTPStatus.SWITCHING_PROTOCOLS, self.headers)
 
 
@@ -68,39 +68,41 @@ def accept(
     origins: Sequence[str] | Literal["*"] = (),
     deflate: PerMessageDeflate | None = None,
 ) -> Acceptance:
-    """Judge an upgrade request (RFC 6455 section 4.2.1) and return what to answer.
+    """Accept an upgrade request (RFC 6455 section 4.2.1), and return the response to send.
 
     Args:
-        headers: of the request. Names and tokens are compared without regard to case.
-        method: of the request.
-        http_version: of the request, as in "1.1".
-        subprotocols: those that the server speaks. The first of the client's list that is among
-            them is chosen; where none is, the connection goes without (section 4.2.2).
-        origins: those that may connect besides the request's own host, as in
-            "https://example.com"; "*" admits all; see :func:`wsframe.origins.check_origins`. A
-            request without ``Origin`` comes from no browser and is admitted.
-        deflate: the compression that the server is ready for. The first of the client's offers that
-            it can keep is agreed on; where it can keep none, the connection goes without.
+        headers: the headers of the request. Names and tokens are case-insensitive.
+        method: the method of the request.
+        http_version: the HTTP version of the request, such as "1.1".
+        subprotocols: the subprotocols that the server supports. The first one in the client's list
+            that the server supports is chosen. Without a match the connection has no subprotocol
+            (section 4.2.2).
+        origins: the origins that may connect in addition to the request's own host, such as
+            "https://example.com"; "*" allows all; see :func:`wsframe.origins.check_origins`. A
+            request without ``Origin`` does not come from a browser, and is allowed.
+        deflate: the compression that the server supports. The first of the client's offers that
+            is compatible with it is accepted. Without a match messages are not compressed.
 
     Raises:
-        TypeError: subprotocols or origins are one ``str`` instead of a sequence of them.
+        TypeError: subprotocols or origins are one ``str`` instead of a sequence.
         ValueError: a subprotocol is not a token, or an origin can never match.
-        HandshakeError: with the status to answer: 400 for what is malformed, 403 for a foreign
-            origin, 405 for another method than GET, 426 for what is no upgrade to version 13.
+        HandshakeError: the request is rejected. The status is 400 for a malformed request, 403 for
+            a foreign origin, 405 for a method other than GET, and 426 for a request that is not an
+            upgrade to WebSocket version 13.
     """
     check_choices(subprotocols, origins)
     fields = Fields.of(headers)
     check_host(fields)
     if fields.tokens("transfer-encoding") or fields.single("content-length") not in (None, "0"):
-        raise HandshakeError(400, "an upgrade request has no body")
+        raise HandshakeError(400, "an upgrade request must not have a body")
     if http_version != "1.1" or not _is_upgrade(fields):
         raise HandshakeError(
             426, "this resource is a WebSocket: an upgrade is required", UPGRADE_REQUIRED
         )
     if method != "GET":
-        raise HandshakeError(405, "a WebSocket is opened with GET", [("Allow", "GET")])
+        raise HandshakeError(405, "a WebSocket handshake must use GET", [("Allow", "GET")])
     if fields.single("sec-websocket-version") != VERSION:
-        raise HandshakeError(426, "only version 13 is spoken here", UPGRADE_REQUIRED)
+        raise HandshakeError(426, "unsupported WebSocket version: use 13", UPGRADE_REQUIRED)
     key = _check_key(fields)
     check_origin(fields, origins)
     subprotocol = _choose_subprotocol(fields, subprotocols)
@@ -125,24 +127,23 @@ def accept(
 
 
 class UpgradeRequest:
-    """A client's side of one opening handshake (RFC 6455 section 4.1), with a key of its own.
+    """The client's side of one opening handshake (RFC 6455 section 4.1), with a random key.
 
     Args:
-        host: what the ``Host`` header says: the server's name, with the port unless it is the
-            scheme's own.
+        host: the value of the ``Host`` header: the server's name, and its port unless it is the
+            default port of the scheme.
         target: the path and the query.
-        origin: what the ``Origin`` header says; None for no such header, as browsers alone must
-            send it.
-        subprotocols: those that the client speaks, in order of preference.
-        deflate: the compression to offer, or several in order of preference, of which a server
-            takes the first that it can keep (RFC 7692 section 5); None for none.
-        headers: what the request carries besides, as (name, value) pairs, or a mapping.
+        origin: the value of the ``Origin`` header; None to omit it, as clients other than browsers
+            may.
+        subprotocols: the subprotocols that the client supports, in order of preference.
+        deflate: the compression to offer, or several offers in order of preference; None for no
+            compression. The server accepts the first offer that it supports (RFC 7692 section 5).
+        headers: additional headers of the request, as (name, value) pairs or a mapping.
 
     Raises:
-        TypeError: subprotocols are one ``str`` instead of a sequence of them.
-        ValueError: a value that must not stand in a request, such as one with a line break, a
-            header that the handshake itself sets, or a subprotocol that is not a token or there
-            twice.
+        TypeError: subprotocols are one ``str`` instead of a sequence.
+        ValueError: a value is not valid in a request, for example because it contains a line break;
+            a header is reserved for the handshake; or a subprotocol is not a token or occurs twice.
     """
 
     def __init__(
@@ -157,13 +158,13 @@ class UpgradeRequest:
     ) -> None:
         check_choices(subprotocols, ())
         if split_host(host) is None:
-            raise ValueError(f"not a host, or a host and its port: {host!r}")
+            raise ValueError(f"host must be a name or address, optionally with a port: {host!r}")
         if not TARGET.fullmatch(target):
             raise ValueError(
-                f"a target begins with a slash, without spaces or fragment: {target!r}"
+                f"target must begin with a slash, without spaces or fragment: {target!r}"
             )
         if len(set(subprotocols)) < len(subprotocols):
-            raise ValueError(f"a subprotocol is named once: {subprotocols!r}")
+            raise ValueError(f"subprotocols must be unique: {subprotocols!r}")
         self.host = host
         self.target = target
         self._key = b64encode(os.urandom(16)).decode()
@@ -187,30 +188,30 @@ class UpgradeRequest:
             self._headers.append(("Sec-WebSocket-Extensions", offers))
         for name, value in pairs(headers):
             if name.lower() in OURS or name.lower().startswith("sec-websocket-"):
-                raise ValueError(f"the handshake itself sets the header {name}, or never sends it")
+                raise ValueError(f"header {name} is reserved for the handshake")
             self._headers.append((name, value))
         for name, value in self._headers:
             check_field(name, value)
 
     def encode(self) -> bytes:
-        """Return the request as it stands on the wire."""
+        """Return the request in wire format."""
         return encode_head(f"GET {self.target} HTTP/1.1", self._headers)
 
     def confirm(self, status: int, headers: Headers) -> Acceptance:
-        """Judge the answer (RFC 6455 section 4.1).
+        """Check the server's response (RFC 6455 section 4.1), and return the result.
 
         Raises:
-            HandshakeError: the server has refused, with the status that it answered; or its 101
-                breaks a rule, with the status 502.
+            HandshakeError: the server rejected the request, with the status of its response; or
+                its 101 response violates the protocol, with status 502.
         """
         answer = tuple(pairs(headers))
         fields = Fields(answer, 502)
         if status != HTTPStatus.SWITCHING_PROTOCOLS:
             raise HandshakeError(status, f"the server answered {status}", answer)
         if not _is_upgrade(fields):
-            raise fields.fault("the answer is not the upgrade to WebSocket that was asked for")
+            raise fields.fault("the response does not upgrade to WebSocket")
         if fields.single("sec-websocket-accept") != accept_key(self._key):
-            raise fields.fault("Sec-WebSocket-Accept does not answer the key that was sent")
+            raise fields.fault("Sec-WebSocket-Accept does not match the key that was sent")
         subprotocol = fields.single("sec-websocket-protocol")
         if subprotocol is not None and subprotocol not in self._subprotocols:
             raise fields.fault("the server chose a subprotocol that was not offered")
@@ -222,7 +223,7 @@ class UpgradeRequest:
         return Acceptance(answer, subprotocol, agreed)
 
     def _confirm_deflate(self, parameters: Parameters) -> PerMessageDeflate:
-        """Hold the answer to the first offer that it keeps to, as it does not say which it is."""
+        """Return the result for the first offer that the response complies with."""
         *others, last = self._offers
         for offer in others:
             with suppress(HandshakeError):
@@ -231,22 +232,22 @@ class UpgradeRequest:
 
 
 def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal["*"]) -> None:
-    """Find out whether these are what :func:`accept` takes, before the first request comes.
+    """Check arguments of :func:`accept` before the first request arrives.
 
     Raises:
-        TypeError: they are one ``str`` instead of a sequence of them.
+        TypeError: subprotocols or origins are one ``str`` instead of a sequence.
         ValueError: a subprotocol is not a token, or an origin can never match.
     """
     if isinstance(subprotocols, str):
-        raise TypeError('subprotocols are sequences of str, as in ["chat"]')
+        raise TypeError('subprotocols must be a sequence of str, as in ["chat"]')
     check_origins(origins)
     for subprotocol in subprotocols:
         if not TOKEN.fullmatch(subprotocol):
-            raise ValueError(f"a subprotocol is a token: {subprotocol!r}")
+            raise ValueError(f"a subprotocol must be a token: {subprotocol!r}")
 
 
 def wants_upgrade(headers: Headers | Fields) -> bool:
-    """Whether a request asks for an upgrade to WebSocket, rightly or not."""
+    """Return True if a request asks for an upgrade to WebSocket, even an invalid one."""
     return "websocket" in Fields.of(headers).tokens("upgrade")
 
 
@@ -255,7 +256,7 @@ def _is_upgrade(fields: Fields) -> bool:
 
 
 def _check_key(fields: Fields) -> str:
-    """RFC 6455 section 4.2.1: 16 bytes in base64, in exactly one header."""
+    """Return the key: 16 bytes in base64, in exactly one header (RFC 6455 section 4.2.1)."""
     key = fields.single("sec-websocket-key")
     if key is None:
         raise HandshakeError(400, "no Sec-WebSocket-Key header")
@@ -265,7 +266,7 @@ def _check_key(fields: Fields) -> str:
 
 
 def _choose_subprotocol(fields: Fields, subprotocols: Sequence[str]) -> str | None:
-    """RFC 6455 section 4.2.2: the client lists in order of preference."""
+    """Return the first subprotocol of the client's list that is supported (section 4.2.2)."""
     offered = fields.items("sec-websocket-protocol")
     if not all(TOKEN.fullmatch(item) for item in offered):
         raise HandshakeError(400, "Sec-WebSocket-Protocol must be a list of tokens")

@@ -1,7 +1,7 @@
-"""The kernels in use: the compiled ones if they were built, unless WSFRAME_PURE=1 forbids them.
+"""The kernels in use: the compiled ones if they were built, unless WSFRAME_PURE=1 disables them.
 
-Kernels are functions over bytes with no state of the protocol. Each exists twice, in ``_pure.py``
-and in ``_kernels.pyx``; everything else of the codec exists once.
+Kernels are functions over bytes without protocol state. Each has two implementations, ``_pure.py``
+and ``_kernels.pyx``; the rest of the codec has only one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ else:
     if chosen is None:
         from . import _pure as chosen
 
-#: Whether the compiled kernels are in use.
+#: True if the compiled kernels are in use.
 ACCELERATED: bool = chosen.__name__.endswith("._kernels")
-#: What they run on: "AVX-512", "AVX2", "SSE2", "NEON", "portable", or "pure Python".
+#: The kernels' instruction set: "AVX-512", "AVX2", "SSE2", "NEON", "portable" or "pure Python".
 INSTRUCTION_SET: str = chosen.INSTRUCTION_SET
 
 accept_key = chosen.accept_key

@@ -1,4 +1,4 @@
-"""Host and Origin: how a request names the server, and the site whose page sends the request."""
+"""Host and Origin: the server that a request is for, and the site whose page sends it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .fields import Fields, Headers
 
 __all__ = ["check_host", "check_origin", "check_origins", "split_host"]
 
-# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address stands in brackets.
+# uri-host [":" port], RFC 9110 section 7.2; an IPv6 address is in brackets.
 HOST = re.compile(
     r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,5}))?"
 )
 ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<authority>[^/?#@\s]*)")
-# A name that the URL standard reads as an IPv4 address, because its last label is a number.
+# A name that the URL standard parses as an IPv4 address, because its last label is a number.
 NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-# Only pages have an origin of their own host; whatever else runs in a browser must be named.
+# Only pages of these schemes can have the origin of the own host; others must be listed.
 PAGE_SCHEMES = ("http", "https")
 SCHEME_OF_PAGE = {"ws": "http", "wss": "https"}
 
 
 def check_host(headers: Headers | Fields) -> None:
-    """Check the Host of any HTTP/1.1 request (RFC 9112 section 3.2).
+    """Check the ``Host`` header of any HTTP/1.1 request (RFC 9112 section 3.2).
 
     Raises:
-        HandshakeError: 400; there is not exactly one, or it is malformed.
+        HandshakeError: there is not exactly one, or it is malformed; status 400.
     """
     host = Fields.of(headers).single("host")
     if host is None:
@@ -39,9 +39,9 @@ def check_host(headers: Headers | Fields) -> None:
         raise HandshakeError(400, "the Host header is malformed")
 
 
-@lru_cache(maxsize=16)  # a server is known by few names, and each request is asked more than once
+@lru_cache(maxsize=16)  # a server has few names, and each request is checked more than once
 def split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
-    """(name, port) in lower case, with no port where it is the scheme's own; None if malformed."""
+    """Return (name, port) in lower case, without the scheme's default port; None if malformed."""
     match = HOST.fullmatch(host)
     if match is None:
         return None
@@ -57,46 +57,46 @@ def split_host(host: str, scheme: str | None = None) -> tuple[str, str] | None:
 
 
 def check_origins(origins: Sequence[str] | Literal["*"]) -> None:
-    """Check a list of allowed origins, before the first request comes.
+    """Check a list of allowed origins before the first request arrives.
 
-    Each entry must be just what browsers send (WHATWG HTML, serialization of an origin): scheme
-    and host in lower case, and the port unless it is the scheme's own, as in "https://example.com"
-    or "http://localhost:8080". Other schemes than http and https, such as "chrome-extension" or
-    "capacitor", are compared as they are. "null" admits every page without an origin of its own,
-    such as a sandboxed frame of any site. "*", which must be the only entry, admits all.
+    Each entry must be exactly what browsers send (WHATWG HTML, serialization of an origin): scheme
+    and host in lower case, and the port unless it is the scheme's default, such as
+    "https://example.com" or "http://localhost:8080". Schemes other than http and https, such as
+    "chrome-extension" or "capacitor", are compared literally. "null" allows every page with an
+    opaque origin, such as a sandboxed frame of any site. "*" allows all; it must be the only entry.
 
     Raises:
-        TypeError: the origins are one ``str``, or one of them is no ``str``.
+        TypeError: the origins are one ``str``, or one of them is not a ``str``.
         ValueError: an entry can never match.
     """
     if origins == "*":
         return
     if isinstance(origins, str) or not all(isinstance(entry, str) for entry in origins):
-        raise TypeError('origins are sequences of str, as in ["https://example.com"], or "*"')
+        raise TypeError('origins must be a sequence of str, as in ["https://example.com"], or "*"')
     if "*" in origins:
         if len(origins) > 1:
-            raise ValueError('the origin "*" admits all others: it must be the only one')
+            raise ValueError('the origin "*" allows all others, so it must be the only one')
         return
     for entry in origins:
         _check_entry(entry)
 
 
 def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"]) -> str | None:
-    """Check the Origin of any request: a browser sends the site whose script is asking.
+    """Check the ``Origin`` of a request: the site whose page sends it (RFC 6455 section 10.2).
 
-    (RFC 6455 section 10.2.) The request's own host is allowed to pages of http and https. Behind a
-    proxy that ends TLS the scheme of the request is unknown, so only the hosts are compared, each
-    without the port that the origin's scheme implies.
+    Pages of the request's own host are allowed, with http and https. Behind a proxy that terminates
+    TLS the scheme of the request is unknown. So only the hosts are compared, each without the
+    default port of the origin's scheme.
 
     Args:
-        headers: of the request.
-        origins: others that are allowed, as for :func:`check_origins`.
+        headers: the headers of the request.
+        origins: other allowed origins, as for :func:`check_origins`.
 
     Returns:
-        The origin if it is one of these; None for the request's own host, or no browser.
+        The origin if it is in ``origins``; None for the request's own host, or without ``Origin``.
 
     Raises:
-        HandshakeError: 403 for any other, 400 for more than one.
+        HandshakeError: the origin is not allowed (403), or there is more than one (400).
     """
     fields = Fields.of(headers)
     origin = fields.single("origin")
@@ -107,21 +107,21 @@ def check_origin(headers: Headers | Fields, origins: Sequence[str] | Literal["*"
         own = split_host(fields.single("host") or "", scheme)
         if own is not None and own == split_host(match["authority"], scheme):
             return None
-    raise HandshakeError(403, "this Origin may not connect")
+    raise HandshakeError(403, "this Origin is not allowed")
 
 
-@lru_cache(maxsize=1024)  # :func:`accept` checks them for each request
+@lru_cache(maxsize=1024)  # accept() checks the same entries for each request
 def _check_entry(entry: str) -> None:
     if entry == "null":
         return
     if "*" in entry:
-        hint = 'name every site, or use "*" alone for all'
+        hint = 'list every origin, or use "*" alone to allow all'
     else:
         sent = _as_sent(entry)
         if sent == entry:
             return
         hint = (
-            'an origin has a scheme and a host in ASCII, as in "https://example.com"'
+            'an origin consists of a scheme and a host in ASCII, such as "https://example.com"'
             if sent is None
             else f"browsers send {sent!r}"
         )
@@ -129,7 +129,7 @@ def _check_entry(entry: str) -> None:
 
 
 def _as_sent(entry: str) -> str | None:
-    """What browsers send for the site that is probably meant; None if that cannot be known."""
+    """Return what browsers send for the probably intended site; None if it is unknown."""
     if "://" not in entry:
         entry = f"https://{entry}"
     scheme, _, rest = entry.partition("://")
@@ -150,7 +150,7 @@ def _as_sent(entry: str) -> str | None:
             return None
     elif name.startswith("["):
         address = IPv6Address(name[1:-1])
-        if address.ipv4_mapped is None:  # which Python writes in more than one form
+        if address.ipv4_mapped is None:  # Python versions format mapped addresses differently
             name = f"[{address}]"
     port = "" if port in ("0", DEFAULT_PORTS[scheme]) else f":{port}"
     return f"{scheme}://{name}{port}"

@@ -1,7 +1,7 @@
-"""Progress: what the other end of a connection has acknowledged, and whether it still answers.
+"""Progress and keepalive: the acknowledgements of the other end, and whether it is still alive.
 
-The system of the other end acknowledges data before its program reads them. What lies unread there
-cannot be seen from here, so :attr:`Progress.caught_up` allows for it.
+The other end's system acknowledges data before its program reads them. The amount of unread data
+is not visible here, so :attr:`Progress.caught_up` estimates when the program will have read it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# The request for the bytes of a socket that are not acknowledged (Linux: tcp(7), unix(7)).
+# The ioctl for the number of unacknowledged bytes of a socket (Linux: tcp(7), unix(7)).
 SIOCOUTQ = 0x5411
 # The socket option with the same meaning (macOS).
 SO_NWRITE = 0x1024
 
-# A program that reads fewer bytes a second than this may be taken for one that has stopped.
+# The slowest reading program, in bytes per second; a slower one may be considered dead.
 SLOWEST_READER = 20_000
-# How many acknowledged bytes a program may have to read at most: more than most systems keep.
+# The most acknowledged bytes that a program may not have read: more than most systems buffer.
 MOST_UNREAD = 8 << 20
-# A program that only acknowledges is pinged this many times less often than one that is silent.
+# A program that only acknowledges is pinged after this many intervals, a silent one after one.
 ACKNOWLEDGED_INTERVALS = 4
 
 
 class HasOptions(Protocol):
-    """What :func:`unacknowledged` needs of a socket."""
+    """The methods of a socket that :func:`unacknowledged` calls."""
 
     def fileno(self) -> int: ...
 
@@ -39,11 +39,10 @@ class HasOptions(Protocol):
 
 
 def unacknowledged(sock: HasOptions) -> int:
-    """Return how many bytes the system keeps because the other end has not acknowledged them.
+    """Return the number of sent bytes that the other end has not acknowledged.
 
-    For a unix socket they are those that the other end has not read, with some overhead. The number
-    is 0 on a system that does not tell it, where data count as acknowledged once the system has
-    taken them.
+    For a unix socket these are the bytes that the other end has not read, with some overhead. On a
+    system without this information the number is 0: data count as acknowledged once they are sent.
     """
     try:
         if sys.platform == "darwin":
@@ -51,19 +50,19 @@ def unacknowledged(sock: HasOptions) -> int:
         if fcntl is not None:
             return int.from_bytes(fcntl.ioctl(sock.fileno(), SIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
-        pass  # a kernel that lacks the request, or a socket that was disconnected
+        pass  # the system lacks the request, or the socket is disconnected
     return 0
 
 
 class Progress:
-    """What the other end has acknowledged. Times are in seconds, on one clock of the caller's.
+    """Acknowledgements of the other end. Times are in seconds, on a clock of the caller.
 
     Attributes:
-        acked: how many bytes were acknowledged, of those that were written.
-        waiting_since: when bytes were last acknowledged, or when the present wait for that began;
-            inf while nothing is to be acknowledged.
-        caught_up: when a program that reads ``SLOWEST_READER`` bytes a second has read all that its
-            system has acknowledged.
+        acked: the number of written bytes that were acknowledged.
+        waiting_since: the time of the last acknowledgement, or the time when the current wait for
+            one began; inf if no acknowledgement is expected.
+        caught_up: the time when a program that reads ``SLOWEST_READER`` bytes a second will have
+            read all acknowledged bytes.
     """
 
     __slots__ = ("acked", "caught_up", "waiting_since")
@@ -74,26 +73,28 @@ class Progress:
         self.caught_up = 0.0
 
     def note(self, now: float, written: int, held: int, more: bool) -> bool:
-        """Note the present state.
+        """Record the current state.
 
         Args:
-            now: the time.
-            written: how many bytes the system has taken so far. Under TLS they may be those before
-                encryption, as long as the system's own count is at least as high.
-            held: how many bytes the system has yet to see acknowledged.
-            more: whether bytes wait that the system has not taken.
+            now: the current time.
+            written: the total number of bytes passed to the system. Under TLS this may be the
+                number before encryption, as long as the system's own number is at least as high.
+            held: the number of unacknowledged bytes.
+            more: True if more bytes are queued that the system has not accepted.
 
         Returns:
-            Whether bytes were acknowledged since the last time.
+            True if bytes were acknowledged since the last call.
         """
-        acked = written - held if held else written  # the same object: idle connections are many
+        acked = (
+            written - held if held else written
+        )  # keeps the same int object, to save memory for idle connections
         moved = acked - self.acked
         if moved > 0:
             self.acked = acked
             unread_until = max(now, self.caught_up) + moved / SLOWEST_READER
             self.caught_up = min(unread_until, now + MOST_UNREAD / SLOWEST_READER)
         elif self.caught_up <= now:
-            self.caught_up = 0.0  # one object for all that are idle
+            self.caught_up = 0.0  # the same float object for all idle connections
         if not (held or more):
             self.waiting_since = inf
         elif moved > 0 or self.waiting_since == inf:
@@ -101,12 +102,12 @@ class Progress:
         return moved > 0
 
     def note_read(self, now: float, position: int) -> None:
-        """Note that the other end's program has read all up to this many bytes."""
+        """Record that the other end's program has read this many bytes in total."""
         self.caught_up = min(self.caught_up, now + max(0, self.acked - position) / SLOWEST_READER)
 
 
 class Life(Enum):
-    """What :meth:`Keepalive.look` finds."""
+    """The result of :meth:`Keepalive.look`."""
 
     CONTINUES = 0
     PING_DUE = 1
@@ -114,18 +115,19 @@ class Life(Enum):
 
 
 class Keepalive:
-    """When a silent connection is to be pinged, and when it is dead.
+    """Decides when a silent connection must be pinged, and when it is dead.
 
     Received bytes and acknowledgements both show that the other end is alive. But a system also
     acknowledges data for a program that has stopped. So acknowledgements alone postpone a ping by
     at most ``ACKNOWLEDGED_INTERVALS`` intervals, unless more is queued than the system accepts.
 
-    The deadline of a pong counts from the acknowledgement of its ping; until then it counts from
-    the last acknowledgement of anything. In both cases a slow program has the time on top that it
-    takes to read what it was sent before.
+    The deadline of a pong counts from the acknowledgement of its ping. Until then it counts from
+    the last acknowledgement of any data. In both cases the time that a slow program needs to read
+    the data before the ping is added.
 
     Attributes:
-        pong_due: when the connection is dead without a sign of life; inf if no ping is on its way.
+        pong_due: the time when the connection is dead if nothing is received; inf without a
+            pending ping.
     """
 
     __slots__ = (
@@ -146,24 +148,24 @@ class Keepalive:
         self.pong_due = inf
 
     def restart(self, now: float) -> None:
-        """Count from now: the other end has given a sign of life, or could not give one."""
+        """Restart the interval: the other end is alive, or was unable to show it."""
         self._heard_at = now
         self.pong_due = inf
 
     def pinged(self, now: float, end: int, progress: Progress, timeout: float) -> None:
-        """Note that a ping was queued.
+        """Record that a ping was queued.
 
         Args:
-            now: the time.
-            end: how many bytes are written when the ping is.
-            progress: the connection's.
-            timeout: how long a pong may take, in seconds.
+            now: the current time.
+            end: the total number of written bytes once the ping is written.
+            progress: the progress of the connection.
+            timeout: the time for a pong, in seconds.
         """
         self._ping_end = end
         self.pong_due = max(now, progress.caught_up) + timeout
 
     def answered(self, now: float, progress: Progress) -> None:
-        """Note a pong: the other end's program has read what came before the ping."""
+        """Record a pong: the other end's program has read all data before the ping."""
         if self.pong_due < inf:
             progress.note_read(now, self._ping_end)
 
@@ -177,15 +179,15 @@ class Keepalive:
         interval: float,
         timeout: float,
     ) -> Life:
-        """Decide, right after :meth:`Progress.note`, what is to be done.
+        """Return the action that is due. Call it directly after :meth:`Progress.note`.
 
         Args:
-            now: the time.
-            received: how many bytes were received so far.
-            progress: the connection's.
-            more: whether bytes wait that the system has not taken.
-            interval: how long the other end may be silent, in seconds.
-            timeout: how long a pong may take, in seconds.
+            now: the current time.
+            received: the total number of received bytes.
+            progress: the progress of the connection.
+            more: True if more bytes are queued that the system has not accepted.
+            interval: the time after which a silent end is pinged, in seconds.
+            timeout: the time for a pong, in seconds.
         """
         if received != self._received:
             self._received = received

@@ -1,4 +1,4 @@
-"""Server-sent events: the stream of WHATWG HTML section 9.2, written and read, without I/O."""
+"""Server-sent events: encoder and decoder of event streams (WHATWG HTML section 9.2), no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventStreamDecoder", "ServerSentEvent", "check_event", "encode_comment"]
 
-# The only three ends of a line (section 9.2.5); str.splitlines knows more and would alter the data.
+# The only line endings (section 9.2.5); str.splitlines recognizes others and would alter the data.
 END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
@@ -24,14 +24,14 @@ class ServerSentEvent:
     """One event of an event stream.
 
     Attributes:
-        data: what the client gets as ``event.data``; every line break in it arrives as LF.
-        event: the type the client listens for; None for "message".
-        id: what the client sends as ``Last-Event-ID`` when it comes back; "" makes it forget.
-        retry: how long the client is to wait before it comes back, in milliseconds.
+        data: the client's ``event.data``; every line break arrives as LF.
+        event: the event type, for ``addEventListener``; None for "message".
+        id: the value that the client sends as ``Last-Event-ID`` when it reconnects; "" resets it.
+        retry: the client's delay before it reconnects, in milliseconds.
 
     Raises:
-        ValueError: CR, LF or NUL in ``event`` or ``id``, which would forge fields or be ignored
-            (section 9.2.6), or a negative ``retry``.
+        ValueError: ``event`` or ``id`` contains CR, LF or NUL, which would forge fields or be
+            ignored (section 9.2.6), or ``retry`` is negative.
     """
 
     data: str
@@ -43,7 +43,7 @@ class ServerSentEvent:
         check_event(self.event, self.id, self.retry)
 
     def encode(self) -> bytes:
-        """Return the event as it stands in the stream, with the blank line that ends it."""
+        """Return the event in wire format, including the blank line that ends it."""
         return encode_event(self.data.encode(), self.event, self.id, self.retry)
 
 
@@ -61,7 +61,7 @@ def check_event(event: str | None, id: str | None, retry: int | None) -> None:  
 
 
 def encode_event(data: bytes, event: str | None, id: str | None, retry: int | None) -> bytes:  # noqa: A002
-    """Return an event as :meth:`ServerSentEvent.encode` does, from data that is in UTF-8."""
+    """Return an event in wire format, as :meth:`ServerSentEvent.encode`, from data in UTF-8."""
     fields = (("event", event), ("id", id), ("retry", retry))
     head = "".join([f"{name}: {value}\n" for name, value in fields if value is not None])
     if b"\r" in data:
@@ -70,48 +70,48 @@ def encode_event(data: bytes, event: str | None, id: str | None, retry: int | No
 
 
 def encode_comment(text: str = "") -> bytes:
-    """Return a comment, which clients ignore; it keeps an idle stream open."""
+    """Return a comment in wire format, which keeps an idle stream open; clients ignore it."""
     return "".join(f": {line}\n" for line in END_OF_LINE.split(text)).encode() + b"\n"
 
 
 class EventStreamDecoder:
-    """Reads an event stream as it arrives (section 9.2.6).
+    """Incremental decoder of an event stream (section 9.2.6).
 
-    It has one owner at a time.
+    Only one thread at a time may use it.
 
     Args:
-        max_event_size: the most characters that an unfinished event, or a line, may have.
-        last_event_id: that of the stream which this one continues.
+        max_event_size: the most characters of an incomplete event or line.
+        last_event_id: the ``last_event_id`` of the stream that this one continues.
 
     Attributes:
-        last_event_id: what to send as ``Last-Event-ID`` when the connection is lost.
-        retry: what the server last asked to wait before coming back, in milliseconds, or None.
+        last_event_id: the value to send as ``Last-Event-ID`` to resume the stream.
+        retry: the reconnection delay that the server sent last, in milliseconds, or None.
     """
 
     def __init__(self, *, max_event_size: int = 1 << 20, last_event_id: str = "") -> None:
         self.last_event_id = last_event_id
         self.retry: int | None = None
         self._max_event_size = max_event_size
-        # Bytes that are not UTF-8 become U+FFFD, and a byte order mark at the start is skipped.
+        # Invalid UTF-8 is replaced by U+FFFD, and a byte order mark at the start is skipped.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._at_start = True
-        self._line: list[str] = []  # what has come of the line that is not ended
+        self._line: list[str] = []  # the parts of the incomplete line
         self._line_size = 0
-        self._after_cr = False  # an LF that comes now belongs to that CR
+        self._after_cr = False  # an LF that follows belongs to the CR
         self._event = ""
         self._id = last_event_id
         self._data: list[str] = []
-        self._event_size = 0  # of the data lines that are complete
+        self._event_size = 0  # of the complete data lines
         self._failed = False
 
     def receive(self, data: Buffer) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
 
-        The ``id`` of an event is the last one that the stream has named, as in a browser.
+        An event without an ``id`` has the last id of the stream, as in a browser.
 
         Raises:
-            ProtocolError: an event is over the limit; code 1009. The events before it have been
-                returned; the stream is to be dropped.
+            ProtocolError: an event exceeds the limit; code 1009. All events before it have been
+                returned. Close the stream.
         """
         events: list[ServerSentEvent] = []
         try:
@@ -147,14 +147,14 @@ class EventStreamDecoder:
             self._check_size(self._line_size)
 
     def _check_size(self, line_size: int) -> None:
-        """Hold the event and its last line against the limit, however they were cut."""
+        """Check the size of the event and its last line, however the chunks divide them."""
         if self._event_size + line_size > self._max_event_size:
             raise self._over_the_limit()
 
     def _over_the_limit(self) -> ProtocolError:
         return ProtocolError(
             CloseCode.MESSAGE_TOO_BIG,
-            f"an event is over the limit of {self._max_event_size} characters",
+            f"an event exceeds the limit of {self._max_event_size} characters",
         )
 
     def _end_line(self, line: str) -> ServerSentEvent | None:
@@ -167,11 +167,11 @@ class EventStreamDecoder:
             self._event_size += len(value) + 1
             self._data.append(value)
         elif field == "event":
-            self._event = value.replace("\0", "\ufffd")  # which ServerSentEvent would refuse
+            self._event = value.replace("\0", "\ufffd")  # ServerSentEvent rejects NUL
         elif field == "id" and "\0" not in value:
             self._id = value
         elif field == "retry" and value.isascii() and value.isdigit() and len(value) < 20:
-            self.retry = int(value)  # which refuses thousands of digits, and no clock counts them
+            self.retry = int(value)  # int() raises ValueError for thousands of digits
         return None
 
     def _end_event(self) -> ServerSentEvent | None:

@@ -83,8 +83,14 @@ def test_the_server_leaves_without_a_word(
     server = play(script, tls=certificates.server if secured else None)
     ws = connect(server.url(), ssl=certificates.client)
     assert ws.receive(TIMEOUT) == "last"
-    assert end(ws.receive, TIMEOUT) == (1006, "the server left in silence")
-    assert (ws.close_code, ws.close_reason) == (1006, "the server left in silence")
+    assert end(ws.receive, TIMEOUT) == (
+        1006,
+        "the server closed the connection without a close frame",
+    )
+    assert (ws.close_code, ws.close_reason) == (
+        1006,
+        "the server closed the connection without a close frame",
+    )
 
 
 def test_the_server_closes_its_side(connect: Connect, play: Play) -> None:
@@ -94,7 +100,10 @@ def test_the_server_closes_its_side(connect: Connect, play: Play) -> None:
         visit.expect_end()
 
     ws = connect(play(script).url())
-    assert end(ws.receive, TIMEOUT) == (1006, "the server left in silence")
+    assert end(ws.receive, TIMEOUT) == (
+        1006,
+        "the server closed the connection without a close frame",
+    )
 
 
 def test_the_server_resets(connect: Connect, play: Play) -> None:

@@ -97,7 +97,10 @@ def test_iteration_ends_at_an_end_in_silence_too(connect: Connect, play: Play) -
 
     ws = connect(play(script).url())
     assert list(ws) == ["one"]
-    assert (ws.close_code, ws.close_reason) == (1006, "the server left in silence")
+    assert (ws.close_code, ws.close_reason) == (
+        1006,
+        "the server closed the connection without a close frame",
+    )
 
 
 def test_leaving_the_context_by_an_exception_says_so(connect: Connect, play: Play) -> None:

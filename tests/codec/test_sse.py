@@ -333,7 +333,7 @@ def test_a_buffer_may_be_reused(codec: ModuleType) -> None:
 
 # Limits -------------------------------------------------------------------------------------------
 
-OVER = "an event is over the limit of 20 characters"
+OVER = "an event exceeds the limit of 20 characters"
 
 
 def fails(codec: ModuleType, stream: bytes, cuts: Iterable[int] = ()) -> bool:
@@ -413,7 +413,7 @@ def test_the_events_before_one_over_the_limit_are_not_lost(codec: ModuleType) ->
 def test_the_limit_is_one_mebi_by_default(codec: ModuleType) -> None:
     data = "x" * ((1 << 20) - 6)
     assert decode(codec.EventStreamDecoder(), f"data: {data}\n\n".encode()) == plain(data)
-    with pytest.raises(codec.ProtocolError, match="over the limit of 1048576 characters"):
+    with pytest.raises(codec.ProtocolError, match="exceeds the limit of 1048576 characters"):
         codec.EventStreamDecoder().receive(b"x" * ((1 << 20) + 1))
 
 

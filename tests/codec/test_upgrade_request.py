@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 Pairs = list[tuple[str, str]]
 
 NOT_OFFERED = "the server chose a subprotocol that was not offered"
-NO_UPGRADE = "the answer is not the upgrade to WebSocket that was asked for"
-WRONG_ACCEPT = "Sec-WebSocket-Accept does not answer the key that was sent"
+NO_UPGRADE = "the response does not upgrade to WebSocket"
+WRONG_ACCEPT = "Sec-WebSocket-Accept does not match the key that was sent"
 
 
 def sent(request: Any) -> tuple[str, Pairs]:
@@ -122,10 +122,14 @@ def test_targets_that_may_be_asked_for(codec: ModuleType, target: str) -> None:
 
 
 INJECTION = "x\r\nX-Forged: 1"
-HOST, TARGET, TOKEN = "not a host", "a target begins with a slash", "a subprotocol is a token"
+HOST, TARGET, TOKEN = (
+    "host must be",
+    "target must begin with a slash",
+    "a subprotocol must be a token",
+)
 CONTROL, OURS = (
-    "control characters must not stand in a header",
-    "the handshake itself sets the header",
+    "a header must not contain control characters",
+    "is reserved for the handshake",
 )
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -153,9 +157,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"subprotocol-{subprotocol!r}": ({"subprotocols": ["good", subprotocol]}, TOKEN)
         for subprotocol in ("", " ", "a b", "a,b", "a;b", '"a"', "a/b", "\xe4", "a\n", INJECTION)
     },
-    "subprotocol-twice": ({"subprotocols": ["a", "b", "a"]}, "a subprotocol is named once"),
+    "subprotocol-twice": ({"subprotocols": ["a", "b", "a"]}, "subprotocols must be unique"),
     **{
-        f"header-name-{name!r}": ({"headers": [(name, "x")]}, "a header's name must be a token")
+        f"header-name-{name!r}": ({"headers": [(name, "x")]}, "a header name must be a token")
         for name in ("", "a b", "a:", "a\n", "X: y\r\nb", "\xe4", " host")
     },
     **{
@@ -163,7 +167,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         for value in (INJECTION, "x\n", "\0", "a\rb", "\x7f")
     },
     **{
-        f"header-{name}": ({"headers": [(name, "x")]}, f"{OURS} {name}, or never sends it")
+        f"header-{name}": ({"headers": [(name, "x")]}, f"header {name} {OURS}")
         for name in (
             *("Content-Length", "transfer-encoding", "Expect"),
             *("Host", "host", "Upgrade", "UPGRADE", "Connection", "Origin", "Sec-WebSocket-Key"),
@@ -191,7 +195,7 @@ def test_a_header_must_fit_one_byte_a_character(
 
 
 def test_one_str_is_no_sequence_of_subprotocols(codec: ModuleType) -> None:
-    with pytest.raises(TypeError, match="sequences of str"):
+    with pytest.raises(TypeError, match="must be a sequence of str"):
         codec.UpgradeRequest("a.example", subprotocols="chat")
 
 

@@ -155,4 +155,4 @@ class ThreadSession(WebSocketSession):
             self.peer.loop.wake_next()
         self._waits.clear()
         if not self._inbox:
-            raise TimeoutError(f"no message in {timeout} seconds")
+            raise TimeoutError(f"no message within {timeout} seconds")

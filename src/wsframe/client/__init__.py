@@ -1,6 +1,6 @@
-"""A small blocking client: WebSockets, used by any number of threads, and event streams.
+"""A small blocking client: WebSockets, for any number of threads, and event streams.
 
-It starts no threads: whoever calls a method does the work.
+It starts no threads: the threads that call its methods do the work.
 """
 
 from .eventsource import EventSource, events

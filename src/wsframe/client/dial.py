@@ -1,4 +1,4 @@
-"""A socket that is connected to where a URL leads."""
+"""Connecting a socket to the server of a URL."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .transport import cut
 
 
 class SocketSlot:
-    """The one socket that a thread works with at a time, which any other thread may cut."""
+    """Holds the one socket that a thread uses at a time; any other thread may disconnect it."""
 
     def __init__(self) -> None:
-        # While it is held the socket is not closed: its number would be another's.
+        # Held while the socket is closed or cut, because its descriptor could be reused meanwhile.
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
         self._process = os.getpid()
         self._cut = False
 
     def use(self, sock: socket.socket) -> None:
-        """The thread that works: use this socket from here on; the last one is closed.
+        """The working thread: replace the current socket by this one, and close the old one.
 
         Raises:
-            ConnectionAbortedError: the line is cut.
+            ConnectionAbortedError: another thread has called :meth:`cut`.
         """
         self.close()
         with self._lock:
@@ -36,7 +36,7 @@ class SocketSlot:
                 raise ConnectionAbortedError("closed by another thread")
 
     def close(self) -> None:
-        """The thread that works: close the socket."""
+        """The working thread: close the socket."""
         with self._lock:
             if self._sock is not None:
                 cut(self._sock, self._process)
@@ -44,7 +44,7 @@ class SocketSlot:
                 self._sock = None
 
     def cut(self) -> None:
-        """Any thread: end what is done with the socket, for good; it is still to be closed."""
+        """Any thread: disconnect this and every later socket. It does not close them."""
         with self._lock:
             self._cut = True
             if self._sock is not None:
@@ -54,17 +54,17 @@ class SocketSlot:
 def dial(
     location: Location, deadline: float, ssl: SSLContext | None, slot: SocketSlot
 ) -> socket.socket:
-    """Return a socket that is connected to one of the host's addresses, with TLS if it is secure.
+    """Return a socket that is connected to one of the host's addresses, with TLS if required.
 
     Args:
-        location: where to connect.
-        deadline: on the monotonic clock. The addresses share the time until then evenly.
+        location: the location to connect to.
+        deadline: a time of the monotonic clock. The addresses share the remaining time evenly.
         ssl: the context for TLS; None for the system's certificates.
-        slot: gets the socket. The caller must close it, also when this function raises.
+        slot: receives the socket. The caller must close it, also if this function raises.
 
     Raises:
         TimeoutError: the deadline has passed.
-        OSError: the host is unknown, none of its addresses can be reached, or TLS fails.
+        OSError: the host is unknown, none of its addresses is reachable, or TLS failed.
     """
     sock = _connect(location, deadline, slot)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -89,7 +89,7 @@ def _connect(location: Location, deadline: float, slot: SocketSlot) -> socket.so
         now = monotonic()
         share = now + (deadline - now) / (len(infos) - tried)
         try:
-            sock = socket.socket(family, kind, protocol)  # fails where IPv6 is known by name alone
+            sock = socket.socket(family, kind, protocol)  # fails on a system without IPv6
             slot.use(sock)
             set_deadline(sock, share)
             sock.connect(address)

@@ -1,4 +1,4 @@
-"""EventSource: an event stream that comes back by itself (WHATWG HTML section 9.2)."""
+"""EventSource: an event stream that reconnects automatically (WHATWG HTML section 9.2)."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wsframe.client")
 
-# Statuses of a server that may serve the stream later.
+# Statuses of temporary errors, after which the client tries again.
 TEMPORARY = frozenset((408, 429, *range(500, 600)))
-# A stream that has ended without an event counts as a failure, unless it was open for so long, in
-# seconds: else a server could have clients connect as fast as its ``retry`` allows, for nothing.
+# In seconds. A stream that ends earlier without an event counts as a failure. Otherwise clients
+# would reconnect to a broken server as fast as its ``retry`` allows.
 STEADY = 5.0
 
 
 class EventSource(Closing):
-    """The events of one URL, in order, as an iterator; :func:`events` makes them.
+    """An iterator over the events of one URL, in order; call :func:`events` to create it.
 
     One thread iterates at a time, and does all the work. When the connection ends or is lost, that
-    thread waits, connects again and asks for the events since then. So it does when the server
-    answers 408, 429 or 5xx, and it waits as long as ``Retry-After`` asks, up to an hour. The
-    iteration ends when the server answers 204, or by :meth:`close`.
+    thread waits, reconnects and requests the events since then. It also does so when the server
+    answers 408, 429 or 5xx, and waits as long as ``Retry-After`` asks, up to an hour. The
+    iteration ends when the server answers 204, or when :meth:`close` is called.
 
-    After failures the wait is doubled each time, up to 60 seconds. A stream that ends within 5
-    seconds, without an event, counts as a failure, too.
+    The delay is doubled after each failure, up to 60 seconds. A stream that ends within 5 seconds
+    without an event also counts as a failure.
 
-    As a context manager it closes when it is left.
+    A ``with`` statement closes the event source at its end.
 
     Attributes:
-        last_event_id: the id of the event that was returned last, or the one to begin after, or
-            "". A program that keeps it can go on from there when it is started again.
+        last_event_id: the id of the last returned event; before the first, the ``last_event_id``
+            that was passed to :func:`events`. A program can store it and resume there later.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class EventSource(Closing):
         max_event_size: int,
     ) -> None:
         if not _can_be_sent(last_event_id):
-            raise ValueError(f"control characters must not stand in a header: {last_event_id!r}")
+            raise ValueError(
+                f"last_event_id must not contain control characters: {last_event_id!r}"
+            )
         self.last_event_id = last_event_id
         read_timeout = inf if read_timeout is None else check_timeout("read_timeout", read_timeout)
         if read_timeout == 0:
@@ -76,26 +78,26 @@ class EventSource(Closing):
             open_timeout=check_timeout("open_timeout", open_timeout),
             read_timeout=read_timeout,
         )
-        self._known_id = last_event_id  # that of the last event that has come
+        self._known_id = last_event_id  # the id of the last received event
         self._origin_of_id = self._request.location.origin
         self._pause = Pause(check_timeout("retry", retry))
         self._max_event_size = max_event_size
-        self._origin = self._request.location.origin  # of the stream that is read
-        self._opened = 0.0  # when, on the monotonic clock
-        self._served = False  # whether it has brought an event
+        self._origin = self._request.location.origin  # the origin of the current stream
+        self._opened = 0.0  # the time when the stream was opened, on the monotonic clock
+        self._served = False  # True once the stream has sent an event
         self._events: deque[ServerSentEvent] = deque()
         self._answer: Response | None = None
         self._decoder = EventStreamDecoder()
         self._closed = threading.Event()
         self._slot = SocketSlot()
         self._lock = threading.Lock()
-        self._iterated = False  # by a thread that is in __next__
+        self._iterated = False  # True while a thread is in __next__
 
     @property
     def retry(self) -> float:
-        """How long to wait before connecting again, in seconds: what the server asked for last.
+        """The delay before reconnecting, in seconds, limited to 0.5-3600.
 
-        It is held between 0.5 and 3600.
+        The server can change it.
         """
         return self._pause.retry
 
@@ -110,9 +112,9 @@ class EventSource(Closing):
         """One thread at a time: wait for the next event.
 
         Raises:
-            StopIteration: the server has answered 204, or :meth:`close` was called.
-            HandshakeError: as :func:`events`, when it connects again; that is the end.
-            ProtocolError: an event is over the limit; that is the end.
+            StopIteration: the server answered 204, or :meth:`close` was called.
+            HandshakeError: as :func:`events`, while reconnecting; the iteration is over.
+            ProtocolError: an event exceeds ``max_event_size``; the iteration is over.
             RuntimeError: another thread is in this method.
         """
         self._enter()
@@ -131,7 +133,7 @@ class EventSource(Closing):
             self._closed.set()
             raise
         except BaseException:
-            # Interrupted: what was read may be lost, but for the server.
+            # Interrupted: data may be lost, so reconnect and request it again.
             self._answer = None
             self._slot.close()
             raise
@@ -140,7 +142,7 @@ class EventSource(Closing):
         raise StopIteration
 
     def close(self) -> None:
-        """Any thread: end the iteration, also one that waits."""
+        """Any thread: end the iteration, also while a thread waits for an event."""
         self._closed.set()
         with self._lock:
             self._slot.cut()
@@ -150,7 +152,7 @@ class EventSource(Closing):
     def _enter(self) -> None:
         with self._lock:
             if self._iterated:
-                raise RuntimeError("another thread iterates over this EventSource")
+                raise RuntimeError("another thread is iterating over this EventSource")
             self._iterated = True
 
     def _leave(self) -> None:
@@ -174,10 +176,10 @@ class EventSource(Closing):
         return answer
 
     def _begin(self, answer: Response) -> None:
-        """Begin to read where the last stream has ended.
+        """Begin to read the stream of this response.
 
         Raises:
-            HandshakeError: the response is no event stream.
+            HandshakeError: the response is not an event stream.
         """
         if answer.status == 204:
             self._closed.set()
@@ -190,7 +192,8 @@ class EventSource(Closing):
         if answer.content_type != "text/event-stream":
             raise HandshakeError(
                 502,
-                f"the response is no event stream: its type is {answer.content_type[:100]!r}",
+                "the response is not an event stream: its Content-Type is "
+                f"{answer.content_type[:100]!r}",
                 answer.headers,
             )
         answer.decode()
@@ -202,7 +205,7 @@ class EventSource(Closing):
         self._served = False
 
     def _reconnect(self) -> None:
-        """Wait, unless it is closed meanwhile, and connect."""
+        """Wait for the delay, then connect; return early if closed meanwhile."""
         if self._closed.wait(self._pause.seconds()):
             return
         host = self._request.location.authority
@@ -211,23 +214,25 @@ class EventSource(Closing):
         except OSError as error:
             self._pause.fail()
             self._slot.close()
-            log.info("no event stream from %s: %s", host, error)
+            log.info("cannot open the event stream from %s: %s", host, error)
             return
         if answer.status in TEMPORARY:
             self._pause.fail(retry_after(answer.values("retry-after"), answer.values("date")))
             self._slot.close()
-            log.info("no event stream from %s: the server answered %s", host, answer.status)
+            log.info(
+                "cannot open the event stream from %s: the server answered %s", host, answer.status
+            )
             return
         self._begin(answer)
 
     def _read(self, answer: Response) -> None:
-        """Wait for what comes next; at the end, drop the connection."""
-        self._decoder.receive(b"")  # raises what came behind the last events, before a wait
+        """Wait for the next data; at the end of the stream, close the connection."""
+        self._decoder.receive(b"")  # raise an error behind the last events before waiting
         try:
             data = answer.read()
         except OSError as error:
             host = self._request.location.authority
-            log.info("the event stream from %s is lost: %s", host, error)
+            log.info("lost the event stream from %s: %s", host, error)
             data = b""
         if not data:
             self._answer = None
@@ -240,7 +245,7 @@ class EventSource(Closing):
         received = self._decoder.receive(data)
         self._served = self._served or bool(received)
         self._events.extend(received)
-        # Behind an id that cannot be sent, what followed the one before it comes again.
+        # An id that cannot be sent is skipped, so events after the previous id may be repeated.
         for event_id in (*(event.id or "" for event in received), self._decoder.last_event_id):
             if event_id != self._known_id and _can_be_sent(event_id):
                 self._known_id = event_id
@@ -260,35 +265,35 @@ def events(
     retry: float = 3.0,
     max_event_size: int = 1 << 20,
 ) -> EventSource:
-    """Any thread: open an event stream, and return its events, to be iterated over.
+    """Any thread: open an event stream, and return an iterator over its events.
 
-    Redirects are followed, but not from "https" to "http". To another origin goes none of the
-    caller's headers but ``User-Agent``, and ``Last-Event-ID`` only if the id came from there.
-    Proxies are not used. A body that is compressed with gzip or deflate is inflated.
+    Redirects are followed, except from "https" to "http". Of the caller's headers, other origins
+    receive only ``User-Agent``; they receive ``Last-Event-ID`` only if they sent the id. Proxies
+    are not used. A body that is compressed with gzip or deflate is decompressed.
 
     Args:
-        url: "http://..." or "https://...", with no fragment; a user and a password in it become an
-            ``Authorization`` header.
-        headers: further headers of the request, as (name, value) pairs, or a mapping. A
+        url: "http://..." or "https://...", without a fragment. A user and a password are sent in
+            an ``Authorization`` header.
+        headers: additional headers of the request, as (name, value) pairs or a mapping. A
             ``User-Agent`` replaces the client's own.
-        last_event_id: the id of the last event that is known; the server goes on after it.
-        ssl: the context for "https", also where a redirect leads, with the certificate of the
-            client that it may have; None for the system's certificates.
-        open_timeout: how long a connection may take until the head of the response has arrived, in
-            seconds, without the system's name lookup; ``math.inf`` for no limit.
-        read_timeout: how long the stream may be silent before it counts as lost, in seconds;
-            comments end a silence. None for no limit: then a server that vanishes without closing
-            the connection is not noticed.
-        retry: how long to wait before connecting again, in seconds, unless the server sends one.
-        max_event_size: the most characters that an event may have.
+        last_event_id: the id of the last known event; the server continues after it.
+        ssl: the context for "https", also after redirects, with an optional client certificate;
+            None for the system's certificates.
+        open_timeout: the limit from connecting to the head of the response, in seconds, without
+            the system's name lookup; ``math.inf`` for no limit.
+        read_timeout: the longest silence of the stream before it counts as lost, in seconds;
+            comments end a silence. None for no limit; then a server that disappears without closing
+            the connection is not detected.
+        retry: the delay before reconnecting, in seconds, until the server sends another.
+        max_event_size: the most characters of one event.
 
     Raises:
-        HandshakeError: the server has answered anything but 200 or 204, the response is no event
-            stream, or its framing or its content coding is not understood. Once a stream has been
-            open, the statuses 408, 429 and 5xx only lead to another try.
-        OSError: there is no connection, or the response is malformed. Once a stream has been open,
-            this only leads to another try.
-        ValueError: the URL is malformed, or another argument is not in order.
+        HandshakeError: the status is not 200 or 204, the response is not an event stream, or its
+            framing or content coding is not supported. After the first stream was opened, the
+            statuses 408, 429 and 5xx cause another attempt instead.
+        OSError: connecting failed, or the response is malformed. After the first stream was opened,
+            this causes another attempt instead.
+        ValueError: the URL is malformed, or another argument is not valid.
         ImportError: the extra ``client`` is not installed.
     """
     source = EventSource(

@@ -1,4 +1,4 @@
-"""What goes out and what comes in on one WebSocket, by the hands of whichever threads are there."""
+"""Exchange: sending and receiving on one WebSocket, by any of the threads that use it."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from .liveness import Liveness
 from .transport import Transport
 
 READ_SIZE = 1 << 16
-# A byte of compressed messages may be a thousand when they are inflated. No less than a record of
-# TLS, see Transport.receive.
+# One byte of compressed messages may inflate to a thousand. At least the size of a TLS record, see
+# Transport.receive.
 COMPRESSED_READ_SIZE = 1 << 14
-# Longer waits are done in several: every system has a longest one.
+# In seconds. Longer waits are divided, because every system limits a single wait.
 LONGEST_WAIT = 3600.0
-# For so long, in seconds, messages are taken without a look at the socket.
+# In seconds. Messages are taken from the inbox without using the socket for at most this time.
 LONGEST_NEGLECT = 1.0
-# The place in the queue of the pong that is owed; which one that is, is seen when its turn comes.
+# A placeholder in the queue for a pong; its payload is chosen when the frame is sent.
 PONG_DUE = b""
 MAX_PONGS = 64
 
 
 class Exchange:
-    """One WebSocket after its handshake. It has no thread of its own.
+    """One WebSocket after its opening handshake. It has no background thread.
 
-    ``state`` guards everything. Who holds it may have the socket do what it can do at once, never
-    wait. Of the threads that must wait, one lets go of it and polls the socket for all; the others
-    wait for ``state``, and are notified when its poll ends: there may be news, or the poll falls to
-    one of them. While a thread polls, no other reads, as that would take from under it what it
-    waits for.
+    The lock ``state`` guards everything. A thread that holds it may use the socket, but must not
+    block. Of the threads that must wait, one releases the lock and polls the socket for all. The
+    others wait on ``state``, and are notified when the poll ends: their condition may hold then, or
+    one of them polls next. While a thread polls, no other thread reads, because that would consume
+    the input that the poll waits for.
 
-    Every method is to be called with ``state`` held.
+    Call every method with ``state`` held.
 
     Attributes:
-        state: the lock.
-        codec: the connection's.
-        inbox: the messages that were received, and that nobody has taken.
-        end: how the connection ends; set once, when that is known.
-        finished: nothing comes any more and nothing can be sent; the socket is closed.
-        sent: how many of the frames that were pushed have gone.
-        stalled: how long the server has taken nothing, if the connection was given up for that.
+        state: the lock, a condition.
+        codec: the codec of the connection.
+        inbox: the received messages that no thread has taken.
+        end: the close code and reason of the connection; set once, when they are known.
+        finished: True once nothing can be received or sent; the socket is closed.
+        sent: the number of pushed frames that were sent.
+        stalled: the reason why the connection was aborted for lack of acknowledgements, or "".
         clock: returns the time in seconds; it never decreases.
     """
 
@@ -77,8 +77,8 @@ class Exchange:
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
         )
-        self._close_timeout: float | None = None  # once we say goodbye
-        self._written = 0  # bytes that the system has taken
+        self._close_timeout: float | None = None  # set while closing
+        self._written = 0  # bytes passed to the system
         self._received = 0  # bytes
         self._transport = transport
         self._max_queue = max_queue
@@ -87,59 +87,59 @@ class Exchange:
             bytearray(READ_SIZE if codec.deflate is None else COMPRESSED_READ_SIZE)
         )
         self._out: deque[bytes] = deque()
-        self._unsent = memoryview(b"")  # of the frame that is on its way
+        self._unsent = memoryview(b"")  # the rest of the frame that is being sent
         self._pushed = 0
-        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # what those say that are owed
-        self._pings: dict[bytes, None] = {}  # that are not answered, in order
-        self._close_frame: tuple[int, str]  # what our close frame says
-        self._worked = 0.0  # when the socket was last seen to, on the clock
-        self._poller: int | None = None  # the thread that polls
+        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # the payloads of the pongs to send
+        self._pings: dict[bytes, None] = {}  # the payloads of unanswered pings, in order
+        self._close_frame: tuple[int, str]  # the code and reason to send
+        self._worked = 0.0  # the time of the last use of the socket, on the clock
+        self._poller: int | None = None  # the identifier of the thread that polls
         self._polled_for = 0
 
     def push(self, frame: bytes) -> int:
-        """Queue a frame, and send it now if the socket takes it.
+        """Queue a frame, and send it now if the socket accepts it.
 
         Returns:
-            What ``sent`` will be at least when it has gone.
+            A ticket: the frame has been sent once ``sent >= ticket``.
         """
         first = self.sent == self._pushed
         self._append(frame)
         ticket = self._pushed
-        # What goes now while another polls must be nothing that anybody waits for already.
+        # While another thread polls for the queued frames, only that thread may send them.
         if first or not self._poller:
             self._work()
         self._update_poll()
         return ticket
 
     def push_ping(self, payload: bytes) -> None:
-        """Queue a ping whose answer :meth:`answered` will know of."""
+        """Queue a ping, for :meth:`answered`."""
         self._pings[payload] = None
         self.push(self.codec.ping(payload))
 
     def answered(self, payload: bytes) -> bool:
-        """Whether that ping was answered, or a later one."""
+        """Return True if this ping or a later one was answered."""
         return payload not in self._pings
 
     def forget(self, payload: bytes) -> None:
-        """Wait for the answer to that ping no longer."""
+        """Remove an unanswered ping of :meth:`push_ping`."""
         self._pings.pop(payload, None)
 
     def take(self) -> str | bytes:
-        """Take the first message of the inbox."""
+        """Remove and return the first message of the inbox."""
         message = self.inbox.popleft()
         self._inbox_size -= getsizeof(message)
         self._update_poll()
-        # Who is slow to take what came in one read answers pings all the same.
+        # Answer pings even if the messages of one read are taken slowly.
         if not self._poller and self.clock() - self._worked > LONGEST_NEGLECT:
             self._work()
         return message
 
     def wait(self, done: Callable[[], object], deadline: Callable[[], float]) -> None:
-        """Wait, and move what can be moved, until this is so, as it will be when ``finished`` is.
+        """Wait until a condition holds, and send and receive meanwhile.
 
         Args:
-            done: what to wait for.
-            deadline: when to give up, on ``clock``.
+            done: returns true once the condition holds; it must hold if ``finished`` is true.
+            deadline: returns the time to stop waiting, on ``clock``.
         """
         liveness = self._liveness
         liveness.begin()
@@ -157,40 +157,40 @@ class Exchange:
                     self.state.wait(timeout)
                 else:
                     self._poll(timeout)
-                if not remaining > 0:  # which no comparison with a timeout of NaN is
+                if not remaining > 0:  # not "remaining <= 0", which is false for a timeout of NaN
                     return
         finally:
             liveness.end()
 
     def wait_until_sent(self, ticket: int) -> None:
-        """Wait until a frame has gone, or nothing can be sent any more.
+        """Wait until a frame was sent, or the connection is finished.
 
         Args:
-            ticket: what :meth:`push` returned.
+            ticket: the result of :meth:`push`.
         """
-        self._liveness.look_soon()  # from here on the server's time counts
+        self._liveness.look_soon()  # starts the server's send_timeout
         self.wait(lambda: self.sent >= ticket or self.finished, lambda: inf)
 
     def finish_closing(self, timeout: float) -> None:
-        """After ``end``: send our close frame, wait for the server to leave, and leave.
+        """Complete the closing handshake once ``end`` is set, and close the socket.
 
-        It is the server that is to close first (RFC 6455 section 7.1.1).
+        The server should close the TCP connection first (RFC 6455 section 7.1.1).
 
         Args:
-            timeout: how long the server may acknowledge nothing, in seconds.
+            timeout: the longest time without an acknowledgement from the server, in seconds.
         """
         if not (self.finished or self.codec.close_sent):
             self.push(self.codec.close(*self._close_frame))
         self._close_timeout = timeout
         leave_by = self._liveness.deadline_after(timeout)
         self.wait(lambda: self.finished, leave_by)
-        self.abort("the server did not leave in time")
+        self.abort("the server did not close the connection in time (close_timeout)")
 
     def _look(self, now: float) -> None:
-        """Check whether the server takes what it is sent, and answers.
+        """Check the server's acknowledgements and pongs, and send a ping if it is due.
 
         Args:
-            now: the time of the liveness.
+            now: the time of :class:`Liveness`.
         """
         liveness, more = self._liveness, self.sent < self._pushed
         held = self._transport.unacknowledged()
@@ -198,9 +198,8 @@ class Exchange:
         if self._close_timeout is not None:
             return
         if now >= liveness.stalls_at:
-            self.stalled = (
-                f"the server has acknowledged nothing for {liveness.send_timeout} seconds"
-            )
+            timeout = liveness.send_timeout
+            self.stalled = f"the server acknowledged no data for {timeout} seconds (send_timeout)"
             self._finish(self.stalled)
         elif self.end is None:
             received = self._received if self._may_read() else None
@@ -216,27 +215,27 @@ class Exchange:
         """Close the socket now.
 
         Args:
-            reason: why, if nothing else has ended the connection.
+            reason: the close reason, unless ``end`` is already set.
         """
         self._finish(reason)
-        # One that this thread is in itself, below a signal handler, closes the socket later.
+        # If this thread itself polls, below a signal handler, its poll closes the socket later.
         while self._poller not in (None, threading.get_ident()):
             self.state.wait()
 
     def end_with(self, code: int, reason: str, reply: str) -> None:
-        """The connection is to end, with this code and reason; the first time counts.
+        """Set ``end``, and the close frame to send; only the first call has an effect.
 
         Args:
-            code: of the server's close frame or fault, or of our close frame.
-            reason: likewise.
-            reply: the reason that our close frame carries.
+            code: the code of the server's close frame or failure, or of our close frame.
+            reason: the reason, likewise.
+            reply: the reason in our close frame.
         """
         if self.end is None:
             self.end = ConnectionClosed(code, reason)
             self._close_frame = code, reply
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Decode what has come, and put it where it belongs."""
+        """Decode received bytes, and process the events."""
         for event in self.codec.receive(data):
             match event:
                 case str() | bytes():
@@ -258,7 +257,7 @@ class Exchange:
         self._out.append(frame)
 
     def _queue_pong(self, payload: bytes) -> None:
-        """RFC 6455 section 5.5.3: of too many pings the last ones alone may be answered."""
+        """Queue a pong; of too many pings only the last are answered (RFC 6455 section 5.5.3)."""
         if self.codec.close_sent:
             return
         if len(self._pongs) < MAX_PONGS:
@@ -266,20 +265,20 @@ class Exchange:
         self._pongs.append(payload)
 
     def _answer(self, payload: bytes) -> None:
-        """A pong answers the earlier pings as well, which may get none of their own."""
+        """Process a pong, which also answers all earlier pings (RFC 6455 section 5.5.3)."""
         while payload in self._pings:
             del self._pings[next(iter(self._pings))]
 
     # The socket --------------------------------------------------------------------------------
 
     def _poll(self, timeout: float) -> None:
-        """Wait for the socket, without ``state``, and do what it is ready for."""
+        """Wait for the socket without holding ``state``, then send and receive."""
         self._poller, self._polled_for = threading.get_ident(), self._wanted()
         try:
             self.state.release()
             ready = self._transport.poll(self._polled_for, timeout)
         finally:
-            # At once, for if this is interrupted nobody is to wait for a poll that is over.
+            # First, because after an interrupt here no thread may wait for a poll that is over.
             self._poller = None
             self.state.acquire()
             self.state.notify_all()
@@ -289,21 +288,21 @@ class Exchange:
             self._work()
 
     def _wanted(self) -> int:
-        """The events to poll for."""
+        """Return the events to poll for."""
         wanted = self._transport.receives_on if self._may_read() else 0
         return wanted | (self._transport.sends_on if self.sent < self._pushed else 0)
 
     def _may_read(self) -> bool:
-        """Whether there is room for what comes; after the end it is thrown away."""
+        """Return True if the inbox has room; after the end messages are discarded."""
         return not self.finished and (self.end is not None or self._inbox_size < self._max_queue)
 
     def _update_poll(self) -> None:
-        """Have the thread that polls do so for the right events."""
+        """Wake the thread that polls if it must poll for other events."""
         if self._poller and self._polled_for != self._wanted():
             self._transport.wake()
 
     def _work(self) -> None:
-        """Do what the socket can do at once."""
+        """Send and receive as much as possible without blocking."""
         try:
             self._flush()
             if not self._poller:
@@ -311,8 +310,8 @@ class Exchange:
                 self._read()
                 self._flush()  # the pong
         except BaseException:
-            # Out of memory, or interrupted: where the next frame begins is not known any more.
-            self._finish("the client failed")
+            # Out of memory, or interrupted: the beginning of the next frame is no longer known.
+            self._finish("internal error in the client")
             raise
 
     def _flush(self) -> None:
@@ -325,13 +324,13 @@ class Exchange:
                 self._unsent = self._unsent[size:]
                 self.sent += not self._unsent
         except OSError as error:
-            # The server's close frame may still be there to be read.
+            # The server's close frame may still be readable.
             while self._read():
                 pass
             self._finish(str(error))
 
     def _begin_frame(self) -> bool:
-        """Whether there is a frame to be sent, which then begins."""
+        """Begin to send the next queued frame; return False if the queue is empty."""
         if not self._out:
             return False
         frame = self._out.popleft()
@@ -341,7 +340,7 @@ class Exchange:
         return True
 
     def _read(self) -> bool:
-        """Read once; whether something came."""
+        """Read once; return True if bytes were received."""
         if not self._may_read():
             return False
         try:
@@ -352,14 +351,14 @@ class Exchange:
         if size is None:
             return False
         if not size:
-            self._finish("the server left in silence")
+            self._finish("the server closed the connection without a close frame")
             return False
         self._received += size
         self.feed(self._buffer[:size])
         return True
 
     def _finish(self, reason: str) -> None:
-        """Nothing moves any more; the thread that polls, if there is one, closes the socket."""
+        """Finish the connection; if a thread polls, that thread closes the socket."""
         if self.end is None:
             self.end = ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, reason)
         self.finished = True

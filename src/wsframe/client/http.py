@@ -1,7 +1,7 @@
-"""One GET over a connection of its own, and the response as it arrives.
+"""One GET request over a new connection, and its response as it arrives.
 
-The framing of the response (RFC 9112 section 6) is read by h11, which limits everything that has
-to be buffered: the head, the extensions of a chunk, the trailer.
+h11 parses the framing of the response (RFC 9112 section 6). It limits everything that must be
+buffered: the head, the extensions of a chunk, the trailer.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Response:
     Attributes:
         status: the status code.
         headers: (name, value) pairs.
-        fields: the same, found by name.
+        fields: the same headers, by name.
 
     Raises:
-        ConnectionError: a header has a control character in it.
+        ConnectionError: a header contains a control character.
     """
 
     def __init__(self, response: h11.Response, messages: _ResponseReader) -> None:
@@ -44,7 +44,7 @@ class Response:
             for name, value in response.headers.raw_items()
         )
         for name, value in self.headers:
-            if FORBIDDEN_IN_A_VALUE.search(value):  # which h11 lets pass
+            if FORBIDDEN_IN_A_VALUE.search(value):  # h11 accepts these
                 raise ConnectionError(f"the response is malformed: a control character in {name}")
         self.fields = Fields(self.headers, 502)
         self._reader = messages
@@ -52,16 +52,16 @@ class Response:
 
     @property
     def content_type(self) -> str:
-        """The media type without parameters, in lower case; "" if there is none."""
+        """The media type without parameters, in lower case; "" if the header is missing."""
         value = self.fields.single("content-type") or ""
         return value.partition(";")[0].strip(" \t").lower()
 
     def values(self, name: str) -> list[str]:
-        """The values of all headers of this name, which is in lower case."""
+        """Return the values of all headers of this name, given in lower case."""
         return [value for header, value in self.headers if header.lower() == name]
 
     def decode(self) -> None:
-        """Have :meth:`read` undo the content coding (RFC 9110 section 8.4).
+        """Make :meth:`read` decode the content coding (RFC 9110 section 8.4).
 
         Raises:
             HandshakeError: the coding is unknown; status 502.
@@ -72,7 +72,7 @@ class Response:
         """Wait for the next bytes of the body, 64 KiB at most; b"" at its end.
 
         Raises:
-            OSError: the connection is lost, the body is malformed or cut off, or nothing arrived
+            OSError: the connection was lost, the body is malformed or truncated, or nothing arrived
                 within the timeout of the socket.
         """
         if self._decoder is None:
@@ -97,15 +97,15 @@ def get(
     """Send a GET request, and wait for the head of the response.
 
     Args:
-        location: where to send it.
-        headers: of the request, checked by :func:`wsframe.fields.check_field`.
-        deadline: on the monotonic clock, for the head of the response.
+        location: the location of the resource.
+        headers: the headers of the request, checked by :func:`wsframe.fields.check_field`.
+        deadline: a time of the monotonic clock, for the head of the response.
         ssl: as for :func:`dial`.
-        timeout: how long the body may be silent, in seconds; infinity is no limit.
+        timeout: the longest silence of the body, in seconds; infinity is no limit.
         slot: as for :func:`dial`.
 
     Raises:
-        OSError: there is no connection, or the response is malformed.
+        OSError: connecting failed, or the response is malformed.
         HandshakeError: the framing of the response is ambiguous or unknown; status 502.
     """
     request = h11.Request(
@@ -127,10 +127,10 @@ def get(
 
 
 class _ResponseReader:
-    """What h11 reads from a socket.
+    """Reads the events of h11 from a socket.
 
     Attributes:
-        deadline: on the monotonic clock; None if the socket's own timeout holds.
+        deadline: a time of the monotonic clock; None to use the timeout of the socket.
     """
 
     def __init__(self, connection: h11.Connection, sock: socket.socket, deadline: float) -> None:
@@ -165,26 +165,27 @@ class _ResponseReader:
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == 501:
                 raise HandshakeError(
-                    502, 'the Transfer-Encoding of the response is not just "chunked"'
+                    502,
+                    'unsupported Transfer-Encoding of the response: only "chunked" is supported',
                 ) from error
-            # The error quotes what the server has sent, which may be long.
+            # The error quotes the server's data, which may be long.
             reason = str(error)[:MAX_QUOTE]
-            raise ConnectionError(f"the response is malformed or cut off: {reason}") from error
+            raise ConnectionError(f"the response is malformed or truncated: {reason}") from error
         return event
 
 
 def _check_framing(response: h11.Response) -> None:
-    """Refuse a response whose length has two meanings (RFC 9112 sections 6.1 and 6.3).
+    """Reject a response with an ambiguous length (RFC 9112 sections 6.1 and 6.3).
 
     Raises:
-        ConnectionError: the response is in another version than HTTP/1.x.
-        HandshakeError: its framing is ambiguous; status 502.
+        ConnectionError: the version of the response is not HTTP/1.x.
+        HandshakeError: the framing is ambiguous; status 502.
     """
     if not response.http_version.startswith(b"1."):
         raise ConnectionError(f"the response is malformed: HTTP/{response.http_version.decode()}")
     names = {name for name, _ in response.headers}
     if b"transfer-encoding" in names:
         if b"content-length" in names:
-            raise HandshakeError(502, "the response has a Transfer-Encoding and a Content-Length")
+            raise HandshakeError(502, "the response has both Transfer-Encoding and Content-Length")
         if response.http_version != b"1.1":
-            raise HandshakeError(502, "a response in HTTP/1.0 has a Transfer-Encoding")
+            raise HandshakeError(502, "an HTTP/1.0 response must not have a Transfer-Encoding")

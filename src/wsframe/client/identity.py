@@ -1,4 +1,4 @@
-"""The client's name in its requests (RFC 9110 section 10.1.5)."""
+"""The ``User-Agent`` header of the client (RFC 9110 section 10.1.5)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 
 
 def with_user_agent(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers, and a ``User-Agent`` unless they have one: many servers refuse those without."""
+    """Return the headers with a ``User-Agent``, which many servers require."""
     if any(name.lower() == "user-agent" for name, _ in headers):
         return headers
     return [*headers, ("User-Agent", _user_agent())]
@@ -16,6 +16,6 @@ def with_user_agent(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @cache
 def _user_agent() -> str:
-    with suppress(metadata.PackageNotFoundError):  # where the package was not installed
+    with suppress(metadata.PackageNotFoundError):  # the package is not installed
         return f"wsframe/{metadata.version('wsframe')}"
     return "wsframe"

@@ -1,4 +1,4 @@
-"""Liveness: whether the server takes what it is sent, and whether it still answers."""
+"""Liveness: checks that the server acknowledges data and answers pings."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from math import inf
 
 from ..progress import Keepalive, Life, Progress
 
-# How many times the server is checked within the time that it may take nothing.
+# The number of checks within the server's send timeout.
 LOOKS = 8
-# How many times it is checked within the ping interval.
+# The number of checks within the ping interval.
 CHECKS = 4
-# A wait that takes this much longer than it was to, in seconds, stood still with the process.
+# In seconds. If a wait takes this much longer than planned, the process was suspended.
 STANDSTILL = 1.0
 
 
 class Liveness:
-    """What is known of the server, by a clock that runs only while a thread waits for it.
+    """Deadlines of the server, on a clock that runs only while a thread waits.
 
-    Nobody sees what comes while no thread waits, or while the process stands still. So that time
-    counts for no deadline. The caller sees to it that one thread at a time is in any method.
+    While no thread waits, or the process is suspended, received data is not noticed. So that time
+    counts for no deadline. Only one thread at a time may be in the methods.
 
     Attributes:
-        moved: when the server last acknowledged something, in seconds of ``now``.
-        next_look: when the caller is to call :meth:`look` next, likewise.
-        stalls_at: when the server has acknowledged nothing for too long, likewise; inf if nothing
-            waits for it.
-        send_timeout: how long the server may acknowledge nothing, in seconds.
-        ping_timeout: how long it may take to answer a ping, in seconds.
+        moved: the time of the server's last acknowledgement, on the clock of :meth:`now`.
+        next_look: the time of the next call of :meth:`look`, on the same clock.
+        stalls_at: the deadline of the next acknowledgement, on the same clock; inf if none is
+            expected.
+        send_timeout: the longest time without an acknowledgement, in seconds.
+        ping_timeout: the longest time for a pong, in seconds.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Liveness:
         ping_timeout: float,
     ) -> None:
         self._clock = clock
-        self._away = 0.0  # how long nobody has watched, in all
+        self._away = 0.0  # the total time in which no thread waited
         self._back_by = self._left = clock()
-        self._watching = 0  # threads
+        self._watching = 0  # the number of waiting threads
         self._progress = Progress()
         self._interval = ping_interval
         self.ping_timeout = ping_timeout
@@ -52,24 +52,24 @@ class Liveness:
         self.next_look = self.moved
 
     def now(self) -> float:
-        """The time, in seconds of the liveness."""
+        """Return the time, in seconds in which threads waited."""
         return self._clock() - self._away
 
     def begin(self) -> None:
-        """A thread begins to watch."""
+        """Record that a thread begins to wait."""
         if not self._watching:
             self._away += self._clock() - self._left
             self._back_by = self.now()
         self._watching += 1
 
     def end(self) -> None:
-        """That thread watches no longer."""
+        """Record that a thread has stopped waiting."""
         self._watching -= 1
         if not self._watching:
             self._left = self._clock()
 
     def wake(self) -> float:
-        """The time, when a thread that watches is back from a wait."""
+        """Return the time after a wait, without the time in which the process was suspended."""
         now = self.now()
         if now > self._back_by + STANDSTILL:
             self._away += now - self._back_by
@@ -77,21 +77,21 @@ class Liveness:
         return now
 
     def sleep(self, now: float, seconds: float) -> None:
-        """A thread that watches waits, at most this long."""
+        """Record that a thread is about to wait, for at most this time."""
         self._back_by = max(self._back_by, now + seconds)
 
     def look_soon(self) -> None:
-        """Have :meth:`look` be due, because something begins that it is to measure."""
+        """Make :meth:`look` due now, because a new measurement begins."""
         self.next_look = -inf
 
     def deadline_after(self, timeout: float) -> Callable[[], float]:
-        """Wait for acknowledgements from now on.
+        """Begin to wait for acknowledgements.
 
         Args:
-            timeout: how long the server may acknowledge nothing, in seconds.
+            timeout: the longest time without an acknowledgement, in seconds.
 
         Returns:
-            What returns when to give up, on the caller's clock.
+            A function that returns the current deadline, on the caller's clock.
         """
         self.begin()
         began = self.now()
@@ -102,14 +102,14 @@ class Liveness:
     def look(
         self, now: float, written: int, held: int, *, more: bool, timeout: float | None = None
     ) -> None:
-        """Note what the server has acknowledged.
+        """Record the server's acknowledgements.
 
         Args:
             now: the time.
-            written: how many bytes the system has taken.
-            held: how many of them are not acknowledged.
-            more: whether bytes wait that the system has not taken.
-            timeout: how long the server may acknowledge nothing, in seconds; None for
+            written: the total number of bytes passed to the system.
+            held: the number of unacknowledged bytes.
+            more: True if more bytes are queued that the system has not accepted.
+            timeout: the longest time without an acknowledgement, in seconds; None for
                 ``send_timeout``.
         """
         if self._progress.note(now, written, held, more):
@@ -121,12 +121,12 @@ class Liveness:
         self.next_look = min(now + timeout / LOOKS, now + check, self.stalls_at)
 
     def judge(self, now: float, received: int | None, *, more: bool) -> Life:
-        """Decide, right after :meth:`look`, whether to ping the server, and whether it is dead.
+        """Return the keepalive action that is due. Call it directly after :meth:`look`.
 
         Args:
             now: the time.
-            received: how many bytes were received so far; None while nothing is read, because
-                nobody takes the messages.
+            received: the total number of received bytes; None while reading is paused because the
+                inbox is full.
             more: as for :meth:`look`.
         """
         if not self._interval:
@@ -146,10 +146,10 @@ class Liveness:
         return life
 
     def pinged(self, now: float, end: int) -> None:
-        """Note that a ping was queued, with which this many bytes are written."""
+        """Record that a ping was queued, after which this many bytes will be written in total."""
         self._keepalive.pinged(now, end, self._progress, self.ping_timeout)
         self.next_look = min(self.next_look, self._keepalive.pong_due)
 
     def answered(self) -> None:
-        """Note a pong."""
+        """Record a pong."""
         self._keepalive.answered(self.now(), self._progress)

@@ -1,4 +1,4 @@
-"""Where a URL leads: the host, the port, and what a request names of it."""
+"""The parts of a URL: the host, the port, and the target of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..fields import Headers, pairs
 
 CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-# RFC 3986 section 3.2. A backslash stands nowhere: browsers take it for a slash, urlsplit does not.
+# RFC 3986 section 3.2. No backslash, because browsers treat it as a slash and urlsplit does not.
 AUTHORITY = re.compile(
     r"(?:(?P<userinfo>[^\\]*)@)?"
     r"(?:\[(?P<address>[^\[\]\\]*)\]|(?P<name>[^\[\]:@\\]+))"
@@ -22,21 +22,21 @@ AUTHORITY = re.compile(
 )
 LABEL = r"[a-z0-9_-]{1,63}"
 NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
-MAX_NAME = 253  # without the dot at its end
-# Such a name is an IPv4 address in every browser (WHATWG URL section 3.5), and to the resolver.
+MAX_NAME = 253  # without a trailing dot
+# Browsers (WHATWG URL section 3.5) and the resolver treat such a name as an IPv4 address.
 ENDS_IN_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
-ZONE = re.compile(r"[!-$&-~]{1,16}")  # no system has longer names of interfaces
+ZONE = re.compile(r"[!-$&-~]{1,16}")  # no system has longer interface names
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What a URL names.
+    """The parts of a URL.
 
     Attributes:
-        secure: whether the connection uses TLS.
+        secure: True if the connection uses TLS.
         host: a name in ASCII and lower case, or an address; an IPv6 address without brackets.
-        zone: of an IPv6 address, which has a meaning on this machine only (RFC 4007); or "".
-        port: the URL's, or the scheme's own.
+        zone: the zone of an IPv6 address, valid only on this machine (RFC 4007); or "".
+        port: the port of the URL, or the default port of the scheme.
         target: the path and the query, as in the URL.
         authorization: the ``Authorization`` header for the URL's user and password; None if the
             URL has neither.
@@ -51,17 +51,17 @@ class Location:
 
     @classmethod
     def of(cls, url: str, schemes: Mapping[str, bool]) -> Location:
-        """Read a URL.
+        """Parse a URL.
 
         Args:
-            url: without a fragment (RFC 6455 section 3).
-            schemes: the schemes that are allowed, each with whether it uses TLS.
+            url: a URL without a fragment (RFC 6455 section 3).
+            schemes: the allowed schemes; the value is True if the scheme uses TLS.
 
         Raises:
-            ValueError: the URL is malformed, or of another scheme.
+            ValueError: the URL is malformed, or has another scheme.
             ImportError: the host is not in ASCII, and the extra ``client`` is not installed.
         """
-        if CONTROL_OR_SPACE.search(url):  # which urlsplit would remove
+        if CONTROL_OR_SPACE.search(url):  # urlsplit would remove them
             raise ValueError(f"a URL must not contain spaces or control characters: {url!r}")
         if "#" in url:
             raise ValueError(f"this URL must not have a fragment: {url!r}")
@@ -87,27 +87,27 @@ class Location:
 
     @property
     def origin(self) -> tuple[bool, str, str, int]:
-        """What two resources that may share secrets have in common (RFC 6454 section 4)."""
+        """The origin; only resources of the same origin may share secrets (RFC 6454 section 4)."""
         return self.secure, self.host, self.zone, self.port
 
     @property
     def authority(self) -> str:
-        """The value of the ``Host`` header: no zone (RFC 6874 section 4), no default port."""
+        """The value of the ``Host`` header, without zone (RFC 6874 section 4) and default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     @property
     def node(self) -> str:
-        """What the system's name lookup is asked for."""
+        """The name or address for the system's name lookup."""
         return f"{self.host}%{self.zone}" if self.zone else self.host
 
     @property
     def server_name(self) -> str:
-        """The name for TLS, without a dot at its end (RFC 6066 section 3), or the address."""
+        """The server name for TLS, without a trailing dot (RFC 6066 section 3), or the address."""
         return self.host.removesuffix(".")
 
     def with_authorization(self, headers: Headers) -> list[tuple[str, str]]:
-        """The headers, and the URL's ``Authorization`` unless they have one."""
+        """Return the headers, with the URL's ``Authorization`` unless they contain one."""
         fields = list(pairs(headers))
         if self.authorization is not None and not any(
             name.lower() == "authorization" for name, _ in fields
@@ -127,7 +127,7 @@ def _read_name(text: str) -> str:
         name = unquote(text, errors="strict")  # RFC 3986 section 3.2.2
     except UnicodeDecodeError:
         raise ValueError(f"not a host name, because it is not valid UTF-8: {text!r}") from None
-    if not name.isascii() and len(name) <= MAX_NAME:  # each character takes at least one in ASCII
+    if not name.isascii() and len(name) <= MAX_NAME:  # each character becomes at least one in ASCII
         name = _to_ascii(name)
     name = name.lower()
     if not NAME.fullmatch(name) or len(name.removesuffix(".")) > MAX_NAME:
@@ -141,15 +141,15 @@ def _read_name(text: str) -> str:
 
 
 def _to_ascii(name: str) -> str:
-    """Return a name as DNS has it: IDNA 2008, after the mappings of UTS 46 (non-transitional).
+    """Return a name in its ASCII form: IDNA 2008 with the mappings of UTS 46 (non-transitional).
 
-    The standard library's codec is IDNA 2003, in which "faß" becomes "fass", a name of its own.
+    The standard library's codec is IDNA 2003, which maps "faß" to "fass", a different name.
     """
     try:
         import idna
     except ImportError as error:
         raise ImportError(
-            f"the host {name!r} is not in ASCII, which needs idna: pip install 'wsframe[client]'"
+            f"the host {name!r} is not in ASCII, which requires idna: pip install 'wsframe[client]'"
         ) from error
     try:
         return idna.encode(name, uts46=True).decode()
@@ -164,11 +164,11 @@ def _read_address(text: str) -> tuple[str, str]:
         ValueError: the address or the zone is malformed.
     """
     address, percent, zone = text.partition("%")
-    # RFC 6874 section 2: the "%" is written as "%25"; many tools write it as it is.
+    # RFC 6874 section 2: "%" is written as "%25", but many tools write "%".
     if zone.startswith("25") and len(zone) > 2:
         zone = zone[2:]
     if percent and not ZONE.fullmatch(zone):
-        raise ValueError(f"an address with a malformed zone: {text!r}")
+        raise ValueError(f"an IPv6 address has a malformed zone: {text!r}")
     return IPv6Address(address).compressed, zone
 
 
@@ -176,7 +176,7 @@ def _read_userinfo(userinfo: str) -> str | None:
     """Return the ``Authorization`` header for a user and a password (RFC 7617 section 2).
 
     Raises:
-        ValueError: the header cannot carry them.
+        ValueError: the header cannot contain them.
     """
     user, _, password = userinfo.partition(":")
     if not (user or password):

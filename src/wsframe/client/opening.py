@@ -1,4 +1,4 @@
-"""How a client's WebSocket is opened (RFC 6455 section 4.1)."""
+"""Opening of a client's WebSocket (RFC 6455 section 4.1)."""
 
 from __future__ import annotations
 
@@ -43,41 +43,42 @@ def connect(
     max_message_size: int = 1 << 20,
     max_queue: int | None = None,
 ) -> WebSocket:
-    """Any thread: open a WebSocket. Redirects are not followed, and proxies not used.
+    """Any thread: open a WebSocket. Redirects are not followed, and proxies are not used.
 
     Args:
-        url: "ws://..." or "wss://...", with no fragment; a user and a password in it become an
+        url: "ws://..." or "wss://...", without a fragment. A user and a password are sent in an
             ``Authorization`` header.
-        subprotocols: those that the client speaks, in order of preference.
-        headers: what the request carries besides, as (name, value) pairs, or a mapping.
-        origin: what the ``Origin`` header says; None for no such header.
-        deflate: the compression to offer, or several in order of preference; True for
-            ``PerMessageDeflate()``, False for none.
+        subprotocols: the subprotocols that the client supports, in order of preference.
+        headers: additional headers of the request, as (name, value) pairs or a mapping.
+        origin: the value of the ``Origin`` header; None to omit it.
+        deflate: the compression to offer, or several offers in order of preference; True for
+            ``PerMessageDeflate()``, False for no compression.
         ssl: the context for "wss"; None for the system's certificates.
-        open_timeout: how long all this may take, in seconds, but for the system's name lookup.
-        close_timeout: how long the server may take to close after the client's close frame, in
+        open_timeout: the limit for connecting and the opening handshake, in seconds. It does not
+            include the system's name lookup.
+        close_timeout: the limit for the server to close after the client's close frame, in
             seconds, counted from its last acknowledgement of data.
-        send_timeout: how long the server may acknowledge nothing of what it was sent, in seconds.
-            A slow server that goes on reading is never given up.
-        ping_interval: how long the server may be silent before it is sent a ping, in seconds.
-            Acknowledgements count as well, but for four intervals at most. Only time in which a
-            thread waits in a method of the WebSocket counts. 0 for no pings.
-        ping_timeout: how long it may take to answer a ping, in seconds, counted from the ping's
-            acknowledgement. A server that reads 20 KB a second has the time on top that it needs
-            to read what it was sent before the ping, 8 MiB at most.
-        max_message_size: the most bytes that a message of the server's may have.
-        max_queue: how many bytes of memory may be taken by messages that wait to be received,
-            before nothing more is read; None for 16 times ``max_message_size``. What one read
-            brings may come on top: 64 KiB, but of compressed messages up to 16 MiB of UTF-8.
+        send_timeout: the longest time without an acknowledgement of sent data, in seconds. A slow
+            server that continues to read never exceeds it.
+        ping_interval: the longest silence of the server before it is pinged, in seconds; 0 for no
+            pings. Acknowledgements count as well, but only for four intervals. Only time in which
+            a thread waits in a method of the WebSocket counts.
+        ping_timeout: the limit for the pong, in seconds, counted from the acknowledgement of the
+            ping. The time that a server needs to read the data before the ping, at 20 KB a second,
+            is added for up to 8 MiB.
+        max_message_size: the most bytes of one message from the server.
+        max_queue: the most bytes of memory for received messages that no thread has taken; reading
+            pauses beyond it. None for 16 times ``max_message_size``. One read may exceed it by
+            64 KiB, or by up to 16 MiB of UTF-8 in compressed messages.
 
     Raises:
-        HandshakeError: the server has refused, with the status that it answered; or its answer
-            breaks a rule, with the status 502.
-        TimeoutError: it took too long.
-        OSError: the host is unknown or cannot be reached, or its certificate is not in order
+        HandshakeError: the server rejected the request, with the status of its response; or its
+            response violates the protocol, with status 502.
+        TimeoutError: the opening exceeded ``open_timeout``.
+        OSError: the host is unknown or unreachable, or its certificate is not valid
             (``ssl.SSLError``).
-        ValueError: the URL is malformed, or another argument is not in order.
-        TypeError: subprotocols are one ``str`` instead of a sequence of them.
+        ValueError: the URL is malformed, or another argument is not valid.
+        TypeError: subprotocols are one ``str`` instead of a sequence.
     """
     location = Location.of(url, SCHEMES)
     request = UpgradeRequest(
@@ -128,7 +129,7 @@ def connect(
 def _shake_hands(
     sock: socket.socket, request: UpgradeRequest, deadline: float
 ) -> tuple[Acceptance, bytes]:
-    """Send the request; return what the answer means, and the bytes behind it."""
+    """Send the request; return the result of the handshake, and the bytes after the response."""
     set_deadline(sock, deadline)
     sock.sendall(request.encode())
     received = b""
@@ -136,17 +137,19 @@ def _shake_hands(
     while True:
         head, found, rest = received.partition(END_OF_HEAD)
         if len(head) > room:
-            raise HandshakeError(502, f"the answer's head is over the limit of {MAX_HEAD_SIZE}")
+            raise HandshakeError(
+                502, f"the response head exceeds the limit of {MAX_HEAD_SIZE} bytes"
+            )
         if found:
             status, headers = decode_response(head + found)
             if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
                 return request.confirm(status, headers), rest
-            # An interim response (RFC 9110 section 15.2). All of them share one limit.
+            # An interim response (RFC 9110 section 15.2). All responses share one limit.
             room -= len(head + found)
             received = rest
             continue
         set_deadline(sock, deadline)
-        data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head
+        data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head directly
         if not data:
-            raise HandshakeError(502, "the server left before it answered")
+            raise HandshakeError(502, "the server closed the connection before it responded")
         received += data

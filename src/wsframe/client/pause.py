@@ -1,4 +1,4 @@
-"""How long an event stream waits before it connects again."""
+"""The delay of an event stream before it reconnects."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-# In seconds: what a server can ask for, and what failures make of it.
+# In seconds: the range of the server's ``retry``, and the limit of the delay after failures.
 MIN_RETRY, MAX_RETRY = 0.5, 3600.0
 MAX_BACK_OFF = 60.0
-MAX_JITTER = 0.25  # of the pause, so that clients that were cut off together do not return together
+# As a part of the delay, so that disconnected clients do not all reconnect at the same time.
+MAX_JITTER = 0.25
 
 
 class Pause:
-    """The time between two connections: the server's ``retry``, doubled after each failure.
+    """The delay between two connections: the server's ``retry``, doubled after each failure.
 
     Attributes:
-        failures: how many connections in a row have failed.
+        failures: the number of consecutive connections that failed.
     """
 
     def __init__(self, retry: float) -> None:
         self.failures = 0
-        self._asked_for = 0.0  # by the last Retry-After
+        self._asked_for = 0.0  # the last Retry-After, in seconds
         self.retry = retry
 
     @property
     def retry(self) -> float:
-        """The pause without failures, in seconds, held between 0.5 and 3600."""
+        """The delay without failures, in seconds, limited to 0.5-3600."""
         return self._retry
 
     @retry.setter
@@ -36,34 +37,33 @@ class Pause:
         self._retry = min(max(seconds, MIN_RETRY), MAX_RETRY)
 
     def succeed(self) -> None:
-        """A connection has served its purpose."""
+        """Record a successful connection."""
         self.failures = 0
         self._asked_for = 0.0
 
     def fail(self, retry_after: float = 0.0) -> None:
-        """A connection has failed.
+        """Record a failed connection.
 
         Args:
-            retry_after: how long the server has asked to wait, in seconds; at most an hour of it
-                counts.
+            retry_after: the server's ``Retry-After``, in seconds; limited to one hour.
         """
         self.failures += 1
         self._asked_for = min(retry_after, MAX_RETRY)
 
     def seconds(self) -> float:
-        """How long to wait now: never less than the server has asked for."""
+        """Return the delay from now on, in seconds; at least what the server asked for."""
         doubled = min(self.retry * 2.0 ** min(self.failures, 20), MAX_BACK_OFF)
         return max(self.retry, doubled, self._asked_for) * random.uniform(1, 1 + MAX_JITTER)
 
 
 def retry_after(values: Iterable[str], dates: Iterable[str]) -> float:
-    """Return how long a server asks to wait (RFC 9110 section 10.2.3), in seconds.
+    """Return the delay that a server asks for (RFC 9110 section 10.2.3), in seconds.
 
     Args:
-        values: of all ``Retry-After`` headers: a number of seconds, or a date. The longest counts,
-            and one that is malformed does not.
-        dates: of all ``Date`` headers. A date in ``Retry-After`` is compared with the server's own
-            clock, if that is given.
+        values: the values of all ``Retry-After`` headers: numbers of seconds, or dates. The longest
+            counts; malformed ones are ignored.
+        dates: the values of all ``Date`` headers. A date in ``Retry-After`` is compared with the
+            server's clock if it is known.
     """
     now = max((_seconds_of_date(date) for date in dates), default=0.0) or time.time()
     return max((_seconds_to_wait(value, now) for value in values), default=0.0)
@@ -76,13 +76,13 @@ def _seconds_to_wait(value: str, now: float) -> float:
 
 
 def _seconds_of_date(value: str) -> float:
-    """A date in one of HTTP's three formats (RFC 9110 section 5.6.7) as Unix time; 0 if malformed.
+    """Return a date in one of HTTP's three formats (RFC 9110 section 5.6.7) as Unix time.
 
-    Seconds of the Unix epoch; dates before it count as malformed.
+    The result is 0 for a malformed date, and for dates before 1970.
     """
     try:
         date = parsedate_to_datetime(value)
-        if date.tzinfo is None:  # asctime's format; all of them are in UTC
+        if date.tzinfo is None:  # in asctime's format; HTTP dates are in UTC
             date = date.replace(tzinfo=UTC)
         return max(date.timestamp(), 0.0)
     except (ValueError, OverflowError):

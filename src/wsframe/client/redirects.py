@@ -1,4 +1,4 @@
-"""The request that opens an event stream, sent to wherever redirects lead."""
+"""The request that opens an event stream, and its redirects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Origin: TypeAlias = "tuple[bool, str, str, int]"
 SCHEMES = {"http": False, "https": True}
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 MAX_REDIRECTS = 10
-# Headers that this module sets, and those that would give the request a body or another meaning.
+# Headers that this module sets, and headers that would add a body or change the meaning.
 RESERVED = frozenset(
     (
         "accept",
@@ -46,17 +46,17 @@ RESERVED = frozenset(
 
 
 class Request:
-    """A GET request for an event stream. It may be sent any number of times.
+    """A GET request for an event stream, which may be sent any number of times.
 
     Args:
-        url: where it is sent first.
-        headers: of the caller, which go to no other origin than the URL's.
+        url: the URL of the first request.
+        headers: the caller's headers, which are sent only to the URL's origin.
         ssl: the context for TLS; None for the system's certificates.
         open_timeout: the limit for all of :meth:`send`, in seconds.
-        read_timeout: how long the response's body may be silent, in seconds.
+        read_timeout: the longest silence of the response's body, in seconds.
 
     Attributes:
-        location: what the URL names.
+        location: the location of the URL.
 
     Raises:
         ValueError: the URL is malformed, or a header is reserved or malformed.
@@ -73,14 +73,14 @@ class Request:
         read_timeout: float,
     ) -> None:
         if http is None:
-            raise ImportError("event streams need h11: pip install 'wsframe[client]'")
+            raise ImportError("event streams require h11: pip install 'wsframe[client]'")
         self.location = Location.of(url, SCHEMES)
         self._url = url
         self._headers = self.location.with_authorization(headers)
         for name, value in self._headers:
             check_field(name, value)
             if name.lower() in RESERVED:
-                raise ValueError(f"the client itself sets the header {name}, or never sends it")
+                raise ValueError(f"header {name} is reserved for the client")
         self._ssl = ssl
         self._open_timeout = open_timeout
         self._read_timeout = read_timeout
@@ -88,17 +88,17 @@ class Request:
     def send(
         self, last_event_id: str, origin_of_id: Origin, slot: SocketSlot
     ) -> tuple[http.Response, Origin]:
-        """Send the request to wherever it leads; return the response from there, and its origin.
+        """Send the request and follow redirects; return the final response and its origin.
 
         Args:
-            last_event_id: the value of ``Last-Event-ID``, or "". It is sent to the URL's origin
-                and to the one that it came from.
-            origin_of_id: the origin that the id came from.
-            slot: gets the sockets. The caller must close it, also when this method raises.
+            last_event_id: the value of ``Last-Event-ID``, or "". It is sent only to the URL's
+                origin and to the origin of the id.
+            origin_of_id: the origin that sent the id.
+            slot: receives the sockets. The caller must close it, also if this method raises.
 
         Raises:
-            OSError: there is no connection, or a response is malformed.
-            HandshakeError: a redirect leads nowhere, there are too many of them, or the framing of
+            OSError: connecting failed, or a response is malformed.
+            HandshakeError: a redirect is invalid, there are too many redirects, or the framing of
                 a response is ambiguous.
         """
         deadline = monotonic() + self._open_timeout
@@ -131,11 +131,11 @@ class Request:
 def _follow(
     answer: http.Response, url: str, location: Location, headers: list[tuple[str, str]]
 ) -> tuple[str, Location, list[tuple[str, str]]]:
-    """Return where a redirect leads, and the caller's headers that go there."""
+    """Return the target of a redirect, and the caller's headers for it."""
     try:
         targets = answer.values("location")
         if len(targets) != 1:
-            raise ValueError(f"a redirect with {len(targets)} Location headers")
+            raise ValueError(f"the redirect has {len(targets)} Location headers")
         url = urldefrag(urljoin(url, targets[0])).url
         there = Location.of(url, SCHEMES)
         if location.secure and not there.secure:
@@ -143,6 +143,6 @@ def _follow(
     except (ValueError, ImportError) as error:
         raise HandshakeError(answer.status, str(error), answer.headers) from None
     if there.origin != location.origin:
-        # Any header may carry a secret, whatever it is called.
+        # Any header may carry a secret, regardless of its name.
         headers = [(name, value) for name, value in headers if name.lower() == "user-agent"]
     return url, there, there.with_authorization(headers)

@@ -1,4 +1,4 @@
-"""A connected socket, plain or TLS, that never makes a thread wait but where it asks to."""
+"""A connected socket, plain or TLS, that blocks a thread only in :meth:`Transport.poll`."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from contextlib import suppress
 from ..progress import unacknowledged
 from ..waker import Waker
 
-# SSLSocket.shutdown would have another thread go on without TLS.
+# Not SSLSocket.shutdown, which would make another thread continue without TLS.
 _shutdown = socket.socket.shutdown
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-# The most that a record of TLS has (RFC 8446 section 5.1). More in one call is not sent in part: it
-# would be encrypted and sent, and not be seen to be, until all of it is.
+# The largest TLS record (RFC 8446 section 5.1). A call with more data reports no progress until all
+# of its records are sent.
 RECORD = 1 << 14
 
-# What waits for few sockets at the least cost: no file of its own, no limit on their numbers.
+# The cheapest selector for few sockets: it needs no descriptor, and has no limit on their numbers.
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def cut(sock: socket.socket, process: int) -> None:
-    """End a connection; its descriptor is still to be closed.
+    """Disconnect a socket; the caller must still close it.
 
-    ``close`` alone ends nothing while a child process holds a copy of the descriptor. A child that
-    closes its own copy leaves the connection to its parent.
+    ``close`` alone does not disconnect while a child process holds a copy of the descriptor. A
+    child that closes its own copy must not disconnect its parent.
 
     Args:
-        process: the number of the process that has connected.
+        sock: the socket.
+        process: the id of the process that connected the socket.
     """
     if process == os.getpid():
-        with suppress(OSError):  # it is not connected any more
+        with suppress(OSError):  # it is no longer connected
             _shutdown(sock, socket.SHUT_RDWR)
 
 
 class Transport:
-    """A connected socket of this object's own.
+    """A connected socket, which this object owns.
 
-    The caller sees to it that only one thread at a time is in any method but :meth:`poll`, which
-    one thread may be in besides.
+    Only one thread at a time may be in its methods. One more thread may be in :meth:`poll`.
 
     Attributes:
-        receives_on: the event that :meth:`receive` has to wait for; with TLS it may be WRITE.
-        sends_on: the event that :meth:`send` has to wait for; with TLS it may be READ.
+        receives_on: the event that :meth:`receive` waits for; with TLS it may be WRITE.
+        sends_on: the event that :meth:`send` waits for; with TLS it may be READ.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -55,23 +55,23 @@ class Transport:
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._process = os.getpid()
-        self._events = 0  # that the socket is registered for
+        self._events = 0  # the events that the socket is registered for
         self._waker = Waker()
         self._selector = Selector()
         self._selector.register(self._waker, READ)
 
     def receive(self, buffer: memoryview) -> int | None:
-        """Take what has come.
+        """Receive available bytes.
 
         Args:
-            buffer: of 16 KiB and more, which is what a record of TLS can have (RFC 8446 section
-                5.1): what is left of one is where :meth:`poll` does not see it.
+            buffer: a buffer of at least 16 KiB, the largest TLS record (RFC 8446 section 5.1),
+                because :meth:`poll` does not see the rest of a record.
 
         Returns:
-            The number of bytes; 0 at the end; None if nothing is there.
+            The number of bytes; 0 at the end of the input; None if no bytes are available.
 
         Raises:
-            OSError: the connection is lost.
+            OSError: the connection was lost.
         """
         try:
             return self._sock.recv_into(buffer)
@@ -82,13 +82,13 @@ class Transport:
         return None
 
     def send(self, data: memoryview) -> int:
-        """Send as much as the socket takes at once; what is left is to be sent next.
+        """Send as much as the socket accepts without blocking; the rest must be sent next.
 
         Returns:
             The number of bytes.
 
         Raises:
-            OSError: the connection is lost.
+            OSError: the connection was lost.
         """
         try:
             return self._sock.send(data if self._tls is None else data[:RECORD])
@@ -99,14 +99,14 @@ class Transport:
         return 0
 
     def unacknowledged(self) -> int:
-        """How many bytes the system has taken, and the server has not acknowledged."""
+        """Return the number of sent bytes that the server has not acknowledged."""
         return unacknowledged(self._sock)
 
     def poll(self, events: int, timeout: float) -> bool:
-        """Wait until the socket is ready for one of these events, until :meth:`wake`, or so long.
+        """Wait until the socket is ready for one of these events, :meth:`wake`, or the timeout.
 
         Returns:
-            Whether the socket is ready.
+            True if the socket is ready.
         """
         if events != self._events:
             self._register(events)
@@ -119,13 +119,13 @@ class Transport:
         return ready
 
     def wake(self) -> None:
-        """End the :meth:`poll` that another thread is in."""
+        """End the :meth:`poll` of another thread."""
         self._waker.wake()
 
     def close(self) -> None:
-        """Close the socket; nobody is in :meth:`poll`."""
+        """Close the socket. No thread may be in :meth:`poll`."""
         if self._tls is not None and self._process == os.getpid():
-            with suppress(OSError, ValueError):  # says goodbye if that takes no waiting
+            with suppress(OSError, ValueError):  # sends close_notify unless that would block
                 self._tls.unwrap()
         cut(self._sock, self._process)
         for resource in (self._selector, self._sock, self._waker):

@@ -1,4 +1,4 @@
-"""WebSocket: a client's connection, for any number of threads."""
+"""WebSocket: the client's end of a connection, for any number of threads."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
 
 class WebSocket(Closing):
-    """A client's end of a WebSocket; :func:`connect` makes them.
+    """The client's end of a WebSocket; call :func:`connect` to open one.
 
-    There is no thread behind it: while some thread is in one of its methods, what the server sends
-    is read, pings are answered and all that waits is sent, for every thread. So a program that
-    only waits for long should wait in :meth:`receive`. A server that is silent there is pinged
-    after ``ping_interval``. The connection ends with 1006 if the server does not answer within
-    ``ping_timeout``, or acknowledges nothing of what it was sent for ``send_timeout``. Time in
-    which no thread waits does not count. Messages that come while nobody waits
-    for them are kept, up to a limit; then nothing is read until some are taken.
+    It has no background thread. While any thread is in one of its methods, that thread receives,
+    answers pings and sends, for all threads. So a program that waits for long should wait in
+    :meth:`receive`.
 
-    A signal handler may interrupt any method by an exception, as Ctrl-C does, but must not call one
-    itself, for it may have interrupted that very method; an interrupted :meth:`send` may have to
+    A server that is silent for ``ping_interval`` is pinged. The connection ends with 1006 if the
+    server does not answer within ``ping_timeout``, or acknowledges no data for ``send_timeout``.
+    Time in which no thread waits does not count. Received messages are queued up to ``max_queue``;
+    then reading pauses until some are taken.
+
+    A signal handler may interrupt any method with an exception, as Ctrl-C does. It must not call a
+    method itself, because it may have interrupted the same method. An interrupted :meth:`send` may
     close the connection.
 
-    As a context manager it closes when it is left: with 1000, or with 1011 by an exception.
+    A ``with`` statement closes the connection at its end, with 1000, or 1011 after an exception.
 
     Attributes:
-        headers: what the server's answer to the handshake carried, as (name, value) pairs.
-        subprotocol: the one that was agreed on, or None.
-        deflate: the compression that was agreed on, or None.
+        headers: the headers of the server's response to the handshake, as (name, value) pairs.
+        subprotocol: the negotiated subprotocol, or None.
+        deflate: the negotiated compression, or None.
     """
 
     def __init__(
@@ -55,46 +56,46 @@ class WebSocket(Closing):
         self._exchange = exchange
         self._codec = exchange.codec
         self._state = exchange.state
-        # Held while a message is encoded and queued, for compression keeps a context and messages
-        # must leave in the order in which they were compressed. Taken before the state, if both.
+        # Held while a message is encoded and queued, because with context takeover messages must be
+        # sent in the order of their compression. Acquire it before the state.
         self._encoding = threading.Lock()
 
     @property
     def close_code(self) -> int | None:
-        """Any thread: the code of the close frame that came first, the server's or ours.
+        """Any thread: the code of the first close frame, the server's or ours.
 
-        1006 where the connection was lost without one; None while it is open.
+        1006 if the connection was lost without a close frame; None while it is open.
         """
         end = self._exchange.end
         return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
-        """Any thread: the reason that came with the code, or what happened; None while open."""
+        """Any thread: the close reason, or a description of the failure; None while open."""
         end = self._exchange.end
         return None if end is None else end.reason
 
     def send(self, message: str | Buffer, *, compress: bool | None = None) -> None:
         """Any thread: send a message, text for ``str``, binary for bytes-like objects.
 
-        Frames of several threads never mix. The call returns when the system has taken the whole
-        message; while it waits for that, it reads what comes.
+        Messages of several threads are never interleaved. The call returns when the system has
+        accepted the complete message; it receives data while it waits.
 
         Args:
-            message: the whole of it.
-            compress: where compression was agreed on, whether to compress this message; None for
-                "if it has the agreement's ``min_size``".
+            message: the complete message.
+            compress: True to compress the message if compression was negotiated, False to send it
+                uncompressed, None to compress it if it has at least ``deflate.min_size`` bytes.
 
         Raises:
-            ConnectionClosed: the connection is over, or :meth:`close` was called.
-            TimeoutError: the server has acknowledged nothing for ``send_timeout`` seconds. What it
-                got may end within a frame, so the connection was closed.
-            ValueError: text that UTF-8 has no form for, such as half a surrogate pair.
+            ConnectionClosed: the connection is closed, or :meth:`close` was called.
+            TimeoutError: the server acknowledged no data for ``send_timeout`` seconds. A frame may
+                have been sent in part, so the connection was closed.
+            ValueError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         self._send(lambda: self._codec.encode(message, compress=compress))
 
     def ping(self, payload: Buffer = b"") -> None:
-        """Any thread: send a ping, which keeps an idle connection open.
+        """Any thread: send a ping, to keep an idle connection open.
 
         Raises:
             ConnectionClosed: as :meth:`send`.
@@ -104,18 +105,18 @@ class WebSocket(Closing):
         self._send(lambda: self._codec.ping(payload))
 
     def round_trip(self, timeout: float | None = 10.0) -> float:
-        """Any thread: send a ping and wait for the answer, to know that the server is there.
+        """Any thread: send a ping and wait for the pong, to check that the server is alive.
 
         Args:
-            timeout: how long, in seconds; None for as long as it takes.
+            timeout: the limit in seconds; None for no limit.
 
         Returns:
-            How long the answer took, in seconds.
+            The time until the pong, in seconds.
 
         Raises:
-            ConnectionClosed: the connection is over, or ends meanwhile.
-            TimeoutError: there was no answer in time; the connection is as it was. Without room for
-                more messages that nobody takes, the answer behind them cannot be read.
+            ConnectionClosed: the connection is closed, or was closed meanwhile.
+            TimeoutError: no pong was received in time; the connection stays open. A pong behind
+                more messages than ``max_queue`` allows cannot be received.
         """
         payload = os.urandom(8)
         exchange = self._exchange
@@ -135,21 +136,21 @@ class WebSocket(Closing):
                 exchange.forget(payload)
             if exchange.end is not None:
                 raise self._ended()
-            raise TimeoutError(f"no answer to a ping in {timeout} seconds")
+            raise TimeoutError(f"no pong within {timeout} seconds")
 
     def receive(self, timeout: float | None = None) -> str | bytes:
         """Any thread: wait for the next message.
 
-        What came before the server's close frame is received first, and may still be answered.
-        Then the frame is answered, and the connection closed, as by :meth:`close`, whatever the
-        timeout here.
+        Messages before the server's close frame are returned first, and may still be answered. Then
+        this method answers the close frame and closes the connection as :meth:`close` does,
+        regardless of the timeout.
 
         Args:
-            timeout: how long, in seconds; None for as long as it takes.
+            timeout: the limit in seconds; None for no limit.
 
         Raises:
-            ConnectionClosed: the connection is over, and every message was received.
-            TimeoutError: no message came in time.
+            ConnectionClosed: the connection is closed, and all messages were received.
+            TimeoutError: no message was received in time.
         """
         exchange = self._exchange
         with self._state:
@@ -159,13 +160,13 @@ class WebSocket(Closing):
             if exchange.inbox:
                 return exchange.take()
             if exchange.end is None:
-                raise TimeoutError(f"no message in {timeout} seconds")
+                raise TimeoutError(f"no message within {timeout} seconds")
             if not self._codec.close_sent:  # else another thread is closing
                 exchange.finish_closing(self._close_timeout)
             raise self._ended()
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Any thread: iterate over the messages until the connection is over, however it ends."""
+        """Any thread: iterate over the messages until the connection is closed for any reason."""
         while True:
             try:
                 message = self.receive()
@@ -174,14 +175,14 @@ class WebSocket(Closing):
             yield message
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Any thread: close, after what was sent before, and wait until the server has, too.
+        """Any thread: close after all sent messages, and wait until the server has closed, too.
 
-        The server is waited for until it has acknowledged nothing for ``close_timeout`` seconds.
-        Then the socket is closed. Threads that wait in
-        other methods are woken. What comes meanwhile is thrown away. Closing twice does nothing.
+        The wait ends when the server acknowledges no data for ``close_timeout`` seconds; then the
+        socket is closed. Threads that wait in other methods are woken. Messages that are received
+        meanwhile are discarded. Closing twice does nothing.
 
         Raises:
-            ValueError: the code may not be sent, or the reason has more than 123 bytes of UTF-8.
+            ValueError: the code must not be sent, or the reason has more than 123 bytes of UTF-8.
         """
         check_close(code, reason)  # also if the connection is closed already
         with self._state:
@@ -203,11 +204,11 @@ class WebSocket(Closing):
             except StateError:
                 raise self._ended() from None
             except (ConnectionClosed, ValueError, TypeError, BufferError):
-                raise  # nothing was encoded
+                raise  # no frame was encoded
             except BaseException:
-                # Interrupted: the compressor may know of a message that the server will not have.
+                # Interrupted: the compressor may contain a message that the server never receives.
                 with self._state:
-                    exchange.abort("a thread that sent was interrupted")
+                    exchange.abort("a call of send() was interrupted")
                 raise
         if exchange.sent < ticket:
             with self._state:
@@ -228,7 +229,7 @@ class WebSocket(Closing):
             raise self._ended()
 
     def _ended(self) -> ConnectionClosed:
-        """What to raise at a thread that goes on after the end."""
+        """Return the exception for a call after the end of the connection."""
         end = self._exchange.end
         assert end is not None
         return ConnectionClosed(end.code, end.reason)

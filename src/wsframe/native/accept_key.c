@@ -34,7 +34,7 @@ void accept_key_compute(char accept[ACCEPT_SIZE], const char key[KEY_SIZE])
     uint32_t state[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
     unsigned char blocks[128] = {0}, digest[21] = {0};
 
-    /* 60 bytes, the end mark, zeros, and the length in bits (480). */
+    /* The message of 60 bytes, the end mark, zeros, and the length in bits (480). */
     memcpy(blocks, key, KEY_SIZE);
     memcpy(blocks + KEY_SIZE, guid, 36);
     blocks[60] = 0x80;
@@ -46,5 +46,5 @@ void accept_key_compute(char accept[ACCEPT_SIZE], const char key[KEY_SIZE])
     for (int i = 0; i < 20; i++)
         digest[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
     base64(accept, digest, 7);
-    accept[ACCEPT_SIZE - 1] = '='; /* 20 bytes are six groups and two thirds */
+    accept[ACCEPT_SIZE - 1] = '='; /* 20 bytes are six groups of three, and two bytes */
 }

@@ -1,4 +1,4 @@
-/* What this CPU and its operating system can run. */
+/* Detection of the instruction sets that this CPU and its operating system support. */
 #ifndef WSFRAME_CPU_H
 #define WSFRAME_CPU_H
 
@@ -24,7 +24,7 @@ static inline unsigned long long cpu_saved_state(void)
 }
 #endif
 
-/* Does the operating system save the registers of this state mask (6: AVX, 0xe6: AVX-512)? */
+/* True if the operating system saves the registers of this state mask (6: AVX, 0xe6: AVX-512). */
 static inline int cpu_saves(unsigned long long mask)
 {
     int r[4];

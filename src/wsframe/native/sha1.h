@@ -1,4 +1,4 @@
-/* SHA-1's compression function, RFC 3174: fold one block of 64 bytes into the state. */
+/* SHA-1's compression function (RFC 3174): update the state with one block of 64 bytes. */
 #ifndef WSFRAME_SHA1_H
 #define WSFRAME_SHA1_H
 

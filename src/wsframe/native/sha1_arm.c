@@ -1,4 +1,4 @@
-/* SHA-1 with the SHA instructions of arm64: four rounds an instruction. */
+/* SHA-1 with the SHA instructions of arm64: four rounds per instruction. */
 #include "sha1.h"
 
 #ifdef WSFRAME_ARM_SHA

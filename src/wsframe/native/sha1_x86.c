@@ -1,12 +1,12 @@
-/* SHA-1 with the SHA instructions of x86: four rounds an instruction. */
+/* SHA-1 with the SHA instructions of x86: four rounds per instruction. */
 #include "sha1.h"
 #include "xor.h" /* TARGET */
 
 #ifdef WSFRAME_X86_64
 #include <immintrin.h>
 
-/* Rounds 4n to 4n+3: `e` takes part, `next_e` keeps a for the rounds after; the words of the
-   message schedule for rounds 4n+16 and on are made on the way. */
+/* Rounds 4n to 4n+3 use `e` and store `a` in `next_e`, which is `e` in the four rounds after.
+   SCHEDULE computes the words of rounds 4n+16 to 4n+19. */
 #define ROUNDS(e, next_e, w, constant)          \
     e = _mm_sha1nexte_epu32(e, w);              \
     next_e = abcd;                              \
@@ -29,7 +29,7 @@ void sha1_x86(uint32_t state[5], const unsigned char block[64])
     __m128i w2 = _mm_shuffle_epi8(_mm_loadu_si128(words + 2), big_endian);
     __m128i w3 = _mm_shuffle_epi8(_mm_loadu_si128(words + 3), big_endian);
 
-    e0 = _mm_add_epi32(e0, w0); /* the first four rounds take e as it is */
+    e0 = _mm_add_epi32(e0, w0); /* the first four rounds use e unrotated */
     e1 = abcd;
     abcd = _mm_sha1rnds4_epu32(abcd, e0, 0);
     ROUNDS(e1, e0, w1, 0);

@@ -1,4 +1,4 @@
-/* Which loop runs on this CPU. */
+/* Selection of the fastest loop for this CPU. */
 #include "xor.h"
 #include "cpu.h"
 

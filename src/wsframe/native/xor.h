@@ -1,7 +1,7 @@
-/* The one loop over payload bytes: masking, copying and the ASCII test are all this.
+/* The one loop over payload bytes, for masking, copying and the ASCII test.
 
-   dst[i] = src[i] ^ key[i % 4]; dst may be src. The result is 0 if every byte of dst is ASCII.
-   The key is four bytes as they lie in memory, so one text serves both byte orders. */
+   It computes dst[i] = src[i] ^ key[i % 4]; dst may be src. It returns 0 if every byte of dst is
+   ASCII. The key is four bytes in memory order, so the code is the same for both byte orders. */
 #ifndef WSFRAME_XOR_H
 #define WSFRAME_XOR_H
 
@@ -11,7 +11,7 @@
 
 typedef int xor_function(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key);
 
-/* The fastest one this CPU runs, and its name; chosen by xor_choose(), once, at import. */
+/* The fastest loop that this CPU supports, and its name; set by xor_choose() at import. */
 extern xor_function *xor_bytes;
 extern const char *xor_instruction_set;
 void xor_choose(void);
@@ -26,7 +26,7 @@ xor_function xor_sse2, xor_avx2, xor_avx512;
 xor_function xor_neon;
 #endif
 
-/* GCC and Clang want to be told which functions may use an instruction set; MSVC does not. */
+/* GCC and Clang require an attribute on functions that use an instruction set; MSVC does not. */
 #if defined(__GNUC__)
 #define TARGET(features) __attribute__((target(features)))
 #else
@@ -40,7 +40,7 @@ static inline uint32_t xor_load_key(const unsigned char *key)
     return word;
 }
 
-/* The key as it stands `offset` bytes further on in the payload. */
+/* The key, rotated for a chunk that begins `offset` bytes into the payload. */
 static inline uint32_t xor_rotate_key(uint32_t key, size_t offset)
 {
     unsigned char twice[8];

@@ -3,7 +3,7 @@
 #ifdef WSFRAME_X86_64
 #include <immintrin.h>
 
-/* Less than a vector is one masked vector: lanes outside the mask are neither read nor written. */
+/* Fewer bytes than a vector: lanes outside the mask are neither read nor written. */
 TARGET("avx512f,avx512bw")
 static inline int one_masked_vector(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key)
 {

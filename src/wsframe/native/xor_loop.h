@@ -1,11 +1,11 @@
-/* The body of one xor_function, for the vector type that the including unit describes:
-   NAME, FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, SHORTER for what is less than one
-   vector, and PREFETCH if that pays. It does up to PREFETCH_UP_TO; past what a core's own caches
-   hold it costs up to 40 % (Zen 4).
+/* The body of one xor_function, for the vector type that the including file defines with NAME,
+   FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, SHORTER (for less than one vector) and,
+   where it is faster, PREFETCH. Prefetching is faster up to PREFETCH_UP_TO; for data that exceeds a
+   core's own caches it is up to 40 % slower (Zen 4).
 
-   The first and the last vector overlap the loop, so that it has neither head nor tail to treat byte
-   by byte, and so that its stores can be aligned where that pays. Both are read before the loop,
-   which may write over their source, and stored after it. */
+   The first and the last vector overlap the loop. So no bytes have to be processed one by one, and
+   the stores can be aligned where that is faster. Both vectors are read before the loop, because it
+   may overwrite their source, and stored after it. */
 
 TARGET(FEATURES)
 int NAME(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key)

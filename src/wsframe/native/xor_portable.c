@@ -1,4 +1,4 @@
-/* Eight bytes at a time, for any CPU; and the short payloads of the narrower vector units. */
+/* Eight bytes at a time, for any CPU; also used by SSE2 and NEON for less than one vector. */
 #include "xor.h"
 
 static int few_bytes(unsigned char *dst, const unsigned char *src, size_t size, uint32_t key)

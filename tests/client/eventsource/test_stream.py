@@ -142,7 +142,7 @@ def test_another_type_is_an_error(
     def script(visit: Visit) -> None:
         visit.stream(b"data: one\n\n", content_type)
 
-    with pytest.raises(codec.HandshakeError, match="no event stream") as caught:
+    with pytest.raises(codec.HandshakeError, match="not an event stream") as caught:
         events(play(script).http_url())
     assert caught.value.status == 502
 

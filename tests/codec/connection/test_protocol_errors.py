@@ -61,7 +61,7 @@ class Rule(NamedTuple):
 OVERSIZE = "a control frame carries at most 125 bytes"
 
 
-RESERVED_BIT = "a reserved bit is set and no extension was agreed on"
+RESERVED_BIT = "a reserved bit is set and no extension was negotiated"
 
 
 SHORTEST = "a payload length must use its shortest form"
@@ -179,7 +179,7 @@ RULES: dict[str, Rule] = {
     # RFC 6455 sections 5.5.1 and 7.4
     "close-of-half-a-code": Rule(
         PROTOCOL_ERROR,
-        "a close frame's payload of 1 byte is half a code",
+        "a close frame's payload of 1 byte is too short for a close code",
         frame(CLOSE, b"\x03"),
         None,
     ),

@@ -97,14 +97,14 @@ def test_a_server_may_go_without(codec: ModuleType) -> None:
 NOT_OFFERED = "the server chose an extension that was not offered"
 
 
-OTHER_COMPRESSION = "the server chose a compression that was not offered"
+OTHER_COMPRESSION = "the server chose compression parameters that were not offered"
 
 
 MALFORMED_HEADER = "the Sec-WebSocket-Extensions header is malformed"
 
 
 def answered_with(what: str) -> str:
-    return f"the server answers permessage-deflate with {what}"
+    return f"the server's response to permessage-deflate is invalid: {what}"
 
 
 class Refused(NamedTuple):
@@ -126,11 +126,13 @@ REFUSED: dict[str, Refused] = {
     "unknown": Refused((f"{PMD}; fast",), answered_with("fast")),
     "unknown-with-a-value": Refused((f"{PMD}; level=9",), answered_with("level=9")),
     **{
-        f"{name}-twice": Refused((f"{PMD}; {name}; {name}",), answered_with(f"{name} twice"))
+        f"{name}-twice": Refused((f"{PMD}; {name}; {name}",), answered_with(f"{name} occurs twice"))
         for name in (S_CONTEXT, C_CONTEXT)
     },
     **{
-        f"{name}-twice": Refused((f"{PMD}; {name}=9; {name}=9",), answered_with(f"{name} twice"))
+        f"{name}-twice": Refused(
+            (f"{PMD}; {name}=9; {name}=9",), answered_with(f"{name} occurs twice")
+        )
         for name in (S_BITS, C_BITS)
     },
     **{

@@ -91,7 +91,9 @@ def test_the_window_of_the_rfc(codec: ModuleType, backend: str, end: End) -> Non
     connection = compressing(codec, end, backend=backend)
     assert connection.receive(hello + again + again) == ["Hello"] * 3
     connection = compressing(codec, end, backend=backend, **NO_TAKEOVER)
-    failure = not_deflate(f"it refers to bytes before it, against {peer(end)}_no_context_takeover")
+    failure = not_deflate(
+        f"it refers to bytes before its start, against {peer(end)}_no_context_takeover"
+    )
     assert normals(connection.receive(hello + again)) == ["Hello", failure]
 
 
@@ -209,13 +211,13 @@ def test_a_close_inside_a_compressed_message(codec: ModuleType, end: End) -> Non
     assert connection.receive(end.wire(FIN | CONTINUATION, payload[3:])) == []
 
 
-RESERVED = ("Failure", PROTOCOL_ERROR, "a reserved bit is set and no extension was agreed on")
+RESERVED = ("Failure", PROTOCOL_ERROR, "a reserved bit is set and no extension was negotiated")
 
 
 ONLY_FIRST = (
     "Failure",
     PROTOCOL_ERROR,
-    "only the first frame of a message says that it is compressed",
+    "RSV1 may be set only on the first frame of a message",
 )
 
 

@@ -21,7 +21,7 @@ REQUEST: Pairs = [
 ]
 
 
-FOREIGN = "this Origin may not connect"
+FOREIGN = "this Origin is not allowed"
 
 
 def request(*more: tuple[str, str], **changes: str | None) -> Pairs:

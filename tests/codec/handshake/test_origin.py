@@ -136,8 +136,8 @@ IMPOSSIBLE_ORIGINS = {
     "ws://a.example:80": "browsers send 'http://a.example'",
     "http://[0:0::1]": "browsers send 'http://[::1]'",
     "app://Id/": "browsers send 'app://Id'",
-    "https://*.example": 'name every site, or use "*"',
-    "*.example": 'name every site, or use "*"',
+    "https://*.example": 'list every origin, or use "*"',
+    "*.example": 'list every origin, or use "*"',
     **dict.fromkeys(
         (
             *("", "https://", "//a.example", "https://é.example", "https://a%41.example", "://a"),
@@ -171,7 +171,7 @@ def test_a_star_stands_alone(codec: ModuleType) -> None:
 
 
 def test_an_origin_is_a_str(codec: ModuleType) -> None:
-    with pytest.raises(TypeError, match="sequences of str"):
+    with pytest.raises(TypeError, match="must be a sequence of str"):
         codec.accept(REQUEST, origins=[b"https://a.example"])
 
 

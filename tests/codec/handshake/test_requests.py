@@ -24,7 +24,7 @@ UPGRADE_REQUIRED = (
 NO_UPGRADE = "this resource is a WebSocket: an upgrade is required"
 
 
-WRONG_VERSION = "only version 13 is spoken here"
+WRONG_VERSION = "unsupported WebSocket version: use 13"
 
 
 def test_the_example_of_the_rfc(codec: ModuleType) -> None:
@@ -152,13 +152,13 @@ REFUSED: dict[str, tuple[Pairs, int, str]] = {
     "chunked-body": (
         request(("Transfer-Encoding", "chunked")),
         400,
-        "an upgrade request has no body",
+        "an upgrade request must not have a body",
     ),
-    "body": (request(("Content-Length", "5")), 400, "an upgrade request has no body"),
+    "body": (request(("Content-Length", "5")), 400, "an upgrade request must not have a body"),
     "length-that-is-none": (
         request(("Content-Length", "x")),
         400,
-        "an upgrade request has no body",
+        "an upgrade request must not have a body",
     ),
     "two-lengths": (
         request(("Content-Length", "0"), ("Content-Length", "0")),
@@ -197,13 +197,13 @@ def test_a_refusal_is_an_answer(codec: ModuleType) -> None:
         b"Connection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\n"
         b"\r\n"
-        b"only version 13 is spoken here"
+        b"unsupported WebSocket version: use 13"
     )
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get", ""])
 def test_another_method_is_refused(codec: ModuleType, method: str) -> None:
-    expected = (405, "a WebSocket is opened with GET", (("Allow", "GET"),))
+    expected = (405, "a WebSocket handshake must use GET", (("Allow", "GET"),))
     assert refusal(codec, request(), method=method) == expected
 
 

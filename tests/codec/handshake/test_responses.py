@@ -53,13 +53,13 @@ def test_a_response_byte_for_byte(codec: ModuleType) -> None:
     "value", ["a\r\nSet-Cookie: x", "a\nb", "a\rb", "a\0b", "\x1b[1m", "\x7f", "a\n", "\x0b"]
 )
 def test_a_response_header_cannot_be_forged(codec: ModuleType, value: str) -> None:
-    with pytest.raises(ValueError, match="control characters must not stand in a header: X-Note"):
+    with pytest.raises(ValueError, match="a header must not contain control characters: X-Note"):
         codec.fields.encode_response(200, [("X-Note", value)])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\n", "ä", "a\0", "(a)"])
 def test_a_response_header_has_a_token_for_a_name(codec: ModuleType, name: str) -> None:
-    with pytest.raises(ValueError, match="a header's name must be a token"):
+    with pytest.raises(ValueError, match="a header name must be a token"):
         codec.fields.encode_response(200, [(name, "x")])
 
 
@@ -84,11 +84,11 @@ def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -
 
 @pytest.mark.parametrize("arguments", [{"subprotocols": "chat"}, {"origins": "https://a.example"}])
 def test_one_str_is_no_sequence_of_them(codec: ModuleType, arguments: dict[str, str]) -> None:
-    with pytest.raises(TypeError, match="sequences of str"):
+    with pytest.raises(TypeError, match="must be a sequence of str"):
         codec.accept(REQUEST, **arguments)
 
 
 @pytest.mark.parametrize("subprotocol", ["", "a b", "a,b", "a\r\nX: y", "\xe9"])
 def test_what_the_server_speaks_is_a_token(codec: ModuleType, subprotocol: str) -> None:
-    with pytest.raises(ValueError, match="a subprotocol is a token"):
+    with pytest.raises(ValueError, match="a subprotocol must be a token"):
         codec.accept(REQUEST, subprotocols=["chat", subprotocol])

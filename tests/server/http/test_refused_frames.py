@@ -139,7 +139,7 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, "before") + b"\xc1\x80" + KEY_BYTES)
     assert client.next_event() == Close(
-        1002, "a reserved bit is set and no extension was agreed on"
+        1002, "a reserved bit is set and no extension was negotiated"
     )
     client.send(masked(Opcode.TEXT, "after") * 100)
     client.expect_end()

@@ -140,4 +140,4 @@ def test_only_pages_of_this_host_and_of_allowed_sites_may_connect(
     else:
         answer = client.answer()
         assert answer.status == 403
-        assert answer.body == b"this Origin may not connect\n"
+        assert answer.body == b"this Origin is not allowed\n"

@@ -34,7 +34,7 @@ def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> 
         ws.send(ws.receive())
 
     client = clients.websocket(serve(websocket_app(poll)), "/echo")
-    assert client.expect(2) == ["no message in 0 seconds", "no message in 0.01 seconds"]
+    assert client.expect(2) == ["no message within 0 seconds", "no message within 0.01 seconds"]
     client.send_messages("one", "two")
     assert client.expect(2) == ["one", "two"]
     client.send_messages("three")
@@ -79,7 +79,7 @@ def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: C
     client.send_messages("two")
     wait_until(lambda: server.stats().messages_in == 2, "both have come")
     first.release()
-    assert client.next_event() == "no message in 0.01 seconds"
+    assert client.next_event() == "no message within 0.01 seconds"
     come.wait_until_reached()
     client.send_messages("three")
     wait_until(lambda: server.stats().messages_in == 3, "the third has come")
