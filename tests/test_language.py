@@ -11,29 +11,28 @@ from tools.texts import ROOT, Text, files, read, sentences
 
 # How many phrases are left to be reworded in each folder; in all others none. Only lower a number.
 REMAINING: dict[str, int] = {
-    "CHANGELOG.md": 8,
-    "README.md": 43,
-    "docs": 100,
+    "README.md": 47,
+    "docs": 107,
     "src/cli": 13,
     "src/demo": 1,
-    "src/server": 67,
-    "src/server/dispatch": 18,
+    "src/server": 74,
+    "src/server/dispatch": 20,
     "src/server/handoff": 113,
-    "src/server/http": 44,
-    "src/server/logs": 13,
-    "src/server/reports": 55,
-    "src/server/sessions": 95,
-    "src/server/sockets": 84,
-    "src/server/topics": 408,
-    "src/server/workers": 32,
-    "src/wsframe": 101,
-    "src/wsframe/client": 82,
-    "src/wsframe/native": 3,
-    "tests": 578,
+    "src/server/http": 49,
+    "src/server/logs": 14,
+    "src/server/reports": 18,
+    "src/server/sessions": 105,
+    "src/server/sockets": 91,
+    "src/server/topics": 446,
+    "src/wsframe": 128,
+    "src/wsframe/client": 98,
+    "src/wsframe/native": 4,
+    "tests": 618,
 }
 
 # A text that breaks each rule.
 BROKEN = {
+    "subject": "It waits. Who wakes it sends more.",
     "tell": "the client is told the reason",
     "say": "the header says how long it is",
     "person": "nobody waits for it",
@@ -107,7 +106,12 @@ def test_plain_english_breaks_no_rule(text: str) -> None:
 )
 def test_a_docstring_must_not_begin_with_a_question_word(opening: str) -> None:
     assert names("docstring", opening) == ["opening"]
-    assert names("comment", opening) == []
+    assert "opening" not in names("comment", opening)
+
+
+def test_an_argument_is_described_by_a_noun() -> None:
+    docstring = "Open it.\n\n    Args:\n        name: of the file.\n        size: the size.\n    "
+    assert names("docstring", docstring) == ["argument"]
 
 
 def test_texts_of_python_are_found(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ OPENING = re.compile(
     r"^\s*(?:(?:Owner|[A-Z][\w' ]*(?:thread|owner|loop|process))\b[\w, ]*: )?"
     r"(?i:what|who|whose|whom|whether|how|that|where|which|why|whatever|whoever)\b"
 )
+# The description of an argument or attribute that does not name it.
+ARGUMENT = re.compile(r"\n\s+\*{0,2}\w+: (?:of|what|who|whom|that|those)\b[^\n]*")
+ARGUMENT_RULE = Rule("argument", ARGUMENT, "name the thing: 'name: the name of the topic'")
 OPENING_RULE = Rule("opening", OPENING, "begin with a noun, an imperative verb or 'True if'")
 
 RULES = (
@@ -124,6 +127,11 @@ RULES = (
         r"|\b(?:is|are) away\b|\bby now\b|\borphans?\b|\bpass(?:es|ed)? by\b",
         "continue, disconnect, caught up, close",
     ),
+    _rule(
+        "subject",
+        r"(?:^|[.;] )(?:What|Who|Whether)\b(?![^.]*\?)",
+        "the subject of a sentence is a noun",
+    ),
 )
 
 
@@ -141,14 +149,22 @@ class Finding(NamedTuple):
 
 
 def check(text: Text) -> Iterator[Finding]:
-    """Return the phrases in one text that break a rule."""
+    """Return the phrases in one text that break a rule; no two of them overlap."""
     plain = " ".join(re.sub(r"``.*?``", "code", text.text, flags=re.DOTALL).split())
-    if text.kind == "docstring" and OPENING.match(plain):
-        yield Finding(text, OPENING_RULE, plain[:70])
+    spans: list[tuple[int, int]] = []
+    if text.kind == "docstring":
+        if opening := OPENING.match(plain):
+            spans.append(opening.span())
+            yield Finding(text, OPENING_RULE, plain[:70])
+        for match in ARGUMENT.finditer(text.text):
+            yield Finding(text, ARGUMENT_RULE, match[0].strip())
     for rule in RULES:
         for match in rule.pattern.finditer(plain):
-            begin, end = max(0, match.start() - 30), match.end() + 30
-            yield Finding(text, rule, f"...{plain[begin:end]}...")
+            begin, end = match.span()
+            if all(end <= first or last <= begin for first, last in spans):
+                spans.append((begin, end))
+                around = plain[max(0, begin - 30) : end + 30]
+                yield Finding(text, rule, f"...{around}...")
 
 
 def check_files(paths: Iterable[Path]) -> Iterator[Finding]:
