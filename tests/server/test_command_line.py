@@ -226,7 +226,7 @@ def test_an_argument_that_is_wrong_is_named_in_a_line(
         (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
         (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
         (["--metrics", "numbers"], "--metrics: a path must begin with a slash"),
-        (["--metrics", "/"], "--metrics: '/' has a route already"),
+        (["--metrics", "/"], "--metrics: '/' already has a route"),
         (["--unix", "none/s"], "cannot listen on none/s: No such file"),
         (["--unix", "x" * 200], f"cannot listen on {'x' * 200}: AF_UNIX path too long"),
         (["--unix", "shop.py"], "cannot listen on shop.py: Address already in use"),

@@ -1,4 +1,4 @@
-"""The application's decision on a request, before it is answered."""
+"""The decision of the application on a request, by the ``authorize`` of its route."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ FORBIDDEN = RefusalError(
 
 
 class Authorization(PendingRequest, Turns):
-    """One call of a route's ``authorize``, which is a turn like any: it may block.
+    """One call of the ``authorize`` of a route: a turn like any other, which may block.
 
-    If the client leaves before the call has begun, there will be no call.
+    If the client leaves before the call has started, the hook is not called.
 
     Args:
-        peer: the connection, from which nothing is read meanwhile.
-        habit: what is known of this hook on this loop.
-        request: in order so far.
-        route: the route that the hook is for.
-        hook: the route's.
-        proceed: called by the owner with what the hook has returned, if that is true.
+        peer: the connection, which is not read meanwhile.
+        habit: the blocking profile of the hook on this loop.
+        request: the valid request.
+        route: the route of the request.
+        hook: the ``authorize`` of the route.
+        proceed: called by the owner if the hook has returned a true value.
     """
 
     peer: Peer
@@ -65,54 +65,54 @@ class Authorization(PendingRequest, Turns):
 
     @property
     def route(self) -> Hashable:
-        """Any thread: the route that the hook is for; other routes may have the same hook."""
+        """Any thread: the route of the request; other routes may share the hook."""
         return self._route
 
-    def enter(self) -> None:
-        """Owner, once: call the hook as soon as there is a thread for it."""
+    def start(self) -> None:
+        """Owner, once: call the hook as soon as a thread is free for it."""
         self.stop_reading()
         self.begin()
 
     @property
     def waits(self) -> bool:
-        """Owner: whether the hook has yet to get a thread."""
+        """Owner: True while the hook waits for a thread."""
         return self.state is WAITING
 
     def hold(self) -> None:
-        """Owner: no thread is free for the hook."""
+        """Owner: wait for a thread, because none is free for the hook."""
         self.wait_for_thread()
 
     def peer_left(self) -> None:
-        """Owner: there is nobody to answer."""
+        """Owner: cancel the call, or let one that has started end by itself."""
         super().peer_left()
         if self.state is BUSY:
             self.peer.loop.outlived(self)
 
     def cancel(self) -> bool:
-        """Owner: do not call the hook, unless that has begun."""
+        """Owner: cancel the call and return True; return False if it has started."""
         if self.state in (BUSY, ENDED):
             return False
         self.end()
         return True
 
     def work_on(self, work: list[Any]) -> None:
-        """Whichever thread has the turn: call the hook."""
+        """The turn's thread: call the hook."""
         try:
             identity = self._request.identity = self._hook(self._request)
             self._admitted = bool(identity)
-        except BaseException as error:  # SystemExit, too, ends this request alone
+        except BaseException as error:  # even SystemExit ends only this request
             self._refusal = AUTHORIZATION_FAILED
-            # isinstance would ask the exception for its class, which may raise.
+            # isinstance could run code of the exception, which may raise.
             if issubclass(type(error), HandshakeError):
                 self._refusal = cast(HandshakeError, error)
-                # An application may raise one error again and again, which collects a traceback
-                # each time, and with it this request.
+                # An application may raise the same object again and again; each time a traceback
+                # would be added to it, which keeps this request in memory.
                 error.__traceback__ = None
             else:
-                log.exception("the authorize of %s failed", self.path)
+                log.exception("authorize of %s failed", self.path)
 
     def settle(self) -> None:
-        """Owner: go on with the request, or refuse it."""
+        """Owner: answer the request by its route, or refuse it."""
         self.end()
         if self.peer.closed:
             return
@@ -122,12 +122,12 @@ class Authorization(PendingRequest, Turns):
             return
         try:
             self.refuse(error, FAILED if error is AUTHORIZATION_FAILED else AUTHORIZE)
-        except (TypeError, ValueError):  # its status or a header is none
-            log.exception("the answer of the authorize of %s cannot be sent", self.path)
+        except (TypeError, ValueError):  # its status or a header is invalid
+            log.exception("authorize of %s raised an answer that cannot be sent", self.path)
             self.refuse(AUTHORIZATION_FAILED)
 
     def _answer(self) -> HandshakeError | None:
-        """Owner: the refusal that has come of the hook. It is not raised, see ``work_on``."""
+        """Owner: return the refusal by the hook, or None. It is never raised; see ``work_on``."""
         if self._refusal is not None:
             return self._refusal
         return None if self._admitted else FORBIDDEN

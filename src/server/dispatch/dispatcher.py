@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 
 class Dispatcher:
-    """Answers the request of each connection; all methods are the owner's of its loop.
+    """Answers the request of each connection.
 
-    One dispatcher serves all loops. It has no state of its own.
+    One dispatcher serves all loops, because it has no state.
 
     Args:
         routes: the routes of the app.
@@ -116,7 +116,7 @@ class Dispatcher:
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
         elif isinstance(route, MetricsRoute):
-            PendingMetrics(peer, with_body).enter(route)
+            PendingMetrics(peer, with_body).start(route)
         else:
             gzip = route.compress and accepts_gzip(fields)
             proceed = partial(self._open_stream, peer, request, route, gzip)
@@ -154,9 +154,9 @@ class Dispatcher:
         if route.authorize is None:
             proceed()
             return
-        # By its id, because a callable need not be hashable.
+        # The key is the id, because a callable need not be hashable.
         habit = peer.loop.habit(id(route.authorize), None)
-        Authorization(peer, habit, request, route, route.authorize, proceed).enter()
+        Authorization(peer, habit, request, route, route.authorize, proceed).start()
 
     def _pass_gate(
         self,
@@ -167,7 +167,7 @@ class Dispatcher:
     ) -> None:
         """Owner: proceed as soon as a thread is free for the first turn of the handler."""
         credit = peer.loop.habit(route, route.blocking).credit()
-        Gate(peer, request, route, credit, proceed).enter()
+        Gate(peer, request, route, credit, proceed).start()
 
     def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> Worker:
         """Owner: return a thread that a handler keeps for as long as its connection lasts."""
@@ -184,7 +184,7 @@ class Dispatcher:
         route: WebSocketRoute,
         acceptance: Acceptance,
     ) -> None:
-        """Owner: answer with 101, and begin the WebSocket with the bytes that follow the head."""
+        """Owner: answer with 101, and start the WebSocket with the bytes that follow the head."""
         codec = Connection(
             Role.SERVER,
             max_message_size=route.max_message_size,
@@ -205,7 +205,7 @@ class Dispatcher:
             session.data_received(memoryview(rest))
 
     def _open_stream(self, peer: Peer, request: Request, route: EventRoute, gzip: bool) -> None:
-        """Owner: begin an event stream, or answer a client that needs none."""
+        """Owner: start an event stream, or answer HEAD, or a client whose stream has ended."""
         if last_event_id(request) == END:
             respond_without_content(peer, [("Cache-Control", "no-store")])
             return
@@ -228,7 +228,7 @@ class Dispatcher:
     def _start_stream(
         self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
     ) -> None:
-        """Owner: answer with 200 and this head, and begin the event stream."""
+        """Owner: answer with 200 and this head, and start the event stream."""
         habit = peer.loop.habit(route, route.blocking)
         session: EventStreamSession
         if route.handler is None:

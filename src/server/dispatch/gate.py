@@ -1,4 +1,4 @@
-"""Requests that wait: for the application's decision, or for a thread that runs their handler."""
+"""Requests that wait: for ``authorize``, or for a thread for their handler."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..sockets.peer import Peer, Protocol
 
 
 class PendingRequest(Protocol):
-    """A request that is valid and not answered yet; all methods are the owner's.
+    """A valid request without an answer; all methods are the owner's.
 
-    What its client sends meanwhile stays unread. When the client leaves, the request is dropped.
+    Data that the client sends meanwhile stays unread. If the client leaves, the request is
+    cancelled.
 
     Attributes:
         peer: the connection.
@@ -28,24 +29,24 @@ class PendingRequest(Protocol):
     peer: Peer
     credit: float  # as that of Turns
     _request: Request
-    _proceed: Callable[[], None]  # answers; what it raises as HandshakeError is the answer
+    _proceed: Callable[[], None]  # answers the request; a HandshakeError becomes the answer
 
     @property
     @abstractmethod
     def waits(self) -> bool:
-        """Owner: whether it waits for a thread."""
+        """Owner: True while the request waits for a thread."""
 
     @abstractmethod
     def cancel(self) -> bool:
-        """Owner: wait no longer, unless user code has begun; whether it had not."""
+        """Owner: cancel the wait and return True; return False if user code has started."""
 
     def stop_reading(self) -> None:
-        """Owner: leave what the client sends unread from here on."""
+        """Owner: leave everything that the client sends unread."""
         self.peer.switch(self)
         self.peer.pause_reading(until_left=True)
 
     def wait_for_thread(self) -> None:
-        """Owner: from now on wait for a thread, for at most ``thread_timeout``."""
+        """Owner: limit the wait for a thread to ``thread_timeout``."""
         if self.peer.deadline == inf:
             self.peer.due_in(self.peer.clients.settings.thread_timeout)
 
@@ -58,19 +59,19 @@ class PendingRequest(Protocol):
             self.refuse(error)
 
     def refuse(self, error: HandshakeError, kind: str | None = None) -> None:
-        """Owner: answer with the error."""
+        """Owner: answer with an error."""
         request = self._request
         refuse(self.peer, error, request=request, with_body=request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: read only to find the end behind it, because the client has left."""
+        """Owner: ignore data; it is read only to find the end of a client that has left."""
 
     def peer_left(self) -> None:
-        """Owner: there is nobody to answer."""
+        """Owner: cancel the request, because its client has left."""
         self.cancel()
 
     def deadline_passed(self) -> None:
-        """Owner: no thread was free in time, unless one has just come free."""
+        """Owner: refuse the request if it still waits for a thread."""
         if not self.waits:
             return
         loop = self.peer.loop
@@ -81,7 +82,7 @@ class PendingRequest(Protocol):
             self.refuse(no_thread())
 
     def shut_down(self) -> None:
-        """Owner: the server stops; the request has no answer and may be sent again."""
+        """Owner: close the connection without an answer; the client may repeat its request."""
         self.peer.abort()
 
     @property
@@ -91,7 +92,7 @@ class PendingRequest(Protocol):
 
 
 class Gate(PendingRequest):
-    """A request whose handler runs by turns, until the first of them finds a thread."""
+    """A request that waits for a thread for the first turn of its handler."""
 
     __slots__ = ("_proceed", "_request", "_route", "credit", "peer")
 
@@ -114,8 +115,8 @@ class Gate(PendingRequest):
         """Any thread: the route that answers the request."""
         return self._route
 
-    def enter(self) -> None:
-        """Owner: answer the request, at once if there is a thread."""
+    def start(self) -> None:
+        """Owner: answer the request as soon as a thread is free."""
         if self.peer.loop.wait_for_thread(self, self.peer, self._route):
             self.stop_reading()
             self.wait_for_thread()
@@ -123,15 +124,15 @@ class Gate(PendingRequest):
             self._proceed()
 
     def resume(self) -> None:
-        """Owner: there is a thread now."""
+        """Owner: answer the request, because a thread is free."""
         self.proceed()
 
     @property
     def waits(self) -> bool:
-        """Owner: whether it waits for a thread, as it does until it is resumed."""
+        """Owner: True; the request waits until it is resumed."""
         return True
 
     def cancel(self) -> bool:
-        """Owner: wait no longer; no user code has begun."""
+        """Owner: cancel the wait and return True, because no user code has started."""
         self.peer.loop.waiting.discard(self)
         return True

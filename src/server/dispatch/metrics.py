@@ -1,4 +1,4 @@
-"""A request for the metrics, until they are known: other processes may have to be asked first."""
+"""A request that waits for the metrics, which may come from other processes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .routes import MetricsRoute
 
 
 class PendingMetrics(Protocol):
-    """A request for the metrics; all methods but :meth:`tell` are the owner's.
+    """A request for the metrics; all methods except :meth:`receive` are the owner's.
 
     Args:
         peer: the connection.
-        with_body: whether the answer has a body, which one to HEAD has not.
+        with_body: False for the answer to a HEAD request.
     """
 
     __slots__ = ("_peer", "_with_body")
@@ -24,27 +24,27 @@ class PendingMetrics(Protocol):
         self._peer = peer
         self._with_body = with_body
 
-    def enter(self, route: MetricsRoute) -> None:
-        """Owner: ask for the metrics."""
+    def start(self, route: MetricsRoute) -> None:
+        """Owner: collect the metrics, and answer with them."""
         self._peer.switch(self, self._peer.loop.timing.metrics_timeout)
-        route.ask(self.tell)
+        route.request(self.receive)
 
-    def tell(self, text: bytes | None) -> None:
-        """Any thread: answer with these metrics; None if they cannot be had."""
+    def receive(self, text: bytes | None) -> None:
+        """Any thread: answer with these metrics; None if they are not available."""
         self._peer.loop.call_soon(partial(self._answer, text))
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: a client that waits has nothing to say."""
+        """Owner: ignore data; a connection serves one request."""
 
     def peer_left(self) -> None:
-        """Owner: there is nobody to answer."""
+        """Owner: do nothing; the answer finds the connection closed."""
 
     def deadline_passed(self) -> None:
-        """Owner: the supervisor of this worker hangs."""
+        """Owner: answer with 503, because the supervisor did not answer in time."""
         self._answer(None)
 
     def shut_down(self) -> None:
-        """Owner: the server stops; the request has no answer and may be sent again."""
+        """Owner: close the connection without an answer; the client may repeat its request."""
         self._peer.abort()
 
     def _answer(self, text: bytes | None) -> None:

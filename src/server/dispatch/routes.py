@@ -1,4 +1,4 @@
-"""Paths and what answers on them."""
+"""The routes of an app: handlers, topics, pages and metrics, by path."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ..http.request import Request
     from ..topics.topic import Topic
 
-#: Says whether a request may be answered; what it returns, if true, becomes ``request.identity``.
+#: Decides on a request: a false value refuses it, a true one becomes ``request.identity``.
 Authorize: TypeAlias = "Callable[[Request], object]"
 
 
 @dataclass(frozen=True, eq=False)
 class WebSocketRoute:
-    """A handler for WebSocket connections, and what it accepts."""
+    """A handler for WebSocket connections, and its options."""
 
     path: str
     handler: Callable[..., Any]
@@ -35,7 +35,7 @@ class WebSocketRoute:
 
 @dataclass(frozen=True, eq=False)
 class EventRoute:
-    """A handler for event streams, or a topic that all of them are subscribed to."""
+    """A handler for event streams, or a topic to which all of them are subscribed."""
 
     path: str
     handler: Callable[..., Any] | None
@@ -48,7 +48,7 @@ class EventRoute:
 
 @dataclass(frozen=True, eq=False)
 class PageRoute:
-    """A fixed answer."""
+    """A page: a fixed answer."""
 
     body: bytes
     content_type: str
@@ -59,45 +59,45 @@ class MetricsRoute:
     """The metrics of the servers.
 
     Attributes:
-        ask: calls what it is given, at once or later and in any thread, with the metrics as they
-            are from then on; with None if they cannot be had.
+        request: calls its argument with the current metrics, or with None if they are not
+            available, at once or later, in any thread.
     """
 
-    ask: Callable[[Callable[[bytes | None], object]], object]
+    request: Callable[[Callable[[bytes | None], object]], object]
 
 
 Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute
 
 
 class Routes:
-    """Which routes answer on which path. Filled before a server starts; then only read."""
+    """The routes by path; they are added before the first server starts, and only read after."""
 
     def __init__(self) -> None:
         self._literal: defaultdict[str, list[Route]] = defaultdict(list)
-        # Those with parameters, by the number of their segments.
+        # Routes with parameters, by the number of segments.
         self._patterns: defaultdict[int, list[tuple[Path, Route]]] = defaultdict(list)
         self._frozen = False
 
     def freeze(self) -> None:
-        """Take no more routes: other threads read them from here on."""
+        """Accept no more routes, because other threads read them from now on."""
         self._frozen = True
 
     def check_not_frozen(self) -> None:
-        """Whether there is time to add something.
+        """Check that routes may still be added.
 
         Raises:
             RuntimeError: a server has been started with these routes.
         """
         if self._frozen:
-            raise RuntimeError("an app is complete before it is started")
+            raise RuntimeError("routes cannot be added after the app has started")
 
     def add(self, pattern: str, route: Route) -> None:
         """Add a route.
 
         Raises:
-            ValueError: the path is malformed, or has a route already, maybe with other names of
-                its parameters. A page or event stream may share its path with a WebSocket: an
-                upgrade request tells them apart.
+            ValueError: the path is malformed, or already has a route, perhaps with other names
+                for its parameters. A page or an event stream may share its path with a WebSocket,
+                because only an upgrade request selects the WebSocket.
             RuntimeError: a server has been started with these routes.
         """
         self.check_not_frozen()
@@ -108,25 +108,25 @@ class Routes:
         else:
             known = self._literal[normal_path(pattern)]
         if any(_is_websocket(route) == _is_websocket(other) for other in known):
-            raise ValueError(f"{pattern!r} has a route already")
+            raise ValueError(f"{pattern!r} already has a route")
         if path.parameters:
             patterns.append((path, route))
         else:
             known.append(route)
 
     def find(self, path: str, upgrade: bool) -> tuple[Route, Path | None] | None:
-        """The route for a path in normal form, and its pattern if that has parameters.
+        """Return the route for a path in normal form, and its pattern if it has parameters.
 
-        A pattern without parameters comes first, then those with parameters in the order in which
-        they were added. An upgrade request goes to the first WebSocket among them, any other to the
-        first page or event stream; where there is none, to the first of all. The time is linear in
-        the length of the path.
+        A route without parameters takes precedence; routes with parameters follow in the order in
+        which they were added. An upgrade request selects the first WebSocket among them, any other
+        request the first page or event stream. If there is no such route, the first route of any
+        kind is selected. The time is linear in the length of the path.
         """
         first = None
-        for found in self._matching(path):
-            if _is_websocket(found[0]) == upgrade:
-                return found
-            first = first or found
+        for match in self._matching(path):
+            if _is_websocket(match[0]) == upgrade:
+                return match
+            first = first or match
         return first
 
     def _matching(self, path: str) -> Iterator[tuple[Route, Path | None]]:

@@ -1,18 +1,19 @@
-"""The request log: one record for each connection, when it is over.
+"""The request log: one record for each connection that has ended.
 
-Its logger is ``wsframe.access`` and its level INFO, so nobody gets it, or pays for it, who has not
-asked for it. What the record says are attributes of it, too, for handlers and formatters:
+The logger is ``wsframe.access`` and the level INFO, so the log is off by default, and free. The
+record has these values also as attributes, for handlers and formatters:
 
-- ``client``: the address, as trusted proxies have it; ``method``, ``path``, ``user_agent``: of the
-  request, None where it was too malformed for that. The query is left out: it may be a secret.
-- ``status``: what was answered; 101 for a WebSocket.
-- ``start``: when the client connected, in UTC, and ``seconds``: how long it stayed.
-- ``bytes_in``, ``bytes_out``: all of them, with the heads of request and answer.
-- ``messages_in``, ``messages_out``: of a WebSocket; an event stream's events count as messages.
-- ``close_code``, ``close_reason``, ``subprotocol``: of a WebSocket, else None.
+- ``client``: the address, as trusted proxies report it.
+- ``method``, ``path``, ``user_agent``: from the request; None if it was malformed. The path is
+  without the query, which may be a secret.
+- ``status``: the status of the answer; 101 for a WebSocket.
+- ``start``: the time of the connection, in UTC; ``seconds``: its duration.
+- ``bytes_in``, ``bytes_out``: all bytes, including the heads of the request and the answer.
+- ``messages_in``, ``messages_out``: the messages of a WebSocket, or the events of a stream.
+- ``close_code``, ``close_reason``, ``subprotocol``: of a WebSocket; None for other connections.
 
-What comes from strangers cannot forge a line, and is bounded: these values are cut to
-:data:`LIMITS`, and whatever cannot be printed, double quotes and backslashes are escaped in them.
+A client can neither forge a line nor make it long. Its values are cut to :data:`LIMITS`, and
+unprintable characters, double quotes and backslashes are escaped.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FIELDS = (
     *("close_code", "close_reason", "subprotocol", "user_agent"),
 )
 
-# So many characters of a value are logged; with the longest ones a record has some 2 KiB.
+# The maximum number of characters of each value; the longest record has about 2 KiB.
 LIMITS = {
     "client": 64,
     "method": 32,
@@ -49,7 +50,7 @@ log = logger(ACCESS)
 
 
 def log_connection(peer: Peer) -> None:
-    """Owner: the connection is over; log it, if an answer was due."""
+    """Owner: log a connection that has ended, unless it never sent anything to answer."""
     if not log.isEnabledFor(logging.INFO) or not (peer.record.status or peer.record.request):
         return
     fields = _fields(peer)
@@ -57,7 +58,7 @@ def log_connection(peer: Peer) -> None:
 
 
 def timestamp(seconds: float) -> str:
-    """Any thread: a time since the epoch in ISO 8601, in UTC."""
+    """Any thread: return a time since the epoch in ISO 8601, in UTC."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -93,7 +94,7 @@ def _fields(peer: Peer) -> dict[str, object]:
 
 
 def _line(fields: dict[str, object]) -> str:
-    """What the record says as text."""
+    """Return the text of a record."""
     request = "-" if fields["method"] is None else f"{fields['method']} {fields['path']}"
     line = (
         f'{fields["start"]} {fields["client"]} "{request}" {fields["status"] or "-"}'

@@ -1,6 +1,6 @@
-"""Where records go that nobody else takes: to standard error, as text or as JSON.
+"""The default output of the log: standard error, as text or as JSON.
 
-Applications that configure :mod:`logging` have handlers of their own, which get the same records.
+Applications that configure :mod:`logging` receive the same records in their own handlers.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from . import access
 from .access import timestamp
 
 STDERR = 2
-NOTHING = -1  # no file: each record is counted as lost
+NO_FILE = -1  # every record is counted as lost
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person: the time, the level and the message; a traceback below it."""
+    """Lines for people: the time, the level and the message, and a traceback below them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Any thread: the line, and those of the traceback."""
+        """Any thread: return the line, and the lines of the traceback."""
         record = rendered(record)
         text = super().format(record)
         if record.name == ACCESS:
-            return text  # begins with a time
+            return text  # it begins with a time
         return f"{timestamp(record.created)} {record.levelname} {text}"
 
 
 class JSONFormatter(logging.Formatter):
-    """A line for a program: one JSON object, in ASCII."""
+    """Lines for programs: one JSON object each, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Any thread: the line."""
+        """Any thread: return the line."""
         record = rendered(record)
         fields: dict[str, object] = {
             "time": timestamp(record.created),
@@ -56,11 +56,11 @@ class JSONFormatter(logging.Formatter):
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes to a file descriptor, in the log's thread, whichever logger a record comes from.
+    """Writes the records of all loggers to a file descriptor, in the log's thread.
 
-    A line that cannot be written is lost and counted. As soon as a line has been written again, one
-    follows it with the number of those lost. No line is kept in a buffer, where it would be written
-    later than the number says.
+    A line that cannot be written is lost and counted. After the next line that can be written, a
+    line with the number of lost lines follows. No line stays in a buffer, because it could then be
+    counted as lost and still be written later.
 
     Args:
         file: the descriptor; 2 is standard error.
@@ -69,17 +69,17 @@ class DescriptorHandler(logging.Handler):
     def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._lost = 0  # since a line said so; the log's thread
-        self._torn = False  # the last line has no end
+        self._lost = 0  # lines since the last report; only the log's thread
+        self._torn = False  # the last line is incomplete
 
     def createLock(self) -> None:  # noqa: N802
-        """Have no lock: one thread writes, and who closes the log must not wait for it."""
+        """Create no lock: only one thread writes, and closing the log must not wait for it."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Any thread: have the record written, as the base class does it under its lock."""
+        """Any thread: filter the record and have it written, without the lock of the base class."""
         permitted: object = self.filter(record)
-        if isinstance(permitted, logging.LogRecord):  # from Python 3.12 on, in place of this one
+        if isinstance(permitted, logging.LogRecord):  # a replacement (Python 3.12 and later)
             record = permitted
         if permitted:
             self.emit(record)
@@ -94,14 +94,14 @@ class DescriptorHandler(logging.Handler):
             background.put(partial(self._write, record), size_of(record))
 
     def _write(self, record: logging.LogRecord) -> None:
-        """The log's thread: write the record, and then how many are lost."""
+        """The log's thread: write the record, and then the number of lost records."""
         try:
             line = self.format(record)
         except Exception:
             self.handleError(record)
             return
         if not self._write_line(line):
-            number = getattr(record, "lost", None)  # it has told of others
+            number = getattr(record, "lost", None)  # it reports other lost records
             if number is None:
                 background.lost.add()
             self._lost += number or 1
@@ -122,14 +122,14 @@ class DescriptorHandler(logging.Handler):
         data = f"{line}\n".encode("utf-8", "backslashreplace")
         if self._torn:
             data = b"\n" + data
-        left = memoryview(data)
-        while left:
+        remaining = memoryview(data)
+        while remaining:
             try:
-                left = left[os.write(self._file, left) :]
-            except BlockingIOError:  # another process that has the file has made it non-blocking
+                remaining = remaining[os.write(self._file, remaining) :]
+            except BlockingIOError:  # another process with the same file has set O_NONBLOCK
                 _wait_for_room(self._file)
             except OSError:
-                self._torn = self._torn or len(left) < len(data)
+                self._torn = self._torn or len(remaining) < len(data)
                 return False
         self._torn = False
         return True
@@ -144,11 +144,11 @@ def _wait_for_room(file: int) -> None:
 def configure(*, access_log: bool = False, as_json: bool = False) -> None:
     """The main thread: log to standard error, unless the program has configured logging itself.
 
-    It can be called again; then it looks anew whether the program has.
+    A second call checks again whether the program has configured logging.
 
     Args:
-        access_log: the request log is wanted.
-        as_json: records are JSON, whatever else is configured.
+        access_log: True to enable the request log.
+        as_json: True to log JSON, even if the program has configured logging.
     """
     if access_log:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
@@ -158,14 +158,14 @@ def configure(*, access_log: bool = False, as_json: bool = False) -> None:
             logger.removeHandler(handler)
             logger.propagate = True
     if as_json or not logger.hasHandlers():
-        # Without standard error, the descriptor of this number may be a client's.
-        handler = DescriptorHandler(STDERR if sys.__stderr__ is not None else NOTHING)
+        # Without standard error, descriptor 2 may be the socket of a client.
+        handler = DescriptorHandler(STDERR if sys.__stderr__ is not None else NO_FILE)
         handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
         logger.addHandler(handler)
         logger.propagate = False
 
 
 def configure_by_default() -> None:
-    """The main thread: :meth:`configure`, unless that has been done already."""
+    """The main thread: call :func:`configure`, unless logging is configured already."""
     if not logging.getLogger("wsframe").hasHandlers():
         configure()

@@ -94,7 +94,7 @@ def test_a_hook_that_fails_is_logged_and_answered_500(
     answer = ask(clients, server, upgrade("/ws"))
     assert answer.status == 500
     assert str(error).encode() not in answer.body
-    assert log.expect("the authorize of /ws failed").exc_info
+    assert log.expect("authorize of /ws failed").exc_info
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_answer_that_cannot_be_sent_is_logged_and_500(
     answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
     assert (answer.status, answer.body) == (500, b"authorization check failed\n")
     assert answer.headers["X-User"] is answer.headers["Set-Cookie"] is None
-    assert log.expect("the answer of the authorize of /ws cannot be sent").exc_info
+    assert log.expect("authorize of /ws raised an answer that cannot be sent").exc_info
 
 
 def test_a_request_that_is_not_in_order_is_refused_without_asking(
