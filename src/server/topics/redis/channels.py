@@ -132,6 +132,7 @@ class _Heard:
         changes: the channel on which it is published who holds the lease.
         all: whether it hears all that is said by now.
         mine: whether what is said now is to be published here.
+        unconfirmed: the lease was held, and given back, before the message that it was taken came.
         kept: what was said since the lease was given back; None if somebody has it.
         is_refused: Redis does not let one of the channels be heard.
     """
@@ -141,6 +142,7 @@ class _Heard:
     changes: str
     all: bool = False
     mine: bool = False
+    unconfirmed: bool = False
     kept: list[bytes] | None = None
     is_refused: bool = False
 
@@ -250,6 +252,7 @@ class _Listener:
         kept, heard.kept = heard.kept, None
         heard.mine = holder == self._who.encode()
         if heard.mine:
+            heard.unconfirmed = False
             for data in kept or ():
                 self._publish(heard.feed, data)
         elif not holder:
@@ -271,8 +274,11 @@ class _Listener:
         pipe = self._client.pipeline(transaction=False)
         for heard in held:
             pipe.eval(scripts.GIVE_BACK, 1, heard.lease, self._who, heard.changes)
-        self._check(held, pipe.execute(raise_on_error=False))
+        replies = pipe.execute(raise_on_error=False)
+        self._check(held, replies)
+        for heard, reply in zip(held, replies, strict=True):
+            heard.unconfirmed = reply == 1 and not heard.mine
         timing = self._connection.timing
         until = monotonic() + timing.redis_timeout
-        while any(heard.mine for heard in held) and monotonic() < until:
+        while any(heard.mine or heard.unconfirmed for heard in held) and monotonic() < until:
             self.hear(timing.channel_read_timeout)
