@@ -422,18 +422,6 @@ def make_all_calls(loop: FakeLoop) -> None:
         loop.calls.popleft()()
 
 
-def listeners(loop: FakeLoop, count: int, after: str | None = None) -> list[Client]:
-    """Clients that take all that they are sent at once."""
-    clients = [Client(loop, ["news"], after, EVERYTHING) for _ in range(count)]
-    for client in clients:
-        client.connect()
-    return clients
-
-
-def heard(client: Client) -> list[str]:
-    return [event.data for event in client.read(EVERYTHING)]
-
-
 @pytest.mark.usefixtures("small")
 def test_topics_of_one_client_take_turns() -> None:
     """One that is published to faster than the client reads leaves room for the other."""
@@ -452,83 +440,3 @@ def test_topics_of_one_client_take_turns() -> None:
         received += [event.data for event in client.read(1000)]
     assert "news" in received
     assert flood.stats().dropped
-
-
-@pytest.mark.usefixtures("small")
-def test_who_is_ended_before_its_turn_has_all_that_was_published() -> None:
-    (loop,) = new_loops(1)
-    topic = loop.topics.get("news")
-    clients = listeners(loop, 3)
-    make_all_calls(loop)
-    topic.publish("1")
-    loop.calls.popleft()()  # which is for one of them
-    topic.publish("2")
-    for client in clients:
-        client.peer.shut_down()
-        assert heard(client) == ["1", "2"]
-
-
-@pytest.mark.usefixtures("small")
-def test_who_subscribes_while_others_are_sent_to_misses_nothing() -> None:
-    (loop,) = new_loops(1)
-    topic = loop.topics.get("news")
-    listeners(loop, 3)
-    make_all_calls(loop)
-    topic.publish("1")
-    loop.calls.popleft()()
-    topic.publish("2")
-    (new,) = listeners(loop, 1)  # which is past what the loop has taken
-    make_all_calls(loop)
-    topic.publish("3")
-    make_all_calls(loop)
-    assert heard(new) == ["3"]
-
-
-def test_what_comes_before_a_subscription_begins_is_kept() -> None:
-    """However little is kept of the past, whoever has just come is not too slow."""
-    (loop,) = new_loops(1)
-    topic = loop.topics.get("news", history=0, max_bytes=100)
-    listeners(loop, 1)
-    make_all_calls(loop)
-    topic.publish("x" * 200)
-    (new,) = listeners(loop, 1)
-    topic.publish("y" * 200)
-    make_all_calls(loop)
-    assert heard(new) == ["y" * 200]
-    assert not topic.log.size
-
-
-def test_what_there_is_when_a_subscription_is_asked_for_is_kept_till_it_begins() -> None:
-    """Because the other loop has not taken it, all of it is there yet."""
-    mine, other = new_loops(2)
-    topic = mine.topics.get("news", history=5, max_bytes=100)
-    listeners(mine, 1)
-    listeners(other, 1)
-    make_all_calls(mine)
-    make_all_calls(other)
-    topic.publish("x" * 200)
-    make_all_calls(mine)
-    (new,) = listeners(mine, 1, after="")
-    make_all_calls(other)
-    make_all_calls(mine)
-    assert heard(new) == ["x" * 200]
-    assert not topic.log.size
-
-
-@pytest.mark.usefixtures("small")
-def test_a_fan_out_keeps_what_it_sends() -> None:
-    """Who cannot be sent it goes on from the log, though others have begun meanwhile."""
-    (loop,) = new_loops(1)
-    topic = loop.topics.get("news", history=0, max_bytes=1000, policy="drop-oldest")
-    clients = listeners(loop, 3)
-    make_all_calls(loop)
-    topic.publish("1")
-    topic.publish("x" * 2000)
-    loop.calls.popleft()()
-    listeners(loop, 1)
-    loop.calls.rotate(1)
-    loop.calls.popleft()()  # the new one begins
-    assert topic.stats().history == 2
-    make_all_calls(loop)
-    assert topic.stats().history == 0
-    assert all(heard(client) == ["1", "x" * 2000] for client in clients)

@@ -1,0 +1,263 @@
+"""Topics over the interface of a broker: two processes share the logs of a broker in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import Queue
+
+import pytest
+
+from tests.support.broker import Broker, MemoryLog
+from tests.support.clients import Clients
+from tests.support.clock import ManualClock
+from tests.support.log import ServerLog
+from tests.support.receivers import ManualReceiver, manual_loops
+from tests.support.serving import Serve
+from tests.support.waiting import TIMEOUT, wait_until
+from wsframe import StateError
+from wsframe.server import App, Topic
+from wsframe.server.timing import Timing
+from wsframe.server.topics.entry import as_entry
+from wsframe.server.topics.receipts import Fate, Receipt
+from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.shared import LocalLog, SharedLog
+
+
+@dataclass
+class Process:
+    """The topics of one process, with one loop.
+
+    Attributes:
+        clock: of its topics.
+    """
+
+    log: MemoryLog
+    clock: ManualClock
+
+    def __post_init__(self) -> None:
+        self.topics = Topics(Timing(clock=self.clock))
+        self.topics.share(self.log)
+        (self.loop,) = manual_loops(self.topics, 1)
+
+    def topic(self) -> Topic:
+        return self.topics.get("news")
+
+    def client(self, after: str | None = None, member: str | None = None) -> ManualReceiver:
+        """A client that is subscribed, and whose place in the log is known."""
+        client = ManualReceiver(self.loop)
+        client.subscribe(self.topic(), after, member)
+        self.settle()
+        return client
+
+    def settle(self) -> None:
+        """Wait until the broker's thread has nothing to do, and make the calls of the loop."""
+        assert self.log.flush(TIMEOUT)
+        self.loop.run()
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    broker = Broker()
+    yield broker
+    for log in tuple(broker.processes):
+        log.disconnect()
+
+
+@pytest.fixture
+def here(broker: Broker) -> Process:
+    return Process(MemoryLog(broker), ManualClock())
+
+
+@pytest.fixture
+def there(broker: Broker) -> Process:
+    """Another process."""
+    return Process(MemoryLog(broker), ManualClock())
+
+
+def settle(*processes: Process) -> None:
+    for process in processes * 2:  # what one has published the other is to deliver
+        process.settle()
+
+
+def test_an_event_reaches_the_clients_of_all_processes(here: Process, there: Process) -> None:
+    clients = here.client(), there.client()
+    here.topic().publish("1")
+    settle(here, there)
+    there.topic().publish("2")
+    settle(here, there)
+    assert [client.texts() for client in clients] == [["1", "2"], ["1", "2"]]
+
+
+def test_all_processes_use_the_same_ids(here: Process, there: Process) -> None:
+    first = here.client()
+    here.topic().publish("1")
+    settle(here)
+    assert first.texts() == ["1"]
+    second = there.client(after=first.last_id)  # a client that reconnects to another process
+    here.topic().publish("2")
+    settle(here, there)
+    assert second.texts() == ["2"]
+
+
+def test_a_later_subscriber_is_sent_the_history(here: Process, there: Process) -> None:
+    here.topic().publish("1")
+    here.topic().publish("2")
+    settle(here)
+    assert there.client(after="").texts() == ["1", "2"]
+    assert there.client().texts() == []
+
+
+def test_a_publisher_needs_no_subscriber(here: Process, there: Process) -> None:
+    topic = here.topic()
+    published = topic.publish("1")
+    assert (published.reached, published.queued) == (0, 0)
+    settle(here)
+    assert topic.stats().published == 1
+    assert there.client(after="").texts() == ["1"]
+
+
+def test_a_subscription_waits_for_an_event_that_this_process_has_not_read(
+    here: Process, there: Process
+) -> None:
+    first, _ = here.client(), there.client()
+    resume = there.log.pause()
+    here.topic().publish("1")
+    settle(here)
+    assert first.texts() == ["1"]
+    second = ManualReceiver(there.loop)
+    subscription = second.subscribe(there.topic(), first.last_id)
+    there.loop.run()
+    assert not subscription.placed
+    resume.set()
+    there.topic().publish("2")
+    settle(there, here)
+    assert second.texts() == ["2"]
+
+
+def test_an_id_of_no_process_is_a_gap(here: Process) -> None:
+    here.client()
+    here.topic().publish("1")
+    settle(here)
+    client = ManualReceiver(here.loop)
+    subscription = client.subscribe(here.topic(), "1000-0")
+    settle(here)
+    assert not subscription.placed
+    here.clock.now += Timing().position_timeout
+    here.topic().publish("2")
+    settle(here)
+    (gap,) = client.read()
+    assert (gap.event, json.loads(gap.data)["topic"]) == ("gap", "news")
+
+
+def test_lost_entries_are_a_gap(here: Process) -> None:
+    client = here.client()
+    log = here.topics.get("news")
+    log.lose("5-0", "7-0")
+    here.loop.run()
+    (gap,) = client.read()
+    assert (gap.event, gap.id) == ("gap", "5-0")
+    assert json.loads(gap.data) == {"topic": "news", "oldest": "7-0"}
+
+
+def test_members_of_all_processes(here: Process, there: Process) -> None:
+    clients = here.client(member="ann"), there.client(member="bob"), there.client(member="ann")
+    assert here.topic().members() == there.topic().members() == ["ann", "bob"]
+    clients[0].subscriptions[0].close()
+    assert here.topic().members() == ["ann", "bob"]
+    clients[2].subscriptions[0].close()
+    assert here.topic().members() == ["bob"]
+
+
+def test_a_topic_that_is_closed_is_closed_in_all_processes(here: Process, there: Process) -> None:
+    clients = here.client(), there.client()
+    here.topic().publish("1")
+    settle(here)
+    there.topic().close()
+    settle(there, here)
+    for client in clients:
+        assert client.texts() == ["1"]
+        assert client.ended == ["news"]
+    for process in (here, there):
+        with pytest.raises(StateError, match="was closed"):
+            process.topic().publish("2")
+
+
+def test_a_topic_without_subscribers_is_not_followed(here: Process, there: Process) -> None:
+    client = there.client()
+    client.subscriptions[0].close()
+    there.settle()
+    here.topic().publish("1")
+    settle(here, there)
+    assert there.topic().stats().history == 0
+    assert there.client(after="").texts() == ["1"]
+
+
+def test_a_handler_that_publishes_too_fast_is_slowed_down(here: Process) -> None:
+    here.log.capacity = 2
+    resume = here.log.pause()
+    for number in range(3):
+        assert not here.loop.waits
+        here.topic().publish(str(number))
+    assert here.loop.waits == [here.topics.get("news")]
+    resume.set()
+    settle(here)
+    assert not here.loop.waits
+
+
+def test_a_thread_that_publishes_too_fast_waits(here: Process) -> None:
+    here.log.capacity = 0
+    here.loop.is_owner = False
+    here.topic().publish("1")
+    settle(here)
+    client = here.client(after="")
+    assert client.texts() == ["1"]
+
+
+def test_a_receipt_is_settled_by_the_broker(here: Process) -> None:
+    receipt = Receipt()
+    resume = here.log.pause()
+    here.topics.get("news").submit(as_entry("1"), receipt)
+    fates = [receipt.fate]
+    resume.set()
+    assert receipt.wait(TIMEOUT)
+    assert [*fates, receipt.fate] == [Fate.WAITING, Fate.ACCEPTED]
+
+
+def test_a_topic_that_is_in_use_cannot_be_shared(broker: Broker) -> None:
+    topics = Topics(Timing())
+    topics.get("news").publish("1")
+    with pytest.raises(RuntimeError, match="in use already"):
+        topics.share(MemoryLog(broker))
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_log_without_channels_says_so(is_shared: bool, broker: Broker) -> None:
+    log: SharedLog = MemoryLog(broker) if is_shared else LocalLog()
+    topics = Topics(Timing())
+    topics.share(log)
+    with pytest.raises(RuntimeError, match="the topic 'news' is not in a Redis"):
+        topics.get("news").subscribe_pubsub("prices")
+
+
+def test_servers_share_their_topics(
+    broker: Broker, serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    """The same through apps, servers, sockets and a source."""
+    apps = [App(), App()]
+    streams = []
+    source: Queue[str] = Queue()
+    for app in apps:
+        app._topics.share(MemoryLog(broker))
+        app.sse("/news", source=app.topic("news"))
+        stream = clients.stream(serve(app), "/news")
+        stream.read_opening()
+        streams.append(stream)
+    apps[0].topic("news").feed(source)
+    source.put("1")
+    wait_until(lambda: all(app.topic("news").stats().history == 1 for app in apps), "not there")
+    apps[1].topic("news").publish("2")
+    for stream in streams:
+        assert stream.expect(2) == ["1", "2"]
+    assert not log.records
