@@ -16,6 +16,8 @@ from tests.support.tools import load_codec
 
 from .conftest import Connect, Play, Resolve
 
+pytestmark = pytest.mark.one_kernel
+
 
 def close_at_once(visit: Visit) -> None:
     """Open the WebSocket; the client closes."""

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import pytest
 
+pytestmark = pytest.mark.one_kernel
+
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 

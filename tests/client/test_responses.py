@@ -16,6 +16,8 @@ from tests.support.scripted import Script, Visit
 
 from .conftest import Connect, Play
 
+pytestmark = pytest.mark.one_kernel
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = b"data: one\n\ndata: two\n\n"
 LONGER = 1 << 16  # than anything that has to be kept until it is complete

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.mark.parametrize(
     "name", ["ConnectionClosed", "HandshakeError", "ProtocolError", "StateError"]

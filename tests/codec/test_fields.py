@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.support.tools import outcome
 
+pytestmark = pytest.mark.one_kernel
+
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 MALFORMED = "the Sec-WebSocket-Extensions header is malformed"
 

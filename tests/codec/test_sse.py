@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.one_kernel
+
 # What ServerSentEvent has beside data, in the order of its fields.
 Decoded = tuple[str, str | None, str | None, int | None]
 

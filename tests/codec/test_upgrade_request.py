@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.one_kernel
+
 Pairs = list[tuple[str, str]]
 
 NOT_OFFERED = "the server chose a subprotocol that was not offered"
@@ -289,6 +291,7 @@ def test_an_answer_that_breaks_a_rule(
     assert refusal(codec, request, 101, headers) == (502, reason, ())
 
 
+@pytest.mark.both_kernels
 def test_the_key_itself_and_another_case_are_no_answer_to_it(codec: ModuleType) -> None:
     request = codec.UpgradeRequest("a.example")
     right = codec.accept_key(key_of(request))

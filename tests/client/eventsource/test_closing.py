@@ -14,6 +14,8 @@ from tests.support.certificates import Certificates
 from tests.support.scripted import Visit
 from tests.support.waiting import TIMEOUT
 
+pytestmark = pytest.mark.one_kernel
+
 
 def test_closing_ends_an_iteration_that_waits_for_an_event(
     events: Connect, play: Play, in_thread: InThread

@@ -17,6 +17,8 @@ from tests.support.waiting import TIMEOUT
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 
+pytestmark = pytest.mark.one_kernel
+
 
 class MessageGenerator(threading.Event):
     """An event that is not waited for; what it would have been is kept.

@@ -12,6 +12,8 @@ from tests.client.eventsource.helpers import data
 from tests.support.certificates import Certificates
 from tests.support.scripted import ScriptedServer, Visit
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(events: Connect, play: Play, status: int) -> None:

@@ -19,6 +19,8 @@ from tests.support.serving import Serve
 from wsframe import ServerSentEvent
 from wsframe.server import App
 
+pytestmark = pytest.mark.one_kernel
+
 
 def test_the_server_s_events_come(events: Connect, serve: Serve, codec: ModuleType) -> None:
     source: Queue[object] = Queue()

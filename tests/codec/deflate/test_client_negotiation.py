@@ -26,6 +26,8 @@ from tests.support.ends import (
     SERVER,
 )
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.mark.parametrize(
     ("settings", "offer"),

@@ -20,6 +20,8 @@ from tests.codec.deflate.helpers import (
     answer,
 )
 
+pytestmark = pytest.mark.one_kernel
+
 
 class Offer(NamedTuple):
     """What a client offers, and what a server that is ready for this makes of it."""

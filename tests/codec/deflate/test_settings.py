@@ -22,6 +22,8 @@ from tests.support.vectors import (
     payload_of,
 )
 
+pytestmark = pytest.mark.one_kernel
+
 
 def test_settings_are_values(codec: ModuleType) -> None:
     one, same = codec.PerMessageDeflate(level=3), codec.PerMessageDeflate(level=3)

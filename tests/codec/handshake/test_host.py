@@ -9,6 +9,8 @@ import pytest
 
 from tests.codec.handshake.helpers import refusal, request
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.mark.parametrize(
     "host",

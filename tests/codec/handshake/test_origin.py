@@ -10,6 +10,8 @@ import pytest
 
 from tests.codec.handshake.helpers import FOREIGN, REQUEST, refusal, request
 
+pytestmark = pytest.mark.one_kernel
+
 SAME_HOST = [
     ("HTTPS://example.com:443", "example.com"),
     ("http://example.com", "example.com"),

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tests.codec.handshake.helpers import FOREIGN, REQUEST, Pairs, refusal, request
 from tests.support.vectors import RFC_ACCEPT, RFC_KEY
 
+pytestmark = pytest.mark.one_kernel
+
 UPGRADE_REQUIRED = (
     ("Upgrade", "websocket"),
     ("Connection", "Upgrade"),
@@ -27,6 +29,7 @@ NO_UPGRADE = "this resource is a WebSocket: an upgrade is required"
 WRONG_VERSION = "unsupported WebSocket version: use 13"
 
 
+@pytest.mark.both_kernels
 def test_the_example_of_the_rfc(codec: ModuleType) -> None:
     # RFC 6455 section 1.3
     acceptance = codec.accept(
@@ -213,6 +216,7 @@ def test_another_http_version_is_refused(codec: ModuleType, version: str) -> Non
     assert refusal(codec, request(), http_version=version) == expected
 
 
+@pytest.mark.both_kernels
 @given(nonce=st.binary(min_size=16, max_size=16))
 def test_every_key_of_16_bytes_is_accepted(codec: ModuleType, nonce: bytes) -> None:
     key = base64.b64encode(nonce).decode()

@@ -8,6 +8,8 @@ import pytest
 
 from tests.codec.handshake.helpers import REQUEST, refusal, request
 
+pytestmark = pytest.mark.one_kernel
+
 
 @pytest.mark.parametrize(
     ("offered", "spoken", "chosen"),
