@@ -1,4 +1,4 @@
-"""A server that runs: its loop, its listeners, the threads of its handlers, and its end."""
+"""A running server: its assembly, start and stop."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ SERVICE_UNAVAILABLE = encode_response(
 
 
 class Server:
-    """What :meth:`wsframe.server.App.start` returns: a server that runs in threads of its own.
+    """A server that runs in its own threads; :meth:`wsframe.server.App.start` returns one.
 
-    A context manager; leaving it stops the server.
+    The server is a context manager, which stops it at the end of the ``with`` block.
 
     Attributes:
-        host: the name or address it was given; "" where it listens on a unix socket.
-        port: the one it listens on; 0 for a unix socket, or without a listener.
-        settings: what else it was told.
+        host: the name or address that it was started with; "" for a unix socket.
+        port: the port that it listens on; 0 for a unix socket.
+        settings: its settings.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Server:
         self._stopping = False
         self._stopped = threading.Event()
         release_in_children(self)
-        with ExitStack() as undo:  # if the system has no thread left for one of these
+        with ExitStack() as undo:  # in case the system has no more threads
             for listener in self._listeners:
                 undo.callback(listener.discard)
             for loop in self._loops:
@@ -125,9 +125,9 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Any thread: where the server is, as in "http://localhost:9292".
+        """Any thread: the URL of the server, as in "http://localhost:9292".
 
-        Of a unix socket it is "http+unix://" and the percent-encoded path.
+        For a unix socket it is "http+unix://" and the percent-encoded path.
         """
         if self._file is not None:
             scheme = "http" if self._tls is None else "https"
@@ -136,70 +136,71 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Any thread: whether it has not stopped yet."""
+        """Any thread: True until the server has stopped."""
         return not self._stopped.is_set()
 
     def stats(self) -> Stats:
-        """Any thread: what the server has done and does, in numbers."""
+        """Any thread: return the statistics of the server."""
         workers, handlers = self._threads.counts()
         return replace(
             total(clients.stats() for clients in self._clients),
             uptime=monotonic() - self._started,
-            threads=workers + self._topics.sources.running() + 1,  # the monitor's
+            threads=workers + self._topics.sources.running() + 1,  # and the monitor
             handlers_in_threads=handlers,
         )
 
     def __enter__(self) -> Server:
-        """Any thread: the server itself."""
+        """Any thread: return the server."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Any thread but those of the server: stop."""
+        """Any thread except those of the server: stop."""
         self.stop()
 
     def stop(self, drain: float | None = None, *, spread: float = 0.0) -> None:
-        """Any thread but those of the server: stop, and return when all is over.
+        """Any thread except those of the server: shut down gracefully, and return at the end.
 
-        No connection is accepted any more, WebSockets are closed with 1001, event streams end, and
-        the handlers are told. What is not over after ``drain`` seconds is cut off. Stopping twice
-        waits for the first.
+        The server accepts no more connections, closes WebSockets with 1001, ends event streams, and
+        waits for their handlers. After ``drain`` seconds it aborts the connections that remain. A
+        second call waits for the end of the first.
 
         Args:
-            drain: how long to wait for clients and handlers, in seconds; by default what the server
-                was started with.
-            spread: over how many seconds to tell the clients, one after the other in random order,
-                so that they do not come back all at once. A client whose turn has not come is
-                served on, its handler hears of nothing, and ``drain`` does not wait for it either.
+            drain: the seconds to wait for clients and handlers; by default the setting ``drain``.
+            spread: the seconds over which the connections are closed, one by one in random order,
+                so that clients do not all reconnect at once (a thundering herd). A connection is
+                served until it is closed, and ``drain`` includes this time.
 
         Raises:
-            ValueError: the spread is negative.
-            RuntimeError: a handler calls it.
+            ValueError: ``spread`` is negative.
+            RuntimeError: a handler has called this method.
         """
         if spread < 0:
             raise ValueError(f"spread must not be negative: {spread!r}")
         if self._threads.running_here():
-            raise RuntimeError("a handler cannot wait for its own end; stop from another thread")
+            raise RuntimeError(
+                "a handler cannot wait for its own end: call stop from another thread"
+            )
         with self._lock:
             first, self._stopping = not self._stopping, True
         if not first:
             self._stopped.wait()
             return
         deadline = monotonic() + waitable(self.settings.drain if drain is None else drain)
-        gone = [threading.Event() for _ in self._loops]
+        empty = [threading.Event() for _ in self._loops]
         try:
             if self._file is not None:
                 self._file.remove()
             for listener in self._listeners:
                 self._loops[0].call_soon(listener.close)
             self._topics.catch_up(max(0.0, deadline - monotonic()))
-            # Behind what the listeners have dealt out before.
-            self._loops[0].call_soon(partial(self._shut_down_paced, spread, gone))
-            _wait_for_all(gone, deadline)
+            # The first loop does this after it has assigned all accepted connections.
+            self._loops[0].call_soon(partial(self._shut_down_paced, spread, empty))
+            _wait_for_all(empty, deadline)
         finally:
             self._topics.end(max(0.0, deadline - monotonic()))
             for clients in self._clients:
                 clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
-            _wait_for_all(gone, max(deadline, monotonic() + self._timing.handler_grace))
+            _wait_for_all(empty, max(deadline, monotonic() + self._timing.handler_grace))
             for loop in self._loops:
                 loop.stop(self._timing.handler_grace)
             self._monitor.stop()
@@ -208,18 +209,18 @@ class Server:
             self._stopped.set()
 
     def adopt(self, sock: socket.socket, address: object) -> None:
-        """Any thread: serve the client of a socket that was accepted elsewhere.
+        """Any thread: serve the client of a socket that other code has accepted.
 
-        The server owns the socket from here on, and closes it. This is engine-level: bytes that
-        were read from the socket before are lost.
+        This is part of the engine, not of the interface for users. From now on the server owns the
+        socket, and closes it.
 
         Args:
-            sock: a connected stream socket, from which nothing has been read. With a certificate
-                in the settings, the client is expected to begin a TLS handshake.
+            sock: a connected stream socket from which nothing has been read. If the settings have a
+                certificate, the client must begin with a TLS handshake.
             address: the client's address, as ``accept`` returns it.
 
         Raises:
-            RuntimeError: the server stops, or has stopped; the socket remains the caller's.
+            RuntimeError: the server is shutting down; the caller still owns the socket.
         """
         prepare(sock)
         with self._lock:  # stop() closes only the connections that were queued before it
@@ -228,9 +229,9 @@ class Server:
             self._loops[0].call_soon(partial(self._accepted, sock, address))
 
     def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
-        """Any thread: call this once every loop has run a call, in the thread of the last.
+        """Any thread: call this as soon as every loop has run a callback, on the last loop.
 
-        This is engine-level: it shows whether a handler holds one of the loops.
+        This is part of the engine: it shows whether a handler blocks one of the loops.
         """
         remaining = [None] * len(self._loops)
 
@@ -243,7 +244,7 @@ class Server:
             loop.call_soon(turned)
 
     def after_fork(self) -> None:
-        """The child of a fork: the server runs in the parent; here it has stopped."""
+        """The child of a fork: mark the server as stopped; it runs on in the parent."""
         self._stopping = True
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -257,9 +258,9 @@ class Server:
     # Owner ------------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket, address: object) -> None:
-        """Owner of the first loop: deal a connection to a loop."""
+        """Owner of the first loop: assign a connection to the next loop, or reject it."""
         if self._file is not None and not address:
-            address = self._file.path  # the clients of a unix socket rarely have one
+            address = self._file.path  # clients of a unix socket rarely have an address
         clients = next(self._next_clients)
         if self._tls is None:
             peer = Peer(clients, sock, address)
@@ -273,7 +274,7 @@ class Server:
             peer.loop.call_soon(partial(self._connected, peer))
 
     def _reject(self, sock: socket.socket, address: object) -> None:
-        """Owner of the first loop: let a client go, and tell it why if that costs little."""
+        """Owner of the first loop: close a connection, with a 503 if that is cheap."""
         clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
         peer = Peer(clients, sock, address)
@@ -288,39 +289,41 @@ class Server:
             disconnect(sock)
 
     def _connected(self, peer: Peer) -> None:
+        """Owner of its loop: start to serve a connection."""
         self._dispatcher.open(peer, self.settings.handshake_timeout)
         peer.loop.survive(peer.ready, READ)  # the request has often arrived already
 
     def _disconnected(self, peer: Peer) -> None:
-        """Owner of its loop: a connection has ended."""
+        """Owner of its loop: release and log a connection that has ended."""
         self._admission.leave(peer)
         access.log_connection(peer)
 
     def _network_of(self, peer: Peer) -> Hashable:
-        """Any thread: which client address the threads that work for this connection count for.
+        """Any thread: return the client network whose share of the threads a connection uses.
 
-        None for a unix socket, and for a trusted proxy that does not report the address.
+        None, which is not limited, for a unix socket, and for a trusted proxy that does not report
+        the client's address.
         """
         request = peer.record.request
         client = request.client if request is not None else UNIX
         return None if self._proxies.trust(client) else client_network(client)
 
-    def _shut_down_paced(self, spread: float, gone: list[threading.Event]) -> None:
-        """Owner of the first loop: have every loop tell its clients."""
-        for number, (clients, event) in enumerate(zip(self._clients, gone, strict=True)):
+    def _shut_down_paced(self, spread: float, empty: list[threading.Event]) -> None:
+        """Owner of the first loop: have every loop close its connections."""
+        for number, (clients, event) in enumerate(zip(self._clients, empty, strict=True)):
             phase = number / len(self._clients)
             clients.loop.call_soon(partial(clients.shut_down_paced, spread, phase))
             clients.loop.call_soon(partial(clients.when_empty, event.set))
 
 
 def url(host: str, port: int, *, secured: bool) -> str:
-    """Where a server is that listens there."""
+    """Return the URL of a server that listens on a host and port."""
     host = host or "localhost"
     return f"{'https' if secured else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def default_loop_count() -> int:
-    """As many loops as can run at once: one where there is a GIL."""
+    """Return the number of loops that can run in parallel: 1 with a GIL, or one for each CPU."""
     return 1 if has_gil() else os.cpu_count() or 1
 
 

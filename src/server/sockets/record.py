@@ -35,7 +35,7 @@ class ConnectionRecord:
 
     Attributes:
         request: the request that opened the connection; None before it is complete.
-        kind: what the connection is, for the statistics: a request, WebSocket or event stream.
+        kind: the kind of connection in the statistics: request, WebSocket or event stream.
         status: the status of the answer; 0 before there is one.
         cors_headers: headers of the answer that let a page of another site read it.
         subprotocol: the subprotocol of a WebSocket.

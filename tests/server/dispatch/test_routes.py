@@ -197,7 +197,7 @@ def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: S
         called.append(("first", threading.current_thread()))
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
-        with pytest.raises(RuntimeError, match="an app is complete"):
+        with pytest.raises(RuntimeError, match="routes cannot be added"):
             app.page("/late", "")
 
     @app.on_start
@@ -209,7 +209,7 @@ def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: S
     assert called == once
     serve(app)
     assert called == once * 2
-    with pytest.raises(RuntimeError, match="an app is complete"):
+    with pytest.raises(RuntimeError, match="routes cannot be added"):
         app.on_start(second)
 
 
