@@ -15,7 +15,7 @@ from tests.server.stopping import AGES, GOING_AWAY, stopping
 from tests.support.clients import Clients, StreamClient, WebSocketClient, get
 from tests.support.handlers import (
     BOTH_KINDS,
-    NO_STEALS,
+    NO_HANDOFFS,
     MessageGenerator,
     generator_echo,
     plain_echo,
@@ -86,7 +86,7 @@ def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clie
         yield
 
     # A handler without the loop would wait in send.
-    server = serve(websocket_app(send, timing=NO_STEALS), drain=60)
+    server = serve(websocket_app(send, timing=NO_HANDOFFS), drain=60)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     with stopping(server):
         assert client.expect(2) == [bytes(MUCH), "last"]

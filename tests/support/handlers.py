@@ -57,7 +57,7 @@ def two_topics_app() -> App:
 
 
 # No handler loses the loop within it.
-NO_STEALS = Timing(turn_slice=60)
+NO_HANDOFFS = Timing(turn_slice=60)
 
 
 class Checkpoint:

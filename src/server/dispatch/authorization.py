@@ -7,7 +7,9 @@ from typing import Any, cast
 
 from wsframe import HandshakeError
 
-from ..handoff.turns import BUSY, ENDED, WAITING, Habit, Turns
+from ..handoff.blocking import BlockingProfile
+from ..handoff.task import BUSY, ENDED, WAITING, Task
+from ..handoff.threads import WorkerThread
 from ..http.refusals import RefusalError
 from ..http.request import Request
 from ..reports.loggers import log
@@ -21,7 +23,7 @@ FORBIDDEN = RefusalError(
 )
 
 
-class Authorization(PendingRequest, Turns):
+class Authorization(PendingRequest, Task):
     """One call of the ``authorize`` of a route: a turn like any other, which may block.
 
     If the client leaves before the call has started, the hook is not called.
@@ -42,13 +44,13 @@ class Authorization(PendingRequest, Turns):
     def __init__(
         self,
         peer: Peer,
-        habit: Habit,
+        profile: BlockingProfile,
         request: Request,
         route: Hashable,
         hook: Callable[[Request], object],
         proceed: Callable[[], None],
     ) -> None:
-        super().__init__(peer, habit)
+        super().__init__(peer, profile)
         self._request = request
         self._proceed = proceed
         self._route = route
@@ -56,7 +58,7 @@ class Authorization(PendingRequest, Turns):
         self._admitted = False
         self._refusal: HandshakeError | None = None
         self.work = [None]
-        self.unsettled = True
+        self.needs_finish = True
 
     @property
     def path(self) -> str:
@@ -68,10 +70,10 @@ class Authorization(PendingRequest, Turns):
         """Any thread: the route of the request; other routes may share the hook."""
         return self._route
 
-    def start(self) -> None:
+    def start(self, worker: WorkerThread | None = None) -> None:
         """Owner, once: call the hook as soon as a thread is free for it."""
         self.stop_reading()
-        self.begin()
+        super().start(worker)
 
     @property
     def waits(self) -> bool:
@@ -111,7 +113,7 @@ class Authorization(PendingRequest, Turns):
             else:
                 log.exception("authorize of %s failed", self.path)
 
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: answer the request by its route, or refuse it."""
         self.end()
         if self.peer.closed:

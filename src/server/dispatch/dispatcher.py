@@ -34,7 +34,7 @@ from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
 if TYPE_CHECKING:
     from wsframe.fields import Fields
 
-    from ..handoff.threads import Worker
+    from ..handoff.threads import WorkerThread
     from ..http.host_policy import HostPolicy
     from ..http.request import Request
     from ..sockets.peer import Peer
@@ -155,8 +155,8 @@ class Dispatcher:
             proceed()
             return
         # The key is the id, because a callable need not be hashable.
-        habit = peer.loop.habit(id(route.authorize), None)
-        Authorization(peer, habit, request, route, route.authorize, proceed).start()
+        profile = peer.loop.profile(id(route.authorize), None)
+        Authorization(peer, profile, request, route, route.authorize, proceed).start()
 
     def _pass_gate(
         self,
@@ -166,10 +166,10 @@ class Dispatcher:
         proceed: Callable[[], None],
     ) -> None:
         """Owner: proceed as soon as a thread is free for the first turn of the handler."""
-        credit = peer.loop.habit(route, route.blocking).credit()
-        Gate(peer, request, route, credit, proceed).start()
+        needs_thread = peer.loop.profile(route, route.blocking).needs_thread()
+        Gate(peer, request, route, needs_thread, proceed).start()
 
-    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> Worker:
+    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> WorkerThread:
         """Owner: return a thread that a handler keeps for as long as its connection lasts."""
         worker = peer.loop.engage(peer, route)
         if worker is None:
@@ -192,15 +192,15 @@ class Dispatcher:
             subprotocol=acceptance.subprotocol,
         )
         kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
-        habit = peer.loop.habit(route, route.blocking)
-        session = kind(peer, habit, self._topics, codec, request, route.handler)
+        profile = peer.loop.profile(route, route.blocking)
+        session = kind(peer, profile, self._topics, codec, request, route.handler)
         head = acceptance.encode()
         worker = self._thread_for(peer, route) if kind is ThreadSession else None
         peer.switch(session)
         peer.record.subprotocol = acceptance.subprotocol
         peer.record.kind, peer.record.status = WEBSOCKET, 101
         peer.begin_answer(head)
-        session.begin(worker)
+        session.start(worker)
         if rest:
             session.data_received(memoryview(rest))
 
@@ -229,13 +229,15 @@ class Dispatcher:
         self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
     ) -> None:
         """Owner: answer with 200 and this head, and start the event stream."""
-        habit = peer.loop.habit(route, route.blocking)
+        profile = peer.loop.profile(route, route.blocking)
         session: EventStreamSession
         if route.handler is None:
-            session = EventStreamSession(peer, habit, self._topics, request, route.topic, gzip=gzip)
+            session = EventStreamSession(
+                peer, profile, self._topics, request, route.topic, gzip=gzip
+            )
         else:
             session = EventStreamHandler(
-                peer, habit, self._topics, request, route.handler, gzip=gzip
+                peer, profile, self._topics, request, route.handler, gzip=gzip
             )
         head += session.opening()
         lasts = inspect.isgeneratorfunction(route.handler)

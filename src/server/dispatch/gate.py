@@ -27,7 +27,7 @@ class PendingRequest(Protocol):
     __slots__ = ()  # so that it can be combined with Turns
 
     peer: Peer
-    credit: float  # as that of Turns
+    needs_thread: bool  # as that of Task
     _request: Request
     _proceed: Callable[[], None]  # answers the request; a HandshakeError becomes the answer
 
@@ -75,7 +75,7 @@ class PendingRequest(Protocol):
         if not self.waits:
             return
         loop = self.peer.loop
-        reason = loop.lack_of(self.credit, self.peer, self.route)
+        reason = loop.lack_of(self.needs_thread, self.peer, self.route)
         timeout = self.peer.clients.settings.thread_timeout
         if self.cancel():
             loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
@@ -94,21 +94,21 @@ class PendingRequest(Protocol):
 class Gate(PendingRequest):
     """A request that waits for a thread for the first turn of its handler."""
 
-    __slots__ = ("_proceed", "_request", "_route", "credit", "peer")
+    __slots__ = ("_proceed", "_request", "_route", "needs_thread", "peer")
 
     def __init__(
         self,
         peer: Peer,
         request: Request,
         route: Hashable,
-        credit: float,
+        needs_thread: bool,
         proceed: Callable[[], None],
     ) -> None:
         self.peer = peer
         self._request = request
         self._proceed = proceed
         self._route = route
-        self.credit = credit
+        self.needs_thread = needs_thread
 
     @property
     def route(self) -> Hashable:

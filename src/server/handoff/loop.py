@@ -6,9 +6,10 @@ The rules of ownership, which every method's first words refer to:
   closes sockets, runs the codec's receiving side and looks at deadlines. Asserted, but for -O.
 - *any thread*: appends to a queue of the loop or of a connection, and wakes the loop if it sleeps.
 
-The owner changes. While user code runs on the loop's thread (a *turn*, see ``turns.py``), a token
-lies in the owner's tenure. Whoever pops it has the loop: the owner, when the user's code returns,
-or the monitor, when it takes too long, which gives the loop to another thread.
+The owner changes. While user code runs on the loop's thread (a *turn*, see ``task.py``), a token
+lies in the owner's :class:`Ownership`. The thread that pops it decides who has the loop: the owner,
+when the user's code returns, or the monitor, when it takes too long. The monitor gives the loop to
+another thread.
 """
 
 from __future__ import annotations
@@ -26,22 +27,20 @@ from wsframe.waker import Waker
 
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
+from .blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
 from .poller import LEFT, READ, WRITE, Poller
 from .quotas import Holder, Shortage, name_of
-from .threads import HANDLER_NAME, LOOP_NAME, Worker, has_gil, stack_of
-from .turns import (
+from .task import (
     BUSY,
     ENDED,
     IDLE,
-    PROBATION,
     QUEUED,
-    ROUTE_PROBATION,
     WAITING,
     WORK_A_TURN,
     Connection,
-    Habit,
-    Turns,
+    Task,
 )
+from .threads import HANDLER_NAME, LOOP_NAME, WorkerThread, has_gil, stack_of
 from .waiting import Waiter, WaitingRoom
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ __all__ = ["LEFT", "READ", "WRITE", "Loop", "Source"]
 
 # How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
 # times as fast, for a tenth more of processor time, and a crowd none the worse.
-EMPTY_POLLS = 16
+SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 # To cut a view costs as much as to decode a short message, so that those of fewer bytes are kept.
 SHORT_READ = 512
@@ -67,30 +66,30 @@ CALLS_A_ROUND = 256
 class Source(Protocol):
     """What the loop polls: a file, and what to call when it is ready."""
 
-    def ready(self, events: int) -> Turns | None:
+    def ready(self, events: int) -> Task | None:
         """Owner: act on it, and return whose turn it is, if this makes it somebody's.
 
         The events are a hint, and may be those of a file closed before.
         """
 
 
-class Tenure:
+class Ownership:
     """One thread's time as the owner of a loop; never used again when that is over.
 
     Attributes:
         token: has one item while user code runs: the work of that turn, a new list each time.
-        turns: whose turn it is, or was; at first, the one that has lost the loop, if one has.
+        task: whose turn it is, or was; at first, the one that has lost the loop, if one has.
         thread: the owner.
-        worker: the worker whose thread that is; set before the tenure begins.
+        worker: the worker whose thread that is; set before the ownership begins.
     """
 
-    __slots__ = ("thread", "token", "turns", "worker")
+    __slots__ = ("task", "thread", "token", "worker")
 
-    def __init__(self, stolen: Turns | None = None) -> None:
+    def __init__(self, lost: Task | None = None) -> None:
         self.thread = threading.current_thread()
         self.token: list[list[Any]] = []
-        self.turns = stolen
-        self.worker: Worker | None = None
+        self.task = lost
+        self.worker: WorkerThread | None = None
 
 
 class Loop:
@@ -111,7 +110,7 @@ class Loop:
         timing: the app's.
         checked_at: when deadlines were last checked, on the loop's clock. Idle connections share
             this one object.
-        steals: how often a turn has lost the loop.
+        handoffs: how often a turn has lost the loop.
     """
 
     def __init__(
@@ -123,20 +122,20 @@ class Loop:
         self.timing = timing
         self.tick: Callable[[float], float | None] = lambda now: None
         self.on_task_end: Callable[[], object] = lambda: None
-        self.unfinished: set[Turns] = set()
+        self.unfinished: set[Task] = set()
         self.waiting = WaitingRoom()
-        self.orphans: set[Turns] = set()
+        self.orphans: set[Task] = set()
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
-        self.steals = 0
+        self.handoffs = 0
         self._threads = threads
         self._monitor = monitor
         self._refused = ThrottledLog()
         self._delayed = ThrottledLog()
         self._abandoned = ThrottledLog()
         # By when their user code must have ended, in this order; after that they are orphans.
-        self._outlived: dict[Turns, float] = {}
+        self._outlived: dict[Task, float] = {}
         self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Source] = {}
@@ -144,10 +143,10 @@ class Loop:
         self._poller.register(self._waker.fileno(), READ)
         self._ready[self._waker.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
-        self._turns: deque[Turns] = deque()
+        self._queue: deque[Task] = deque()
         self._wakes: deque[SimpleQueue[None]] = deque()
-        self._wakes_one = has_gil()
-        self._habits: dict[object, Habit] = {}
+        self._wake_one_at_a_time = has_gil()
+        self._profiles: dict[object, BlockingProfile] = {}
         # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
         self._asleep: list[None] = []
         self._clock = timing.clock
@@ -163,11 +162,11 @@ class Loop:
         self._running = True
         self._ended = threading.Event()
         # Connections whose next turn must not begin yet, by what they wait for.
-        self._slowed: dict[object, set[Turns]] = {}
-        self._tenure = Tenure()
+        self._slowed: dict[object, set[Task]] = {}
+        self._ownership = Ownership()
         # The monitor's: the token at its last look, and the last one that it could not take.
         self._seen: list[Any] | None = None
-        self._not_stolen: list[Any] | None = None
+        self._not_handed_off: list[Any] | None = None
         self._owner = 0
         self._at_end: list[Callable[[], object]] = []
 
@@ -179,8 +178,8 @@ class Loop:
         Raises:
             RuntimeError: the system has none left.
         """
-        worker = self._tenure.worker = self._threads.start_loop()
-        worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
+        worker = self._ownership.worker = self._threads.start_loop()
+        worker.given.put((LOOP_NAME, partial(self._run, self._ownership)))
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
@@ -224,32 +223,32 @@ class Loop:
             reason: what it waits for; one call ends the wait of all that wait for the same.
             when_over: is called with a function that any thread calls when the wait is over.
         """
-        turns = self._tenure.turns
-        if turns is None:
+        task = self._ownership.task
+        if task is None:
             return
-        turns.peer.halted = True
+        task.peer.halted = True
         if reason in self._slowed:
-            self._slowed[reason].add(turns)
+            self._slowed[reason].add(task)
             return
-        self._slowed[reason] = {turns}
+        self._slowed[reason] = {task}
         when_over(partial(self.call_soon, partial(self._end_of_wait, reason)))
 
-    def is_slowed(self, turns: Turns) -> bool:
+    def is_slowed(self, task: Task) -> bool:
         """Owner: whether the next turn of this connection must not begin yet."""
-        return any(turns in waiting for waiting in self._slowed.values())
+        return any(task in waiting for waiting in self._slowed.values())
 
-    def let_go_on(self, turns: Turns) -> None:
+    def let_go_on(self, task: Task) -> None:
         """Owner: it is not to wait any longer, because its client has left."""
-        if self.is_slowed(turns):
+        if self.is_slowed(task):
             for waiting in self._slowed.values():
-                waiting.discard(turns)
-            if turns.state is WAITING:
-                turns.resume()
+                waiting.discard(task)
+            if task.state is WAITING:
+                task.resume()
 
     def _end_of_wait(self, reason: object) -> None:
-        for turns in self._slowed.pop(reason, ()):
-            if turns.state is WAITING and not self.is_slowed(turns):
-                turns.resume()
+        for task in self._slowed.pop(reason, ()):
+            if task.state is WAITING and not self.is_slowed(task):
+                task.resume()
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: have the owner call this, after what was asked for before."""
@@ -265,11 +264,11 @@ class Loop:
         """Any thread that was just woken: wake the next that :meth:`wake_soon` was told of."""
         while self._wakes:
             try:
-                news = self._wakes.popleft()
+                ready_signal = self._wakes.popleft()
             except IndexError:
                 return  # another thread was faster
-            if news.empty():  # else it was told before, and has not looked yet
-                news.put(None)
+            if ready_signal.empty():  # else it was told before, and has not looked yet
+                ready_signal.put(None)
                 return
 
     def sleeps(self) -> bool:
@@ -283,8 +282,8 @@ class Loop:
         """
         self._running = False
         self._owner = 0
-        self._tenure.token.clear()  # the handler that has forked on this loop has lost the loop
-        for waiting in (self._calls, self._turns, self._wakes, self._asleep):
+        self._ownership.token.clear()  # the handler that has forked on this loop has lost the loop
+        for waiting in (self._calls, self._queue, self._wakes, self._asleep):
             waiting.clear()
         for file in (self._poller, self._waker):
             with suppress(OSError):
@@ -298,42 +297,42 @@ class Loop:
         Returns:
             Whether a turn was under way.
         """
-        tenure = self._tenure
-        token = next(iter(tenure.token), None)
+        ownership = self._ownership
+        token = next(iter(ownership.token), None)
         if token is not None and token is self._seen:
-            self._steal(tenure, token)
+            self._hand_off(ownership, token)
             token = None
         self._seen = token
         return token is not None
 
-    def _steal(self, tenure: Tenure, token: list[Any]) -> None:
-        turns, owner = tenure.turns, tenure.worker
-        if turns is None or owner is None:
+    def _hand_off(self, ownership: Ownership, token: list[Any]) -> None:
+        task, owner = ownership.task, ownership.worker
+        if task is None or owner is None:
             return  # the turn has just ended
-        taken = self._threads.hand_off(owner, self._holder(turns.peer, turns.route))
+        taken = self._threads.hand_off(owner, self._holder(task.peer, task.route))
         if taken is None:
-            if token is not self._not_stolen:  # once for each turn
-                self._not_stolen = token
+            if token is not self._not_handed_off:  # once for each turn
+                self._not_handed_off = token
                 log.warning(
-                    "%s blocks the loop: %s to take it over", turns.path, Shortage.SYSTEM.value
+                    "%s blocks the loop: %s to take it over", task.path, Shortage.SYSTEM.value
                 )
             return
         worker, charge = taken
         try:
-            tenure.token.pop()
+            ownership.token.pop()
         except IndexError:  # the turn has just ended
             self._threads.take_back(owner, charge, worker)
             return
-        # Nobody else fills in tenures: the old owner has lost the loop, the new one has not begun.
-        assert tenure.turns is not None
-        if tenure.turns is not turns:  # that turn had ended, and another has lost the loop
-            stolen = tenure.turns
-            self._threads.recharge(owner, charge, self._holder(stolen.peer, stolen.route))
-        self._tenure = Tenure(tenure.turns)
-        self._tenure.worker = worker
+        # No other thread writes to it: the old owner has lost the loop, the new one has not begun.
+        assert ownership.task is not None
+        if ownership.task is not task:  # that turn had ended, and another has lost the loop
+            lost = ownership.task
+            self._threads.recharge(owner, charge, self._holder(lost.peer, lost.route))
+        self._ownership = Ownership(ownership.task)
+        self._ownership.worker = worker
         self._owner = 0
-        tenure.thread.name = f"{HANDLER_NAME} {tenure.turns.path}"
-        worker.given.put((LOOP_NAME, partial(self._run, self._tenure)))
+        ownership.thread.name = f"{HANDLER_NAME} {ownership.task.path}"
+        worker.given.put((LOOP_NAME, partial(self._run, self._ownership)))
         self._threads.restore_reserve()
 
     # Owner ------------------------------------------------------------------------------------
@@ -357,20 +356,20 @@ class Loop:
         self._poller.unregister(fd)
         del self._ready[fd]
 
-    def habit(self, owner: object, blocking: bool | None) -> Habit:
+    def profile(self, owner: object, blocking: bool | None) -> BlockingProfile:
         """Owner: what is known here of a route's handler, or whatever else takes turns."""
-        if owner not in self._habits:
-            self._habits[owner] = Habit(owner, blocking, self.timing)
-        return self._habits[owner]
+        if owner not in self._profiles:
+            self._profiles[owner] = BlockingProfile(owner, blocking, self.timing)
+        return self._profiles[owner]
 
-    def finished(self, turns: Turns) -> None:
+    def finished(self, task: Task) -> None:
         """Owner: the user's code of a connection is over."""
-        self.unfinished.discard(turns)
-        self.waiting.discard(turns)
-        self._outlived.pop(turns, None)
+        self.unfinished.discard(task)
+        self.waiting.discard(task)
+        self._outlived.pop(task, None)
         for waiting in self._slowed.values():
-            waiting.discard(turns)
-        self.orphans.discard(turns)
+            waiting.discard(task)
+        self.orphans.discard(task)
         self.on_task_end()
 
     def at_next_tick(self, function: Callable[[], object]) -> None:
@@ -387,32 +386,32 @@ class Loop:
             self._instants[seconds] = self.checked_at + seconds
         return self._instants[seconds]
 
-    def queue_turn(self, turns: Turns) -> None:
+    def queue_turn(self, task: Task) -> None:
         """Owner: have this turn soon, after those that are queued already."""
         assert self.owned()
-        self._turns.append(turns)
+        self._queue.append(task)
 
-    def engage(self, peer: Connection, route: Hashable) -> Worker | None:
+    def engage(self, peer: Connection, route: Hashable) -> WorkerThread | None:
         """Owner: return a thread for a handler that lives as long as this connection.
 
         None if there is none, which is logged; the request is to be refused then.
         """
         found = self._threads.engage_handler(self._holder(peer, route))
-        if isinstance(found, Worker):
+        if isinstance(found, WorkerThread):
             return found
-        self.log_refusal(route, self._threads.handlers.explain(found))
+        self.log_refusal(route, self._threads.handler_quota.explain(found))
         return None
 
-    def run_in(self, worker: Worker, turns: Turns) -> None:
+    def run_in(self, worker: WorkerThread, task: Task) -> None:
         """Owner: run a turn in this thread, if there is anything to do."""
-        work = turns.take()
+        work = task.next_batch()
         if work is None:
             self._threads.finished(worker)
             return
-        turns.state = BUSY
-        name = f"{HANDLER_NAME} {turns.path}"
-        worker.given.put((name, partial(self._run_elsewhere, turns, work)))
-        turns.peer.flush()
+        task.state = BUSY
+        name = f"{HANDLER_NAME} {task.path}"
+        worker.given.put((name, partial(self._run_elsewhere, task, work)))
+        task.peer.flush()
 
     def wait_for_thread(self, waiter: Waiter, peer: Connection, route: Hashable) -> bool:
         """Owner: whether there is no thread now for what it will do.
@@ -420,18 +419,18 @@ class Loop:
         Then ``waiter.resume()`` is called when there is one, unless it is discarded from
         ``waiting`` before.
         """
-        if not (waiter.credit or self._threads.wary):
+        if not (waiter.needs_thread or self._threads.wary):
             return False
         holder = self._holder(peer, route)
-        lacking = self._shortage(waiter.credit, holder)
+        lacking = self._shortage(waiter.needs_thread, holder)
         if lacking is not None:
             self._await_thread(waiter, holder, lacking)
         return lacking is not None
 
-    def lack_of(self, credit: float, peer: Connection, route: Hashable) -> str:
-        """Owner: what to write into the log of why what has this credit finds no thread."""
-        lacking = self._shortage(credit, self._holder(peer, route))
-        return "a thread came too late" if lacking is None else self._explain(credit, lacking)
+    def lack_of(self, needs_thread: bool, peer: Connection, route: Hashable) -> str:
+        """Owner: what to write into the log of why this finds no thread."""
+        lacking = self._shortage(needs_thread, self._holder(peer, route))
+        return "a thread came too late" if lacking is None else self._explain(needs_thread, lacking)
 
     def log_refusal(self, route: Hashable, reason: str) -> None:
         """Owner: log, once a second at most, that a request is refused for want of a thread."""
@@ -439,37 +438,37 @@ class Loop:
             WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
         )
 
-    def outlived(self, turns: Turns) -> None:
+    def outlived(self, task: Task) -> None:
         """Owner: the client of this has left, and its user code has a thread.
 
         If that goes on for long, it is logged, and counted until it ends.
         """
-        if turns not in self._outlived and turns not in self.orphans:
+        if task not in self._outlived and task not in self.orphans:
             if not self._outlived:
                 self.at_next_tick(self._find_orphans)
-            self._outlived[turns] = self.clock() + self.timing.overdue_after
+            self._outlived[task] = self.clock() + self.timing.overdue_after
 
     def _find_orphans(self) -> None:
         """Look which threads have outlived their clients for too long."""
         now = self.clock()
-        for turns, due in tuple(self._outlived.items()):
+        for task, due in tuple(self._outlived.items()):
             if due > now:
                 break  # the others have ended their connections later
-            del self._outlived[turns]
-            if turns.state is not BUSY:
+            del self._outlived[task]
+            if task.state is not BUSY:
                 continue  # it waits for its last turn
-            self.orphans.add(turns)
+            self.orphans.add(task)
             self._abandoned.log(
                 WARNING,
                 "%s: a handler still has its thread %g s after its client has left; what it waits "
                 "for needs a time-out, or stream.get(queue), which ends with the client",
-                name_of(turns.route),
+                name_of(task.route),
                 self.timing.overdue_after,
             )
         if self._outlived:
             self.at_next_tick(self._find_orphans)
 
-    def wake_soon(self, news: SimpleQueue[None]) -> None:
+    def wake_soon(self, ready_signal: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.
 
         Threads that wait for the GIL are not free: when many are woken at once, the system goes to
@@ -478,35 +477,35 @@ class Loop:
         is no GIL.
         """
         assert self.owned()
-        self._wakes.append(news)
+        self._wakes.append(ready_signal)
 
-    def _run(self, tenure: Tenure) -> None:
+    def _run(self, ownership: Ownership) -> None:
         """Become the owner, and be it until the loop ends or a turn loses it.
 
         What is done for every read is written out here, where one call more would be measured.
         """
         self._owner = threading.get_ident()
-        tenure.thread = threading.current_thread()
-        if tenure.turns is not None:
-            self.survive(self._take_over, tenure.turns)
+        ownership.thread = threading.current_thread()
+        if ownership.task is not None:
+            self.survive(self._take_over, ownership.task)
         peer: Connection | None
         source: Any  # or the connection whose turn runs, to blame for an error
-        poll, sources, queue, calls = self._poller.poll, self._ready, self._turns, self._calls
-        wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, tenure.token
+        poll, sources, queue, calls = self._poller.poll, self._ready, self._queue, self._calls
+        wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, ownership.token
         threads = self._threads
         myself = (self._waker.fileno(), 0)
-        eager = 0
+        spins = 0
         while self._running or queue or calls or wakes:
             if wakes:
                 self._wake_some()
-            if queue or calls or wakes or eager:
+            if queue or calls or wakes or spins:
                 found = poll(0)
             else:
                 # To announce sleep first and then look once more is what loses no wake-up.
                 asleep.append(None)
-                found = poll(0 if calls else self._patience())
+                found = poll(0 if calls else self._poll_timeout())
                 asleep.clear()
-            eager = EMPTY_POLLS if found else eager - 1 if eager else 0
+            spins = SPIN_POLLS if found else spins - 1 if spins else 0
             if calls:
                 for _ in range(min(len(calls), CALLS_A_ROUND)):
                     self.survive(calls.popleft())
@@ -521,71 +520,71 @@ class Loop:
                 if source is None:
                     continue  # it was closed a moment ago
                 try:
-                    turns = source.ready(events)
-                    if turns is None:
+                    task = source.ready(events)
+                    if task is None:
                         if not queue:
                             continue
-                        turns = self._next_queued()
-                    if (turns.credit or threads.wary) and self._held_back(turns):
+                        task = self._next_queued()
+                    if (task.needs_thread or threads.wary) and self._held_back(task):
                         continue
-                    work = turns.work
+                    work = task.work
                     if work is None or len(work) > WORK_A_TURN:
-                        work = turns.take()
+                        work = task.next_batch()
                         if work is None:
                             continue
                     else:
-                        turns.work = None
-                    source = peer = turns.peer
-                    tenure.turns = turns
+                        task.work = None
+                    source = peer = task.peer
+                    ownership.task = task
                     peer.in_turn = True
                     token.append(work)
                     try:
-                        turns.run(work)
+                        task.run(work)
                     except BaseException:  # whatever it is, the token must be taken back
                         log.exception("a defect in the server")
                     peer.in_turn = False
                     try:
                         token.pop()
                     except IndexError:
-                        self.call_soon(partial(self._returned, turns))
+                        self.call_soon(partial(self._returned, task))
                         return
                     peer.flush()
-                    if turns.unsettled:
-                        turns.settle()
+                    if task.needs_finish:
+                        task.finish_turn()
                 except Exception as error:
                     self.defect(error, source)
             # A loop that sleeps keeps nobody alive.
-            source = peer = turns = work = tenure.turns = None
+            source = peer = task = work = ownership.task = None
             if self._ticking:
                 self._tick_if_due()
         self._close()
 
-    def _held_back(self, turns: Turns) -> bool:
+    def _held_back(self, task: Task) -> bool:
         """Whether a turn must not begin on the loop: it has got a thread, or waits for one."""
-        if turns.state is ENDED:
+        if task.state is ENDED:
             return True
-        holder = self._holder(turns.peer, turns.route)
-        if turns.credit:
+        holder = self._holder(task.peer, task.route)
+        if task.needs_thread:
             found = self._threads.engage_turn(holder, self._look_again)
-            if isinstance(found, Worker):
-                self.run_in(found, turns)
+            if isinstance(found, WorkerThread):
+                self.run_in(found, task)
                 return True
-        lacking = self._shortage(turns.credit, holder)
+        lacking = self._shortage(task.needs_thread, holder)
         if lacking is None:
             return False
-        turns.state = WAITING
-        turns.hold()
-        turns.peer.flush()
-        self._await_thread(turns, holder, lacking)
+        task.state = WAITING
+        task.hold()
+        task.peer.flush()
+        self._await_thread(task, holder, lacking)
         return True
 
-    def _shortage(self, credit: float, holder: Holder) -> Shortage | None:
+    def _shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
         """Why this must wait for a thread; None if it need not.
 
         What has blocked begins on the loop only if the system starts no thread for it: then the
         reserve is better than nothing.
         """
-        if credit:
+        if needs_thread:
             lacking = self._threads.turn_shortage(holder, self._look_again)
             if lacking is not Shortage.SYSTEM:
                 return lacking
@@ -593,14 +592,14 @@ class Loop:
 
     def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
         self.waiting.add(waiter, holder)
-        reason = self._explain(waiter.credit, lacking)
+        reason = self._explain(waiter.needs_thread, lacking)
         self._delayed.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
         if not self._will_try_again:
             self._will_try_again = True
             self.at_next_tick(self._try_again)
 
-    def _explain(self, credit: float, lacking: Shortage) -> str:
-        quota = self._threads.turns if credit else self._threads.hand_offs
+    def _explain(self, needs_thread: bool, lacking: Shortage) -> str:
+        quota = self._threads.turn_quota if needs_thread else self._threads.handoff_quota
         return quota.explain(lacking)
 
     def _look_again(self) -> None:
@@ -609,7 +608,9 @@ class Loop:
 
     def _resume_next(self) -> None:
         """Let the next one go on that finds a thread; what it does comes before another look."""
-        waiter = self.waiting.next(lambda waiter, holder: self._shortage(waiter.credit, holder))
+        waiter = self.waiting.next(
+            lambda waiter, holder: self._shortage(waiter.needs_thread, holder)
+        )
         if waiter is not None:
             self.survive(waiter.resume)  # whatever it raises ends its connection
             if self.waiting:
@@ -625,29 +626,28 @@ class Loop:
     def _holder(self, peer: Connection, route: Hashable) -> Holder:
         return Holder(route, peer.network)
 
-    def _take_over(self, stolen: Turns) -> None:
+    def _take_over(self, lost: Task) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""
-        self.steals += 1
-        stolen.state = BUSY
-        stolen.peer.in_turn = False
-        habit = stolen.habit
-        if habit.blocking is None and habit.has_blocked():
-            for turns in self.unfinished:
-                if turns.habit is habit:
-                    turns.credit = max(turns.credit, ROUTE_PROBATION)
-        log.debug("%s blocks; the loop goes on without it", stolen.path)
-        stolen.peer.flush()
+        self.handoffs += 1
+        lost.state = BUSY
+        lost.peer.in_turn = False
+        profile = lost.profile
+        if profile.blocking is None and profile.has_blocked():
+            for task in self.unfinished:
+                if task.profile is profile:
+                    task.set_probation(max(task.probation, ROUTE_PROBATION))
+        log.debug("%s blocks; the loop goes on without it", lost.path)
+        lost.peer.flush()
 
-    def _returned(self, turns: Turns, quick: bool = False) -> None:
+    def _returned(self, task: Task, quick: bool = False) -> None:
         """A turn without the loop is over."""
-        turns.state = IDLE
-        if turns.habit.blocking is None:
-            turns.credit = turns.credit - 1 if quick else PROBATION
+        task.state = IDLE
+        task.set_probation(max(0, task.probation - 1) if quick else PROBATION)
         try:
-            turns.peer.flush()
-            turns.settle()
+            task.peer.flush()
+            task.finish_turn()
         except Exception as error:
-            self.defect(error, turns.peer)
+            self.defect(error, task.peer)
 
     def _tick_if_due(self) -> None:
         """Call what is to be called at this time, if it is time for that."""
@@ -684,10 +684,10 @@ class Loop:
         self._next_tick = self.clock()
 
     def _wake_some(self) -> None:
-        for _ in range(1 if self._wakes_one else len(self._wakes)):
+        for _ in range(1 if self._wake_one_at_a_time else len(self._wakes)):
             self.wake_next()
 
-    def _patience(self) -> float | None:
+    def _poll_timeout(self) -> float | None:
         """How long the poller may wait, in seconds."""
         return max(0.0, self._next_tick - self.clock()) if self._ticking else None
 
@@ -720,25 +720,25 @@ class Loop:
         if abort is not None:
             self.survive(abort)
 
-    def ready(self, events: int) -> Turns | None:
+    def ready(self, events: int) -> Task | None:
         """Owner: somebody has woken the loop, or turns are queued."""
         if events:
             self._waker.drain()
-        return self._next_queued() if self._turns else None
+        return self._next_queued() if self._queue else None
 
-    def _next_queued(self) -> Turns:
-        turns = self._turns.popleft()
-        if turns.state is QUEUED:
-            turns.state = IDLE
-        return turns
+    def _next_queued(self) -> Task:
+        task = self._queue.popleft()
+        if task.state is QUEUED:
+            task.state = IDLE
+        return task
 
     # A thread of its own ----------------------------------------------------------------------
 
-    def _run_elsewhere(self, turns: Turns, work: list[Any]) -> None:
+    def _run_elsewhere(self, task: Task, work: list[Any]) -> None:
         """A turn's own thread: run it, and tell the owner."""
         begin = self._clock()
         try:
-            turns.run(work)
+            task.run(work)
         finally:
             quick = self._clock() - begin < self.timing.turn_slice
-            self.call_soon(partial(self._returned, turns, quick))
+            self.call_soon(partial(self._returned, task, quick))

@@ -19,7 +19,7 @@ from ..reports.loggers import log
 
 IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
-Task: TypeAlias = "tuple[str, Callable[[], object]]"
+Job: TypeAlias = "tuple[str, Callable[[], object]]"
 Charge: TypeAlias = "tuple[Usage, Holder]"
 
 
@@ -34,7 +34,7 @@ def has_gil() -> bool:
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
-class Worker:
+class WorkerThread:
     """One thread, which runs what it is given, again and again.
 
     Attributes:
@@ -44,7 +44,7 @@ class Worker:
     """
 
     def __init__(self, threads: Threads) -> None:
-        self.given: SimpleQueue[Task | None] = SimpleQueue()
+        self.given: SimpleQueue[Job | None] = SimpleQueue()
         self.charge: Charge | None = None
         self.thread = threading.Thread(target=self._run, name=IDLE_NAME, daemon=True)
         self._threads = threads
@@ -52,14 +52,14 @@ class Worker:
     def _run(self) -> None:
         while True:
             try:
-                task = self.given.get(timeout=self._threads.idle_time)
+                job = self.given.get(timeout=self._threads.idle_time)
             except Empty:
                 if self._threads.retire(self):
                     return
-                continue  # it belongs to the reserve, or a task is on its way
-            if task is None:
+                continue  # it belongs to the reserve, or a job is on its way
+            if job is None:
                 return
-            (self.thread.name, function), task = task, None
+            (self.thread.name, function), job = job, None
             try:
                 function()
             except BaseException:
@@ -90,9 +90,9 @@ class Threads:
     Attributes:
         wary: whether a turn might find nobody to take the loop over. Then a loop must ask
             :meth:`hand_off_shortage` before it begins one.
-        turns: the limit on turns that have a thread of their own from the beginning.
-        hand_offs: the limit on these together with turns that have lost a loop.
-        handlers: the limit on handlers that live as long as their connection.
+        turn_quota: the limit on turns that have a thread of their own from the beginning.
+        handoff_quota: the limit on these together with turns that have lost a loop.
+        handler_quota: the limit on handlers that live as long as their connection.
     """
 
     def __init__(
@@ -108,27 +108,27 @@ class Threads:
         share = max_thread_share
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
         self.idle_time = timing.thread_idle_timeout
-        self.turns = Quota.of("max_threads", max_threads, share)
+        self.turn_quota = Quota.of("max_threads", max_threads, share)
         # Every other loop may begin a turn at the same time, and all of them may block.
-        limit = self.turns.limit + reserve.limit - (loops - 1)
-        self.hand_offs = Quota(
+        limit = self.turn_quota.limit + reserve.limit - (loops - 1)
+        self.handoff_quota = Quota(
             "max_threads and reserve_threads",
             limit,
-            min(limit, self.turns.share + reserve.share),
-            min(limit, self.turns.part + reserve.part),
+            min(limit, self.turn_quota.share + reserve.share),
+            min(limit, self.turn_quota.part + reserve.part),
         )
-        self.handlers = Quota.of("max_handler_threads", max_handler_threads, share)
+        self.handler_quota = Quota.of("max_handler_threads", max_handler_threads, share)
         self.wary = True
         self._spare = loops
         self._lock = threading.Lock()  # for all that follows
-        self._workers: set[Worker] = set()
-        self._idle: list[Worker] = []  # the last one first, so that the others can retire
+        self._workers: set[WorkerThread] = set()
+        self._idle: list[WorkerThread] = []  # the last one first, so that the others can retire
         self._turns = Usage()
         self._handlers = Usage()
         self._told: set[Callable[[], object]] = set()
         self._closed = False
 
-    def start_loop(self) -> Worker:
+    def start_loop(self) -> WorkerThread:
         """Return a thread for a loop, and start another for the reserve.
 
         Raises:
@@ -141,15 +141,15 @@ class Threads:
             raise RuntimeError("the system has no thread left for a loop")
         return worker
 
-    def engage_handler(self, holder: Holder) -> Worker | Shortage:
+    def engage_handler(self, holder: Holder) -> WorkerThread | Shortage:
         """Return a thread for a handler that lives as long as its connection."""
         with self._lock:
-            return self._engage(self._handlers, self.handlers, holder)
+            return self._engage(self._handlers, self.handler_quota, holder)
 
-    def engage_turn(self, holder: Holder, tell: Callable[[], object]) -> Worker | Shortage:
+    def engage_turn(self, holder: Holder, tell: Callable[[], object]) -> WorkerThread | Shortage:
         """Return a thread for a turn; call ``tell`` once when another attempt may succeed."""
         with self._lock:
-            found = self._engage(self._turns, self.turns, holder)
+            found = self._engage(self._turns, self.turn_quota, holder)
             if isinstance(found, Shortage):
                 self._told.add(tell)
             return found
@@ -157,7 +157,7 @@ class Threads:
     def turn_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
         """Return why :meth:`engage_turn` finds no thread; None if it does."""
         with self._lock:
-            lacking = self._turns.shortage(self.turns, holder)
+            lacking = self._turns.shortage(self.turn_quota, holder)
             if lacking is None and not self._fill_reserve(self._spare + 1):
                 lacking = Shortage.SYSTEM
             if lacking is not None:
@@ -167,14 +167,14 @@ class Threads:
     def hand_off_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
         """Return why a turn of this holder must not begin on a loop; None if it may."""
         with self._lock:
-            lacking = self._turns.shortage(self.hand_offs, holder)
+            lacking = self._turns.shortage(self.handoff_quota, holder)
             if lacking is None and not self._fill_reserve(self._spare):
                 lacking = Shortage.SYSTEM
             if lacking is not None:
                 self._told.add(tell)
             return lacking
 
-    def hand_off(self, owner: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+    def hand_off(self, owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
         """Take a thread for a loop, and count its present owner as one that works for the holder.
 
         None if there is no thread; the monitor tries again.
@@ -188,12 +188,12 @@ class Threads:
             self._look()
             return worker, charge
 
-    def take_back(self, owner: Worker, charge: Charge, worker: Worker) -> None:
+    def take_back(self, owner: WorkerThread, charge: Charge, worker: WorkerThread) -> None:
         """Undo :meth:`hand_off`: the owner has kept the loop."""
         self.recharge(owner, charge, None)
         self.finished(worker)
 
-    def recharge(self, owner: Worker, charge: Charge, holder: Holder | None) -> None:
+    def recharge(self, owner: WorkerThread, charge: Charge, holder: Holder | None) -> None:
         """Count what is charged for another holder, unless that work has ended meanwhile."""
         with self._lock:
             if owner.charge is not charge:
@@ -210,7 +210,7 @@ class Threads:
         with self._lock:
             self._fill_reserve(self._spare)
 
-    def finished(self, worker: Worker) -> None:
+    def finished(self, worker: WorkerThread) -> None:
         """The worker has nothing to do; whoever waits for a thread is told."""
         with self._lock:
             if worker.charge is not None:
@@ -225,7 +225,7 @@ class Threads:
         for tell in told:
             tell()
 
-    def retire(self, worker: Worker) -> bool:
+    def retire(self, worker: WorkerThread) -> bool:
         """Whether a worker may end, because nobody needs it."""
         with self._lock:
             if worker not in self._idle or len(self._idle) <= self._spare:
@@ -271,7 +271,7 @@ class Threads:
 
     # Under the lock ---------------------------------------------------------------------------
 
-    def _engage(self, usage: Usage, quota: Quota, holder: Holder) -> Worker | Shortage:
+    def _engage(self, usage: Usage, quota: Quota, holder: Holder) -> WorkerThread | Shortage:
         lacking = usage.shortage(quota, holder)
         if lacking is not None:
             return lacking
@@ -283,14 +283,14 @@ class Threads:
         self._look()
         return worker
 
-    def _take_worker(self, keep: int) -> Worker | None:
+    def _take_worker(self, keep: int) -> WorkerThread | None:
         """An idle worker, if more than these are there, or a new one."""
         if len(self._idle) > keep:
             return self._idle.pop()
         return self._start_worker()
 
-    def _start_worker(self) -> Worker | None:
-        worker = Worker(self)
+    def _start_worker(self) -> WorkerThread | None:
+        worker = WorkerThread(self)
         try:
             worker.thread.start()
         except RuntimeError:
@@ -310,4 +310,4 @@ class Threads:
 
     def _look(self) -> None:
         """Set ``wary``: below this, no route and no address can use all that it may use."""
-        self.wary = self._turns.busy >= self.hand_offs.part or len(self._idle) < self._spare
+        self.wary = self._turns.busy >= self.handoff_quota.part or len(self._idle) < self._spare

@@ -15,8 +15,8 @@ class Waiter(Protocol):
     """What can wait for a thread."""
 
     @property
-    def credit(self) -> float:
-        """Not 0 if it must run in a thread of its own; otherwise it may begin on the loop."""
+    def needs_thread(self) -> bool:
+        """True if it must run in a thread of its own; otherwise it may begin on the loop."""
 
     def resume(self) -> None:
         """Owner: a thread is free; go on."""

@@ -43,7 +43,7 @@ class Stats:
         handlers_waiting: handlers that wait for one.
         orphaned_handlers: those that have still had one for more than 5 seconds since their client
             left; they run as long as they like.
-        steals: how often a handler has lost the loop, because it blocked.
+        handoffs: loops handed to another thread because a handler blocked.
         loops: the I/O loops.
         slow_clients: clients that were cut off, because they did not take what they were sent.
         ping_timeouts: clients that were cut off, because they did not answer a ping.
@@ -76,7 +76,7 @@ class Stats:
     handlers_in_threads: int = 0
     handlers_waiting: int = 0
     orphaned_handlers: int = 0
-    steals: int = 0
+    handoffs: int = 0
     loops: int = 0
     slow_clients: int = 0
     ping_timeouts: int = 0
@@ -236,10 +236,10 @@ METRICS = (
     ),
     Metric("wsframe_loops", "gauge", "I/O loops.", {"": "loops"}),
     Metric(
-        "wsframe_steals",
+        "wsframe_handoffs",
         "counter",
-        "Handlers that lost the loop, for they blocked.",
-        {"": "steals"},
+        "Loops handed to another thread because a handler blocked.",
+        {"": "handoffs"},
     ),
     Metric(
         "wsframe_cut_off_clients",

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from ..handoff.turns import ENDED
+from ..handoff.task import ENDED, Task
 from ..reports.loggers import log
 from ..topics.encodings import StreamOfMany
 from .eventstream import EventStream
 from .eventstream_session import EventStreamSession
 
 if TYPE_CHECKING:
-    from ..handoff.threads import Worker
-    from ..handoff.turns import Habit
+    from ..handoff.blocking import BlockingProfile
+    from ..handoff.threads import WorkerThread
     from ..http.request import Request
     from ..sockets.peer import Peer
     from ..topics.registry import Topics
@@ -33,19 +33,19 @@ class EventStreamHandler(EventStreamSession):
     def __init__(
         self,
         peer: Peer,
-        habit: Habit,
+        profile: BlockingProfile,
         topics: Topics,
         request: Request,
         handler: Callable[..., Any],
         *,
         gzip: bool,
     ) -> None:
-        super().__init__(peer, habit, topics, request, None, gzip=gzip)
+        super().__init__(peer, profile, topics, request, None, gzip=gzip)
         self._handler = handler
 
     # Owner ------------------------------------------------------------------------------------
 
-    def start(self, worker: Worker | None = None) -> None:
+    def start(self, worker: WorkerThread | None = None) -> None:
         """Owner: begin; the head and the opening are queued.
 
         Args:
@@ -53,15 +53,15 @@ class EventStreamHandler(EventStreamSession):
         """
         self.begin_heartbeat()
         self.work = [None]  # there is one turn, which is all of the handler
-        self.unsettled = True
-        self.begin(worker)
+        self.needs_finish = True
+        Task.start(self, worker)
 
     @property
     def handler_ended(self) -> bool:
         """Owner: True if the handler will send nothing more."""
         return self.state is ENDED
 
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: the handler has ended; it has closed the stream itself, if it wanted that."""
         self.end()
         if self.came_with:

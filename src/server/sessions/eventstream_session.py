@@ -13,7 +13,7 @@ from wsframe import CloseCode, ConnectionClosed
 from wsframe.fields import encode_response
 
 from ..handoff.queues import wake
-from ..handoff.turns import BUSY, WAITING
+from ..handoff.task import BUSY, WAITING
 from ..http.request import shorten
 from ..sockets.peer import Peer, no_room
 from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
@@ -23,8 +23,8 @@ from .resume import last_event_id
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from ..handoff.threads import Worker
-    from ..handoff.turns import Habit
+    from ..handoff.blocking import BlockingProfile
+    from ..handoff.threads import WorkerThread
     from ..http.request import Request
     from ..topics.encodings import Encoding
     from ..topics.registry import Topics
@@ -101,14 +101,14 @@ class EventStreamSession(Subscriber):
     def __init__(
         self,
         peer: Peer,
-        habit: Habit,
+        profile: BlockingProfile,
         topics: Topics,
         request: Request,
         topic: Topic | None,
         *,
         gzip: bool,
     ) -> None:
-        super().__init__(peer, habit, topics)
+        super().__init__(peer, profile, topics)
         self.over = False
         self.request = request
         self.waits_for: Queue[Any] | SimpleQueue[Any] | None = None
@@ -136,7 +136,7 @@ class EventStreamSession(Subscriber):
         self._gzip.put(retry, blocks.append)
         return b"".join(blocks)
 
-    def start(self, worker: Worker | None = None) -> None:
+    def start(self, worker: WorkerThread | None = None) -> None:
         """Owner: begin; the head and the opening are queued.
 
         Args:
@@ -158,7 +158,7 @@ class EventStreamSession(Subscriber):
     def work_on(self, work: list[Any]) -> None:
         """Do nothing: a stream without a handler has no turns."""
 
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: do nothing, likewise."""
 
     def subscribed(self, subscription: TopicSubscription) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from ..handoff.turns import ENDED, HELD, IDLE, WAITING
+from ..handoff.task import ENDED, HELD, IDLE, WAITING
 from ..http.request import is_longer
 from ..reports.loggers import log
 from .websocket import WebSocket
@@ -18,7 +18,8 @@ from .websocket_session import INBOX_SIZE, WebSocketSession
 if TYPE_CHECKING:
     from wsframe import Connection
 
-    from ..handoff.turns import Habit, Turns
+    from ..handoff.blocking import BlockingProfile
+    from ..handoff.task import Task
     from ..http.request import Request
     from ..sockets.peer import Peer
     from ..topics.registry import Topics
@@ -36,19 +37,19 @@ class GeneratorSession(WebSocketSession):
     def __init__(
         self,
         peer: Peer,
-        habit: Habit,
+        profile: BlockingProfile,
         topics: Topics,
         codec: Connection,
         request: Request,
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
-        super().__init__(peer, habit, topics, codec, request)
+        super().__init__(peer, profile, topics, codec, request)
         # Only the handler refers to the WebSocket: kept here, it would wait for the garbage
         # collector, with all that it refers to.
         self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
-        self.unsettled = is_longer(request, peer.clients.settings.max_kept_head)
+        self.needs_finish = is_longer(request, peer.clients.settings.max_kept_head)
         self._held = 0  # bytes of messages that had to wait for a turn
         self._end: ConnectionClosed | None = None
         self._saying_goodbye = False
@@ -58,7 +59,7 @@ class GeneratorSession(WebSocketSession):
 
     # Owner ------------------------------------------------------------------------------------
 
-    def deliver(self, messages: list[str | bytes]) -> Turns | None:
+    def deliver(self, messages: list[str | bytes]) -> Task | None:
         """Owner: have a turn with them; while one is under way, they wait."""
         if self.state is IDLE:
             self.work = messages
@@ -67,7 +68,7 @@ class GeneratorSession(WebSocketSession):
             self.work = [*(self.work or ()), *messages]
             self._held += sum(map(getsizeof, messages))
             if self._held >= INBOX_SIZE and not self._paused:
-                self._paused = self.unsettled = True
+                self._paused = self.needs_finish = True
                 self.peer.pause_reading()
         return None
 
@@ -79,7 +80,7 @@ class GeneratorSession(WebSocketSession):
             return
         if self._end is None:
             self._end = end
-            self.unsettled = True  # if a turn is queued or under way, another has to follow
+            self.needs_finish = True  # if a turn is queued or under way, another has to follow
         if self.state is WAITING:
             self.peer.loop.let_go_on(self)
         if self.state is HELD:
@@ -87,7 +88,7 @@ class GeneratorSession(WebSocketSession):
                 return  # what was said before the end is answered as the client takes the answers
             if self.close_requested:
                 self.work = None
-        self.ask()
+        self.schedule()
 
     @property
     def _not_entered(self) -> bool:
@@ -98,13 +99,13 @@ class GeneratorSession(WebSocketSession):
     def drained(self) -> None:
         """Owner: the client has taken what was too much; its next messages can be answered."""
         if self.state is HELD:
-            self.ask()
+            self.schedule()
 
-    def take(self) -> list[Any] | None:
+    def next_batch(self) -> list[Any] | None:
         """Owner: the messages that have come; when there is none any more, the end."""
         if self.state is ENDED:
             return None
-        work = super().take()
+        work = super().next_batch()
         if work is None and self._end is not None and not self._saying_goodbye:
             if self.over is None:
                 self.over = self._end
@@ -114,7 +115,7 @@ class GeneratorSession(WebSocketSession):
             work = [self.over_error()]
         return work
 
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: end with the handler, or go on with what was left and what came meanwhile."""
         self.peer.halted = False
         self.shorten_request()
@@ -134,14 +135,14 @@ class GeneratorSession(WebSocketSession):
                 self._paused = False
                 self.peer.resume_reading()
         # What cannot be done yet is to be done after the next turn.
-        self.unsettled = self._paused or self._end is not None
+        self.needs_finish = self._paused or self._end is not None
         if self._end is None and self.over is None and self.peer.loop.is_slowed(self):
             self.state = WAITING
             self.hold()
         elif self.work is not None and self.peer.congested and self.over is None:
             self.state = HELD
         elif self.work is not None or self._end is not None:
-            self.ask()
+            self.schedule()
 
     # Whichever thread has the turn ------------------------------------------------------------
 
@@ -158,10 +159,10 @@ class GeneratorSession(WebSocketSession):
                 log.error("the handler of %s yields after the end", self.path)
                 raise StopIteration
             if self.peer.halted:
-                self.unsettled = True
+                self.needs_finish = True
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
-            self.unsettled = True
+            self.needs_finish = True
             work = []  # the traceback of what it had in it refers to this frame
             if type(error) is not StopIteration:
                 self.handler_raised(error)

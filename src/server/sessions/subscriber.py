@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from wsframe import ConnectionClosed, StateError
 
 from ..addresses import client_network
-from ..handoff.turns import Turns
+from ..handoff.task import Task
 from ..sockets.peer import Protocol
 from ..topics.subscription import TopicSubscription
 
 if TYPE_CHECKING:
+    from ..handoff.blocking import BlockingProfile
     from ..handoff.loop import Loop
-    from ..handoff.turns import Habit
     from ..reports.stats import Totals
     from ..sockets.peer import Peer
     from ..topics.encodings import Encoding
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 END_SLICE = 64
 
 
-class Subscriber(Protocol, Turns):
+class Subscriber(Protocol, Task):
     """A connection that can be subscribed to topics.
 
     Attributes:
@@ -41,8 +41,8 @@ class Subscriber(Protocol, Turns):
     peer: Peer
     over: ConnectionClosed | bool | None
 
-    def __init__(self, peer: Peer, habit: Habit, topics: Topics) -> None:
-        super().__init__(peer, habit)
+    def __init__(self, peer: Peer, profile: BlockingProfile, topics: Topics) -> None:
+        super().__init__(peer, profile)
         self.topics = topics
         self.subscriptions: list[TopicSubscription] = []
 

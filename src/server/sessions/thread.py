@@ -19,7 +19,7 @@ from .websocket_session import INBOX_SIZE, WebSocketSession
 if TYPE_CHECKING:
     from wsframe import Connection
 
-    from ..handoff.turns import Habit
+    from ..handoff.blocking import BlockingProfile
     from ..http.request import Request
     from ..sockets.peer import Peer
     from ..topics.registry import Topics
@@ -34,8 +34,8 @@ class ThreadSession(WebSocketSession):
         "_end_queued",
         "_handler",
         "_inbox",
-        "_news",
         "_outcome",
+        "_ready_signal",
         "_received",
         "_waits",
     )
@@ -43,18 +43,18 @@ class ThreadSession(WebSocketSession):
     def __init__(
         self,
         peer: Peer,
-        habit: Habit,
+        profile: BlockingProfile,
         topics: Topics,
         codec: Connection,
         request: Request,
         handler: Callable[..., object],
     ) -> None:
-        super().__init__(peer, habit, topics, codec, request)
+        super().__init__(peer, profile, topics, codec, request)
         self._handler = partial(handler, **request.parameters)
         # The messages of one read, with their size; the end comes last, and stays.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
         # What the thread waits for; a lock would do, and was seen to cost 4 KiB more a thread.
-        self._news: SimpleQueue[None] = SimpleQueue()
+        self._ready_signal: SimpleQueue[None] = SimpleQueue()
         self._waits: list[None] = []  # has something while it does, or is about to
         self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
         self.work = [None]  # there is one turn
@@ -65,7 +65,7 @@ class ThreadSession(WebSocketSession):
 
     # Owner ------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: the handler has returned, or raised."""
         self.end()
         error, self._outcome = self._outcome, None
@@ -100,7 +100,7 @@ class ThreadSession(WebSocketSession):
         # Who does not wait looks there before it does, and would be slow to wake the next.
         if self._waits:
             self._waits.clear()
-            self.peer.loop.wake_soon(self._news)
+            self.peer.loop.wake_soon(self._ready_signal)
 
     def _resume_if_drained(self) -> None:
         if self._paused and self._delivered - self._received <= INBOX_SIZE // 2:
@@ -148,7 +148,7 @@ class ThreadSession(WebSocketSession):
         while not self._inbox:
             left = None if deadline is None else waitable(deadline - monotonic())
             try:
-                self._news.get(timeout=left)
+                self._ready_signal.get(timeout=left)
             except Empty:
                 break
             self._waits.append(None)  # it may have been told of what it had seen already

@@ -17,7 +17,8 @@ from wsframe import (
     StateError,
 )
 
-from ..handoff.turns import BUSY, IDLE, WAITING, Habit, Turns
+from ..handoff.blocking import BlockingProfile
+from ..handoff.task import BUSY, IDLE, WAITING, Task
 from ..http.request import shorten
 from ..reports.loggers import log
 from ..sockets.peer import Peer
@@ -28,7 +29,7 @@ from .subscriber import Subscriber
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..handoff.threads import Worker
+    from ..handoff.threads import WorkerThread
     from ..http.request import Request
     from ..topics.registry import Topics
 
@@ -68,9 +69,14 @@ class WebSocketSession(Subscriber):
     over: ConnectionClosed | None
 
     def __init__(
-        self, peer: Peer, habit: Habit, topics: Topics, codec: Connection, request: Request
+        self,
+        peer: Peer,
+        profile: BlockingProfile,
+        topics: Topics,
+        codec: Connection,
+        request: Request,
     ) -> None:
-        super().__init__(peer, habit, topics)
+        super().__init__(peer, profile, topics)
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
         self.codec = codec
         self.over = None
@@ -98,7 +104,7 @@ class WebSocketSession(Subscriber):
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     @abstractmethod
-    def deliver(self, messages: list[str | bytes]) -> Turns | None:
+    def deliver(self, messages: list[str | bytes]) -> Task | None:
         """Owner: hand messages to the handler, after those that wait for it.
 
         Returns whose turn it is, if it is due and has not been asked for.
@@ -108,7 +114,7 @@ class WebSocketSession(Subscriber):
     def deliver_end(self, end: ConnectionClosed) -> None:
         """Owner: tell the handler, after that, that nothing more comes; the first time counts."""
 
-    def data_received(self, data: memoryview) -> Turns | None:
+    def data_received(self, data: memoryview) -> Task | None:
         """Owner: decode, and hand on what was completed."""
         events: list[Any] = self.codec.receive(data)
         if not events:
@@ -132,7 +138,7 @@ class WebSocketSession(Subscriber):
         if any(isinstance(event, Pong) for event in events):
             self._liveness.answered(self.peer.loop.clock(), self.peer)
         if messages and self.over is None and self.deliver(messages) is not None:
-            self.ask()
+            self.schedule()
         match events[-1]:
             case Close(code, reason):
                 self._client_closes(ConnectionClosed(code, reason))
@@ -181,9 +187,9 @@ class WebSocketSession(Subscriber):
         if not self._paused:
             self.peer.resume_reading()
 
-    def begin(self, worker: Worker | None = None) -> None:
+    def start(self, worker: WorkerThread | None = None) -> None:
         """Owner, once: run the handler, and look after the client from here on."""
-        super().begin(worker)
+        super().start(worker)
         # Clients that connect at the same time are not all checked, and pinged, at the same time.
         self.peer.due_in(random() * check_interval(self.peer.clients.settings))
 

@@ -148,7 +148,7 @@ class Clients:
             messages_out=messages_out + sum(peer.messages_out for peer in peers),
             bytes_in=bytes_in + sum(peer.bytes_in for peer in peers),
             bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
-            steals=self.loop.steals,
+            handoffs=self.loop.handoffs,
             handlers_waiting=len(self.loop.waiting),
             orphaned_handlers=len(self.loop.orphans),
             loops=1,

@@ -22,7 +22,7 @@ from .record import ConnectionRecord
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
-    from ..handoff.turns import Turns
+    from ..handoff.task import Task
     from .clients import Clients
 
 
@@ -46,7 +46,7 @@ class Protocol(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def data_received(self, data: memoryview) -> Turns | None:
+    def data_received(self, data: memoryview) -> Task | None:
         """Take what has come, and return whose turn it is, if this makes it somebody's.
 
         The memory is the loop's, and is used again afterwards.
@@ -439,7 +439,7 @@ class Peer(Progress):
             self._protocol.shut_down()
             self.flush()
 
-    def ready(self, events: int) -> Turns | None:
+    def ready(self, events: int) -> Task | None:
         """Owner: the socket may be ready. A hint only: what counts is what it then says."""
         if events != READ and not self._may_read(events):
             return None
@@ -628,7 +628,7 @@ def no_room(timeout: float) -> TimeoutError:
 class _Silence(Protocol):
     """No protocol: before the first one, and after the last, when what comes is thrown away."""
 
-    def data_received(self, data: memoryview) -> Turns | None:
+    def data_received(self, data: memoryview) -> Task | None:
         return None
 
     def peer_left(self) -> None:

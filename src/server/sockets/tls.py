@@ -16,7 +16,7 @@ from ..reports.loggers import log
 from .peer import Peer
 
 if TYPE_CHECKING:
-    from ..handoff.turns import Turns
+    from ..handoff.task import Task
     from .clients import Clients
     from .peer import Protocol
 
@@ -183,7 +183,7 @@ class TLSPeer(Peer):
         self._sock = self._tls = TLSSocket(sock)
         super().open(protocol, timeout)
 
-    def ready(self, events: int) -> Turns | None:
+    def ready(self, events: int) -> Task | None:
         """Owner: the socket may be ready."""
         tls = self._tls
         if tls is None:
@@ -194,10 +194,10 @@ class TLSPeer(Peer):
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
         if crossed:  # the event does not tell which of the two can go on
             events = READ | WRITE if self._reading == READ else WRITE | (events & LEFT)
-        turns = super().ready(events)
+        task = super().ready(events)
         if crossed or tls.left or tls.receives_on == WRITE:
             self._update_interest()
-        return turns
+        return task
 
     def _shake_hands(self, tls: TLSSocket) -> None:
         try:
@@ -236,8 +236,8 @@ class TLSPeer(Peer):
             self.loop.call_soon(self._read_left)
 
     def _read_left(self) -> None:
-        if self._has_left() and (turns := self.ready(READ)) is not None:
-            turns.ask()
+        if self._has_left() and (task := self.ready(READ)) is not None:
+            task.schedule()
 
     def _has_left(self) -> bool:
         if self._tls is None or self.closed:

@@ -11,7 +11,7 @@ from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo,
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.handoff.turns import BUSY
+from wsframe.server.handoff.task import BUSY
 from wsframe.server.sessions.generator import GeneratorSession
 
 MIB = 1 << 20
@@ -77,9 +77,7 @@ class Blocking:
 
 def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
     """Those that have not ended, in this state."""
-    found = [turns for loop in server._loops for turns in tuple(loop.unfinished)]
+    found = [task for loop in server._loops for task in tuple(loop.unfinished)]
     return [  # only generators are looked at here
-        turns
-        for turns in found
-        if isinstance(turns, GeneratorSession) and state in (None, turns.state)
+        task for task in found if isinstance(task, GeneratorSession) and state in (None, task.state)
     ]

@@ -13,14 +13,11 @@ from typing import Any, TypeVar
 
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT
+from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.handoff.loop import Loop
 from wsframe.server.handoff.monitor import Monitor
+from wsframe.server.handoff.task import IDLE, Task
 from wsframe.server.handoff.threads import Threads
-from wsframe.server.handoff.turns import (
-    IDLE,
-    Habit,
-    Turns,
-)
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
 from wsframe.server.sockets.peer import Peer, Protocol
@@ -32,7 +29,7 @@ Result = TypeVar("Result")
 TIMING = Timing()
 
 
-class Conversation(Protocol, Turns):
+class Conversation(Protocol, Task):
     """Every read is work, and the test says what is done with it.
 
     Attributes:
@@ -42,8 +39,10 @@ class Conversation(Protocol, Turns):
 
     peer: Peer
 
-    def __init__(self, peer: Peer, habit: Habit, act: Callable[[Conversation, bytes], object]):
-        super().__init__(peer, habit)
+    def __init__(
+        self, peer: Peer, profile: BlockingProfile, act: Callable[[Conversation, bytes], object]
+    ):
+        super().__init__(peer, profile)
         self.act = act
         self.ran: list[threading.Thread] = []
         self.settled: Queue[bool] = Queue()
@@ -51,7 +50,7 @@ class Conversation(Protocol, Turns):
 
     path = "/test"
 
-    def data_received(self, data: memoryview) -> Turns | None:
+    def data_received(self, data: memoryview) -> Task | None:
         self.work = [*(self.work or ()), bytes(data)]
         return self if self.state is IDLE else None
 
@@ -64,10 +63,10 @@ class Conversation(Protocol, Turns):
         finally:
             self._running.release()
 
-    def settle(self) -> None:
-        self.unsettled = False
+    def finish_turn(self) -> None:
+        self.needs_finish = False
         if self.work is not None:
-            self.ask()
+            self.schedule()
         self.settled.put(self.peer.loop.owned())
 
     def peer_left(self) -> None:
@@ -99,7 +98,7 @@ class Rig:
         self.loop = Loop(TIMING, self.threads, self.monitor)
         self.clients = Clients(self.loop, Settings())
         self._sockets: list[socket.socket] = []
-        self._habits: dict[str, Habit] = {}
+        self._profiles: dict[str, BlockingProfile] = {}
 
     def connect(
         self,
@@ -113,14 +112,16 @@ class Rig:
         self._sockets += ours, theirs
         ours.setblocking(False)
         theirs.settimeout(TIMEOUT)
-        habit = self._habits.setdefault(route, Habit(route, blocking, self.loop.timing))
+        profile = self._profiles.setdefault(
+            route, BlockingProfile(route, blocking, self.loop.timing)
+        )
 
         def begin() -> Conversation:
             peer = Peer(self.clients, ours, "client")
-            turns = Conversation(peer, habit, act)
-            self.loop.unfinished.add(turns)
-            peer.open(turns, inf)
-            return turns
+            task = Conversation(peer, profile, act)
+            self.loop.unfinished.add(task)
+            peer.open(task, inf)
+            return task
 
         return self.ask(begin), theirs
 
@@ -153,9 +154,9 @@ class Rig:
             sock.close()
 
 
-def echo(turns: Conversation, item: bytes) -> None:
+def echo(task: Conversation, item: bytes) -> None:
     """Send it back."""
-    turns.peer.send(item)
+    task.peer.send(item)
 
 
 class Blocks:
@@ -164,11 +165,11 @@ class Blocks:
     def __init__(self) -> None:
         self.held = {item: Checkpoint() for item in (b"A", b"B", b"C")}
 
-    def __call__(self, turns: Conversation, item: bytes) -> None:
-        turns.peer.send(item + b"<")
+    def __call__(self, task: Conversation, item: bytes) -> None:
+        task.peer.send(item + b"<")
         if item in self.held:
             self.held[item].wait()
-        turns.peer.send(item + b">")
+        task.peer.send(item + b">")
 
 
 def block(rig: Rig, client: socket.socket, held: Checkpoint, item: bytes = b"A") -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.server.handoff.blocking import KERNEL, MIB, sessions
 from tests.support.clients import Clients, masked
 from tests.support.handlers import (
-    NO_STEALS,
+    NO_HANDOFFS,
     Checkpoint,
     MessageGenerator,
     generator_echo,
@@ -25,7 +25,7 @@ from wsframe import Close, ConnectionClosed
 from wsframe.frames import Opcode
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import READ
-from wsframe.server.handoff.turns import BUSY, HELD
+from wsframe.server.handoff.task import BUSY, HELD
 from wsframe.server.sockets.peer import HIGH_WATER, Peer
 from wsframe.server.timing import Timing
 
@@ -77,7 +77,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
             ws.send(bytes(KERNEL))
             ws.send("end")
 
-    server = serve(websocket_app(push, timing=NO_STEALS))
+    server = serve(websocket_app(push, timing=NO_HANDOFFS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.send_messages("one", "two")
     assert seen.get(timeout=TIMEOUT) == "one"
@@ -108,7 +108,7 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
         except ConnectionClosed as end:
             seen.put(end.code)
 
-    server = serve(websocket_app(push, timing=NO_STEALS))
+    server = serve(websocket_app(push, timing=NO_HANDOFFS))
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     client.send_messages("one", "two")
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
@@ -215,7 +215,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
             seen.put(end.code)
 
     server = serve(
-        websocket_app(push, timing=replace(NO_STEALS, sweep_interval=0.01)),
+        websocket_app(push, timing=replace(NO_HANDOFFS, sweep_interval=0.01)),
         close_timeout=60 if reads else 0.2,
     )
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
@@ -243,7 +243,7 @@ def test_one_answer_may_be_as_large_as_it_likes(serve: Serve, clients: Clients, 
         ws.send("end")
         yield
 
-    server = serve(websocket_app(send, timing=NO_STEALS, blocking=where == "thread"))
+    server = serve(websocket_app(send, timing=NO_HANDOFFS, blocking=where == "thread"))
     client = clients.websocket(server, "/echo")
     client.send_messages("x")
     assert client.next_event() == answer

@@ -19,7 +19,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed, Pong
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
-from wsframe.server.handoff.turns import BUSY
+from wsframe.server.handoff.task import BUSY
 from wsframe.server.sessions.websocket_session import INBOX_SIZE
 
 # Learned from what it does, or said to be quick: that one begins on the loop again every time.

@@ -18,8 +18,8 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed
 from wsframe.server import EventStream, Server, WebSocket
 from wsframe.server.handoff import loop as loop_module
+from wsframe.server.handoff.blocking import ROUTE_PROBATION
 from wsframe.server.handoff.quotas import Shortage
-from wsframe.server.handoff.turns import ROUTE_PROBATION
 from wsframe.server.timing import Timing
 
 
@@ -45,7 +45,7 @@ def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     held[0].release()
     assert stream.expect(1) == ["two"]
     held[1].release()
-    assert server._loops[0].steals == 1
+    assert server._loops[0].handoffs == 1
 
 
 def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients) -> None:
@@ -57,11 +57,11 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
         one.release()
     for client in blocked:
         assert client.next_event() == "block"
-    assert 3 <= server._loops[0].steals <= 6
+    assert 3 <= server._loops[0].handoffs <= 6
     new = clients.websocket(server, "/block")
     new.send_messages("x")
     assert new.next_event() == "x"
-    assert max(session.credit for session in sessions(server)) >= ROUTE_PROBATION - 2
+    assert max(session.probation for session in sessions(server)) >= ROUTE_PROBATION - 2
 
 
 def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
@@ -227,5 +227,5 @@ def test_forty_clients_whose_handlers_block_at_random(
     stop_within(server, TIMEOUT)
     assert sorted(left) == sorted(entered)
     assert not disorder
-    assert sum(loop.steals for loop in server._loops) > 10
+    assert sum(loop.handoffs for loop in server._loops) > 10
     assert min(visitor.pushed for visitor in visitors) > 0

@@ -16,7 +16,7 @@ from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.handoff.threads import Threads, WorkerThread
 from wsframe.server.timing import Timing
 from wsframe.server.topics.sources import QueueThread
 
@@ -119,7 +119,7 @@ def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loop
     started = 0
     start_loop = Threads.start_loop
 
-    def start(threads: Threads) -> Worker:
+    def start(threads: Threads) -> WorkerThread:
         nonlocal started
         if started == loops:
             raise RuntimeError("the system has no thread left for a loop")

@@ -12,26 +12,21 @@ import pytest
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff.turns import (
-    BUSY,
-    HELD,
-    QUEUED,
-    WORK_A_TURN,
-)
+from wsframe.server.handoff.task import BUSY, HELD, QUEUED, WORK_A_TURN
 from wsframe.server.sockets.peer import HIGH_WATER
 
 
-def held_with_news(rig: Rig, held: Checkpoint, *news: SimpleQueue[None]) -> None:
+def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None]) -> None:
     """Have the loop told of these queues in one turn, and held in the next."""
 
-    def act(turns: Conversation, item: bytes) -> None:
+    def act(task: Conversation, item: bytes) -> None:
         if item == b"held":
             held.wait()
             return
-        for queue in news:
+        for queue in ready_signal:
             rig.loop.wake_soon(queue)
-        turns.work = [b"held"]
-        turns.unsettled = True
+        task.work = [b"held"]
+        task.needs_finish = True
 
     _, client = rig.connect(act)
     client.sendall(b"tell")
@@ -46,7 +41,7 @@ def queues(count: int) -> list[SimpleQueue[None]]:
 def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.loop, "_wakes_one", True)
+    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
     held = Checkpoint()
     first, second, third = queues(3)
     held_with_news(rig, held, first, second, second, third)
@@ -60,37 +55,37 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
 
 
 def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rig.loop, "_wakes_one", True)
+    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
     held = Checkpoint()
-    news = queues(20)
-    held_with_news(rig, held, *news)
+    ready_signal = queues(20)
+    held_with_news(rig, held, *ready_signal)
     held.release()
-    for queue in news:
+    for queue in ready_signal:
         queue.get(timeout=TIMEOUT)
 
 
 def test_all_are_woken_at_once_where_there_is_no_gil(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.loop, "_wakes_one", False)
+    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", False)
     held = Checkpoint()
-    news = queues(20)
-    held_with_news(rig, held, *news)
-    assert [queue.qsize() for queue in news] == [1] * 20
+    ready_signal = queues(20)
+    held_with_news(rig, held, *ready_signal)
+    assert [queue.qsize() for queue in ready_signal] == [1] * 20
     held.release()
 
 
-def test_frames_go_out_in_order_before_and_after_the_steal(rig: Rig) -> None:
+def test_frames_go_out_in_order_before_and_after_the_handoff(rig: Rig) -> None:
     holds = [Checkpoint(), Checkpoint()]
 
-    def act(turns: Conversation, item: bytes) -> None:
+    def act(task: Conversation, item: bytes) -> None:
         for number, held in enumerate(holds):
             for _ in range(3):
-                turns.peer.send(b"%d" % number)
+                task.peer.send(b"%d" % number)
             held.wait()
-        turns.peer.send(b"2")
+        task.peer.send(b"2")
 
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     block(rig, client, holds[0])
     assert receive(client, 3) == b"000"
     holds[0].release()
@@ -98,135 +93,135 @@ def test_frames_go_out_in_order_before_and_after_the_steal(rig: Rig) -> None:
     assert receive(client, 3) == b"111", "while it blocks without the loop"
     holds[1].release()
     assert receive(client, 1) == b"2"
-    assert turns.settled.get(timeout=TIMEOUT)
+    assert task.settled.get(timeout=TIMEOUT)
 
 
 def test_within_a_turn_frames_are_sent_at_its_end(rig: Rig) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     client.sendall(b"A")
     act.held[b"A"].wait_until_reached()
-    assert turns.peer.in_turn
-    assert turns.peer.out == [b"A<"]
+    assert task.peer.in_turn
+    assert task.peer.out == [b"A<"]
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
-    assert not rig.ask(lambda: turns.peer.in_turn)
+    assert not rig.ask(lambda: task.peer.in_turn)
 
 
 def test_two_turns_of_a_connection_are_never_at_once(rig: Rig) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     block(rig, client, act.held[b"A"])
     client.sendall(b"b")
-    wait_until(lambda: turns.work == [b"b"], "it was read")
-    rig.ask(turns.ask)
-    assert turns.state is BUSY
-    assert len(turns.ran) == 1
+    wait_until(lambda: task.work == [b"b"], "it was read")
+    rig.ask(task.schedule)
+    assert task.state is BUSY
+    assert len(task.ran) == 1
     act.held[b"A"].release()
     assert receive(client, 8) == b"A<A>b<b>"
-    assert len(turns.ran) == 2
+    assert len(task.ran) == 2
 
 
-@pytest.mark.parametrize("how", ["loop", "stolen", "thread"])
+@pytest.mark.parametrize("how", ["loop", "handed off", "thread"])
 def test_only_the_owner_settles(rig: Rig, how: str) -> None:
     act = Blocks()
-    turns, client = rig.connect(act, blocking=True if how == "thread" else None)
+    task, client = rig.connect(act, blocking=True if how == "thread" else None)
 
     def unsettle() -> None:
-        turns.unsettled = True
+        task.needs_finish = True
 
     rig.ask(unsettle)
     client.sendall(b"A")
     act.held[b"A"].wait_until_reached()
-    if how == "stolen":
+    if how == "handed off":
         rig.look_twice()
     if how != "loop":
         rig.owner()
-        assert turns.settled.empty()
+        assert task.settled.empty()
     act.held[b"A"].release()
-    assert turns.settled.get(timeout=TIMEOUT)
+    assert task.settled.get(timeout=TIMEOUT)
     client.sendall(b"b")
     assert receive(client, 8) == b"A<A>b<b>"
     if how == "loop":
-        assert turns.settled.empty(), "nothing was unsettled"
+        assert task.settled.empty(), "nothing was unsettled"
     else:
-        assert turns.settled.get(timeout=TIMEOUT)
+        assert task.settled.get(timeout=TIMEOUT)
 
 
 def test_a_turn_is_asked_for_once(rig: Rig) -> None:
-    turns, client = rig.connect(echo)
+    task, client = rig.connect(echo)
 
     def ask() -> None:
-        turns.work = [b"x"]
-        turns.ask()
-        assert turns.state is QUEUED
-        turns.ask()
-        assert len(rig.loop._turns) == 1
+        task.work = [b"x"]
+        task.schedule()
+        assert task.state is QUEUED
+        task.schedule()
+        assert len(rig.loop._queue) == 1
 
     rig.ask(ask)
     assert receive(client, 1) == b"x"
 
     def hold() -> None:
-        turns.work = [b"y"]
-        turns.state = HELD
+        task.work = [b"y"]
+        task.state = HELD
 
     rig.ask(hold)
     rig.owner()
-    assert len(turns.ran) == 1
-    rig.ask(turns.ask)
+    assert len(task.ran) == 1
+    rig.ask(task.schedule)
     assert receive(client, 1) == b"y"
 
 
 def test_much_work_is_done_in_many_turns(rig: Rig) -> None:
-    turns, client = rig.connect(echo)
+    task, client = rig.connect(echo)
     work = [b"%04d" % number for number in range(2 * WORK_A_TURN + 1)]
 
     def ask() -> None:
-        turns.work = list(work)
-        turns.ask()
+        task.work = list(work)
+        task.schedule()
 
     rig.ask(ask)
     assert receive(client, 4 * len(work)) == b"".join(work)
     rig.owner()
-    assert len(turns.ran) == 3
+    assert len(task.ran) == 3
 
 
 def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
     """The turn does not count for it, and would not end for it."""
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     client.sendall(b"A")
     act.held[b"A"].wait_until_reached()
     frame = bytes(HIGH_WATER // 2)
 
     def push() -> None:
         for _ in range(6):
-            turns.peer.send(frame)
+            task.peer.send(frame)
 
     pushing = threading.Thread(target=push)
     pushing.start()
-    wait_until(lambda: turns.peer._waiting, "it has to wait")
-    assert not turns.peer.halted
+    wait_until(lambda: task.peer._waiting, "it has to wait")
+    assert not task.peer.halted
     act.held[b"A"].release()
     assert receive(client, 4 + 6 * len(frame)).replace(b"\0", b"") == b"A<A>"
     pushing.join(TIMEOUT)
     assert not pushing.is_alive()
 
 
-@pytest.mark.parametrize("how", ["loop", "stolen", "thread"])
+@pytest.mark.parametrize("how", ["loop", "handed off", "thread"])
 def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
     act = Blocks()
-    turns, client = rig.connect(act, blocking=True if how == "thread" else None)
-    if how == "stolen":
+    task, client = rig.connect(act, blocking=True if how == "thread" else None)
+    if how == "handed off":
         block(rig, client, act.held[b"A"])
     else:
         client.sendall(b"A")
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
-    gone = weakref.ref(turns)
-    rig.ask(turns.end)
+    gone = weakref.ref(task)
+    rig.ask(task.end)
     client.close()
-    del turns
+    del task
     wait_until(lambda: not rig.clients.peers, "the client has left")
     wait_until(rig.loop.sleeps, "all is quiet")
     wait_until(lambda: rig.threads.counts()[1] == 0, "all is quiet")

@@ -17,16 +17,16 @@ from wsframe.server.timing import Timing
 def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(rig: Rig) -> None:
     called: Queue[bytes] = Queue()
 
-    def act(turns: Conversation, item: bytes) -> None:
-        echo(turns, item)
+    def act(task: Conversation, item: bytes) -> None:
+        echo(task, item)
         rig.loop.call_soon(lambda: called.put(item))
 
     connections = [rig.connect(act) for _ in range(3)]
 
     def ask_and_end() -> None:
-        for turns, _ in connections:
-            turns.work = [b"x"]
-            turns.ask()
+        for task, _ in connections:
+            task.work = [b"x"]
+            task.schedule()
         rig.loop._end()
 
     rig.loop.call_soon(ask_and_end)
@@ -37,11 +37,11 @@ def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(ri
 
 def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     block(rig, client, act.held[b"A"])
     rig.loop.stop(TIMEOUT)
     act.held[b"A"].release()
-    wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the thread is free")
+    wait_until(lambda: task.ran[0].name == "wsframe-idle", "the thread is free")
 
 
 def test_a_call_wakes_a_loop_that_sleeps(rig: Rig) -> None:
@@ -89,7 +89,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
 
     monkeypatch.setattr(rig.loop._poller, "poll", poll_late)
     monkeypatch.setattr(rig.loop, "_tick_if_due", look_late)
-    monkeypatch.setattr(rig.loop, "_patience", lambda: None)
+    monkeypatch.setattr(rig.loop, "_poll_timeout", lambda: None)
     rig.loop.start()
     _, client = rig.connect(echo)
     calls.append(called.set)
@@ -114,7 +114,7 @@ def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
         exchange(others_client, b"x")  # on the loop that it has taken
         held.release()
         assert receive(client, 4) == item + b"<" + item + b">"
-    assert rig.loop.steals == 3
+    assert rig.loop.handoffs == 3
 
 
 def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None:

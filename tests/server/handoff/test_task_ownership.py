@@ -13,21 +13,17 @@ from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.quotas import Holder
-from wsframe.server.handoff.threads import Charge, Worker
-from wsframe.server.handoff.turns import (
-    BUSY,
-    IDLE,
-    Turns,
-)
+from wsframe.server.handoff.task import BUSY, IDLE, Task
+from wsframe.server.handoff.threads import Charge, WorkerThread
 
 
 def test_who_asks_again_and_again_does_not_keep_others_waiting(rig: Rig) -> None:
     done = threading.Event()
 
-    def go_on(turns: Conversation, item: bytes) -> None:
+    def go_on(task: Conversation, item: bytes) -> None:
         if not done.is_set():
-            turns.work = [item]
-            turns.unsettled = True
+            task.work = [item]
+            task.needs_finish = True
 
     _, restless = rig.connect(go_on)
     _, client = rig.connect(echo)
@@ -42,10 +38,10 @@ def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
     act = Blocks()
     _, client = rig.connect(act)
 
-    def fail(turns: Conversation) -> None:
+    def fail(task: Conversation) -> None:
         raise LookupError("nothing to settle")
 
-    monkeypatch.setattr(Conversation, "settle", fail)
+    monkeypatch.setattr(Conversation, "finish_turn", fail)
     block(rig, client, act.held[b"A"])
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
@@ -55,7 +51,7 @@ def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
 
 def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     owner = rig.owner()
     assert not rig.loop.watch()
     client.sendall(b"A")
@@ -66,14 +62,14 @@ def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
     assert rig.owner() is owner
     assert not rig.loop.watch()
     assert not rig.loop.watch()
-    assert turns.ran == [owner]
-    assert turns.state is IDLE
-    assert rig.loop.steals == 0
+    assert task.ran == [owner]
+    assert task.state is IDLE
+    assert rig.loop.handoffs == 0
 
 
 def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: Rig) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     other, others_client = rig.connect(echo)
     first = rig.owner()
     block(rig, client, act.held[b"A"])
@@ -81,45 +77,45 @@ def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: 
     second = rig.owner()
     assert second is not first
     assert other.ran == [second]
-    assert turns.ran == [first]
-    assert turns.state is BUSY
+    assert task.ran == [first]
+    assert task.state is BUSY
     assert (first.name, second.name) == ("wsframe-handler /test", "wsframe-loop")
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
     wait_until(lambda: first.name == "wsframe-idle", "the thread is free")
-    assert rig.ask(lambda: turns.state) is IDLE
+    assert rig.ask(lambda: task.state) is IDLE
     assert rig.owner() is second
-    assert rig.loop.steals == 1
+    assert rig.loop.handoffs == 1
 
 
 def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
     """Even if they look the same, and nothing was seen in between."""
     holds = [Checkpoint(), Checkpoint()]
     entered = iter(holds)
-    turns, client = rig.connect(lambda turns, item: next(entered).wait())
+    task, client = rig.connect(lambda task, item: next(entered).wait())
     for held in holds:
         client.sendall(b"same")
         held.wait_until_reached()
         assert rig.loop.watch()
         if held is holds[0]:
             held.release()
-    assert rig.loop.steals == 0
+    assert rig.loop.handoffs == 0
     rig.loop.watch()
-    assert rig.owner() is not turns.ran[0]
-    assert rig.loop.steals == 1
+    assert rig.owner() is not task.ran[0]
+    assert rig.loop.handoffs == 1
     holds[1].release()
 
 
-def test_a_steal_that_comes_too_late_changes_nothing(
+def test_a_handoff_that_comes_too_late_changes_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn returns when a thread is taken, and the token is not yet."""
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     owner = rig.owner()
     hand_off = rig.threads.hand_off
 
-    def hand_off_late(worker: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+    def hand_off_late(worker: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
         taken = hand_off(worker, holder)
         act.held[b"A"].release()
         assert rig.owner() is owner  # the turn is over
@@ -128,9 +124,9 @@ def test_a_steal_that_comes_too_late_changes_nothing(
     monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
     block(rig, client, act.held[b"A"])
     assert rig.owner() is owner
-    assert rig.loop.steals == 0
+    assert rig.loop.handoffs == 0
     assert rig.threads.counts() == (2, 0)
-    assert turns.state is IDLE
+    assert task.state is IDLE
     client.sendall(b"b")
     assert receive(client, 8) == b"A<A>b<b>"
 
@@ -139,7 +135,7 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     _, others_client = rig.connect(echo)
     owner = rig.owner()
     monkeypatch.setattr(rig.threads, "hand_off", lambda owner, holder: None)
@@ -151,13 +147,13 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     assert receive(others_client, 1) == b"x"
     assert receive(client, 4) == b"A<A>"
     assert rig.owner() is owner
-    assert rig.loop.steals == 0
-    assert turns.credit == 0
+    assert rig.loop.handoffs == 0
+    assert not task.needs_thread
     log.expect("/test blocks the loop: the system starts no more threads", logging.WARNING)
     assert not log.records, "once is enough for one turn"
 
 
-def test_a_turn_that_was_stolen_cannot_take_a_later_ones_token(rig: Rig) -> None:
+def test_a_turn_that_lost_the_loop_cannot_take_a_later_ones_token(rig: Rig) -> None:
     act = Blocks()
     one, first = rig.connect(act)
     two, second = rig.connect(act)
@@ -169,7 +165,7 @@ def test_a_turn_that_was_stolen_cannot_take_a_later_ones_token(rig: Rig) -> None
     wait_until(lambda: one.ran[0].name == "wsframe-idle", "the first one has returned")
     rig.look_twice()
     assert rig.ask(lambda: (one.state, two.state)) == (IDLE, BUSY)
-    assert rig.loop.steals == 2
+    assert rig.loop.handoffs == 2
     act.held[b"B"].release()
     assert receive(first, 4) == b"A<A>"
     assert receive(second, 4) == b"B<B>"
@@ -179,20 +175,20 @@ def test_a_turn_may_return_before_the_new_owner_has_begun(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
-    turns, client = rig.connect(act)
+    task, client = rig.connect(act)
     take_over = rig.loop._take_over
 
-    def take_over_late(stolen: Turns) -> None:
+    def take_over_late(lost: Task) -> None:
         act.held[b"A"].release()
-        wait_until(lambda: turns.ran[0].name == "wsframe-idle", "the turn has returned")
-        take_over(stolen)
+        wait_until(lambda: task.ran[0].name == "wsframe-idle", "the turn has returned")
+        take_over(lost)
 
     monkeypatch.setattr(rig.loop, "_take_over", take_over_late)
     block(rig, client, act.held[b"A"])
     assert receive(client, 4) == b"A<A>"
-    assert turns.settled.get(timeout=TIMEOUT)
-    assert turns.settled.empty()
-    assert turns.state is IDLE
+    assert task.settled.get(timeout=TIMEOUT)
+    assert task.settled.empty()
+    assert task.state is IDLE
     client.sendall(b"b")
     assert receive(client, 4) == b"b<b>"
 
@@ -202,16 +198,16 @@ def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
 ) -> None:
     held, owned = Checkpoint(), Queue[bool]()
 
-    def act(turns: Conversation, item: bytes) -> None:
+    def act(task: Conversation, item: bytes) -> None:
         held.wait()
         owned.put(rig.loop.owned())
 
     _, client = rig.connect(act)
-    late = Worker(rig.threads)  # which never begins
+    late = WorkerThread(rig.threads)  # which never begins
     hand_off = rig.threads.hand_off
-    taken: list[Worker] = []
+    taken: list[WorkerThread] = []
 
-    def hand_off_late(owner: Worker, holder: Holder) -> tuple[Worker, Charge] | None:
+    def hand_off_late(owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
         found = hand_off(owner, holder)
         assert found is not None
         taken.append(found[0])
@@ -227,11 +223,11 @@ def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
 
 
 def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog) -> None:
-    def fail(turns: Conversation, item: bytes) -> None:
-        turns.peer.send(item)
+    def fail(task: Conversation, item: bytes) -> None:
+        task.peer.send(item)
         raise KeyboardInterrupt
 
-    turns, client = rig.connect(fail)
+    task, client = rig.connect(fail)
     owner = rig.owner()
     exchange(client, b"x")
     log.expect("a defect in the server")
@@ -239,17 +235,17 @@ def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog
     assert rig.owner() is owner
     exchange(client, b"y")
     log.expect("a defect in the server")
-    assert turns.state is IDLE
+    assert task.state is IDLE
 
 
 def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log: ServerLog) -> None:
-    def fail(turns: Conversation, item: bytes) -> None:
-        turns.peer.send(item)
+    def fail(task: Conversation, item: bytes) -> None:
+        task.peer.send(item)
         raise KeyboardInterrupt
 
-    turns, client = rig.connect(fail, blocking=True)
+    task, client = rig.connect(fail, blocking=True)
     for item in (b"x", b"y"):
         exchange(client, item)
         log.expect("a defect in the server")
-        assert turns.settled.get(timeout=TIMEOUT)
-    assert turns.state is IDLE
+        assert task.settled.get(timeout=TIMEOUT)
+    assert task.state is IDLE

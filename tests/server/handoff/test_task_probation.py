@@ -12,21 +12,17 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff import loop as loop_module
-from wsframe.server.handoff import turns as turns_module
-from wsframe.server.handoff.turns import (
-    IDLE,
-    ROUTE_PROBATION,
-    Habit,
-)
+from wsframe.server.handoff.blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
+from wsframe.server.handoff.task import IDLE
 from wsframe.server.timing import Timing
 
 
-def where(turns: Conversation, client: socket.socket, rig: Rig) -> str:
+def where(task: Conversation, client: socket.socket, rig: Rig) -> str:
     """Where the next turn of a connection runs."""
     client.sendall(b"x")
     assert receive(client, 4) == b"x<x>"
-    wait_until(lambda: rig.ask(lambda: turns.state) is IDLE, "the owner has heard of its end")
-    return "loop" if turns.ran[-1] is rig.owner() else "thread"
+    wait_until(lambda: rig.ask(lambda: task.state) is IDLE, "the owner has heard of its end")
+    return "loop" if task.ran[-1] is rig.owner() else "thread"
 
 
 def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
@@ -35,40 +31,40 @@ def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
     monkeypatch.setattr(loop_module, "PROBATION", 3)
     rig.set_timing(turn_slice=inf)
     act = Blocks()
-    turns, client = rig.connect(act)
-    assert where(turns, client, rig) == "loop"
+    task, client = rig.connect(act)
+    assert where(task, client, rig) == "loop"
     block(rig, client, act.held[b"A"])
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
-    found = [where(turns, client, rig) for _ in range(5)]
+    found = [where(task, client, rig) for _ in range(5)]
     assert found == ["thread", "thread", "thread", "loop", "loop"]
 
 
 def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "PROBATION", 2)
     rig.set_timing(turn_slice=inf)
-    turns, client = rig.connect(Blocks())
-    turns.credit = 2
-    assert where(turns, client, rig) == "thread"
+    task, client = rig.connect(Blocks())
+    task.set_probation(2)
+    assert where(task, client, rig) == "thread"
     rig.set_timing(turn_slice=0)
-    assert where(turns, client, rig) == "thread"
+    assert where(task, client, rig) == "thread"
     rig.set_timing(turn_slice=inf)
-    assert [where(turns, client, rig) for _ in range(3)] == ["thread", "thread", "loop"]
+    assert [where(task, client, rig) for _ in range(3)] == ["thread", "thread", "loop"]
 
 
 def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second() -> None:
     clock = ManualClock()
     timing = Timing(clock=clock)
-    habit = Habit("/", None, timing)
+    profile = BlockingProfile("/", None, timing)
     for after, suspect in [(0, False), (0.5, False), (0.51, False), (0.48, True)]:
         clock.now += after
-        assert habit.has_blocked() == suspect
-        assert habit.credit() == (ROUTE_PROBATION if suspect else 0)
+        assert profile.has_blocked() == suspect
+        assert profile.probation() == (ROUTE_PROBATION if suspect else 0)
     clock.now += timing.route_memory - 0.01
-    assert habit.credit() == ROUTE_PROBATION
+    assert profile.probation() == ROUTE_PROBATION
     clock.now += 0.02
-    assert habit.credit() == 0
-    assert not habit.has_blocked()
+    assert profile.probation() == 0
+    assert not profile.has_blocked()
 
 
 def test_all_connections_of_a_suspect_route_are_on_probation(rig: Rig) -> None:
@@ -79,42 +75,42 @@ def test_all_connections_of_a_suspect_route_are_on_probation(rig: Rig) -> None:
     quick, client = rig.connect(act)
     other, others_client = rig.connect(act, route="/other")
     for (_, their_client), (item, held) in zip(blocking, act.held.items(), strict=True):
-        assert rig.ask(lambda: quick.credit) == 0
+        assert rig.ask(lambda: quick.probation) == 0
         block(rig, their_client, held, item)
-    assert rig.ask(lambda: quick.credit) == ROUTE_PROBATION
+    assert rig.ask(lambda: quick.probation) == ROUTE_PROBATION
     new, news_client = rig.connect(act)
-    assert new.credit == ROUTE_PROBATION
+    assert new.probation == ROUTE_PROBATION
     assert where(quick, client, rig) == where(new, news_client, rig) == "thread"
     assert where(other, others_client, rig) == "loop"
     for held in act.held.values():
         held.release()
-    for turns, _ in blocking:
-        assert turns.settled.get(timeout=TIMEOUT)
-        assert turns.credit == turns_module.PROBATION
+    for task, _ in blocking:
+        assert task.settled.get(timeout=TIMEOUT)
+        assert task.probation == PROBATION
     clock.now += rig.loop.timing.route_memory
-    assert rig.connect(act)[0].credit == 0
+    assert not rig.connect(act)[0].needs_thread
 
 
 def test_a_handler_that_is_said_to_block_never_has_the_loop(rig: Rig) -> None:
     rig.set_timing(turn_slice=inf)
-    turns, client = rig.connect(Blocks(), blocking=True)
-    assert {where(turns, client, rig) for _ in range(20)} == {"thread"}
-    assert turns.credit == inf
+    task, client = rig.connect(Blocks(), blocking=True)
+    assert {where(task, client, rig) for _ in range(20)} == {"thread"}
+    assert task.needs_thread
 
 
 def test_a_handler_that_is_said_not_to_block_begins_on_the_loop_and_loses_it_all_the_same(
     rig: Rig,
 ) -> None:
     act = Blocks()
-    turns, client = rig.connect(act, blocking=False)
+    task, client = rig.connect(act, blocking=False)
     for item, held in act.held.items():
         block(rig, client, held, item)
-        assert turns.ran[-1] is not rig.owner()
+        assert task.ran[-1] is not rig.owner()
         held.release()
         assert receive(client, 4) == item + b"<" + item + b">"
-        assert where(turns, client, rig) == "loop"
-    assert rig.loop.steals == 3
-    assert rig.connect(act)[0].credit == 0
+        assert where(task, client, rig) == "loop"
+    assert rig.loop.handoffs == 3
+    assert not rig.connect(act)[0].needs_thread
 
 
 def no_more(self: threading.Thread) -> None:
@@ -126,8 +122,8 @@ def test_where_the_system_has_no_thread_a_suspect_begins_on_the_loop_and_loses_i
     rig: Rig, monkeypatch: pytest.MonkeyPatch, blocking: bool | None
 ) -> None:
     act = Blocks()
-    turns, client = rig.connect(act, blocking=blocking)
-    turns.credit = turns.credit or 5
+    task, client = rig.connect(act, blocking=blocking)
+    task.set_probation(5)
     _, others_client = rig.connect(echo, route="/other")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more)

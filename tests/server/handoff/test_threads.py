@@ -16,7 +16,7 @@ from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.quotas import Holder, Shortage
-from wsframe.server.handoff.threads import Threads, Worker
+from wsframe.server.handoff.threads import Threads, WorkerThread
 from wsframe.server.handoff.waiting import WaitingRoom
 from wsframe.server.settings import Settings
 from wsframe.server.timing import Timing
@@ -52,10 +52,10 @@ class Pool:
     def tell(self) -> None:
         self.told.put(None)
 
-    def turn(self, holder: Holder = ONE) -> Worker | Shortage:
+    def turn(self, holder: Holder = ONE) -> WorkerThread | Shortage:
         return self.threads.engage_turn(holder, self.tell)
 
-    def end(self, *workers: Worker) -> None:
+    def end(self, *workers: WorkerThread) -> None:
         """Have these do what they were engaged for: nothing."""
         before = self.threads.counts()[1]
         for worker in workers:
@@ -65,7 +65,7 @@ class Pool:
     def run(self) -> threading.Thread:
         """Have a thread run something; return it when it is idle."""
         worker = self.turn()
-        assert isinstance(worker, Worker)
+        assert isinstance(worker, WorkerThread)
         self.end(worker)
         return worker.thread
 
@@ -88,8 +88,8 @@ def pool(pools: list[Pool]) -> Pool:
     return pools[0]
 
 
-def engaged(found: Worker | Shortage) -> Worker:
-    assert isinstance(found, Worker), found
+def engaged(found: WorkerThread | Shortage) -> WorkerThread:
+    assert isinstance(found, WorkerThread), found
     return found
 
 
@@ -202,7 +202,7 @@ def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
     done: Queue[threading.Thread] = Queue()
     retire, retired = pool.threads.retire, Queue[bool]()
 
-    def retire_late(worker: Worker) -> bool:
+    def retire_late(worker: WorkerThread) -> bool:
         if retired.empty():
             late = engaged(pool.turn())
             late.given.put(("late", lambda: done.put(threading.current_thread())))
@@ -237,7 +237,7 @@ def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
     function = weakref.ref(run)
     finished = pool.threads.finished
 
-    def note(worker: Worker) -> None:
+    def note(worker: WorkerThread) -> None:
         finished(worker)
         gone.put(function() is None)
 
@@ -278,7 +278,7 @@ def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
 @dataclass(eq=False)
 class MessageGenerator:
     name: str
-    credit: float = 0
+    needs_thread: bool = False
 
     def resume(self) -> None:
         raise NotImplementedError

@@ -26,7 +26,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, WebSocket
-from wsframe.server.handoff.turns import WAITING
+from wsframe.server.handoff.task import WAITING
 from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 
@@ -215,7 +215,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
         assert status_of(client) == 101
     entered.get(timeout=TIMEOUT)
     wait_until(lambda: server.stats().handlers_waiting == 1, "the second one waits")
-    (waiting,) = (turns for turns in loop.unfinished if turns.state is WAITING)
+    (waiting,) = (task for task in loop.unfinished if task.state is WAITING)
     assert isinstance(waiting.peer, Peer)
     late = second if waiting.peer.address == second.sock.getsockname() else first
     if leaves:
@@ -242,7 +242,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
     def fail(*arguments: object) -> None:
         raise LookupError
 
-    monkeypatch.setattr(WebSocketSession, "begin", fail)
+    monkeypatch.setattr(WebSocketSession, "start", fail)
     attacked.held.release()
     log.expect("a defect in the server")
     wait_until(lambda: len(server._clients[0].peers) == SHARE + OF_RESERVE, "it is over")

@@ -123,7 +123,7 @@ def test_a_handler_that_loses_the_loop(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(blocks))
     client = clients.websocket(server, "/echo")
     client.send_messages("block")
-    wait_until(lambda: server.stats().steals == 1, "it has lost the loop")
+    wait_until(lambda: server.stats().handoffs == 1, "it has lost the loop")
     go.set()
 
 

@@ -96,9 +96,9 @@ def test_a_thread_that_does_not_wait_is_not_woken(
     held, woken = Checkpoint(), []
     wake_soon = Loop.wake_soon
 
-    def note(loop: Loop, news: SimpleQueue[None]) -> None:
-        woken.append(news)
-        wake_soon(loop, news)
+    def note(loop: Loop, ready_signal: SimpleQueue[None]) -> None:
+        woken.append(ready_signal)
+        wake_soon(loop, ready_signal)
 
     def receive(ws: WebSocket) -> None:
         ws.receive()
@@ -131,7 +131,7 @@ def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time
     asleep, come = threading.Event(), threading.Event()
 
     def receive(ws: WebSocket) -> None:
-        ws._session._news = News()  # type: ignore[attr-defined]
+        ws._session._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive(1))
 
     server = serve(websocket_app(receive))
@@ -163,7 +163,7 @@ def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
 
     def receive(ws: WebSocket) -> None:
         sessions.put(ws._session)
-        ws._session._news = News()  # type: ignore[attr-defined]
+        ws._session._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive())
 
     client = clients.websocket(serve(websocket_app(receive)), "/echo")

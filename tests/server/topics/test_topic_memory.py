@@ -13,7 +13,7 @@ from tests.support.clients import Clients
 from tests.support.serving import Serve
 from tests.support.topics import log_of
 from wsframe.server import App
-from wsframe.server.handoff.turns import Habit
+from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.http.request import Request
 from wsframe.server.sessions.eventstream import EventStream
 from wsframe.server.sessions.eventstream_session import EventStreamSession
@@ -34,8 +34,10 @@ class GzipClient(Client):
         self.sock = FakeSocket(self._room)
         self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         request = Request("GET", "/", [], "1.1", "client", "http")
-        habit = Habit("/", None, self.peer.loop.timing)
-        session = EventStreamSession(self.peer, habit, self._loop.topics, request, None, gzip=True)
+        profile = BlockingProfile("/", None, self.peer.loop.timing)
+        session = EventStreamSession(
+            self.peer, profile, self._loop.topics, request, None, gzip=True
+        )
         self.peer.open(session, 10)
         session.start(None)
         EventStream(session, request).subscribe("news")

@@ -29,8 +29,8 @@ from hypothesis.stateful import (
 from tests.support.clock import ManualClock
 from tests.support.topics import position_of
 from wsframe import EventStreamDecoder, ServerSentEvent
+from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.handoff.loop import WRITE, Loop
-from wsframe.server.handoff.turns import Habit
 from wsframe.server.http.request import Request
 from wsframe.server.sessions.eventstream import EventStream
 from wsframe.server.sessions.eventstream_session import EventStreamSession
@@ -134,8 +134,10 @@ class Client:
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
         headers = [("Last-Event-ID", self.last_id)] if self.last_id else []
         request = Request("GET", "/", headers, "1.1", "client", "http")
-        habit = Habit("/", None, self.peer.loop.timing)
-        session = EventStreamSession(self.peer, habit, self._loop.topics, request, None, gzip=False)
+        profile = BlockingProfile("/", None, self.peer.loop.timing)
+        session = EventStreamSession(
+            self.peer, profile, self._loop.topics, request, None, gzip=False
+        )
         self.peer.open(session, 10)
         self.peer.begin_answer(b"")
         session.start(None)

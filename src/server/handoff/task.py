@@ -16,25 +16,16 @@ Only the owner of the loop moves a connection from one state to the next.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Hashable
 from contextvars import Context
 from enum import Enum
-from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ..timing import Timing
-    from .threads import Worker
+    from .blocking import BlockingProfile
+    from .threads import WorkerThread
 
 
-# How many turns of a connection that has blocked must be quick, in a thread, before it is run on
-# the loop again: about what a lost slice costs, in hand-overs to a thread.
-PROBATION = 200
-# The same for connections of a route that is suspected of blocking: other connections of it have
-# lost the loop STEALS_OF_A_ROUTE times within ``Timing.handoff_window``.
-ROUTE_PROBATION = 16
-STEALS_OF_A_ROUTE = 3
 # How much work a turn has at most; then it is seen what has become of the answers.
 WORK_A_TURN = 256
 
@@ -54,53 +45,18 @@ class State(Enum):
 IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
-class Habit:
-    """What is known of a route on one loop: does its user code block? All of it is the owner's.
-
-    Args:
-        route: the route; of a hook, the hook.
-        blocking: what its author says: True for "always run it in a thread", False for "begin on
-            the loop, whatever was seen", None to learn it.
-        timing: the app's.
-    """
-
-    def __init__(self, route: Hashable, blocking: bool | None, timing: Timing) -> None:
-        self.route = route
-        self.blocking = blocking
-        self._timing = timing
-        self._blocked: deque[float] = deque(maxlen=STEALS_OF_A_ROUTE)
-        self._suspected = -inf
-
-    def credit(self) -> float:
-        """How many turns a new connection has to be quick in a thread first."""
-        if self.blocking:
-            return inf
-        age = self._timing.clock() - self._suspected
-        return ROUTE_PROBATION if age < self._timing.route_memory else 0
-
-    def has_blocked(self) -> bool:
-        """Note that a turn held the loop; True if that makes all of the route suspect."""
-        now = self._timing.clock()
-        self._blocked.append(now)
-        window = self._timing.handoff_window
-        often = len(self._blocked) == STEALS_OF_A_ROUTE and now - self._blocked[0] < window
-        if often:
-            self._suspected = now
-        return often
-
-
 class Scheduler(Protocol):
     """The loop, as far as turns need it. All methods are the owner's."""
 
-    unfinished: set[Turns]
+    unfinished: set[Task]
 
-    def queue_turn(self, turns: Turns, /) -> None:
+    def queue_turn(self, task: Task, /) -> None:
         """Owner: have this turn soon."""
 
-    def run_in(self, worker: Worker, turns: Turns, /) -> None:
+    def run_in(self, worker: WorkerThread, task: Task, /) -> None:
         """Owner: run a turn in this thread."""
 
-    def finished(self, turns: Turns, /) -> None:
+    def finished(self, task: Task, /) -> None:
         """Owner: this user code has ended."""
 
 
@@ -130,30 +86,48 @@ class Connection(Protocol):
         """Owner: close the connection now."""
 
 
-class Turns(ABC):
+class Task(ABC):
     """The user's code of one connection.
 
     Attributes:
         peer: the connection.
-        habit: what is known of the route on this loop.
-        credit: how many turns have to be quick, in a thread, before one is run on the loop again.
+        profile: the blocking profile of the route on this loop.
+        probation: the number of turns that must be quick, in a thread, before one runs on the loop
+            again.
+        needs_thread: True if the next turn must begin in a thread: during probation, or always.
         state: which the owner alone looks at and sets.
         work: what the next turn is to work on, as far as it has come.
-        unsettled: something has come of the turn that :meth:`settle` is to carry out.
+        unsettled: something has come of the turn that :meth:`finish_turn` is to carry out.
     """
 
-    __slots__ = ("context", "credit", "habit", "peer", "state", "unsettled", "work")
+    __slots__ = (
+        "context",
+        "needs_finish",
+        "needs_thread",
+        "peer",
+        "probation",
+        "profile",
+        "state",
+        "work",
+    )
 
-    def __init__(self, peer: Connection, habit: Habit) -> None:
+    def __init__(self, peer: Connection, profile: BlockingProfile) -> None:
         self.peer = peer
-        self.habit = habit
-        self.credit = habit.credit()
+        self.profile = profile
+        self.probation = profile.probation()
+        self.needs_thread = profile.needs_thread()
         self.state = IDLE
         self.work: list[Any] | None = None
-        self.unsettled = False
+        self.needs_finish = False
         # What one handler sets must not be seen by the next one on the same thread, and must not
         # be lost when its own next turn is run by another.
         self.context = Context()
+
+    def set_probation(self, turns: int) -> None:
+        """Owner: require this many quick turns in a thread, unless the author has decided."""
+        if self.profile.blocking is None:
+            self.probation = turns
+            self.needs_thread = turns > 0
 
     @property
     @abstractmethod
@@ -163,16 +137,16 @@ class Turns(ABC):
     @property
     def route(self) -> Hashable:
         """Any thread: the route whose share of the threads its turns use."""
-        return self.habit.route
+        return self.profile.route
 
-    def take(self) -> list[Any] | None:
+    def next_batch(self) -> list[Any] | None:
         """Owner: what the next turn is to work on, a new list; None if there is nothing to do.
 
         Not called where ``work`` is what there is, and no more than ``WORK_A_TURN``.
         """
         work = self.work
         if work is not None and len(work) > WORK_A_TURN:
-            self.unsettled = True
+            self.needs_finish = True
             first = work[:WORK_A_TURN]
             del work[:WORK_A_TURN]
             return first
@@ -188,10 +162,10 @@ class Turns(ABC):
         """Whichever thread has the turn: run user code; whatever it raises is kept, not raised."""
 
     @abstractmethod
-    def settle(self) -> None:
+    def finish_turn(self) -> None:
         """Owner: carry out what has come of the turn, and ask for the next one."""
 
-    def ask(self) -> None:
+    def schedule(self) -> None:
         """Owner: have a turn soon, unless one is under way: its end will ask again."""
         if self.state is IDLE or self.state is HELD:
             self.state = QUEUED
@@ -209,7 +183,7 @@ class Turns(ABC):
         self.state = QUEUED
         self.peer.loop.queue_turn(self)
 
-    def begin(self, worker: Worker | None = None) -> None:
+    def start(self, worker: WorkerThread | None = None) -> None:
         """Owner, once: user code exists from here on; the loop waits for its end.
 
         Args:
@@ -218,7 +192,7 @@ class Turns(ABC):
         """
         self.peer.loop.unfinished.add(self)
         if worker is None:
-            self.ask()
+            self.schedule()
         else:
             self.peer.loop.run_in(worker, self)
 

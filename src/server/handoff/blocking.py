@@ -1,0 +1,58 @@
+"""Blocking profiles: which routes have handlers that block the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..timing import Timing
+
+# The number of turns that must be quick in a thread before a connection that has blocked runs on
+# the loop again. So many handovers to a thread cost about as much as one lost time slice.
+PROBATION = 200
+# The same for connections of a suspected route: other connections of it have lost the loop
+# HANDOFFS_OF_A_ROUTE times within ``Timing.handoff_window``.
+ROUTE_PROBATION = 16
+HANDOFFS_OF_A_ROUTE = 3
+
+
+class BlockingProfile:
+    """The blocking behaviour of one route on one loop. All methods are the owner's.
+
+    Args:
+        route: the route; for a hook, the hook.
+        blocking: the author's choice: True to run every turn in a thread, False to begin every turn
+            on the loop, None to learn from its behaviour.
+        timing: the app's timing.
+    """
+
+    def __init__(self, route: Hashable, blocking: bool | None, timing: Timing) -> None:
+        self.route = route
+        self.blocking = blocking
+        self._timing = timing
+        self._handoffs: deque[float] = deque(maxlen=HANDOFFS_OF_A_ROUTE)
+        self._suspected = -inf
+
+    def probation(self) -> int:
+        """Owner: return how many turns of a new connection must be quick in a thread first."""
+        age = self._timing.clock() - self._suspected
+        return ROUTE_PROBATION if age < self._timing.route_memory else 0
+
+    def needs_thread(self) -> bool:
+        """Owner: return True if the first turn of a new connection must begin in a thread."""
+        return bool(self.blocking) or self.probation() > 0
+
+    def has_blocked(self) -> bool:
+        """Owner: note that a turn lost the loop; return True if that makes the route suspect."""
+        now = self._timing.clock()
+        self._handoffs.append(now)
+        suspect = (
+            len(self._handoffs) == HANDOFFS_OF_A_ROUTE
+            and now - self._handoffs[0] < self._timing.handoff_window
+        )
+        if suspect:
+            self._suspected = now
+        return suspect
