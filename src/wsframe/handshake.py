@@ -29,7 +29,7 @@ TARGET = re.compile(r"/[!\"$-~]*")  # without a fragment (RFC 6455 section 3)
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 VERSION = "13"
 # Headers that only the handshake sets, and headers that would announce a body.
-OURS = frozenset(
+RESERVED = frozenset(
     ("connection", "content-length", "expect", "host", "origin", "transfer-encoding", "upgrade")
 )
 
@@ -187,7 +187,7 @@ class UpgradeRequest:
             offers = ", ".join(offer.offer() for offer in self._offers)
             self._headers.append(("Sec-WebSocket-Extensions", offers))
         for name, value in pairs(headers):
-            if name.lower() in OURS or name.lower().startswith("sec-websocket-"):
+            if name.lower() in RESERVED or name.lower().startswith("sec-websocket-"):
                 raise ValueError(f"header {name} is reserved for the handshake")
             self._headers.append((name, value))
         for name, value in self._headers:

@@ -133,15 +133,15 @@ class Keepalive:
     __slots__ = (
         "_acked",
         "_acked_at",
-        "_heard_at",
         "_ping_end",
         "_received",
+        "_received_at",
         "pong_due",
     )
 
     def __init__(self, now: float) -> None:
         self._received = 0
-        self._heard_at = now
+        self._received_at = now
         self._acked = 0
         self._acked_at = now
         self._ping_end = 0
@@ -149,7 +149,7 @@ class Keepalive:
 
     def restart(self, now: float) -> None:
         """Restart the interval: the other end is alive, or was unable to show it."""
-        self._heard_at = now
+        self._received_at = now
         self.pong_due = inf
 
     def pinged(self, now: float, end: int, progress: Progress, timeout: float) -> None:
@@ -199,7 +199,7 @@ class Keepalive:
             self._acked, self._acked_at = progress.acked, now
         if self.pong_due < inf:
             return Life.OVER if now >= self.pong_due else Life.CONTINUES
-        silence = now - self._heard_at
+        silence = now - self._received_at
         if now - self._acked_at >= interval:
             due = silence >= interval and progress.waiting_since == inf
         else:

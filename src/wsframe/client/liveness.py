@@ -39,9 +39,9 @@ class Liveness:
         ping_timeout: float,
     ) -> None:
         self._clock = clock
-        self._away = 0.0  # the total time in which no thread waited
-        self._back_by = self._left = clock()
-        self._watching = 0  # the number of waiting threads
+        self._unobserved = 0.0  # the total time in which no thread waited
+        self._wake_by = self._idle_since = clock()
+        self._waiting = 0  # the number of waiting threads
         self._progress = Progress()
         self._interval = ping_interval
         self.ping_timeout = ping_timeout
@@ -53,32 +53,32 @@ class Liveness:
 
     def now(self) -> float:
         """Return the time, in seconds in which threads waited."""
-        return self._clock() - self._away
+        return self._clock() - self._unobserved
 
     def begin(self) -> None:
         """Record that a thread begins to wait."""
-        if not self._watching:
-            self._away += self._clock() - self._left
-            self._back_by = self.now()
-        self._watching += 1
+        if not self._waiting:
+            self._unobserved += self._clock() - self._idle_since
+            self._wake_by = self.now()
+        self._waiting += 1
 
     def end(self) -> None:
         """Record that a thread has stopped waiting."""
-        self._watching -= 1
-        if not self._watching:
-            self._left = self._clock()
+        self._waiting -= 1
+        if not self._waiting:
+            self._idle_since = self._clock()
 
     def wake(self) -> float:
         """Return the time after a wait, without the time in which the process was suspended."""
         now = self.now()
-        if now > self._back_by + STANDSTILL:
-            self._away += now - self._back_by
-            now = self._back_by
+        if now > self._wake_by + STANDSTILL:
+            self._unobserved += now - self._wake_by
+            now = self._wake_by
         return now
 
     def sleep(self, now: float, seconds: float) -> None:
         """Record that a thread is about to wait, for at most this time."""
-        self._back_by = max(self._back_by, now + seconds)
+        self._wake_by = max(self._wake_by, now + seconds)
 
     def look_soon(self) -> None:
         """Make :meth:`look` due now, because a new measurement begins."""
@@ -97,7 +97,7 @@ class Liveness:
         began = self.now()
         self.end()
         self.look_soon()
-        return lambda: max(began, self.moved) + timeout + self._away
+        return lambda: max(began, self.moved) + timeout + self._unobserved
 
     def look(
         self, now: float, written: int, held: int, *, more: bool, timeout: float | None = None
