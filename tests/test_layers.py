@@ -26,7 +26,7 @@ LAYERS = (
     ("server.sessions",),
     ("server.dispatch",),
     ("server.server",),
-    ("server.workers",),
+    ("server.workers", "server.routing"),
     ("server.running",),
     ("server.app",),
     ("server",),  # the package itself, which exports what users need

@@ -35,8 +35,8 @@ def main() -> None:
         parser.error(f"cannot read {error.filename}: {error.strerror}")
     host, port, workers = arguments.host, arguments.port, arguments.workers
     if workers and settings.unix is not None:
-        parser.error("workers share a port, not a unix socket")
-    configure_log(arguments)  # for the parent of workers, too; the app may do it otherwise
+        parser.error("workers cannot share a unix socket")
+    configure_log(arguments)  # in the parent of workers, too; the app may change it
     try:
         run(partial(start, arguments), host, port, workers, settings)
     except BrokerRefused as error:
@@ -45,4 +45,4 @@ def main() -> None:
         where = settings.unix or f"{host or '*'}:{port}"
         sys.exit(f"cannot listen on {where}: {error.strerror or error}")
     if not flush_at_exit():
-        os._exit(0)  # a handler hangs in print, for which Python would abort
+        os._exit(0)  # a handler is blocked in print; Python would abort at exit

@@ -24,14 +24,14 @@ def start(
     link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
-    """Load the app and start its server, as ``running.StartServer`` has it."""
+    """Load the app and start its server; the arguments are as for ``running.StartServer``."""
     with interrupting():
         app = _prepare(arguments)
     return serve(app, host, port, settings, link=link, interrupting=interrupting)
 
 
 def _prepare(arguments: argparse.Namespace) -> App:
-    """The app, and the logs of the process that serves it."""
+    """Load the app and configure logging, metrics and Redis as the options require."""
     app = _load(arguments.app)
     configure_log(arguments)
     if arguments.metrics is not None:
@@ -53,18 +53,18 @@ def configure_log(arguments: argparse.Namespace) -> None:
 
 
 def _load(name: str | None) -> App:
-    """The app of this name; SystemExit with a line of text if there is none."""
+    """Return the app of this name; exit with a message if it does not exist."""
     if name is None:
         from ..demo import app as demo
 
         return demo
-    sys.path.insert(0, "")  # the module is looked for where the command is given
+    sys.path.insert(0, "")  # import from the current directory
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; what it imports is not
+            raise  # the module exists, but one of its imports does not
         sys.exit(f"no module named {module_name!r}")
     app = getattr(module, attribute, None)
     if not isinstance(app, App):

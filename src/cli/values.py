@@ -1,6 +1,6 @@
-"""The values of command-line options, checked and converted.
+"""Converters for the values of command-line options.
 
-Each function raises ``argparse.ArgumentTypeError`` for a text that is not such a value.
+Each function raises ``argparse.ArgumentTypeError`` for an invalid text.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+")
 
 
 def port(text: str) -> int:
-    """Return a port number, 0 to 65535."""
+    """Return a port number from 0 to 65535."""
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
-        raise ArgumentTypeError(f"a port is 0-65535, not {text!r}")
+        raise ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return int(text)
 
 
 def count(text: str) -> int:
-    """Return an integer that is not negative."""
+    """Return a non-negative integer."""
     if not re.fullmatch("[0-9]{1,10}", text):
-        raise ArgumentTypeError(f"a whole number is wanted, not {text!r}")
+        raise ArgumentTypeError(f"expected a non-negative integer, got {text!r}")
     return int(text)
 
 
 def mode(text: str) -> int:
     """Return the permissions of a file, given in octal."""
-    if not re.fullmatch("0?[0-7]{3}", text):
-        raise ArgumentTypeError(f"permissions are three octal digits, not {text!r}")
+    if not re.fullmatch("(0o?)?[0-7]{3}", text):
+        raise ArgumentTypeError(f"expected permissions in octal such as 660, got {text!r}")
     return int(text, 8)
 
 
@@ -56,7 +56,7 @@ def proxy(text: str) -> str:
 
 
 def hosts(text: str) -> list[str]:
-    """Return the host patterns of a list with commas."""
+    """Return the hosts of a list with commas."""
     hosts = text.split(",")
     try:
         Hosts(hosts)
@@ -68,14 +68,14 @@ def hosts(text: str) -> list[str]:
 def seconds(text: str) -> float:
     """Return a number of seconds."""
     if not DECIMAL.fullmatch(text):
-        raise ArgumentTypeError(f"a number of seconds is wanted, not {text!r}")
+        raise ArgumentTypeError(f"expected a number of seconds, got {text!r}")
     return float(text)
 
 
-def part(text: str) -> float:
-    """Return a number, which the setting limits to 0 to 1."""
+def share(text: str) -> float:
+    """Return a number; the setting checks that it is a share."""
     if not DECIMAL.fullmatch(text):
-        raise ArgumentTypeError(f"a number between 0 and 1 is wanted, not {text!r}")
+        raise ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return float(text)
 
 
@@ -83,5 +83,5 @@ def app_name(text: str) -> str:
     """Return the name of an app, ``module:app``."""
     module, _, attribute = text.partition(":")
     if not module or module.startswith(".") or not attribute:
-        raise ArgumentTypeError(f"{text!r} is not of the form module:app")
+        raise ArgumentTypeError(f"expected module:app, got {text!r}")
     return text

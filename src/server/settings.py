@@ -1,4 +1,4 @@
-"""What a server can be told when it is started."""
+"""The settings of a server."""
 
 from __future__ import annotations
 
@@ -14,99 +14,104 @@ if TYPE_CHECKING:
 from .addresses import TrustedNetworks
 from .hosts import Hosts
 
-MAX_SOCKET_BUFFER = 1 << 30  # which a system doubles, and keeps in 32 bits
+MAX_SOCKET_BUFFER = 1 << 30  # the system doubles it and stores it in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a server behaves; every field is an option of :meth:`wsframe.server.App.start`.
+    """The settings of a server; every field is an option of :meth:`wsframe.server.App.start`.
 
-    Times are in seconds.
+    Times are in seconds. The fields below are the defaults. The command line has an option for
+    nearly every field, whose help is the first sentence here.
 
     Attributes:
-        drain: how long a stop waits for clients and handlers.
-        handshake_timeout: how long the head of a request may take to come.
-        send_timeout: how long a client may acknowledge nothing of what it was sent. Then it is cut
-            off. A slow client that goes on reading is never cut off. Acknowledgements are checked
-            eight times within this time, so that a client may be cut off an eighth later.
-        close_timeout: how long a client that is being closed may acknowledge nothing. While it
-            acknowledges data it is waited for, and after that for as long as a client that reads
-            20 KB a second needs for them, and ``close_timeout``. Then the connection is cut off.
-            A handler has the same time to answer what came before the client's close frame.
-        message_timeout: how long a WebSocket message may take from the first part of it that is
-            found to its end, plus one second for each KiB received meanwhile. Then the connection
-            is closed with 1008. 0 for no limit.
-        ping_interval: how long a WebSocket's client may be silent before it is sent a ping. Every
-            byte received is a sign of life, and so are acknowledgements; those alone postpone the
-            ping for four intervals at most, unless there is more to be sent than the system takes.
-            If data wait and are not acknowledged, there is no ping, but ``send_timeout`` counts. 0
-            for no pings.
-        ping_timeout: how long a client may take to answer a ping, counted from the ping's
-            acknowledgement, or, before that, from the last acknowledgement of anything. Then it is
-            closed with 1011. A client's system acknowledges data that its program has not read. So
-            a client that reads 20 KB a second has the time on top that it needs to read what it
-            was sent before the ping, 8 MiB at most.
-        heartbeat: how long an event stream may be silent before its client is sent a comment, which
-            keeps proxies from closing the connection. A client that has vanished does not
-            acknowledge it, and is cut off after ``send_timeout``. 0 for no comments.
-        retry: how long the clients of an event stream are told to wait before they come back: each
-            another time, from half of this to one and a half of it, so that they do not come
-            together. 0 to tell them nothing.
-        socket_buffer: the size of each of the two kernel buffers of a client's TCP connection, in
-            bytes; Linux doubles it for its own overhead. With the default, a client that reads
-            nothing occupies less than 256 KiB of kernel memory. The size bounds the throughput of a
-            connection, too: at a round-trip time of 100 ms the default permits about 1.2 MB/s to
-            the client and 0.6 MB/s from it. 0 leaves the sizes to the system, which may use several
-            MiB.
-        max_threads: how many turns may block at once, each in a thread: those of generator
-            handlers, plain functions of event streams, and calls of ``authorize``. Further ones
-            wait for a thread. Turns that wait for each other need one thread each.
-        max_handler_threads: how many handlers may run at once that have a thread for as long as
-            their connection lasts: plain functions of WebSockets, and generators of event streams.
-            A further request is answered with 503. A thread that waits costs about 20 KiB.
-        reserve_threads: how many more turns may block, for each I/O loop, that began on the loop
-            and lost it. Nothing else uses these threads. A turn that might block the loop with no
-            thread left to take it over waits as well.
-        max_thread_share: which part of each of these limits one route may use, and one client
-            address (IPv6: one network of 64 bits), between 0 and 1; and which part of a route's one
-            address may use. So by default an address may have a quarter of the threads on one
-            route, and half on several. The address is that which a trusted proxy reports. Clients
-            of a unix socket or of a trusted proxy are not limited by address where none is
-            reported.
-        thread_timeout: how long a new request may wait for a thread for its ``authorize``, or for
-            the first turn of its handler. Then it is answered with 503.
-        worker_timeout: how long the I/O loops of a worker may stand still; then its supervisor logs
-            the stacks of its threads and replaces it. Handlers that block do not count, because
-            they lose the loop. A worker that is held by a debugger does count. 0 for ever.
-        loops: how many I/O loops, each on a thread of its own; 0 for one, or one for each core on a
-            Python without a GIL.
-        trusted_proxies: the addresses from which ``X-Forwarded-*`` and ``Forwarded`` headers are
-            believed, networks as in "10.0.0.0/8", and "unix" for whoever uses a unix socket. The
-            proxies must set or remove these headers, whatever their clients send.
-        hosts: the hosts that are served; a request with another Host is answered with 421. Names,
-            addresses, and patterns as in "*.example.com"; "*" for every host. The port is not
-            compared. A host that a trusted proxy forwards must be one of them, too. None for the
-            default: a server that listens on loopback addresses alone serves "localhost", the names
-            below it, every address, and the name that it was given to listen on, so that no page of
-            another site reaches it by DNS rebinding. Any other serves every host.
-        max_kept_head: how many bytes of a request's target and headers are kept for as long as its
-            connection is open. Of more, ``request.headers`` and ``request.query`` are there for
-            ``authorize`` and at the beginning of the handler only; see :class:`Request`.
-        max_connections: how many clients there may be at once; more are answered with 503. 0 for as
-            many as the process may have files, but for 32 that are kept for other things.
-        max_handshakes_per_address: how many clients of one IPv4 address, or of one IPv6 network of
-            64 bits, may be connected without having sent a whole request; more are answered with
-            503. 0 for half of ``max_connections``.
-        max_subscriptions: how many subscriptions to topics one connection may have; each takes some
-            4 KiB. One more is a StateError in the handler.
-        unix: the path of a unix socket to listen on, in place of host and port.
-        unix_mode: the permissions of its file, as in 0o660; who may connect must be allowed to
-            write. None for those that the umask leaves.
-        unix_group: the group of its file, by name or number, such as the one of a proxy; the
-            process must be root or one of its members. None for the process's own.
-        cert: the file of a certificate, with those that vouch for it: the server speaks TLS.
-        key: the file of its private key, unless that is in the same file.
-        ssl_context: instead of both, for more than a certificate: what TLS is spoken with.
+        drain: time that a graceful shutdown may take. Clients are closed one after another over
+            most of it, so that they do not reconnect all at once. Connections that remain at its
+            end are aborted.
+        handshake_timeout: time in which a client must send the head of its request.
+        send_timeout: time without an acknowledgement of sent data after which a client is
+            disconnected. A slow client that keeps reading is never disconnected. Acknowledgements
+            are checked eight times within this time, so that the end may come an eighth later.
+        close_timeout: time without an acknowledgement after which a closing connection is aborted.
+            While the client acknowledges data, the server waits. After the last acknowledgement it
+            waits for the time that a client needs to read the data at 20 KB/s, plus
+            ``close_timeout``. A handler has the same time to answer messages that arrived before
+            the client's close frame.
+        message_timeout: time in which a WebSocket message must arrive, plus one second per KiB; 0
+            for no limit. It is counted from the first part of the message that the server reads. A
+            connection with a late message is closed with 1008.
+        ping_interval: silence after which a WebSocket's client is sent a ping; 0 for no pings.
+            Received bytes and acknowledgements end the silence. Acknowledgements alone postpone
+            the ping for at most four intervals, unless more data wait than the system accepts.
+            While sent data are not acknowledged there is no ping, but ``send_timeout`` applies.
+        ping_timeout: time in which a client must answer a ping. It is counted from the
+            acknowledgement of the ping or, before that, from the last acknowledgement of any data.
+            A connection without an answer is closed with 1011. A client's system acknowledges data
+            that its program has not read. So a client gets additional time for the data sent
+            before the ping, at most 8 MiB: the time that reading takes at 20 KB/s.
+        heartbeat: silence after which an event stream's client is sent a comment; 0 for no
+            comments. It keeps proxies from closing the connection. A client that has vanished does
+            not acknowledge the comment and is disconnected after ``send_timeout``.
+        retry: average time that clients of event streams wait before they reconnect; 0 to send
+            none. Each client gets a random value from half to one and a half times this, so that
+            they do not reconnect all at once.
+        socket_buffer: size of each of the two kernel buffers of a client's TCP connection; 0 for
+            the system's default. In bytes; Linux doubles it for its own overhead. With the
+            default, a client that reads nothing occupies less than 256 KiB of kernel memory. The
+            size also limits the throughput of a connection: at a round-trip time of 100 ms the
+            default permits about 1.2 MB/s to the client and 0.6 MB/s from it. The system's default
+            may use several MiB.
+        max_threads: number of turns of handlers that may block at once, each in a thread. A turn is
+            the run of a generator handler between two waits, a plain function of an event stream,
+            or a call of ``authorize``. Further turns wait for a thread. Turns that wait for each
+            other need one thread each.
+        max_handler_threads: number of running handlers that keep a thread while their connection
+            lasts. These are plain functions of WebSockets and generators of event streams. A
+            further request is answered with 503. A waiting thread costs about 20 KiB.
+        reserve_threads: number of additional turns that may block, for each I/O loop, after they
+            began on the loop. These threads are used for nothing else. A turn that might block the
+            loop while no thread can take the loop over waits as well.
+        max_thread_share: share of these threads that one route, or one client address, may use,
+            from 0 to 1. It applies to each of these limits; an IPv6 address counts as its network
+            of 64 bits. One address may use this share of a route's share. So by default an address
+            may use a quarter of the threads on one route, and half of them on several. The address
+            is the one that a trusted proxy reports. Clients of a unix socket, or of a trusted proxy
+            that reports no address, are not limited by address.
+        thread_timeout: time that a new request may wait for a thread before it is answered with
+            503. The thread is for its ``authorize``, or for the first turn of its handler.
+        worker_timeout: time without progress of its I/O loops after which a worker is replaced; 0
+            for no limit. The supervisor logs the stacks of the worker's threads. Handlers that
+            block do not count, because another thread takes over the loop. A worker that is
+            stopped by a debugger does count.
+        loops: number of I/O loops, each in a thread of its own; 0 for one loop, or one per CPU core
+            on a Python without a GIL.
+        trusted_proxies: addresses of proxies whose ``X-Forwarded-*`` and ``Forwarded`` headers are
+            trusted, networks such as "10.0.0.0/8", or "unix" for all clients of the unix socket.
+            The proxies must set or remove these headers in every request.
+        hosts: hosts that are served: names, patterns such as "*.example.com", addresses, or "*" for
+            all. A request with another Host is answered with 421. The port is not compared. A host
+            that a trusted proxy forwards must be one of them, too. The default, None, depends on
+            the addresses: a server that listens only on loopback addresses serves "localhost", the
+            names below it, every address, and the name that it was given to listen on. So no page
+            of another site reaches it by DNS rebinding. Any other server serves every host.
+        max_kept_head: maximum size of a request head that is kept while its connection is open, in
+            bytes. Of a larger one, ``request.headers`` and ``request.query`` are available only in
+            ``authorize`` and at the beginning of the handler; see :class:`Request`.
+        max_connections: maximum number of clients; 0 for the open-file limit minus 32. Further
+            clients are answered with 503.
+        max_handshakes_per_address: maximum number of clients of one address that have not sent a
+            complete request; 0 for half of ``max_connections``. An IPv6 address counts as its
+            network of 64 bits. Further clients are answered with 503.
+        max_subscriptions: maximum number of subscriptions to topics of one connection. Each takes
+            about 4 KiB. A further one raises a StateError in the handler.
+        unix: path of a unix socket to listen on, instead of a host and a port.
+        unix_mode: permissions of the unix socket, such as 0o660; by default they depend on the
+            umask. Clients need the permission to write.
+        unix_group: group of the unix socket, by name or number; by default the group of the
+            process. The process must be root or a member of the group.
+        cert: file with a certificate for TLS and its chain.
+        key: file with the private key of the certificate; by default the same file.
+        ssl_context: TLS context, instead of ``cert`` and ``key``.
     """
 
     drain: float = 5.0
@@ -151,22 +156,22 @@ class Settings:
                 raise ValueError(f"{name} must be finite: {getattr(self, name)!r}")
         for name in ("max_threads", "max_handler_threads", "reserve_threads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+                raise ValueError(f"{name} must be at least 1: {getattr(self, name)!r}")
         if not 0 < self.max_thread_share <= 1:
             raise ValueError(
-                f"max_thread_share must be over 0 and at most 1: {self.max_thread_share!r}"
+                f"max_thread_share must be greater than 0 and at most 1: {self.max_thread_share!r}"
             )
         if self.socket_buffer > MAX_SOCKET_BUFFER:
             raise ValueError(
                 f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
-        TrustedNetworks(self.trusted_proxies)  # raises what is wrong with them
+        TrustedNetworks(self.trusted_proxies)  # raises errors in the values
         Hosts(self.hosts)  # likewise
         if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
-            raise ValueError("unix_mode and unix_group are for a server that listens on unix")
+            raise ValueError("unix_mode and unix_group require unix")
         if self.unix_mode is not None and self.unix_mode > 0o777:
             raise ValueError(f"unix_mode must be from 0 to 0o777, as in 0o660: {self.unix_mode:#o}")
         if self.cert is None and self.key is not None:
-            raise ValueError("a key needs a cert")
+            raise ValueError("key requires cert")
         if self.cert is not None and self.ssl_context is not None:
-            raise ValueError("an ssl_context has a cert already")
+            raise ValueError("cert and ssl_context cannot be combined")

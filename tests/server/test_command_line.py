@@ -23,6 +23,7 @@ from tests.support.processes import ServerProcess, run
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
 from wsframe.cli import command
+from wsframe.cli.options import argument_parser
 from wsframe.server import Settings
 
 PROGRAM = """
@@ -109,6 +110,12 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def test_every_option_is_described() -> None:
+    for action in argument_parser()._actions:
+        assert action.help
+        assert not action.help.startswith(" ")
+
+
 def test_help_names_the_options() -> None:
     result = run([sys.executable, *COMMAND, "--help"])
     assert result.returncode == 0
@@ -161,24 +168,27 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shop"], "'shop' is not of the form module:app"),
-        (["shop:"], "'shop:' is not of the form module:app"),
-        ([":app"], "':app' is not of the form module:app"),
-        ([".shop:application"], "'.shop:application' is not of the form module:app"),
-        (["--port", "65536"], "a port is 0-65535"),
-        (["--port", "-1"], "a port is 0-65535"),
-        (["--port", "http"], "a port is 0-65535"),
-        (["--workers", "many"], "a whole number is wanted, not 'many'"),
-        (["--loops", "-1"], "a whole number is wanted, not '-1'"),
-        (["--drain", "long"], "a number of seconds is wanted, not 'long'"),
-        (["--drain", "-1"], "a number of seconds is wanted, not '-1'"),
-        (["--send-timeout", "inf"], "a number of seconds is wanted, not 'inf'"),
-        (["--max-threads", "0"], "max_threads must be at least 1"),
+        (["shop"], "expected module:app, got 'shop'"),
+        (["shop:"], "expected module:app, got 'shop:'"),
+        ([":app"], "expected module:app, got ':app'"),
+        ([".shop:application"], "expected module:app, got '.shop:application'"),
+        (["--port", "65536"], "expected a port from 0 to 65535"),
+        (["--port", "-1"], "expected a port from 0 to 65535"),
+        (["--port", "http"], "expected a port from 0 to 65535"),
+        (["--workers", "many"], "expected a non-negative integer, got 'many'"),
+        (["--loops", "-1"], "expected a non-negative integer, got '-1'"),
+        (["--drain", "long"], "expected a number of seconds, got 'long'"),
+        (["--drain", "-1"], "expected a number of seconds, got '-1'"),
+        (["--send-timeout", "inf"], "expected a number of seconds, got 'inf'"),
+        (["--max-threads", "0"], "max_threads must be at least 1: 0"),
         (["--max-handler-threads", "0"], "max_handler_threads must be at least 1"),
         (["--reserve-threads", "0"], "reserve_threads must be at least 1"),
-        (["--max-thread-share", "half"], "a number between 0 and 1 is wanted, not 'half'"),
-        (["--max-thread-share", "0"], "max_thread_share must be over 0 and at most 1: 0.0"),
-        (["--max-thread-share", "1.5"], "max_thread_share must be over 0 and at most 1: 1.5"),
+        (["--max-thread-share", "half"], "expected a number from 0 to 1, got 'half'"),
+        (["--max-thread-share", "0"], "max_thread_share must be greater than 0"),
+        (
+            ["--max-thread-share", "1.5"],
+            "max_thread_share must be greater than 0 and at most 1",
+        ),
         (["--socket-buffer", "9999999999"], "socket_buffer must be at most"),
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
@@ -187,10 +197,10 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
             ["--unix", "s", "--workers", "2"],
             "workers cannot share a unix socket",
         ),
-        (["--unix-mode", "600"], "are for a server that listens on unix"),
-        (["--unix-mode", "999"], "permissions are three octal digits, not '999'"),
+        (["--unix-mode", "600"], "require unix"),
+        (["--unix-mode", "999"], "expected permissions in octal such as 660, got '999'"),
         (["--unix", "s", "--unix-group", "no such"], "there is no group 'no such'"),
-        (["--key", "key.pem"], "a key needs a cert"),
+        (["--key", "key.pem"], "key requires cert"),
         (["--cert", "none.pem"], "cannot read none.pem: No such file"),
         (["--cert", "shop.py", "--key", "shop.py"], "shop.py holds no certificate in PEM format"),
         (["--nothing"], "unrecognized arguments: --nothing"),

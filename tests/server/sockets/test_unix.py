@@ -258,8 +258,8 @@ def test_a_group_that_the_file_cannot_have_leaves_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unix_mode": 0o660}, "for a server that listens on unix"),
-        ({"unix_group": "root"}, "for a server that listens on unix"),
+        ({"unix_mode": 0o660}, "require unix"),
+        ({"unix_group": "root"}, "require unix"),
         ({"unix": "s", "unix_mode": 660}, "unix_mode must be from 0 to 0o777, as in 0o660: 0o1224"),
         ({"unix": "s", "unix_mode": -1}, "unix_mode must not be negative"),
         ({"unix": "s", "unix_group": -1}, "unix_group must not be negative"),

@@ -16,7 +16,7 @@ from tests.support.topics import log_of
 from tests.support.waiting import wait_until
 from wsframe import PerMessageDeflate
 from wsframe.server import App, EventStream, Topic, WebSocket
-from wsframe.server.app import WITHOUT_CONTEXT
+from wsframe.server.routing import WITHOUT_CONTEXT
 from wsframe.server.sessions import gzipped
 from wsframe.server.timing import Timing
 from wsframe.server.topics import encodings
