@@ -1,1 +1,1 @@
-"""The sessions of connections: WebSockets and event streams, with their handlers."""
+"""Sessions: WebSockets and event streams, with their handlers."""

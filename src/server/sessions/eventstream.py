@@ -23,12 +23,12 @@ Item = TypeVar("Item")
 
 
 def as_event(item: object) -> ServerSentEvent:
-    """The event for an item: itself, the data that a ``str`` is, or the JSON of anything else.
+    """Return the event for an item: the item itself, or its data: a ``str``, or else JSON.
 
     Raises:
-        TypeError: JSON has no form for the item.
-        ValueError: it contains itself, or a number that is none; or it has an id that no client
-            could come back with.
+        TypeError: the item cannot be encoded as JSON.
+        ValueError: the item contains a circular reference, NaN or infinity; or its id cannot be
+            sent in a Last-Event-ID header.
     """
     if not isinstance(item, ServerSentEvent):
         return ServerSentEvent(as_text(item))
@@ -38,78 +38,76 @@ def as_event(item: object) -> ServerSentEvent:
 
 
 class EventStream:
-    """One client's event stream, as its handler sees it.
+    """One client's event stream, as its handler uses it.
 
-    A generator function yields what is to be sent, and when it returns, that was all: the stream
-    ends for good. It has a thread of its own while it runs. A plain function calls :meth:`send`,
-    and the stream stays open after it, for other threads to go on with; it has a thread only if it
-    blocks.
+    A generator function yields the events, and has its own thread until it returns; then the
+    stream ends for good. A plain function calls :meth:`send`, and the stream stays open after it
+    returns, so that other threads can send more events. It has a thread only if it blocks.
 
     Attributes:
         request: the request that opened the stream.
-        last_event_id: the id of the last event that the client has seen; "" for a new one. By its
-            ``Last-Event-ID`` header; where there is none, by a parameter of the query, whose name
-            is that or ``lastEventId`` or ``last_event_id``, in any case. What cannot stand in an
-            id, bytes that are not UTF-8 among it, is U+FFFD.
+        last_event_id: the id of the last event that the client has received; "" for a new client.
+            It is the ``Last-Event-ID`` header, or else a parameter of the query: ``Last-Event-ID``,
+            ``lastEventId`` or ``last_event_id``, case-insensitively. Characters that an id cannot
+            contain, and bytes that are not valid UTF-8, become U+FFFD.
     """
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
-        self.last_event_id = last_event_id(request)  # once, however many topics ask for it
+        self.last_event_id = last_event_id(request)  # parsed once for all topics
         self._session = session
         self._resume: str | Mapping[str, str] | None = None  # by subscribe
 
     @property
     def closed(self) -> bool:
-        """Any thread: whether the stream is over."""
+        """Any thread: True once the stream has ended or is closing."""
         return self._session.over
 
     def send(self, item: object, *, timeout: float | None = None) -> None:
-        """Any thread: send an event: a ServerSentEvent, a ``str``, or anything that JSON can say.
+        """Any thread: send an event: a ServerSentEvent, a ``str``, or a value to encode as JSON.
 
-        The call returns when the event is queued. Without a ``timeout`` a thread other than the
-        loop's then waits while more than 256 KiB are unsent, at the pace of the client.
+        The call queues the event and returns. Without a ``timeout``, any thread except the loop's
+        waits after that until at most 256 KiB are unsent (back-pressure).
 
         Args:
             item: the event.
-            timeout: for how many seconds to wait, before the event is queued, while more than
-                256 KiB are unsent; 0 does not wait. It is for a thread that serves several clients
-                one after the other. None is as in :meth:`WebSocket.send`. What a plain handler
-                sends is unsent until it returns or loses the loop. So with 0 it can queue no more
-                than 256 KiB, however fast the client is.
+            timeout: seconds to wait, before the event is queued, while more than 256 KiB are
+                unsent; 0 does not wait. Use it in a thread that serves several clients in turn.
+                None is as in :meth:`WebSocket.send`. The events of a plain handler remain unsent
+                until it returns or loses the loop. So with 0 it can queue at most 256 KiB, however
+                fast the client is.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.
-            TimeoutError: so much was still unsent at the end of the ``timeout``. The event has
-                *not* been queued; the stream stays open, and the call may be repeated.
-            TypeError: JSON has no form for the item.
-            ValueError: the item contains itself, or a number that is none; or it has an id that no
-                client could come back with, as in :meth:`wsframe.server.Topic.publish`.
+            TimeoutError: more than 256 KiB were still unsent at the end of the ``timeout``. The
+                event was *not* queued. The stream stays open, and the call may be repeated.
+            TypeError: the item cannot be encoded as JSON.
+            ValueError: the item contains a circular reference, NaN or infinity; or its id cannot be
+                sent in a Last-Event-ID header, as in :meth:`wsframe.server.Topic.publish`.
         """
         self._session.send(as_event(item).encode(), timeout)
 
     def get(self, queue: Queue[Item] | SimpleQueue[Item], timeout: float | None = None) -> Item:
-        """The handler's own thread: take the next item from a queue, and wait for it if need be.
+        """The handler's thread: remove and return the next item of a queue; wait for one.
 
-        This is how a generator waits for something to send. In the queue's own ``get`` it would go
-        on waiting when its client has left, and keep its thread. The wait ends within about a
-        second after that. No item is taken for a client that is known to have left. Where that
-        becomes known while an item is being taken from a ``SimpleQueue``, which has no other way,
-        the item is put back at its end.
+        Use this in a generator instead of ``queue.get``, which would wait, and keep the thread,
+        after the client has left. This wait ends within about a second. No item is taken for a
+        client that is known to have left. If the client leaves while an item is taken from a
+        ``SimpleQueue``, the item is put back at the end of the queue.
 
         Args:
-            queue: a ``queue.Queue`` or one of its subclasses, or a ``queue.SimpleQueue``; any
-                number of handlers and other threads may take from it.
-            timeout: for how many seconds to wait; None for as long as it takes.
+            queue: a ``queue.Queue``, an instance of a subclass, or a ``queue.SimpleQueue``. Any
+                number of handlers and other threads may use it.
+            timeout: the limit in seconds; None waits without a limit.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed. A generator need not
                 catch it.
-            TimeoutError: there was no item in time.
+            TimeoutError: no item arrived in time.
             ShutDown: the queue was shut down (CPython 3.13 and later).
         """
         session = self._session
-        session.waits_for = queue
+        session.awaited_queue = queue
         try:
             interval = session.peer.loop.timing.queue_check_interval
             return next_item(queue, lambda: session.over, timeout, interval)
@@ -118,33 +116,36 @@ class EventStream:
                 raise over_error() from None
             raise TimeoutError(f"no item in {timeout} seconds") from None
         finally:
-            session.waits_for = None
+            session.awaited_queue = None
 
     def subscribe(
         self, topic: str | Topic, *, after: str | None = None, member: str | None = None
     ) -> Subscription:
-        """Any thread: have what is published to a topic sent, until the subscription is closed.
+        """Any thread: send the events of a topic to the client until the subscription is closed.
 
-        It is sent beside what the handler sends, in the topic's order. A client that comes back is
-        sent what it has missed; where that is not remembered any more, it is first sent an event
-        "gap" whose data is JSON: the ``topic`` and the ``oldest`` id that is left. A client that is
-        too slow meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
+        The events are sent in the order of the topic, between the events of the handler. A client
+        that reconnects first receives the events that it has missed. If some of them are no longer
+        in the log, it receives a "gap" event before. The data of that event is JSON, with the
+        ``topic`` and the ``oldest`` id in the log. The policy of the topic applies to a client that
+        is too slow; see :meth:`wsframe.server.App.topic`.
 
-        The id of an event stands for a place in every topic of the stream, so that a client comes
-        back to all of them. Where a list of these would have more than 2,048 bytes, the id is a
-        token that only this process understands, while it remembers it.
+        The id of an event is a position in every topic of the stream, so that a client resumes all
+        of them. If the list of these positions exceeds 2,048 bytes, the id is a token, which only
+        this process can resolve, for a limited time.
 
         Args:
-            topic: its name, or itself; a name has at most 1,024 bytes.
-            after: where a new client begins, as in :meth:`WebSocket.subscribe`: None for now, ""
-                for all that is remembered. A client whose last id the topic does not know is told
-                of a gap and begins there, too: anybody can make up an id.
-            member: who subscribes, for :meth:`Topic.members`.
+            topic: the topic, or its name, which has at most 1,024 bytes.
+            after: the position for a new client: None to start with the next event, "" with the
+                oldest event in the log, as in :meth:`WebSocket.subscribe`. A client whose last id
+                the topic does not know starts there, too, after a "gap" event, because a client
+                can make up any id.
+            member: the name of the subscriber for :meth:`Topic.members`.
 
         Raises:
             ConnectionClosed: the client has left, or the stream was closed.
-            StateError: the stream has as many subscriptions as it may (``max_subscriptions``).
-            ValueError: the name is too long, or UTF-8 has no form for it.
+            StateError: the stream has the maximum number of subscriptions (``max_subscriptions``).
+            ValueError: the name is too long, or contains a lone surrogate, which cannot be encoded
+                as UTF-8.
         """
         session = self._session
         if session.over:
@@ -154,10 +155,11 @@ class EventStream:
         return session.subscribe_from(topic, self._resume, after, member)
 
     def close(self, *, final: bool = False) -> None:
-        """Any thread: end the stream, after what was sent before; the first time counts.
+        """Any thread: end the stream after the events sent before; a second call is ignored.
 
         Args:
-            final: end it for good. A browser comes back after any other end; after this one, it
-                does so once, with ":end" for its last id, and is told by a 204 to let it be.
+            final: True to end it for good. Browsers reconnect after any end of a stream. After a
+                final end the client reconnects only once, with ":end" as its last id, and receives
+                204, which stops it.
         """
         self._session.request_close(final=final)

@@ -79,7 +79,7 @@ class EventStreamSession(Subscriber):
         over: set once, when the client has left or the stream was closed; nothing is sent after it.
         encoding: how the events of topics are sent here; the owner sets it.
         request: the one that opened it.
-        waits_for: the queue that the handler's thread waits for; that thread sets it.
+        awaited_queue: the queue that the handler's thread waits for; that thread sets it.
         came_with: where the client was in several topics when it came back; what subscribes sets
             it, and the owner leaves out what the handler has not subscribed to.
     """
@@ -90,10 +90,10 @@ class EventStreamSession(Subscriber):
         "_opens",
         "_sent",
         "_topic",
+        "awaited_queue",
         "came_with",
         "encoding",
         "request",
-        "waits_for",
     )
 
     over: bool
@@ -111,7 +111,7 @@ class EventStreamSession(Subscriber):
         super().__init__(peer, profile, topics)
         self.over = False
         self.request = request
-        self.waits_for: Queue[Any] | SimpleQueue[Any] | None = None
+        self.awaited_queue: Queue[Any] | SimpleQueue[Any] | None = None
         self.came_with: Mapping[str, str] = NOWHERE
         self._topic = topic
         self._complete = False  # the topics that it was subscribed to have ended
@@ -240,7 +240,7 @@ class EventStreamSession(Subscriber):
 
     def _wake_handler(self) -> None:
         """Owner: end the handler's wait for an item."""
-        queue = self.waits_for
+        queue = self.awaited_queue
         if queue is not None and not wake(queue):
             self.peer.loop.at_next_tick(self._wake_handler)
 

@@ -1,4 +1,4 @@
-"""What the client of an event stream says when it comes back."""
+"""The Last-Event-ID of a client that reconnects to an event stream."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..http.request import Request
 
-# For clients that cannot set a header, among them browsers when a page opens an EventSource.
+# For clients that cannot set headers, such as a page that creates an EventSource.
 PARAMETERS = frozenset(("lasteventid", "last-event-id", "last_event_id"))
-# What no id has: a browser ignores one with NUL, and a line ends at the others. They become what
-# bad UTF-8 does, which is no id that was ever sent, and can be sent back.
+# An id cannot contain NUL, which browsers ignore, or line breaks (WHATWG HTML section 9.2.6). They
+# are replaced as invalid UTF-8 is: the result is a valid id that was never sent.
 IMPOSSIBLE = re.compile("[\0\r\n]")
 
 
 def last_event_id(request: Request) -> str:
-    """Any thread: see :class:`EventStream`."""
-    # The one header that is sent in UTF-8 (WHATWG HTML section 9.2.4).
-    said = (request.headers.get("Last-Event-ID") or "").encode("latin-1").decode("utf-8", "replace")
-    if not said:
-        found = (values[0] for name, values in request.query.items() if name.lower() in PARAMETERS)
-        said = next(filter(None, found), "")
-    return IMPOSSIBLE.sub("\ufffd", said)
+    """Any thread: return the id of the last event that the client has received; '' if none."""
+    # Browsers send this header in UTF-8 (WHATWG HTML section 9.2.4).
+    header = (request.headers.get("Last-Event-ID") or "").encode("latin-1")
+    last_id = header.decode("utf-8", "replace")
+    if not last_id:
+        query = request.query.items()
+        candidates = (values[0] for name, values in query if name.lower() in PARAMETERS)
+        last_id = next(filter(None, candidates), "")
+    return IMPOSSIBLE.sub("\ufffd", last_id)

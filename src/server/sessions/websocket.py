@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class WebSocket:
-    """One WebSocket connection, as its handler sees it.
+    """One WebSocket connection, as its handler uses it.
 
-    A plain function iterates over it, or calls :meth:`receive`, in a thread of its own. In a
-    generator function the next message is what ``yield`` gives, and the end of the connection is
-    :class:`ConnectionClosed` raised there.
+    A plain function has its own thread, and iterates over the WebSocket or calls :meth:`receive`.
+    In a generator function ``yield`` returns the next message, and raises
+    :class:`ConnectionClosed` at the end of the connection.
 
     Attributes:
         request: the request that opened the connection.
-        subprotocol: the one that was agreed on, or None.
+        subprotocol: the negotiated subprotocol, or None.
     """
 
     __slots__ = ("_compresses", "_encoding", "_peer", "_session", "request", "subprotocol")
@@ -43,13 +43,13 @@ class WebSocket:
         self._peer = session.peer
         deflate = session.codec.deflate
         self._compresses = deflate is not None
-        # Where compression keeps a context, frames go out in the order in which they were made.
+        # With context takeover, frames must be sent in the order in which they were compressed.
         takeover = deflate is not None and not deflate.server_no_context_takeover
         self._encoding = threading.Lock() if takeover else None
 
     @property
     def close_code(self) -> int | None:
-        """Any thread: how the connection ended or was asked to end; None while it is open."""
+        """Any thread: the close code of a connection that has ended or is closing; else None."""
         return None if self._session.over is None else self._session.over.code
 
     def send(
@@ -61,36 +61,36 @@ class WebSocket:
     ) -> None:
         """Any thread: send a message, text for ``str``, binary for bytes-like objects.
 
-        Frames of several threads never mix. The call returns when the message is queued. Without a
-        ``timeout`` a thread other than the loop's then waits while more than 256 KiB are unsent, at
-        the pace of the client.
+        Several threads may send at the same time. The call queues the message and returns. Without
+        a ``timeout``, any thread except the loop's waits after that until at most 256 KiB are
+        unsent (back-pressure).
 
-        A thread that serves several clients one after the other sends with a ``timeout``, so that
-        it does not wait for the slowest of them. It then waits *before* it queues the message, and
-        not afterwards. A message is queued as a whole or not at all. What is the same for many
-        clients is better published to a topic, which waits for none of them.
+        With a ``timeout`` the call waits *before* it queues the message. Use it in a thread that
+        serves several clients in turn, so that the slowest does not delay the others. The message
+        is queued completely or not at all. Publish to a topic to send the same message to many
+        clients: a topic never waits for a slow client.
 
         Args:
-            message: the whole of it.
+            message: the complete message.
             compress: as for :meth:`wsframe.Connection.encode`.
-            timeout: for how many seconds to wait while more than 256 KiB are unsent; 0 does not
-                wait. None waits without a limit, but not on the loop's thread: there, in a turn of
-                another connection, a client with so much unsent is cut off. What a generator sends
-                is unsent until its turn ends or loses the loop. So with 0 it can queue no more than
-                256 KiB in one turn, however fast the client is.
+            timeout: seconds to wait while more than 256 KiB are unsent; 0 does not wait. None waits
+                without a limit, except on the loop's thread. There, in a turn of another
+                connection, a client with more than 256 KiB unsent is disconnected. The messages of
+                a generator remain unsent until its turn ends or loses the loop. So with 0 it can
+                queue at most 256 KiB in one turn, however fast the client is.
 
         Raises:
-            ConnectionClosed: the connection is over, or :meth:`close` was called.
-            TimeoutError: so much was still unsent at the end of the ``timeout``. The message has
-                *not* been queued; the connection stays open, and the call may be repeated.
+            ConnectionClosed: the connection has ended, or :meth:`close` was called.
+            TimeoutError: more than 256 KiB were still unsent at the end of the ``timeout``. The
+                message was *not* queued. The connection stays open, and the call may be repeated.
         """
         if self._session.over is not None:
             raise self._session.over_error()
         if timeout is not None:
             self._send_in_time(message, compress, timeout)
             return
-        # Connection.encode and Peer.send in line: this runs for every message, and the calls were
-        # measurable.
+        # Connection.encode and Peer.send are inlined, because their calls cost measurable time for
+        # each message.
         peer = self._peer
         if self._compresses:
             frame = self._compress(message, compress)
@@ -101,7 +101,7 @@ class WebSocket:
             peer.kick(len(frame))
 
     def _send_in_time(self, message: str | Buffer, compress: bool | None, timeout: float) -> None:
-        """Any thread: queue a message as soon as there is room for it."""
+        """Any thread: queue a message as soon as at most 256 KiB are unsent."""
         peer = self._peer
         if not peer.wait_for_room(timeout):
             raise no_room(timeout)
@@ -115,7 +115,7 @@ class WebSocket:
         peer.kick(len(frame), wait=False)
 
     def _compress(self, message: str | Buffer, compress: bool | None) -> bytes:
-        """Any thread: queue the frame of a message where compression was agreed on."""
+        """Any thread: queue the frame of a message on a connection with compression."""
         try:
             with self._encoding or nullcontext():
                 frame = self._session.codec.encode(message, compress=compress)
@@ -133,28 +133,32 @@ class WebSocket:
         envelope: bool = False,
         member: str | None = None,
     ) -> Subscription:
-        """Any thread: have what is published to a topic sent, until the subscription is closed.
+        """Any thread: send the events of a topic to the client until the subscription is closed.
 
-        It is sent beside what the handler sends, in the topic's order. A client that is too slow
-        meets the topic's policy; :meth:`wsframe.server.App.topic` says which there are.
+        The events are sent in the order of the topic, between the messages of the handler. The
+        policy of the topic applies to a client that is too slow; see
+        :meth:`wsframe.server.App.topic`.
 
         Args:
-            topic: its name, or itself; a name has at most 1,024 bytes.
-            after: None begins now; an id begins with what came after that event, or says that some
-                of it is gone; "" begins with all that is remembered.
-            otherwise: where to begin if the topic does not know that id: None for now, "" for all
-                that is remembered. There is a gap then, too. Anybody can make up an id.
-            envelope: send not just the data, but a JSON object with ``topic``, ``id``, ``event``
-                and ``data``, so that the client knows after what to subscribe when it comes back.
-                Binary data is in base64, and ``binary`` is true. An object without data is a
-                notice: of the "open" subscription, with the id to go on from while nothing has
-                come; or of a "gap", with that id, and the ``oldest`` id that is left.
-            member: who subscribes, for :meth:`Topic.members`.
+            topic: the topic, or its name, which has at most 1,024 bytes.
+            after: the position to start from. None starts with the next event, "" with the oldest
+                event in the log. An id starts with the event after it; if some of these events
+                are no longer in the log, the client receives a gap notice first.
+            otherwise: the position for an id that the topic does not know, because a client can
+                make up any id: None or "", as for ``after``. The client receives a gap notice.
+            envelope: True to send JSON objects with ``topic``, ``id``, ``event`` and ``data``
+                instead of the data alone. So the client knows the id to resume after. Binary data
+                is encoded in base64, and ``binary`` is true. An object without data is a notice.
+                An "open" notice has the id to resume after until the first event arrives. A "gap"
+                notice has that id, and the ``oldest`` id in the log.
+            member: the name of the subscriber for :meth:`Topic.members`.
 
         Raises:
-            ConnectionClosed: the connection is over, or :meth:`close` was called.
-            StateError: it has as many subscriptions as it may (``max_subscriptions``).
-            ValueError: the name is too long, or UTF-8 has no form for it.
+            ConnectionClosed: the connection has ended, or :meth:`close` was called.
+            StateError: the connection has the maximum number of subscriptions
+                (``max_subscriptions``).
+            ValueError: the name is too long, or contains a lone surrogate, which cannot be encoded
+                as UTF-8.
         """
         if self._session.over is not None:
             raise self._session.over_error()
@@ -162,38 +166,38 @@ class WebSocket:
         return self._session.subscribe(topic, encoding, after, otherwise, member)
 
     def ping(self, payload: Buffer = b"") -> None:
-        """Any thread: send a ping, which the client answers by itself.
+        """Any thread: send a ping, which the client answers automatically.
 
         Raises:
-            ConnectionClosed: the connection is over, or :meth:`close` was called.
+            ConnectionClosed: the connection has ended, or :meth:`close` was called.
             ValueError: the payload has more than 125 bytes.
         """
         self._session.ping(payload)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Any thread: close, after what was sent before; closing twice does nothing.
+        """Any thread: close, after the messages sent before; a second call is ignored.
 
         Raises:
-            ValueError: the code may not be sent, or the reason has more than 123 bytes of UTF-8.
+            ValueError: the code must not be sent, or the reason exceeds 123 bytes of UTF-8.
         """
-        check_close(code, reason)  # here, where the caller can catch it, and not on the loop
+        check_close(code, reason)  # raises for the caller, not later on the loop
         self._session.request_close(code, reason)
 
     def receive(self, timeout: float | None = None) -> str | bytes:
-        """The handler's own thread: wait for the next message.
+        """The handler's thread: wait for the next message.
 
         Args:
-            timeout: how long, in seconds; None for as long as it takes.
+            timeout: the limit in seconds; None waits without a limit.
 
         Raises:
-            ConnectionClosed: the connection is over, and every message was received.
-            TimeoutError: no message came in time.
-            RuntimeError: the handler is a generator, in which ``yield`` is what waits.
+            ConnectionClosed: the connection has ended, and every message was received.
+            TimeoutError: no message arrived in time.
+            RuntimeError: the handler is a generator, which receives with ``yield``.
         """
         return self._session.next_message(timeout)
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """The handler's own thread: iterate over the messages until the connection is over."""
+        """The handler's thread: iterate over the messages until the end of the connection."""
         while True:
             try:
                 message = self.receive()
