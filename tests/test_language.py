@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tools.language import RULES, Finding, check, check_files, folder
+from tools.sample import draw
 from tools.texts import ROOT, Text, files, read, sentences
 
 # How many phrases are left to be reworded in each folder; in all others none. Only lower a number.
@@ -180,3 +182,13 @@ def test_a_text_is_split_into_sentences() -> None:
         "the third;",
         "the fourth",
     ]
+
+
+def test_a_sample_depends_only_on_its_seed() -> None:
+    texts = [Text(ROOT, n, "comment", f"comment number {n}") for n in range(100)]
+    texts += [Text(ROOT, n, "comment", "too short") for n in range(100)]
+    first, again, other = (draw(texts, "comment", 20, Random(seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(set(first)) == 20
+    assert all(len(text.text.split()) == 3 for text in first)
+    assert draw(texts, "docstring", 20, Random(1)) == []
