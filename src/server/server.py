@@ -83,7 +83,7 @@ class Server:
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
         host_policy = HostPolicy(self._proxies, hosts_of(settings.hosts, host, sockets))
-        self._dispatcher = Dispatcher(routes, host_policy, topics, self._admission.has_asked)
+        self._dispatcher = Dispatcher(routes, host_policy, topics, self._admission.request_complete)
         loops = settings.loops or default_loop_count()
         self._threads = Threads(
             loops,
@@ -291,7 +291,7 @@ class Server:
     def _connected(self, peer: Peer) -> None:
         """Owner of its loop: start to serve a connection."""
         self._dispatcher.open(peer, self.settings.handshake_timeout)
-        peer.loop.survive(peer.ready, READ)  # the request has often arrived already
+        peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
 
     def _disconnected(self, peer: Peer) -> None:
         """Owner of its loop: release and log a connection that has ended."""

@@ -45,10 +45,10 @@ class ManualLoop:
         self.waits.append(reason)
         when_over(lambda: self.waits.remove(reason))
 
-    def survive(self, function: Callable[..., Any], *arguments: object) -> None:
+    def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
         function(*arguments)
 
-    def defect(self, error: Exception, source: object = None) -> None:
+    def report_error(self, error: Exception, source: object = None) -> None:
         raise error
 
     def run(self) -> None:
@@ -67,7 +67,7 @@ class ManualSocket:
 
     def __init__(self, room: int) -> None:
         self.frames_out = 0
-        self.tell_when_sent = False
+        self.notify_when_sent = False
         self.closed = False
         self.out: list[bytes] = []
         self.unread = bytearray()
@@ -75,7 +75,7 @@ class ManualSocket:
         self._unsent = b""
 
     @property
-    def sealed(self) -> bool:
+    def send_closed(self) -> bool:
         return self.closed
 
     @property
@@ -146,8 +146,8 @@ class ManualReceiver:
         received = bytes(self.peer.unread[:size])
         del self.peer.unread[:size]
         self.peer.flush()
-        if self.peer.tell_when_sent and not self.peer.has_unsent:
-            self.peer.tell_when_sent = False
+        if self.peer.notify_when_sent and not self.peer.has_unsent:
+            self.peer.notify_when_sent = False
             for subscription in tuple(self.subscriptions):
                 subscription.advance()
         return self._decoder.receive(received)

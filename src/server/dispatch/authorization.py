@@ -84,11 +84,11 @@ class Authorization(PendingRequest, Task):
         """Owner: wait for a thread, because none is free for the hook."""
         self.wait_for_thread()
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: cancel the call, or let one that has started end by itself."""
-        super().peer_left()
+        super().disconnected()
         if self.state is BUSY:
-            self.peer.loop.outlived(self)
+            self.peer.loop.watch_overdue(self)
 
     def cancel(self) -> bool:
         """Owner: cancel the call and return True; return False if it has started."""

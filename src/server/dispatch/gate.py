@@ -11,10 +11,10 @@ from wsframe import HandshakeError
 from ..http.answers import refuse
 from ..http.refusals import no_thread
 from ..http.request import Request
-from ..sockets.peer import Peer, Protocol
+from ..sockets.peer import Peer, Session
 
 
-class PendingRequest(Protocol):
+class PendingRequest(Session):
     """A valid request without an answer; all methods are the owner's.
 
     Data that the client sends meanwhile stays unread. If the client leaves, the request is
@@ -43,7 +43,7 @@ class PendingRequest(Protocol):
     def stop_reading(self) -> None:
         """Owner: leave everything that the client sends unread."""
         self.peer.switch(self)
-        self.peer.pause_reading(until_left=True)
+        self.peer.pause_reading(until_hangup=True)
 
     def wait_for_thread(self) -> None:
         """Owner: limit the wait for a thread to ``thread_timeout``."""
@@ -66,7 +66,7 @@ class PendingRequest(Protocol):
     def data_received(self, data: memoryview) -> None:
         """Owner: ignore data; it is read only to find the end of a client that has left."""
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: cancel the request, because its client has left."""
         self.cancel()
 
@@ -75,7 +75,7 @@ class PendingRequest(Protocol):
         if not self.waits:
             return
         loop = self.peer.loop
-        reason = loop.lack_of(self.needs_thread, self.peer, self.route)
+        reason = loop.explain_shortage(self.needs_thread, self.peer, self.route)
         timeout = self.peer.clients.settings.thread_timeout
         if self.cancel():
             loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")

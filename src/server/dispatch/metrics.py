@@ -6,11 +6,11 @@ from functools import partial
 
 from ..http.answers import respond
 from ..reports.stats import CONTENT_TYPE
-from ..sockets.peer import Peer, Protocol
+from ..sockets.peer import Peer, Session
 from .routes import MetricsRoute
 
 
-class PendingMetrics(Protocol):
+class PendingMetrics(Session):
     """A request for the metrics; all methods except :meth:`receive` are the owner's.
 
     Args:
@@ -36,7 +36,7 @@ class PendingMetrics(Protocol):
     def data_received(self, data: memoryview) -> None:
         """Owner: ignore data; a connection serves one request."""
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: do nothing; the answer finds the connection closed."""
 
     def deadline_passed(self) -> None:

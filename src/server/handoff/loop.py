@@ -28,7 +28,7 @@ from wsframe.waker import Waker
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from .blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
-from .poller import LEFT, READ, WRITE, Poller
+from .poller import HANGUP, READ, WRITE, Poller
 from .quotas import Holder, Shortage, name_of
 from .task import (
     BUSY,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .threads import Threads
 
-__all__ = ["LEFT", "READ", "WRITE", "Loop", "Source"]
+__all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 
 
 # How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
@@ -98,7 +98,7 @@ class Loop:
     Attributes:
         unfinished: the user's code that has begun and not ended; the owner's.
         waiting: what waits for a thread; the owner's.
-        orphans: those whose user code still has a thread long after their client has left; the
+        overdue: those whose user code still has a thread long after their client has left; the
             owner's.
         buffer: where every read of the loop goes; what is to be kept of it is copied.
         received: a view of it.
@@ -124,18 +124,18 @@ class Loop:
         self.on_task_end: Callable[[], object] = lambda: None
         self.unfinished: set[Task] = set()
         self.waiting = WaitingRoom()
-        self.orphans: set[Task] = set()
+        self.overdue: set[Task] = set()
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
         self.handoffs = 0
         self._threads = threads
         self._monitor = monitor
-        self._refused = ThrottledLog()
-        self._delayed = ThrottledLog()
-        self._abandoned = ThrottledLog()
+        self._refusal_log = ThrottledLog()
+        self._waiting_log = ThrottledLog()
+        self._overdue_log = ThrottledLog()
         # By when their user code must have ended, in this order; after that they are orphans.
-        self._outlived: dict[Task, float] = {}
+        self._may_be_overdue: dict[Task, float] = {}
         self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Source] = {}
@@ -179,7 +179,7 @@ class Loop:
             RuntimeError: the system has none left.
         """
         worker = self._ownership.worker = self._threads.start_loop()
-        worker.given.put((LOOP_NAME, partial(self._run, self._ownership)))
+        worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
@@ -226,7 +226,7 @@ class Loop:
         task = self._ownership.task
         if task is None:
             return
-        task.peer.halted = True
+        task.peer.stop_turn = True
         if reason in self._slowed:
             self._slowed[reason].add(task)
             return
@@ -237,7 +237,7 @@ class Loop:
         """Owner: whether the next turn of this connection must not begin yet."""
         return any(task in waiting for waiting in self._slowed.values())
 
-    def let_go_on(self, task: Task) -> None:
+    def resume_slowed(self, task: Task) -> None:
         """Owner: it is not to wait any longer, because its client has left."""
         if self.is_slowed(task):
             for waiting in self._slowed.values():
@@ -332,7 +332,7 @@ class Loop:
         self._ownership.worker = worker
         self._owner = 0
         ownership.thread.name = f"{HANDLER_NAME} {ownership.task.path}"
-        worker.given.put((LOOP_NAME, partial(self._run, self._ownership)))
+        worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
         self._threads.restore_reserve()
 
     # Owner ------------------------------------------------------------------------------------
@@ -366,10 +366,10 @@ class Loop:
         """Owner: the user's code of a connection is over."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
-        self._outlived.pop(task, None)
+        self._may_be_overdue.pop(task, None)
         for waiting in self._slowed.values():
             waiting.discard(task)
-        self.orphans.discard(task)
+        self.overdue.discard(task)
         self.on_task_end()
 
     def at_next_tick(self, function: Callable[[], object]) -> None:
@@ -410,7 +410,7 @@ class Loop:
             return
         task.state = BUSY
         name = f"{HANDLER_NAME} {task.path}"
-        worker.given.put((name, partial(self._run_elsewhere, task, work)))
+        worker.jobs.put((name, partial(self._run_elsewhere, task, work)))
         task.peer.flush()
 
     def wait_for_thread(self, waiter: Waiter, peer: Connection, route: Hashable) -> bool:
@@ -419,7 +419,7 @@ class Loop:
         Then ``waiter.resume()`` is called when there is one, unless it is discarded from
         ``waiting`` before.
         """
-        if not (waiter.needs_thread or self._threads.wary):
+        if not (waiter.needs_thread or self._threads.scarce):
             return False
         holder = self._holder(peer, route)
         lacking = self._shortage(waiter.needs_thread, holder)
@@ -427,46 +427,46 @@ class Loop:
             self._await_thread(waiter, holder, lacking)
         return lacking is not None
 
-    def lack_of(self, needs_thread: bool, peer: Connection, route: Hashable) -> str:
+    def explain_shortage(self, needs_thread: bool, peer: Connection, route: Hashable) -> str:
         """Owner: what to write into the log of why this finds no thread."""
         lacking = self._shortage(needs_thread, self._holder(peer, route))
         return "a thread came too late" if lacking is None else self._explain(needs_thread, lacking)
 
     def log_refusal(self, route: Hashable, reason: str) -> None:
         """Owner: log, once a second at most, that a request is refused for want of a thread."""
-        self._refused.log(
+        self._refusal_log.log(
             WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
         )
 
-    def outlived(self, task: Task) -> None:
+    def watch_overdue(self, task: Task) -> None:
         """Owner: the client of this has left, and its user code has a thread.
 
         If that goes on for long, it is logged, and counted until it ends.
         """
-        if task not in self._outlived and task not in self.orphans:
-            if not self._outlived:
-                self.at_next_tick(self._find_orphans)
-            self._outlived[task] = self.clock() + self.timing.overdue_after
+        if task not in self._may_be_overdue and task not in self.overdue:
+            if not self._may_be_overdue:
+                self.at_next_tick(self._find_overdue)
+            self._may_be_overdue[task] = self.clock() + self.timing.overdue_after
 
-    def _find_orphans(self) -> None:
+    def _find_overdue(self) -> None:
         """Look which threads have outlived their clients for too long."""
         now = self.clock()
-        for task, due in tuple(self._outlived.items()):
+        for task, due in tuple(self._may_be_overdue.items()):
             if due > now:
                 break  # the others have ended their connections later
-            del self._outlived[task]
+            del self._may_be_overdue[task]
             if task.state is not BUSY:
                 continue  # it waits for its last turn
-            self.orphans.add(task)
-            self._abandoned.log(
+            self.overdue.add(task)
+            self._overdue_log.log(
                 WARNING,
                 "%s: a handler still has its thread %g s after its client has left; what it waits "
                 "for needs a time-out, or stream.get(queue), which ends with the client",
                 name_of(task.route),
                 self.timing.overdue_after,
             )
-        if self._outlived:
-            self.at_next_tick(self._find_orphans)
+        if self._may_be_overdue:
+            self.at_next_tick(self._find_overdue)
 
     def wake_soon(self, ready_signal: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.
@@ -487,7 +487,7 @@ class Loop:
         self._owner = threading.get_ident()
         ownership.thread = threading.current_thread()
         if ownership.task is not None:
-            self.survive(self._take_over, ownership.task)
+            self.call_safely(self._take_over, ownership.task)
         peer: Connection | None
         source: Any  # or the connection whose turn runs, to blame for an error
         poll, sources, queue, calls = self._poller.poll, self._ready, self._queue, self._calls
@@ -508,7 +508,7 @@ class Loop:
             spins = SPIN_POLLS if found else spins - 1 if spins else 0
             if calls:
                 for _ in range(min(len(calls), CALLS_A_ROUND)):
-                    self.survive(calls.popleft())
+                    self.call_safely(calls.popleft())
             if queue:
                 # Those that are queued have their turns first; whoever queues again waits for the
                 # others' sockets.
@@ -525,7 +525,7 @@ class Loop:
                         if not queue:
                             continue
                         task = self._next_queued()
-                    if (task.needs_thread or threads.wary) and self._held_back(task):
+                    if (task.needs_thread or threads.scarce) and self._held_back(task):
                         continue
                     work = task.work
                     if work is None or len(work) > WORK_A_TURN:
@@ -541,7 +541,9 @@ class Loop:
                     try:
                         task.run(work)
                     except BaseException:  # whatever it is, the token must be taken back
-                        log.exception("a defect in the server")
+                        log.exception(
+                            "internal error in a turn of %s (please report this)", task.path
+                        )
                     peer.in_turn = False
                     try:
                         token.pop()
@@ -552,7 +554,7 @@ class Loop:
                     if task.needs_finish:
                         task.finish_turn()
                 except Exception as error:
-                    self.defect(error, source)
+                    self.report_error(error, source)
             # A loop that sleeps keeps nobody alive.
             source = peer = task = work = ownership.task = None
             if self._ticking:
@@ -593,7 +595,7 @@ class Loop:
     def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
         self.waiting.add(waiter, holder)
         reason = self._explain(waiter.needs_thread, lacking)
-        self._delayed.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
+        self._waiting_log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
         if not self._will_try_again:
             self._will_try_again = True
             self.at_next_tick(self._try_again)
@@ -612,7 +614,7 @@ class Loop:
             lambda waiter, holder: self._shortage(waiter.needs_thread, holder)
         )
         if waiter is not None:
-            self.survive(waiter.resume)  # whatever it raises ends its connection
+            self.call_safely(waiter.resume)  # whatever it raises ends its connection
             if self.waiting:
                 self._look_again()
 
@@ -647,7 +649,7 @@ class Loop:
             task.peer.flush()
             task.finish_turn()
         except Exception as error:
-            self.defect(error, task.peer)
+            self.report_error(error, task.peer)
 
     def _tick_if_due(self) -> None:
         """Call what is to be called at this time, if it is time for that."""
@@ -664,7 +666,7 @@ class Loop:
         if not self._tick_again:
             due, self._at_tick = self._at_tick, []
             for function in due:
-                self.survive(function)
+                self.call_safely(function)
         pause = self.tick(now)
         self._tick_again = pause == 0
         if pause is None and not self._at_tick:
@@ -705,20 +707,20 @@ class Loop:
         for function in self._at_end:
             function()
 
-    def survive(self, function: Callable[..., Any], *arguments: object) -> None:
+    def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
         """Owner: call this; what it raises ends the connection whose method it is, and no other."""
         try:
             function(*arguments)
         except Exception as error:
-            self.defect(error, getattr(function, "__self__", None))
+            self.report_error(error, getattr(function, "__self__", None))
 
-    def defect(self, error: Exception, source: object = None) -> None:
+    def report_error(self, error: Exception, source: object = None) -> None:
         """Owner: log what should not be; the connection whose fault it is ends."""
-        log.error("a defect in the server", exc_info=error)
+        log.error("internal error in the loop (please report this)", exc_info=error)
         source = getattr(source, "peer", source)  # of what is done for a connection
         abort: Callable[[], object] | None = getattr(source, "abort", None)
         if abort is not None:
-            self.survive(abort)
+            self.call_safely(abort)
 
     def ready(self, events: int) -> Task | None:
         """Owner: somebody has woken the loop, or turns are queued."""

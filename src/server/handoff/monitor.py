@@ -86,7 +86,7 @@ class Monitor:
             at_work = [loop.watch() for loop in self._loops]  # all of them, whatever one says
             return any(at_work)
         except Exception:  # without its monitor, the next handler that blocks would be the last
-            log.exception("a defect in the server")
+            log.exception("internal error in the monitor (please report this)")
             return True
 
     def _park(self) -> None:

@@ -9,7 +9,7 @@ import sys
 if sys.platform == "linux":
     READ, WRITE = select.EPOLLIN, select.EPOLLOUT
     # The other end has closed its side, whatever it has sent before that is not read yet.
-    LEFT = select.EPOLLRDHUP
+    HANGUP = select.EPOLLRDHUP
 
     class Poller:
         """What is to be waited for, file by file. All methods are the loop's owner's.
@@ -28,7 +28,7 @@ if sys.platform == "linux":
 
 else:
     READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-    LEFT = 0  # nothing reports that
+    HANGUP = 0  # nothing reports that
 
     class Poller:
         """What is to be waited for, file by file. All methods are the loop's owner's."""

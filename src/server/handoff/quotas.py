@@ -19,11 +19,11 @@ class Holder(NamedTuple):
 
     Attributes:
         route: the route whose code it runs.
-        origin: the client's address, or its IPv6 network of 64 bits; None if it is not limited.
+        network: the client's address, or its IPv6 network of 64 bits; None if it is not limited.
     """
 
     route: Hashable
-    origin: Hashable
+    network: Hashable
 
 
 def name_of(route: Hashable) -> object:
@@ -36,7 +36,7 @@ class Shortage(Enum):
 
     ALL = "all threads are in use"
     ROUTE = "the route uses its share of the threads"
-    ORIGIN = "the client's address uses its share of the threads"
+    NETWORK = "the client's address uses its share of the threads"
     PART = "the client's address uses its share of the route's threads"
     SYSTEM = "the system starts no more threads"
 
@@ -80,23 +80,23 @@ class Usage:
     def __init__(self) -> None:
         self.busy = 0
         self._routes: Counter[Hashable] = Counter()
-        self._origins: Counter[Hashable] = Counter()
+        self._networks: Counter[Hashable] = Counter()
         self._parts: Counter[Hashable] = Counter()
 
     def add(self, holder: Holder) -> None:
         """A thread begins to work for this holder."""
         self.busy += 1
         self._routes[holder.route] += 1
-        if holder.origin is not None:
-            self._origins[holder.origin] += 1
+        if holder.network is not None:
+            self._networks[holder.network] += 1
             self._parts[holder] += 1
 
     def remove(self, holder: Holder) -> None:
         """A thread ends its work for this holder."""
         self.busy -= 1
         _count_down(self._routes, holder.route)
-        if holder.origin is not None:
-            _count_down(self._origins, holder.origin)
+        if holder.network is not None:
+            _count_down(self._networks, holder.network)
             _count_down(self._parts, holder)
 
     def shortage(self, quota: Quota, holder: Holder) -> Shortage | None:
@@ -105,10 +105,10 @@ class Usage:
             return Shortage.ALL
         if self._routes[holder.route] >= quota.share:
             return Shortage.ROUTE
-        if holder.origin is None:
+        if holder.network is None:
             return None
-        if self._origins[holder.origin] >= quota.share:
-            return Shortage.ORIGIN
+        if self._networks[holder.network] >= quota.share:
+            return Shortage.NETWORK
         return Shortage.PART if self._parts[holder] >= quota.part else None
 
 

@@ -69,7 +69,7 @@ class Connection(Protocol):
     """
 
     in_turn: bool
-    halted: bool
+    stop_turn: bool
 
     @property
     def loop(self) -> Scheduler:

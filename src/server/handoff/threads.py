@@ -38,13 +38,13 @@ class WorkerThread:
     """One thread, which runs what it is given, again and again.
 
     Attributes:
-        given: what to run, with a name for it; None dismisses the worker.
+        jobs: what to run, with a name for it; None dismisses the worker.
         charge: the usage that its present work counts in, and for whom; None while it owns a loop
             or is idle. Under the lock of :class:`Threads`.
     """
 
     def __init__(self, threads: Threads) -> None:
-        self.given: SimpleQueue[Job | None] = SimpleQueue()
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.charge: Charge | None = None
         self.thread = threading.Thread(target=self._run, name=IDLE_NAME, daemon=True)
         self._threads = threads
@@ -52,7 +52,7 @@ class WorkerThread:
     def _run(self) -> None:
         while True:
             try:
-                job = self.given.get(timeout=self._threads.idle_time)
+                job = self.jobs.get(timeout=self._threads.idle_time)
             except Empty:
                 if self._threads.retire(self):
                     return
@@ -63,7 +63,7 @@ class WorkerThread:
             try:
                 function()
             except BaseException:
-                log.exception("a defect in the server")
+                log.exception("internal error in a thread of the server (please report this)")
             del function  # an idle thread keeps nobody alive, and is one in the next line
             self.thread.name = IDLE_NAME
             self._threads.finished(self)
@@ -118,14 +118,14 @@ class Threads:
             min(limit, self.turn_quota.part + reserve.part),
         )
         self.handler_quota = Quota.of("max_handler_threads", max_handler_threads, share)
-        self.wary = True
+        self.scarce = True
         self._spare = loops
         self._lock = threading.Lock()  # for all that follows
         self._workers: set[WorkerThread] = set()
         self._idle: list[WorkerThread] = []  # the last one first, so that the others can retire
         self._turns = Usage()
         self._handlers = Usage()
-        self._told: set[Callable[[], object]] = set()
+        self._waiting: set[Callable[[], object]] = set()
         self._closed = False
 
     def start_loop(self) -> WorkerThread:
@@ -146,32 +146,32 @@ class Threads:
         with self._lock:
             return self._engage(self._handlers, self.handler_quota, holder)
 
-    def engage_turn(self, holder: Holder, tell: Callable[[], object]) -> WorkerThread | Shortage:
-        """Return a thread for a turn; call ``tell`` once when another attempt may succeed."""
+    def engage_turn(self, holder: Holder, notify: Callable[[], object]) -> WorkerThread | Shortage:
+        """Return a thread for a turn; call ``notify`` once when another attempt may succeed."""
         with self._lock:
             found = self._engage(self._turns, self.turn_quota, holder)
             if isinstance(found, Shortage):
-                self._told.add(tell)
+                self._waiting.add(notify)
             return found
 
-    def turn_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
+    def turn_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
         """Return why :meth:`engage_turn` finds no thread; None if it does."""
         with self._lock:
             lacking = self._turns.shortage(self.turn_quota, holder)
             if lacking is None and not self._fill_reserve(self._spare + 1):
                 lacking = Shortage.SYSTEM
             if lacking is not None:
-                self._told.add(tell)
+                self._waiting.add(notify)
             return lacking
 
-    def hand_off_shortage(self, holder: Holder, tell: Callable[[], object]) -> Shortage | None:
+    def hand_off_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
         """Return why a turn of this holder must not begin on a loop; None if it may."""
         with self._lock:
             lacking = self._turns.shortage(self.handoff_quota, holder)
             if lacking is None and not self._fill_reserve(self._spare):
                 lacking = Shortage.SYSTEM
             if lacking is not None:
-                self._told.add(tell)
+                self._waiting.add(notify)
             return lacking
 
     def hand_off(self, owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
@@ -218,12 +218,12 @@ class Threads:
                 usage.remove(holder)
                 worker.charge = None
             if self._closed:
-                worker.given.put(None)
+                worker.jobs.put(None)
             self._idle.append(worker)
             self._look()
-            told, self._told = self._told, set()
-        for tell in told:
-            tell()
+            waiting, self._waiting = self._waiting, set()
+        for notify in waiting:
+            notify()
 
     def retire(self, worker: WorkerThread) -> bool:
         """Whether a worker may end, because nobody needs it."""
@@ -248,7 +248,7 @@ class Threads:
     def after_fork(self) -> None:
         """The child of a fork: the threads are the parent's, but for the one that has forked."""
         self._lock = threading.Lock()  # a thread that is not here may hold the old one
-        for there in (self._workers, self._idle, self._told):
+        for there in (self._workers, self._idle, self._waiting):
             there.clear()
         self._closed = True
 
@@ -262,7 +262,7 @@ class Threads:
             self._closed = True
             workers = tuple(self._workers)
             for worker in self._idle:
-                worker.given.put(None)
+                worker.jobs.put(None)
         for worker in workers:
             worker.thread.join(max(0.0, deadline - monotonic()))
         for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
@@ -309,5 +309,5 @@ class Threads:
         return len(self._idle) >= size
 
     def _look(self) -> None:
-        """Set ``wary``: below this, no route and no address can use all that it may use."""
-        self.wary = self._turns.busy >= self.handoff_quota.part or len(self._idle) < self._spare
+        """Set ``scarce``: below this, no route and no address can use all that it may use."""
+        self.scarce = self._turns.busy >= self.handoff_quota.part or len(self._idle) < self._spare

@@ -45,7 +45,7 @@ class WaitingRoom:
         """Owner: let it wait behind the others of the same route and address."""
         self._holders[waiter] = holder
         addresses = self._queues.setdefault(holder.route, OrderedDict())
-        addresses.setdefault(holder.origin, OrderedDict())[waiter] = None
+        addresses.setdefault(holder.network, OrderedDict())[waiter] = None
 
     def discard(self, waiter: Waiter) -> None:
         """Owner: it waits no longer, if it did."""
@@ -53,10 +53,10 @@ class WaitingRoom:
         if holder is None:
             return
         addresses = self._queues[holder.route]
-        queue = addresses[holder.origin]
+        queue = addresses[holder.network]
         del queue[waiter]
         if not queue:
-            del addresses[holder.origin]
+            del addresses[holder.network]
         if not addresses:
             del self._queues[holder.route]
 
@@ -67,15 +67,15 @@ class WaitingRoom:
             shortage: returns why a waiter of this holder finds no thread; None if it does.
         """
         for route, addresses in self._queues.items():
-            for origin, queue in addresses.items():
+            for network, queue in addresses.items():
                 waiter = next(iter(queue))
-                lacking = shortage(waiter, Holder(route, origin))
+                lacking = shortage(waiter, Holder(route, network))
                 if lacking is None:
                     # The next one of another route, or of another address, comes first then.
                     self._queues.move_to_end(route)
-                    addresses.move_to_end(origin)
+                    addresses.move_to_end(network)
                     self.discard(waiter)
                     return waiter
-                if lacking not in (Shortage.ORIGIN, Shortage.PART):
+                if lacking not in (Shortage.NETWORK, Shortage.PART):
                     break  # the other addresses of the route lack it as well
         return None

@@ -16,7 +16,7 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_host
 
-from ..sockets.peer import Peer, Protocol
+from ..sockets.peer import Peer, Session
 from .answers import refuse
 from .paths import normal_path
 from .request import Request
@@ -36,7 +36,7 @@ REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
 ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
 
 
-class RequestReader(Protocol):
+class RequestReader(Session):
     """Reads the head of one request.
 
     Args:
@@ -85,7 +85,7 @@ class RequestReader(Protocol):
             with_body = parser.get_method() != b"HEAD"
             refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: do nothing, because the client has left without a complete request."""
 
     def deadline_passed(self) -> None:
@@ -93,7 +93,7 @@ class RequestReader(Protocol):
         self._peer.abort()
 
     @property
-    def unasked(self) -> bool:
+    def awaiting_request(self) -> bool:
         """Owner: True until the head is complete."""
         return not self._complete
 

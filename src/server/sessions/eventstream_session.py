@@ -199,7 +199,7 @@ class EventStreamSession(Subscriber):
         if self._gzip is None:
             super().tell(notice)
         elif notice:
-            self._gzip.put(notice, self.peer.queue_aside)
+            self._gzip.put(notice, self.peer.queue_control)
             self.peer.flush()
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
@@ -221,7 +221,7 @@ class EventStreamSession(Subscriber):
     def data_received(self, data: memoryview) -> None:
         """Owner: a client has nothing to say here."""
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: the client has left, or the stream was closed."""
         self._is_over()
         if self.state is WAITING:  # its handler has not begun
@@ -236,7 +236,7 @@ class EventStreamSession(Subscriber):
         self.leave_topics()
         if self.state is BUSY:
             self.peer.loop.at_next_tick(self._wake_handler)
-            self.peer.loop.outlived(self)
+            self.peer.loop.watch_overdue(self)
 
     def _wake_handler(self) -> None:
         """Owner: end the handler's wait for an item."""
@@ -267,7 +267,7 @@ class EventStreamSession(Subscriber):
         if self._gzip is None:
             self.peer.finish(*last)
         else:
-            self._gzip.end(b"".join(last), self.peer.seal)
+            self._gzip.end(b"".join(last), self.peer.close_send)
             self.peer.finish()
 
     def end_for_good(self) -> None:
@@ -315,12 +315,14 @@ class EventStreamSession(Subscriber):
         if self.over:
             raise over_error()
         if self._gzip is not None:
-            self.peer.kick(self._gzip.put(event, self.peer.out.append), wait=timeout is None)
+            self.peer.schedule_flush(
+                self._gzip.put(event, self.peer.out.append), wait=timeout is None
+            )
         elif timeout is None:
             self.peer.send(event)
         else:
             self.peer.out.append(event)
-            self.peer.kick(len(event), wait=False)
+            self.peer.schedule_flush(len(event), wait=False)
 
     def request_close(self, *, final: bool = False) -> None:
         """Any thread: have the owner end the stream, after what was sent before."""

@@ -82,7 +82,7 @@ class GeneratorSession(WebSocketSession):
             self._end = end
             self.needs_finish = True  # if a turn is queued or under way, another has to follow
         if self.state is WAITING:
-            self.peer.loop.let_go_on(self)
+            self.peer.loop.resume_slowed(self)
         if self.state is HELD:
             if self.over is None:
                 return  # what was said before the end is answered as the client takes the answers
@@ -117,7 +117,7 @@ class GeneratorSession(WebSocketSession):
 
     def finish_turn(self) -> None:
         """Owner: end with the handler, or go on with what was left and what came meanwhile."""
-        self.peer.halted = False
+        self.peer.stop_turn = False
         self.shorten_request()
         if self._outcome is not None:
             self.end()
@@ -158,7 +158,7 @@ class GeneratorSession(WebSocketSession):
             if self._saying_goodbye:
                 log.error("the handler of %s yields after the end", self.path)
                 raise StopIteration
-            if self.peer.halted:
+            if self.peer.stop_turn:
                 self.needs_finish = True
         except BaseException as error:  # SystemExit, too, ends this handler alone
             self._outcome = error
@@ -176,7 +176,7 @@ class GeneratorSession(WebSocketSession):
             said = resume(message)
             if said is not None:
                 return said
-            if peer.halted:
+            if peer.stop_turn:
                 self._left = list(messages)
                 break
         return None

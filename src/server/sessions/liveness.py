@@ -77,7 +77,7 @@ class Liveness(Keepalive):
                 timeout=settings.ping_timeout,
             ):
                 case Life.PING_DUE:
-                    peer.send_aside(codec.ping())
+                    peer.send_control(codec.ping())
                     self.pinged(now, peer.position, peer, settings.ping_timeout)
                 case Life.OVER:
                     peer.clients.totals.ping_timeouts += 1

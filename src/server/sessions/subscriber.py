@@ -10,7 +10,7 @@ from wsframe import ConnectionClosed, StateError
 
 from ..addresses import client_network
 from ..handoff.task import Task
-from ..sockets.peer import Protocol
+from ..sockets.peer import Session
 from ..topics.subscription import TopicSubscription
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 END_SLICE = 64
 
 
-class Subscriber(Protocol, Task):
+class Subscriber(Session, Task):
     """A connection that can be subscribed to topics.
 
     Attributes:
@@ -136,7 +136,7 @@ class Subscriber(Protocol, Task):
     def tell(self, notice: bytes) -> None:
         """Owner: send what is no message."""
         if notice:
-            self.peer.send_aside(notice)
+            self.peer.send_control(notice)
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
         """Owner: nothing more comes of this one."""

@@ -98,7 +98,7 @@ class WebSocket:
             frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
             peer.out.append(frame)
         if not peer.in_turn or len(frame) > LARGE_FRAME:
-            peer.kick(len(frame))
+            peer.schedule_flush(len(frame))
 
     def _send_in_time(self, message: str | Buffer, compress: bool | None, timeout: float) -> None:
         """Any thread: queue a message as soon as at most 256 KiB are unsent."""
@@ -112,7 +112,7 @@ class WebSocket:
         else:
             frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
             peer.out.append(frame)
-        peer.kick(len(frame), wait=False)
+        peer.schedule_flush(len(frame), wait=False)
 
     def _compress(self, message: str | Buffer, compress: bool | None) -> bytes:
         """Any thread: queue the frame of a message on a connection with compression."""

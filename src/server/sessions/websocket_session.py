@@ -146,7 +146,7 @@ class WebSocketSession(Subscriber):
                 log.info("%s broke a rule: %s (%d)", self.peer.address, reason, code)
                 self._client_closes(ConnectionClosed(code, reason))
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Owner: the socket has ended, with a closing handshake or without."""
         self._enter(CLOSED)
         if self.over is None:
@@ -157,7 +157,7 @@ class WebSocketSession(Subscriber):
         self.leave_topics()
         self.deliver_end(self.over)
         if self.state is BUSY:
-            self.peer.loop.outlived(self)
+            self.peer.loop.watch_overdue(self)
 
     def after_fork(self) -> None:
         """The child of a fork: for a handler that runs on here, the connection is over."""
@@ -180,7 +180,7 @@ class WebSocketSession(Subscriber):
     def hold(self) -> None:
         """Owner: the handler waits for a thread, and the client is not read until it has one."""
         if not self._paused:
-            self.peer.pause_reading(until_left=True)
+            self.peer.pause_reading(until_hangup=True)
 
     def release(self) -> None:
         """Owner: the handler has got a thread."""
@@ -207,7 +207,7 @@ class WebSocketSession(Subscriber):
             self.answer_client()
         else:
             self._enter(CLOSING)
-            self.peer.seal(self.codec.close(code, reason))
+            self.peer.close_send(self.codec.close(code, reason))
             self.peer.due_in(self.peer.clients.settings.close_timeout)
             self.peer.resume_reading()  # the client's close frame is behind what was not read
             self.peer.flush()
@@ -260,7 +260,7 @@ class WebSocketSession(Subscriber):
     def _check(self) -> None:
         """Owner: check that the client is alive; close if it is not, or if it is too slow."""
         peer = self.peer
-        peer.look(peer.loop.checked_at)
+        peer.check_progress(peer.loop.checked_at)
         if peer.closed:
             return
         verdict = self._liveness.check(peer, self.codec, unread=self._unread)
@@ -278,7 +278,7 @@ class WebSocketSession(Subscriber):
     def _accepts_answers(self) -> bool:
         """Owner: after the client's close frame, whether it still takes what was sent before."""
         now = self.peer.loop.clock()
-        self.peer.look(now)
+        self.peer.check_progress(now)
         left = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
         if self.peer.closed or not self.peer.has_unsent or left <= 0:
             return False
@@ -299,7 +299,7 @@ class WebSocketSession(Subscriber):
     def _answer_pings(self, events: list[Any]) -> None:
         pings = [event for event in events if isinstance(event, Ping)]
         if pings and self.closing < CLOSING:
-            self.peer.send_aside(*(self.codec.pong(ping.payload) for ping in pings))
+            self.peer.send_control(*(self.codec.pong(ping.payload) for ping in pings))
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ class WebSocketSession(Subscriber):
         """Any thread: have the owner close, after what was sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
-            self.close_requested = self.peer.halted = True
+            self.close_requested = self.peer.stop_turn = True
             self.peer.loop.call_soon(lambda: self.close(code, reason))
 
     def next_message(self, timeout: float | None) -> str | bytes:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 # Files that are kept for other things than connections.
-RESERVE = 32
+SPARE_FILES = 32
 # How many that are turned away may wait, at once, until they have read why.
-LINGERING = RESERVE // 2
+LINGERING = SPARE_FILES // 2
 # How many sockets Python's select() can wait for on Windows.
 WITHOUT_RESOURCES = 512
 
@@ -40,7 +40,7 @@ class Admission:
     """
 
     def __init__(self, max_connections: int, max_handshakes: int) -> None:
-        self.max_connections = max_connections or max(1, _max_files() - RESERVE)
+        self.max_connections = max_connections or max(1, _max_files() - SPARE_FILES)
         self.max_handshakes = max_handshakes or max(1, self.max_connections // 2)
         self._lock = threading.Lock()  # for all that follows
         self._count = 0
@@ -80,7 +80,7 @@ class Admission:
             self._turned_away.add(peer)
             return True
 
-    def has_asked(self, peer: Peer) -> None:
+    def request_complete(self, peer: Peer) -> None:
         """Note that a connection's request is complete."""
         with self._lock:
             self._end_handshake(peer)

@@ -80,7 +80,7 @@ class Clients:
     def for_each_peer(self, function: Callable[[Peer], object]) -> None:
         """Owner: call this with every connection; an error ends only the connection it concerns."""
         for peer in tuple(self.peers):
-            self.loop.survive(function, peer)
+            self.loop.call_safely(function, peer)
 
     def shut_down_paced(self, spread: float, phase: float) -> None:
         """Owner: from now on close the connections one by one; see :class:`PacedShutdown`.
@@ -89,8 +89,8 @@ class Clients:
         proxies send a request that was not read again, to another server.
         """
         for peer in tuple(self.peers):
-            if peer.unasked:
-                self.loop.survive(peer.shut_down)
+            if peer.awaiting_request:
+                self.loop.call_safely(peer.shut_down)
         self._shutdown = PacedShutdown(self.peers, spread, phase, self.loop.clock())
         self.loop.tick_soon()
 
@@ -113,14 +113,14 @@ class Clients:
         if self._sweep is None:
             if self._shutdown is not None:
                 for peer in self._shutdown.due(now):
-                    self.loop.survive(peer.shut_down)
+                    self.loop.call_safely(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
         peers = list(islice(self._sweep, SWEEP_SLICE))
         for peer in peers:
-            if peer.next_look <= now:
-                self.loop.survive(peer.look, now)
+            if peer.next_check <= now:
+                self.loop.call_safely(peer.check_progress, now)
             if peer.deadline <= now:
-                self.loop.survive(peer.deadline_passed)
+                self.loop.call_safely(peer.deadline_passed)
         if len(peers) == SWEEP_SLICE:
             return 0
         self._sweep = None
@@ -150,7 +150,7 @@ class Clients:
             bytes_out=bytes_out + sum(peer.bytes_out for peer in peers),
             handoffs=self.loop.handoffs,
             handlers_waiting=len(self.loop.waiting),
-            orphaned_handlers=len(self.loop.orphans),
+            orphaned_handlers=len(self.loop.overdue),
             loops=1,
             slow_clients=totals.slow_clients,
             ping_timeouts=totals.ping_timeouts,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wsframe.progress import Progress, unacknowledged
 
 from ..forks import disconnect
-from ..handoff.loop import LEFT, READ, SHORT_READ, WRITE
+from ..handoff.loop import HANGUP, READ, SHORT_READ, WRITE
 from ..reports.loggers import log
 from ..timing import waitable
 from .record import ConnectionRecord
@@ -35,12 +35,12 @@ FEW_FRAMES = 64
 # How much is read at once before it is known what is spoken.
 READ_SIZE = 16 * 1024
 # How many times a connection is checked for progress within the time that it may stand still.
-LOOKS = 8
+CHECKS = 8
 # The value of SO_LINGER with which a socket discards its data and resets when it is closed.
 DISCARD = struct.pack("ii", 1, 0)
 
 
-class Protocol(ABC):
+class Session(ABC):
     """What is spoken on a connection at the moment; all its methods are the owner's."""
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         """Learn, once and as the last thing, that nothing more will come or can be sent."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Protocol(ABC):
         """Say goodbye, because the server stops."""
 
     @property
-    def unasked(self) -> bool:
+    def awaiting_request(self) -> bool:
         """Whether the client has yet to ask for something, so that nothing is owed to it."""
         return False
 
@@ -125,17 +125,17 @@ class Peer(Progress):
     scheme = "http"
 
     __slots__ = (
-        "_at_ease",
         "_blocked",
         "_finishing",
         "_flush_scheduled",
         "_in_turn_size",
         "_interest",
-        "_protocol",
         "_reading",
         "_sealed",
+        "_session",
         "_shut",
         "_sock",
+        "_unobstructed",
         "_unsent",
         "_waiting",
         "address",
@@ -145,16 +145,16 @@ class Peer(Progress):
         "closed",
         "deadline",
         "frames_out",
-        "halted",
         "in_turn",
         "loop",
         "messages_in",
-        "next_look",
+        "next_check",
+        "notify_when_sent",
         "opened",
         "out",
         "read_size",
         "record",
-        "tell_when_sent",
+        "stop_turn",
     )
 
     def __init__(self, clients: Clients, sock: socket.socket, address: object) -> None:
@@ -162,14 +162,14 @@ class Peer(Progress):
         self.address = address
         self.out: list[bytes] = []
         self.in_turn = False
-        self.halted = False
+        self.stop_turn = False
         self.read_size = READ_SIZE
         self.deadline = inf
-        self.next_look = 0.0
+        self.next_check = 0.0
         self.closed = False
         self.opened = clients.loop.timing.clock()
         self.record = ConnectionRecord()
-        self.tell_when_sent = False
+        self.notify_when_sent = False
         self.bytes_in = 0
         self.bytes_out = 0
         self.messages_in = 0
@@ -177,10 +177,10 @@ class Peer(Progress):
         self.clients = clients
         self.loop: Loop = clients.loop
         self._sock: Transport = sock
-        self._protocol: Protocol = _SILENCE
+        self._session: Session = _NO_SESSION
         self._unsent: bytes | memoryview = b""
         # Nothing is unsent, nobody waits for it, and there is no end in sight.
-        self._at_ease = True
+        self._unobstructed = True
         self._blocked = False  # the socket took no more
         self._reading = READ  # or 0, or LEFT
         self._interest = 0
@@ -193,15 +193,15 @@ class Peer(Progress):
 
     # Owner ------------------------------------------------------------------------------------
 
-    def open(self, protocol: Protocol, timeout: float) -> None:
+    def open(self, session: Session, timeout: float) -> None:
         """Owner: begin, with a protocol that has this many seconds for its first word."""
         self.clients.add(self)
-        self.switch(protocol, timeout)
+        self.switch(session, timeout)
         self._update_interest()
 
-    def switch(self, protocol: Protocol, timeout: float = inf) -> None:
+    def switch(self, session: Session, timeout: float = inf) -> None:
         """Owner: speak another protocol from here on."""
-        self._protocol = protocol
+        self._session = session
         self.due_in(timeout)
 
     def due_in(self, seconds: float) -> None:
@@ -214,7 +214,7 @@ class Peer(Progress):
         return len(self._unsent) > HIGH_WATER
 
     @property
-    def sealed(self) -> bool:
+    def send_closed(self) -> bool:
         """Owner: whether nothing more is sent than what is queued."""
         return self._sealed or self.closed
 
@@ -229,9 +229,9 @@ class Peer(Progress):
         return self.bytes_out + len(self._unsent)
 
     @property
-    def unasked(self) -> bool:
+    def awaiting_request(self) -> bool:
         """Owner: whether the client has yet to ask for something."""
-        return self._protocol.unasked
+        return self._session.awaiting_request
 
     @property
     def network(self) -> Hashable:
@@ -248,24 +248,24 @@ class Peer(Progress):
         self.out.append(head)
         self.frames_out = -1  # for the head is none
 
-    def send_aside(self, *frames: bytes) -> None:
+    def send_control(self, *frames: bytes) -> None:
         """Owner: send what is queued, and then these frames, which are no messages."""
-        self.queue_aside(*frames)
+        self.queue_control(*frames)
         self.flush()
 
-    def queue_aside(self, *frames: bytes) -> None:
+    def queue_control(self, *frames: bytes) -> None:
         """Owner: queue these frames, which are no messages; to be flushed."""
         if not self._sealed:
             self._gather(*frames)
 
-    def pause_reading(self, *, until_left: bool = False) -> None:
+    def pause_reading(self, *, until_hangup: bool = False) -> None:
         """Owner: leave what the client sends to TCP, which will slow it down.
 
         Args:
             until_left: read what it has sent as soon as it has closed its side, where the system
                 reports that without a read (Linux does).
         """
-        self._reading = LEFT if until_left else 0
+        self._reading = HANGUP if until_hangup else 0
         self._update_interest()
 
     def resume_reading(self) -> None:
@@ -276,7 +276,7 @@ class Peer(Progress):
     def flush(self) -> None:
         """Owner: send what is queued, as far as the socket takes it."""
         out = self.out
-        if self._at_ease:
+        if self._unobstructed:
             # The common case, written out: nothing is unsent, and the socket takes everything.
             queued = len(out)  # other threads may append meanwhile
             if not queued:
@@ -291,10 +291,10 @@ class Peer(Progress):
             if sent == len(data):
                 self._in_turn_size = 0
                 if self._waiting:
-                    self._let_go_on()
+                    self._notify_writers()
                 return
             self._unsent = memoryview(data)[sent:]
-            self._at_ease = False
+            self._unobstructed = False
         self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
@@ -315,24 +315,24 @@ class Peer(Progress):
         if self._blocked:
             self._update_interest()
         if self._waiting:
-            self._let_go_on()
+            self._notify_writers()
         if self._finishing and not (self._unsent or self.closed or self._shut):
             self._shut_write()
-        self._at_ease = not (self._unsent or self._blocked or self._sealed or self.closed)
+        self._unobstructed = not (self._unsent or self._blocked or self._sealed or self.closed)
         if was_congested and not self.congested:
-            self._protocol.drained()
-        if self.tell_when_sent and not (self._unsent or self._sealed or self.closed):
-            self.tell_when_sent = False
-            self._protocol.sent_all()
+            self._session.drained()
+        if self.notify_when_sent and not (self._unsent or self._sealed or self.closed):
+            self.notify_when_sent = False
+            self._session.sent_all()
 
-    def seal(self, *last: bytes) -> None:
+    def close_send(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""
         if self._sealed:
             return
         self._gather(*last)
         self._sealed = True
-        self.next_look = 0.0  # from now on close_timeout counts
-        self._let_go_on()  # nobody waits for what will not be sent
+        self.next_check = 0.0  # from now on close_timeout counts
+        self._notify_writers()  # nobody waits for what will not be sent
 
     def finish(self, *last: bytes) -> None:
         """Owner: send what is queued, then these last words, then nothing ever again, and close.
@@ -342,7 +342,7 @@ class Peer(Progress):
         """
         if self._finishing or self.closed:
             return
-        self.seal(*last)
+        self.close_send(*last)
         self._finishing = True
         self.due_in(self.clients.settings.close_timeout)
         self.flush()
@@ -356,28 +356,28 @@ class Peer(Progress):
         if self.closed:
             return
         self.closed = True
-        self._at_ease = False
+        self._unobstructed = False
         self._update_interest()
         disconnect(self._sock)
-        self.deadline = self.next_look = inf
+        self.deadline = self.next_check = inf
         self._unsent = b""
         self.out.clear()
         try:
-            self._protocol.peer_left()
+            self._session.disconnected()
         finally:
-            self._let_go_on()  # only now: who waited to send is to find that it is over
+            self._notify_writers()  # only now: who waited to send is to find that it is over
             self.clients.remove(self)
-            self._protocol = _SILENCE  # a session and its peer would keep each other
+            self._session = _NO_SESSION  # a session and its peer would keep each other
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
         self.closed = True
-        self._at_ease = False
+        self._unobstructed = False
         self._sock.close()
         self.out.clear()
-        self._protocol.after_fork()
+        self._session.after_fork()
 
-    def look(self, now: float) -> None:
+    def check_progress(self, now: float) -> None:
         """Owner: check what the client has acknowledged; cut it off if it has stopped.
 
         Args:
@@ -399,13 +399,13 @@ class Peer(Progress):
                 f"acknowledged nothing of what it was sent for {timeout:g} s (send_timeout)"
             )
         if not self.closed:
-            self.next_look = min(self.loop.instant(timeout / LOOKS), self.waiting_since + timeout)
+            self.next_check = min(self.loop.instant(timeout / CHECKS), self.waiting_since + timeout)
 
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
         if self._sealed:
             now = self.loop.clock()
-            self.look(now)  # which moves the deadline if the client has made progress
+            self.check_progress(now)  # which moves the deadline if the client has made progress
             if self.closed or self.deadline > now:
                 return
             self._discard_unacknowledged()
@@ -413,7 +413,7 @@ class Peer(Progress):
         if self._finishing:
             self.abort()
             return
-        self._protocol.deadline_passed()
+        self._session.deadline_passed()
         self.flush()
 
     def cut_off(self, why: str) -> None:
@@ -436,7 +436,7 @@ class Peer(Progress):
     def shut_down(self) -> None:
         """Owner: the server stops; an answer that is on its way still arrives."""
         if not self._finishing:
-            self._protocol.shut_down()
+            self._session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
@@ -455,7 +455,7 @@ class Peer(Progress):
             size = 0
         if size:
             self.bytes_in += size
-            return self._protocol.data_received(
+            return self._session.data_received(
                 loop.received_short[size] if size < SHORT_READ else loop.received[:size]
             )
         self._end_of_input()
@@ -463,7 +463,7 @@ class Peer(Progress):
 
     def _may_read(self, events: int) -> bool:
         """Act on what else the socket is ready for than a read; whether to read it as well."""
-        if self._reading == LEFT and events & ~WRITE:
+        if self._reading == HANGUP and events & ~WRITE:
             self.resume_reading()  # the end is behind what has not been read
         if events & WRITE:
             self._blocked = False
@@ -471,7 +471,7 @@ class Peer(Progress):
             self._update_interest()  # even if nothing was left to send
         return not self.closed and events != WRITE
 
-    def _let_go_on(self) -> None:
+    def _notify_writers(self) -> None:
         """Have threads that wait look again."""
         with self.clients.sendable:
             self.clients.sendable.notify_all()
@@ -481,7 +481,7 @@ class Peer(Progress):
         queued = len(self.out)
         before = [self._unsent] if self._unsent else []
         self._unsent = b"".join([*before, *self._take(queued), *aside])
-        self._at_ease = False
+        self._unobstructed = False
         self.frames_out += queued
         self._in_turn_size = 0
 
@@ -505,7 +505,7 @@ class Peer(Progress):
             self._unsent = b""
             return
         if self.waiting_since == inf:
-            self.next_look = 0.0  # the time that it may stand still begins
+            self.next_check = 0.0  # the time that it may stand still begins
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 
@@ -517,21 +517,21 @@ class Peer(Progress):
         self._reading = 0
         self._update_interest()
         if not self._shut:
-            protocol, self._protocol = self._protocol, _SILENCE
-            protocol.peer_left()
+            session, self._session = self._session, _NO_SESSION
+            session.disconnected()
             self.finish()
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""
         self._shut = True
-        protocol, self._protocol = self._protocol, _SILENCE
+        session, self._session = self._session, _NO_SESSION
         self._reading = READ
         self._update_interest()
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.abort()
-        protocol.peer_left()
+        session.disconnected()
 
     def _update_interest(self) -> None:
         """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
@@ -556,9 +556,9 @@ class Peer(Progress):
         """Any thread: queue a frame; it goes out at the end of this turn, or else soon."""
         self.out.append(frame)
         if not self.in_turn or len(frame) > LARGE_FRAME:
-            self.kick(len(frame))
+            self.schedule_flush(len(frame))
 
-    def kick(self, size: int, *, wait: bool = True) -> None:
+    def schedule_flush(self, size: int, *, wait: bool = True) -> None:
         """Any thread: after appending to ``out``, have the owner flush it.
 
         Not needed within the connection's own turn, but for large frames, which are counted there.
@@ -573,7 +573,7 @@ class Peer(Progress):
         if owned and self.in_turn:
             self._in_turn_size += size
             if self._in_turn_size > HIGH_WATER:
-                self.halted = True
+                self.stop_turn = True
             return
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -625,13 +625,13 @@ def no_room(timeout: float) -> TimeoutError:
     )
 
 
-class _Silence(Protocol):
+class _NoSession(Session):
     """No protocol: before the first one, and after the last, when what comes is thrown away."""
 
     def data_received(self, data: memoryview) -> Task | None:
         return None
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         pass
 
     def deadline_passed(self) -> None:
@@ -641,4 +641,4 @@ class _Silence(Protocol):
         pass
 
 
-_SILENCE = _Silence()
+_NO_SESSION = _NoSession()

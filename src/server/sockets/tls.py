@@ -11,14 +11,14 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..handoff.loop import LEFT, READ, WRITE
+from ..handoff.loop import HANGUP, READ, WRITE
 from ..reports.loggers import log
 from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
     from .clients import Clients
-    from .peer import Protocol
+    from .peer import Session
 
 
 # The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of
@@ -39,19 +39,27 @@ class TLSSocket:
         shakes_on: what the handshake waits for.
         receives_on: what :meth:`recv_into` waits for.
         sends_on: what :meth:`send` waits for.
-        left: there is more to be read, which is not in the socket any more.
+        has_pending: there is more to be read, which is not in the socket any more.
     """
 
-    __slots__ = ("_again", "_sock", "left", "receives_on", "secured", "sends_on", "shakes_on")
+    __slots__ = (
+        "_again",
+        "_sock",
+        "handshakes_on",
+        "has_pending",
+        "receives_on",
+        "secured",
+        "sends_on",
+    )
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock
         self._again = 0  # the length of what could not be sent, and has to be tried next
         self.secured = False
-        self.shakes_on = READ
+        self.handshakes_on = READ
         self.receives_on = READ
         self.sends_on = WRITE
-        self.left = False
+        self.has_pending = False
 
     def shake_hands(self) -> None:
         """Owner: go on with the handshake, as far as it goes.
@@ -63,11 +71,11 @@ class TLSSocket:
             self._sock.do_handshake()
             self.secured = True
         except ssl.SSLWantReadError:
-            self.shakes_on = READ
+            self.handshakes_on = READ
         except ssl.SSLWantWriteError:
-            self.shakes_on = WRITE
+            self.handshakes_on = WRITE
 
-    def say_goodbye(self) -> bool:
+    def close_notify(self) -> bool:
         """Owner: say that nothing more is sent (RFC 8446 section 6.1); False to be tried again."""
         try:
             self._sock.unwrap()
@@ -84,7 +92,7 @@ class TLSSocket:
 
     def recv_into(self, buffer: bytearray, size: int = 0, /) -> int:
         """Owner: as the method of a socket; what is left of a record is for the next call."""
-        self.left = False
+        self.has_pending = False
         try:
             count = self._sock.recv_into(buffer, size)
         except ssl.SSLWantReadError:
@@ -94,7 +102,7 @@ class TLSSocket:
             self.receives_on = WRITE
             raise BlockingIOError from None
         self.receives_on = READ
-        self.left = count == size and self._sock.pending() > 0
+        self.has_pending = count == size and self._sock.pending() > 0
         return count
 
     def send(self, data: bytes | memoryview, /) -> int:
@@ -118,7 +126,7 @@ class TLSSocket:
 
     def shutdown(self, how: int, /) -> None:
         """Owner: as the method of a socket; what still comes is not decrypted any more."""
-        self.left = False
+        self.has_pending = False
         self._sock.shutdown(how)
 
     def getsockopt(self, level: int, name: int, /) -> int:
@@ -170,7 +178,7 @@ class TLSPeer(Peer):
         self._context = context
         self._tls: TLSSocket | None = None
 
-    def open(self, protocol: Protocol, timeout: float) -> None:
+    def open(self, protocol: Session, timeout: float) -> None:
         """Owner: begin, with the handshake."""
         assert isinstance(self._sock, socket.socket)
         try:
@@ -193,9 +201,9 @@ class TLSPeer(Peer):
             return None
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
         if crossed:  # the event does not tell which of the two can go on
-            events = READ | WRITE if self._reading == READ else WRITE | (events & LEFT)
+            events = READ | WRITE if self._reading == READ else WRITE | (events & HANGUP)
         task = super().ready(events)
-        if crossed or tls.left or tls.receives_on == WRITE:
+        if crossed or tls.has_pending or tls.receives_on == WRITE:
             self._update_interest()
         return task
 
@@ -223,7 +231,7 @@ class TLSPeer(Peer):
         if tls is None:
             return super()._wanted()
         if not tls.secured:
-            return tls.shakes_on
+            return tls.handshakes_on
         wanted = 0 if self.congested else self._reading
         if wanted == READ:
             wanted = tls.receives_on
@@ -232,25 +240,25 @@ class TLSPeer(Peer):
     def _update_interest(self) -> None:
         super()._update_interest()
         # The poller does not see what is left.
-        if self._has_left():
-            self.loop.call_soon(self._read_left)
+        if self._has_pending():
+            self.loop.call_soon(self._read_pending)
 
-    def _read_left(self) -> None:
-        if self._has_left() and (task := self.ready(READ)) is not None:
+    def _read_pending(self) -> None:
+        if self._has_pending() and (task := self.ready(READ)) is not None:
             task.schedule()
 
-    def _has_left(self) -> bool:
+    def _has_pending(self) -> bool:
         if self._tls is None or self.closed:
             return False
-        return self._tls.left and self._reading == READ and not self.congested
+        return self._tls.has_pending and self._reading == READ and not self.congested
 
     def _end_of_input(self) -> None:
         if self._tls is not None and not self._unsent:
-            self._tls.say_goodbye()
+            self._tls.close_notify()
         super()._end_of_input()
 
     def _shut_write(self) -> None:
-        if self._tls is not None and not self._tls.say_goodbye():
+        if self._tls is not None and not self._tls.close_notify():
             self._blocked = True
             self._update_interest()
             return

@@ -109,7 +109,7 @@ class Delivery:
         if peer.has_unsent:
             if subscription.caught_up:
                 self.start_lagging(subscription)
-            peer.tell_when_sent = True
+            peer.notify_when_sent = True
 
     def finish(self, subscription: TopicSubscription) -> None:
         """Owner: send a subscriber all that was published before, as far as its socket takes it."""
@@ -193,7 +193,7 @@ class Delivery:
                 self._fan_out = self._send_to_all()
             more = next(self._fan_out, False)
         except Exception as error:
-            self.loop.defect(error)
+            self.loop.report_error(error)
             self._abandon()
             more = False
         if more:
@@ -207,7 +207,7 @@ class Delivery:
             if self.subscriptions and self._topic.log.head > self.position:
                 self.ask()
         for subscription in joining:
-            self.loop.survive(subscription.advance)
+            self.loop.call_safely(subscription.advance)
 
     def _raise_base(self) -> None:
         """Under the topic's lock: let go of what nobody here needs any more."""
@@ -251,10 +251,10 @@ class Delivery:
                     try:
                         self._send(subscription, block, entries)
                     except Exception as error:
-                        self.loop.defect(error, peer)
+                        self.loop.report_error(error, peer)
                 if peer.has_unsent and subscription.caught_up:
                     self.start_lagging(subscription)
-                    peer.tell_when_sent = True
+                    peer.notify_when_sent = True
                 since += 1
                 if since == FANOUT_BATCH:
                     since = 0
@@ -296,4 +296,4 @@ class Delivery:
         """What was to be sent to all cannot be: rather no connection than one with a hole."""
         for members in tuple(self._caught_up.values()):
             for subscription in tuple(members):
-                self.loop.survive(subscription.peer.abort)
+                self.loop.call_safely(subscription.peer.abort)

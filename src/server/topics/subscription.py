@@ -61,10 +61,10 @@ class EventLoop(Protocol):
             when_over: is called with a function, which any thread calls to end the wait.
         """
 
-    def survive(self, function: Callable[..., Any], /, *arguments: object) -> None:
+    def call_safely(self, function: Callable[..., Any], /, *arguments: object) -> None:
         """Owner: call this; an exception ends only the connection concerned."""
 
-    def defect(self, error: Exception, source: object = None, /) -> None:
+    def report_error(self, error: Exception, source: object = None, /) -> None:
         """Owner: log an internal error, and end the connection concerned."""
 
 
@@ -78,14 +78,14 @@ class ReceiverSocket(Protocol):
     """
 
     frames_out: int
-    tell_when_sent: bool
+    notify_when_sent: bool
 
     @property
     def closed(self) -> bool:
         """Any thread: True after the connection has ended."""
 
     @property
-    def sealed(self) -> bool:
+    def send_closed(self) -> bool:
         """Owner: True if nothing more is accepted for sending."""
 
     @property
@@ -293,7 +293,7 @@ class TopicSubscription(Subscription):
         """Owner: send what comes after the position; the first call counts."""
         if self.begun:
             return
-        if self.delivery is None or self.over or self.peer.sealed:
+        if self.delivery is None or self.over or self.peer.send_closed:
             self.end()
             return
         self.begun = True
@@ -323,7 +323,7 @@ class TopicSubscription(Subscription):
 
     def finish(self) -> None:
         """Owner: before the end, send what was published before, if possible."""
-        if self.delivery is not None and self.begun and not (self.over or self.peer.sealed):
+        if self.delivery is not None and self.begun and not (self.over or self.peer.send_closed):
             self.delivery.finish(self)
 
     def end(self) -> None:

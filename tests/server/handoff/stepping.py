@@ -20,7 +20,7 @@ from wsframe.server.handoff.task import IDLE, Task
 from wsframe.server.handoff.threads import Threads
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
-from wsframe.server.sockets.peer import Peer, Protocol
+from wsframe.server.sockets.peer import Peer, Session
 from wsframe.server.timing import Timing
 
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 TIMING = Timing()
 
 
-class Conversation(Protocol, Task):
+class Conversation(Session, Task):
     """Every read is work, and the test says what is done with it.
 
     Attributes:
@@ -69,7 +69,7 @@ class Conversation(Protocol, Task):
             self.schedule()
         self.settled.put(self.peer.loop.owned())
 
-    def peer_left(self) -> None:
+    def disconnected(self) -> None:
         pass
 
     def deadline_passed(self) -> None:

@@ -91,7 +91,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
         assert client.expect(2) == [bytes(KERNEL), "end"]
         if message is not None:
             assert seen.get(timeout=TIMEOUT) == message
-    wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
+    wait_until(lambda: not session.peer.stop_turn, "the next turn may be as long as any")
     assert client.leave() == Close(1000)
 
 
@@ -197,7 +197,7 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
     wait_until(lambda: session.work == ["came", "since"], "they are read")
     held.release()
     assert client.expect(6) == [much, "block", "left", "too", "came", "since"]
-    wait_until(lambda: not session.peer.halted, "the next turn may be as long as any")
+    wait_until(lambda: not session.peer.stop_turn, "the next turn may be as long as any")
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["reads", "reads nothing"])

@@ -201,7 +201,7 @@ def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
     pushing = threading.Thread(target=push)
     pushing.start()
     wait_until(lambda: task.peer._waiting, "it has to wait")
-    assert not task.peer.halted
+    assert not task.peer.stop_turn
     act.held[b"A"].release()
     assert receive(client, 4 + 6 * len(frame)).replace(b"\0", b"") == b"A<A>"
     pushing.join(TIMEOUT)

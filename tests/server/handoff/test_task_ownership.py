@@ -46,7 +46,7 @@ def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
     act.held[b"A"].release()
     assert receive(client, 4) == b"A<A>"
     assert client.recv(1) == b""
-    assert log.expect("a defect in the server").exc_info
+    assert log.expect("internal error").exc_info
 
 
 def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
@@ -218,7 +218,7 @@ def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
     held.release()
     assert not owned.get(timeout=TIMEOUT)
     (worker,) = taken
-    worker.given.put(late.given.get(timeout=TIMEOUT))
+    worker.jobs.put(late.jobs.get(timeout=TIMEOUT))
     assert rig.owner() is worker.thread
 
 
@@ -230,11 +230,11 @@ def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog
     task, client = rig.connect(fail)
     owner = rig.owner()
     exchange(client, b"x")
-    log.expect("a defect in the server")
+    log.expect("internal error")
     assert not rig.loop.watch()
     assert rig.owner() is owner
     exchange(client, b"y")
-    log.expect("a defect in the server")
+    log.expect("internal error")
     assert task.state is IDLE
 
 
@@ -246,6 +246,6 @@ def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log:
     task, client = rig.connect(fail, blocking=True)
     for item in (b"x", b"y"):
         exchange(client, item)
-        log.expect("a defect in the server")
+        log.expect("internal error")
         assert task.settled.get(timeout=TIMEOUT)
     assert task.state is IDLE

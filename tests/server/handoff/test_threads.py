@@ -47,7 +47,7 @@ class Pool:
         self.told: SimpleQueue[None] = SimpleQueue()
         self._ended = threading.Event()
         self.loop = self.threads.start_loop()
-        self.loop.given.put(("loop", self._ended.wait))
+        self.loop.jobs.put(("loop", self._ended.wait))
 
     def tell(self) -> None:
         self.told.put(None)
@@ -59,7 +59,7 @@ class Pool:
         """Have these do what they were engaged for: nothing."""
         before = self.threads.counts()[1]
         for worker in workers:
-            worker.given.put(("task", int))
+            worker.jobs.put(("task", int))
         wait_until(lambda: self.threads.counts()[1] == before - len(workers), "they have ended")
 
     def run(self) -> threading.Thread:
@@ -101,7 +101,7 @@ def engaged(found: WorkerThread | Shortage) -> WorkerThread:
     ("holders", "shortage"),
     [
         ([Holder("a", 1), Holder("a", 2), Holder("a", 3)], Shortage.ROUTE),
-        ([Holder("a", 1), Holder("b", 1), Holder("c", 1)], Shortage.ORIGIN),
+        ([Holder("a", 1), Holder("b", 1), Holder("c", 1)], Shortage.NETWORK),
         ([Holder("a", 1), Holder("a", 1)], Shortage.PART),
         (
             [Holder("a", 1), Holder("a", 2), Holder("b", 1), Holder("b", 2), Holder("c", 3)],
@@ -140,15 +140,15 @@ def test_what_has_lost_the_loop_counts_as_a_turn_and_may_use_the_reserve(pool: P
         taken = pool.threads.hand_off(owners[-1], holder)
         assert taken is not None
         owners.append(taken[0])
-    assert pool.threads.wary
+    assert pool.threads.scarce
     assert pool.threads.hand_off_shortage(holder, pool.tell) is Shortage.ROUTE
     assert pool.turn(holder) is pool.turn(other) is Shortage.ALL
     assert pool.threads.hand_off_shortage(other, pool.tell) is None
     pool.end(*owners[1:4])
     assert pool.told.get(timeout=TIMEOUT) is None
-    assert not pool.threads.wary
+    assert not pool.threads.scarce
     pool.end(engaged(pool.turn(holder)))
-    owners[-1].given.put(("loop", int))
+    owners[-1].jobs.put(("loop", int))
 
 
 def test_a_hand_off_that_comes_too_late_is_undone(pool: Pool) -> None:
@@ -168,8 +168,8 @@ def test_a_charge_moves_to_another_holder(pool: Pool) -> None:
     assert taken is not None
     worker, charge = taken
     pool.threads.recharge(pool.loop, charge, Holder("b", None))
-    engaged(pool.turn(Holder("b", None))).given.put(("task", int))
-    worker.given.put(("loop", int))
+    engaged(pool.turn(Holder("b", None))).jobs.put(("task", int))
+    worker.jobs.put(("loop", int))
     wait_until(lambda: pool.threads.counts()[1] == 1, "only the old owner counts")
 
 
@@ -205,7 +205,7 @@ def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
     def retire_late(worker: WorkerThread) -> bool:
         if retired.empty():
             late = engaged(pool.turn())
-            late.given.put(("late", lambda: done.put(threading.current_thread())))
+            late.jobs.put(("late", lambda: done.put(threading.current_thread())))
         ended = retire(worker)
         retired.put(ended)
         return ended
@@ -223,8 +223,8 @@ def test_a_thread_survives_what_its_task_raises(pool: Pool, log: ServerLog) -> N
         raise SystemExit
 
     worker = engaged(pool.turn())
-    worker.given.put(("fails", fail))
-    log.expect("a defect in the server")
+    worker.jobs.put(("fails", fail))
+    log.expect("internal error")
     wait_until(lambda: pool.threads.counts()[1] == 0, "it is idle")
     assert pool.run() is worker.thread
 
@@ -242,7 +242,7 @@ def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
         gone.put(function() is None)
 
     monkeypatch.setattr(pool.threads, "finished", note)
-    engaged(pool.turn()).given.put(("held", run))
+    engaged(pool.turn()).jobs.put(("held", run))
     del run
     held.release()
     assert gone.get(timeout=TIMEOUT)
@@ -262,14 +262,14 @@ def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
         taken = pool.threads.hand_off(pool.loop, ONE)
         assert taken is not None
         pool.threads.restore_reserve()
-        assert pool.threads.wary
+        assert pool.threads.scarce
         assert pool.threads.hand_off_shortage(ONE, pool.tell) is Shortage.SYSTEM
         assert pool.threads.hand_off(taken[0], ONE) is None
         with pytest.raises(RuntimeError, match="no thread left for a loop"):
             pool.threads.start_loop()
     pool.threads.restore_reserve()
-    assert not pool.threads.wary
-    taken[0].given.put(("loop", int))
+    assert not pool.threads.scarce
+    taken[0].jobs.put(("loop", int))
 
 
 # Who waits ---------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
     a1, a2, b1 = Holder("a", 1), Holder("a", 2), Holder("b", 1)
     room = room_of(a1, a2, b1)
     assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
-    assert in_order(room, (a1, Shortage.ORIGIN)) == ["a2.1"]
+    assert in_order(room, (a1, Shortage.NETWORK)) == ["a2.1"]
     room.add(MessageGenerator("a2.3"), a2)
     assert in_order(room, (a1, Shortage.PART)) == ["a2.3"]
     assert len(room) == 1

@@ -244,7 +244,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
 
     monkeypatch.setattr(WebSocketSession, "start", fail)
     attacked.held.release()
-    log.expect("a defect in the server")
+    log.expect("internal error")
     wait_until(lambda: len(server._clients[0].peers) == SHARE + OF_RESERVE, "it is over")
 
 

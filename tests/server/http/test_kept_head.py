@@ -107,7 +107,7 @@ def test_a_long_head_is_there_until_the_handler_waits(
     looks.expect(COMPLETE, COMPLETE)
     if kind == "function":
         (peer,) = server._clients[0].peers
-        wait_until(lambda: peer._protocol._waits, "the handler waits")  # type: ignore[attr-defined]
+        wait_until(lambda: peer._session._waits, "the handler waits")  # type: ignore[attr-defined]
     say_hello(client)
     looks.expect(NOT_KEPT)
 

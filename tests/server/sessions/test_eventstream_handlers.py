@@ -203,7 +203,7 @@ def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
     ended = threading.Event()
     sent = 0
     gone_on: list[int] = []
-    peer_left = EventStreamSession.peer_left
+    disconnected = EventStreamSession.disconnected
 
     def push(stream: EventStream) -> None:
         nonlocal sent
@@ -219,12 +219,12 @@ def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
         before = sent
         ended.wait(0.3)
         gone_on.append(sent - before)
-        peer_left(self)
+        disconnected(self)
 
     client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
     assert opened.wait(TIMEOUT)
     wait_until_stable(lambda: sent)
-    monkeypatch.setattr(EventStreamSession, "peer_left", leave_late)
+    monkeypatch.setattr(EventStreamSession, "disconnected", leave_late)
     client.reset()
     assert ended.wait(TIMEOUT)
     assert gone_on == [0]

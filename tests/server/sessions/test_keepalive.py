@@ -27,7 +27,7 @@ from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 
 SHORT, LONG = 0.1, 60.0
-LOOKS = 4  # at the deadlines
+CHECKS = 4  # at the deadlines
 
 
 def answer_pings(client: WebSocketClient, count: int) -> None:
@@ -84,7 +84,7 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
 
 
 def session_of(peer: Peer) -> WebSocketSession:
-    session = peer._protocol
+    session = peer._session
     assert isinstance(session, WebSocketSession)
     return session
 
@@ -137,7 +137,7 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
     sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
     wait_until(lambda: session_of(peer)._paused, "the client is not read")
-    clock.pass_time(server, LOOKS * LONG)
+    clock.pass_time(server, CHECKS * LONG)
     held.release()
     assert client.expect(16) == [str(number << 16) for number in range(1, 17)]
     sending.join(TIMEOUT)
@@ -177,7 +177,7 @@ def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Cl
     client = clients.stream(server, "/stream")
     client.read_opening()
     (peer,) = server._clients[0].peers
-    for number in range(LOOKS):
+    for number in range(CHECKS):
         source.put(str(number))
         assert client.receive().endswith(f"data: {number}\n\n".encode())
         look(peer)

@@ -131,7 +131,7 @@ def test_a_message_that_trickles_in_has_a_time_limit(
     client.send(begin)
     pieces = 0
     with suppress(BrokenPipeError, ConnectionResetError):
-        while peer.record.end is None and pieces < 200 and not peer.sealed:
+        while peer.record.end is None and pieces < 200 and not peer.send_closed:
             before = peer.bytes_in
             if kind != "head" or not pieces:
                 client.send(more)

@@ -72,10 +72,10 @@ class FakeLoop:
     def call_soon(self, function: Callable[[], object]) -> None:
         self.calls.append(function)
 
-    def survive(self, function: Callable[..., object], *arguments: object) -> None:
+    def call_safely(self, function: Callable[..., object], *arguments: object) -> None:
         function(*arguments)
 
-    def defect(self, error: Exception, source: object = None) -> None:
+    def report_error(self, error: Exception, source: object = None) -> None:
         raise error
 
     def register(self, *ignored: object) -> None: ...

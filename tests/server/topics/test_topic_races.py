@@ -238,7 +238,7 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
         stream = clients.stream(server, path)
         subscribed(topic, 1)
         topic.publish("poison")
-    log.expect("a defect in the server")
+    log.expect("internal error")
     with pytest.raises((EOFError, ConnectionResetError)):
         stream.next_event()
     subscribed(topic, 0)
