@@ -1,6 +1,6 @@
-"""The demo: all that a browser needs to see connections that stay open.
+"""The demo: a page with an event stream and a chat over WebSockets.
 
-Served by ``python -m wsframe.server``. The page is ``page.html``, beside this file.
+``python -m wsframe.server`` serves it. The page is ``page.html``, in the folder of this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ app.sse("/time", source=ticks)
 
 @app.websocket("/hello")
 def hello(ws: WebSocket) -> None:
-    """Say hello, and wait for the client to leave."""
+    """Send a greeting and wait until the client disconnects."""
     ws.send("Hello world!")
     for _ in ws:
         pass
@@ -31,7 +31,7 @@ def hello(ws: WebSocket) -> None:
 
 @app.websocket("/echo")
 def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Send every message back. The wait at ``yield`` holds no thread."""
+    """Send every message back. The wait at ``yield`` uses no thread."""
     while True:
         message = yield
         ws.send(message)
@@ -39,7 +39,7 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
 
 @app.websocket("/chat")
 def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Send every message to everyone who has the page open."""
+    """Send every message to all clients of the chat."""
     with ws.subscribe(chat_room):
         while True:
             message = yield
@@ -48,12 +48,12 @@ def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
 
 @app.on_start
 def start_the_clock() -> None:
-    """Where the app is served, and nowhere else."""
-    threading.Thread(target=tell_the_time, name="demo-clock", daemon=True).start()
+    """Start the clock in the process that serves the app."""
+    threading.Thread(target=publish_the_time, name="demo-clock", daemon=True).start()
 
 
-def tell_the_time() -> None:
-    """Put the time on the queue once a second; the server sends it to every client."""
+def publish_the_time() -> None:
+    """Put the time on the queue once per second; the server sends it to every client."""
     while True:
         ticks.put(time.strftime("%H:%M:%S"))
         time.sleep(1 - time.time() % 1)

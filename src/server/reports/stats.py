@@ -1,7 +1,7 @@
-"""What a server has done, in numbers: for ``server.stats()``, and as text for a metrics scraper.
+"""The statistics of a server: for ``server.stats()``, and as metrics for Prometheus.
 
-What a connection counts stays on it while it is open; nobody but the owner writes it, and anybody
-may read it. When it ends, its loop's totals take it over.
+An open connection has its own counters. Only its owner writes them; any thread may read them. When
+it ends, they are added to the totals of its loop.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from typing import Any, Literal, Protocol
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# What a connection may be.
+# The kinds of connections.
 REQUEST, WEBSOCKET, EVENT_STREAM = "request", "websocket", "event_stream"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """The numbers of a server, or of all servers of an app that run. Nothing is ever reset.
+    """The statistics of a server, or of all running servers of an app. No counter is ever reset.
 
-    Where an app is served by several workers, ``/metrics`` shows the numbers of all of them.
+    For an app with several workers, ``/metrics`` shows the statistics of all of them.
 
     Attributes:
-        uptime: how long it has run, in seconds; of several, the longest.
-        requests: connections that are open and (still) nothing but a request and its answer.
-        websockets: WebSockets that are open.
-        event_streams: event streams that are open.
-        accepted: connections, ever.
-        refused: requests that were refused, by the status that they were answered.
-        refused_for: the same, by the reason: "host", "origin", "authorize", "path", "method",
-            "upgrade", "version", "malformed", "too_large", "connections" (there are too many),
-            "threads" (none is free), "failed" (the application's ``authorize`` raised an error).
-        messages_in: messages that WebSockets have received.
-        messages_out: messages and events that have been sent to clients; a handler's pings count.
-        bytes_in: bytes received, with all that is around messages.
-        bytes_out: bytes sent, likewise.
-        threads: all threads of the server: for its loops, its handlers, its queues.
-        handlers_in_threads: handlers that have a thread at the moment.
-        handlers_waiting: handlers that wait for one.
-        orphaned_handlers: those that have still had one for more than 5 seconds since their client
-            left; they run as long as they like.
+        uptime: time since the start in seconds; of several servers, the longest.
+        requests: open connections that have not (yet) become a WebSocket or an event stream.
+        websockets: open WebSockets.
+        event_streams: open event streams.
+        accepted: accepted connections.
+        refused: refused requests, by the status of the answer.
+        refused_for: refused requests, by reason: "host", "origin", "authorize", "path", "method",
+            "upgrade", "version", "malformed", "too_large", "connections" (too many), "threads" (no
+            free one), "failed" (the application's ``authorize`` raised an exception).
+        messages_in: messages received by WebSockets.
+        messages_out: messages and events sent to clients, and pings sent by handlers.
+        bytes_in: bytes received, including HTTP and framing.
+        bytes_out: bytes sent, including HTTP and framing.
+        threads: all threads of the server: for its loops, its handlers and its queues.
+        handlers_in_threads: handlers that are using a thread.
+        handlers_waiting: handlers that are waiting for a thread.
+        orphaned_handlers: handlers that still use a thread more than 5 seconds after the end of
+            their connection.
         handoffs: loops handed to another thread because a handler blocked.
-        loops: the I/O loops.
-        slow_clients: clients that were cut off, because they did not take what they were sent.
-        ping_timeouts: clients that were cut off, because they did not answer a ping.
-        topics: topics that are in use, or remember something.
+        loops: I/O loops.
+        slow_clients: clients disconnected because they did not accept data in time.
+        ping_timeouts: clients disconnected because they did not answer a ping.
+        topics: topics in use or with a history.
         subscriptions: subscriptions to topics.
         published: events published to topics by this process.
-        topic_events: events that topics have sent, to each client.
-        dropped_events: events that topics' subscribers have lost, or connections, for they were too
-            slow; and events that newer ones have replaced.
-        lost_log_records: records of the log that this process has lost, because they could not be
-            written, or not as fast as they came.
-        processes: the processes that have told their numbers.
-        missing_processes: workers that have not, because they hang or are busy; the last numbers
-            that they have told stand for them.
-        replaced_processes: workers that have ended unasked, or hung, and were replaced.
+        topic_events: events sent by topics, counted once per client.
+        dropped_events: events that slow subscribers have missed, subscribers that were disconnected
+            because they were too slow, and events that newer ones have replaced.
+        lost_log_records: log records that this process has lost because they could not be written,
+            or not fast enough.
+        processes: processes that are included with current numbers.
+        missing_processes: workers that did not answer, because they hang or are busy, and are
+            included with their last numbers.
+        replaced_processes: workers that ended unexpectedly or hung, and were replaced.
     """
 
     uptime: float = 0.0
@@ -92,7 +92,7 @@ class Stats:
 
 
 class Counted(Protocol):
-    """A connection, as far as it counts; see :class:`Stats`."""
+    """The counters of a connection; see :class:`Stats`."""
 
     messages_in: int
     bytes_in: int
@@ -103,11 +103,10 @@ class Counted(Protocol):
 
 
 class Totals:
-    """What one loop has counted. Its owner writes; what must fit together, under the lock.
+    """The counters of one loop, which its owner writes. The other attributes are as in ``Stats``.
 
     Attributes:
-        lock: for ``messages_in`` to ``bytes_out``, and the loop's set of connections.
-        others: as in :class:`Stats`.
+        lock: protects ``messages_in`` to ``bytes_out`` and the loop's set of connections.
     """
 
     def __init__(self) -> None:
@@ -123,7 +122,7 @@ class Totals:
         self.topic_events = 0
 
     def take_over(self, peer: Counted) -> None:
-        """Owner, under the lock: a connection is over."""
+        """Owner, under the lock: add the counters of a connection that has ended."""
         self.messages_in += peer.messages_in
         self.messages_out += peer.messages_out
         self.bytes_in += peer.bytes_in
@@ -131,7 +130,7 @@ class Totals:
 
 
 def total(several: Iterable[Stats]) -> Stats:
-    """Any thread: the numbers of several in one."""
+    """Any thread: return the sum of several statistics."""
     several = list(several)
     sums: dict[str, Any] = {
         item.name: sum(getattr(stats, item.name) for stats in several)
@@ -153,7 +152,7 @@ def total(several: Iterable[Stats]) -> Stats:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, and which fields it shows, by the label that tells them apart."""
+    """A metric and its samples: fields of :class:`Stats` by label."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -162,7 +161,7 @@ class Metric:
     unit: str = ""
 
     def lines(self, stats: Stats) -> Iterator[str]:
-        """The metric and its samples."""
+        """Yield the lines of the metric and its samples."""
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} {self.kind}"
         if self.unit:
@@ -181,37 +180,37 @@ METRICS = (
     Metric(
         "wsframe_uptime_seconds",
         "gauge",
-        "How long the server has run.",
+        "Time since the start of the server.",
         {"": "uptime"},
         unit="seconds",
     ),
     Metric(
         "wsframe_connections",
         "gauge",
-        "Connections that are open.",
+        "Open connections.",
         {
             '{kind="request"}': "requests",
             '{kind="websocket"}': "websockets",
             '{kind="event_stream"}': "event_streams",
         },
     ),
-    Metric("wsframe_accepted_connections", "counter", "Connections accepted.", {"": "accepted"}),
+    Metric("wsframe_accepted_connections", "counter", "Accepted connections.", {"": "accepted"}),
     Metric(
         "wsframe_refused_requests",
         "counter",
-        "Requests refused, by the status of the answer.",
+        "Refused requests by the status of the answer.",
         {"status": "refused"},
     ),
     Metric(
         "wsframe_refusals",
         "counter",
-        "Requests refused, by the reason.",
+        "Refused requests by reason.",
         {"reason": "refused_for"},
     ),
     Metric(
         "wsframe_messages",
         "counter",
-        "Messages received from clients, messages and events sent to them.",
+        "Messages received from clients; messages and events sent to them.",
         {'{direction="in"}': "messages_in", '{direction="out"}': "messages_out"},
     ),
     Metric(
@@ -225,13 +224,13 @@ METRICS = (
     Metric(
         "wsframe_handlers",
         "gauge",
-        "Handlers that have a thread, and that wait for one.",
+        "Handlers that use a thread, and handlers that wait for one.",
         {'{state="running"}': "handlers_in_threads", '{state="waiting"}': "handlers_waiting"},
     ),
     Metric(
         "wsframe_orphaned_handlers",
         "gauge",
-        "Handlers that still have a thread long after their client has left.",
+        "Handlers that still use a thread long after the end of their connection.",
         {"": "orphaned_handlers"},
     ),
     Metric("wsframe_loops", "gauge", "I/O loops.", {"": "loops"}),
@@ -244,46 +243,46 @@ METRICS = (
     Metric(
         "wsframe_cut_off_clients",
         "counter",
-        "Clients cut off that were too slow, or did not answer a ping.",
+        "Clients disconnected because they were too slow or did not answer a ping.",
         {'{reason="slow"}': "slow_clients", '{reason="ping"}': "ping_timeouts"},
     ),
-    Metric("wsframe_topics", "gauge", "Topics in use, or with a history.", {"": "topics"}),
+    Metric("wsframe_topics", "gauge", "Topics in use or with a history.", {"": "topics"}),
     Metric("wsframe_subscriptions", "gauge", "Subscriptions to topics.", {"": "subscriptions"}),
     Metric("wsframe_published_events", "counter", "Events published to topics.", {"": "published"}),
     Metric(
         "wsframe_topic_events",
         "counter",
-        "Events that topics have sent, to each client.",
+        "Events sent by topics, counted once per client.",
         {"": "topic_events"},
     ),
     Metric(
         "wsframe_dropped_events",
         "counter",
-        "Events that clients of topics have lost, being slow, or that newer ones have replaced.",
+        "Events that slow clients have missed, or that newer events have replaced.",
         {"": "dropped_events"},
     ),
     Metric(
         "wsframe_lost_log_records",
         "counter",
-        "Records of the log that could not be written, or not as fast as they came.",
+        "Log records that could not be written, or not fast enough.",
         {"": "lost_log_records"},
     ),
     Metric(
         "wsframe_processes",
         "gauge",
-        "Processes whose numbers these are; for missing ones stand the last that they have told.",
+        "Processes in these metrics; missing ones are included with their last numbers.",
         {'{state="answering"}': "processes", '{state="missing"}': "missing_processes"},
     ),
     Metric(
         "wsframe_replaced_processes",
         "counter",
-        "Workers that have ended unasked, or hung, and were replaced.",
+        "Workers that ended unexpectedly or hung, and were replaced.",
         {"": "replaced_processes"},
     ),
 )
 
 
 def encode(stats: Stats) -> bytes:
-    """Any thread: the numbers in the text format of OpenMetrics 1.0."""
+    """Any thread: return statistics in the text format of OpenMetrics 1.0."""
     lines = [line for metric in METRICS for line in metric.lines(stats)]
     return "\n".join([*lines, "# EOF", ""]).encode()

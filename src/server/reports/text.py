@@ -30,7 +30,7 @@ def printable(text: str, limit: int = MAX_LINE, *, quoted: bool = False) -> str:
     characters, line and paragraph separators, and marks that change the direction of text.
 
     Args:
-        text: of any length.
+        text: the untrusted text, of any length.
         limit: maximum number of characters returned, without the note about omitted ones.
         quoted: escape double quotes and backslashes, too.
     """
