@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.clients import Client, StreamClient, WebSocketClient, get
 from tests.support.handlers import generator_echo, plain_echo
+from tests.support.inspection import topics_of
 from tests.support.serving import stop_within
 from tests.support.waiting import wait_until
 from wsframe.server import App, EventStream, Server, Settings
@@ -60,7 +61,7 @@ def app() -> App:
 @pytest.fixture
 def server(app: App) -> Iterator[Server]:
     app._routes.freeze()
-    server = Server(app._routes, "", [], Settings(loops=2), app._topics, Timing())
+    server = Server(app._routes, "", [], Settings(loops=2), topics_of(app), Timing())
     yield server
     stop_within(server, 20)
 

@@ -20,6 +20,7 @@ import pytest
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, StreamClient, WebSocketClient, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
+from tests.support.inspection import clients_of
 from tests.support.processes import ServerProcess
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
@@ -55,7 +56,7 @@ def sees_the_end(client: Client) -> None:
 
 
 def abort_all(server: Server) -> None:
-    (clients,) = server._clients
+    (clients,) = clients_of(server)
     clients.loop.call_soon(partial(clients.for_each_peer, Peer.abort))
 
 

@@ -15,6 +15,7 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
+from tests.support.inspection import loops_of
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
 from wsframe.server import (
@@ -28,7 +29,7 @@ from wsframe.server.timing import Timing
 
 def let_all_loops_turn(server: Server) -> None:
     """Wait until every loop has done what it was asked to, and has looked at the time."""
-    for each in server._loops * 2:
+    for each in loops_of(server) * 2:
         turned = threading.Event()
         each.call_soon(turned.set)
         assert turned.wait(TIMEOUT)

@@ -21,6 +21,7 @@ from tests.support.handlers import (
     plain_echo,
     websocket_app,
 )
+from tests.support.inspection import peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
@@ -118,7 +119,7 @@ def test_new_connections_are_refused_and_old_ones_still_drain(
     silent = clients.connect(server)
     begun = clients.connect(server)
     begun.send(get("/")[:10])
-    wait_until(lambda: len(server._clients[0].peers) == 3, "all are there")
+    wait_for_disconnects(server, 3)
     with stopping(server, spread):
         assert client.next_event() == GOING_AWAY
         for other in (silent, begun):
@@ -137,9 +138,7 @@ def test_an_answer_on_its_way_still_arrives(serve: Serve, clients: Clients) -> N
     server = serve(app, drain=60)
     client = clients.connect(server, receive_buffer=1 << 16)
     client.send(get("/"))
-    wait_until(
-        lambda: any(peer.congested for peer in tuple(server._clients[0].peers)), "it is on its way"
-    )
+    wait_until(lambda: any(peer.congested for peer in tuple(peers_of(server))), "it is on its way")
     with stopping(server):
         assert client.answer().body == body
 
@@ -157,7 +156,7 @@ def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) ->
     client = clients.websocket(server, "/echo")
     with stopping(server):
         client.expect_close()
-        wait_until(lambda: not server._clients[0].peers, "all clients have gone")
+        wait_for_disconnects(server)
         release.set()
     assert done.is_set()
 
@@ -251,7 +250,7 @@ def test_senders_that_wait_for_their_clients_end_with_the_server(
     clients.websocket(server, "/push", receive_buffer=1 << 16)
     clients.stream(server, "/stream", receive_buffer=1 << 16)
     wait_until(
-        lambda: [peer.congested for peer in tuple(server._clients[0].peers)] == [True, True],
+        lambda: [peer.congested for peer in tuple(peers_of(server))] == [True, True],
         "both wait to send",
     )
     begin = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from tests.support.inspection import loops_of
 from wsframe.server.timing import Timing
 
 from .waiting import TIMEOUT
@@ -44,7 +45,7 @@ class ManualClock:
     @staticmethod
     def let_loops_look(server: Server) -> None:
         """The test: wait until every loop has checked its deadlines at the present time."""
-        for loop in server._loops:
+        for loop in loops_of(server):
             # The second call is made in a later round of the loop, after the first one's check.
             for _ in range(2):
                 called = threading.Event()

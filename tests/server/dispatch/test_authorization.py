@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clients import Answer, Clients, get, masked, upgrade
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
@@ -163,7 +164,7 @@ def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clien
     held.wait_until_reached()
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than the head of a request may take: the client has done its part.
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     due = peer.loop._next_tick
     wait_until(lambda: peer.loop._next_tick > due + 0.4, "the deadlines are looked at")
     held.release()
@@ -179,7 +180,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clie
     held.wait_until_reached()
     client.reset()
     held.release()
-    wait_until(lambda: not server._clients[0].peers, "the connection is over")
+    wait_for_disconnects(server)
 
 
 def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(

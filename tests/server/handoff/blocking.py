@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.clients import WebSocketClient
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import loops_of
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
 from wsframe.server import App, Server, WebSocket
@@ -77,7 +78,7 @@ class Blocking:
 
 def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
     """Those that have not ended, in this state."""
-    found = [task for loop in server._loops for task in tuple(loop.unfinished)]
+    found = [task for loop in loops_of(server) for task in tuple(loop.unfinished)]
     return [  # only generators are looked at here
         task for task in found if isinstance(task, GeneratorSession) and state in (None, task.state)
     ]

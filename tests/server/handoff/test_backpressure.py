@@ -18,6 +18,7 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
+from tests.support.inspection import queued_bytes
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
@@ -32,7 +33,7 @@ from wsframe.server.timing import Timing
 
 def queued(peer: Peer) -> int:
     """The bytes that wait in our own memory for a client."""
-    return len(peer._unsent) + sum(map(len, peer.out))
+    return queued_bytes(peer)
 
 
 def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(

@@ -13,6 +13,7 @@ import pytest
 from tests.server.handoff.blocking import KERNEL, Blocking, sessions
 from tests.support.clients import Clients, WebSocketClient, get
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -237,7 +238,7 @@ def test_it_learns_that_its_client_has_left_when_it_sends(
     client = clients.websocket(server, "/block")
     held = handler.block(server, client)
     leave(client)
-    wait_until(lambda: not server._clients[0].peers, "the client has left")
+    wait_for_disconnects(server)
     held.release()
     assert handler.next_seen(3) == ["block", 1006, "finally"]
     stop_within(server, TIMEOUT)

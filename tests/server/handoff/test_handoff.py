@@ -12,6 +12,7 @@ import pytest
 from tests.server.handoff.blocking import Blocking, sessions
 from tests.support.clients import Clients, WebSocketClient
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import loops_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -45,7 +46,7 @@ def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     held[0].release()
     assert stream.expect(1) == ["two"]
     held[1].release()
-    assert server._loops[0].handoffs == 1
+    assert loops_of(server)[0].handoffs == 1
 
 
 def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients) -> None:
@@ -57,7 +58,7 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
         one.release()
     for client in blocked:
         assert client.next_event() == "block"
-    assert 3 <= server._loops[0].handoffs <= 6
+    assert 3 <= loops_of(server)[0].handoffs <= 6
     new = clients.websocket(server, "/block")
     new.send_messages("x")
     assert new.next_event() == "x"
@@ -227,5 +228,5 @@ def test_forty_clients_whose_handlers_block_at_random(
     stop_within(server, TIMEOUT)
     assert sorted(left) == sorted(entered)
     assert not disorder
-    assert sum(loop.handoffs for loop in server._loops) > 10
+    assert sum(loop.handoffs for loop in loops_of(server)) > 10
     assert min(visitor.pushed for visitor in visitors) > 0

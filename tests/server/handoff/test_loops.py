@@ -12,6 +12,7 @@ import pytest
 from tests.support.clients import Clients, get
 from tests.support.clock import STEP, ManualClock
 from tests.support.handlers import BOTH_KINDS, MessageGenerator, websocket_app
+from tests.support.inspection import clients_of, loops_of, wait_for_disconnects
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
@@ -25,7 +26,7 @@ LOOPS = 3
 
 def sizes(server: Server) -> list[int]:
     """How many connections each loop has."""
-    return [len(clients.peers) for clients in server._clients]
+    return [len(clients.peers) for clients in clients_of(server)]
 
 
 @BOTH_KINDS
@@ -155,14 +156,14 @@ def test_short_connections_one_after_another_delay_no_sweep(serve: Serve, client
     app = App(timing=Timing(clock=clock))
     app.page("/", "hello")
     server = serve(app)
-    (loop,) = server._loops
+    (loop,) = loops_of(server)
 
     def visit() -> None:
         client = clients.connect(server)
         client.send(get("/"))
         assert client.answer().status == 200
         client.close()
-        wait_until(lambda: not server._clients[0].peers, "the connection is over")
+        wait_for_disconnects(server)
 
     visit()
     loop.call_soon(lambda: loop.at_next_tick(called.set))

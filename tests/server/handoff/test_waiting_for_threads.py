@@ -21,6 +21,7 @@ from tests.server.handoff.thread_limits import (
 )
 from tests.support.clients import Clients, get, masked, upgrade
 from tests.support.handlers import Checkpoint, MessageGenerator
+from tests.support.inspection import loops_of, peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
@@ -37,7 +38,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     attack(clients, server, "/authorize", SHARE)
     attacked.until_entered(SHARE)
-    (loop,) = server._loops
+    (loop,) = loops_of(server)
     waiting = attack(clients, server, "/authorize", 100)
     wait_until(lambda: server.stats().handlers_waiting == 100, "they wait")
     for number, client in enumerate(waiting):
@@ -48,7 +49,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
             client.close()
         else:
             client.half_close()
-    wait_until(lambda: len(server._clients[0].peers) == SHARE, "those that have left are forgotten")
+    wait_for_disconnects(server, SHARE)
     assert server.stats().handlers_waiting == 0
     assert len(loop.unfinished) == SHARE
     attacked.held.release()
@@ -66,7 +67,7 @@ def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
     clients_[1].send(b"x" * 100_000)
     clients_[1].close()
     clients_[2].close()
-    wait_until(lambda: not server._clients[0].peers, "they are forgotten")
+    wait_for_disconnects(server)
     assert server.stats().handlers_in_threads == 3  # nobody can end these
 
 
@@ -132,14 +133,14 @@ def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
     log.expect("/block waits for a thread: the route uses its share", WARNING)
     assert_others_are_served(clients, server)
     # What such a client sends stays with it; one that leaves is forgotten.
-    read = sum(peer.bytes_in for peer in server._clients[0].peers)
+    read = sum(peer.bytes_in for peer in peers_of(server))
     for client in opened:
         client.send_messages("x" * 10_000)
     assert_others_are_served(clients, server)
-    assert sum(peer.bytes_in for peer in server._clients[0].peers) < read + 20_000 + SHARE * 11_000
-    peers = len(server._clients[0].peers)
+    assert sum(peer.bytes_in for peer in peers_of(server)) < read + 20_000 + SHARE * 11_000
+    peers = len(peers_of(server))
     opened[-1].close()
-    wait_until(lambda: len(server._clients[0].peers) < peers, "it is forgotten")
+    wait_until(lambda: len(peers_of(server)) < peers, "it is forgotten")
     held.release()
     for number, client in enumerate(opened[:-1]):
         assert client.expect(3) == [str(number), "second", "x" * 10_000]
@@ -207,7 +208,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
         yield
 
     server = serve(app, max_threads=2)
-    (loop,) = server._loops
+    (loop,) = loops_of(server)
     # As if another turn had taken the last thread after the request found it free.
     monkeypatch.setattr(loop, "wait_for_thread", lambda *_: False)
     first, second = attack(clients, server, "/block", 2)
@@ -245,7 +246,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
     monkeypatch.setattr(WebSocketSession, "start", fail)
     attacked.held.release()
     log.expect("internal error")
-    wait_until(lambda: len(server._clients[0].peers) == SHARE + OF_RESERVE, "it is over")
+    wait_for_disconnects(server, SHARE + OF_RESERVE)
 
 
 def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.clients import Clients, get, upgrade
 from tests.support.handlers import MessageGenerator, generator_echo, plain_echo
+from tests.support.inspection import peers_of, session_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
@@ -106,8 +107,8 @@ def test_a_long_head_is_there_until_the_handler_waits(
     client = open_websocket(clients, server)
     looks.expect(COMPLETE, COMPLETE)
     if kind == "function":
-        (peer,) = server._clients[0].peers
-        wait_until(lambda: peer._session._waits, "the handler waits")  # type: ignore[attr-defined]
+        (peer,) = peers_of(server)
+        wait_until(lambda: session_of(peer)._waits, "the handler waits")
     say_hello(client)
     looks.expect(NOT_KEPT)
 

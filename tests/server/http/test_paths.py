@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.clients import Answer, Clients, get, upgrade
 from tests.support.handlers import MessageGenerator, generator_echo, plain_echo
+from tests.support.inspection import loops_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
@@ -253,7 +254,7 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
 def peers_of(server: Server) -> list[Peer]:
     """The connections of this server that anything still refers to."""
     found = (item for item in gc.get_objects() if type(item) is Peer)
-    return [peer for peer in found if peer.loop in server._loops]
+    return [peer for peer in found if peer.loop in loops_of(server)]
 
 
 @pytest.mark.parametrize("name", LEAVING)
@@ -279,8 +280,8 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
 
     def end() -> None:
         act(clients, server, target)
-        wait_until(lambda: not server._clients[0].peers, "the connections are over")
-        wait_until(lambda: not server._loops[0].unfinished, "their handlers are over")
+        wait_for_disconnects(server)
+        wait_until(lambda: not loops_of(server)[0].unfinished, "their handlers are over")
 
     end()
     gc.collect()

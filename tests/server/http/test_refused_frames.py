@@ -10,8 +10,8 @@ import pytest
 from tests.server.http.refused import LIMIT, REFUSED_EARLY
 from tests.support.clients import Clients, WebSocketClient, masked
 from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.inspection import wait_for_disconnects
 from tests.support.serving import Serve
-from tests.support.waiting import wait_until
 from wsframe import Close, Opcode
 from wsframe.server import App, Server, WebSocket
 
@@ -143,7 +143,7 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
     )
     client.send(masked(Opcode.TEXT, "after") * 100)
     client.expect_end()
-    wait_until(lambda: not server._clients[0].peers, "the connection is over")
+    wait_for_disconnects(server)
     assert seen == ["before"]
 
 

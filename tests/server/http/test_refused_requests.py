@@ -11,6 +11,7 @@ import pytest
 from tests.server.http.refused import HOST, PAGE, REFUSED_EARLY, answers, read_what_comes
 from tests.support.clients import KEY, Client, Clients, get, head, parse_answer, upgrade
 from tests.support.handlers import generator_echo
+from tests.support.inspection import peers_of, queued_bytes
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until_stable
 from wsframe.server import App, Server, WebSocket
@@ -142,7 +143,7 @@ def test_a_second_request_on_a_connection_is_not_served(
 
 
 def unsent(server: Server) -> int:
-    return sum(len(peer._unsent) for peer in tuple(server._clients[0].peers))
+    return sum(queued_bytes(peer) for peer in tuple(peers_of(server)))
 
 
 def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients: Clients) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.clients import Clients, get, masked, upgrade
 from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
+from tests.support.inspection import loops_of, wait_for_disconnects
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Opcode, Pong
@@ -33,7 +34,7 @@ def test_connections_are_told_apart(serve: Serve, clients: Clients) -> None:
         websocket.leave()
     for other in (*streams, silent):
         other.close()
-    wait_until(lambda: not server._clients[0].peers, "all have left")
+    wait_for_disconnects(server)
     stats = server.stats()
     assert (stats.requests, stats.websockets, stats.event_streams, stats.accepted) == (0, 0, 0, 6)
     server.stop()
@@ -49,7 +50,7 @@ def test_what_has_been_counted_outlives_its_connection(serve: Serve, clients: Cl
     client.expect(3)
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     client.leave()
-    wait_until(lambda: not server._clients[0].peers, "it has left")
+    wait_for_disconnects(server)
     assert (server.stats().messages_in, server.stats().messages_out) == (3, 3)
     again = clients.websocket(server, "/echo")
     again.send_messages("four")
@@ -65,7 +66,7 @@ def test_bytes_are_those_of_the_wire(serve: Serve, clients: Clients) -> None:
     client.send(get("/"))
     received = client.read_to_end()
     client.close()
-    wait_until(lambda: not server._clients[0].peers, "it has left")
+    wait_for_disconnects(server)
     assert (server.stats().bytes_in, server.stats().bytes_out) == (len(get("/")), len(received))
 
 
@@ -162,7 +163,7 @@ def test_clients_that_answer_no_ping(serve: Serve, clients: Clients) -> None:
     client = clients.websocket(server, "/echo")
     wait_until(lambda: server.stats().ping_timeouts == 1, "the client is given up")
     client.close()
-    wait_until(lambda: not server._clients[0].peers, "it has left")
+    wait_for_disconnects(server)
     assert server.stats().messages_out == 0  # the ping is none
 
 
@@ -175,7 +176,7 @@ def test_the_loops_owner_is_not_needed(serve: Serve, clients: Clients) -> None:
         held.set()
         go.wait(TIMEOUT)
 
-    server._loops[0].call_soon(hold)
+    loops_of(server)[0].call_soon(hold)
     assert held.wait(TIMEOUT)
     assert server.stats().websockets == 1
     go.set()

@@ -15,9 +15,10 @@ import pytest
 
 from tests.server.sessions.eventstream import CHUNK, MUCH
 from tests.support.clients import Client, Clients
+from tests.support.inspection import loops_of, peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.waiting import TIMEOUT
 from wsframe import ServerSentEvent
 from wsframe.server import App, Server
 from wsframe.server.sessions.eventstream_session import EventStreamSession
@@ -34,7 +35,7 @@ def source_app(*paths: str) -> tuple[App, Queue[Any]]:
 def sessions(server: Server) -> list[EventStreamSession]:
     """The sessions of this server that anything still refers to."""
     found = (item for item in gc.get_objects() if isinstance(item, EventStreamSession))
-    return [session for session in found if session.peer.loop in server._loops]
+    return [session for session in found if session.peer.loop in loops_of(server)]
 
 
 def join_within(source: Queue[Any], seconds: float) -> None:
@@ -199,7 +200,7 @@ def test_a_client_that_leaves_is_forgotten(
     stays, leaves = (clients.stream(server, "/time") for _ in range(2))
     assert len(sessions(server)) == 2
     leave(leaves)
-    wait_until(lambda: len(server._clients[0].peers) == 1, "the client is forgotten")
+    wait_for_disconnects(server, 1)
     assert server.stats().subscriptions == 1
     source.put("next")
     assert stays.expect(1) == ["next"]
@@ -216,7 +217,7 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     for _ in range(MUCH // len(CHUNK)):
         source.put(CHUNK)
         assert fast.expect(1) == [CHUNK]
-        if len(server._clients[0].peers) == 1:
+        if len(peers_of(server)) == 1:
             break
     log.expect("is too slow for its event stream and is cut off", WARNING)
     source.put("next")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.server.sessions.eventstream import CHUNK, MUCH
 from tests.support.clients import Client, Clients, StreamClient
+from tests.support.inspection import wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
@@ -149,7 +150,7 @@ def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
     client = clients.stream(server, "/job")
     assert begun.wait(TIMEOUT)
     leave(client)
-    wait_until(lambda: not server._clients[0].peers, "the server knows that the client has left")
+    wait_for_disconnects(server)
     items.put("x")
     assert ended.get(timeout=TIMEOUT) == "finally"
     with pytest.raises(Empty):

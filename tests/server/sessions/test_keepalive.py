@@ -18,6 +18,7 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
+from tests.support.inspection import peers_of, session_of, wait_for_disconnects
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, Ping
@@ -64,7 +65,7 @@ def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
     assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
     assert ends.get(timeout=TIMEOUT).code == 1011
     # It does not answer the close frame, either.
-    wait_until(lambda: not server._clients[0].peers, "the connection is over")
+    wait_for_disconnects(server)
 
 
 def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
@@ -72,7 +73,7 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=0)
     client = clients.websocket(server, "/echo")
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     frame = client.codec.encode("whole")
     for byte in frame[:-1]:
         before = peer.bytes_in
@@ -83,8 +84,8 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
     assert client.next_event() == "whole"
 
 
-def session_of(peer: Peer) -> WebSocketSession:
-    session = peer._session
+def websocket_of(peer: Peer) -> WebSocketSession:
+    session = session_of(peer)
     assert isinstance(session, WebSocketSession)
     return session
 
@@ -133,10 +134,10 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
     app = websocket_app(block, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
     client = clients.websocket(server, "/echo")
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
-    wait_until(lambda: session_of(peer)._paused, "the client is not read")
+    wait_until(lambda: websocket_of(peer)._paused, "the client is not read")
     clock.pass_time(server, CHECKS * LONG)
     held.release()
     assert client.expect(16) == [str(number << 16) for number in range(1, 17)]
@@ -153,7 +154,7 @@ def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) 
         clients.stream(server, "/stream")
     else:
         clients.websocket(server, "/echo")
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     assert peer.deadline == float("inf")
 
 
@@ -176,7 +177,7 @@ def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Cl
     server = serve(app, heartbeat=LONG)
     client = clients.stream(server, "/stream")
     client.read_opening()
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     for number in range(CHECKS):
         source.put(str(number))
         assert client.receive().endswith(f"data: {number}\n\n".encode())

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clients import Clients, get, upgrade
 from tests.support.handlers import Checkpoint
+from tests.support.inspection import loops_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -250,7 +251,7 @@ def test_a_lock_that_somebody_holds_does_not_hold_up_the_loop(
     client = feed.stream(clients, server)
     with feed.source.mutex:
         client.close()
-        wait_until(lambda: not server._clients[0].peers, "the client is forgotten")
+        wait_for_disconnects(server)
         page = clients.connect(server)
         page.send(get("/"))
         assert page.answer().body == b"page"
@@ -311,4 +312,4 @@ def test_a_handler_that_outlives_its_client_is_logged_and_counted(
     assert b"\nwsframe_orphaned_handlers 1\n" in metrics.answer().body
     held.release()
     wait_until(lambda: server.stats().orphaned_handlers == 0, "it has ended")
-    assert not server._loops[0].unfinished
+    assert not loops_of(server)[0].unfinished

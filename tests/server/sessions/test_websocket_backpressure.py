@@ -22,6 +22,7 @@ from tests.support.handlers import (
     plain_echo,
     websocket_app,
 )
+from tests.support.inspection import peers_of, queued_bytes, socket_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
@@ -108,8 +109,8 @@ def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
 
 def queued(server: Server) -> int:
     """The bytes that wait in our own memory for the one client."""
-    (peer,) = server._clients[0].peers
-    return len(peer._unsent) + sum(map(len, peer.out))
+    (peer,) = peers_of(server)
+    return queued_bytes(peer)
 
 
 @pytest.mark.parametrize("code", [4000, None])
@@ -323,7 +324,7 @@ def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
     client = clients.websocket(server, "/echo")
     assert client.next_event() == Close(1000)
     assert client.sock.recv(1) == b""
-    wait_until(lambda: not server._clients[0].peers, "the connection is over")
+    wait_for_disconnects(server)
 
 
 def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
@@ -368,7 +369,7 @@ def test_a_client_that_closes_and_leaves_at_once_has_closed(
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, "last words") + masked(Opcode.CLOSE, b"\x0f\xa0"))
     client.close()
-    wait_until(lambda: not server._clients[0].peers, "the server knows that the client has left")
+    wait_for_disconnects(server)
     held.release()
     assert ended.get(timeout=TIMEOUT) == 4000
 
@@ -385,10 +386,10 @@ def test_sockets_send_at_once(serve: Serve, clients: Clients) -> None:
     """With Nagle's algorithm a second small message would wait for the first's acknowledgement."""
     server = serve(websocket_app(generator_echo))
     clients.websocket(server, "/echo")
-    peers = tuple(server._clients[0].peers)
+    peers = tuple(peers_of(server))
     assert len(peers) == 1
-    assert isinstance(peers[0]._sock, socket.socket)
-    assert peers[0]._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert isinstance(socket_of(peers[0]), socket.socket)
+    assert socket_of(peers[0]).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_an_app_may_have_many_kinds_of_handlers(serve: Serve, clients: Clients) -> None:

@@ -16,6 +16,7 @@ from tests.support.handlers import (
     plain_echo,
     websocket_app,
 )
+from tests.support.inspection import loops_of, websocket_session
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import WebSocket
@@ -131,7 +132,7 @@ def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time
     asleep, come = threading.Event(), threading.Event()
 
     def receive(ws: WebSocket) -> None:
-        ws._session._ready_signal = News()  # type: ignore[attr-defined]
+        websocket_session(ws)._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive(1))
 
     server = serve(websocket_app(receive))
@@ -162,8 +163,8 @@ def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
     sessions: Queue[Any] = Queue()
 
     def receive(ws: WebSocket) -> None:
-        sessions.put(ws._session)
-        ws._session._ready_signal = News()  # type: ignore[attr-defined]
+        sessions.put(websocket_session(ws))
+        websocket_session(ws)._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive())
 
     client = clients.websocket(serve(websocket_app(receive)), "/echo")
@@ -196,7 +197,7 @@ def test_a_thread_that_was_woken_wakes_the_next(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(plain_echo), loops=1)
-    (loop,) = server._loops
+    (loop,) = loops_of(server)
     wake_next, woken_by = loop.wake_next, set[str]()
 
     def note() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from queue import Queue
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.clients import END_OF_HEAD, Client, Clients, get, upgrade
 from tests.support.clock import STEP, ManualClock
 from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.inspection import peers_of, socket_of
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until, wait_until_stable
 from wsframe.progress import unacknowledged
@@ -37,6 +39,11 @@ BUFFERS = pytest.mark.parametrize(
 
 
 KINDS = {"websocket": upgrade("/websocket"), "stream": get("/stream")}
+
+
+def is_acknowledged(peer: Peer) -> bool:
+    """Return True unless a short message waits for its acknowledgement."""
+    return not 0 < unacknowledged(socket_of(peer)) < 1000
 
 
 class Scene:
@@ -85,20 +92,20 @@ class Scene:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        return tuple(self.server._clients[0].peers)
+        return tuple(peers_of(self.server))
 
     def pass_time(self, seconds: float) -> None:
         self.clock.pass_time(self.server, seconds)
 
     def until_nothing_moves(self) -> None:
         """Wait until the clients' systems have taken what they can (TCP probes in real time)."""
-        wait_until_stable(lambda: sum(unacknowledged(peer._sock) for peer in self.peers))
+        wait_until_stable(lambda: sum(unacknowledged(socket_of(peer)) for peer in self.peers))
 
     def until_all_is_acknowledged(self) -> None:
         """Wait until the client's system has taken everything."""
         (peer,) = self.peers
         wait_until(
-            lambda: peer.bytes_out > self.size and not unacknowledged(peer._sock),
+            lambda: peer.bytes_out > self.size and not unacknowledged(socket_of(peer)),
             "its system has taken everything",
         )
 
@@ -109,7 +116,7 @@ class Scene:
         """
         for peer in self.peers:
             with suppress(ValueError):  # it is closed meanwhile
-                wait_until(lambda: not 0 < unacknowledged(peer._sock) < 1000, "it is acknowledged")  # noqa: B023
+                wait_until(partial(is_acknowledged, peer), "it is acknowledged")
 
     def expect_end(self, seconds: float) -> None:
         """The server ends every connection within this time."""
@@ -119,7 +126,7 @@ class Scene:
             self.pass_time(STEP)
 
     def is_over(self) -> bool:
-        return not self.server._clients[0].peers
+        return not peers_of(self.server)
 
     def read_slowly(self, client: Client, size: int) -> bytearray:
         """Have the client read that many bytes at a slow but steady pace."""

@@ -13,6 +13,7 @@ import pytest
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, get, upgrade
 from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.inspection import peers_of
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, EventStream, WebSocket
@@ -128,7 +129,7 @@ def test_a_client_dies(
     server = serve(scene.app, ssl_context=certificates.server if secured else None)
     tls = certificates.client if secured else None
     other = clients.websocket(server, "/echo", tls=tls)
-    stay = set(server._clients[0].peers)
+    stay = set(peers_of(server))
     said, until, handled = STATES[state]
     client = clients.connect(server, tls=tls, receive_buffer=1 << 16)
     if said:
@@ -149,6 +150,6 @@ def test_a_client_dies(
         scene.ended.get(timeout=TIMEOUT)
     elif state == "a stream":
         wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
-    wait_until(lambda: server._clients[0].peers == stay, "it is left behind")
+    wait_until(lambda: peers_of(server) == stay, "it is left behind")
     other.send_messages("and now?")
     assert other.next_event() == "and now?"

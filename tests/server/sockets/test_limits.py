@@ -19,6 +19,7 @@ import pytest
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, WebSocketClient, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
+from tests.support.inspection import peers_of
 from tests.support.log import ServerLog
 from tests.support.processes import ServerProcess
 from tests.support.serving import Serve
@@ -43,7 +44,7 @@ def assert_no_room(client: Client) -> None:
 
 def count(server: Server) -> int:
     """How many connections there are, those that are turned away included."""
-    return sum(len(clients.peers) for clients in server._clients)
+    return len(peers_of(server))
 
 
 def echoes(client: WebSocketClient) -> None:

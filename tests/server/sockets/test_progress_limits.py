@@ -21,6 +21,7 @@ from tests.server.sockets.slow_clients import (
 )
 from tests.support.certificates import Certificates
 from tests.support.clients import Clients, get, masked, upgrade
+from tests.support.inspection import socket_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
@@ -165,7 +166,7 @@ def test_a_message_of_a_slow_but_steady_sender_has_no_time_limit(
 
 def kernel_memory(peer: Peer) -> int:
     """What the kernel keeps for a socket, in bytes: all that "ss -m" counts but the limits."""
-    numbers = struct.unpack("9I", peer._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))  # type: ignore[call-arg, arg-type]
+    numbers = struct.unpack("9I", socket_of(peer).getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
     received, _, sent, _, reserved, queued, options, backlog, _ = numbers
     return int(received + max(sent, queued) + reserved + options + backlog)
 
@@ -201,8 +202,8 @@ def test_connections_have_the_kernel_buffers_that_the_settings_name(
     clients.websocket(scene.server, "/echo")
     (peer,) = scene.peers
     names = socket.SO_SNDBUF, socket.SO_RCVBUF
-    buffers = [peer._sock.getsockopt(socket.SOL_SOCKET, name) for name in names]
-    lowat = peer._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    buffers = [socket_of(peer).getsockopt(socket.SOL_SOCKET, name) for name in names]
+    lowat = socket_of(peer).getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
     if size:
         assert (buffers, lowat) == ([2 * size] * 2, size // 4)
     else:

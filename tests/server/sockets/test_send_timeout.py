@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clients import Client, Clients
 from tests.support.handlers import MessageGenerator
+from tests.support.inspection import websocket_session
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
@@ -65,7 +66,7 @@ def text(number: int) -> str:
 def fill(connection: Any) -> int:
     """Send until the client's socket takes no more, and ours; how many messages were queued."""
     count = 0
-    while not connection._session.peer.congested:
+    while not websocket_session(connection).peer.congested:
         with suppress(TimeoutError):
             while True:
                 connection.send(text(count), timeout=0.3)
@@ -103,7 +104,7 @@ def test_one_thread_serves_the_others_while_a_client_takes_nothing(
         for client, connection in others:
             connection.send(str(number), timeout=LONG)
             assert hear(client, 1) == [str(number)]
-    assert not stuck._session.over
+    assert not websocket_session(stuck).over
 
 
 @pytest.mark.parametrize("timeout", [LONG, 1e12, float("inf")])
@@ -120,7 +121,7 @@ def test_a_message_is_queued_as_soon_as_there_is_room(
 
     sending = threading.Thread(target=send_on)
     sending.start()
-    wait_until(lambda: connection._session.peer._waiting, "it waits")
+    wait_until(lambda: websocket_session(connection).peer._waiting, "it waits")
     assert sent.empty()
     assert hear(client, count + 1)[-1] == "now"
     sending.join(TIMEOUT)
@@ -143,7 +144,7 @@ def test_who_waits_for_room_learns_of_the_end(
 
     sending = threading.Thread(target=send_on)
     sending.start()
-    wait_until(lambda: connection._session.peer._waiting, "it waits")
+    wait_until(lambda: websocket_session(connection).peer._waiting, "it waits")
     if how == "close":
         connection.close()
     else:

@@ -14,6 +14,7 @@ import pytest
 from tests.server.sockets.over_tls import VERSIONS, client_of, page_app
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, get, parse_answer, upgrade
+from tests.support.inspection import peers_of
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
 from wsframe.server import Server
@@ -22,7 +23,7 @@ pytestmark = resets_under_tls
 
 
 def nobody_is_there(server: Server) -> bool:
-    return not any(clients.peers for clients in server._clients)
+    return not peers_of(server)
 
 
 class Handshake:

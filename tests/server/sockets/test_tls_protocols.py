@@ -15,6 +15,7 @@ from tests.server.sockets.over_tls import VERSIONS, client_of
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Clients, masked
 from tests.support.handlers import BOTH_KINDS, generator_echo, plain_echo, websocket_app
+from tests.support.inspection import peers_of
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Opcode, Pong
@@ -175,7 +176,7 @@ def test_what_is_left_of_a_record_is_read_when_there_is_room(
     frame = masked(Opcode.BINARY, b"x")
     count = 4 * 16384 // len(frame)
     client.send(frame * count)  # more than waits for a handler, by half of the last record
-    (peer,) = server._clients[0].peers
+    (peer,) = peers_of(server)
     wait_until(lambda: not peer._reading, "it is read all the same")
     go.set()
     assert client.expect(count) == [b"x"] * count

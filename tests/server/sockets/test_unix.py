@@ -23,9 +23,10 @@ from websockets.sync.client import unix_connect
 from tests.support.certificates import Certificates
 from tests.support.clients import get, parse_answer
 from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
+from tests.support.inspection import wait_for_disconnects
 from tests.support.processes import run
 from tests.support.tools import missing_tool
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.waiting import TIMEOUT
 from wsframe.server import App, WebSocket
 
 grp = pytest.importorskip("grp")
@@ -185,7 +186,7 @@ def test_no_client_is_left_when_one_leaves(path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
                 sock.sendall(b"GET")
-        wait_until(lambda: not server._clients[0].peers, "a connection is left behind")
+        wait_for_disconnects(server)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\0a"])

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.clients import Clients, StreamClient, WebSocketClient
 from tests.support.handlers import MessageGenerator
+from tests.support.inspection import loops_of
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
@@ -147,7 +148,7 @@ def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
         commands.execute_command("CLIENT", "PAUSE", "2000", "WRITE")
         for number in range(5):
             client.send_messages(str(number))
-        (loop,) = server._loops
+        (loop,) = loops_of(server)
         wait_until(lambda: loop._slowed, "it is not slowed down")
         client.reset()
         assert ended.wait(TIMEOUT)

@@ -12,6 +12,7 @@ import pytest
 from tests.support.broker import Broker, MemoryLog
 from tests.support.clients import Clients
 from tests.support.clock import ManualClock
+from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
@@ -249,7 +250,7 @@ def test_servers_share_their_topics(
     streams = []
     source: Queue[str] = Queue()
     for app in apps:
-        app._topics.share(MemoryLog(broker))
+        topics_of(app).share(MemoryLog(broker))
         app.sse("/news", source=app.topic("news"))
         stream = clients.stream(serve(app), "/news")
         stream.read_opening()

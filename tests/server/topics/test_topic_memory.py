@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.inspection import topics_of
 from tests.support.serving import Serve
 from tests.support.topics import log_of
 from wsframe.server import App
@@ -149,7 +150,7 @@ def test_the_memory_of_topics_that_are_forgotten_is_free() -> None:
     del topic
     app.topic("last", max_age=0.0).publish("")
     gc.collect()
-    assert app._topics.weight < 1000
+    assert topics_of(app).weight < 1000
 
 
 def test_an_event_that_is_too_large_in_some_form_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.server.topics.topics import subscribed, topics_app
 from tests.support.clients import Clients
 from tests.support.handlers import MessageGenerator
+from tests.support.inspection import peers_of, queued_bytes
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
 from wsframe import (
@@ -132,8 +133,8 @@ def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> 
     again = clients.stream(
         server, "/events", ("Last-Event-ID", first.last_event_id), receive_buffer=1 << 14
     )
-    (peer,) = server._clients[0].peers
-    assert len(peer._unsent) < 1 << 18
+    (peer,) = peers_of(server)
+    assert queued_bytes(peer) < 1 << 18
     assert again.expect(10_000) == texts
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.server.topics.topics import subscribed, topics_app
 from tests.support.clients import Clients, StreamClient
+from tests.support.inspection import peers_of, queued_bytes
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from wsframe import (
@@ -116,6 +117,6 @@ def test_a_stuck_client_costs_the_same_memory_as_any(serve: Serve, clients: Clie
     for _ in range(200):
         topic.publish(CHUNK)
     assert topic.stats().history_bytes <= 1 << 20
-    for peer in server._clients[0].peers:
-        assert len(peer._unsent) + sum(map(len, peer.out)) <= 1 << 18
+    for peer in peers_of(server):
+        assert queued_bytes(peer) <= 1 << 18
     assert len(stuck) == topic.stats().subscribers

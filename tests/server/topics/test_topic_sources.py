@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.recording import RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
@@ -76,7 +77,7 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
     items.wait_until_asked()
     published(topic, 1)
     items.give(None)
-    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
 def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
@@ -121,7 +122,7 @@ def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None
             if last is not None:
                 log.expect("an event source failed")
             published(topic, 1)
-            wait_until(lambda: not app._topics.sources.running(), "it has ended")  # noqa: B023
+            wait_until(lambda: not topics_of(app).sources.running(), "it has ended")  # noqa: B023
             server.stop()
             last = None
 
@@ -132,7 +133,7 @@ def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
     serve(app)
     items.give("1")
     log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
-    wait_until(lambda: not app._topics.sources.running(), "it has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
 def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
@@ -159,7 +160,7 @@ def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerL
     server = serve(app)
     source.put("x")
     log.expect("an event source failed")
-    wait_until(lambda: not app._topics.sources.running(), "its thread has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "its thread has ended")
     server.stop()
     assert source.empty()
 
@@ -263,7 +264,7 @@ def test_every_kind_of_queue_feeds_and_stops(kind: Any, serve: Serve) -> None:
         source.put(item)
     published(topic, 3)
     server.stop()
-    assert not app._topics.sources.running()
+    assert not topics_of(app).sources.running()
     assert source.empty()
 
 
@@ -325,7 +326,7 @@ def test_an_iterable_waits_for_redis(
     there = RecordingTopic(others).follow()
     redis_server.kill()
     server = serve(app)
-    shared = app._topics.shared
+    shared = topics_of(app).shared
     assert isinstance(shared, RedisStreams)
     wait_until(lambda: shared.connection.away, "it is not missed")
     assert next(items) == "1"  # one is taken

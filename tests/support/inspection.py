@@ -1,0 +1,66 @@
+"""A view of the internals of a server, for tests of what clients cannot see.
+
+It is the only module that depends on the private attributes of these classes.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from wsframe.server import App, Server, WebSocket
+    from wsframe.server.handoff.loop import Loop
+    from wsframe.server.sessions.websocket_session import WebSocketSession
+    from wsframe.server.sockets.clients import Clients
+    from wsframe.server.sockets.peer import Peer
+    from wsframe.server.topics.registry import Topics
+
+
+def loops_of(server: Server) -> tuple[Loop, ...]:
+    """Return the loops of a server."""
+    return server._loops
+
+
+def clients_of(server: Server) -> tuple[Clients, ...]:
+    """Return the connections of each loop of a server."""
+    return server._clients
+
+
+def peers_of(server: Server) -> set[Peer]:
+    """Return the open connections of a server."""
+    return {peer for clients in clients_of(server) for peer in tuple(clients.peers)}
+
+
+def wait_for_disconnects(server: Server, remaining: int = 0) -> None:
+    """Wait until the server has closed all connections, or all except so many."""
+    wait_until(
+        lambda: len(peers_of(server)) == remaining, f"the server has not {remaining} connections"
+    )
+
+
+def socket_of(peer: Peer) -> socket.socket:
+    """Return the socket of a connection."""
+    return cast("socket.socket", peer._sock)
+
+
+def queued_bytes(peer: Peer) -> int:
+    """Return how many bytes the server holds for a client, beyond the kernel's buffer."""
+    return len(peer._unsent) + sum(map(len, peer.out))
+
+
+def session_of(peer: Peer) -> Any:
+    """Return the session of a connection."""
+    return peer._session
+
+
+def websocket_session(ws: WebSocket) -> WebSocketSession:
+    """Return the session behind a WebSocket."""
+    return ws._session
+
+
+def topics_of(app: App) -> Topics:
+    """Return the topics of an app."""
+    return app._topics
