@@ -19,6 +19,7 @@ from ..handoff.loop import HANGUP, READ, SHORT_READ, WRITE
 from ..reports.loggers import log
 from ..timing import waitable
 from .record import ConnectionRecord
+from .states import CLOSED, FINISHING, OPEN, SEALED, SHUT, PeerState
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
@@ -126,14 +127,11 @@ class Peer(Progress):
 
     __slots__ = (
         "_blocked",
-        "_finishing",
         "_flush_scheduled",
         "_in_turn_size",
         "_interest",
         "_reading",
-        "_sealed",
         "_session",
-        "_shut",
         "_sock",
         "_unobstructed",
         "_unsent",
@@ -142,7 +140,6 @@ class Peer(Progress):
         "bytes_in",
         "bytes_out",
         "clients",
-        "closed",
         "deadline",
         "frames_out",
         "in_turn",
@@ -154,6 +151,7 @@ class Peer(Progress):
         "out",
         "read_size",
         "record",
+        "state",
         "stop_turn",
     )
 
@@ -166,7 +164,7 @@ class Peer(Progress):
         self.read_size = READ_SIZE
         self.deadline = inf
         self.next_check = 0.0
-        self.closed = False
+        self.state: PeerState = OPEN
         self.opened = clients.loop.timing.clock()
         self.record = ConnectionRecord()
         self.notify_when_sent = False
@@ -184,9 +182,6 @@ class Peer(Progress):
         self._blocked = False  # the socket took no more
         self._reading = READ  # or 0, or LEFT
         self._interest = 0
-        self._sealed = False  # nothing more is taken from ``out``
-        self._finishing = False
-        self._shut = False  # our side of the socket
         self._flush_scheduled = False
         self._in_turn_size = 0  # bytes of large frames queued in this turn
         self._waiting = 0  # threads, until less is unsent; under clients.sendable
@@ -214,9 +209,14 @@ class Peer(Progress):
         return len(self._unsent) > HIGH_WATER
 
     @property
+    def closed(self) -> bool:
+        """Any thread: True if the socket is closed."""
+        return self.state is CLOSED
+
+    @property
     def send_closed(self) -> bool:
         """Owner: whether nothing more is sent than what is queued."""
-        return self._sealed or self.closed
+        return self.state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
@@ -255,7 +255,7 @@ class Peer(Progress):
 
     def queue_control(self, *frames: bytes) -> None:
         """Owner: queue these frames, which are no messages; to be flushed."""
-        if not self._sealed:
+        if self.state is OPEN:
             self._gather(*frames)
 
     def pause_reading(self, *, until_hangup: bool = False) -> None:
@@ -305,10 +305,10 @@ class Peer(Progress):
     def _flush_slowly(self) -> None:
         """Send what is queued where the socket, another thread or the end has a say in it."""
         assert self.loop.owned()
-        if self.closed:
+        if self.state is CLOSED:
             return
         was_congested = self.congested
-        if self.out and not self._sealed:
+        if self.out and self.state is OPEN:
             self._gather()
         if self._unsent and not self._blocked:
             self._send()
@@ -316,21 +316,21 @@ class Peer(Progress):
             self._update_interest()
         if self._waiting:
             self._notify_writers()
-        if self._finishing and not (self._unsent or self.closed or self._shut):
+        if self.state is FINISHING and not self._unsent:
             self._shut_write()
-        self._unobstructed = not (self._unsent or self._blocked or self._sealed or self.closed)
+        self._unobstructed = self.state is OPEN and not (self._unsent or self._blocked)
         if was_congested and not self.congested:
             self._session.drained()
-        if self.notify_when_sent and not (self._unsent or self._sealed or self.closed):
+        if self.notify_when_sent and self.state is OPEN and not self._unsent:
             self.notify_when_sent = False
             self._session.sent_all()
 
     def close_send(self, *last: bytes) -> None:
         """Owner: queue these last words; what other threads append after them is not sent."""
-        if self._sealed:
+        if self.state is not OPEN:
             return
         self._gather(*last)
-        self._sealed = True
+        self.state = SEALED
         self.next_check = 0.0  # from now on close_timeout counts
         self._notify_writers()  # nobody waits for what will not be sent
 
@@ -340,10 +340,10 @@ class Peer(Progress):
         Our side is closed first, and what the client still sends is read and thrown away, so that
         no reset overtakes the last words on their way (RFC 9112 section 9.6).
         """
-        if self._finishing or self.closed:
+        if self.state >= FINISHING:
             return
         self.close_send(*last)
-        self._finishing = True
+        self.state = FINISHING
         self.due_in(self.clients.settings.close_timeout)
         self.flush()
 
@@ -353,9 +353,9 @@ class Peer(Progress):
         The system goes on to send what it has taken. Of a client that has stopped,
         :meth:`_discard_unacknowledged` discards it first.
         """
-        if self.closed:
+        if self.state is CLOSED:
             return
-        self.closed = True
+        self.state = CLOSED
         self._unobstructed = False
         self._update_interest()
         disconnect(self._sock)
@@ -371,7 +371,7 @@ class Peer(Progress):
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
-        self.closed = True
+        self.state = CLOSED
         self._unobstructed = False
         self._sock.close()
         self.out.clear()
@@ -383,34 +383,34 @@ class Peer(Progress):
         Args:
             now: the time on the loop's clock.
         """
-        if self.closed:
+        if self.state is CLOSED:
             return
         settings = self.clients.settings
-        timeout = settings.close_timeout if self._sealed else settings.send_timeout
+        timeout = settings.send_timeout if self.state is OPEN else settings.close_timeout
         held = unacknowledged(self._sock) if self.bytes_out != self.acked else 0
         moved = self.note(now, self.bytes_out, held, bool(self._unsent))
-        if self._sealed:
+        if self.state is not OPEN:
             if moved:
                 self.deadline = max(now, self.caught_up) + timeout
-            if self._shut and not (self._reading or held):
+            if self.state is SHUT and not (self._reading or held):
                 self.abort()  # the client has closed its side, and has acknowledged everything
         elif now - self.waiting_since >= timeout:
             self.cut_off(
                 f"acknowledged nothing of what it was sent for {timeout:g} s (send_timeout)"
             )
-        if not self.closed:
+        if self.state is not CLOSED:
             self.next_check = min(self.loop.instant(timeout / CHECKS), self.waiting_since + timeout)
 
     def deadline_passed(self) -> None:
         """Owner: the loop saw that the deadline is over."""
-        if self._sealed:
+        if self.state is not OPEN:
             now = self.loop.clock()
             self.check_progress(now)  # which moves the deadline if the client has made progress
-            if self.closed or self.deadline > now:
+            if self.state is CLOSED or self.deadline > now:
                 return
             self._discard_unacknowledged()
         self.deadline = inf
-        if self._finishing:
+        if self.state >= FINISHING:
             self.abort()
             return
         self._session.deadline_passed()
@@ -418,7 +418,7 @@ class Peer(Progress):
 
     def cut_off(self, why: str) -> None:
         """Owner: close the socket now, because the client is too slow."""
-        if not self.closed:
+        if self.state is not CLOSED:
             log.warning("%s %s and is cut off", self.address, why)
             self.clients.totals.slow_clients += 1
             self._discard_unacknowledged()
@@ -435,7 +435,7 @@ class Peer(Progress):
 
     def shut_down(self) -> None:
         """Owner: the server stops; an answer that is on its way still arrives."""
-        if not self._finishing:
+        if self.state < FINISHING:
             self._session.shut_down()
             self.flush()
 
@@ -469,7 +469,7 @@ class Peer(Progress):
             self._blocked = False
             self._flush_slowly()
             self._update_interest()  # even if nothing was left to send
-        return not self.closed and events != WRITE
+        return self.state is not CLOSED and events != WRITE
 
     def _notify_writers(self) -> None:
         """Have threads that wait look again."""
@@ -511,19 +511,19 @@ class Peer(Progress):
 
     def _end_of_input(self) -> None:
         """The client has closed its side, or is gone; what was sent still arrives if possible."""
-        if self.closed or not (self._unsent or unacknowledged(self._sock)):
+        if self.state is CLOSED or not (self._unsent or unacknowledged(self._sock)):
             self.abort()
             return
         self._reading = 0
         self._update_interest()
-        if not self._shut:
+        if self.state < SHUT:
             session, self._session = self._session, _NO_SESSION
             session.disconnected()
             self.finish()
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""
-        self._shut = True
+        self.state = SHUT
         session, self._session = self._session, _NO_SESSION
         self._reading = READ
         self._update_interest()
@@ -535,7 +535,7 @@ class Peer(Progress):
 
     def _update_interest(self) -> None:
         """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
-        wanted = 0 if self.closed else self._wanted()
+        wanted = 0 if self.state is CLOSED else self._wanted()
         if wanted == self._interest:
             return
         if not self._interest:
@@ -591,7 +591,7 @@ class Peer(Progress):
     def _too_much(self) -> bool:
         """Any thread: whether one that sends has to wait."""
         unsent = len(self._unsent) + sum(map(len, self.out))
-        return unsent > HIGH_WATER and not (self._sealed or self.closed)
+        return unsent > HIGH_WATER and self.state is OPEN
 
     def wait_for_room(self, timeout: float) -> bool:
         """Any thread: wait until a frame can be queued without waiting, or the connection is over.
