@@ -1,4 +1,4 @@
-"""A threaded server for WebSocket and server-sent events, in which waiting holds no thread."""
+"""A threaded server for WebSockets and server-sent events: a waiting connection uses no thread."""
 
 from wsframe import ConnectionClosed
 

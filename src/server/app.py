@@ -91,11 +91,10 @@ class App(Routing):
     ) -> Topic:
         """Any thread: return the topic of this name, which is created at its first use.
 
-        A topic keeps its latest events for clients that reconnect. It is forgotten when it has had
-        no subscriber and no new event for so long that all of its events have expired, or when
-        very many other topics have been used since. Its next events then have new ids. A
-        configuration that is set before the app starts is permanent; a later one is forgotten with
-        the topic.
+        A topic keeps its latest events for clients that reconnect. It is forgotten when it has no
+        subscribers and all of its events have expired, or when very many other topics have been
+        used since. Its next events then have new ids. A configuration that is set before the app
+        starts is permanent; a later one is forgotten with the topic.
 
         Args:
             name: any text of at most 1,024 bytes in UTF-8. A handler that gets names from clients
@@ -232,9 +231,9 @@ class App(Routing):
         A signal during the functions of :meth:`on_start` ends them with an exception that is not an
         ``Exception``; then this method returns.
 
-        This method raises the process's limit of open files to the maximum that the system permits,
-        and logs to standard error, unless the program has configured :mod:`logging`. Clients are
-        closed over most of ``drain`` when the server stops; see :meth:`Server.stop`.
+        This method raises the process's limit of open files to the maximum that the system permits.
+        It logs to standard error, unless the program has configured :mod:`logging`. When the server
+        stops, clients are closed over most of ``drain``; see :meth:`Server.stop`.
 
         It must be called in the main thread, where Python runs signal handlers.
 
