@@ -95,6 +95,9 @@ lint: $(VENV)/installed-lint ## check formatting, style and spelling
 	$(BIN)/codespell
 
 types: $(VENV)/installed-types ## check the types
+	@rm -rf build/types; mkdir -p build/types/wsframe
+	@ln -s $(CURDIR)/src/wsframe/*.py* $(CURDIR)/src/wsframe/py.typed $(CURDIR)/src/wsframe/client \
+		$(filter-out $(CURDIR)/src/wsframe %.egg-info,$(wildcard $(CURDIR)/src/*)) build/types/wsframe
 	$(BIN)/mypy
 
 wheel: $(VENV)/installed-build ## build a wheel and an sdist into dist/
