@@ -1,9 +1,9 @@
-"""The instructions that the echo server of two builds executes per message, counted by valgrind.
+"""The instructions per message of the echo servers of two builds, counted by valgrind.
 
 ``make bench-instructions BEFORE=.venv-old/bin/python``. Unlike a time, the count hardly depends on
-what else the machine does. Each server runs twice, with few messages and with many. The difference
-leaves out how it starts and stops. The server is suspended while the clients send, so that its loop
-finds the same sockets ready in every run.
+other work of the machine. Each server runs twice, with few messages and with many, and the
+difference excludes its start and stop. The server is suspended while the clients send, so that its
+loop finds the same sockets ready in every run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .serving import GENERATOR, BenchError
 
 CONNECTIONS = 64
 IN_FLIGHT = 4
-FEW, MANY = 40, 440  # rounds, in each of which every connection has all its messages answered
-START_TIMEOUT = 120.0  # seconds; everything is about fifty times as slow under valgrind
+FEW, MANY = 40, 440  # rounds; in each, all messages of all connections are answered
+START_TIMEOUT = 120.0  # seconds; a program is about fifty times slower under valgrind
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -37,10 +37,10 @@ ANSWER = b"\x81" + bytes([len(PAYLOAD)]) + PAYLOAD
 
 
 def count(python: str, rounds: int) -> int:
-    """Return the instructions of a server's whole life with so many rounds.
+    """Return the instructions of a server process with this number of rounds.
 
     Raises:
-        BenchError: the server did not start, or answered wrongly.
+        BenchError: the server did not start, or sent a wrong answer.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -87,7 +87,7 @@ def _exchange(port: int, pid: int, rounds: int) -> None:
                 while missing:
                     data = _receive(client, len(missing))
                     if not missing.startswith(data):
-                        raise BenchError("the server has answered wrongly")
+                        raise BenchError("the server sent a wrong answer")
                     missing = missing[len(data) :]
 
 
@@ -121,16 +121,20 @@ def _connect(port: int) -> socket.socket:
 
 
 def per_message(python: str) -> float:
-    """Return how many instructions one message costs the server."""
+    """Return the server's instructions for one message."""
     messages = (MANY - FEW) * CONNECTIONS * IN_FLIGHT
     return (count(python, MANY) - count(python, FEW)) / messages
 
 
 def main() -> None:
-    """Count, and print the medians and their ratio."""
+    """Count instructions, and print the medians and their ratio."""
     parser = argparse.ArgumentParser(description="Compare the instructions of two builds.")
-    parser.add_argument("--before", required=True, help="the Python of an environment")
-    parser.add_argument("--after", default=sys.executable, help="the Python of the other one")
+    parser.add_argument(
+        "--before", required=True, help="the Python of the environment with the old build"
+    )
+    parser.add_argument(
+        "--after", default=sys.executable, help="the Python of the environment with the new build"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     pairs = [

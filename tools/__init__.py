@@ -1,1 +1,1 @@
-"""Checks of the project's language: ``python -m tools.language`` and ``python -m tools.sample``."""
+"""Tools for contributors: checks of the language and of the coverage."""

@@ -1,7 +1,7 @@
-"""Check what the tests have reached: ``python -m tools.coverage_gate``.
+"""Check the coverage of the tests: ``python -m tools.coverage_gate``.
 
-Lines and branches have a gate each, which ``coverage report`` cannot express. Every line must be
-reached that Linux can reach; pyproject.toml lists the others. The exit status is 1 below a gate.
+Lines and branches have separate gates, which ``coverage report`` does not support. Tests must reach
+every line that Linux can reach; pyproject.toml lists the others. The exit status is 1 below a gate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find phrases that a first-time reader stumbles over: ``python -m tools.language [FILE ...]``.
+"""Find phrases that break the language rules: ``python -m tools.language [FILE ...]``.
 
 The rules are explained in CONTRIBUTING.md. The exit status is 1 if a text breaks one. ``--count``
 prints a number for each folder and each rule, ``--long WORDS`` lists long sentences.
@@ -176,7 +176,7 @@ def check_files(paths: Iterable[Path]) -> Iterator[Finding]:
 
 
 def folder(path: Path) -> str:
-    """Return the folder that a file counts for: two levels of src, one of all else."""
+    """Return the folder for the count of a file: three levels of src, one elsewhere."""
     parts = path.resolve().relative_to(ROOT).parts
     if parts[0] == "src":
         return "/".join(parts[:3] if len(parts) > 3 else parts[:2])
