@@ -21,7 +21,7 @@ ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+\-.]*)://(?P<authority>[^/?#
 # A name that the URL standard parses as an IPv4 address, because its last label is a number.
 NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-# Only pages of these schemes can have the origin of the own host; others must be listed.
+# Only these schemes can match the request's own host; origins of other schemes must be listed.
 PAGE_SCHEMES = ("http", "https")
 SCHEME_OF_PAGE = {"ws": "http", "wss": "https"}
 

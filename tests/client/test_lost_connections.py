@@ -71,7 +71,7 @@ def test_what_fails_within_a_read_ends_the_connection(
         waiting.set()
         with pytest.raises(error):
             ws.receive(TIMEOUT)
-    assert end(ws.receive) == (1006, "internal error in the client")
+    assert end(ws.receive) == (1006, "an exception interrupted reading or writing")
 
 
 def test_a_wait_that_was_interrupted_can_be_repeated(

@@ -311,7 +311,7 @@ class Exchange:
                 self._flush()  # the pong
         except BaseException:
             # Out of memory, or interrupted: the beginning of the next frame is no longer known.
-            self._finish("internal error in the client")
+            self._finish("an exception interrupted reading or writing")
             raise
 
     def _flush(self) -> None:
