@@ -1,4 +1,4 @@
-"""The client on either kernel, and servers for it that are gone when the test is over."""
+"""The client on both kernels, and servers that are stopped at the end of the test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Connect = Callable[..., Any]
 
 
 class Play(Protocol):
-    """Start a server that follows these scripts, a client each."""
+    """Start a server that runs these scripts, one per client."""
 
     def __call__(
         self,
@@ -47,20 +47,20 @@ class Play(Protocol):
 
 
 class Resolve(Protocol):
-    """Have every name stand for these ports of this machine; return what is asked from then on."""
+    """Resolve every name to these ports of this machine; return the list of later look-ups."""
 
     def __call__(self, *ports: int) -> list[tuple[str, int]]: ...
 
 
 class InThread(Protocol):
-    """Run a function in a thread of its own."""
+    """Run a function in a new thread."""
 
     def __call__(self, function: Callable[..., Any], *arguments: object) -> Future[Any]: ...
 
 
 @pytest.fixture
 def play(leak_check: None) -> Iterator[Play]:
-    """Starts scripted servers; what a script raises fails the test."""
+    """Starts scripted servers; an exception in a script fails the test."""
     with ExitStack() as servers:
 
         def start(*scripts: Script, **options: Any) -> ScriptedServer:
@@ -73,7 +73,7 @@ def play(leak_check: None) -> Iterator[Play]:
 
 @pytest.fixture
 def in_thread(play: Play, serve: Serve) -> Iterator[InThread]:
-    """Runs functions in threads, whose results are waited for with ``.result(TIMEOUT)``."""
+    """Runs functions in threads; ``.result(TIMEOUT)`` waits for a result."""
     with ExitStack() as threads:
 
         def run(function: Callable[..., Any], *arguments: object) -> Future[Any]:
@@ -95,7 +95,7 @@ def in_thread(play: Play, serve: Serve) -> Iterator[InThread]:
 
 @pytest.fixture
 def connect(codec: ModuleType, in_thread: InThread) -> Iterator[Connect]:
-    """Opens WebSockets, with bounded waits, that are closed before the servers are stopped."""
+    """Opens WebSockets with bounded waits, and closes them before the servers are stopped."""
     with ExitStack() as clients:
 
         def open_websocket(url: str, **options: Any) -> Any:
@@ -114,8 +114,8 @@ def events(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Connect]:
-    """Opens event streams, with bounded waits, that are closed before the servers are stopped."""
-    if "waits" not in request.fixturenames:  # which is for tests of how long they wait
+    """Opens event streams with bounded waits, and closes them before the servers are stopped."""
+    if "waits" not in request.fixturenames:  # see the tests of the delay
         monkeypatch.setattr(codec.client.pause, "MIN_RETRY", 0.01)
     with ExitStack() as clients:
 
@@ -130,7 +130,7 @@ def events(
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Takes the place of the system's name lookup."""
+    """Replaces the system's name lookup."""
 
     def lead(*ports: int) -> list[tuple[str, int]]:
         asked = []

@@ -1,4 +1,4 @@
-"""Requests and answers of the opening handshake."""
+"""Requests and responses of the opening handshake."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from tests.support.scripted import Visit
 
 
 def close_at_once(visit: Visit) -> None:
-    """Open the WebSocket; the client closes."""
+    """Accept the WebSocket, and wait for the client to close."""
     visit.upgrade()
     visit.answer_close()

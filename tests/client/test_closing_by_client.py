@@ -19,7 +19,7 @@ from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping, Pong
 
 
-def test_what_was_sent_before_goes_first_and_the_server_closes_first(
+def test_sent_messages_precede_the_close_frame_and_the_server_disconnects_first(
     connect: Connect, play: Play
 ) -> None:
     def script(visit: Visit) -> None:
@@ -47,7 +47,7 @@ def test_closing_twice_does_nothing(connect: Connect, play: Play) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1006, ""), (999, ""), (1000, "x" * 124)])
-def test_a_close_that_may_not_be_sent(connect: Connect, play: Play, code: int, reason: str) -> None:
+def test_invalid_arguments_of_close(connect: Connect, play: Play, code: int, reason: str) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.answer_close() == Close(1005)
@@ -59,7 +59,7 @@ def test_a_close_that_may_not_be_sent(connect: Connect, play: Play, code: int, r
         ws.close(1005)
 
 
-def test_after_closing_nothing_can_be_done(connect: Connect, play: Play) -> None:
+def test_every_method_raises_after_closing(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.answer_close()
@@ -71,7 +71,7 @@ def test_after_closing_nothing_can_be_done(connect: Connect, play: Play) -> None
     assert list(ws) == []
 
 
-def test_what_has_come_before_closing_can_still_be_received(connect: Connect, play: Play) -> None:
+def test_messages_received_before_closing_can_be_taken(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(first=visit.codec.encode("kept"))
         assert visit.next_event() == Close(1000)
@@ -86,7 +86,9 @@ def test_what_has_come_before_closing_can_still_be_received(connect: Connect, pl
     assert list(ws) == ["kept"]
 
 
-def test_closing_reads_whatever_comes_before_the_answer(connect: Connect, play: Play) -> None:
+def test_closing_reads_all_data_before_the_close_frame_of_the_server(
+    connect: Connect, play: Play
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send_messages(*[bytes(100_000)] * 400)
@@ -95,13 +97,15 @@ def test_closing_reads_whatever_comes_before_the_answer(connect: Connect, play: 
 
     ws = connect(play(script).url(), max_queue=1)
     with pytest.raises(TimeoutError):
-        ws.round_trip(0.1)  # for there is no room
+        ws.round_trip(0.1)  # because there is no room
     ws.close()
     assert len(list(ws)) <= 1
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_server_that_does_not_leave_is_left(connect: Connect, play: Play, answers: bool) -> None:
+def test_the_client_disconnects_if_the_server_does_not(
+    connect: Connect, play: Play, answers: bool
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == Close(1000)
@@ -114,7 +118,9 @@ def test_a_server_that_does_not_leave_is_left(connect: Connect, play: Play, answ
     assert (ws.close_code, ws.close_reason) == (1000, "")
 
 
-def test_two_threads_close(connect: Connect, play: Play, in_thread: InThread) -> None:
+def test_two_threads_close_at_the_same_time(
+    connect: Connect, play: Play, in_thread: InThread
+) -> None:
     heard, both = threading.Event(), threading.Event()
 
     def script(visit: Visit) -> None:
@@ -134,7 +140,7 @@ def test_two_threads_close(connect: Connect, play: Play, in_thread: InThread) ->
     assert ws.close_code == 4000
 
 
-def test_while_a_thread_closes_others_are_not_kept(
+def test_a_closing_thread_does_not_block_others(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     heard, done = threading.Event(), threading.Event()
@@ -146,7 +152,7 @@ def test_while_a_thread_closes_others_are_not_kept(
         assert done.wait(TIMEOUT)
 
     ws = connect(play(script).url(), close_timeout=2 * TIMEOUT)
-    # One of them polls, and goes on to for the thread that closes; the other one is woken.
+    # One of them polls, and continues to do so for the thread that closes. The other one is woken.
     receiving = [in_thread(end, ws.receive) for _ in range(2)]
     closing = in_thread(ws.close, 4000)
     assert heard.wait(TIMEOUT)
@@ -189,7 +195,7 @@ def test_no_message_follows_the_close_frame(
     assert closing[0].result(TIMEOUT) is None
 
 
-def test_closing_wakes_threads_that_wait(connect: Connect, play: Play, in_thread: InThread) -> None:
+def test_closing_wakes_waiting_threads(connect: Connect, play: Play, in_thread: InThread) -> None:
     pinged = threading.Event()
 
     def script(visit: Visit) -> None:
@@ -248,7 +254,7 @@ def test_when_closing_returns_the_socket_is_closed(
     assert received.result(TIMEOUT) == (1000, "")
 
 
-def test_closing_waits_for_what_another_thread_sends(
+def test_closing_waits_for_messages_of_other_threads(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     sending = threading.Event()
@@ -269,7 +275,7 @@ def test_closing_waits_for_what_another_thread_sends(
     assert ws.close_code == 4000
 
 
-def test_closing_gives_up_what_another_thread_sends(
+def test_closing_aborts_messages_of_other_threads(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     sending, closed = threading.Event(), threading.Event()
@@ -289,12 +295,14 @@ def test_closing_gives_up_what_another_thread_sends(
     closed.set()
 
 
-def test_over_tls_the_end_is_said(connect: Connect, play: Play, certificates: Certificates) -> None:
+def test_over_tls_the_client_sends_close_notify(
+    connect: Connect, play: Play, certificates: Certificates
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.answer_close()
         assert isinstance(visit.sock, ssl.SSLSocket)
-        with visit.sock.unwrap():  # which waits for the client to say it, too
+        with visit.sock.unwrap():  # which waits for close_notify from the client
             pass
 
     connect(play(script, tls=certificates.server).url(), ssl=certificates.client).close()

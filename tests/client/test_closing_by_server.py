@@ -32,7 +32,7 @@ def test_the_server_closes(connect: Connect, play: Play, code: int, reason: str)
     assert (ws.close_code, ws.close_reason) == (code, reason)
 
 
-def test_a_server_that_closes_and_does_not_leave_is_left(connect: Connect, play: Play) -> None:
+def test_the_client_closes_if_the_server_does_not_disconnect(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send(visit.codec.close(1001))
@@ -43,7 +43,7 @@ def test_a_server_that_closes_and_does_not_leave_is_left(connect: Connect, play:
     assert end(ws.receive) == (1001, "")
 
 
-def test_one_of_the_threads_that_wait_answers_the_server_s_close(
+def test_one_of_the_waiting_threads_answers_the_close_of_the_server(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     waiting = threading.Event()
@@ -72,7 +72,7 @@ LEAVINGS: dict[str, Script] = {
 
 @pytest.mark.parametrize("how", LEAVINGS)
 @pytest.mark.parametrize("secured", [False, True])
-def test_the_server_leaves_without_a_word(
+def test_the_server_disconnects_without_a_close_frame(
     connect: Connect, play: Play, certificates: Certificates, how: str, secured: bool
 ) -> None:
     def script(visit: Visit) -> None:
@@ -118,7 +118,7 @@ def test_the_server_resets(connect: Connect, play: Play) -> None:
 
 
 @pytest.mark.parametrize(("word", "code"), [(b"", 1006), (b"\x88\x02\x03\xe9", 1001)])
-def test_sending_to_a_server_that_has_left_reads_its_last_word(
+def test_sending_to_a_disconnected_server_receives_its_close_frame(
     connect: Connect, play: Play, word: bytes, code: int
 ) -> None:
     def script(visit: Visit) -> None:
@@ -136,7 +136,7 @@ def test_sending_to_a_server_that_has_left_reads_its_last_word(
 
 
 @pytest.mark.parametrize("method", ["send", "round_trip", "receive"])
-def test_a_connection_that_is_lost_leaves_nothing_open(
+def test_a_lost_connection_leaves_no_descriptor_open(
     codec: ModuleType, play: Play, method: str
 ) -> None:
     def script(visit: Visit) -> None:
@@ -144,7 +144,7 @@ def test_a_connection_that_is_lost_leaves_nothing_open(
         visit.reset()
 
     server = play(script)
-    ws = codec.client.connect(server.url())  # which nothing closes
+    ws = codec.client.connect(server.url())  # not closed by the test
     server.stop()
     arguments = ["x"] if method == "send" else []
     assert end(getattr(ws, method), *arguments)[0] == 1006
@@ -159,8 +159,8 @@ FAULTS = {
     "a long ping": (by_hand(PING, bytes(126)), 1002),
     "half a close code": (by_hand(CLOSE, b"\x03"), 1002),
     "a bad close code": (by_hand(CLOSE, b"\x03\xee"), 1002),
-    "text that is no UTF-8": (by_hand(TEXT | FIN, b"\xff"), 1007),
-    "a reason that is no UTF-8": (by_hand(CLOSE, b"\x03\xe8\xff"), 1007),
+    "text that is not UTF-8": (by_hand(TEXT | FIN, b"\xff"), 1007),
+    "a reason that is not UTF-8": (by_hand(CLOSE, b"\x03\xe8\xff"), 1007),
     "what does not inflate": (by_hand(TEXT | FIN | RSV1, b"\xff" * 8), 1007),
     "a long message": (by_hand(BINARY | FIN, bytes(1001)), 1009),
     "a long message in fragments": (
@@ -171,7 +171,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_server_breaks_a_rule(connect: Connect, play: Play, fault: str) -> None:
+def test_the_server_violates_the_protocol(connect: Connect, play: Play, fault: str) -> None:
     frames, code = FAULTS[fault]
 
     def script(visit: Visit) -> None:

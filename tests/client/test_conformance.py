@@ -1,4 +1,4 @@
-"""The reference suite's telling cases over a socket: what it sends, it sends in one segment."""
+"""Selected cases of the reference suite over a socket, each sent in one segment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def echo(ws: Any) -> None:
 
 
 def replies(visit: Visit) -> tuple[Any, ...]:
-    """All that comes up to the client's close frame."""
+    """Return all bytes up to the client's close frame."""
     events: list[Event] = []
     while not isinstance(event := visit.next_event(), Close):
         events.append(event)
@@ -40,7 +40,9 @@ def test_a_case(connect: Connect, play: Play, case: Case) -> None:
 
 
 @pytest.mark.parametrize("number", fail_fast(CLIENT))
-def test_a_text_fails_as_soon_as_it_is_bad(connect: Connect, play: Play, number: str) -> None:
+def test_invalid_text_fails_at_its_first_invalid_byte(
+    connect: Connect, play: Play, number: str
+) -> None:
     def send(visit: Visit) -> None:
         visit.upgrade()
         good, bad = fail_fast(CLIENT)[number]

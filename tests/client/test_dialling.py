@@ -1,4 +1,4 @@
-"""Connections to servers: addresses, timeouts and TLS."""
+"""Connecting to servers: addresses, timeouts and TLS."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.scripted import Visit
 from tests.support.waiting import TIMEOUT
 
 
-def test_a_server_that_is_not_there(connect: Connect, play: Play) -> None:
+def test_a_refused_connection(connect: Connect, play: Play) -> None:
     server = play()
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         connect(server.url())
 
 
-def test_a_host_that_is_not_known(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object, **options: object) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "not known")
 
@@ -34,7 +34,7 @@ def test_a_host_that_is_not_known(connect: Connect, monkeypatch: pytest.MonkeyPa
         connect("ws://nowhere.invalid/")
 
 
-def test_the_first_of_several_addresses_is_dead(
+def test_the_next_address_is_used_if_the_first_refuses(
     connect: Connect, play: Play, resolve: Resolve
 ) -> None:
     dead = play()
@@ -43,7 +43,9 @@ def test_the_first_of_several_addresses_is_dead(
     connect("ws://example.org/").close()
 
 
-def test_the_last_address_s_failure_is_told(connect: Connect, play: Play, resolve: Resolve) -> None:
+def test_the_error_of_the_last_address_is_raised(
+    connect: Connect, play: Play, resolve: Resolve
+) -> None:
     dead = play()
     dead.stop()
     resolve(dead.port, dead.port)
@@ -52,12 +54,12 @@ def test_the_last_address_s_failure_is_told(connect: Connect, play: Play, resolv
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another system may accept without end")
-def test_an_address_that_keeps_silent_has_its_share_of_the_time(
+def test_a_silent_address_gets_its_share_of_the_timeout(
     connect: Connect, play: Play, resolve: Resolve
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
-        with socket.create_connection(address):  # the only one that it has room for
+        with socket.create_connection(address):  # fills the backlog
             resolve(address[1], play(close_at_once).port)
             connect("ws://example.org/", open_timeout=2).close()
             resolve(address[1], address[1])
@@ -82,7 +84,7 @@ def test_a_system_without_one_family_of_addresses(
     connect("ws://example.org/").close()
 
 
-def test_a_system_without_another_file(
+def test_a_system_without_free_descriptors(
     connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> NoReturn:
@@ -118,7 +120,7 @@ def test_tls(connect: Connect, play: Play, certificates: Certificates, host: str
     assert ws.receive(TIMEOUT) == "secret"
 
 
-def test_the_host_header_has_the_port_if_it_is_not_that_of_wss(
+def test_the_host_header_contains_a_port_other_than_the_default_of_wss(
     connect: Connect, play: Play, resolve: Resolve, certificates: Certificates
 ) -> None:
     def script(visit: Visit) -> None:
@@ -134,7 +136,7 @@ def test_the_host_header_has_the_port_if_it_is_not_that_of_wss(
     assert hosts == ["localhost", "localhost:80"]
 
 
-def test_the_longest_record_of_tls_is_read_to_its_end(
+def test_the_largest_tls_record_is_read_completely(
     connect: Connect, play: Play, certificates: Certificates
 ) -> None:
     def script(visit: Visit) -> None:
@@ -154,7 +156,7 @@ def test_the_longest_record_of_tls_is_read_to_its_end(
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_a_certificate_that_is_not_in_order(
+def test_an_invalid_certificate(
     connect: Connect, play: Play, resolve: Resolve, certificates: Certificates, trusted: bool
 ) -> None:
     def script(visit: Visit) -> None:
@@ -162,7 +164,7 @@ def test_a_certificate_that_is_not_in_order(
             certificates.server.wrap_socket(visit.sock, server_side=True)
 
     resolve(play(script).port)
-    # Of an authority that the system does not know; or for another name.
+    # From an unknown authority, or for another name.
     url, context = (
         ("wss://example.org/", certificates.client) if trusted else ("wss://localhost/", None)
     )
@@ -180,7 +182,7 @@ def test_a_server_without_tls(connect: Connect, play: Play, certificates: Certif
         connect(f"wss://127.0.0.1:{server.port}/", ssl=certificates.client)
 
 
-def test_a_server_that_leaves_in_the_handshake_of_tls(
+def test_a_server_that_disconnects_in_the_tls_handshake(
     connect: Connect, play: Play, certificates: Certificates
 ) -> None:
     server = play(lambda visit: visit.sock.recv(1 << 16))

@@ -1,4 +1,4 @@
-"""Connections of which a child process has a copy."""
+"""Connections with a copy in a child process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import Connect, Play
 
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
-    """Copies of all sockets that are connected, as a child process has that was forked then."""
+    """Copy each connected socket, as a fork at that time does."""
     held: list[socket.socket] = []
     connect = socket.socket.connect
 
@@ -32,7 +32,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_websocket_that_is_closed_is_over_for_the_server(
+def test_the_server_sees_a_closed_websocket_despite_a_copy(
     connect: Connect,
     play: Play,
     copies: list[socket.socket],
@@ -51,7 +51,7 @@ def test_a_websocket_that_is_closed_is_over_for_the_server(
     assert len(copies) == 1
 
 
-def test_an_event_stream_that_is_closed_is_over_for_the_server(
+def test_the_server_sees_a_closed_event_stream_despite_a_copy(
     events: Connect, play: Play, copies: list[socket.socket]
 ) -> None:
     def script(visit: Visit) -> None:
@@ -66,7 +66,7 @@ def test_an_event_stream_that_is_closed_is_over_for_the_server(
     assert len(copies) == 1
 
 
-def test_a_connection_that_is_refused_is_over_for_the_server(
+def test_the_server_sees_a_rejected_connection_despite_a_copy(
     codec: ModuleType, play: Play, copies: list[socket.socket]
 ) -> None:
     def script(visit: Visit) -> None:
@@ -80,7 +80,7 @@ def test_a_connection_that_is_refused_is_over_for_the_server(
     assert len(copies) == 1
 
 
-def test_a_child_that_closes_its_copy_leaves_the_connection_to_its_parent(
+def test_a_child_that_closes_its_copy_does_not_disconnect_its_parent(
     connect: Connect,
     events: Connect,
     play: Play,

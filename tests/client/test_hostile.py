@@ -1,4 +1,4 @@
-"""What hostile servers cost a client: the memory it takes at most, in a process of its own."""
+"""The memory that hostile servers cost a client at most, measured in a new process."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be r
 
 MIB = 1 << 20
 MESSAGE_LIMIT = MIB
-# What a client may take beside its messages: what one read holds, 64 answers to pings, and what the
-# interpreter does for the first time. Seen: 0.5 MiB.
+# The memory of a client besides its messages: one read, 64 pongs, and caches of the interpreter.
+# Observed: 0.5 MiB.
 SLACK = MIB
-# Twice what the system may keep of one direction, for the sockets of both ends.
+# Twice the socket buffers of both ends, for one direction.
 KERNEL = 64 * MIB
 PINGS = encode_frame(Opcode.PING, bytes(125)) * 1000
 
 
 def visited(codec: ModuleType, play: Play, script: Script, message: bytes = b"") -> Visited:
-    """What becomes of a client that visits this server."""
+    """Return the most memory, and the end, of a client of this server."""
     return in_fresh_process(not codec.ACCELERATED, visit, play(script).url(), message)
 
 
 def read_to_close(server: Visit) -> tuple[list[Event], Close]:
-    """All that the client says, and how it closes; then it is for the server to leave."""
+    """Return the client's events up to its close frame, and that."""
     events: list[Event] = []
     while not isinstance(event := server.next_event(), Close):
         events.append(event)
@@ -57,10 +57,10 @@ def read_to_close(server: Visit) -> tuple[list[Event], Close]:
 
 
 def flood(server: Visit, block: bytes, times: int) -> list[Event]:
-    """Send the block so many times, and read meanwhile what the client says.
+    """Send the block this number of times, and read the client's data meanwhile.
 
-    Else both might wait for room long after there is some: systems that drop what they have no
-    room for drop the news of it, too.
+    Otherwise both ends might wait long after their buffers were emptied: a system that drops
+    packets for lack of memory also drops window updates.
     """
     events: list[Event] = []
     view = memoryview(block)
@@ -92,11 +92,11 @@ def test_a_million_pings(codec: ModuleType, play: Play, size: int) -> None:
     assert (client.received, client.code) == (["that is all"], 1000)
     assert client.growth < at_most(
         2 * size + SLACK
-    )  # the frame, and what the pure kernels make it of
+    )  # the frame, and the parts that the pure kernels join
 
 
-def test_answers_that_cannot_go_out_are_few(codec: ModuleType) -> None:
-    """The last of them are enough (RFC 6455 section 5.5.3)."""
+def test_unsent_pongs_are_limited(codec: ModuleType) -> None:
+    """Only the last pings need an answer (RFC 6455 section 5.5.3)."""
     ours, theirs = socket.socketpair()
     with theirs:
         transport = codec.client.transport.Transport(ours)
@@ -120,7 +120,7 @@ def test_answers_that_cannot_go_out_are_few(codec: ModuleType) -> None:
     assert growth.size < at_most(SLACK)
 
 
-def test_pings_while_the_client_does_nothing(connect: Connect, play: Play) -> None:
+def test_pings_while_no_thread_uses_the_client(connect: Connect, play: Play) -> None:
     stuck = threading.Event()
 
     def script(server: Visit) -> None:
@@ -172,7 +172,7 @@ def test_a_compression_bomb(codec: ModuleType, play: Play) -> None:
         (1 << 63, 1002, "the highest bit of a payload length must be 0"),
     ],
 )
-def test_a_head_that_promises_too_much(
+def test_a_header_with_a_length_over_the_limit(
     codec: ModuleType, play: Play, length: int, code: int, reason: str
 ) -> None:
     def script(server: Visit) -> None:

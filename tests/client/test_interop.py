@@ -1,4 +1,4 @@
-"""Other libraries' servers, each of which has its own idea of the protocol."""
+"""Interoperability with the servers of other libraries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Dial = Callable[..., Any]
 
 @pytest.fixture
 def servers(leak_check: None) -> Iterator[ExitStack]:
-    """The servers of a test, which end after its clients."""
+    """The servers of a test, which are stopped after its clients."""
     with ExitStack() as stack:
         yield stack
 
@@ -60,14 +60,14 @@ def dial(servers: ExitStack, connect: Connect) -> Dial:
 
 @pytest.fixture
 def watch(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """Sees what the client compresses and inflates."""
+    """Records the data that the client compresses and decompresses."""
     return Watch(codec, monkeypatch)
 
 
 @libraries()
 @pytest.mark.parametrize("ready", [{}, None], ids=["ready", "not-ready"])
 @pytest.mark.parametrize("deflate", [True, False], ids=["offered", "not-offered"])
-def test_messages_of_all_kinds_come_back(
+def test_messages_of_all_kinds_are_echoed(
     dial: Dial, watch: Watch, library: Library, ready: Terms | None, deflate: bool
 ) -> None:
     known: list[Terms | None] = []
@@ -127,7 +127,7 @@ def test_a_ping_of_the_client_is_answered(dial: Dial, watch: Watch, library: Lib
 
 @libraries()
 @pytest.mark.parametrize(("code", "reason"), CLOSES)
-def test_the_servers_close_is_answered(
+def test_the_close_of_the_server_is_answered(
     dial: Dial, library: Library, code: int, reason: str
 ) -> None:
     answers: SimpleQueue[int] = SimpleQueue()
@@ -144,7 +144,7 @@ def test_the_servers_close_is_answered(
 
 @libraries()
 @pytest.mark.parametrize(("code", "reason"), [*CLOSES, (1005, "")])
-def test_the_clients_close_is_understood(
+def test_the_server_accepts_the_close_of_the_client(
     dial: Dial, library: Library, code: int, reason: str
 ) -> None:
     ends: SimpleQueue[Any] = SimpleQueue()
@@ -162,7 +162,7 @@ def test_the_clients_close_is_understood(
 
 @libraries()
 @pytest.mark.parametrize("ready", [{}, None], ids=["compressed", "plain"])
-def test_a_message_over_the_limit_is_refused(
+def test_a_message_over_the_limit_fails(
     dial: Dial, codec: ModuleType, library: Library, ready: Terms | None
 ) -> None:
     ends: SimpleQueue[tuple[int, str]] = SimpleQueue()
@@ -183,7 +183,7 @@ def test_a_message_over_the_limit_is_refused(
 
 @libraries(LIMITING)
 @pytest.mark.parametrize("ready", [{}, None], ids=["compressed", "plain"])
-def test_the_servers_limit_is_understood(
+def test_the_client_sees_the_limit_of_the_server(
     dial: Dial, codec: ModuleType, library: Library, ready: Terms | None
 ) -> None:
     def script(peer: Peer) -> None:
@@ -198,7 +198,7 @@ def test_the_servers_limit_is_understood(
 
 
 @libraries()
-def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
+def test_a_subprotocol_is_negotiated(dial: Dial, library: Library) -> None:
     def script(peer: Peer) -> None:
         peer.send(str(peer.subprotocol))
         echo(peer)
@@ -210,7 +210,7 @@ def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_the_terms_of_compression_are_kept(
+def test_both_ends_respect_the_negotiated_compression(
     dial: Dial, watch: Watch, codec: ModuleType, library: Library, terms: Terms, who: str
 ) -> None:
     known: SimpleQueue[Terms | None] = SimpleQueue()

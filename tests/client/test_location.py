@@ -1,4 +1,4 @@
-"""What a URL names, and what of that goes on the wire."""
+"""The parts of a URL, and their use in requests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.one_kernel
 
 
 def close_at_once(visit: Visit) -> None:
-    """Open the WebSocket; the client closes."""
+    """Accept the WebSocket, and wait for the client to close."""
     visit.upgrade()
     visit.answer_close()
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has an IPv6 address for itself."""
+    """Return True if this machine has an IPv6 loopback address."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return True
@@ -65,7 +65,7 @@ HOSTS = [
 
 
 @pytest.mark.parametrize(("written", "host"), HOSTS)
-def test_a_host_is_looked_up_and_named_in_one_form(
+def test_a_host_has_one_form_in_look_ups_and_requests(
     connect: Connect, play: Play, resolve: Resolve, written: str, host: str
 ) -> None:
     def script(visit: Visit) -> None:
@@ -93,7 +93,7 @@ def test_a_host_is_looked_up_and_named_in_one_form(
         ("ws://[fe80::1%25]/", "[fe80::1]", ("fe80::1%25", 80)),
     ],
 )
-def test_the_host_header_has_no_zone_and_no_port_that_is_the_scheme_s(
+def test_the_host_header_has_no_zone_and_no_default_port(
     connect: Connect, play: Play, resolve: Resolve, url: str, host: str, asked: tuple[str, int]
 ) -> None:
     def script(visit: Visit) -> None:
@@ -109,7 +109,7 @@ def test_the_host_header_has_no_zone_and_no_port_that_is_the_scheme_s(
 @pytest.mark.skipif(sys.platform != "linux", reason="another system may know no such zone")
 @pytest.mark.parametrize("zone", ["%1", "%251"])
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_zone_is_where_to_connect_and_nowhere_on_the_wire(
+def test_a_zone_is_used_to_connect_and_never_sent(
     connect: Connect, play: Play, certificates: Certificates, zone: str, tls: bool
 ) -> None:
     def script(visit: Visit) -> None:
@@ -125,7 +125,7 @@ NAMES = [("localhost", "localhost"), ("localhost.", "localhost"), ("127.0.0.1", 
 
 
 @pytest.mark.parametrize(("host", "name"), [*NAMES, pytest.param("[::1]", None, marks=ipv6)])
-def test_tls_is_told_a_name_without_a_dot_at_its_end_and_no_address(
+def test_the_tls_server_name_has_no_trailing_dot_and_is_no_address(
     connect: Connect,
     play: Play,
     resolve: Resolve,
@@ -179,7 +179,7 @@ def test_tls_is_told_a_name_without_a_dot_at_its_end_and_no_address(
         "-ü.example",
     ],
 )
-def test_what_is_no_host(connect: Connect, resolve: Resolve, host: str) -> None:
+def test_an_invalid_host(connect: Connect, resolve: Resolve, host: str) -> None:
     names = resolve()
     with pytest.raises(ValueError, match=r"\w"):
         connect(f"ws://{host}/")
@@ -188,7 +188,7 @@ def test_what_is_no_host(connect: Connect, resolve: Resolve, host: str) -> None:
 
 @pytest.fixture
 def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> Callable[[], ModuleType]:
-    """Imports the package where what the extra brings is not installed."""
+    """Imports the package without the dependencies of the extra."""
 
     def load() -> ModuleType:
         for name in ("h11", "idna"):

@@ -19,7 +19,7 @@ from wsframe import Close, PerMessageDeflate
 
 @pytest.mark.parametrize("secured", [False, True])
 @pytest.mark.parametrize("receives", [False, True])
-def test_a_server_that_takes_nothing(
+def test_a_server_that_acknowledges_nothing(
     connect: Connect,
     play: Play,
     in_thread: InThread,
@@ -48,7 +48,7 @@ def test_a_server_that_takes_nothing(
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_what_fails_within_a_read_ends_the_connection(
+def test_an_exception_within_a_read_ends_the_connection(
     connect: Connect,
     play: Play,
     codec: ModuleType,
@@ -94,7 +94,7 @@ def test_a_wait_that_was_interrupted_can_be_repeated(
     assert ws.receive(TIMEOUT) == "answer"
 
 
-def test_a_poll_that_is_interrupted_where_it_begins_is_over(
+def test_a_poll_that_is_interrupted_at_its_beginning_is_over(
     connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(visit: Visit) -> None:
@@ -111,14 +111,14 @@ def test_a_poll_that_is_interrupted_where_it_begins_is_over(
         patched.setattr(ws._state, "release", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ws.receive()
-    ws.close()  # waits for no poll
+    ws.close()  # does not wait for a poll
     assert ws.close_code == 1000
 
 
 def test_a_send_that_is_interrupted_ends_the_connection(
     connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the compressor remembers of it the server would take for a part of the next message."""
+    """The compressor's window contains the interrupted message, so no message may follow."""
 
     def script(visit: Visit) -> None:
         visit.upgrade(deflate=PerMessageDeflate())
@@ -131,7 +131,7 @@ def test_a_send_that_is_interrupted_ends_the_connection(
     ws = connect(play(script).url())
     ws.send("one " * 50)
     with pytest.raises(ValueError, match="surrogates"):
-        ws.send("\ud800" * 50)  # which takes nothing, and changes nothing
+        ws.send("\ud800" * 50)  # takes no message, and changes nothing
     with monkeypatch.context() as patched:
         patched.setattr(ws._exchange, "push", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -139,7 +139,7 @@ def test_a_send_that_is_interrupted_ends_the_connection(
     assert end(ws.send, "two " * 50) == (1006, "a call of send() was interrupted")
 
 
-def test_a_close_by_a_signal_handler_over_a_poll_comes_to_an_end(
+def test_a_close_in_a_signal_handler_during_a_poll_ends(
     connect: Connect, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(visit: Visit) -> None:

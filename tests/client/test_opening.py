@@ -1,4 +1,4 @@
-"""The opening handshake of the client: its request, and the answers that it accepts."""
+"""The opening handshake of the client: its request, and the responses that it accepts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFERED = "permessage-deflate"
 
 
 def answer(data: bytes) -> Callable[[Visit], None]:
-    """Answer with these bytes."""
+    """Respond with these bytes."""
 
     def script(visit: Visit) -> None:
         visit.read_head()
@@ -31,7 +31,7 @@ def answer(data: bytes) -> Callable[[Visit], None]:
     return script
 
 
-def test_the_request_says_what_is_wanted(connect: Connect, play: Play) -> None:
+def test_the_request_contains_all_arguments(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         close_at_once(visit)
         assert visit.request_line == "GET /p%20q?r=%2F HTTP/1.1"
@@ -67,7 +67,7 @@ def test_the_caller_s_user_agent_replaces_the_client_s(connect: Connect, play: P
     connect(play(script).url(), headers={"user-agent": "mine"}).close()
 
 
-def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) -> None:
+def test_the_request_has_no_optional_headers_by_default(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         close_at_once(visit)
         assert visit.request_line == "GET / HTTP/1.1"
@@ -102,7 +102,7 @@ def test_nothing_is_said_that_was_not_asked_for(connect: Connect, play: Play) ->
         {"ping_timeout": math.nan},
     ],
 )
-def test_what_is_wrong_with_the_arguments_is_raised_at_once(
+def test_invalid_arguments_are_raised_at_once(
     connect: Connect, resolve: Resolve, options: dict[str, Any]
 ) -> None:
     names = resolve()
@@ -111,12 +111,12 @@ def test_what_is_wrong_with_the_arguments_is_raised_at_once(
     assert names == []
 
 
-def test_subprotocols_are_a_sequence(connect: Connect) -> None:
+def test_subprotocols_must_be_a_sequence(connect: Connect) -> None:
     with pytest.raises(TypeError):
         connect("ws://127.0.0.1/", subprotocols="chat")
 
 
-def test_what_was_agreed_on_is_told(connect: Connect, play: Play) -> None:
+def test_the_websocket_has_the_negotiated_settings(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(subprotocols=["superchat"], deflate=PerMessageDeflate())
         visit.answer_close()
@@ -129,9 +129,7 @@ def test_what_was_agreed_on_is_told(connect: Connect, play: Play) -> None:
     assert ws.deflate is not None
 
 
-def test_an_answer_that_comes_byte_by_byte_with_frames_behind_it(
-    connect: Connect, play: Play
-) -> None:
+def test_a_response_byte_by_byte_followed_by_frames(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.send_bytewise(visit.judge().encode() + visit.codec.encode("first"))
         visit.answer_close()
@@ -139,7 +137,7 @@ def test_an_answer_that_comes_byte_by_byte_with_frames_behind_it(
     assert connect(play(script).url()).receive(TIMEOUT) == "first"
 
 
-def test_frames_in_the_same_segment_as_the_answer(connect: Connect, play: Play) -> None:
+def test_frames_in_the_same_segment_as_the_response(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         codec = visit.codec
         visit.upgrade(first=codec.ping(b"?") + codec.encode("first") + codec.close(4000))
@@ -150,7 +148,7 @@ def test_frames_in_the_same_segment_as_the_answer(connect: Connect, play: Play) 
     assert list(ws) == ["first"]
 
 
-def test_a_fault_in_the_same_segment_as_the_answer(connect: Connect, play: Play) -> None:
+def test_an_invalid_frame_in_the_same_segment_as_the_response(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(first=encode_frame(3, b""))
         assert visit.next_event() == Close(1002, "opcode 3 is reserved")
@@ -158,7 +156,7 @@ def test_a_fault_in_the_same_segment_as_the_answer(connect: Connect, play: Play)
     assert list(connect(play(script).url())) == []
 
 
-def test_more_frames_with_the_answer_than_one_read_brings(connect: Connect, play: Play) -> None:
+def test_more_frames_with_the_response_than_fit_into_one_read(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(first=visit.codec.encode(bytes(1 << 20)))
         visit.answer_close()
@@ -166,7 +164,7 @@ def test_more_frames_with_the_answer_than_one_read_brings(connect: Connect, play
     assert connect(play(script).url()).receive(TIMEOUT) == bytes(1 << 20)
 
 
-def test_interim_answers_are_passed_over(connect: Connect, play: Play) -> None:
+def test_interim_responses_are_skipped(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
         visit.upgrade()
@@ -175,7 +173,7 @@ def test_interim_answers_are_passed_over(connect: Connect, play: Play) -> None:
     assert "Link" not in dict(connect(play(script).url()).headers)
 
 
-def test_interim_answers_without_end(connect: Connect, play: Play, codec: ModuleType) -> None:
+def test_endless_interim_responses(connect: Connect, play: Play, codec: ModuleType) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         with suppress(ConnectionError):
@@ -201,7 +199,7 @@ def test_a_folded_header_is_one_line(connect: Connect, play: Play, fold: str) ->
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 426, 503])
-def test_a_server_that_refuses(
+def test_a_server_that_rejects_the_request(
     connect: Connect, play: Play, codec: ModuleType, status: int
 ) -> None:
     def script(visit: Visit) -> None:
@@ -227,14 +225,18 @@ def test_a_server_that_refuses(
         ("Connection", f"Sec-WebSocket-Extensions: {OFFERED}; x\r\nConnection", r"\w"),
         ("Connection", f"Sec-WebSocket-Extensions: {OFFERED};;\r\nConnection", "malformed"),
         ("Connection", "no colon\r\nConnection", "malformed"),
-        ("Upgrade", " Upgrade", "malformed"),  # a fold of no header, RFC 9112 section 2.2
+        (
+            "Upgrade",
+            " Upgrade",
+            "malformed",
+        ),  # a continuation line without a header (RFC 9112 section 2.2)
         ("Connection", "Upgrade : x\r\nConnection", "malformed"),
         ("HTTP/1.1", "HTTP/1.0", "does not begin with an HTTP/1.1 status line"),
         ("HTTP/1.1", "ICY", "does not begin with an HTTP/1.1 status line"),
         ("Connection", f"X: {'x' * 16384}\r\nConnection", "exceeds the limit of 16384 bytes"),
     ],
 )
-def test_an_answer_that_breaks_a_rule(
+def test_an_invalid_response(
     connect: Connect, play: Play, codec: ModuleType, old: str, new: str, reason: str
 ) -> None:
     def script(visit: Visit) -> None:
@@ -257,7 +259,7 @@ def test_compression_that_was_not_offered(connect: Connect, play: Play, codec: M
         connect(play(script).url(), deflate=False)
 
 
-def test_a_head_that_does_not_end(connect: Connect, play: Play, codec: ModuleType) -> None:
+def test_an_endless_head(connect: Connect, play: Play, codec: ModuleType) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         visit.send(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 16384)
@@ -268,7 +270,9 @@ def test_a_head_that_does_not_end(connect: Connect, play: Play, codec: ModuleTyp
 
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webs"])
-def test_a_server_that_leaves(connect: Connect, play: Play, codec: ModuleType, data: bytes) -> None:
+def test_a_server_that_disconnects(
+    connect: Connect, play: Play, codec: ModuleType, data: bytes
+) -> None:
     with pytest.raises(
         codec.HandshakeError, match="closed the connection before it responded"
     ) as caught:
@@ -292,7 +296,7 @@ def test_a_server_that_never_answers(connect: Connect, play: Play, scheme: str) 
         connect(f"{scheme}://127.0.0.1:{server.port}/", open_timeout=0.1)
 
 
-def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(connect: Connect, play: Play) -> None:
+def test_a_slow_head_must_be_complete_in_time(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         visit.trickle(b"HTTP/1.1 101 Switching Protocols\r\nX: ")
@@ -301,14 +305,14 @@ def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(connect: Connect, p
         connect(play(script).url(), open_timeout=0.3)
 
 
-def test_no_time_at_all(connect: Connect) -> None:
+def test_a_timeout_of_zero(connect: Connect) -> None:
     with pytest.raises(TimeoutError):
         connect("ws://127.0.0.1:1/", open_timeout=0)
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**400, 86400 * 365])
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_all_the_time_that_there_is(
+def test_a_timeout_of_infinity(
     connect: Connect, play: Play, certificates: Certificates, scheme: str, timeout: float
 ) -> None:
     server = play(close_at_once, tls=certificates.server if scheme == "wss" else None)

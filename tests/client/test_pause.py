@@ -1,4 +1,4 @@
-"""How long an event stream waits before it connects again."""
+"""The delay of an event stream before it reconnects."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
         (["0"], 0),
         (["120"], 120),
         (["007"], 7),
-        (["9" * 5000], float("inf")),  # Pause holds it to an hour
+        (["9" * 5000], float("inf")),  # Pause limits it to an hour
         (["5", "7", "6"], 7),
         # The three formats of RFC 9110 section 5.6.7.
         (["Sun, 06 Nov 1994 08:50:07 GMT"], 30),
         (["Sunday, 06-Nov-94 08:50:07 GMT"], 30),
         (["Sun Nov  6 08:50:07 1994"], 30),
-        (["Sun, 06 Nov 1994 08:49:07 GMT"], 0),  # which has passed
-        # What is malformed does not count.
+        (["Sun, 06 Nov 1994 08:49:07 GMT"], 0),  # in the past
+        # Malformed values are ignored.
         ([""], 0),
         (["-1"], 0),
         (["+5"], 0),
@@ -50,14 +50,12 @@ def test_retry_after_is_a_number_of_seconds_or_a_date(
 
 
 @pytest.mark.parametrize("dates", [[], ["soon"]])
-def test_without_a_date_of_the_server_s_the_local_clock_is_used(
-    codec: ModuleType, dates: list[str]
-) -> None:
+def test_without_a_date_header_the_local_clock_is_used(codec: ModuleType, dates: list[str]) -> None:
     value = formatdate(time.time() + 3000, usegmt=True)
     assert 2900 < codec.client.pause.retry_after([value], dates) <= 3000
 
 
-def test_what_the_server_asks_for_is_held_in_bounds(codec: ModuleType) -> None:
+def test_the_delay_of_the_server_is_limited(codec: ModuleType) -> None:
     for asked, held in ((0.0, 0.5), (0.4, 0.5), (7.0, 7.0), (1e9, 3600.0)):
         pause = codec.client.pause.Pause(asked)
         assert pause.retry == held
@@ -66,7 +64,7 @@ def test_what_the_server_asks_for_is_held_in_bounds(codec: ModuleType) -> None:
         assert 3600 <= pause.seconds() <= 1.25 * 3600
 
 
-def test_a_client_that_was_not_installed_has_a_name_without_a_version(
+def test_the_user_agent_has_no_version_if_the_package_is_not_installed(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A server that takes what it is sent, however slowly, is waited for; a dead one is not."""
+"""The client waits for a slow server, but not for a dead one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .conftest import Connect, InThread, Play
 
 SLOWLY = 30_000  # bytes a second
 RECEIVE_BUFFER = 1 << 14
-MUCH = 8_000_000  # more than the system takes at once
+MUCH = 8_000_000  # more than the system accepts at once
 SHORT = 0.05
 
 
 class Slow:
-    """A server that reads at a slow but steady pace, by the clock of its client.
+    """A server that reads at a slow but steady rate, on the clock of its client.
 
     Attributes:
-        go: to be set when the client's clock is there.
+        go: must be set once the client's clock exists.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
-def test_a_slow_but_steady_server_is_sent_everything(
+def test_a_slow_but_steady_server_receives_everything(
     connect: Connect, play: Play, certificates: Certificates, secured: bool
 ) -> None:
     slow = Slow()
@@ -67,7 +67,7 @@ def test_a_slow_but_steady_server_is_sent_everything(
     ws.send(bytes(MUCH))
 
 
-def test_a_slow_but_steady_server_is_sent_the_close_frame(
+def test_a_slow_but_steady_server_receives_the_close_frame(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     slow = Slow()
@@ -89,7 +89,7 @@ def test_a_slow_but_steady_server_is_sent_the_close_frame(
     server.stop()
 
 
-def test_a_server_that_takes_nothing_is_noticed_by_who_receives(
+def test_a_receiving_thread_detects_a_server_that_acknowledges_nothing(
     connect: Connect, play: Play
 ) -> None:
     def script(visit: Visit) -> None:
@@ -108,7 +108,7 @@ def test_a_server_that_takes_nothing_is_noticed_by_who_receives(
     given_up.set()
 
 
-def test_a_server_that_has_closed_and_takes_nothing_is_given_up_by_who_sends(
+def test_a_sending_thread_aborts_if_a_closed_server_acknowledges_nothing(
     connect: Connect, play: Play
 ) -> None:
     def script(visit: Visit) -> None:
@@ -200,7 +200,7 @@ def test_a_ping_of_one_thread_is_answered_to_another(
     assert sorted(future.result(TIMEOUT) for future in receiving) == ["one", "two"]
 
 
-def test_all_threads_hear_of_a_dead_server(
+def test_all_threads_are_notified_of_a_dead_server(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
@@ -212,8 +212,8 @@ def test_all_threads_hear_of_a_dead_server(
     assert {future.result(TIMEOUT)[0] for future in receiving} == {1006}
 
 
-def test_a_server_that_is_not_read_is_not_taken_for_dead(connect: Connect, play: Play) -> None:
-    """Nobody takes the messages that are there, so its pong is not seen."""
+def test_a_server_is_not_dead_while_reading_is_paused(connect: Connect, play: Play) -> None:
+    """Reading is paused because the inbox is full, so the pong is not received."""
 
     def script(visit: Visit) -> None:
         visit.upgrade()
@@ -232,11 +232,11 @@ def test_a_server_that_is_not_read_is_not_taken_for_dead(connect: Connect, play:
     given_up.set()
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["nobody waits", "a thread waits"])
-def test_a_time_that_nobody_has_seen_does_not_count(
+@pytest.mark.parametrize("waits", [False, True], ids=["no thread waits", "a thread waits"])
+def test_time_without_a_waiting_thread_does_not_count(
     connect: Connect, play: Play, in_thread: InThread, waits: bool
 ) -> None:
-    """No thread of the program waits meanwhile, or the process stands still."""
+    """No thread of the program waits meanwhile, or the process is suspended."""
 
     def script(visit: Visit) -> None:
         visit.upgrade()

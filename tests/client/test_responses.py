@@ -1,4 +1,4 @@
-"""How an event stream's response is read: its framing (RFC 9112 section 6) and its coding."""
+"""Responses of event streams: the framing (RFC 9112 section 6) and the content coding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ pytestmark = pytest.mark.one_kernel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENTS = b"data: one\n\ndata: two\n\n"
-LONGER = 1 << 16  # than anything that has to be kept until it is complete
+LONGER = 1 << 16  # than the limit of everything that is buffered
 
 
 def chunked(*chunks: bytes, extension: bytes = b"") -> bytes:
-    """Chunks of a body in the transfer coding of that name; an empty one ends it."""
+    """Encode a body in chunks; an empty chunk ends it."""
     return b"".join(b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks)
 
 
 def respond(head: bytes, body: bytes = b"") -> Script:
-    """Answer with this head and this body, and leave."""
+    """Respond with this head and this body, then disconnect."""
 
     def script(visit: Visit) -> None:
         visit.read_head()
@@ -44,7 +44,7 @@ def gone(visit: Visit) -> None:
 
 
 def data(source: Any, count: int = 9) -> list[str]:
-    """The data of the events, so many at most."""
+    """Return the data of the events, up to this number."""
     return [event.data for event in islice(source, count)]
 
 
@@ -84,7 +84,7 @@ def test_events_come_in_every_framing(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
-        with suppress(ConnectionError):  # the client leaves at the body's end
+        with suppress(ConnectionError):  # the client disconnects at the end of the body
             (visit.send_bytewise if bytewise else visit.send)(head + b"\r\n" + body)
 
     assert data(events(play(script, gone).http_url())) == ["one", "two"]
@@ -106,7 +106,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("header", REFUSED.values(), ids=REFUSED.keys())
 @pytest.mark.parametrize("body", [EVENTS, chunked(EVENTS, b"")], ids=["plain", "chunks"])
-def test_a_transfer_coding_that_is_not_just_chunked_is_refused(
+def test_a_transfer_coding_other_than_chunked_is_rejected(
     events: Connect, play: Play, codec: ModuleType, header: bytes, body: bytes
 ) -> None:
     with pytest.raises(codec.HandshakeError, match="Transfer-Encoding") as caught:
@@ -114,7 +114,7 @@ def test_a_transfer_coding_that_is_not_just_chunked_is_refused(
     assert caught.value.status == 502
 
 
-def test_a_transfer_coding_in_http_1_0_is_refused(
+def test_a_transfer_coding_in_http_1_0_is_rejected(
     events: Connect, play: Play, codec: ModuleType
 ) -> None:
     head = OK.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n"
@@ -143,7 +143,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("head", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_head_is_refused(
+def test_a_malformed_head_is_rejected(
     events: Connect, play: Play, codec: ModuleType, head: bytes
 ) -> None:
     with pytest.raises((codec.HandshakeError, OSError), match=r"malformed|more than"):
@@ -151,7 +151,7 @@ def test_a_malformed_head_is_refused(
 
 
 def flood(data: bytes, first: bytes = b"") -> Callable[[Visit], None]:
-    """Send this until the client leaves; it does so long before this is 16 MiB."""
+    """Send this until the client disconnects, which it must do long before 16 MiB."""
 
     def send(visit: Visit) -> None:
         with suppress(ConnectionError):
@@ -183,7 +183,7 @@ BROKEN: dict[str, Callable[[Visit], None]] = {
 
 
 @pytest.mark.parametrize("breaks", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_body_is_no_event_and_the_end_of_the_connection(
+def test_a_malformed_body_gives_no_event_and_ends_the_connection(
     events: Connect, play: Play, breaks: Callable[[Visit], None]
 ) -> None:
     def first(visit: Visit) -> None:
@@ -194,7 +194,7 @@ def test_a_broken_body_is_no_event_and_the_end_of_the_connection(
     assert data(events(play(first, second, gone).http_url())) == ["one", "two"]
 
 
-def test_a_body_that_ends_before_its_length_is_an_end(events: Connect, play: Play) -> None:
+def test_a_truncated_body_ends_the_connection(events: Connect, play: Play) -> None:
     first = respond(OK + b"Content-Length: 99\r\n", b"data: one\n\ndata: no")
     second = respond(OK, b"data: two\n\n")
     assert data(events(play(first, second, gone).http_url())) == ["one", "two"]
@@ -204,7 +204,7 @@ def test_a_body_that_ends_before_its_length_is_an_end(events: Connect, play: Pla
 
 
 def deflate_raw(data: bytes, level: int = 6) -> bytes:
-    """A deflate stream (RFC 1951) without the frame of zlib."""
+    """Return a deflate stream (RFC 1951) without the header and trailer of zlib."""
     packer = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
 
@@ -229,7 +229,7 @@ CODED = {
 
 @pytest.mark.parametrize(("coding", "body"), CODED.values(), ids=CODED.keys())
 @pytest.mark.parametrize("bytewise", [False, True])
-def test_a_coded_body_is_decoded(
+def test_a_compressed_body_is_decoded(
     events: Connect, play: Play, coding: bytes, body: bytes, bytewise: bool
 ) -> None:
     def script(visit: Visit) -> None:
@@ -240,7 +240,7 @@ def test_a_coded_body_is_decoded(
     assert data(events(play(script, gone).http_url())) == ["one", "two"]
 
 
-def test_a_coded_event_comes_as_soon_as_it_is_flushed(events: Connect, play: Play) -> None:
+def test_a_compressed_event_is_returned_once_it_is_flushed(events: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         packer = zlib.compressobj(wbits=31)
@@ -253,7 +253,7 @@ def test_a_coded_event_comes_as_soon_as_it_is_flushed(events: Connect, play: Pla
 
 
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip", b"gzip, br", b"aes128gcm"])
-def test_a_coding_that_is_unknown_is_refused(
+def test_an_unknown_content_coding_is_rejected(
     events: Connect, play: Play, codec: ModuleType, coding: bytes
 ) -> None:
     with pytest.raises(codec.HandshakeError, match=coding.decode()) as caught:
@@ -264,7 +264,7 @@ def test_a_coding_that_is_unknown_is_refused(
 @pytest.mark.parametrize(
     "body", [EVENTS, gzip.compress(b"data: no")[:-8] + bytes(8)], ids=["plain", "bad-checksum"]
 )
-def test_a_body_that_is_not_what_its_coding_says_is_no_event(
+def test_a_body_that_does_not_match_its_coding_gives_no_event(
     events: Connect, play: Play, body: bytes
 ) -> None:
     first = respond(OK + b"Content-Encoding: gzip\r\n", body)
@@ -272,7 +272,7 @@ def test_a_body_that_is_not_what_its_coding_says_is_no_event(
     assert data(events(play(first, second, gone).http_url())) == ["two"]
 
 
-def test_little_is_inflated_at_once(codec: ModuleType) -> None:
+def test_decompression_is_limited_to_small_pieces(codec: ModuleType) -> None:
     decoder = codec.client.content.Decoder()
     decoder.feed(gzip.compress(bytes(10 << 20)) + gzip.compress(b"the end"))
     pieces = list(iter(decoder.take, b""))

@@ -1,4 +1,4 @@
-"""Many threads on one WebSocket, two ends that talk at once, and waits that have an end."""
+"""Many threads on one WebSocket, ends that send at the same time, and waits with timeouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wsframe import Close, PerMessageDeflate, Ping, Pong
 
 from .conftest import Connect, InThread, Play
 
-LOTS = bytes(1 << 25)  # more than the buffers of both ends of a connection hold
+LOTS = bytes(1 << 25)  # more than the socket buffers of both ends
 THREADS, MESSAGES = 4, 50
 
 
@@ -34,7 +34,7 @@ def echo(visit: Visit) -> None:
 
 
 def texts(thread: int) -> list[str]:
-    """What a thread sends: short messages, and long ones, which others resemble."""
+    """Return the messages of a thread: short ones, and long ones that resemble those of others."""
     return [f"{thread} {number} " + "abc" * (number**2 * 10) for number in range(MESSAGES)]
 
 
@@ -67,7 +67,7 @@ def test_threads_send_while_threads_receive(
     sending = [in_thread(send, thread) for thread in range(THREADS)]
     for sent in sending:
         sent.result(TIMEOUT)
-    ws.round_trip()  # all of them have come back
+    ws.round_trip()  # all of them were echoed
     ws.close()
     received = [messages.result(TIMEOUT) for messages in receiving]
     expected = [texts(thread) for thread in range(THREADS)]
@@ -84,7 +84,7 @@ def test_two_ends_that_flood_each_other(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.send_messages(LOTS)  # and takes nothing before the client has taken that
+        visit.send_messages(LOTS)  # does not read before the client has received that
         assert visit.next_event() == LOTS
         visit.answer_close()
 
@@ -95,7 +95,7 @@ def test_two_ends_that_flood_each_other(
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
+def test_a_polling_thread_is_woken_for_new_frames(
     connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool
 ) -> None:
     receiving, answered = threading.Event(), threading.Event()
@@ -120,7 +120,7 @@ def test_a_thread_that_polls_is_told_of_what_is_to_be_sent(
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_thread_that_waits_to_receive_sends_for_others(
+def test_a_receiving_thread_sends_for_others(
     connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool
 ) -> None:
     begun, queued = threading.Event(), threading.Event()
@@ -142,7 +142,7 @@ def test_a_thread_that_waits_to_receive_sends_for_others(
     sent = in_thread(ws.send, LOTS)
     assert begun.wait(TIMEOUT)
     with pytest.raises(TimeoutError):
-        ws.round_trip(0.05)  # it has to wait, too
+        ws.round_trip(0.05)  # this thread must wait, too
     queued.set()
     assert received.result(TIMEOUT) == LOTS
     assert sent.result(TIMEOUT) is None
@@ -151,7 +151,7 @@ def test_a_thread_that_waits_to_receive_sends_for_others(
 # Receiving -----------------------------------------------------------------------------------
 
 
-def test_each_message_goes_to_one_of_the_threads_that_wait(
+def test_each_message_is_returned_to_one_waiting_thread(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     waiting = threading.Event()
@@ -169,7 +169,7 @@ def test_each_message_goes_to_one_of_the_threads_that_wait(
 
 
 @pytest.mark.parametrize("timeout", [-1, 0, 0.05])
-def test_a_message_that_does_not_come_in_time(connect: Connect, play: Play, timeout: float) -> None:
+def test_receive_times_out(connect: Connect, play: Play, timeout: float) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == "now"
@@ -183,7 +183,7 @@ def test_a_message_that_does_not_come_in_time(connect: Connect, play: Play, time
     assert ws.receive(TIMEOUT) == "late"
 
 
-def test_without_waiting_what_is_there_is_received(connect: Connect, play: Play) -> None:
+def test_a_timeout_of_zero_receives_available_messages(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert asked.wait(TIMEOUT)
@@ -198,7 +198,7 @@ def test_without_waiting_what_is_there_is_received(connect: Connect, play: Play)
     assert [ws.receive(0), ws.receive(0)] == ["one", "two"]
 
 
-def test_a_thread_that_does_not_wait_leaves_the_one_that_does(
+def test_a_timeout_of_zero_does_not_disturb_a_waiting_thread(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
@@ -216,7 +216,7 @@ def test_a_thread_that_does_not_wait_leaves_the_one_that_does(
     assert received.result(TIMEOUT) == "message"
 
 
-def test_when_the_thread_that_polls_gives_up_another_does(
+def test_another_thread_polls_when_the_polling_thread_times_out(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     def script(visit: Visit) -> None:
@@ -241,11 +241,11 @@ def test_when_the_thread_that_polls_gives_up_another_does(
     assert received.result(TIMEOUT) == "message"
 
 
-# Messages that nobody takes ------------------------------------------------------------------
+# A full inbox --------------------------------------------------------------------------------
 
 
 def flood(visit: Visit) -> None:
-    """Send messages of more than one read each, and then answer two pings."""
+    """Send messages that exceed one read each, then answer two pings."""
     visit.upgrade()
     for number in range(4):
         visit.send_messages(bytes([number]) * 100_000)
@@ -257,7 +257,9 @@ def flood(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("max_queue", [1, 100_000, 300_000])
-def test_without_room_nothing_is_read(connect: Connect, play: Play, max_queue: int) -> None:
+def test_nothing_is_read_while_the_inbox_is_full(
+    connect: Connect, play: Play, max_queue: int
+) -> None:
     ws = connect(play(flood).url(), max_queue=max_queue)
     with pytest.raises(TimeoutError, match=r"no pong within 0\.2 seconds"):
         ws.round_trip(0.2)
@@ -265,14 +267,14 @@ def test_without_room_nothing_is_read(connect: Connect, play: Play, max_queue: i
     assert ws.round_trip() > 0
 
 
-def test_with_room_messages_are_kept(connect: Connect, play: Play) -> None:
+def test_messages_are_queued_while_the_inbox_has_room(connect: Connect, play: Play) -> None:
     ws = connect(play(flood).url(), max_queue=500_000)
     assert ws.round_trip() > 0
     assert ws.round_trip() > 0
     assert [ws.receive(TIMEOUT) for _ in range(4)] == [bytes([i]) * 100_000 for i in range(4)]
 
 
-def test_who_makes_room_wakes_the_thread_that_polls(
+def test_taking_a_message_wakes_the_polling_thread(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
     pinged = threading.Event()
@@ -297,7 +299,7 @@ def test_who_makes_room_wakes_the_thread_that_polls(
 # Pings ---------------------------------------------------------------------------------------
 
 
-def test_of_many_pings_the_last_ones_are_answered(connect: Connect, play: Play) -> None:
+def test_only_the_last_of_many_pings_are_answered(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         pings = [b"%d" % number for number in range(100)]
         visit.upgrade(first=b"".join(map(visit.codec.ping, pings)))
@@ -354,7 +356,9 @@ def test_a_pong_does_not_answer_the_later_pings(
     assert ws.receive(TIMEOUT) == "yes"
 
 
-def test_the_end_comes_instead_of_the_answer(connect: Connect, play: Play, codec: Any) -> None:
+def test_the_end_of_the_connection_ends_a_round_trip(
+    connect: Connect, play: Play, codec: Any
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.next_event()

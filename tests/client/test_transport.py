@@ -1,4 +1,4 @@
-"""A socket that never makes a thread wait; and what TLS asks of it at the oddest times."""
+"""A socket that never blocks, and the want errors of TLS."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ READ, WRITE = 1, 2
 
 
 class Rekeying(socket.socket):
-    """A socket that wants another thing than it was asked for, as TLS does for keys of its own.
+    """A socket that must read to send, or send to read, as TLS does for key updates.
 
     Attributes:
-        wants: what it raises, as long as it is set.
+        wants: the error that it raises while this is set.
     """
 
     wants: ssl.SSLError | None = None
 
     def recv_into(self, *arguments: Any) -> int:
-        """Receive, or want."""
+        """Receive, or raise the error."""
         if self.wants is not None:
             raise self.wants
         return super().recv_into(*arguments)
 
     def send(self, *arguments: Any) -> int:
-        """Send, or want."""
+        """Send, or raise the error."""
         if self.wants is not None:
             raise self.wants
         return super().send(*arguments)
@@ -46,7 +46,7 @@ class Ends:
         self.buffer = memoryview(bytearray(16))
 
     def receive(self) -> bytes | None:
-        """What the transport receives."""
+        """Return the bytes that the transport receives."""
         size = self.transport.receive(self.buffer)
         return None if size is None else self.buffer[:size].tobytes()
 
@@ -60,7 +60,7 @@ def ends(codec: ModuleType) -> Iterator[Ends]:
         ends.transport.close()
 
 
-def test_what_is_there_is_received_at_once(ends: Ends) -> None:
+def test_available_bytes_are_received_at_once(ends: Ends) -> None:
     assert ends.receive() is None
     ends.there.send(b"x" * 17)
     assert ends.receive() == b"x" * 16
@@ -69,7 +69,7 @@ def test_what_is_there_is_received_at_once(ends: Ends) -> None:
     assert ends.receive() == b""
 
 
-def test_what_the_socket_takes_is_sent_at_once(ends: Ends) -> None:
+def test_bytes_that_the_socket_accepts_are_sent_at_once(ends: Ends) -> None:
     sent = 0
     while size := ends.transport.send(memoryview(bytes(1 << 16))):
         sent += size
@@ -79,7 +79,7 @@ def test_what_the_socket_takes_is_sent_at_once(ends: Ends) -> None:
     assert ends.transport.poll(WRITE, 10)
 
 
-def test_the_socket_is_polled_for_what_is_wanted(ends: Ends) -> None:
+def test_the_socket_is_polled_for_the_given_events(ends: Ends) -> None:
     poll = ends.transport.poll
     assert not poll(0, 0)
     assert not poll(READ, 0)
@@ -89,8 +89,8 @@ def test_the_socket_is_polled_for_what_is_wanted(ends: Ends) -> None:
     assert poll(READ, 10)
 
 
-def test_a_wake_ends_one_wait(ends: Ends) -> None:
-    for _ in range(100_000):  # more than have a place
+def test_a_wake_up_ends_one_poll(ends: Ends) -> None:
+    for _ in range(100_000):  # more than fit
         ends.transport.wake()
     ends.there.send(b"x")
     while not ends.transport.poll(READ, 10):

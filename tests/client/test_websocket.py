@@ -1,4 +1,4 @@
-"""A WebSocket in order: messages, pings, iteration, and how it is closed."""
+"""A WebSocket without errors: messages, pings, iteration and closing."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MESSAGES = ("text", "", "ünïcödé 🎈", b"binary", b"", "x" * 100_000, bytes
 @BOTH_KINDS
 @pytest.mark.parametrize("theirs", [True, False])
 @pytest.mark.parametrize("ours", [True, False, PerMessageDeflate(min_size=0)])
-def test_messages_of_all_kinds_come_back(
+def test_messages_of_all_kinds_are_echoed(
     connect: Connect, serve: Serve, codec: ModuleType, echo: Any, theirs: bool, ours: Any
 ) -> None:
     if isinstance(ours, PerMessageDeflate):
-        ours = codec.PerMessageDeflate(min_size=0)  # of this copy of the package
+        ours = codec.PerMessageDeflate(min_size=0)  # the class of this copy of the package
     server = serve(websocket_app(echo, deflate=theirs))
     with connect(f"ws://127.0.0.1:{server.port}/echo", deflate=ours) as ws:
         assert (ws.deflate is not None) == (theirs and ours is not False)
@@ -47,7 +47,7 @@ def test_any_bytes_like_object_can_be_sent(connect: Connect, serve: Serve) -> No
 
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
-def test_a_timeout_that_has_passed_or_is_no_number_ends_at_once(
+def test_a_timeout_that_has_passed_or_is_nan_ends_at_once(
     connect: Connect, play: Play, timeout: float
 ) -> None:
     def script(visit: Visit) -> None:
@@ -62,7 +62,7 @@ def test_a_timeout_that_has_passed_or_is_no_number_ends_at_once(
 
 
 @pytest.mark.parametrize("compress", [None, True, False])
-def test_each_message_may_say_whether_it_is_compressed(
+def test_compression_can_be_chosen_for_each_message(
     connect: Connect, play: Play, compress: bool | None
 ) -> None:
     def script(visit: Visit) -> None:
@@ -90,7 +90,7 @@ def test_the_connection_is_iterated_over_until_its_end(connect: Connect, play: P
     assert (ws.close_code, ws.close_reason) == (4000, "enough")
 
 
-def test_iteration_ends_at_an_end_in_silence_too(connect: Connect, play: Play) -> None:
+def test_iteration_ends_at_a_lost_connection_too(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send_messages("one")
@@ -103,7 +103,7 @@ def test_iteration_ends_at_an_end_in_silence_too(connect: Connect, play: Play) -
     )
 
 
-def test_leaving_the_context_by_an_exception_says_so(connect: Connect, play: Play) -> None:
+def test_an_exception_in_a_with_block_closes_with_1011(connect: Connect, play: Play) -> None:
     closes = []
 
     def script(visit: Visit) -> None:
@@ -119,7 +119,7 @@ def test_leaving_the_context_by_an_exception_says_so(connect: Connect, play: Pla
     assert closes == [Close(CloseCode.INTERNAL_ERROR)]
 
 
-def test_what_came_before_the_servers_close_frame_can_still_be_answered(
+def test_messages_before_the_servers_close_frame_can_be_answered(
     connect: Connect, play: Play
 ) -> None:
     def script(visit: Visit) -> None:
@@ -132,7 +132,9 @@ def test_what_came_before_the_servers_close_frame_can_still_be_answered(
         ws.send(message)
 
 
-def test_pings_are_answered_while_a_message_is_waited_for(connect: Connect, play: Play) -> None:
+def test_pings_are_answered_while_a_thread_waits_for_a_message(
+    connect: Connect, play: Play
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         visit.send(visit.codec.ping(b"there?"))
@@ -142,7 +144,7 @@ def test_pings_are_answered_while_a_message_is_waited_for(connect: Connect, play
     assert connect(play(script).url()).receive(TIMEOUT) == "answered"
 
 
-def test_a_ping_that_comes_with_a_message_is_answered(connect: Connect, play: Play) -> None:
+def test_a_ping_in_the_same_read_as_a_message_is_answered(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert opened.wait(TIMEOUT)
@@ -157,7 +159,7 @@ def test_a_ping_that_comes_with_a_message_is_answered(connect: Connect, play: Pl
     assert answered.wait(TIMEOUT)
 
 
-def test_pings_are_answered_while_what_came_before_is_taken_slowly(
+def test_pings_are_answered_while_messages_are_taken_slowly(
     connect: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(visit: Visit) -> None:
@@ -189,7 +191,7 @@ def test_pings_are_answered_when_messages_are_sent(connect: Connect, play: Play)
     connect(play(script).url()).send("message")
 
 
-def test_a_ping_can_be_sent_and_its_answer_ignored(connect: Connect, play: Play) -> None:
+def test_a_ping_can_be_sent_without_waiting_for_its_pong(connect: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
         assert visit.next_event() == Ping(b"x" * 125)

@@ -1,4 +1,4 @@
-"""The reference suite's telling cases, on either kernels and at either end, without the suite."""
+"""Selected cases of the reference suite, on both kernels and both ends, without the suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tools import normals
 
 
 def connect(codec: ModuleType, end: End, case: Case) -> Any:
-    """This end, with what was agreed on."""
+    """Return this end, with the negotiated settings."""
     deflate = None
     if case.deflate is not None:
         deflate = codec.PerMessageDeflate(**case.deflate, min_size=0)
@@ -22,7 +22,7 @@ def connect(codec: ModuleType, end: End, case: Case) -> Any:
 
 
 def answer(connection: Any, event: Any) -> bytes:
-    """What an echo peer answers to an event, in normal form."""
+    """Return the answer of an echo peer to an event, in normal form."""
     match event:
         case ("Ping", payload):
             reply: bytes = connection.pong(payload)
@@ -36,7 +36,7 @@ def answer(connection: Any, event: Any) -> bytes:
 
 
 def replies(codec: ModuleType, end: End, case: Case, pieces: Iterable[bytes]) -> tuple[Any, ...]:
-    """What an echo peer replies to what comes in these pieces, without the reasons of closes."""
+    """Return the replies of an echo peer to these pieces, without close reasons."""
     connection, peer = connect(codec, end, case), connect(codec, end.peer, case)
     events = []
     for piece in pieces:
@@ -59,7 +59,9 @@ def test_a_case(codec: ModuleType, end: End, case: Case) -> None:
 
 @ends
 @pytest.mark.parametrize("number", fail_fast(SERVER))
-def test_a_text_fails_as_soon_as_it_is_bad(codec: ModuleType, end: End, number: str) -> None:
+def test_invalid_text_fails_at_its_first_invalid_byte(
+    codec: ModuleType, end: End, number: str
+) -> None:
     good, bad = fail_fast(end)[number]
     connection = end.connect(codec)
     assert connection.receive(good) == []

@@ -29,21 +29,21 @@ from tests.support.vectors import (
 )
 
 STREAMS = 200_000
-SEEDS = range(40)  # of as many streams each; more than there are cores, so that they are shared out
+SEEDS = range(40)  # tasks with the same number of streams; more tasks than cores, to balance them
 
 TEXTS = ["", "a", "Hello, world", "x" * 130, "é", "κόσμε", "a😀b", "y" * 70 + "ü", "\0", "\uffff"]
 TEXT_BYTES = [text.encode() for text in TEXTS]
 BAD_TEXTS = [bad.data for bad in INVALID_UTF8.values()] + list(TRUNCATED_UTF8.values())
 BLOCK = bytes(range(256)) * 600
-# Most payloads are short, for speed; each form of length, and the edges of the kernels, are there.
+# Most payloads are short, for speed. All forms of length and the kernels' limits are included.
 SIZES = [*range(20), 31, 32, 33, 63, 64, 65, 100, 124, 125, 126, 127, 128, 129, 200, 255, 300]
 LONG_SIZES = [1023, 1024, 1025, 2000, 4096, 65535, 65536, 65537, 70_000]
 HUGE_LENGTHS = [1 << 16, 1 << 20, (1 << 20) + 1, (1 << 31) - 1, 1 << 32, (1 << 63) - 1, 1 << 63]
 HUGE_LENGTHS += [(1 << 64) - 1]
 
 
-# What a compressed message may be: each on its own, though some look back at the one before. Making
-# them anew for each stream would take most of the time.
+# Payloads of compressed messages; some refer back to the previous message. They are shared, because
+# compressing them for each stream would take most of the time.
 SQUEEZED_TEXTS = [squeezed(text) for text in TEXT_BYTES]
 SQUEEZED_TEXTS += [stored("Grüße".encode() * 30), squeezed("κόσμε".encode() * 3000)]
 SQUEEZED_TEXTS += [payload for payload, _ in RFC_PAYLOADS.values()] + [RFC_HELLO_AGAIN]
@@ -62,7 +62,7 @@ SQUEEZED_BROKEN = [
 ]
 SQUEEZED_BROKEN += [ended(b"") * 1100, squeezed(b"and then") + b"\xff", ended(b"x") + b"\xff"]
 
-#: The ways to agree on compression: parameters of PerMessageDeflate.
+#: Negotiated settings: arguments of PerMessageDeflate.
 AGREEMENTS: list[dict[str, Any]] = [
     {},
     {"server_no_context_takeover": True, "client_no_context_takeover": True},
@@ -73,12 +73,12 @@ AGREEMENTS: list[dict[str, Any]] = [
 
 @cache
 def agreement(codec: ModuleType, number: int) -> Any:
-    """What the two ends agreed on; codecs have classes of their own."""
+    """Return the negotiated settings; each codec has its own classes."""
     return codec.PerMessageDeflate(**AGREEMENTS[number])
 
 
 class Stream(NamedTuple):
-    """What a peer sends, and to what kind of connection."""
+    """The data of a peer, and the kind of connection that receives it."""
 
     role: str
     limit: int
@@ -101,7 +101,7 @@ class Stream(NamedTuple):
 
 
 class Generator:
-    """Streams of frames, most of them in order and some not; the seed decides all of it."""
+    """Generates streams of valid and invalid frames from a seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
@@ -162,7 +162,7 @@ class Generator:
         return self.frame(0x82, self.payload())
 
     def compressed(self) -> tuple[int, bytes]:
-        """The first byte of a compressed message, without FIN, and its payload."""
+        """Return the first byte of a compressed message, without FIN, and its payload."""
         draw = self.random()
         if draw < 0.45:
             return 0x41, self.one_of(SQUEEZED_TEXTS)
@@ -186,7 +186,7 @@ class Generator:
             if self.random() < 0.3:
                 wire += self.control()
         if self.random() < 0.1:
-            return wire  # what follows does not belong to it
+            return wire  # the next bytes are not part of it
         return wire + self.frame(0x80 | opcode, rest)
 
     def close(self) -> bytes:
@@ -264,7 +264,7 @@ BROKEN: list[Callable[[Generator], bytes]] = [
 
 
 def state(connection: Any) -> tuple[object, ...]:
-    """What a connection keeps between two reads."""
+    """Return the state of a connection between two reads."""
     return (
         connection._kept,
         connection._unread,
@@ -281,16 +281,16 @@ def state(connection: Any) -> tuple[object, ...]:
 
 
 def left_over(inflater: Any) -> tuple[object, ...]:
-    """What is left of a compressed message."""
+    """Return the rest of a compressed message."""
     return () if inflater is None else (inflater.pending, inflater.ends, inflater._rest)
 
 
 def first_difference(compiled: ModuleType, pure: ModuleType, stream: Stream) -> str | None:
-    """The first read after which the two differ, in words; None if there is none."""
+    """Describe the first read after which the two differ; None if they are equal."""
     one, other = stream.connect(compiled), stream.connect(pure)
     for i, chunk in enumerate(stream.chunks()):
         ours, theirs = one.receive(chunk), other.receive(chunk)
-        # Messages compare as they are; the classes of other events are not the same in two copies.
+        # Messages are compared directly; the classes of other events differ in the two copies.
         if (ours != theirs and normals(ours) != normals(theirs)) or state(one) != state(other):
             return (
                 f"read {i} of {stream!r}\n"
@@ -301,7 +301,7 @@ def first_difference(compiled: ModuleType, pure: ModuleType, stream: Stream) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_both_kernels_make_the_same_of_any_stream(
+def test_both_kernels_return_the_same_events_for_any_stream(
     compiled: ModuleType, pure: ModuleType, seed: int
 ) -> None:
     generator = Generator(seed)
@@ -311,9 +311,9 @@ def test_both_kernels_make_the_same_of_any_stream(
             pytest.fail(f"stream {number} of seed {seed}, {difference}", pytrace=False)
 
 
-#: Every reason that RFC 6455 and RFC 7692 give Connection to fail, by how it begins.
+#: The beginning of every reason for a failure under RFC 6455 and RFC 7692.
 REASONS = {
-    "only the first frame of a message says": 1002,
+    "RSV1 may be set only on the first frame": 1002,
     "a compressed message is not valid DEFLATE": 1007,
     "a message that inflates to ": 1009,
     "a reserved bit": 1002,
@@ -335,7 +335,7 @@ REASONS = {
 }
 
 
-def test_the_streams_have_everything_in_them(pure: ModuleType) -> None:
+def test_the_streams_contain_every_kind_of_event_and_failure(pure: ModuleType) -> None:
     generator = Generator(0)
     seen: Counter[str] = Counter()
     for _ in range(5000):
@@ -374,9 +374,7 @@ def take(codec: ModuleType, data: bytes, start: int, limit: int, masked: bool) -
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_both_kernels_take_and_parse_the_same(
-    compiled: ModuleType, pure: ModuleType, seed: int
-) -> None:
+def test_both_kernels_decode_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
     generator = Generator(1000 + seed)
     for _ in range(5000):
         stream = generator.stream()
@@ -394,7 +392,7 @@ def test_both_kernels_take_and_parse_the_same(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_both_kernels_write_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
+def test_both_kernels_encode_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
     generator = Generator(2000 + seed)
     for _ in range(20_000):
         payload = generator.one_of(TEXTS) if generator.random() < 0.3 else generator.payload()

@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is."""
+"""Errors, one class for each party at fault."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def test_a_protocol_error_has_a_code_and_a_reason(codec: ModuleType) -> None:
     assert str(error) == "a rule (1002)"
 
 
-def test_the_end_of_a_connection_has_a_code_and_a_reason(codec: ModuleType) -> None:
+def test_connection_closed_has_a_code_and_a_reason(codec: ModuleType) -> None:
     error = codec.ConnectionClosed(codec.CloseCode.GOING_AWAY, "the server stops")
     assert (error.code, error.reason) == (1001, "the server stops")
     assert str(error) == "1001 the server stops"
     assert str(codec.ConnectionClosed(1005)) == "1005"
 
 
-def test_a_handshake_error_has_what_to_answer(codec: ModuleType) -> None:
+def test_a_handshake_error_has_a_status_a_reason_and_headers(codec: ModuleType) -> None:
     error = codec.HandshakeError(405, "a rule", [("Allow", "GET")])
     assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
     assert str(error) == "a rule (405)"
@@ -38,7 +38,7 @@ def test_a_handshake_error_has_what_to_answer(codec: ModuleType) -> None:
 
 
 def test_errors_can_be_copied(codec: ModuleType) -> None:
-    # As pickle does, on their way to another process.
+    # As pickle does for another process.
     error = copy.copy(codec.HandshakeError(405, "a rule", [("Allow", "GET")]))
     assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
     error = copy.copy(codec.ProtocolError(1002, "a rule"))

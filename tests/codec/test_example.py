@@ -1,4 +1,4 @@
-"""The whole use of a Connection, over a socket, with one at each end."""
+"""The complete use of a Connection: two ends, joined by a socket."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_many_messages_in_one_write(codec: ModuleType) -> None:
         assert events == [*(str(i) for i in range(200)), ("Close", 1000, "")]
 
 
-def test_a_close_without_a_code_is_returned_so(codec: ModuleType) -> None:
+def test_a_close_without_a_code_is_answered_without_a_code(codec: ModuleType) -> None:
     with connected(codec) as client:
         assert client.ask(client.connection.close(1005)) == ("Close", 1005, "")
 
 
-def test_a_failure_is_said_to_the_peer_after_the_answers_to_what_came_before(
+def test_a_failure_is_sent_after_the_answers_to_earlier_messages(
     codec: ModuleType,
 ) -> None:
     with connected(codec) as client:

@@ -1,4 +1,4 @@
-"""Header fields (RFC 9110 section 5): found, listed, read and written."""
+"""Header fields (RFC 9110 section 5): lookup, lists, parsing and encoding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fields(codec: ModuleType, *headers: tuple[str, str], status: int = 400) -> A
 # One field, and lists -----------------------------------------------------------------------------
 
 
-def test_a_field_is_found_in_any_case_without_the_blanks_around_it(codec: ModuleType) -> None:
+def test_a_field_is_case_insensitive_and_stripped(codec: ModuleType) -> None:
     found = fields(codec, ("HoSt", " \ta b\t "), ("Empty", ""))
     assert found.single("host") == "a b"
     assert found.single("empty") == ""
@@ -36,7 +36,7 @@ def test_a_field_is_found_in_any_case_without_the_blanks_around_it(codec: Module
 
 
 @pytest.mark.parametrize("status", [400, 502])
-def test_a_field_that_may_stand_once(codec: ModuleType, status: int) -> None:
+def test_a_field_that_may_appear_once(codec: ModuleType, status: int) -> None:
     found = fields(codec, ("Sec-WebSocket-Key", "a"), ("sec-websocket-key", "a"), status=status)
     with pytest.raises(codec.HandshakeError) as caught:
         found.single("sec-websocket-key")
@@ -57,7 +57,7 @@ def test_a_field_that_may_stand_once(codec: ModuleType, status: int) -> None:
         (["b", "", "a, c"], ["b", "a", "c"]),
     ],
 )
-def test_a_list_stands_in_any_number_of_fields(
+def test_a_list_may_be_split_into_several_fields(
     codec: ModuleType, values: list[str], items: list[str]
 ) -> None:
     found = fields(codec, *(("X-List", value.upper()) for value in values))
@@ -66,7 +66,7 @@ def test_a_list_stands_in_any_number_of_fields(
 
 
 @pytest.mark.parametrize("values", [[",".join("a" * 101)], ["," * 100], ["a"] * 101])
-def test_a_list_has_a_hundred_items_at_most(codec: ModuleType, values: list[str]) -> None:
+def test_a_list_has_at_most_a_hundred_items(codec: ModuleType, values: list[str]) -> None:
     headers = [("Sec-WebSocket-Protocol", value) for value in values]
     with pytest.raises(codec.HandshakeError) as caught:
         fields(codec, *headers).items("sec-websocket-protocol")
@@ -112,7 +112,7 @@ EXTENSIONS: dict[str, tuple[list[str], list[tuple[str, list[tuple[str, str | Non
 
 
 @pytest.mark.parametrize(("values", "expected"), EXTENSIONS.values(), ids=EXTENSIONS.keys())
-def test_extensions_are_read(codec: ModuleType, values: list[str], expected: Any) -> None:
+def test_extensions_are_parsed(codec: ModuleType, values: list[str], expected: Any) -> None:
     assert extensions(codec, *values) == expected
 
 
@@ -158,7 +158,7 @@ NOT_EXTENSIONS = {
 
 @pytest.mark.parametrize("value", NOT_EXTENSIONS.values(), ids=NOT_EXTENSIONS.keys())
 @pytest.mark.parametrize("status", [400, 502])
-def test_what_is_no_list_of_extensions(codec: ModuleType, value: str, status: int) -> None:
+def test_an_invalid_list_of_extensions(codec: ModuleType, value: str, status: int) -> None:
     for values in ([value], ["good; a=b", value], [value, "good"]):
         headers = [("Sec-WebSocket-Extensions", item) for item in values]
         with pytest.raises(codec.HandshakeError) as caught:
@@ -176,7 +176,7 @@ BLANKS = st.text(" \t", max_size=2)
     ),
     data=st.data(),
 )
-def test_every_list_of_extensions_is_read(
+def test_every_list_of_extensions_is_parsed(
     codec: ModuleType, listed: list[Any], data: st.DataObject
 ) -> None:
     def blank() -> str:
@@ -203,7 +203,7 @@ def test_every_list_of_extensions_is_read(
 
 
 @given(value=st.text(st.sampled_from('ab=;,"\\ \t/\n'), max_size=40))
-def test_anything_is_read_or_refused(codec: ModuleType, value: str) -> None:
+def test_any_list_of_extensions_is_parsed_or_rejected(codec: ModuleType, value: str) -> None:
     kind, found = outcome(lambda: extensions(codec, value))
     if kind == "HandshakeError":
         assert found == f"{MALFORMED} (400)"
@@ -232,8 +232,8 @@ def test_anything_is_read_or_refused(codec: ModuleType, value: str) -> None:
     ],
     ids=lambda value: value[:12],
 )
-def test_a_long_header_takes_no_long_time(codec: ModuleType, value: str) -> None:
-    # Where it takes time that grows faster than its length, this does not come back.
+def test_a_long_header_is_parsed_in_linear_time(codec: ModuleType, value: str) -> None:
+    # With superlinear time this would not end.
     with pytest.raises(codec.HandshakeError, match=MALFORMED):
         extensions(codec, value)
 
@@ -243,21 +243,21 @@ def test_a_long_header_takes_no_long_time(codec: ModuleType, value: str) -> None
 
 @pytest.mark.parametrize("name", ["a", "X-Note", TOKEN_CHARACTERS])
 @pytest.mark.parametrize("value", ["", "a b\tc", " blanks ", "caf\xe9", "\x80\xff", ', ; = \\"'])
-def test_a_field_that_may_be_sent(codec: ModuleType, name: str, value: str) -> None:
+def test_a_valid_field(codec: ModuleType, name: str, value: str) -> None:
     assert codec.fields.check_field(name, value) is None
 
 
 @pytest.mark.parametrize(
     "name", ["", " a", "a ", "a b", "a:", "a\r\nb", "a\n", "\xe4", "a\0", "(a)", "a/b", '"a"']
 )
-def test_a_name_is_a_token(codec: ModuleType, name: str) -> None:
+def test_a_name_must_be_a_token(codec: ModuleType, name: str) -> None:
     text = re.escape(f"a header name must be a token: {name!r}")
     with pytest.raises(ValueError, match=f"^{text}$"):
         codec.fields.check_field(name, "x")
 
 
 @pytest.mark.parametrize("value", [5, None, b"x", ["x"]], ids=repr)
-def test_a_value_is_text(codec: ModuleType, value: object) -> None:
+def test_a_value_must_be_a_str(codec: ModuleType, value: object) -> None:
     with pytest.raises(TypeError):
         codec.fields.check_field("a", value)
 
@@ -266,13 +266,13 @@ CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\t"]
 
 
 @pytest.mark.parametrize("character", CONTROLS, ids=repr)
-def test_a_value_has_no_control_characters(codec: ModuleType, character: str) -> None:
+def test_a_value_must_not_contain_control_characters(codec: ModuleType, character: str) -> None:
     for value in (character, f"a{character}", f"{character}b", f"a{character}b"):
         with pytest.raises(ValueError, match=r"^a header must not contain control characters: a:"):
             codec.fields.check_field("a", value)
 
 
-def test_a_value_fits_one_byte_a_character(codec: ModuleType) -> None:
+def test_a_value_must_be_latin_1(codec: ModuleType) -> None:
     with pytest.raises(UnicodeEncodeError):
         codec.fields.check_field("a", "\u0100")
 
@@ -310,7 +310,7 @@ RESPONSES: dict[str, tuple[bytes, int, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize(("data", "status", "headers"), RESPONSES.values(), ids=RESPONSES.keys())
-def test_a_response_is_read(
+def test_a_valid_response_is_parsed(
     codec: ModuleType, data: bytes, status: int, headers: list[tuple[str, str]]
 ) -> None:
     assert codec.fields.decode_response(data) == (status, headers)
@@ -357,14 +357,14 @@ NO_RESPONSES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "reason"), NO_RESPONSES.values(), ids=NO_RESPONSES.keys())
-def test_a_response_that_is_none(codec: ModuleType, data: bytes, reason: str) -> None:
+def test_an_invalid_response(codec: ModuleType, data: bytes, reason: str) -> None:
     with pytest.raises(codec.HandshakeError) as caught:
         codec.fields.decode_response(data)
     assert (caught.value.status, caught.value.reason) == (502, reason)
 
 
 @given(data=st.binary(max_size=200), after=st.binary(max_size=60))
-def test_noise_is_no_response(codec: ModuleType, data: bytes, after: bytes) -> None:
+def test_random_bytes_are_not_a_response(codec: ModuleType, data: bytes, after: bytes) -> None:
     for garbage in (data, b"HTTP/1.1 101 x\r\n" + after, b"HTTP/1.1 101 x\r\na: " + after):
         kind, found = outcome(partial(codec.fields.decode_response, garbage))
         if kind == "HandshakeError":
@@ -387,7 +387,7 @@ def test_noise_is_no_response(codec: ModuleType, data: bytes, after: bytes) -> N
         max_size=4,
     ),
 )
-def test_what_is_written_is_read(
+def test_encoded_data_is_decoded(
     codec: ModuleType, status: int, headers: list[tuple[str, str]]
 ) -> None:
     wire = codec.fields.encode_response(status, headers)
@@ -403,7 +403,7 @@ def test_a_field_is_replaced_in_a_copy(codec: ModuleType) -> None:
     assert fields.items("host") == ["a.example", "b.example"]
 
 
-def test_fields_are_taken_as_they_are(codec: ModuleType) -> None:
+def test_fields_of_fields_are_the_same_object(codec: ModuleType) -> None:
     fields = codec.fields.Fields([("Host", "a.example")])
     assert codec.fields.Fields.of(fields) is fields
     assert codec.fields.Fields.of([("Host", "a.example")]).single("host") == "a.example"

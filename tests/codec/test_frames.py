@@ -1,4 +1,4 @@
-"""The words of RFC 6455."""
+"""The terms of RFC 6455."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_opcodes(codec: ModuleType) -> None:
 
 
 def test_close_codes(codec: ModuleType) -> None:
-    # RFC 6455 section 11.7 and the registry that it began
+    # RFC 6455 section 11.7 and its registry
     assert issubclass(codec.CloseCode, IntEnum)
     assert {code.value: code.name for code in codec.CloseCode} == {
         1000: "NORMAL_CLOSURE",

@@ -1,4 +1,4 @@
-"""Many threads at once: what may be shared holds, and what has one owner says so."""
+"""Many threads at once: shared objects stay consistent, and objects with one owner raise errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def _threads_take_turns_often() -> Iterator[None]:
-    """Where there is a GIL, it changes hands in the middle of things."""
+    """Switch threads very often if there is a GIL."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -39,7 +39,7 @@ def _threads_take_turns_often() -> Iterator[None]:
 
 
 def together(tasks: list[Callable[[], T]]) -> list[T]:
-    """Run each task in a thread of its own, all from one moment on; return what they return."""
+    """Start a thread for each task, all at the same moment; return the results."""
     start = threading.Barrier(len(tasks))
 
     def run(task: Callable[[], T]) -> T:
@@ -51,14 +51,14 @@ def together(tasks: list[Callable[[], T]]) -> list[T]:
 
 
 def in_each_thread(task: Callable[[int], T]) -> list[T]:
-    """Run the task with the number of its thread, in all of them together."""
+    """Run the task in all threads at once, with the number of the thread."""
     return together([partial(task, number) for number in range(THREADS)])
 
 
 @pytest.mark.skipif(
     not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL anyway"
 )
-def test_the_import_leaves_the_gil_off(codec: ModuleType) -> None:
+def test_the_import_does_not_enable_the_gil(codec: ModuleType) -> None:
     environment = {**os.environ, "WSFRAME_PURE": "0" if codec.ACCELERATED else "1"}
     environment.pop("PYTHON_GIL", None)
     program = "import sys, wsframe; print(wsframe.ACCELERATED, sys._is_gil_enabled())"
@@ -76,7 +76,7 @@ def test_the_import_leaves_the_gil_off(codec: ModuleType) -> None:
 # Functions ----------------------------------------------------------------------------------------
 
 
-def test_functions_of_many_threads_give_what_they_give_one(codec: ModuleType) -> None:
+def test_kernels_return_the_same_in_many_threads(codec: ModuleType) -> None:
     payloads = [Random(size).randbytes(size) for size in (0, 5, 125, 1000, 4096, 70_000)]
     key = b"\x01\x02\x03\x04"
     masked = [codec.mask(payload, key) for payload in payloads]
@@ -97,7 +97,7 @@ def test_functions_of_many_threads_give_what_they_give_one(codec: ModuleType) ->
     in_each_thread(run)
 
 
-def test_no_masking_key_is_given_twice_and_all_are_from_urandom(
+def test_masking_keys_are_unique_and_come_from_urandom(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks: list[bytes] = []
@@ -113,7 +113,7 @@ def test_no_masking_key_is_given_twice_and_all_are_from_urandom(
         return frame[2:]
 
     monkeypatch.setattr(os, "urandom", recorded)
-    while not blocks:  # until what was in stock is used up
+    while not blocks:  # until the stock is empty
         new_key()
     used = in_each_thread(lambda _: [new_key() for _ in range(20_000)])
     given = Counter(block[i : i + 4] for block in blocks for i in range(0, len(block), 4))
@@ -124,11 +124,11 @@ def test_no_masking_key_is_given_twice_and_all_are_from_urandom(
 
 
 @ends
-def test_receive_has_one_owner_and_loses_nothing(codec: ModuleType, end: End) -> None:
+def test_receive_has_one_owner_and_loses_no_message(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
 
     def run(number: int) -> list[Any]:
-        """Give it messages until each is taken; return the events, in this thread's order."""
+        """Pass messages until all are accepted; return the events, in this thread's order."""
         events: list[Any] = []
         for i in range(60):
             text = f"thread {number} {i} "
@@ -162,14 +162,14 @@ def agreement(codec: ModuleType, *, takeover: bool) -> Any:
 
 
 def message(number: int, i: int) -> bytes:
-    """One that no other resembles, so that it inflates in whatever order it comes."""
+    """Return a unique message, which inflates in any order."""
     return Random(number * 1000 + i).randbytes(400)
 
 
 def check_frames(
     codec: ModuleType, end: End, deflate: Any, frames: list[tuple[bytes, bytes]]
 ) -> None:
-    """The frames that this end sent have in them what they were made of."""
+    """Check that the frames from this end contain the original messages."""
     other = end.peer.connect(codec, deflate=deflate)
     for payload, frame in frames:
         assert other.receive(frame) == [payload]
@@ -177,7 +177,7 @@ def check_frames(
 
 @ends
 @pytest.mark.parametrize("deflated", [False, True], ids=["plain", "without-takeover"])
-def test_any_thread_may_encode_where_no_context_is_kept(
+def test_any_thread_may_encode_without_a_context(
     codec: ModuleType, end: End, deflated: bool
 ) -> None:
     deflate = agreement(codec, takeover=False) if deflated else None
@@ -210,7 +210,7 @@ def test_a_context_has_one_owner_and_is_not_corrupted(codec: ModuleType, end: En
 
 
 @ends
-def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
+def test_concurrent_calls_of_encode_with_a_context_are_an_error(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
@@ -233,7 +233,7 @@ def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
             assert inside.wait(30)
             with pytest.raises(RuntimeError, match=r"^another thread is in encode\(\)"):
                 connection.encode(payload)
-            frames.append((b"short", connection.encode(b"short")))  # which is not compressed
+            frames.append((b"short", connection.encode(b"short")))  # not compressed
         finally:
             go_on.set()
             thread.join()
@@ -243,7 +243,7 @@ def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
 
 
 @ends
-def test_one_of_many_threads_closes(codec: ModuleType, end: End) -> None:
+def test_only_one_of_many_threads_closes(codec: ModuleType, end: End) -> None:
     for _ in range(50):
         connection = end.connect(codec)
 

@@ -1,4 +1,4 @@
-"""What hostile peers cost: the memory they take at most, measured in a process of its own each."""
+"""The memory that hostile peers cost at most, each measured in a new process."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from wsframe import Close, Failure, PerMessageDeflate
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
 
 MIB = 1 << 20
-# What hearing anybody out may cost beside the message: a decompressor and what it inflates in one
-# step, the events of a read, and what the interpreter does for the first time. Seen: 0.4 MiB.
+# The memory of a peer besides the message: a decompressor and the output of one step, the events of
+# a read, and caches of the interpreter. Observed: 0.4 MiB.
 SLACK = MIB
 
 DEFAULT_LIMIT = MIB
@@ -54,29 +54,29 @@ TOO_MANY = r"a message in more fragments than the limit of {limit}"
 
 
 def heard(codec: ModuleType, talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
-    """How much memory these take at most, and the answers."""
+    """Return the most memory for these peers, and the answers."""
     return in_fresh_process(not codec.ACCELERATED, listen, list(talks))
 
 
 def many(codec: ModuleType) -> int:
-    """A million; fewer where the pure kernels would take long."""
+    """Return a million, or less for the slower pure kernels."""
     return 1_000_000 if codec.ACCELERATED else 100_000
 
 
 def blocks(end: End, first: int, payload: bytes, count: int) -> list[tuple[bytes, int]]:
-    """That many times the same frame, in blocks of about 256 KiB."""
+    """Repeat a frame, in blocks of about 256 KiB."""
     frame = end.wire(first, payload)
     block = min(count, (1 << 18) // len(frame))
     return [(frame * block, count // block), (frame * (count % block), 1)]
 
 
 def refused(answer: Answer, code: int, reason: str) -> bool:
-    """Whether that is the answer."""
+    """Return True if the peer received this failure."""
     assert isinstance(answer.last, Failure), answer
     return answer.last.code == code and bool(re.fullmatch(reason, answer.last.reason))
 
 
-# What inflates ------------------------------------------------------------------------------------
+# Decompression ------------------------------------------------------------------------------------
 
 large_bomb = cache(lambda: bomb(300 * MIB))  # about 300 KiB
 
@@ -85,7 +85,7 @@ large_bomb = cache(lambda: bomb(300 * MIB))  # about 300 KiB
 @reads
 @pytest.mark.parametrize("limit", [MIB, 64 * MIB], ids=["1-MiB", "64-MiB"])
 @pytest.mark.parametrize("deflate", [TAKEOVER, NO_TAKEOVER], ids=["takeover", "no-takeover"])
-def test_a_bomb_takes_no_more_than_the_limit(
+def test_a_bomb_takes_no_more_memory_than_the_limit(
     codec: ModuleType, opcode: int, step: int, limit: int, deflate: PerMessageDeflate
 ) -> None:
     options = {"max_message_size": limit, "deflate": deflate}
@@ -101,7 +101,7 @@ def test_a_bomb_takes_no_more_than_the_limit(
 
 
 def fragmented(end: End, payload: bytes, size: int) -> bytes:
-    """A compressed message in frames of this size, whose last does not come."""
+    """Yield a compressed message in frames of this size, without the last one."""
     firsts = [RSV1 | BINARY, *[CONTINUATION] * (len(payload) // size)]
     return b"".join(
         end.wire(first, payload[i * size : (i + 1) * size]) for i, first in enumerate(firsts)
@@ -148,11 +148,11 @@ def test_a_long_stream_that_inflates_to_nothing(codec: ModuleType, step: int, en
     assert growth < at_most(SLACK)
 
 
-# What promises ------------------------------------------------------------------------------------
+# Announced lengths --------------------------------------------------------------------------------
 
 
 @ends
-def test_a_head_that_promises_too_much_is_refused_by_itself(codec: ModuleType, end: End) -> None:
+def test_a_header_with_a_length_over_the_limit_fails_at_once(codec: ModuleType, end: End) -> None:
     begun = [
         (FIN | BINARY, b""),
         (FIN | TEXT, b""),
@@ -182,7 +182,7 @@ def test_a_head_that_promises_too_much_is_refused_by_itself(codec: ModuleType, e
 
 
 @ends
-def test_a_promise_within_the_limit_takes_no_memory(codec: ModuleType, end: End) -> None:
+def test_a_length_within_the_limit_takes_no_memory(codec: ModuleType, end: End) -> None:
     options = {"max_message_size": sys.maxsize, "deflate": TAKEOVER}
     heads = [
         end.wire(first, b"begun", length=sys.maxsize) for first in (BINARY, FIN | RSV1 | BINARY)
@@ -192,14 +192,14 @@ def test_a_promise_within_the_limit_takes_no_memory(codec: ModuleType, end: End)
     assert growth < at_most(SLACK)
 
 
-# What comes a million times -----------------------------------------------------------------------
+# Very many frames ---------------------------------------------------------------------------------
 
 
 @ends
 @opcodes
 @pytest.mark.parametrize("payload", [b"x", b""], ids=["one-byte", "empty"])
 @pytest.mark.parametrize("limit", [DEFAULT_LIMIT, MIB // 64], ids=["default", "small"])
-def test_a_message_in_a_million_fragments_is_refused(
+def test_a_message_in_a_million_fragments_fails(
     codec: ModuleType, opcode: int, payload: bytes, limit: int, end: End
 ) -> None:
     count = many(codec)
@@ -225,13 +225,13 @@ def test_a_message_in_a_million_fragments_may_be_allowed(
     growth, (answer,) = heard(codec, [talk])
     assert answer.last == "x" * (count * len(payload))
     assert answer.kinds == {"str": 1}
-    twice = 2 * count * len(payload)  # as it was collected, and as it is delivered
+    twice = 2 * count * len(payload)  # the collected message, and the delivered one
     assert growth < at_most(twice + SLACK)
 
 
 @ends
 def test_a_compressed_message_in_many_fragments(codec: ModuleType, end: End) -> None:
-    # Blocks that are stored as they are, in single bytes, and empty frames between them.
+    # Stored blocks of one byte, with empty frames between them.
     count, size = 4, many(codec) // 20
     block = b"\x00" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
     parts = [(end.wire(RSV1 | TEXT), 1)]
@@ -250,7 +250,7 @@ def test_a_compressed_message_in_many_fragments(codec: ModuleType, end: End) -> 
 @pytest.mark.parametrize(
     ("size", "step", "share"), [(125, 1 << 16, 1), (125, 1 << 10, 10), (0, 1 << 16, 10)]
 )
-def test_a_million_control_frames_leave_nothing(
+def test_a_million_control_frames_take_no_memory(
     codec: ModuleType, first: int, size: int, step: int, share: int, end: End
 ) -> None:
     count = many(codec) // share
@@ -258,13 +258,13 @@ def test_a_million_control_frames_leave_nothing(
     growth, (answer,) = heard(codec, [talk])
     assert answer.kinds == {"Ping" if first == PING else "Pong": count}
     assert answer.most <= step // len(end.wire(first, bytes(size))) + 1
-    events = 128 * answer.most  # those of a read, and of the one before
+    events = 128 * answer.most  # the events of this read and of the previous one
     assert growth < at_most(events + SLACK)
 
 
 @ends
 @pytest.mark.parametrize("compression", [0, RSV1], ids=["plain", "compressed"])
-def test_control_frames_inside_a_message_leave_nothing(
+def test_control_frames_inside_a_message_take_no_memory(
     codec: ModuleType, compression: int, end: End
 ) -> None:
     count = many(codec) // 5
@@ -279,16 +279,16 @@ def test_control_frames_inside_a_message_leave_nothing(
     assert growth < at_most(SLACK)
 
 
-# What means nothing -------------------------------------------------------------------------------
+# Random data --------------------------------------------------------------------------------------
 
 
 def noise(random: Random, end: End) -> bytes:
-    """Any bytes."""
+    """Yield random bytes."""
     return random.randbytes(2000)
 
 
 def flipped(random: Random, end: End) -> bytes:
-    """Frames in order, but for some bits."""
+    """Yield valid frames with some flipped bits."""
     frames = bytearray(
         b"".join(
             end.wire(
@@ -304,7 +304,7 @@ def flipped(random: Random, end: End) -> bytes:
 
 
 def between_fragments(random: Random, end: End) -> bytes:
-    """A message in fragments, with anything between them."""
+    """Yield a message in fragments, with random data between them."""
     first = random.choice([TEXT, BINARY])
     fragments = [end.wire(first, b"x" * 100)]
     for _ in range(50):
@@ -314,11 +314,11 @@ def between_fragments(random: Random, end: End) -> bytes:
 
 @ends
 @pytest.mark.parametrize("garbage", [noise, flipped, between_fragments])
-def test_garbage_ends_the_connection_and_more_of_it_costs_nothing(
+def test_random_data_ends_the_connection_and_more_of_it_costs_nothing(
     codec: ModuleType, garbage: Callable[[Random, End], bytes], end: End
 ) -> None:
     random = Random(garbage.__name__)
-    # What was in order by chance ends here; and then much comes, some of it in order.
+    # End a connection that is still valid by chance, then send much more data.
     broken = end.wire(FIN | TEXT | 0x30) * 100
     more = [(random.randbytes(1 << 16), 32), (end.wire(FIN | TEXT, b"a message") * 5000, 32)]
     talks = [

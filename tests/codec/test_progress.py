@@ -1,4 +1,4 @@
-"""Progress and keepalive: what is concluded from the numbers of a connection."""
+"""Progress and keepalive: conclusions from the byte counts of a connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsframe.progress import (
     unacknowledged,
 )
 
-SECOND = SLOWEST_READER  # as many bytes as are read in one, at least
+SECOND = SLOWEST_READER  # the least bytes that a program reads in a second
 INTERVAL, TIMEOUT = 20.0, 10.0
 
 
@@ -47,7 +47,7 @@ def test_bytes_are_acknowledged_in_steps() -> None:
     assert progress.waiting_since == 2.0
     assert progress.note(4.0, 500, 200, True)
     assert (progress.acked, progress.waiting_since) == (300, 4.0)
-    assert not progress.note(5.0, 700, 450, True)  # encrypted they are more than they were
+    assert not progress.note(5.0, 700, 450, True)  # encryption adds bytes
     assert (progress.acked, progress.waiting_since) == (300, 4.0)
     assert progress.note(6.0, 700, 0, False)
     assert (progress.acked, progress.waiting_since) == (700, inf)
@@ -69,7 +69,7 @@ def test_a_slow_program_has_time_to_read_what_was_acknowledged() -> None:
     assert progress.caught_up == 200.0 + MOST_UNREAD / SLOWEST_READER
 
 
-def test_what_a_program_must_have_read_long_ago_is_forgotten() -> None:
+def test_data_that_was_read_long_ago_adds_no_time() -> None:
     progress = Progress()
     progress.note(10.0, 5 * SECOND, 0, False)
     progress.note(14.0, 5 * SECOND, 0, False)
@@ -99,8 +99,8 @@ def test_acknowledgements_postpone_a_ping(more: bool) -> None:
     assert look(keepalive, now, progress, more=more) is (Life.CONTINUES if more else Life.PING_DUE)
 
 
-def test_nobody_is_pinged_who_acknowledges_nothing() -> None:
-    """That has a limit of its own."""
+def test_an_end_that_acknowledges_nothing_is_not_pinged() -> None:
+    """The send timeout limits this case."""
     progress, keepalive = Progress(), Keepalive(0.0)
     progress.note(0.0, 10, 10, False)
     assert look(keepalive, 2 * INTERVAL, progress) is Life.CONTINUES
@@ -126,10 +126,10 @@ def test_the_time_of_a_pong_counts_from_the_acknowledgement_of_its_ping(answers:
         assert look(keepalive, 37.0, progress) is Life.OVER
 
 
-def test_a_pong_shows_what_was_read() -> None:
+def test_a_pong_shows_that_earlier_data_was_read() -> None:
     progress, keepalive = Progress(), Keepalive(0.0)
     progress.note(0.0, 60 * SECOND, 0, False)
-    keepalive.answered(1.0, progress)  # without a ping it shows nothing
+    keepalive.answered(1.0, progress)  # without a ping it has no meaning
     assert progress.caught_up == 60.0
     keepalive.pinged(1.0, 60 * SECOND + 2, progress, TIMEOUT)
     assert keepalive.pong_due == 60.0 + TIMEOUT
@@ -138,7 +138,7 @@ def test_a_pong_shows_what_was_read() -> None:
     assert progress.caught_up == 3.0
 
 
-def test_received_bytes_are_a_sign_of_life() -> None:
+def test_received_bytes_restart_the_interval() -> None:
     progress, keepalive = Progress(), Keepalive(0.0)
     keepalive.pinged(20.0, 2, progress, TIMEOUT)
     assert look(keepalive, 100.0, progress, received=1) is Life.CONTINUES
@@ -149,8 +149,10 @@ def test_received_bytes_are_a_sign_of_life() -> None:
 # The system's word ----------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="this system does not tell it")
-def test_the_system_tells_what_is_not_acknowledged() -> None:
+@pytest.mark.skipif(
+    sys.platform not in ("linux", "darwin"), reason="this system has no such number"
+)
+def test_the_system_reports_unacknowledged_bytes() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         with socket.create_connection(listener.getsockname()) as sender:
@@ -174,7 +176,7 @@ def test_the_system_tells_what_is_not_acknowledged() -> None:
 
 
 class MacSocket:
-    """A socket of macOS."""
+    """A socket with the option of macOS."""
 
     def fileno(self) -> int:
         raise AssertionError
@@ -184,12 +186,14 @@ class MacSocket:
         return 42
 
 
-def test_on_macos_an_option_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_macos_a_socket_option_reports_unacknowledged_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert unacknowledged(MacSocket()) == 42
 
 
-def test_where_the_system_does_not_tell_it_nothing_is_unacknowledged(
+def test_other_systems_report_no_unacknowledged_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with open(os.devnull) as no_socket:

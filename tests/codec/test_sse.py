@@ -1,4 +1,4 @@
-"""Server-sent events: what is written, and what is made of it (WHATWG HTML section 9.2)."""
+"""Server-sent events: encoding and decoding (WHATWG HTML section 9.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.one_kernel
 
-# What ServerSentEvent has beside data, in the order of its fields.
+# The fields of ServerSentEvent other than data, in order.
 Decoded = tuple[str, str | None, str | None, int | None]
 
 
@@ -31,7 +31,7 @@ def decode(decoder: Any, data: bytes, cuts: Iterable[int] = ()) -> list[Decoded]
 
 
 def decode_both_ways(codec: ModuleType, stream: bytes) -> list[Decoded]:
-    """The events of the stream in one piece, which must be those of it byte by byte."""
+    """Return the events of the stream; they must be the same in one piece and byte by byte."""
     whole = decode(codec.EventStreamDecoder(), stream)
     assert decode(codec.EventStreamDecoder(), stream, range(1, len(stream))) == whole
     return whole
@@ -60,7 +60,7 @@ def test_every_line_of_the_data_has_a_field(codec: ModuleType, end: str) -> None
     assert codec.ServerSentEvent(data).encode() == b"data: one\ndata: \ndata: two\ndata: \n\n"
 
 
-def test_ends_of_lines_may_be_mixed(codec: ModuleType) -> None:
+def test_line_endings_may_be_mixed(codec: ModuleType) -> None:
     wire = codec.ServerSentEvent("a\r\n\nb\r\rc\n\rd").encode()
     assert wire == b"data: a\ndata: \ndata: b\ndata: \ndata: c\ndata: \ndata: d\n\n"
 
@@ -69,7 +69,7 @@ NO_ENDS = ["\u2028", "\u2029", "\u0085", "\v", "\f", "\x1c", "\x1d", "\x1e", "\0
 
 
 @pytest.mark.parametrize("character", NO_ENDS, ids=ascii)
-def test_what_does_not_end_a_line_stays_in_the_data(codec: ModuleType, character: str) -> None:
+def test_other_separators_stay_in_the_data(codec: ModuleType, character: str) -> None:
     data = f"a{character}b{character}"
     wire = codec.ServerSentEvent(data).encode()
     assert wire == b"data: " + data.encode() + b"\n\n"
@@ -83,17 +83,17 @@ def test_a_field_cannot_be_forged(codec: ModuleType, name: str, value: str) -> N
         codec.ServerSentEvent("x", **{name: value})
 
 
-def test_retry_is_not_negative(codec: ModuleType) -> None:
+def test_retry_must_not_be_negative(codec: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"^retry must not be negative: -1$"):
         codec.ServerSentEvent("x", retry=-1)
 
 
-def test_text_that_utf_8_has_no_form_for(codec: ModuleType) -> None:
+def test_text_with_a_lone_surrogate_is_an_error(codec: ModuleType) -> None:
     with pytest.raises(UnicodeEncodeError):
         codec.ServerSentEvent("\ud800").encode()
 
 
-def test_an_event_does_not_change(codec: ModuleType) -> None:
+def test_an_event_is_immutable(codec: ModuleType) -> None:
     event = codec.ServerSentEvent("x")
     with pytest.raises(AttributeError):
         event.id = "a\nb"
@@ -138,11 +138,11 @@ def test_example_of_comments_and_ids(codec: ModuleType) -> None:
 
 
 def test_example_of_empty_data(codec: ModuleType) -> None:
-    # The last block has no blank line after it and is dropped.
+    # The last block is discarded, because no blank line follows it.
     assert decode_both_ways(codec, b"data\n\ndata\ndata\n\ndata:") == plain("", "\n")
 
 
-def test_example_of_the_blank_after_the_colon(codec: ModuleType) -> None:
+def test_example_of_the_space_after_the_colon(codec: ModuleType) -> None:
     assert decode_both_ways(codec, b"data:test\n\ndata: test\n\n") == plain("test", "test")
 
 
@@ -166,12 +166,12 @@ def test_lines_end_in_any_of_three_ways(codec: ModuleType, end: str) -> None:
     assert decode_both_ways(codec, end.join(lines).encode()) == expected
 
 
-def test_ends_of_lines_may_be_mixed_in_a_stream(codec: ModuleType) -> None:
+def test_line_endings_may_be_mixed_in_a_stream(codec: ModuleType) -> None:
     stream = b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\r\ndata: e\n\rdata: f\r\n\n"
     assert decode_both_ways(codec, stream) == plain("a\nb\nc", "d", "e", "f")
 
 
-def test_a_line_feed_that_comes_later_belongs_to_its_carriage_return(codec: ModuleType) -> None:
+def test_a_line_feed_in_the_next_read_belongs_to_its_carriage_return(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"data: a\r") == []
     assert decode(decoder, b"") == []
@@ -182,7 +182,7 @@ def test_a_line_feed_that_comes_later_belongs_to_its_carriage_return(codec: Modu
     assert decode(decoder, b"\n") == []
 
 
-def test_an_event_is_there_as_soon_as_its_blank_line_has_begun(codec: ModuleType) -> None:
+def test_an_event_is_returned_at_the_first_byte_of_its_blank_line(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"data: a\r\n") == []
     assert decode(decoder, b"\r") == plain("a")
@@ -218,18 +218,18 @@ def test_other_fields_and_comments_are_ignored(codec: ModuleType) -> None:
     assert decode_both_ways(codec, stream) == plain("right")
 
 
-def test_only_the_first_colon_parts_field_and_value(codec: ModuleType) -> None:
+def test_only_the_first_colon_separates_field_and_value(codec: ModuleType) -> None:
     assert decode_both_ways(codec, b"data: a: b:c\n\ndata::\n\n") == plain("a: b:c", ":")
 
 
-def test_only_one_blank_is_taken_off(codec: ModuleType) -> None:
+def test_only_one_space_is_removed(codec: ModuleType) -> None:
     assert decode_both_ways(codec, b"data:  a \n\ndata:\ta\n\ndata: \n\n") == plain(
         " a ", "\ta", ""
     )
 
 
-def test_an_event_without_data_is_none(codec: ModuleType) -> None:
-    # Its type is forgotten, too.
+def test_an_event_without_data_is_discarded(codec: ModuleType) -> None:
+    # Its type is discarded, too.
     stream = b"event: a\n\ndata: x\n\nid: 1\nretry: 5\n\n\n\n"
     assert decode_both_ways(codec, stream) == plain("x")
 
@@ -239,7 +239,7 @@ def test_the_last_type_counts(codec: ModuleType) -> None:
     assert decode_both_ways(codec, stream) == [("x", "b", None, None), ("y", None, None, None)]
 
 
-def test_an_id_holds_until_the_next(codec: ModuleType) -> None:
+def test_an_id_is_valid_until_the_next(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     stream = b"id: 1\ndata: a\n\ndata: b\n\nid: 2\n\ndata: c\n\nid:\ndata: d\n\n"
     assert decode(decoder, stream) == [
@@ -250,7 +250,7 @@ def test_an_id_holds_until_the_next(codec: ModuleType) -> None:
     ]
 
 
-def test_the_last_event_id_is_that_of_an_ended_event(codec: ModuleType) -> None:
+def test_the_last_event_id_is_updated_at_the_end_of_an_event(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decoder.last_event_id == ""
     decode(decoder, b"id: 1\ndata: a\n")
@@ -291,21 +291,21 @@ def test_a_retry_of_anything_but_digits_is_ignored(codec: ModuleType, value: str
     assert decoder.retry == 7
 
 
-def test_no_other_field_than_retry_is_one(codec: ModuleType) -> None:
+def test_retry_must_match_the_whole_field_name(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"retries: 5\n5: 5\n5\nid: 5\nevent: 5\n") == []
     assert decoder.retry is None
 
 
-def test_a_retry_of_any_length_is_no_error(codec: ModuleType) -> None:
+def test_a_retry_of_any_length_is_accepted(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"retry: " + b"9" * 5000 + b"\ndata: x\n\n") == plain("x")
 
 
-# What the decoder is given ------------------------------------------------------------------------
+# Input of the decoder -----------------------------------------------------------------------------
 
 
-def test_the_decoder_takes_any_bytes_like_object(codec: ModuleType) -> None:
+def test_the_decoder_accepts_any_bytes_like_object(codec: ModuleType) -> None:
     wire = b"data: x\n"
     decoder = codec.EventStreamDecoder()
     for data in (bytearray(wire), memoryview(wire), array.array("I", wire)):
@@ -316,7 +316,7 @@ def test_the_decoder_takes_any_bytes_like_object(codec: ModuleType) -> None:
 @pytest.mark.parametrize(
     "data", ["data: x\n\n", 5, None, [100]], ids=["str", "int", "None", "list"]
 )
-def test_the_decoder_takes_nothing_else(codec: ModuleType, data: Any) -> None:
+def test_the_decoder_rejects_other_types(codec: ModuleType, data: Any) -> None:
     decoder = codec.EventStreamDecoder()
     assert decode(decoder, b"data: x\n") == []
     with pytest.raises(TypeError):
@@ -342,7 +342,9 @@ def fails(codec: ModuleType, stream: bytes, cuts: Iterable[int] = ()) -> bool:
     decoder = codec.EventStreamDecoder(max_event_size=20)
     try:
         decode(decoder, stream, cuts)
-        decoder.receive(b"")  # raises what the last read put off, to give the events before it
+        decoder.receive(
+            b""
+        )  # raises the error that the last read postponed to return the events before it
     except codec.ProtocolError as error:
         assert (int(error.code), error.reason) == (1009, OVER)  # noqa: PT017
         return True
@@ -396,7 +398,7 @@ LINE = st.sampled_from([b"data: ", b"data", b"id: ", b"event:", b": ", b"retry: 
     lines=st.lists(st.tuples(LINE, st.integers(0, 22)), max_size=8),
     cuts=st.lists(st.integers(0, 200), max_size=6),
 )
-def test_the_limit_does_not_depend_on_the_cuts(
+def test_the_limit_does_not_depend_on_the_split(
     codec: ModuleType, lines: list[tuple[bytes, int]], cuts: list[int]
 ) -> None:
     stream = b"\n".join((name + b"1" * size) if size else b"" for name, size in lines) + b"\n"
@@ -405,14 +407,14 @@ def test_the_limit_does_not_depend_on_the_cuts(
     assert fails(codec, stream, range(1, len(stream))) == whole
 
 
-def test_the_events_before_one_over_the_limit_are_not_lost(codec: ModuleType) -> None:
+def test_the_events_before_an_oversized_one_are_returned(codec: ModuleType) -> None:
     decoder = codec.EventStreamDecoder(max_event_size=20)
     assert decode(decoder, b"data: first\n\ndata: " + b"x" * 30) == plain("first")
     with pytest.raises(codec.ProtocolError):
         decoder.receive(b"")
 
 
-def test_the_limit_is_one_mebi_by_default(codec: ModuleType) -> None:
+def test_the_limit_is_1048576_characters_by_default(codec: ModuleType) -> None:
     data = "x" * ((1 << 20) - 6)
     assert decode(codec.EventStreamDecoder(), f"data: {data}\n\n".encode()) == plain(data)
     with pytest.raises(codec.ProtocolError, match="exceeds the limit of 1048576 characters"):
@@ -448,7 +450,7 @@ def test_any_split_gives_the_same_events(
     ),
     step=st.integers(1, 60),
 )
-def test_what_is_written_is_read(codec: ModuleType, events: list[Decoded], step: int) -> None:
+def test_encoded_data_is_decoded(codec: ModuleType, events: list[Decoded], step: int) -> None:
     wire = b"".join(codec.ServerSentEvent(*event).encode() for event in events)
     decoder = codec.EventStreamDecoder()
     received = decode(decoder, wire, range(step, len(wire), step))

@@ -1,4 +1,4 @@
-"""The opening handshake as the client sees it (RFC 6455 section 4.1)."""
+"""The client's side of the opening handshake (RFC 6455 section 4.1)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRONG_ACCEPT = "Sec-WebSocket-Accept does not match the key that was sent"
 
 
 def sent(request: Any) -> tuple[str, Pairs]:
-    """The first line of the request on the wire, and its headers."""
+    """Return the first line and the headers of the encoded request."""
     wire = request.encode()
     assert wire.endswith(b"\r\n\r\n")
     assert wire.count(b"\r\n\r\n") == 1
@@ -39,7 +39,7 @@ def key_of(request: Any) -> str:
 
 
 def answer(codec: ModuleType, request: Any, **changes: str | None) -> Pairs:
-    """An answer in order, with these headers changed (None: left out)."""
+    """Return a valid response, with changed headers (None: removed)."""
     values = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -104,7 +104,7 @@ def test_headers_may_come_as_pairs_and_more_than_once(codec: ModuleType) -> None
     assert sent(request)[1][5:] == [("X-A", "1"), ("x-a", "2"), ("X-Empty", "")]
 
 
-def test_every_request_has_a_key_of_its_own(codec: ModuleType) -> None:
+def test_every_request_has_a_new_key(codec: ModuleType) -> None:
     keys = {key_of(codec.UpgradeRequest("a.example")) for _ in range(100)}
     assert len(keys) == 100
     for key in keys:
@@ -114,12 +114,12 @@ def test_every_request_has_a_key_of_its_own(codec: ModuleType) -> None:
 @pytest.mark.parametrize(
     "host", ["a.example", "A.EXAMPLE:1", "127.0.0.1:65535", "[::1]", "[2001:db8::1]:8080", "a_b"]
 )
-def test_hosts_that_may_be_asked(codec: ModuleType, host: str) -> None:
+def test_valid_hosts(codec: ModuleType, host: str) -> None:
     assert sent(codec.UpgradeRequest(host))[1][0] == ("Host", host)
 
 
 @pytest.mark.parametrize("target", ["/", "/a/b?c=d&e=%20", "//", "/?", "/~!$&'()*+,;=:@"])
-def test_targets_that_may_be_asked_for(codec: ModuleType, target: str) -> None:
+def test_valid_targets(codec: ModuleType, target: str) -> None:
     assert sent(codec.UpgradeRequest("a.example", target))[0] == f"GET {target} HTTP/1.1"
 
 
@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), WRONG.values(), ids=WRONG.keys())
-def test_what_must_not_stand_in_a_request(
+def test_values_that_are_not_valid_in_a_request(
     codec: ModuleType, arguments: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
@@ -189,20 +189,18 @@ def test_what_must_not_stand_in_a_request(
 
 
 @pytest.mark.parametrize("arguments", [{"origin": "\u20ac"}, {"headers": {"X-Note": "\u20ac"}}])
-def test_a_header_must_fit_one_byte_a_character(
-    codec: ModuleType, arguments: dict[str, Any]
-) -> None:
+def test_a_header_must_be_latin_1(codec: ModuleType, arguments: dict[str, Any]) -> None:
     with pytest.raises(UnicodeEncodeError):
         codec.UpgradeRequest("a.example", **arguments)
 
 
-def test_one_str_is_no_sequence_of_subprotocols(codec: ModuleType) -> None:
+def test_a_str_is_not_accepted_as_subprotocols(codec: ModuleType) -> None:
     with pytest.raises(TypeError, match="must be a sequence of str"):
         codec.UpgradeRequest("a.example", subprotocols="chat")
 
 
 @given(text=st.text(max_size=20))
-def test_nothing_forges_a_line(codec: ModuleType, text: str) -> None:
+def test_no_value_forges_a_header(codec: ModuleType, text: str) -> None:
     ways: list[dict[str, Any]] = [
         {"host": text},
         {"host": "a.example", "target": f"/{text}"},
@@ -225,7 +223,7 @@ def test_nothing_forges_a_line(codec: ModuleType, text: str) -> None:
 # The answer ---------------------------------------------------------------------------------------
 
 
-def test_an_answer_in_order(codec: ModuleType) -> None:
+def test_a_valid_response(codec: ModuleType) -> None:
     request = codec.UpgradeRequest("a.example", subprotocols=["b", "c"])
     headers = [*answer(codec, request), ("Sec-WebSocket-Protocol", "c"), ("Server", "x")]
     acceptance = request.confirm(101, headers)
@@ -244,21 +242,23 @@ def test_an_answer_in_order(codec: ModuleType) -> None:
     ],
     ids=["pairs", "mapping", "iterator", "upper-case", "blanks-around"],
 )
-def test_an_answer_in_any_form(codec: ModuleType, convert: Callable[[Pairs], Any]) -> None:
+def test_a_response_in_any_form(codec: ModuleType, convert: Callable[[Pairs], Any]) -> None:
     request = codec.UpgradeRequest("a.example")
     assert request.confirm(101, convert(answer(codec, request))).subprotocol is None
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "WEBSOCKET"])
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", ",UPGRADE,"])
-def test_words_in_any_case(codec: ModuleType, connection: str, upgrade: str) -> None:
+def test_tokens_are_case_insensitive(codec: ModuleType, connection: str, upgrade: str) -> None:
     request = codec.UpgradeRequest("a.example")
     headers = answer(codec, request, upgrade=upgrade, connection=connection)
     assert request.confirm(101, headers).subprotocol is None
 
 
 @pytest.mark.parametrize("status", [100, 200, 301, 400, 401, 403, 404, 426, 500, 503, 102])
-def test_a_refusal_has_its_status_and_its_headers(codec: ModuleType, status: int) -> None:
+def test_a_rejection_has_the_status_and_headers_of_the_response(
+    codec: ModuleType, status: int
+) -> None:
     request = codec.UpgradeRequest("a.example")
     headers = [("Location", "/other"), ("WWW-Authenticate", "Basic"), *answer(codec, request)]
     expected = (status, f"the server answered {status}", tuple(headers))
@@ -283,7 +283,7 @@ BREAKS_A_RULE: dict[str, tuple[dict[str, str | None], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "reason"), BREAKS_A_RULE.values(), ids=BREAKS_A_RULE.keys())
-def test_an_answer_that_breaks_a_rule(
+def test_an_invalid_response(
     codec: ModuleType, changes: dict[str, str | None], reason: str
 ) -> None:
     request = codec.UpgradeRequest("a.example")
@@ -292,7 +292,7 @@ def test_an_answer_that_breaks_a_rule(
 
 
 @pytest.mark.both_kernels
-def test_the_key_itself_and_another_case_are_no_answer_to_it(codec: ModuleType) -> None:
+def test_a_wrong_accept_value(codec: ModuleType) -> None:
     request = codec.UpgradeRequest("a.example")
     right = codec.accept_key(key_of(request))
     for wrong in (key_of(request), right.swapcase(), right + "=", right[:-1], f'"{right}"'):
@@ -301,7 +301,7 @@ def test_the_key_itself_and_another_case_are_no_answer_to_it(codec: ModuleType) 
 
 
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"])
-def test_a_header_that_must_not_be_there_twice(codec: ModuleType, name: str) -> None:
+def test_a_header_that_must_not_be_repeated(codec: ModuleType, name: str) -> None:
     request = codec.UpgradeRequest("a.example", subprotocols=["a"])
     headers = [*answer(codec, request), ("Sec-WebSocket-Protocol", "a")]
     headers.append((name.lower(), dict(headers)[name]))
@@ -348,7 +348,7 @@ TOKENS = st.text(st.sampled_from("ab-_1"), min_size=1, max_size=3)
     host=st.sampled_from(["a.example", "a.example:8080", "[::1]:80"]),
     scheme=st.sampled_from([None, "http", "https"]),
 )
-def test_what_a_request_asks_for_accept_agrees_to(
+def test_accept_accepts_every_upgrade_request(
     codec: ModuleType,
     offered: list[str],
     spoken: list[str],
@@ -384,7 +384,7 @@ def test_what_a_request_asks_for_accept_agrees_to(
             assert server.receive(client.encode(message)) == [message]
 
 
-def test_another_requests_answer_is_not_confirmed(codec: ModuleType) -> None:
+def test_the_response_to_another_request_is_rejected(codec: ModuleType) -> None:
     one, other = codec.UpgradeRequest("a.example"), codec.UpgradeRequest("a.example")
     headers = codec.accept(sent(one)[1]).headers
     assert one.confirm(101, headers).headers == headers

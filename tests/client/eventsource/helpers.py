@@ -7,5 +7,5 @@ from typing import Any
 
 
 def data(events: Any, count: int) -> list[str]:
-    """The data of the next events."""
+    """Return the data of the next events."""
     return [event.data for event in islice(events, count)]

@@ -1,4 +1,4 @@
-"""An event source is closed."""
+"""Closing an event source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_closing_ends_an_iteration_that_waits_over_tls(
     assert rest.result(TIMEOUT) == []
 
 
-def test_closing_ends_an_iteration_that_waits_to_come_back(
+def test_closing_ends_an_iteration_that_waits_to_reconnect(
     events: Connect, play: Play, in_thread: InThread
 ) -> None:
     server = play(lambda visit: visit.stream(b"data: one\n\n"))
@@ -89,7 +89,7 @@ def test_closing_between_two_sockets_is_not_missed(
     assert list(source) == []
 
 
-def test_events_that_have_come_are_not_given_out_after_closing(events: Connect, play: Play) -> None:
+def test_no_event_is_returned_after_closing(events: Connect, play: Play) -> None:
     source = events(play(lambda visit: visit.stream(b"data: 1\n\ndata: 2\n\n")).http_url())
     assert data(source, 1) == ["1"]
     source.close()
@@ -120,7 +120,7 @@ def test_one_thread_iterates_at_a_time(events: Connect, play: Play, in_thread: I
     assert rest.result(TIMEOUT) == []
 
 
-def test_an_iteration_that_was_interrupted_goes_on_where_it_was(
+def test_an_interrupted_iteration_can_be_continued(
     events: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def first(visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""An event source reconnects after its stream has ended."""
+"""Reconnecting after the end of a stream."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.one_kernel
 
 
 class MessageGenerator(threading.Event):
-    """An event that is not waited for; what it would have been is kept.
+    """An event whose waits return at once, and are recorded.
 
     Attributes:
-        enough: after how many it is set; where that is 0, never.
+        enough: the number of waits after which it is set; 0 for never.
     """
 
     enough = 0
@@ -34,7 +34,7 @@ class MessageGenerator(threading.Event):
         self.seconds: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait no time at all."""
+        """Return at once."""
         self.seconds.append(timeout)
         if len(self.seconds) == self.enough:
             self.set()
@@ -43,7 +43,7 @@ class MessageGenerator(threading.Event):
 
 @pytest.fixture
 def waits(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[MessageGenerator]:
-    """The waits of every stream that is opened."""
+    """Record the waits of every stream."""
     made: list[MessageGenerator] = []
 
     def make() -> MessageGenerator:
@@ -55,7 +55,7 @@ def waits(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[MessageGen
     return made
 
 
-def test_it_comes_back_with_the_last_id(events: Connect, play: Play) -> None:
+def test_it_reconnects_with_the_last_id(events: Connect, play: Play) -> None:
     ids = []
 
     def stream(body: bytes) -> Any:
@@ -69,7 +69,7 @@ def test_it_comes_back_with_the_last_id(events: Connect, play: Play) -> None:
     server = play(
         stream(b"data: a\n\n"),
         stream("id: grün\ndata: b\n\n".encode()),
-        stream(b"data: c\n\n"),  # which names no id: the last one is still known
+        stream(b"data: c\n\n"),  # no id, so the last one is still valid
         stream(b"id\ndata: d\n\n"),
         stream(b"data: e\n\n"),
     )
@@ -78,7 +78,7 @@ def test_it_comes_back_with_the_last_id(events: Connect, play: Play) -> None:
     assert ids == [None, None, *["grün".encode().decode("latin-1")] * 2, None]
 
 
-def test_an_id_that_no_header_can_carry_is_not_sent_back(events: Connect, play: Play) -> None:
+def test_an_id_that_is_not_valid_in_a_header_is_not_sent(events: Connect, play: Play) -> None:
     ids = []
 
     def again(visit: Visit) -> None:
@@ -91,7 +91,7 @@ def test_an_id_that_no_header_can_carry_is_not_sent_back(events: Connect, play: 
 
     source = events(play(first, again).http_url())
     assert data(source, 3) == ["a", "b", "c"]
-    assert ids == ["1"]  # so that what came behind it comes again
+    assert ids == ["1"]  # so the events after it are repeated
     assert source.last_event_id == "1"
 
 
@@ -109,9 +109,7 @@ def test_the_last_id_is_that_of_the_event_that_was_returned(events: Connect, pla
         ]
 
 
-def test_a_connection_that_comes_to_nothing_is_closed_before_the_next(
-    events: Connect, play: Play
-) -> None:
+def test_a_failed_connection_is_closed_before_the_next(events: Connect, play: Play) -> None:
     over = threading.Event()
 
     def silent(visit: Visit) -> None:
@@ -131,7 +129,7 @@ def test_a_connection_that_comes_to_nothing_is_closed_before_the_next(
     waits.join()
 
 
-def test_it_comes_back_when_the_server_has_started_again(events: Connect) -> None:
+def test_it_reconnects_when_the_server_has_restarted(events: Connect) -> None:
     app = App()
 
     @app.sse("/count")
@@ -146,7 +144,7 @@ def test_it_comes_back_when_the_server_has_started_again(events: Connect) -> Non
         assert data(source, 1) == ["2"]
 
 
-def test_it_comes_back_when_the_connection_is_reset(events: Connect, play: Play) -> None:
+def test_it_reconnects_when_the_connection_is_reset(events: Connect, play: Play) -> None:
     received = threading.Event()
 
     def first(visit: Visit) -> None:
@@ -160,7 +158,7 @@ def test_it_comes_back_when_the_connection_is_reset(events: Connect, play: Play)
     assert data(source, 1) == ["two"]
 
 
-def test_a_stream_that_is_silent_for_too_long_is_lost(events: Connect, play: Play) -> None:
+def test_a_stream_is_lost_after_read_timeout(events: Connect, play: Play) -> None:
     def first(visit: Visit) -> None:
         visit.stream(b"data: one\n\n")
         visit.wait_for_end()
@@ -172,7 +170,7 @@ def test_a_stream_that_is_silent_for_too_long_is_lost(events: Connect, play: Pla
     assert data(source, 2) == ["one", "two"]
 
 
-def test_the_time_between_two_tries_is_the_server_s(
+def test_the_server_sets_the_reconnection_delay(
     events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     def stream(retry: bytes) -> Any:
@@ -190,7 +188,7 @@ def test_the_time_between_two_tries_is_the_server_s(
         assert least <= (seconds or 0) <= 1.25 * least
 
 
-def test_after_failures_it_waits_longer_and_longer(
+def test_the_delay_grows_after_failures(
     events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     server = play(lambda visit: visit.stream(b"data: x\n\n"))
@@ -203,7 +201,7 @@ def test_after_failures_it_waits_longer_and_longer(
 
 
 @pytest.mark.parametrize("body", [b"", b"retry: 0\n\n", b": comment\n\n", b"id: 1\n\n", b"data: x"])
-def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
+def test_the_delay_grows_after_streams_without_events(
     events: Connect, play: Play, waits: list[MessageGenerator], body: bytes
 ) -> None:
     server = play(*[lambda visit: visit.stream(body)] * 6, lambda visit: visit.answer(204))
@@ -212,21 +210,21 @@ def test_streams_that_bring_no_event_make_it_wait_longer_and_longer(
         assert least <= (seconds or 0) <= 1.25 * least
 
 
-def test_a_quiet_stream_that_was_open_for_long_is_no_failure(
+def test_a_long_stream_without_events_is_not_a_failure(
     events: Connect,
     play: Play,
     waits: list[MessageGenerator],
     codec: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = iter(range(0, 1000, 5))  # five seconds pass between two looks at it
+    clock = iter(range(0, 1000, 5))  # five seconds pass between two readings of the clock
     monkeypatch.setattr(codec.client.eventsource, "monotonic", clock.__next__)
     server = play(*[lambda visit: visit.stream()] * 3, lambda visit: visit.answer(204))
     assert list(events(server.http_url(), retry=1)) == []
     assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 1, 1]
 
 
-def test_a_success_after_failures_begins_anew(
+def test_a_success_resets_the_delay(
     events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     def lost(visit: Visit) -> None:
@@ -243,7 +241,7 @@ def test_a_success_after_failures_begins_anew(
     assert [int(seconds or 0) for seconds in waits[0].seconds] == [1, 2, 4, 1]
 
 
-def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
+def test_failures_do_not_shorten_a_long_delay_of_the_server(
     events: Connect, play: Play, waits: list[MessageGenerator]
 ) -> None:
     server = play(lambda visit: visit.stream(b"retry: 100000\n\n"))
@@ -254,7 +252,7 @@ def test_a_long_time_that_the_server_asked_for_is_not_shortened_by_failures(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
-def test_a_server_that_is_busy_later_is_asked_again(
+def test_it_reconnects_after_a_temporary_error_status(
     events: Connect, play: Play, waits: list[MessageGenerator], status: int
 ) -> None:
     server = play(
@@ -265,7 +263,7 @@ def test_a_server_that_is_busy_later_is_asked_again(
         lambda visit: visit.answer(204),
     )
     assert data(events(server.http_url(), retry=1), 9) == ["one", "two"]
-    # The bounds of what Retry-After can ask for, and the end of it with the next stream.
+    # The limits of Retry-After, which is valid until the next stream.
     for seconds, least in zip(waits[0].seconds, (1, 2, 3600, 1), strict=True):
         assert least <= (seconds or 0) <= 1.25 * least
 
@@ -277,7 +275,7 @@ def test_a_server_that_is_busy_later_is_asked_again(
         {"Retry-After": "Sun, 06 Nov 2044 08:50:17 GMT", "Date": "Sun, 06 Nov 2044 08:49:37 GMT"},
     ],
 )
-def test_retry_after_is_honoured_in_both_of_its_forms(
+def test_retry_after_is_respected_in_both_forms(
     events: Connect, play: Play, waits: list[MessageGenerator], headers: dict[str, str]
 ) -> None:
     server = play(
@@ -289,7 +287,7 @@ def test_retry_after_is_honoured_in_both_of_its_forms(
     assert 40 <= (waits[0].seconds[1] or 0) <= 50
 
 
-def test_a_server_that_is_full_gets_its_client_back(events: Connect) -> None:
+def test_it_reconnects_when_a_full_server_has_room(events: Connect) -> None:
     app = App()
 
     @app.sse("/one")

@@ -33,11 +33,11 @@ def test_redirects_are_followed(events: Connect, play: Play, status: int) -> Non
     server = play(redirect, stream, redirect, stream)
     source = events(server.http_url("/a/b"), headers=[("Authorization", "secret")])
     assert data(source, 2) == ["here", "here"]
-    # The second time it is the first URL again that is asked for.
+    # The second request is sent to the first URL again.
     assert asked == ["GET /a/b HTTP/1.1", "GET /there?q HTTP/1.1"] * 2
 
 
-def test_headers_of_the_caller_do_not_go_to_another_origin(events: Connect, play: Play) -> None:
+def test_the_callers_headers_are_not_sent_to_another_origin(events: Connect, play: Play) -> None:
     def stream(visit: Visit) -> None:
         visit.stream(b"data: there\n\n")
         assert visit.headers["Host"] == f"127.0.0.1:{there.port}"
@@ -59,7 +59,7 @@ def test_headers_of_the_caller_do_not_go_to_another_origin(events: Connect, play
     assert data(source, 1) == ["there"]
 
 
-def test_an_id_goes_to_the_url_and_to_the_origin_that_it_came_from(
+def test_an_id_is_sent_to_the_url_and_to_the_origin_that_sent_it(
     events: Connect, play: Play
 ) -> None:
     asked = []
@@ -97,7 +97,7 @@ def test_an_id_goes_to_the_url_and_to_the_origin_that_it_came_from(
     "location",
     [None, "ftp://127.0.0.1/", "//[", "//a..b/", "/\u20ac", "//u:%00@a/", "/a\r\nLocation: /b"],
 )
-def test_redirects_to_nowhere_are_errors(
+def test_invalid_redirects_are_errors(
     events: Connect, play: Play, codec: ModuleType, location: str | None
 ) -> None:
     def script(visit: Visit) -> None:
@@ -110,7 +110,7 @@ def test_redirects_to_nowhere_are_errors(
     assert caught.value.status == 302
 
 
-def test_no_redirect_leads_away_from_tls(
+def test_a_redirect_from_https_to_http_is_an_error(
     events: Connect, play: Play, codec: ModuleType, certificates: Certificates
 ) -> None:
     def script(visit: Visit) -> None:
@@ -121,7 +121,7 @@ def test_no_redirect_leads_away_from_tls(
         events(server.http_url(), ssl=certificates.client)
 
 
-def test_redirects_have_an_end(events: Connect, play: Play, codec: ModuleType) -> None:
+def test_too_many_redirects_are_an_error(events: Connect, play: Play, codec: ModuleType) -> None:
     server = play(*[lambda visit: visit.answer(302, ("Location", "/"))] * 11)
     with pytest.raises(codec.HandshakeError, match="too many redirects"):
         events(server.http_url())

@@ -1,4 +1,4 @@
-"""One event stream: its events, and answers that are no event stream."""
+"""One event stream: its events, and responses of other types."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from wsframe.server import App
 pytestmark = pytest.mark.one_kernel
 
 
-def test_the_server_s_events_come(events: Connect, serve: Serve, codec: ModuleType) -> None:
+def test_the_events_of_the_server_are_returned(
+    events: Connect, serve: Serve, codec: ModuleType
+) -> None:
     source: Queue[object] = Queue()
     app = App()
     app.sse("/ticks", source=source)
@@ -33,12 +35,12 @@ def test_the_server_s_events_come(events: Connect, serve: Serve, codec: ModuleTy
         one, two, three = islice(ticks, 3)
         assert two == codec.ServerSentEvent("two\nlines", event="tick", id="7")
         assert (one.data, three.data) == ("one", '{"a": 1}')
-        assert one.id != three.id  # which the server has made up
+        assert one.id != three.id  # invented by the server
         assert (ticks.last_event_id, ticks.retry) == (three.id, 5.0)
     assert list(ticks) == []
 
 
-def test_the_request_says_what_is_wanted(events: Connect, play: Play) -> None:
+def test_the_request_contains_all_arguments(events: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: x\n\n")
         assert visit.request_line == "GET /p%20q?r=%2F HTTP/1.1"
@@ -73,7 +75,7 @@ def test_the_user_and_the_password_of_the_url_are_sent(events: Connect, play: Pl
     assert said == ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="]
 
 
-def test_a_stream_that_comes_byte_by_byte(events: Connect, play: Play) -> None:
+def test_a_stream_byte_by_byte(events: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         visit.send_bytewise(
@@ -84,7 +86,7 @@ def test_a_stream_that_comes_byte_by_byte(events: Connect, play: Play) -> None:
     assert data(events(play(script).http_url()), 2) == ["one", "€"]
 
 
-def test_what_a_stream_ends_within_is_no_event(events: Connect, play: Play) -> None:
+def test_an_incomplete_event_at_the_end_is_discarded(events: Connect, play: Play) -> None:
     def first(visit: Visit) -> None:
         visit.stream(b"id: 1\ndata: one\n\nid: 2\ndata: tw")
 
@@ -103,7 +105,9 @@ def test_tls(events: Connect, play: Play, certificates: Certificates) -> None:
     assert data(events(url, ssl=certificates.client), 1) == ["secret"]
 
 
-def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: ModuleType) -> None:
+def test_an_event_over_the_limit_ends_the_iteration(
+    events: Connect, play: Play, codec: ModuleType
+) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: fits\n\ndata: " + b"x" * 101)
         visit.wait_for_end()
@@ -115,7 +119,7 @@ def test_an_event_over_the_limit_is_the_end(events: Connect, play: Play, codec: 
     assert list(source) == []
 
 
-def test_204_is_the_end(events: Connect, play: Play) -> None:
+def test_204_ends_the_iteration(events: Connect, play: Play) -> None:
     server = play(
         lambda visit: visit.answer(204),
         lambda visit: visit.stream(b"data: one\n\n"),
@@ -149,7 +153,9 @@ def test_another_type_is_an_error(
     assert caught.value.status == 502
 
 
-def test_an_error_on_coming_back_is_the_end(events: Connect, play: Play, codec: ModuleType) -> None:
+def test_an_error_after_reconnecting_ends_the_iteration(
+    events: Connect, play: Play, codec: ModuleType
+) -> None:
     server = play(
         lambda visit: visit.stream(b"data: one\n\n"),
         lambda visit: visit.answer(403),
@@ -171,14 +177,14 @@ def test_the_first_connection_fails_at_once(events: Connect, play: Play, answer:
         events(play(script).http_url())
 
 
-def test_a_server_that_is_not_there(events: Connect, play: Play) -> None:
+def test_a_refused_connection(events: Connect, play: Play) -> None:
     server = play()
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         events(server.http_url())
 
 
-def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(events: Connect, play: Play) -> None:
+def test_a_slow_head_must_be_complete_in_time(events: Connect, play: Play) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
         visit.trickle(b"HTTP/1.1 200 OK\r\nX: ")
@@ -209,7 +215,7 @@ def test_a_head_that_trickles_has_to_come_in_time_as_a_whole(events: Connect, pl
         ("http://127.0.0.1/", {"retry": math.nan}),
     ],
 )
-def test_what_is_wrong_with_the_arguments_is_raised_at_once(
+def test_invalid_arguments_are_raised_at_once(
     events: Connect, url: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match=r"\w"):

@@ -1,4 +1,4 @@
-"""Streams, rules and connections that the tests of the protocol share."""
+"""Streams, rules and connections for the tests of the protocol."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ SENDING: dict[str, Callable[[Any], bytes]] = {
 
 
 def sent_by(codec: ModuleType, end: End, wire: bytes) -> list[Any]:
-    """What the other end understands of these bytes."""
+    """Return the events that the other end decodes from these bytes."""
     return normals(end.peer.connect(codec).receive(wire))

@@ -68,7 +68,7 @@ def test_any_split_gives_the_same_events(
 
 @ends
 @given(noise=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5))
-def test_noise_gives_the_same_events_however_it_is_cut(
+def test_random_bytes_give_the_same_events_for_any_split(
     codec: ModuleType, end: End, noise: bytes, cuts: list[int]
 ) -> None:
     whole = receive_in_pieces(end.connect(codec), noise, ())

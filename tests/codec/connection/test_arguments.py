@@ -54,7 +54,7 @@ def test_the_buffer_may_be_reused(codec: ModuleType, end: End) -> None:
                 events += connection.receive(view)
             buffer[:] = b"\xff" * len(buffer)
         assert normals(events) == [*expected, ("Close", NORMAL, "reason")]
-        buffer.clear()  # BufferError if anything still looks into it
+        buffer.clear()  # BufferError if the buffer is still exported
 
 
 RELEASED = memoryview(b"")
@@ -77,7 +77,7 @@ BUFFERS: dict[str, Callable[[bytes], Any]] = {
 
 @ends
 @pytest.mark.parametrize("convert", BUFFERS.values(), ids=BUFFERS)
-def test_receive_takes_any_bytes_like_object(
+def test_receive_accepts_any_bytes_like_object(
     codec: ModuleType, convert: Callable[[bytes], Any], end: End
 ) -> None:
     parts = [(FIN | TEXT, b"text"), (PING, b"x"), (BINARY, b"abc"), (FIN | CONTINUATION, b"d")]
@@ -98,7 +98,7 @@ def test_receive_takes_any_bytes_like_object(
     ["text", 5, None, [1], memoryview(bytes(8))[::2], RELEASED],
     ids=["str", "int", "None", "list", "gaps", "released-view"],
 )
-def test_what_is_not_bytes_is_an_error_that_changes_nothing(
+def test_receive_of_another_type_is_an_error_and_changes_nothing(
     codec: ModuleType, data: Any, state: str, end: End
 ) -> None:
     wire = end.wire(TEXT, b"ab") + end.wire(FIN | CONTINUATION, b"cd") + end.wire(PING, b"x")
@@ -112,7 +112,7 @@ def test_what_is_not_bytes_is_an_error_that_changes_nothing(
     assert normals(connection.receive(wire[cut:])) == ["abcd", ("Ping", b"x")]
 
 
-def test_what_is_not_bytes_is_an_error_after_the_end_too(codec: ModuleType) -> None:
+def test_receive_of_another_type_is_an_error_after_the_end_too(codec: ModuleType) -> None:
     connection = CLIENT.connect(codec)
     connection.receive(b"\x88\x00")
     wrong: Any = "text"
@@ -132,7 +132,7 @@ def test_subprotocol_is_kept(codec: ModuleType) -> None:
     assert SERVER.connect(codec, subprotocol="chat").subprotocol == "chat"
 
 
-def test_a_connection_has_no_room_for_misspelt_attributes(codec: ModuleType) -> None:
+def test_a_connection_rejects_unknown_attributes(codec: ModuleType) -> None:
     connection = SERVER.connect(codec)
     with pytest.raises(AttributeError):
         connection.max_message_sise = 1

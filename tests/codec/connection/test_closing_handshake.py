@@ -30,7 +30,7 @@ from tests.support.vectors import (
 
 @ends
 @pytest.mark.parametrize("code", CLOSE_CODES_ALLOWED)
-def test_a_close_with_this_code_arrives(codec: ModuleType, code: int, end: End) -> None:
+def test_a_close_with_this_code_is_received(codec: ModuleType, code: int, end: End) -> None:
     payload = code.to_bytes(2, "big")
     check_both_ways(codec, end, end.wire(CLOSE, payload), [("Close", code, "")])
     why = end.wire(CLOSE, payload + "why ✓".encode())
@@ -49,7 +49,7 @@ def test_a_close_with_the_longest_reason(codec: ModuleType, end: End) -> None:
 
 
 @ends
-def test_nothing_is_read_after_a_close(codec: ModuleType, end: End) -> None:
+def test_nothing_is_decoded_after_a_close(codec: ModuleType, end: End) -> None:
     after = end.wire(FIN | TEXT, b"after")
     wire = end.wire(FIN | TEXT, b"before") + end.wire(CLOSE, b"\x03\xe8") + after
     connection = end.connect(codec)
@@ -76,7 +76,7 @@ def test_a_failure_is_not_a_close(codec: ModuleType, end: End) -> None:
 
 
 @ends
-def test_messages_still_arrive_after_our_close(codec: ModuleType, end: End) -> None:
+def test_messages_are_received_after_our_close(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
     connection.close()
     wire = end.wire(FIN | TEXT, b"late") + end.wire(PING) + end.wire(CLOSE, b"\x03\xe8")
@@ -101,7 +101,7 @@ def test_nothing_may_be_sent_after_our_close(
 @ends
 @sending
 @pytest.mark.parametrize("last", ["close", "failure"])
-def test_what_came_before_the_end_can_still_be_answered(
+def test_messages_before_the_end_can_be_answered(
     codec: ModuleType, last: str, send: Callable[[Any], bytes], end: End
 ) -> None:
     connection = end.connect(codec)
@@ -163,7 +163,7 @@ WRONG_CLOSES: dict[str, tuple[int, str, str]] = {
 
 @ends
 @pytest.mark.parametrize(("code", "reason", "text"), WRONG_CLOSES.values(), ids=WRONG_CLOSES.keys())
-def test_close_refuses_and_leaves_the_connection_open(
+def test_close_with_invalid_arguments_leaves_the_connection_open(
     codec: ModuleType, code: int, reason: str, text: str, end: End
 ) -> None:
     connection = end.connect(codec)

@@ -1,4 +1,4 @@
-"""The closing handshake (RFC 6455 sections 5.5.1 and 7.1), in whatever order its parts happen.
+"""The closing handshake (RFC 6455 sections 5.5.1 and 7.1), with its steps in any order.
 
 Two ends are joined by two pipes, whose bytes arrive in any pieces. That nothing depends on the
 pieces alone is tested with each part of the codec: for frames in the other tests of
@@ -31,7 +31,7 @@ from tests.support.tools import normals
 from tests.support.vectors import CLOSE_CODES_ALLOWED
 
 NO_TAKEOVER = {"server_no_context_takeover": True, "client_no_context_takeover": True}
-#: With compression agreed on, this bit is no fault by itself, or another one.
+#: With compression this bit is valid, or causes another failure.
 RSV1_RULES = [rule for name, rule in RULES.items() if name.startswith("rsv-4-")]
 
 ROLES = st.sampled_from(["server", "client"])
@@ -45,13 +45,13 @@ EVERYTHING = 1 << 62
 
 
 class Party:
-    """One end, and what must become of the bytes on their way to it.
+    """One end, and the expected events of the bytes in the pipe to it.
 
     Attributes:
-        events: what it has received, in normal form.
-        closing: the code and the reason of the close frame that it has sent.
-        unasked: whether it sent that before it knew of any end.
-        over: whether a close frame or a fault is on its way to it, or was: nothing counts after it.
+        events: the received events, in normal form.
+        closing: the code and the reason of the sent close frame.
+        unasked: True if that was sent before this end received a close frame or a failure.
+        over: True once a close frame or a violation is in the pipe; later bytes are ignored.
     """
 
     peer: Party
@@ -66,28 +66,28 @@ class Party:
         self.over = False
         self._pipe = b""
         self._arrived = 0
-        self._due: list[tuple[int, Any]] = []  # events, and with which byte each is complete
+        self._due: list[tuple[int, Any]] = []  # events, each with the byte that completes it
 
     @property
     def ended_by(self) -> Any:
-        """The Close or Failure that it has received, or None."""
+        """The received Close or Failure, or None."""
         last = self.events[-1] if self.events else None
         return last if isinstance(last, tuple) and last[0] in ("Close", "Failure") else None
 
     def put(self, wire: bytes, *events: Any, seen_at: int | None = None) -> None:
-        """Put bytes into the pipe, the last or another of which completes these events."""
+        """Put bytes into the pipe; one of them, by default the last, completes these events."""
         place = self._arrived + len(self._pipe) + (len(wire) if seen_at is None else seen_at)
         self._pipe += wire
         if not self.over:
             self._due += [(place, event) for event in events]
 
     def put_last(self, wire: bytes, event: Any, seen_at: int | None = None) -> None:
-        """Put in what ends it: a close frame, or a fault."""
+        """Put a close frame or a violation into the pipe."""
         self.put(wire, event, seen_at=seen_at)
         self.over = True
 
     def receive(self, count: int) -> None:
-        """Let so many bytes arrive; each event is there with its last byte, and not before."""
+        """Deliver this number of bytes; each event is returned with its last byte, not before."""
         data, self._pipe = self._pipe[:count], self._pipe[count:]
         self._arrived += len(data)
         events = normals(self.connection.receive(data))
@@ -98,10 +98,10 @@ class Party:
 
 
 class Closing(RuleBasedStateMachine):
-    """Both ends send, close, break rules, and hear of it sooner or later.
+    """Both ends send, close and violate rules; bytes arrive with any delay.
 
     Args:
-        ways: counts how connections have ended.
+        ways: counts the ways in which connections have ended.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Closing(RuleBasedStateMachine):
         self.finished = False
 
     def say(self, role: str, send: Callable[[Any], bytes], event: Any) -> None:
-        """Have one end send something, which it may not after its close frame."""
+        """Send from one end, which raises StateError after its close frame."""
         party = self.parties[role]
         if party.closing is None:
             party.peer.put(send(party.connection), event)
@@ -175,7 +175,7 @@ class Closing(RuleBasedStateMachine):
     def close_and_be_answered(
         self, role: str, close: tuple[int, str], inside_a_message: bool
     ) -> None:
-        """Nothing comes between, which is rare where Hypothesis chooses each step by itself."""
+        """Close in consecutive steps, which Hypothesis rarely chooses one by one."""
         self.close(role, close, inside_a_message)
         self.finish()
         self.open()
@@ -183,7 +183,7 @@ class Closing(RuleBasedStateMachine):
     @precondition(lambda self: any(party.ended_by for party in self.parties.values()))
     @rule(role=ROLES)
     def answer(self, role: str) -> None:
-        """As a program does: a close frame with its code, a fault with what it was."""
+        """Answer as a program does: a close frame with its code, a violation with its failure."""
         party = self.parties[role]
         match party.ended_by:
             case ("Close", code, _) if party.closing is None:
@@ -205,7 +205,7 @@ class Closing(RuleBasedStateMachine):
     @precondition(lambda self: not any(party.over for party in self.parties.values()))
     @rule(role=ROLES, broken=st.sampled_from(sorted(RULES)))
     def break_a_rule_and_be_answered(self, role: str, broken: str) -> None:
-        """Nothing comes between, as in :meth:`close_and_be_answered`."""
+        """Fail in consecutive steps, as in :meth:`close_and_be_answered`."""
         self.break_a_rule(role, broken)
         if any(party.over for party in self.parties.values()):
             self.finish()
@@ -231,7 +231,7 @@ class Closing(RuleBasedStateMachine):
     )
     @rule()
     def finish(self) -> None:
-        """Everything arrives and is answered: both ends have closed, and each knows why."""
+        """Deliver and answer all bytes; both ends have closed, and each has the other's code."""
         for _ in range(3):
             for role, party in self.parties.items():
                 party.receive(EVERYTHING)

@@ -69,7 +69,7 @@ def test_the_limit_counts_bytes_of_utf_8(codec: ModuleType, end: End) -> None:
 
 
 @ends
-def test_control_frames_are_not_under_the_limit(codec: ModuleType, end: End) -> None:
+def test_control_frames_ignore_the_message_limit(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec, max_message_size=1, max_fragments=1)
     wire = end.wire(PING, bytes(125)) + end.wire(FIN | TEXT, b"x") + end.wire(PONG, bytes(9))
     wire += end.wire(CLOSE, b"\x03\xe8why")
@@ -105,7 +105,7 @@ def test_fragments_are_limited_by_default(codec: ModuleType, size: int, fragment
 
 
 @pytest.mark.parametrize("size", [0, -1, sys.maxsize + 1])
-def test_max_message_size_must_be_a_size(codec: ModuleType, size: int) -> None:
+def test_max_message_size_must_be_in_range(codec: ModuleType, size: int) -> None:
     with pytest.raises(ValueError, match=rf"^max_message_size must be 1-\d+, not {size}$"):
         SERVER.connect(codec, max_message_size=size)
 
@@ -133,21 +133,23 @@ def traced_peak(work: Callable[[], object]) -> int:
 
 @ends
 @pytest.mark.parametrize("length", [LIMIT + 1, (1 << 63) - 1, (1 << 64) - 1])
-def test_no_memory_is_taken_for_what_is_refused(codec: ModuleType, length: int, end: End) -> None:
+def test_no_memory_is_allocated_for_a_rejected_message(
+    codec: ModuleType, length: int, end: End
+) -> None:
     wire = end.wire(FIN | BINARY, b"x", length=length)
     connection = end.connect(codec)
     assert traced_peak(lambda: connection.receive(wire)) < 20_000
 
 
 @ends
-def test_no_memory_is_taken_before_the_payload_comes(codec: ModuleType, end: End) -> None:
+def test_no_memory_is_allocated_before_the_payload_arrives(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
     wire = end.wire(FIN | BINARY, b"x", length=LIMIT)
     assert traced_peak(lambda: connection.receive(wire)) < 20_000
 
 
 @ends
-def test_a_long_message_in_small_reads_is_not_copied_over_and_over(
+def test_a_long_message_in_small_reads_is_not_copied_repeatedly(
     codec: ModuleType, end: End
 ) -> None:
     wire = end.wire(FIN | BINARY, payload_of(LIMIT))
@@ -158,16 +160,14 @@ def test_a_long_message_in_small_reads_is_not_copied_over_and_over(
         for begin in range(0, len(wire), 1024):
             events.extend(connection.receive(wire[begin : begin + 1024]))
 
-    # The message as it grows, and the message.
+    # The growing buffer, and the message.
     assert traced_peak(work) < 3 * LIMIT
     assert events == [payload_of(LIMIT)]
 
 
 @ends
 @pytest.mark.parametrize("first", [CLOSE, TEXT], ids=["close", "failure"])
-def test_at_the_end_a_message_that_has_begun_is_let_go(
-    codec: ModuleType, first: int, end: End
-) -> None:
+def test_an_incomplete_message_is_freed_at_the_end(codec: ModuleType, first: int, end: End) -> None:
     wire = end.wire(BINARY, bytes(LIMIT // 2))
     connection = end.connect(codec)
     tracemalloc.start()

@@ -21,7 +21,7 @@ from tests.support.tools import normals
 
 
 @ends
-def test_two_threads_in_receive_are_an_error_and_corrupt_nothing(
+def test_concurrent_calls_of_receive_are_an_error_and_corrupt_nothing(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
@@ -65,10 +65,10 @@ def test_two_threads_in_receive_are_an_error_and_corrupt_nothing(
     ],
     ids=lambda value: value if isinstance(value, str) else value.role,
 )
-def test_nothing_is_read_after_an_error_that_lost_the_place(
+def test_nothing_is_decoded_after_a_memory_error(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, kernel: str, end: End
 ) -> None:
-    # Where the next frame begins is not known any more, and what is inside one must not become one.
+    # The beginning of the next frame is unknown, and payload bytes must not be decoded as frames.
     def no_memory(*arguments: Any) -> Any:
         raise MemoryError
 

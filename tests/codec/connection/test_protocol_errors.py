@@ -1,4 +1,4 @@
-"""Invalid frames: the connection fails with the close code that the RFC demands."""
+"""Invalid frames: the connection fails with the close code that the RFC requires."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def frame(first: int, payload: bytes = b"", **how: int) -> Maker:
 
 
 class Rule(NamedTuple):
-    """What the peer does against a rule, and what is said of it."""
+    """A violation of the protocol, and the expected failure."""
 
     code: int
     reason: str
     wrong: Maker
-    #: After how many bytes of ``wrong`` it must be refused; None for all of them.
+    #: The number of bytes of ``wrong`` after which the connection must fail; None for all.
     seen_at: int | None = 2
-    #: What comes before and is right, and the events it gives.
+    #: Valid data before it, and the events of that data.
     before: Maker = frames()
     events: tuple[Any, ...] = ()
 
@@ -229,8 +229,8 @@ RULES: dict[str, Rule] = {
 
 @ends
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_that_the_peer_breaks(codec: ModuleType, rule: Rule, end: End) -> None:
-    # What comes before is delivered, Failure is the last, and nothing follows it.
+def test_a_violation_of_the_protocol(codec: ModuleType, rule: Rule, end: End) -> None:
+    # Earlier events are delivered, Failure is the last event, and nothing follows it.
     before = end.wire(FIN | TEXT, b"before") + end.wire(PING, b"too")
     before += rule.before(end.peer_key)
     wrong = rule.wrong(end.peer_key)
@@ -242,7 +242,7 @@ def test_a_rule_that_the_peer_breaks(codec: ModuleType, rule: Rule, end: End) ->
     assert receive_in_pieces(connection, data, ()) == [*events, failure]
     assert connection.receive(end.wire(FIN | TEXT, b"later")) == []
 
-    # Byte by byte it is refused as soon as it can be known, and not before.
+    # Byte by byte, the connection fails at the first possible byte, and not before.
     connection = end.connect(codec)
     seen_at = len(wrong) if rule.seen_at is None else rule.seen_at
     early = before + wrong[: seen_at - 1]
@@ -251,7 +251,7 @@ def test_a_rule_that_the_peer_breaks(codec: ModuleType, rule: Rule, end: End) ->
     for byte in wrong[seen_at:][:300] + end.wire(FIN | TEXT, b"after"):
         assert connection.receive(bytes([byte])) == []
 
-    # What it says fits a close frame, and the peer understands it.
+    # The reason fits into a close frame, and the peer decodes it.
     peer = end.peer.connect(codec)
     answer = connection.close(rule.code, rule.reason)
     assert normals(peer.receive(answer)) == [("Close", rule.code, rule.reason)]
@@ -276,7 +276,7 @@ FIRSTS = {
     ],
     ids=["server-of-an-unmasked", "client-of-a-masked"],
 )
-def test_a_frame_masked_as_it_must_not_be(
+def test_a_frame_with_wrong_masking(
     codec: ModuleType, end: End, wrong_key: bytes | None, reason: str, first: int
 ) -> None:
     # RFC 6455 section 5.1

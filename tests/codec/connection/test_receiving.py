@@ -58,7 +58,7 @@ def test_messages_of_every_short_size(codec: ModuleType, end: End) -> None:
 
 @ends
 @pytest.mark.parametrize("size", LONG_SIZES)
-def test_a_message_at_the_edges_cut_around_its_head_and_its_end(
+def test_a_message_split_around_its_header_and_its_end(
     codec: ModuleType, size: int, end: End
 ) -> None:
     payload = payload_of(size)
@@ -71,9 +71,7 @@ def test_a_message_at_the_edges_cut_around_its_head_and_its_end(
 
 @ends
 @pytest.mark.parametrize("compression", [False, True])
-def test_whether_a_frame_or_a_message_is_incomplete(
-    codec: ModuleType, end: End, compression: bool
-) -> None:
+def test_incomplete_frames_and_messages(codec: ModuleType, end: End, compression: bool) -> None:
     deflate = codec.PerMessageDeflate() if compression else None
     connection = end.connect(codec, deflate=deflate)
     whole = end.wire(FIN | TEXT, b"x")
@@ -99,7 +97,9 @@ def test_text_is_str(codec: ModuleType, data: bytes, end: End) -> None:
 
 @ends
 @pytest.mark.parametrize("data", VALID_UTF8.values(), ids=VALID_UTF8)
-def test_a_character_may_be_cut_by_fragments(codec: ModuleType, data: bytes, end: End) -> None:
+def test_a_character_may_be_split_between_fragments(
+    codec: ModuleType, data: bytes, end: End
+) -> None:
     wire = end.wire(TEXT)
     wire += b"".join(end.wire(CONTINUATION, data[i : i + 1]) for i in range(len(data)))
     wire += end.wire(FIN | CONTINUATION)
@@ -108,14 +108,14 @@ def test_a_character_may_be_cut_by_fragments(codec: ModuleType, data: bytes, end
 
 @ends
 @pytest.mark.parametrize("data", INVALID_UTF8.values(), ids=INVALID_UTF8)
-def test_binary_is_not_looked_at(codec: ModuleType, data: Bad, end: End) -> None:
+def test_binary_messages_are_not_checked(codec: ModuleType, data: Bad, end: End) -> None:
     wire = end.wire(FIN | BINARY, data.data) + end.wire(BINARY, data.data)
     wire += end.wire(FIN | CONTINUATION, data.data)
     check_both_ways(codec, end, wire, [data.data, data.data * 2])
 
 
 @ends
-def test_fragments_make_one_message(codec: ModuleType, end: End) -> None:
+def test_fragments_are_joined_to_one_message(codec: ModuleType, end: End) -> None:
     wire = b"".join(
         [
             end.wire(TEXT, b"Hel"),
@@ -136,7 +136,7 @@ def test_fragments_make_one_message(codec: ModuleType, end: End) -> None:
 
 
 @ends
-def test_every_frame_of_a_message_has_a_mask_of_its_own(codec: ModuleType, end: End) -> None:
+def test_every_fragment_is_unmasked_with_its_own_key(codec: ModuleType, end: End) -> None:
     keys = [b"abcd", b"\0\0\0\0", b"\xff\xfe\xfd\xfc"] if end.peer_key else [None] * 3
     firsts = [BINARY, CONTINUATION, FIN | CONTINUATION]
     wire = b"".join(
@@ -146,7 +146,7 @@ def test_every_frame_of_a_message_has_a_mask_of_its_own(codec: ModuleType, end: 
 
 
 @ends
-def test_control_frames_may_stand_between_fragments(codec: ModuleType, end: End) -> None:
+def test_control_frames_between_fragments(codec: ModuleType, end: End) -> None:
     wire = b"".join(
         [
             end.wire(TEXT, b"a\xc3"),
@@ -163,14 +163,14 @@ def test_control_frames_may_stand_between_fragments(codec: ModuleType, end: End)
 
 
 @ends
-def test_a_close_between_fragments_drops_the_message(codec: ModuleType, end: End) -> None:
+def test_a_close_between_fragments_discards_the_message(codec: ModuleType, end: End) -> None:
     wire = end.wire(TEXT, b"begun") + end.wire(CLOSE) + end.wire(FIN | CONTINUATION, b"on")
     check_both_ways(codec, end, wire, [("Close", 1005, "")])
 
 
 @ends
 @pytest.mark.parametrize("size", [0, 1, 124, 125])
-def test_control_frames_arrive_whole(codec: ModuleType, size: int, end: End) -> None:
+def test_control_frames_are_received(codec: ModuleType, size: int, end: End) -> None:
     payload = payload_of(size)
     wire = end.wire(PING, payload) + end.wire(PONG, payload)
     check_both_ways(codec, end, wire, [("Ping", payload), ("Pong", payload)])

@@ -21,7 +21,7 @@ from tests.support.vectors import (
 
 @ends
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_encode_gives_messages_to_the_other_end(codec: ModuleType, size: int, end: End) -> None:
+def test_the_other_end_receives_encoded_messages(codec: ModuleType, size: int, end: End) -> None:
     connection = end.connect(codec)
     for message in (payload_of(size), "x" * size, "é" * (size // 2), bytearray(size)):
         wire = connection.encode(message)
@@ -31,7 +31,7 @@ def test_encode_gives_messages_to_the_other_end(codec: ModuleType, size: int, en
 
 
 @ends
-def test_encode_takes_any_bytes_like_object_as_binary(codec: ModuleType, end: End) -> None:
+def test_encode_sends_any_bytes_like_object_as_binary(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
     numbers = array.array("I", [1, 2, 1 << 31])
     for message in (numbers, memoryview(numbers), memoryview(numbers).cast("B")):
@@ -39,7 +39,7 @@ def test_encode_takes_any_bytes_like_object_as_binary(codec: ModuleType, end: En
 
 
 @ends
-def test_encode_of_what_is_no_message_is_an_error(codec: ModuleType, end: End) -> None:
+def test_encode_of_another_type_is_an_error(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
     for message in (None, 5, ["x"]):
         with pytest.raises(TypeError, match="bytes-like object is required"):
@@ -56,7 +56,7 @@ def test_a_server_does_not_mask_and_a_client_does(codec: ModuleType) -> None:
         assert send(CLIENT.connect(codec))[1] & 0x80
 
 
-def test_a_client_masks_every_frame_with_another_key(codec: ModuleType) -> None:
+def test_a_client_masks_every_frame_with_a_new_key(codec: ModuleType) -> None:
     client = CLIENT.connect(codec)
     wires = [client.encode(b""), client.encode(b""), client.ping(), client.pong(), client.close()]
     assert len({wire[2:6] for wire in wires}) == len(wires)

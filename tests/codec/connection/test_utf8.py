@@ -34,7 +34,7 @@ cut_texts = pytest.mark.parametrize("data", TRUNCATED_UTF8.values(), ids=TRUNCAT
 
 @ends
 @bad_texts
-def test_bad_text_in_one_frame(codec: ModuleType, bad: Bad, end: End) -> None:
+def test_invalid_text_in_one_frame(codec: ModuleType, bad: Bad, end: End) -> None:
     before = end.wire(FIN | TEXT, "vörher".encode())
     wire = before + end.wire(FIN | TEXT, b"good" + bad.data) + before
     check_both_ways(codec, end, wire, ["vörher", NOT_UTF8])
@@ -42,8 +42,10 @@ def test_bad_text_in_one_frame(codec: ModuleType, bad: Bad, end: End) -> None:
 
 @ends
 @bad_texts
-def test_bad_text_is_refused_at_its_first_bad_byte(codec: ModuleType, bad: Bad, end: End) -> None:
-    # In the middle of a frame of which most has not come, and never will.
+def test_invalid_text_fails_at_its_first_invalid_byte(
+    codec: ModuleType, bad: Bad, end: End
+) -> None:
+    # In the middle of a frame that never becomes complete.
     good = "gööd".encode() + bad.data[: bad.prefix]
     wire = end.wire(FIN | TEXT, good + bad.data[bad.prefix :], length=100_000)
     until_bad = wire[: len(wire) - len(bad.data) + bad.prefix]
@@ -56,7 +58,7 @@ def test_bad_text_is_refused_at_its_first_bad_byte(codec: ModuleType, bad: Bad, 
 
 @ends
 @bad_texts
-def test_bad_text_is_refused_across_fragments(codec: ModuleType, bad: Bad, end: End) -> None:
+def test_invalid_text_fails_across_fragments(codec: ModuleType, bad: Bad, end: End) -> None:
     for cut in range(bad.prefix + 1):
         connection = end.connect(codec)
         good = end.wire(TEXT, b"good" + bad.data[:cut]) + end.wire(PING)
@@ -79,7 +81,7 @@ def test_text_must_not_end_inside_a_character(codec: ModuleType, data: bytes, en
 
 @ends
 @cut_texts
-def test_a_character_does_not_go_on_in_the_next_message(
+def test_a_character_does_not_continue_in_the_next_message(
     codec: ModuleType, data: bytes, end: End
 ) -> None:
     wire = end.wire(FIN | TEXT, data) + end.wire(FIN | TEXT, b"\xa9")
@@ -88,7 +90,7 @@ def test_a_character_does_not_go_on_in_the_next_message(
 
 @ends
 @bad_texts
-def test_bad_text_does_not_hide_what_came_before_it(codec: ModuleType, bad: Bad, end: End) -> None:
+def test_messages_before_invalid_text_are_returned(codec: ModuleType, bad: Bad, end: End) -> None:
     wire = b"".join(end.wire(FIN | TEXT, b"%d" % i) for i in range(50))
     wire += end.wire(PING, b"x") + end.wire(FIN | TEXT, bad.data)
     events = [*(str(i) for i in range(50)), ("Ping", b"x"), NOT_UTF8]

@@ -1,4 +1,4 @@
-"""Settings, connections and messages that the tests of permessage-deflate share."""
+"""Settings, connections and messages for the tests of permessage-deflate."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ takeovers = pytest.mark.parametrize("takeover", [True, False], ids=["context", "
 
 
 def compressing(codec: ModuleType, end: End, *, limits: Any = None, **settings: Any) -> Any:
-    """An end that has agreed on compression."""
+    """Return an end with compression."""
     deflate = codec.PerMessageDeflate(**settings)
     return end.connect(codec, deflate=deflate, **(limits or {}))
 
 
 def peer(end: End) -> str:
-    """The other end, as the parameters of the extension call it."""
+    """Return the name of the other end in the parameters of the extension."""
     return "client" if end is SERVER else "server"
 
 
 class Read(NamedTuple):
-    """What a frame says, as whoever reads the wire sees it."""
+    """The content of a frame in wire format."""
 
     first: int
     payload: bytes
 
 
 def read(wire: bytes) -> Read:
-    """The one frame on the wire, of either role."""
+    """Parse the only frame in these bytes, from either role."""
     field, position = wire[1] & 0x7F, 2
     if field > 125:
         position += 2 if field == 126 else 8
@@ -91,7 +91,7 @@ def agreed(settings: Any) -> Agreed:
 
 
 def answer(codec: ModuleType, settings: Any, *offers: str) -> tuple[str | None, Any]:
-    """The extensions that the server answers these headers with, and what it has agreed on."""
+    """Return the extensions of the server's response to these headers, and the settings."""
     headers = [
         ("Host", "server.example.com"),
         ("Upgrade", "websocket"),
@@ -117,7 +117,7 @@ S_BITS, C_BITS = "server_max_window_bits", "client_max_window_bits"
 
 
 def confirm(codec: ModuleType, settings: Any, *answers: str) -> Any:
-    """What a client says to a server that answers its offer with these headers."""
+    """Return the result of a client for a response with these headers."""
     request = codec.UpgradeRequest("a.example", deflate=settings)
     (key,) = re.findall(r"Sec-WebSocket-Key: (\S+)", request.encode().decode())
     headers = [
@@ -145,7 +145,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 def negotiate(codec: ModuleType, ready: dict[str, Any], offered: dict[str, Any]) -> dict[End, Any]:
-    """The settings that a server and a client come to, each as it knows them."""
+    """Return the settings that a server and a client negotiate, for each end."""
     client = codec.PerMessageDeflate(**offered)
     header, server_side = answer(codec, codec.PerMessageDeflate(**ready), client.offer())
     assert header is not None
@@ -153,7 +153,7 @@ def negotiate(codec: ModuleType, ready: dict[str, Any], offered: dict[str, Any])
 
 
 def repetitive(window: int, size: int) -> Iterator[bytes]:
-    """Data that invites to look back at it from all distances around a window."""
+    """Return data with repetitions at all distances around the size of a window."""
     random = Random(window)
     for distance in (1, 3, window // 2, window - 262, window - 6, window - 1, window, window + 1):
         block = random.randbytes(max(distance, 1))

@@ -1,4 +1,4 @@
-"""A client offers permessage-deflate, and checks the server's answer."""
+"""A client offers permessage-deflate, and checks the server's response."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.one_kernel
         ),
     ],
 )
-def test_what_a_client_offers(codec: ModuleType, settings: dict[str, Any], offer: str) -> None:
+def test_the_offer_of_a_client(codec: ModuleType, settings: dict[str, Any], offer: str) -> None:
     assert codec.PerMessageDeflate(**settings).offer() == offer
     wire = codec.UpgradeRequest("a.example", deflate=codec.PerMessageDeflate(**settings)).encode()
     assert f"\r\nSec-WebSocket-Extensions: {offer}\r\n".encode() in wire
@@ -51,10 +51,10 @@ def test_what_a_client_offers(codec: ModuleType, settings: dict[str, Any], offer
 
 CONFIRMED: dict[str, tuple[dict[str, Any], str, Agreed]] = {
     "nothing-said": ({}, PMD, PLAIN),
-    # Section 7.1.1.1: a server may go without its context unasked.
+    # Section 7.1.1.1: a server may give up context takeover without a request.
     "server-without-context": ({S_CONTEXT: True}, f"{PMD}; {S_CONTEXT}", (True, False, 15, 15)),
     "server-without-context-unasked": ({}, f"{PMD}; {S_CONTEXT}", (True, False, 15, 15)),
-    # Section 7.1.1.2: a client goes without because it is told so, or because it said so.
+    # Section 7.1.1.2: the response or the offer excludes context takeover of the client.
     "client-without-context": ({C_CONTEXT: True}, f"{PMD}; {C_CONTEXT}", (False, True, 15, 15)),
     "client-without-context-unasked": ({}, f"{PMD}; {C_CONTEXT}", (False, True, 15, 15)),
     "client-without-context-unanswered": ({C_CONTEXT: True}, PMD, (False, True, 15, 15)),
@@ -80,7 +80,7 @@ CONFIRMED: dict[str, tuple[dict[str, Any], str, Agreed]] = {
 @pytest.mark.parametrize(
     ("offered", "header", "expected"), CONFIRMED.values(), ids=CONFIRMED.keys()
 )
-def test_an_answer_is_confirmed(
+def test_a_valid_response_is_confirmed(
     codec: ModuleType, offered: dict[str, Any], header: str, expected: Agreed
 ) -> None:
     settings = codec.PerMessageDeflate(level=3, memory_level=4, min_size=5, **offered)
@@ -90,7 +90,7 @@ def test_an_answer_is_confirmed(
     assert deflate.backend == settings.backend
 
 
-def test_a_server_may_go_without(codec: ModuleType) -> None:
+def test_a_server_may_decline_compression(codec: ModuleType) -> None:
     assert confirm(codec, codec.PerMessageDeflate()) is None
     assert confirm(codec, codec.PerMessageDeflate(), "") is None
     assert confirm(codec, None) is None
@@ -110,7 +110,7 @@ def answered_with(what: str) -> str:
 
 
 class Refused(NamedTuple):
-    """An answer that a client must not accept (sections 5.2 and 7.1), and why."""
+    """A response that a client must not accept (sections 5.2 and 7.1), and the reason."""
 
     answers: tuple[str, ...]
     reason: str
@@ -124,7 +124,7 @@ REFUSED: dict[str, Refused] = {
     "twice": Refused((f"{PMD}, {PMD}",), NOT_OFFERED),
     "twice-in-two-headers": Refused((PMD, PMD), NOT_OFFERED),
     "malformed": Refused((f"{PMD}; a=",), MALFORMED_HEADER),
-    # Section 7.1: unknown, not valid, or there twice.
+    # Section 7.1: unknown, invalid or repeated parameters.
     "unknown": Refused((f"{PMD}; fast",), answered_with("fast")),
     "unknown-with-a-value": Refused((f"{PMD}; level=9",), answered_with("level=9")),
     **{
@@ -141,7 +141,7 @@ REFUSED: dict[str, Refused] = {
         f"{name}-with-a-value": Refused((f"{PMD}; {name}=1",), answered_with(f"{name}=1"))
         for name in (S_CONTEXT, C_CONTEXT)
     },
-    # Section 7.1.2.2: in an answer the client's window has a value, too.
+    # Section 7.1.2.2: in a response client_max_window_bits requires a value.
     **{
         f"{name}-without-a-value": Refused((f"{PMD}; {name}",), answered_with(name))
         for name in (S_BITS, C_BITS)
@@ -151,15 +151,15 @@ REFUSED: dict[str, Refused] = {
         for name in (S_BITS, C_BITS)
         for value in ("0", "7", "16", "08", "010", "-9", "x")
     },
-    # Section 7.1.1.1: a server that accepts such an offer says so.
+    # Section 7.1.1.1: the response to such an offer must contain the parameter.
     "server-keeps-its-context": Refused((PMD,), OTHER_COMPRESSION, {S_CONTEXT: True}),
-    # Section 7.1.2.1: the same or smaller, and said.
+    # Section 7.1.2.1: the same window or a smaller one, in the response.
     "server-window-larger": Refused((f"{PMD}; {S_BITS}=11",), OTHER_COMPRESSION, {S_BITS: 10}),
     "server-window-of-15": Refused((f"{PMD}; {S_BITS}=15",), OTHER_COMPRESSION, {S_BITS: 14}),
     "server-window-unanswered": Refused((PMD,), OTHER_COMPRESSION, {S_BITS: 14}),
-    # Section 7.1.2.2: the same or smaller.
+    # Section 7.1.2.2: the same window or a smaller one.
     "client-window-larger": Refused((f"{PMD}; {C_BITS}=11",), OTHER_COMPRESSION, {C_BITS: 10}),
-    # It has no window that small.
+    # The backend has no window of this size.
     **{
         f"{name}-too-small-for-isal": Refused(
             (f"{PMD}; {name}=8",), OTHER_COMPRESSION, {"backend": "isal"}
@@ -170,7 +170,7 @@ REFUSED: dict[str, Refused] = {
 
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED.keys())
-def test_an_answer_that_was_not_offered_is_refused(codec: ModuleType, refused: Refused) -> None:
+def test_a_response_that_was_not_offered_is_rejected(codec: ModuleType, refused: Refused) -> None:
     settings = None if refused.offered is None else codec.PerMessageDeflate(**refused.offered)
     with pytest.raises(codec.HandshakeError) as caught:
         confirm(codec, settings, *refused.answers)
@@ -184,7 +184,7 @@ def test_several_offers_are_made_in_order_of_preference(codec: ModuleType) -> No
     wire = codec.UpgradeRequest("a.example", deflate=offers).encode().decode()
     header = f"{first.offer()}, {second.offer()}"
     assert f"\r\nSec-WebSocket-Extensions: {header}\r\n" in wire
-    # The answer does not say which offer it takes: it is the first that it keeps to.
+    # The response does not name the accepted offer: the first that it complies with counts.
     for value, expected, level in (
         (f"{PMD}; {S_BITS}=10", (False, False, 10, 15), 1),
         (f"{PMD}; {S_BITS}=11", (False, False, 11, 15), 2),
@@ -200,7 +200,7 @@ def test_several_offers_are_made_in_order_of_preference(codec: ModuleType) -> No
         confirm(codec, [], PMD)
 
 
-def test_a_server_takes_the_first_offer_that_it_can_keep(codec: ModuleType) -> None:
+def test_a_server_accepts_the_first_supported_offer(codec: ModuleType) -> None:
     offers = [codec.PerMessageDeflate(**{S_BITS: 8}), codec.PerMessageDeflate(**{S_BITS: 11})]
     request = codec.UpgradeRequest("a.example", deflate=offers)
     head = request.encode().decode().removesuffix("\r\n\r\n").split("\r\n")[1:]
@@ -212,7 +212,7 @@ def test_a_server_takes_the_first_offer_that_it_can_keep(codec: ModuleType) -> N
 
 
 @given(ready=SETTINGS, offered=SETTINGS)
-def test_what_one_agrees_to_the_other_confirms(
+def test_a_client_confirms_every_response_of_accept(
     codec: ModuleType, ready: dict[str, Any], offered: dict[str, Any]
 ) -> None:
     both = negotiate(codec, ready, offered)

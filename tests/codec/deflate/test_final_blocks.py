@@ -60,7 +60,7 @@ def test_a_stream_may_end_inside_a_message(
 def test_a_stream_that_ends_at_the_end_of_a_message(
     codec: ModuleType, backend: str, end: End
 ) -> None:
-    # Behind it stands the header of an empty block, whose rest is TAIL.
+    # It is followed by the header of an empty block, whose rest is TAIL.
     for size in (0, 5, STEP - 1, STEP, STEP + 1, 2 * STEP):
         connection = compressing(codec, end, backend=backend)
         wire = end.wire(COMPRESSED | BINARY, ended(bytes(size)) + b"\0")
@@ -85,7 +85,7 @@ def test_the_ends_of_streams_count_as_fragments(
 
 
 @ends
-def test_a_stream_that_ended_leaves_no_window(codec: ModuleType, end: End) -> None:
+def test_a_new_stream_has_an_empty_window(codec: ModuleType, end: End) -> None:
     connection = compressing(codec, end)
     wire = end.wire(COMPRESSED | TEXT, ended(b"Hello") + b"\0")
     assert connection.receive(wire) == ["Hello"]

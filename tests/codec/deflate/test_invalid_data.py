@@ -49,7 +49,7 @@ BROKEN: dict[str, bytes] = {
 @ends
 @backends
 @pytest.mark.parametrize("payload", BROKEN.values(), ids=BROKEN.keys())
-def test_what_is_no_deflate_is_refused(
+def test_invalid_deflate_data_fails(
     codec: ModuleType, payload: bytes, backend: str, end: End
 ) -> None:
     before = end.wire(COMPRESSED | TEXT, squeezed(b"before"))
@@ -63,7 +63,7 @@ def test_what_is_no_deflate_is_refused(
     for wire in ways.values():
         for settings in ({}, NO_TAKEOVER):
             if not settings and payload == RFC_HELLO_AGAIN:
-                continue  # the window has something in it
+                continue  # fills the window
             for cuts in ((), range(1, len(before + wire))):
                 connection = compressing(codec, end, backend=backend, **settings)
                 events = receive_in_pieces(connection, before + wire, cuts)
@@ -76,7 +76,7 @@ def test_what_is_no_deflate_is_refused(
 
 @ends
 @backends
-def test_what_is_no_deflate_is_refused_in_a_frame_still_arriving(
+def test_invalid_deflate_data_fails_in_an_incomplete_frame(
     codec: ModuleType, backend: str, end: End
 ) -> None:
     payload = stored(b"good" * 5) + b"\xff\xff\xff\xff"
@@ -91,7 +91,7 @@ bad_texts = pytest.mark.parametrize("bad", INVALID_UTF8.values(), ids=INVALID_UT
 
 @ends
 @bad_texts
-def test_text_that_inflates_to_bad_utf8_is_refused(codec: ModuleType, bad: Bad, end: End) -> None:
+def test_text_that_inflates_to_invalid_utf8_fails(codec: ModuleType, bad: Bad, end: End) -> None:
     before = end.wire(COMPRESSED | TEXT, squeezed(b"before"))
     payload = squeezed(b"good" + bad.data)
     one = end.wire(COMPRESSED | TEXT, payload)
@@ -106,8 +106,10 @@ def test_text_that_inflates_to_bad_utf8_is_refused(codec: ModuleType, bad: Bad, 
 
 @ends
 @bad_texts
-def test_bad_text_is_refused_at_its_first_bad_byte(codec: ModuleType, bad: Bad, end: End) -> None:
-    # In the middle of a frame of which most has not come, and never will; or of a fragment.
+def test_invalid_text_fails_at_its_first_invalid_byte(
+    codec: ModuleType, bad: Bad, end: End
+) -> None:
+    # In the middle of a frame or a fragment that never becomes complete.
     good = "gööd".encode() + bad.data[: bad.prefix]
     payload = stored(good + bad.data[bad.prefix :] + bytes(100))
     at = payload.index(good) + len(good)
@@ -133,7 +135,7 @@ def test_text_must_not_end_inside_a_character(codec: ModuleType, data: bytes, en
 
 @ends
 @pytest.mark.parametrize("text", ["x" * 200_000, "é" * 100_000, "a😀" * 40_000, "x" * 65_535 + "é"])
-def test_long_text_is_checked_piece_by_piece(codec: ModuleType, text: str, end: End) -> None:
+def test_long_text_is_checked_in_pieces(codec: ModuleType, text: str, end: End) -> None:
     payload = squeezed(text.encode())
     wire = end.wire(COMPRESSED | TEXT, payload)
     for cuts in ((), range(1, len(wire))):

@@ -95,10 +95,10 @@ def test_an_uncompressed_message_has_the_limit_itself(codec: ModuleType, end: En
 
 @ends
 @pytest.mark.parametrize("limit", [1, 100, 1 << 20])
-def test_a_compressed_message_may_be_longer_than_what_it_inflates_to(
+def test_a_compressed_message_may_be_longer_than_the_original(
     codec: ModuleType, limit: int, end: End
 ) -> None:
-    # Twice as long and 1 KiB: who flushes often, or compresses noise, needs it.
+    # Twice the limit plus 1 KiB, for senders that flush often or compress noise.
     limits = {"max_message_size": limit, "max_fragments": 3}
     wire_limit = 2 * limit + 1024
     connection = compressing(codec, end, limits=limits)
@@ -109,7 +109,7 @@ def test_a_compressed_message_may_be_longer_than_what_it_inflates_to(
     connection = compressing(codec, end, limits=limits)
     head = end.wire(COMPRESSED | BINARY, length=wire_limit + 1)
     assert normals(connection.receive(head)) == [failure]
-    # Of a message in fragments, the sum counts.
+    # The limit applies to the sum of all fragments.
     connection = compressing(codec, end, limits=limits)
     assert connection.receive(end.wire(RSV1 | BINARY, b"\0\0\0\xff\xff")) == []
     assert connection.receive(end.wire(PING, bytes(125)))

@@ -51,12 +51,12 @@ SENTENCE = "Sphinx of black quartz, judge my vow; pack my box with five dozen li
 
 
 def not_deflate(why: str) -> tuple[str, int, str]:
-    """The failure of a message that is no DEFLATE, for this reason."""
+    """Return the failure for invalid DEFLATE data, with this reason."""
     return (*NOT_DEFLATE[:2], f"{NOT_DEFLATE[2]}: {why}")
 
 
 def windows(bits: int) -> dict[str, int]:
-    """Windows of both directions."""
+    """Return settings with these windows for both directions."""
     return {"server_max_window_bits": bits, "client_max_window_bits": bits}
 
 
@@ -74,7 +74,7 @@ def test_the_payloads_of_the_rfc(
 
 @ends
 def test_the_frames_of_the_rfc(codec: ModuleType, end: End) -> None:
-    # Section 7.2.3.1: in one frame, and in two of which only the first has RSV1.
+    # Section 7.2.3.1: in one frame, and in two frames with RSV1 only in the first.
     payload = RFC_PAYLOADS["one-block"][0]
     assert by_hand(COMPRESSED | TEXT, payload) == b"\xc1\x07" + payload
     two = end.wire(RSV1 | TEXT, payload[:3]) + end.wire(FIN | CONTINUATION, payload[3:])
@@ -100,7 +100,7 @@ def test_the_window_of_the_rfc(codec: ModuleType, backend: str, end: End) -> Non
 @ends
 @backends
 @pytest.mark.parametrize("bits", [15, 9])
-def test_a_peer_that_keeps_its_window_against_the_agreement_is_told_so(
+def test_the_failure_names_the_parameter_if_the_peer_keeps_its_window(
     codec: ModuleType, backend: str, bits: int, end: End
 ) -> None:
     # Some clients ignore client_no_context_takeover.
@@ -115,7 +115,7 @@ def test_a_peer_that_keeps_its_window_against_the_agreement_is_told_so(
 
 @ends
 @backends
-def test_a_peer_whose_window_is_larger_than_agreed_on_is_told_so(
+def test_the_failure_names_the_parameter_if_the_peers_window_is_too_large(
     codec: ModuleType, backend: str, end: End
 ) -> None:
     receiver = compressing(codec, end, backend=backend, **windows(9))
@@ -132,7 +132,7 @@ def test_a_peer_whose_window_is_larger_than_agreed_on_is_told_so(
 def test_an_empty_message_is_one_byte(
     codec: ModuleType, takeover: bool, backend: str, end: End
 ) -> None:
-    # Section 7.2.3.6. Without a context nothing shrinks that is empty, and it goes as it is.
+    # Section 7.2.3.6. Without context takeover an empty message is sent uncompressed.
     connection = compressing(codec, end, backend=backend, **({} if takeover else NO_TAKEOVER))
     peer = compressing(codec, end.peer, **({} if takeover else NO_TAKEOVER))
     for message, opcode in (("", TEXT), (b"", BINARY)) * 2:
@@ -162,9 +162,7 @@ def test_messages_of_every_kind_and_size(codec: ModuleType, backend: str, end: E
 
 @ends
 @pytest.mark.parametrize("cut", range(8))
-def test_control_frames_stand_between_compressed_fragments(
-    codec: ModuleType, cut: int, end: End
-) -> None:
+def test_control_frames_between_compressed_fragments(codec: ModuleType, cut: int, end: End) -> None:
     payload = RFC_PAYLOADS["one-block"][0]
     wire = b"".join(
         [
@@ -243,7 +241,7 @@ def test_reserved_bits(
 @pytest.mark.parametrize("begun", [TEXT, RSV1 | TEXT], ids=["plain", "compressed"])
 @pytest.mark.parametrize("fin", [0, FIN], ids=["fragment", "last"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_continuation_does_not_say_that_it_is_compressed(
+def test_rsv1_on_a_continuation_frame_fails(
     codec: ModuleType, whole: bool, fin: int, begun: int, end: End
 ) -> None:
     connection = compressing(codec, end)
@@ -254,7 +252,7 @@ def test_a_continuation_does_not_say_that_it_is_compressed(
 
 @ends
 def test_an_uncompressed_message_may_follow_any(codec: ModuleType, end: End) -> None:
-    # It does not go through the window (section 6.1 leaves the choice, message by message).
+    # It does not enter the window (section 6.1 allows the choice for each message).
     stream = compressor()
     wire = b"".join(
         [

@@ -1,4 +1,4 @@
-"""Every message arrives whole, for every backend, fragmentation and split of the stream."""
+"""Every message is received unchanged, with any backend, fragmentation and split."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CONTROLS = st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125))
 
 
 def in_fragments(frame: Read, cuts: list[int]) -> list[tuple[int, bytes]]:
-    """The frame's message in several frames: (first byte, payload)."""
+    """Return the frame's message in several frames: (first byte, payload)."""
     cuts = sorted(cut % (len(frame.payload) + 1) for cut in cuts)
     ends_at = [*cuts, len(frame.payload)]
     pieces = [frame.payload[a:b] for a, b in zip([0, *cuts], ends_at, strict=True)]
@@ -115,7 +115,7 @@ def test_any_fragments_and_any_split_give_the_same_events(
 
 
 def without_reasons(events: list[Any]) -> list[Any]:
-    """Which of its faults a message fails for depends on how much of it is inflated at once."""
+    """Replace reasons that depend on the amount of data inflated at once."""
     return [event[:2] if isinstance(event, tuple) else event for event in events]
 
 
@@ -126,7 +126,7 @@ def without_reasons(events: list[Any]) -> list[Any]:
     opcode=st.sampled_from([TEXT, BINARY]),
     backend=st.sampled_from(BACKENDS),
 )
-def test_noise_gives_the_same_events_however_it_is_cut(
+def test_random_bytes_give_the_same_events_for_any_split(
     codec: ModuleType, end: End, noise: bytes, cuts: list[int], opcode: int, backend: str
 ) -> None:
     wire = end.wire(COMPRESSED | opcode, noise) + end.wire(FIN | TEXT, b"after")
@@ -136,5 +136,5 @@ def test_noise_gives_the_same_events_however_it_is_cut(
     assert len(whole) == (1 if isinstance(whole[0], tuple) else 2)
 
 
-def test_a_bomb_is_what_it_says() -> None:
+def test_a_bomb_inflates_to_its_full_size() -> None:
     assert zlib.decompressobj(-15).decompress(bomb((3 << 20) + 5)) == bytes((3 << 20) + 5)

@@ -1,4 +1,4 @@
-"""Which messages are compressed, and frames that many clients share."""
+"""Compression of sent messages, and frames for many clients."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from tests.support.vectors import (
         (1000, 1000, None, True),
     ],
 )
-def test_what_is_compressed(
+def test_messages_from_min_size_on_are_compressed(
     codec: ModuleType,
     min_size: int,
     size: int,
@@ -92,7 +92,7 @@ def test_the_size_of_an_array_is_in_bytes(codec: ModuleType) -> None:
 
 @ends
 @pytest.mark.parametrize("compress", [None, True])
-def test_what_does_not_shrink_goes_as_it_is_without_a_context(
+def test_without_a_context_incompressible_messages_are_sent_uncompressed(
     codec: ModuleType, compress: bool | None, end: End
 ) -> None:
     noise = Random(0).randbytes(1000)
@@ -105,7 +105,7 @@ def test_what_does_not_shrink_goes_as_it_is_without_a_context(
 
 
 @ends
-def test_what_comes_out_as_long_as_it_was_goes_as_it_is_without_a_context(
+def test_without_a_context_messages_that_keep_their_size_are_sent_uncompressed(
     codec: ModuleType, end: End
 ) -> None:
     sender = compressing(codec, end, **NO_TAKEOVER)
@@ -121,7 +121,7 @@ def test_what_comes_out_as_long_as_it_was_goes_as_it_is_without_a_context(
 
 @ends
 @pytest.mark.parametrize("compress", [None, True, False])
-def test_nothing_is_compressed_where_nothing_was_agreed_on(
+def test_nothing_is_compressed_without_negotiation(
     codec: ModuleType, compress: bool | None, end: End
 ) -> None:
     connection = end.connect(codec)
@@ -130,7 +130,7 @@ def test_nothing_is_compressed_where_nothing_was_agreed_on(
     assert read(connection.encode(message, compress=compress)) == (FIN | TEXT, message.encode())
 
 
-def test_a_connection_knows_what_was_agreed_on(codec: ModuleType) -> None:
+def test_a_connection_has_the_negotiated_settings(codec: ModuleType) -> None:
     settings = codec.PerMessageDeflate(level=3)
     assert SERVER.connect(codec, deflate=settings).deflate is settings
 
@@ -161,7 +161,7 @@ def test_control_frames_are_never_compressed(codec: ModuleType, end: End) -> Non
     ids=["surrogate", "None", "int", "list", "gaps"],
 )
 @pytest.mark.parametrize("compress", [None, True, False])
-def test_what_is_no_message_is_an_error_after_which_it_goes_on(
+def test_an_invalid_message_is_an_error_and_changes_nothing(
     codec: ModuleType,
     compress: bool | None,
     message: Any,
@@ -179,7 +179,7 @@ def test_what_is_no_message_is_an_error_after_which_it_goes_on(
 
 
 class Broken:
-    """A compressor that fails, after its real one has taken the message into its window."""
+    """A compressor that fails after the message has entered its window."""
 
     def __init__(self, real: Any, method: str) -> None:
         self._real = real
@@ -201,7 +201,7 @@ class Broken:
 @ends
 @backends
 @pytest.mark.parametrize("fault", ["compress", "flush", "encode_frame"])
-def test_a_fault_while_compressing_does_not_lose_the_other_end(
+def test_an_error_while_compressing_starts_a_new_window(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, fault: str, backend: str, end: End
 ) -> None:
     sender, receiver = compressing(codec, end, backend=backend), compressing(codec, end.peer)
@@ -225,7 +225,7 @@ def test_a_fault_while_compressing_does_not_lose_the_other_end(
 
 
 @ends
-def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
+def test_concurrent_calls_of_encode_with_a_context_are_an_error(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     sender, receiver = compressing(codec, end), compressing(codec, end.peer)
@@ -247,7 +247,7 @@ def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
             for _ in range(2):
                 with pytest.raises(RuntimeError, match=r"^another thread is in encode\(\)"):
                     sender.encode("second" * 50)
-            # What does not go through the window does not wait for it.
+            # An uncompressed message does not need the window.
             short, ping = sender.encode("short"), sender.ping(b"x")
         finally:
             go_on.set()
@@ -258,7 +258,7 @@ def test_two_threads_in_encode_are_an_error_where_a_context_is_kept(
 
 
 @ends
-def test_threads_may_encode_at_once_without_a_context(codec: ModuleType, end: End) -> None:
+def test_without_a_context_threads_may_encode_concurrently(codec: ModuleType, end: End) -> None:
     sender = compressing(codec, end, **NO_TAKEOVER)
     receiver = compressing(codec, end.peer, **NO_TAKEOVER)
     count = 4
@@ -279,10 +279,8 @@ def test_threads_may_encode_at_once_without_a_context(codec: ModuleType, end: En
         assert receiver.receive(b"".join(wires[number])) == expected
 
 
-def test_few_of_the_compressors_that_threads_need_at_once_are_kept(
-    codec: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Of a kind that no other test has: those of a kind are everybody's.
+def test_few_spare_compressors_are_kept(codec: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Settings that no other test uses, because the spare compressors are shared.
     settings = codec.PerMessageDeflate(**NO_TAKEOVER, level=2, memory_level=3)
     senders = [SERVER.connect(codec, deflate=settings) for _ in range(6)]
     made: list[int] = []
@@ -313,7 +311,7 @@ def test_few_of_the_compressors_that_threads_need_at_once_are_kept(
 
 @backends
 @pytest.mark.parametrize("bits", [9, 15])
-def test_one_frame_serves_every_client_that_agreed_on_the_same(
+def test_one_frame_serves_all_clients_with_the_same_settings(
     codec: ModuleType, bits: int, backend: str
 ) -> None:
     settings = codec.PerMessageDeflate(
@@ -334,7 +332,7 @@ def test_one_frame_serves_every_client_that_agreed_on_the_same(
         settings.encode("\ud800")
 
 
-def test_with_a_context_no_frame_serves_two_clients(codec: ModuleType) -> None:
+def test_with_a_context_no_frame_is_shared(codec: ModuleType) -> None:
     for settings in ({}, {"client_no_context_takeover": True}):
         deflate = codec.PerMessageDeflate(**settings)
         with pytest.raises(ValueError, match="requires server_no_context_takeover"):

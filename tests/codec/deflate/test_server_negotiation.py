@@ -24,7 +24,7 @@ pytestmark = pytest.mark.one_kernel
 
 
 class Offer(NamedTuple):
-    """What a client offers, and what a server that is ready for this makes of it."""
+    """An offer of a client, and the response of a server with these settings."""
 
     offers: tuple[str, ...]
     answer: str
@@ -35,7 +35,7 @@ class Offer(NamedTuple):
 OFFERS: dict[str, Offer] = {
     "nothing-said": Offer((PMD,), PMD, PLAIN),
     "as-browsers-do": Offer((f"{PMD}; {C_BITS}",), PMD, PLAIN),
-    # Section 7.1.1.1: the server must go without if it accepts, and may if it is not asked.
+    # Section 7.1.1.1: the server must comply if it accepts, and may do so without a request.
     "server-without-context": Offer(
         (f"{PMD}; {S_CONTEXT}",), f"{PMD}; {S_CONTEXT}", (True, False, 15, 15)
     ),
@@ -45,7 +45,7 @@ OFFERS: dict[str, Offer] = {
     "server-without-context-on-both-sides": Offer(
         (f"{PMD}; {S_CONTEXT}",), f"{PMD}; {S_CONTEXT}", (True, False, 15, 15), {S_CONTEXT: True}
     ),
-    # Section 7.1.1.2: a hint that the server answers with, or asks for unhinted.
+    # Section 7.1.1.2: the server may repeat this hint, or request it without the hint.
     "client-without-context": Offer(
         (f"{PMD}; {C_CONTEXT}",), f"{PMD}; {C_CONTEXT}", (False, True, 15, 15)
     ),
@@ -57,7 +57,7 @@ OFFERS: dict[str, Offer] = {
         f"{PMD}; {S_CONTEXT}; {C_CONTEXT}",
         (True, True, 15, 15),
     ),
-    # Section 7.1.2.1: the server's window is the smaller one, and an answer to what was asked.
+    # Section 7.1.2.1: the smaller window is used, and the response contains it if requested.
     "server-window-asked": Offer(
         (f"{PMD}; {S_BITS}=10",), f"{PMD}; {S_BITS}=10", (*PLAIN[:2], 10, 15)
     ),
@@ -71,7 +71,7 @@ OFFERS: dict[str, Offer] = {
     "server-window-larger-than-asked": Offer(
         (f"{PMD}; {S_BITS}=9",), f"{PMD}; {S_BITS}=9", (*PLAIN[:2], 9, 15), {S_BITS: 12}
     ),
-    # Section 7.1.2.2: a client is asked for a window only if it has said that it can keep one.
+    # Section 7.1.2.2: the response limits the client's window only if the offer has the parameter.
     "client-window-named": Offer(
         (f"{PMD}; {C_BITS}",), f"{PMD}; {C_BITS}=10", (*PLAIN[:2], 15, 10), {C_BITS: 10}
     ),
@@ -96,7 +96,7 @@ OFFERS: dict[str, Offer] = {
         f"{PMD}; {S_BITS}=10; {C_BITS}=9",
         (*PLAIN[:2], 10, 9),
     ),
-    # Section 5.1: offers stand in order of preference; what cannot be kept is passed over.
+    # Section 5.1: offers are in order of preference; unsupported ones are skipped.
     "the-first-of-two": Offer(
         (f"{PMD}; {S_BITS}=10, {PMD}",), f"{PMD}; {S_BITS}=10", (*PLAIN[:2], 10, 15)
     ),
@@ -124,7 +124,7 @@ def test_an_offer_is_answered(codec: ModuleType, offer: Offer) -> None:
     header, deflate = answer(codec, ready, *offer.offers)
     assert header == offer.answer
     assert agreed(deflate) == offer.agreed
-    # What the other end need not know stays as it was.
+    # Local settings are unchanged.
     assert deflate == dataclasses.replace(
         ready, **dict(zip((S_CONTEXT, C_CONTEXT, S_BITS, C_BITS), offer.agreed, strict=True))
     )
@@ -132,7 +132,7 @@ def test_an_offer_is_answered(codec: ModuleType, offer: Offer) -> None:
 
 @pytest.mark.parametrize("asked", range(8, 16))
 @pytest.mark.parametrize("ready", range(8, 16))
-def test_the_smaller_window_is_agreed_on(codec: ModuleType, ready: int, asked: int) -> None:
+def test_the_smaller_window_is_negotiated(codec: ModuleType, ready: int, asked: int) -> None:
     settings = codec.PerMessageDeflate(server_max_window_bits=ready, client_max_window_bits=ready)
     both = min(ready, asked)
     header, deflate = answer(codec, settings, f"{PMD}; {S_BITS}={asked}; {C_BITS}={asked}")
@@ -168,9 +168,7 @@ DECLINED: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("offers", DECLINED.values(), ids=DECLINED.keys())
-def test_an_offer_that_cannot_be_kept_is_declined(
-    codec: ModuleType, offers: tuple[str, ...]
-) -> None:
+def test_an_unsupported_offer_is_declined(codec: ModuleType, offers: tuple[str, ...]) -> None:
     assert answer(codec, codec.PerMessageDeflate(), *offers) == (None, None)
 
 
@@ -183,7 +181,7 @@ def test_isal_has_no_window_of_8(codec: ModuleType, name: str) -> None:
         assert answer(codec, ready, f"{PMD}; {name}=8")[0] == f"{PMD}; {name}=8"
 
 
-def test_a_server_that_is_not_ready_agrees_to_nothing(codec: ModuleType) -> None:
+def test_a_server_without_compression_accepts_no_offer(codec: ModuleType) -> None:
     assert answer(codec, None, PMD, f"{PMD}; {C_BITS}") == (None, None)
 
 
@@ -218,7 +216,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
 @pytest.mark.parametrize("ready", [True, False])
-def test_a_malformed_header_is_refused(codec: ModuleType, header: str, ready: bool) -> None:
+def test_a_malformed_header_is_rejected(codec: ModuleType, header: str, ready: bool) -> None:
     settings = codec.PerMessageDeflate() if ready else None
     for offers in ((header,), (PMD, header)):
         with pytest.raises(codec.HandshakeError) as caught:

@@ -90,7 +90,7 @@ def test_settings_out_of_range_are_an_error(
     [("zlib", range(10)), ("zlib-ng", range(10)), ("isal", range(4))],
     ids=BACKENDS,
 )
-def test_every_level_and_memory_level_is_understood(
+def test_every_level_and_memory_level_is_supported(
     codec: ModuleType, backend: str, levels: Iterable[int], memory_level: int
 ) -> None:
     messages: list[Any] = ["Hello, " * 40, payload_of(5000), "", b"x" * 70_000, os.urandom(300)]
@@ -108,7 +108,7 @@ def test_a_backend_that_is_not_installed_is_named(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, backend: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    codec = load_codec(pure=not codec.ACCELERATED)  # which has not looked for it yet
+    codec = load_codec(pure=not codec.ACCELERATED)  # not cached yet
     text = rf"^{backend} is not installed: pip install 'wsframe\[{backend}\]'$"
     for _ in range(2):
         with pytest.raises(ImportError, match=text):

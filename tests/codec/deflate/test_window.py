@@ -41,8 +41,8 @@ from tests.support.tools import receive_in_pieces
 
 
 @pytest.mark.parametrize("bits", range(8, 16))
-def test_what_looks_back_too_far_is_told(bits: int) -> None:
-    # The test of the tests below.
+def test_a_reference_beyond_the_window_is_detected(bits: int) -> None:
+    # Checks the method of the tests below.
     size = 1 << bits
     data = Random(bits).randbytes(size)
     assert inflated(looking_back(data), bits) == data + data[:3]
@@ -54,7 +54,7 @@ def test_what_looks_back_too_far_is_told(bits: int) -> None:
 
 
 def check_window(codec: ModuleType, bits: int, size: int, **settings: Any) -> None:
-    """Send data of every kind, as a server, and read it with just that window."""
+    """Send various data as a server, and decompress it with exactly this window."""
     for data in repetitive(1 << bits, size):
         for takeover in (True, False):
             sender = compressing(
@@ -77,10 +77,10 @@ def check_window(codec: ModuleType, bits: int, size: int, **settings: Any) -> No
 @pytest.mark.parametrize("level", range(10))
 @pytest.mark.parametrize("memory_level", [1, 8, 9])
 @pytest.mark.parametrize("backend", ["zlib", "zlib-ng"])
-def test_a_window_of_8_is_kept(
+def test_a_window_of_8_bits_is_respected(
     codec: ModuleType, backend: str, memory_level: int, level: int
 ) -> None:
-    # No backend has one for raw streams: with one of 9, none may look back as far as that allows.
+    # No backend has a window of 8 bits for raw streams. With 9 bits, no distance may exceed 256.
     check_window(codec, 8, 1200, backend=backend, level=level, memory_level=memory_level)
 
 
@@ -89,14 +89,14 @@ def test_a_window_of_8_is_kept(
     ("backend", "level"),
     [("zlib", 1), ("zlib", 9), ("zlib-ng", 1), ("zlib-ng", 9), ("isal", 0), ("isal", 3)],
 )
-def test_a_window_is_kept(codec: ModuleType, backend: str, level: int, bits: int) -> None:
+def test_a_window_is_respected(codec: ModuleType, backend: str, level: int, bits: int) -> None:
     check_window(codec, bits, 3 * (1 << bits) // 2, backend=backend, level=level)
 
 
 @ends
 @takeovers
-def test_each_end_keeps_to_its_own_window(codec: ModuleType, takeover: bool, end: End) -> None:
-    message = Random(0).randbytes(700) * 2  # no use to who cannot look back 700 bytes
+def test_each_end_respects_its_own_window(codec: ModuleType, takeover: bool, end: End) -> None:
+    message = Random(0).randbytes(700) * 2  # does not help a window of less than 700 bytes
     for bits, repeats in ((9, False), (10, True)):
         names = {SERVER: S_BITS, CLIENT: C_BITS}
         settings = {names[end]: bits, names[end.peer]: 19 - bits}
@@ -117,7 +117,7 @@ def test_each_end_keeps_to_its_own_window(codec: ModuleType, takeover: bool, end
         if bits > 8 or backend != "isal"
     ],
 )
-def test_all_of_the_peers_window_is_there(
+def test_the_whole_window_of_the_peer_is_available(
     codec: ModuleType, backend: str, bits: int, end: End
 ) -> None:
     names = {SERVER: C_BITS, CLIENT: S_BITS}
@@ -132,7 +132,7 @@ def test_all_of_the_peers_window_is_there(
 @ends
 @pytest.mark.parametrize("ours", [True, False], ids=["own", "others"])
 @takeovers
-def test_takeover_is_agreed_on_for_each_direction(
+def test_takeover_is_negotiated_for_each_direction(
     codec: ModuleType, takeover: bool, ours: bool, end: End
 ) -> None:
     sender = end if ours else end.peer
@@ -164,10 +164,8 @@ def test_without_a_context_the_order_does_not_matter(
 
 
 @ends
-def test_the_peer_may_keep_a_context_that_is_not_agreed_on_for_us(
-    codec: ModuleType, end: End
-) -> None:
-    # The two directions have nothing to do with each other.
+def test_only_the_peer_may_keep_a_context(codec: ModuleType, end: End) -> None:
+    # The two directions are independent.
     connection = compressing(codec, end, **{f"{end.role}_no_context_takeover": True})
     stream = compressor()
     for _ in range(2):

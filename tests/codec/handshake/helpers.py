@@ -1,4 +1,4 @@
-"""Upgrade requests that the tests of the opening handshake share."""
+"""Upgrade requests for the tests of the opening handshake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOREIGN = "this Origin is not allowed"
 
 
 def request(*more: tuple[str, str], **changes: str | None) -> Pairs:
-    """A request in order, with these headers changed (None: left out), and these added."""
+    """Return a valid request, with changed headers (None: removed) and additional ones."""
     values = {name.replace("_", "-"): value for name, value in changes.items()}
     assert set(values) <= {name.lower() for name, _ in REQUEST}
     pairs = []

@@ -102,7 +102,5 @@ def test_the_host_of_any_request(codec: ModuleType, headers: Any, reason: str) -
     ],
     ids=["alone", "in-a-list", "wrongly", "another", "none"],
 )
-def test_whether_any_request_wants_an_upgrade(
-    codec: ModuleType, headers: Any, wanted: bool
-) -> None:
+def test_wants_upgrade_of_any_request(codec: ModuleType, headers: Any, wanted: bool) -> None:
     assert codec.handshake.wants_upgrade(headers) is wanted

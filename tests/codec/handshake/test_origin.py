@@ -73,13 +73,13 @@ def test_another_host_may_not_connect(codec: ModuleType, origin: str, host: str)
     assert codec.accept(headers, origins="*")
 
 
-def test_a_malformed_origin_is_not_taken_for_a_malformed_host(codec: ModuleType) -> None:
-    # Neither has a host; they must not be equal for that.
+def test_a_malformed_origin_does_not_match_a_malformed_host(codec: ModuleType) -> None:
+    # Neither has a host, but they must not compare equal.
     headers = request(("Origin", "http://exämple"), host="ex.ample")
     assert refusal(codec, headers)[0] == 403
 
 
-def test_allowed_origins_are_those_and_the_own_host(codec: ModuleType) -> None:
+def test_the_listed_origins_and_the_own_host_are_allowed(codec: ModuleType) -> None:
     origins = ["https://a.example", "https://b.example:8443"]
 
     for origin in ("https://a.example", "https://b.EXAMPLE:8443", "http://server.example.com"):
@@ -93,18 +93,18 @@ def test_null_may_be_allowed_by_name(codec: ModuleType) -> None:
     assert codec.accept(request(("Origin", "null")), origins=["null"])
 
 
-def test_without_an_origin_it_is_no_browser(codec: ModuleType) -> None:
+def test_a_request_without_an_origin_is_allowed(codec: ModuleType) -> None:
     assert codec.accept(request())
     assert codec.accept(request(), origins=["https://a.example"])
 
 
 @pytest.mark.parametrize("origins", ["*", ["*"], ("*",)])
-def test_a_star_admits_every_origin(codec: ModuleType, origins: Any) -> None:
+def test_a_star_allows_every_origin(codec: ModuleType, origins: Any) -> None:
     assert codec.accept(request(("Origin", "http://evil.example")), origins=origins)
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "file", "ws", "wss", "chrome-extension", "httpx"])
-def test_only_pages_have_the_origin_of_the_own_host(codec: ModuleType, scheme: str) -> None:
+def test_only_http_origins_match_the_own_host(codec: ModuleType, scheme: str) -> None:
     headers = request(("Origin", f"{scheme}://server.example.com"))
     assert refusal(codec, headers)[0] == 403
 
@@ -158,7 +158,7 @@ def test_an_origin_as_browsers_send_it_may_be_allowed(codec: ModuleType) -> None
 
 
 @pytest.mark.parametrize("origin", IMPOSSIBLE_ORIGINS)
-def test_an_origin_that_can_never_match_is_refused_with_a_hint(
+def test_an_origin_that_can_never_match_is_an_error_with_a_hint(
     codec: ModuleType, origin: str
 ) -> None:
     text = re.escape(f"the origin {origin!r} can never match: ") + ".*"
@@ -167,7 +167,7 @@ def test_an_origin_that_can_never_match_is_refused_with_a_hint(
             call(REQUEST, origins=["https://b.example", origin])
 
 
-def test_a_star_stands_alone(codec: ModuleType) -> None:
+def test_a_star_must_be_the_only_entry(codec: ModuleType) -> None:
     with pytest.raises(ValueError, match="must be the only one"):
         codec.accept(REQUEST, origins=["*", "https://a.example"])
 
@@ -192,7 +192,7 @@ def test_an_origin_is_a_str(codec: ModuleType) -> None:
         (None, (), None),
     ],
 )
-def test_of_any_request_it_is_known_which_origin_was_allowed(
+def test_check_origin_returns_the_listed_origin(
     codec: ModuleType, origin: str | None, origins: Any, found: str | None
 ) -> None:
     headers = [("Host", "server.example.com"), *([("Origin", origin)] if origin else [])]
@@ -200,8 +200,8 @@ def test_of_any_request_it_is_known_which_origin_was_allowed(
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://[", "null"])
-def test_no_host_is_nobodys_own(codec: ModuleType, origin: str) -> None:
-    # As HTTP/1.0 has it, and then even an origin that has none either is a foreign one.
+def test_a_missing_host_matches_no_origin(codec: ModuleType, origin: str) -> None:
+    # HTTP/1.0 allows this; then even an origin without a host is a foreign origin.
     with pytest.raises(codec.HandshakeError) as caught:
         codec.origins.check_origin([("Origin", origin)], ["https://a.example"])
     assert (caught.value.status, caught.value.reason) == (403, FOREIGN)

@@ -1,4 +1,4 @@
-"""Upgrade requests: which are accepted, and which are refused."""
+"""Accepted and rejected upgrade requests."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def test_connection_is_a_list_in_any_case(codec: ModuleType, value: str) -> None
     assert codec.accept(request(connection=value))
 
 
-def test_connection_may_stand_in_several_headers(codec: ModuleType) -> None:
+def test_connection_may_be_split_into_several_headers(codec: ModuleType) -> None:
     assert codec.accept(request(("Connection", "Upgrade"), connection="keep-alive"))
     assert codec.accept(request(("connection", "x"), ("Upgrade", "h2c")))
 
 
-def test_an_empty_body_is_no_body(codec: ModuleType) -> None:
+def test_an_empty_body_is_allowed(codec: ModuleType) -> None:
     assert codec.accept(request(("Content-Length", "0")))
 
 
@@ -183,12 +183,12 @@ REFUSED: dict[str, tuple[Pairs, int, str]] = {
 
 
 @pytest.mark.parametrize(("headers", "status", "reason"), REFUSED.values(), ids=REFUSED)
-def test_refused(codec: ModuleType, headers: Pairs, status: int, reason: str) -> None:
+def test_a_rejected_request(codec: ModuleType, headers: Pairs, status: int, reason: str) -> None:
     answer = UPGRADE_REQUIRED if status == 426 else ()
     assert refusal(codec, headers) == (status, reason, answer)
 
 
-def test_a_refusal_is_an_answer(codec: ModuleType) -> None:
+def test_a_rejection_can_be_sent_as_a_response(codec: ModuleType) -> None:
     with pytest.raises(codec.HandshakeError) as caught:
         codec.accept(request(sec_websocket_version="8"))
     error = caught.value
@@ -205,13 +205,13 @@ def test_a_refusal_is_an_answer(codec: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "get", ""])
-def test_another_method_is_refused(codec: ModuleType, method: str) -> None:
+def test_another_method_is_rejected(codec: ModuleType, method: str) -> None:
     expected = (405, "a WebSocket handshake must use GET", (("Allow", "GET"),))
     assert refusal(codec, request(), method=method) == expected
 
 
 @pytest.mark.parametrize("version", ["1.0", "0.9", "2", "2.0", ""])
-def test_another_http_version_is_refused(codec: ModuleType, version: str) -> None:
+def test_another_http_version_is_rejected(codec: ModuleType, version: str) -> None:
     expected = (426, NO_UPGRADE, UPGRADE_REQUIRED)
     assert refusal(codec, request(), http_version=version) == expected
 
@@ -246,5 +246,5 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
-def test_another_key_is_refused(codec: ModuleType, key: str) -> None:
+def test_another_key_is_rejected(codec: ModuleType, key: str) -> None:
     assert refusal(codec, request(sec_websocket_key=key)) == (400, BAD_KEY, ())

@@ -1,4 +1,4 @@
-"""The subprotocol (RFC 6455 section 4.2.2), and the responses."""
+"""The subprotocol (RFC 6455 section 4.2.2), and responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.one_kernel
         (["v1.chat!#$%&'*+-.^_`|~"], ["v1.chat!#$%&'*+-.^_`|~"], "v1.chat!#$%&'*+-.^_`|~"),
     ],
 )
-def test_the_first_of_the_clients_that_is_spoken(
+def test_the_first_supported_subprotocol_of_the_client_is_chosen(
     codec: ModuleType, offered: list[str], spoken: list[str], chosen: str | None
 ) -> None:
     headers = request(*(("Sec-WebSocket-Protocol", value) for value in offered))
@@ -60,22 +60,22 @@ def test_a_response_header_cannot_be_forged(codec: ModuleType, value: str) -> No
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\n", "ä", "a\0", "(a)"])
-def test_a_response_header_has_a_token_for_a_name(codec: ModuleType, name: str) -> None:
+def test_the_name_of_a_response_header_must_be_a_token(codec: ModuleType, name: str) -> None:
     with pytest.raises(ValueError, match="a header name must be a token"):
         codec.fields.encode_response(200, [(name, "x")])
 
 
-def test_a_response_header_must_fit_one_byte_a_character(codec: ModuleType) -> None:
+def test_a_response_header_must_be_latin_1(codec: ModuleType) -> None:
     with pytest.raises(UnicodeEncodeError):
         codec.fields.encode_response(200, [("X-Note", "\u20ac")])
 
 
-def test_a_status_must_be_known(codec: ModuleType) -> None:
+def test_an_unknown_status_is_an_error(codec: ModuleType) -> None:
     with pytest.raises(ValueError, match="999 is not a valid HTTPStatus"):
         codec.fields.encode_response(999)
 
 
-def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -> None:
+def test_additional_headers_of_an_acceptance_are_checked(codec: ModuleType) -> None:
     acceptance = codec.Acceptance((("Set-Cookie", "a=b"),))
     assert acceptance.encode() == (b"HTTP/1.1 101 Switching Protocols\r\nSet-Cookie: a=b\r\n\r\n")
     with pytest.raises(ValueError, match="control characters"):
@@ -85,12 +85,12 @@ def test_an_acceptance_with_more_headers_is_checked_as_well(codec: ModuleType) -
 
 
 @pytest.mark.parametrize("arguments", [{"subprotocols": "chat"}, {"origins": "https://a.example"}])
-def test_one_str_is_no_sequence_of_them(codec: ModuleType, arguments: dict[str, str]) -> None:
+def test_a_str_is_not_accepted_as_a_sequence(codec: ModuleType, arguments: dict[str, str]) -> None:
     with pytest.raises(TypeError, match="must be a sequence of str"):
         codec.accept(REQUEST, **arguments)
 
 
 @pytest.mark.parametrize("subprotocol", ["", "a b", "a,b", "a\r\nX: y", "\xe9"])
-def test_what_the_server_speaks_is_a_token(codec: ModuleType, subprotocol: str) -> None:
+def test_a_subprotocol_of_the_server_must_be_a_token(codec: ModuleType, subprotocol: str) -> None:
     with pytest.raises(ValueError, match="a subprotocol must be a token"):
         codec.accept(REQUEST, subprotocols=["chat", subprotocol])

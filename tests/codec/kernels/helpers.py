@@ -1,4 +1,4 @@
-"""Frames and buffers that the tests of the kernels share."""
+"""Frames and buffers for the tests of the kernels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ roles = pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 def take(
     codec: ModuleType, data: bytes, key: bytes | None, limit: int = LIMIT, start: int = 0
 ) -> tuple[list[Any], int]:
-    """What take_messages takes of the data, and how many bytes it leaves, on either role."""
+    """Return the messages that take_messages decodes for both roles, and the remaining bytes."""
     messages: list[Any] = []
     ground = b"\x81" * start + data
     left = codec.kernels.take_messages(ground, start, messages, limit, key is not None)

@@ -53,9 +53,7 @@ def test_mask_at_every_alignment(codec: ModuleType, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 8, 31, 63, 64, 65, 127, 128, 300, 1024, 1500])
-def test_mask_into_at_every_alignment_leaves_its_neighbours_alone(
-    codec: ModuleType, size: int
-) -> None:
+def test_mask_into_at_every_alignment_changes_no_other_bytes(codec: ModuleType, size: int) -> None:
     for alignment in range(65):
         ground = bytearray(payload_of(alignment + size + GUARD))
         before = bytes(ground)
@@ -67,7 +65,7 @@ def test_mask_into_at_every_alignment_leaves_its_neighbours_alone(
 
 
 @pytest.mark.parametrize("offset", [*range(9), 1021, 65537, (1 << 31) + 1, (1 << 62) + 3])
-def test_mask_into_turns_the_key_by_the_offset(codec: ModuleType, offset: int) -> None:
+def test_mask_into_rotates_the_key_by_the_offset(codec: ModuleType, offset: int) -> None:
     turn = offset % 4
     for size in (0, 1, 2, 3, 4, 5, 17, 64, 67, 1024, 1029):
         buffer = bytearray(payload_of(size))
@@ -123,7 +121,7 @@ class Pair(ctypes.Structure):
 
 
 def foreign(size: int) -> Any:
-    """A type of numbers in the byte order that is not this machine's, in two dimensions."""
+    """Return a two-dimensional array type of numbers in the other byte order."""
     number = ctypes.c_uint.__ctype_be__ if sys.byteorder == "little" else ctypes.c_uint.__ctype_le__
     return (number * 2) * (size // 8)
 
@@ -211,7 +209,7 @@ def test_mask_into_writes_to_every_writable_object(codec: ModuleType, size: int)
     codec.mask_into(((ctypes.c_ubyte * 3) * 0)(), KEY)
 
 
-def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:
+def test_every_kernel_releases_its_buffers(codec: ModuleType) -> None:
     for size in (16, 1 << 18):
         buffer = bytearray(payload_of(size))
         codec.mask(buffer, KEY)
@@ -220,7 +218,7 @@ def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:
         codec.kernels.parse_frame(buffer, 0)
         codec.kernels.take_messages(buffer, 0, [], LIMIT, True)
         codec.kernels.take_frame(buffer, 0, LIMIT, True)
-        buffer.append(0)  # BufferError while it is exported
+        buffer.append(0)  # BufferError while the buffer is exported
         for view in (memoryview(buffer), memoryview(buffer).cast("B", (1, len(buffer)))):
             codec.mask(view, KEY)
             codec.mask_into(view, KEY)
@@ -233,7 +231,7 @@ def test_no_kernel_holds_on_to_a_buffer(codec: ModuleType) -> None:
         buffer.append(0)
 
 
-# What the caller does wrong: the same error, in the same words, from both kernels
+# Invalid arguments: both kernels raise the same error with the same text
 
 READ_ONLY = memoryview(bytearray(8)).toreadonly()
 
@@ -434,7 +432,7 @@ def test_a_wrong_argument_is_the_same_error_on_both_kernels(
     assert outcome(lambda: call(compiled)) == outcome(lambda: call(pure))
 
 
-def test_mask_into_with_an_error_changes_nothing(codec: ModuleType) -> None:
+def test_mask_into_changes_nothing_after_an_error(codec: ModuleType) -> None:
     buffer = bytearray(b"untouched")
     for arguments in ((b"abc", 0), (KEY, -1), (None, 0)):
         with pytest.raises((TypeError, ValueError)):

@@ -37,7 +37,7 @@ starts = pytest.mark.parametrize("start", [0, 1, 5])
 
 
 @roles
-def test_taken_at_every_short_size(codec: ModuleType, key: bytes | None) -> None:
+def test_take_messages_at_every_short_size(codec: ModuleType, key: bytes | None) -> None:
     for size in SHORT_SIZES:
         payload = payload_of(size)
         assert take(codec, by_hand(FIN_BINARY, payload, key), key) == ([payload], 0)
@@ -47,7 +47,9 @@ def test_taken_at_every_short_size(codec: ModuleType, key: bytes | None) -> None
 
 @roles
 @sizes
-def test_taken_at_the_edges(codec: ModuleType, size: int, key: bytes | None) -> None:
+def test_take_messages_at_the_limits_of_the_length_forms(
+    codec: ModuleType, size: int, key: bytes | None
+) -> None:
     payload = payload_of(size)
     taken, left = take(codec, by_hand(FIN_BINARY, payload, key), key)
     assert (taken == [payload], type(taken[0]), left) == (True, bytes, 0)
@@ -58,12 +60,12 @@ def test_taken_at_the_edges(codec: ModuleType, size: int, key: bytes | None) -> 
 
 @roles
 @pytest.mark.parametrize("data", VALID_UTF8.values(), ids=VALID_UTF8)
-def test_taken_text_is_decoded(codec: ModuleType, data: bytes, key: bytes | None) -> None:
+def test_take_messages_decodes_text(codec: ModuleType, data: bytes, key: bytes | None) -> None:
     assert take(codec, by_hand(FIN_TEXT, data, key), key) == ([data.decode()], 0)
 
 
 @roles
-def test_the_first_byte_that_is_not_ascii_is_found_at_every_place(
+def test_a_byte_outside_ascii_is_found_at_every_position(
     codec: ModuleType, key: bytes | None
 ) -> None:
     for size in (1, 2, 3, 15, 16, 31, 32, 63, 64, 65, 127, 128, 129, 200, 257):
@@ -74,7 +76,7 @@ def test_the_first_byte_that_is_not_ascii_is_found_at_every_place(
 
 @roles
 @starts
-def test_messages_are_taken_in_order(codec: ModuleType, key: bytes | None, start: int) -> None:
+def test_take_messages_keeps_the_order(codec: ModuleType, key: bytes | None, start: int) -> None:
     wire = b"".join(
         [
             by_hand(FIN_TEXT, b"one", key),
@@ -91,14 +93,16 @@ def test_messages_are_taken_in_order(codec: ModuleType, key: bytes | None, start
     assert left == 0
 
 
-def test_every_frame_has_a_mask_of_its_own(codec: ModuleType) -> None:
+def test_every_frame_is_unmasked_with_its_own_key(codec: ModuleType) -> None:
     keys = [ZERO_KEY, KEY, HIGH_KEY, b"\x01\x00\x00\x00"]
     wire = b"".join(by_hand(FIN_TEXT, b"Hello", key) for key in keys)
     assert take(codec, wire, KEY) == (["Hello"] * 4, 0)
 
 
 @roles
-def test_a_taken_message_is_independent_of_the_buffer(codec: ModuleType, key: bytes | None) -> None:
+def test_a_decoded_message_is_independent_of_the_buffer(
+    codec: ModuleType, key: bytes | None
+) -> None:
     buffer = bytearray(by_hand(FIN_TEXT, b"text", key) + by_hand(FIN_BINARY, b"data", key))
     messages: list[Any] = []
     codec.kernels.take_messages(buffer, 0, messages, LIMIT, key is not None)
@@ -106,7 +110,7 @@ def test_a_taken_message_is_independent_of_the_buffer(codec: ModuleType, key: by
     assert messages == ["text", b"data"]
 
 
-#: Frames that are declined, each without judging why; for the wrong masking, see below.
+#: Frames that the kernel must not decode; for the wrong masking, see below.
 DECLINED: dict[str, Maker] = {
     "not-final-text": frame(0x01),
     "not-final-binary": frame(0x02),
@@ -141,7 +145,9 @@ DECLINED: dict[str, Maker] = {
 
 @roles
 @pytest.mark.parametrize("make", DECLINED.values(), ids=DECLINED)
-def test_declined_with_all_that_follows(codec: ModuleType, make: Maker, key: bytes | None) -> None:
+def test_take_messages_stops_at_a_frame_that_it_declines(
+    codec: ModuleType, make: Maker, key: bytes | None
+) -> None:
     declined = make(key)
     after = by_hand(FIN_TEXT, b"after", key)
     assert take(codec, declined, key) == ([], len(declined))
@@ -156,11 +162,11 @@ def test_declined_with_all_that_follows(codec: ModuleType, make: Maker, key: byt
 @roles
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 @pytest.mark.parametrize("first", [FIN_TEXT, FIN_BINARY], ids=["text", "binary"])
-def test_declined_is_the_wrong_masking(
+def test_take_messages_declines_wrong_masking(
     codec: ModuleType, first: int, size: int, key: bytes | None
 ) -> None:
     wrong_key = KEY if key is None else None
-    # With room for a masking key, so that only the bit can have told.
+    # With room for a masking key, so that only the mask bit differs.
     wire = by_hand(first, bytes(size), wrong_key) + b"\x81\x00\x81\x00"
     assert take(codec, wire, key) == ([], len(wire))
 
@@ -168,7 +174,7 @@ def test_declined_is_the_wrong_masking(
 @roles
 @pytest.mark.parametrize("size", [0, 1, 5, 126, 300])
 @pytest.mark.parametrize("first", [FIN_TEXT, FIN_BINARY], ids=["text", "binary"])
-def test_declined_is_every_incomplete_frame(
+def test_take_messages_declines_every_incomplete_frame(
     codec: ModuleType, first: int, size: int, key: bytes | None
 ) -> None:
     before = by_hand(FIN_BINARY, b"before", key)
@@ -180,7 +186,7 @@ def test_declined_is_every_incomplete_frame(
 
 @roles
 @pytest.mark.parametrize("size", [65536, 1 << 18])
-def test_declined_is_a_long_frame_without_its_last_byte(
+def test_take_messages_declines_a_long_frame_without_its_last_byte(
     codec: ModuleType, size: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, bytes(size), key)
@@ -190,7 +196,9 @@ def test_declined_is_a_long_frame_without_its_last_byte(
 
 @roles
 @pytest.mark.parametrize("limit", [1, 3, 125, 126, 300, 65535, 65536])
-def test_the_limit_itself_is_taken(codec: ModuleType, limit: int, key: bytes | None) -> None:
+def test_take_messages_accepts_the_limit_itself(
+    codec: ModuleType, limit: int, key: bytes | None
+) -> None:
     for first, kind in ((FIN_BINARY, bytes), (FIN_TEXT, bytes.decode)):
         payload = b"x" * limit
         wire = by_hand(first, payload, key)
@@ -207,12 +215,12 @@ def test_the_limit_counts_bytes_of_utf_8(codec: ModuleType, key: bytes | None) -
 
 
 @roles
-def test_nothing_is_taken_from_nothing(codec: ModuleType, key: bytes | None) -> None:
+def test_decoding_an_empty_buffer_returns_no_messages(codec: ModuleType, key: bytes | None) -> None:
     assert take(codec, b"", key) == ([], 0)
     assert take(codec, b"", key, start=5) == ([], 0)
 
 
-def test_messages_are_appended_to_those_that_are_there(codec: ModuleType) -> None:
+def test_take_messages_appends_to_the_list(codec: ModuleType) -> None:
     messages: list[Any] = ["there"]
     codec.kernels.take_messages(by_hand(FIN_TEXT, b"x"), 0, messages, LIMIT, False)
     assert messages == ["there", "x"]
@@ -220,7 +228,7 @@ def test_messages_are_appended_to_those_that_are_there(codec: ModuleType) -> Non
 
 @roles
 @pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
-def test_no_memory_is_taken_for_a_length_that_is_refused(
+def test_no_memory_is_allocated_for_a_declined_length(
     codec: ModuleType, length: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, b"x", key, length=length)
@@ -234,9 +242,7 @@ def test_no_memory_is_taken_for_a_length_that_is_refused(
 
 
 @roles
-def test_no_memory_is_taken_for_a_payload_that_is_not_there(
-    codec: ModuleType, key: bytes | None
-) -> None:
+def test_no_memory_is_allocated_for_a_missing_payload(codec: ModuleType, key: bytes | None) -> None:
     limit = sys.maxsize
     for length in (1 << 40, (1 << 63) - 1):
         wire = by_hand(FIN_BINARY, b"x", key, length=length)
@@ -247,7 +253,7 @@ def test_no_memory_is_taken_for_a_payload_that_is_not_there(
     payloads=st.lists(st.one_of(st.binary(max_size=300), st.text(max_size=100))),
     key=st.none() | st.binary(min_size=4, max_size=4),
 )
-def test_what_encode_frame_writes_is_taken(
+def test_take_messages_decodes_the_frames_of_encode_frame(
     codec: ModuleType, payloads: list[Any], key: bytes | None
 ) -> None:
     wire = b"".join(

@@ -20,7 +20,7 @@ from tests.support.vectors import (
 @pytest.mark.parametrize("start", [0, 1, 7])
 @pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 @pytest.mark.parametrize("length_form", [0, 2, 8])
-def test_parse_frame_of_every_beginning(
+def test_parse_frame_of_every_incomplete_header(
     codec: ModuleType, length_form: int, key: bytes | None, start: int
 ) -> None:
     wire = by_hand(0xF5, b"Hello", key, length_form=length_form)
@@ -68,7 +68,7 @@ def test_parse_frame_reads_a_length_of_64_bits(codec: ModuleType) -> None:
 def take_one(
     codec: ModuleType, data: bytes, key: bytes | None, limit: int = LIMIT, start: int = 0
 ) -> tuple[int, bytes, int] | None:
-    """What take_frame takes of the data, on either role; its end is counted in the data."""
+    """Return the result of take_frame for both roles; the end is relative to the data."""
     ground = b"\x81" * start + data
     taken = codec.kernels.take_frame(ground, start, limit, key is not None)
     if taken is None:
@@ -79,7 +79,7 @@ def take_one(
 
 
 @roles
-def test_a_frame_is_taken_at_every_short_size(codec: ModuleType, key: bytes | None) -> None:
+def test_take_frame_at_every_short_size(codec: ModuleType, key: bytes | None) -> None:
     for size in SHORT_SIZES:
         payload = payload_of(size)
         wire = by_hand(FIN_BINARY, payload, key)
@@ -89,15 +89,17 @@ def test_a_frame_is_taken_at_every_short_size(codec: ModuleType, key: bytes | No
 
 @roles
 @sizes
-def test_a_frame_is_taken_at_the_edges(codec: ModuleType, size: int, key: bytes | None) -> None:
+def test_take_frame_at_the_limits_of_the_length_forms(
+    codec: ModuleType, size: int, key: bytes | None
+) -> None:
     payload = payload_of(size)
     wire = by_hand(FIN_BINARY, payload, key)
     assert take_one(codec, wire, key) == (FIN_BINARY, payload, len(wire))
 
 
 @roles
-def test_a_frame_is_taken_whatever_its_first_byte_is(codec: ModuleType, key: bytes | None) -> None:
-    # Text that is not UTF-8, reserved bits, long control frames: others judge.
+def test_take_frame_accepts_any_first_byte(codec: ModuleType, key: bytes | None) -> None:
+    # Invalid UTF-8, reserved bits and long control frames are not checked here.
     payload = b"\xff\x80" * 100
     for first in range(256):
         wire = by_hand(first, payload, key)
@@ -106,7 +108,7 @@ def test_a_frame_is_taken_whatever_its_first_byte_is(codec: ModuleType, key: byt
 
 @roles
 @pytest.mark.parametrize("size", [0, 1, 5, 125, 126, 300])
-def test_no_frame_is_taken_that_is_not_whole(
+def test_take_frame_declines_an_incomplete_frame(
     codec: ModuleType, size: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, payload_of(size), key)
@@ -117,7 +119,7 @@ def test_no_frame_is_taken_that_is_not_whole(
 
 @roles
 @pytest.mark.parametrize("size", [65536, 1 << 18])
-def test_no_long_frame_is_taken_without_its_last_byte(
+def test_take_frame_declines_a_long_frame_without_its_last_byte(
     codec: ModuleType, size: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, bytes(size), key)
@@ -127,9 +129,7 @@ def test_no_long_frame_is_taken_without_its_last_byte(
 
 @roles
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_no_frame_is_taken_that_is_masked_wrongly(
-    codec: ModuleType, size: int, key: bytes | None
-) -> None:
+def test_take_frame_declines_wrong_masking(codec: ModuleType, size: int, key: bytes | None) -> None:
     wire = by_hand(FIN_BINARY, bytes(size), KEY if key is None else None)
     assert take_one(codec, wire + bytes(4), key) is None
 
@@ -139,7 +139,7 @@ NOT_MINIMAL = [(0, 2), (1, 2), (125, 2), (0, 8), (125, 8), (126, 8), (65535, 8)]
 
 @roles
 @pytest.mark.parametrize(("size", "form"), NOT_MINIMAL)
-def test_no_frame_is_taken_whose_length_is_not_minimal(
+def test_take_frame_declines_a_length_that_is_not_minimal(
     codec: ModuleType, size: int, form: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, bytes(size), key, length_form=form)
@@ -148,7 +148,9 @@ def test_no_frame_is_taken_whose_length_is_not_minimal(
 
 @roles
 @pytest.mark.parametrize("limit", [0, 1, 3, 125, 126, 300, 65535, 65536])
-def test_no_frame_is_taken_over_the_limit(codec: ModuleType, limit: int, key: bytes | None) -> None:
+def test_take_frame_declines_a_frame_over_the_limit(
+    codec: ModuleType, limit: int, key: bytes | None
+) -> None:
     for first in (FIN_BINARY, 0x89):
         wire = by_hand(first, payload_of(limit), key)
         assert take_one(codec, wire, key, limit) == (first, payload_of(limit), len(wire))
@@ -158,7 +160,7 @@ def test_no_frame_is_taken_over_the_limit(codec: ModuleType, limit: int, key: by
 @roles
 @pytest.mark.parametrize("limit", [LIMIT, sys.maxsize])
 @pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
-def test_no_frame_is_taken_whose_length_is_a_promise(
+def test_take_frame_declines_an_announced_length(
     codec: ModuleType, length: int, limit: int, key: bytes | None
 ) -> None:
     wire = by_hand(FIN_BINARY, b"x", key, length=length)
@@ -172,21 +174,21 @@ def test_no_frame_is_taken_whose_length_is_a_promise(
 
 
 @roles
-def test_no_frame_is_taken_from_nothing(codec: ModuleType, key: bytes | None) -> None:
+def test_take_frame_of_an_empty_buffer(codec: ModuleType, key: bytes | None) -> None:
     assert take_one(codec, b"", key) is None
     assert codec.kernels.take_frame(b"\x81\x00", 2, LIMIT, key is not None) is None
     assert codec.kernels.take_frame(b"\x81\x00", 99, LIMIT, key is not None) is None
 
 
 @roles
-def test_nothing_is_taken_where_the_limit_is_negative(codec: ModuleType, key: bytes | None) -> None:
+def test_a_negative_limit_declines_everything(codec: ModuleType, key: bytes | None) -> None:
     wire = by_hand(FIN_BINARY, b"", key)
     assert take_one(codec, wire, key, -1) is None
     assert take(codec, wire, key, -1) == ([], len(wire))
 
 
 @roles
-def test_a_taken_frame_is_independent_of_the_buffer(codec: ModuleType, key: bytes | None) -> None:
+def test_a_decoded_frame_is_independent_of_the_buffer(codec: ModuleType, key: bytes | None) -> None:
     wire = by_hand(FIN_BINARY, b"data", key)
     buffer = bytearray(wire)
     _, payload, _ = codec.kernels.take_frame(buffer, 0, LIMIT, key is not None)
@@ -194,7 +196,7 @@ def test_a_taken_frame_is_independent_of_the_buffer(codec: ModuleType, key: byte
     assert payload == b"data"
 
 
-def test_the_kernels_say_what_they_are(compiled: ModuleType, pure: ModuleType) -> None:
+def test_the_kernels_report_their_instruction_set(compiled: ModuleType, pure: ModuleType) -> None:
     assert compiled.kernels.INSTRUCTION_SET in {"AVX-512", "AVX2", "SSE2", "NEON", "portable"}
     assert pure.kernels.INSTRUCTION_SET == "pure Python"
     assert compiled.kernels.__all__ == pure.kernels.__all__

@@ -23,7 +23,7 @@ from tests.support.vectors import (
 
 
 @pytest.mark.parametrize("frame", RFC_FRAMES.values(), ids=RFC_FRAMES)
-def test_encode_frame_gives_the_frames_of_the_rfc(codec: ModuleType, frame: Frame) -> None:
+def test_encode_frame_encodes_the_frames_of_the_rfc(codec: ModuleType, frame: Frame) -> None:
     wire = codec.encode_frame(
         frame.opcode, frame.payload, fin=frame.fin, masking_key=frame.masking_key
     )
@@ -72,14 +72,14 @@ def test_encode_frame_writes_every_first_byte(codec: ModuleType) -> None:
                 assert codec.encode_frame(opcode, b"x", fin=fin, rsv=rsv) == bytes((first, 1, 120))
 
 
-def test_encode_frame_takes_what_is_true_or_false_for_fin(codec: ModuleType) -> None:
+def test_encode_frame_accepts_any_truth_value_for_fin(codec: ModuleType) -> None:
     no: Any
     for no in (0, "", None):
         assert codec.encode_frame(1, fin=no) == b"\x01\x00"
     assert codec.encode_frame(1, fin=2) == b"\x81\x00"
 
 
-def test_encode_frame_takes_an_opcode_by_name(codec: ModuleType) -> None:
+def test_encode_frame_accepts_an_opcode_by_name(codec: ModuleType) -> None:
     assert codec.encode_frame(codec.Opcode.PING, b"x") == b"\x89\x01x"
 
 
@@ -132,7 +132,7 @@ def test_a_random_masking_key_masks_the_payload(codec: ModuleType) -> None:
 
 def test_random_masking_keys_differ(codec: ModuleType) -> None:
     keys = [new_key(codec) for _ in range(10_000)]
-    # Of 10,000 keys out of 2**32, the chance that 5 or more are there twice is 1 in 10**12.
+    # For 10,000 keys out of 2**32, the probability of 5 or more repetitions is 1 in 10**12.
     assert len(set(keys)) > 10_000 - 5
     for position in range(4):
         assert len({key[position] for key in keys}) == 256
@@ -155,19 +155,19 @@ def test_masking_keys_come_from_the_system(
             new_key(codec)
         assert asked, "keys that no os.urandom gave"
         used = 1
-        # Every key is used once: not more of them than there are bytes for.
+        # Every key is used once: the keys need all bytes of the blocks.
         while len(asked) == 1:
             assert new_key(codec) == b"\xab" * 4
             used += 1
         assert used == asked[0] // 4 + 1
     for _ in range(asked[-1] // 4):
-        new_key(codec)  # those of the second block, that no other test may see
+        new_key(codec)  # the keys of the second block, which no other test may use
 
 
-def test_a_block_of_keys_that_is_too_short_is_an_error(
+def test_a_short_block_of_random_bytes_is_an_error(
     compiled: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What stands behind it in memory is no secret, or not ours.
+    # The memory behind a short block is not random.
     with monkeypatch.context() as patch:
         patch.setattr(os, "urandom", lambda size: bytes(size - 1))
         with pytest.raises(RuntimeError, match=r"^os\.urandom gave 4095 bytes for 4096$"):
@@ -175,7 +175,7 @@ def test_a_block_of_keys_that_is_too_short_is_an_error(
     assert len(new_key(compiled)) == 4
 
 
-def test_where_no_process_can_fork_there_are_keys_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masking_keys_work_on_systems_without_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "register_at_fork", raising=False)
     assert len(new_key(load_codec(pure=True))) == 4
 

@@ -1,4 +1,4 @@
-"""The C units by themselves, under sanitizers: also those that this CPU would not choose."""
+"""The C files on their own, under sanitizers, including the loops that this CPU does not use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 NATIVE = HERE.parents[2] / "src" / "wsframe" / "native"
 
 
-def test_every_unit_does_what_is_defined(tmp_path: Path) -> None:
-    """Compiled with sanitizers, which end it at the first fault."""
+def test_every_instruction_set_under_sanitizers(tmp_path: Path) -> None:
+    """Compile the test with sanitizers, which abort it at the first error."""
     compiler = shutil.which("cc")
     if compiler is None:
         missing_tool("cc, a C compiler,")
