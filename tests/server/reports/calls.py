@@ -1,4 +1,4 @@
-"""Handlers that record what they are given."""
+"""Log handlers that call functions of a test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Calls(logging.Handler):
 def handled_by(
     function: Callable[[logging.LogRecord], object], *loggers: logging.Logger
 ) -> Iterator[None]:
-    """Have a function called with the records of these loggers, INFO and above."""
+    """Call a function with the records of these loggers, INFO and above."""
     handler = Calls(function)
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -50,7 +50,7 @@ def echoes(clients: Clients, server: Server) -> None:
 
 
 class Failure(Exception):  # noqa: N818
-    """Raised by tests; unlike built-in exceptions it can be referred to weakly."""
+    """Raised by tests; unlike built-in exceptions it supports weak references."""
 
 
 def fail() -> None:

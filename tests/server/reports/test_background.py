@@ -1,4 +1,4 @@
-"""The queue before the thread that runs log handlers: nobody who puts into it waits."""
+"""The queue of the background thread, which runs log handlers: putting never blocks."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from wsframe.server.reports.background import UNIT, AtomicCounter, Background
 
 
 class Blocked:
-    """A job that holds up the thread until the test lets it go on."""
+    """A job that blocks the thread until the test ends it."""
 
     def __init__(self) -> None:
-        self.begun, self._go_on = threading.Event(), threading.Event()
+        self.begun, self._unblocked = threading.Event(), threading.Event()
 
     def __call__(self) -> None:
-        """Wait for the test."""
+        """Block until the test calls :meth:`end`."""
         self.begun.set()
-        assert self._go_on.wait(TIMEOUT)
+        assert self._unblocked.wait(TIMEOUT)
 
     def end(self) -> None:
-        """Let the thread go on."""
-        self._go_on.set()
+        """Unblock the thread."""
+        self._unblocked.set()
 
 
 @pytest.fixture
 def done() -> list[object]:
-    """What jobs have been done; a number that stands alone is one of jobs lost."""
+    """The names of the jobs that have run; a number is a report of lost jobs."""
     return []
 
 
@@ -50,7 +50,7 @@ def background(done: list[object]) -> Iterator[Background]:
 
 @pytest.fixture
 def blocked(background: Background) -> Iterator[Blocked]:
-    """A job that holds up all others."""
+    """A running job that blocks all others."""
     blocked = Blocked()
     background.put(blocked, 0)
     assert blocked.begun.wait(TIMEOUT)
@@ -63,7 +63,7 @@ def put(background: Background, done: list[object], *names: str, size: int = 0) 
         background.put(partial(done.append, name), size)
 
 
-def test_jobs_are_done_in_order(background: Background, done: list[object]) -> None:
+def test_jobs_run_in_order(background: Background, done: list[object]) -> None:
     for number in range(500):
         background.put(partial(done.append, number), 0)
         if number % 7 == 0:
@@ -72,10 +72,10 @@ def test_jobs_are_done_in_order(background: Background, done: list[object]) -> N
     assert done == list(range(500))
 
 
-def test_what_does_not_fit_is_dropped_and_told_of_in_its_place(
+def test_jobs_that_do_not_fit_are_dropped_and_reported_in_their_place(
     background: Background, blocked: Blocked, done: list[object]
 ) -> None:
-    put(background, done, *"abcdefg")  # the job that is under way takes up room, too
+    put(background, done, *"abcdefg")  # the running job takes up room, too
     put(background, done, *"xyz")
     assert background.lost.total() == 3
     blocked.end()
@@ -98,7 +98,7 @@ def test_large_jobs_take_up_more_room(
     assert done == [*"abcdefghij"[:fit], 10 - fit]
 
 
-def test_a_job_larger_than_the_queue_has_it_for_itself(
+def test_a_job_larger_than_the_queue_fills_it_alone(
     background: Background, done: list[object]
 ) -> None:
     put(background, done, "large", size=1 << 30)
@@ -106,14 +106,12 @@ def test_a_job_larger_than_the_queue_has_it_for_itself(
     assert done == ["large"]
 
 
-def test_whoever_waits_for_a_job_that_does_not_end_waits_in_vain_but_not_for_ever(
-    background: Background, blocked: Blocked
-) -> None:
+def test_waiting_for_a_blocked_job_times_out(background: Background, blocked: Blocked) -> None:
     assert not background.flush(0.01)
     assert not background.close(0.01)
 
 
-def test_no_thread_is_left_after_the_close_and_a_later_job_starts_another(
+def test_close_ends_the_thread_and_a_later_job_starts_another(
     background: Background, done: list[object]
 ) -> None:
     before = threading.active_count()
@@ -125,7 +123,7 @@ def test_no_thread_is_left_after_the_close_and_a_later_job_starts_another(
     assert done == ["one", "two"]
 
 
-def test_jobs_that_come_while_the_thread_ends_are_done(
+def test_jobs_that_are_put_while_the_thread_ends_run(
     background: Background, done: list[object]
 ) -> None:
     for number in range(300):
@@ -137,7 +135,7 @@ def test_jobs_that_come_while_the_thread_ends_are_done(
     assert done == list(range(300))
 
 
-def test_the_thread_of_the_jobs_does_not_wait_for_itself(
+def test_the_background_thread_does_not_wait_for_itself(
     background: Background, done: list[object]
 ) -> None:
     background.put(lambda: done.append((background.flush(TIMEOUT), background.close(TIMEOUT))), 0)
@@ -145,19 +143,19 @@ def test_the_thread_of_the_jobs_does_not_wait_for_itself(
     assert done == [(True, True)]
 
 
-def test_what_is_to_be_done_later_is_done_in_time_or_at_the_close(
+def test_delayed_jobs_run_in_time_or_at_the_close(
     background: Background, done: list[object]
 ) -> None:
     background.call_later(3600, partial(done.append, "in an hour"))
     background.call_later(0.001, partial(done.append, "now"))
-    wait_until(lambda: done == ["now"], "it is done when its time has come")
-    # What it puts itself is done as well.
+    wait_until(lambda: done == ["now"], "the delayed job runs")
+    # A job that it puts runs as well.
     background.call_later(3600, partial(put, background, done, "one more"))
     assert background.close(TIMEOUT)
     assert done == ["now", "in an hour", "one more"]
 
 
-def test_a_system_without_threads_delays_jobs(
+def test_jobs_wait_until_the_system_can_start_a_thread(
     background: Background, done: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(self: threading.Thread) -> None:
@@ -172,7 +170,7 @@ def test_a_system_without_threads_delays_jobs(
 
 
 def interrupt_each_line(function: Callable[[], object], interrupt: Callable[[], object]) -> None:
-    """Call a function, and the other one before each of its lines, as a signal handler may be."""
+    """Call a function, and the other one before each of its lines, like a signal handler."""
     busy = False
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
@@ -193,7 +191,7 @@ def interrupt_each_line(function: Callable[[], object], interrupt: Callable[[], 
         sys.settrace(before)
 
 
-def test_who_puts_may_be_interrupted_anywhere_by_one_who_puts(done: list[object]) -> None:
+def test_put_may_be_interrupted_at_any_line_by_another_put(done: list[object]) -> None:
     background = Background(done.append, capacity=1000)
     interruptions = 0
 
@@ -211,14 +209,14 @@ def test_who_puts_may_be_interrupted_anywhere_by_one_who_puts(done: list[object]
     assert sorted(map(str, done)) == sorted(["first", "second", *["interruption"] * interruptions])
 
 
-def test_no_thread_starts_for_a_job_that_another_thread_has_done(done: list[object]) -> None:
-    """Whoever puts a job may be held up before each of its lines, while others put and close."""
+def test_no_thread_starts_for_a_job_that_another_thread_has_run(done: list[object]) -> None:
+    """A put may be delayed before each of its lines while other threads put and close."""
     times_done = 0
     for chosen in range(40):
         background = Background(done.append, capacity=1000)
         before, line, was_done = threading.active_count(), 0, False
 
-        def be_held_up(background: Background = background, chosen: int = chosen) -> None:
+        def interrupt(background: Background = background, chosen: int = chosen) -> None:
             nonlocal line, was_done
             line += 1
             if line == chosen:
@@ -226,7 +224,7 @@ def test_no_thread_starts_for_a_job_that_another_thread_has_done(done: list[obje
                 was_done = background.close(0.05) and "first" in done
 
         done.clear()
-        interrupt_each_line(partial(put, background, done, "first"), be_held_up)
+        interrupt_each_line(partial(put, background, done, "first"), interrupt)
         if was_done:
             times_done += 1
             assert threading.active_count() == before
@@ -235,7 +233,7 @@ def test_no_thread_starts_for_a_job_that_another_thread_has_done(done: list[obje
     assert times_done
 
 
-def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
+def test_a_put_to_a_full_queue_may_be_interrupted_by_another(
     background: Background, blocked: Blocked, done: list[object]
 ) -> None:
     put(background, done, *"abcdefg")
@@ -254,7 +252,7 @@ def test_who_is_turned_away_may_be_interrupted_by_one_who_is_turned_away(
     assert sum(number for number in done[7:] if isinstance(number, int)) == interruptions + 1
 
 
-def test_a_tally_loses_nothing_between_threads() -> None:
+def test_an_atomic_counter_counts_the_additions_of_all_threads() -> None:
     counter = AtomicCounter()
 
     def add() -> None:
@@ -270,7 +268,7 @@ def test_a_tally_loses_nothing_between_threads() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_does_its_own_jobs_and_not_its_parents(
+def test_a_forked_child_runs_its_own_jobs_but_not_its_parents(
     background: Background, blocked: Blocked, done: list[object]
 ) -> None:
     put(background, done, *"abcdefghi")
@@ -306,7 +304,7 @@ print("exit code", os.waitstatus_to_exitcode(status))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_returns_from_the_job_that_forked_it_ends() -> None:
     result = run([sys.executable, "-c", FORKING_JOB])
     assert result.stdout.splitlines() == ["the next job", "exit code 0"], result.stderr
@@ -343,7 +341,7 @@ if "stuck" in sys.argv:
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-def test_the_end_of_the_program_does_what_waits_but_does_not_wait_for_ever(*, stuck: bool) -> None:
+def test_the_exit_of_the_program_runs_waiting_jobs_for_a_limited_time(*, stuck: bool) -> None:
     result = run([sys.executable, "-W", "error", "-c", AT_EXIT, *(["stuck"] if stuck else [])])
     assert (result.returncode, result.stderr) == (0, "")
     expected = ["program"] if stuck else ["program", "before", "after", "finalizer"]

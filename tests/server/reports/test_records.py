@@ -24,7 +24,7 @@ from wsframe.server.reports.loggers import log as server_log
 from wsframe.server.reports.throttled import ThrottledLog
 
 
-def test_arguments_are_text_when_the_record_leaves(log: ServerLog) -> None:
+def test_arguments_are_rendered_before_the_record_is_queued(log: ServerLog) -> None:
     names = ["before"]
     server_log.warning("names: %s", names)
     names[0] = "after"
@@ -32,7 +32,7 @@ def test_arguments_are_text_when_the_record_leaves(log: ServerLog) -> None:
     assert not record.args
 
 
-def test_text_of_strangers_forges_nothing_whatever_the_format(log: ServerLog) -> None:
+def test_untrusted_text_cannot_forge_a_record(log: ServerLog) -> None:
     hostile = "a\nERROR forged\r\x1b[2J\u2028\u202e"
     try:
         raise ValueError(hostile)
@@ -46,7 +46,7 @@ def test_text_of_strangers_forges_nothing_whatever_the_format(log: ServerLog) ->
     assert all(line.startswith("  ") and line.isprintable() for line in others)
 
 
-def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) -> None:
+def test_a_record_whose_argument_cannot_be_rendered_is_logged(log: ServerLog) -> None:
     class Fails:
         def __str__(self) -> str:
             raise LookupError("nothing there")
@@ -59,7 +59,7 @@ def test_an_argument_without_text_costs_no_more_than_its_text(log: ServerLog) ->
     log.expect("it is %s (rendering it raised LookupError)", logging.WARNING)
 
 
-def test_an_exception_without_text_is_logged(log: ServerLog) -> None:
+def test_an_exception_that_cannot_be_rendered_is_logged(log: ServerLog) -> None:
     class TextlessError(Exception):
         __cause__ = 1  # type: ignore[assignment]
 
@@ -73,7 +73,7 @@ def test_an_exception_without_text_is_logged(log: ServerLog) -> None:
     assert "TextlessError" in str(log.expect("failed").exc_text)
 
 
-def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> None:
+def test_exceptions_of_waiting_records_take_bounded_memory(log: ServerLog) -> None:
     begun, go_on = threading.Event(), threading.Event()
     count = 4 * MAX_EXCEPTIONS
     seen: list[logging.LogRecord] = []
@@ -94,7 +94,7 @@ def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> 
         assert begun.wait(TIMEOUT)
         assert sum(error() is not None for error in errors) <= MAX_EXCEPTIONS + 2
         go_on.set()
-    # All have the text, and in a log that is not behind handlers have the exception itself, too.
+    # All records have the text. Only the first ones have the exception itself.
     assert all("it failed" in str(record.exc_text) for record in seen)
     assert seen[0].exc_info is not None
     assert seen[-1].exc_info is None
@@ -102,7 +102,7 @@ def test_exceptions_in_records_that_wait_take_bounded_memory(log: ServerLog) -> 
 
 
 def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SERVER, "propagate", False)  # pytest keeps all records
+    monkeypatch.setattr(SERVER, "propagate", False)  # because pytest keeps all records
     try:
         fail()
     except Failure as error:
@@ -115,7 +115,7 @@ def test_an_idle_log_keeps_nothing_alive(log: ServerLog, monkeypatch: pytest.Mon
 
 
 class SlowTextError(Exception):
-    """An exception whose text is only known when the test permits it."""
+    """An exception whose text blocks until the test releases it."""
 
     held: Checkpoint
 
@@ -139,7 +139,7 @@ def raise_slow_text_in_turn(ws: WebSocket) -> Any:
     ("handler", "authorize"),
     [(raise_slow_text, None), (raise_slow_text_in_turn, None), (plain_echo, raise_slow_text)],
 )
-def test_the_text_of_an_exception_may_block_as_its_handler_may(
+def test_rendering_an_exception_may_block_like_its_handler(
     serve: Serve,
     clients: Clients,
     log: ServerLog,
@@ -156,14 +156,14 @@ def test_the_text_of_an_exception_may_block_as_its_handler_may(
     client.send(upgrade("/fails") + masked(Opcode.TEXT, "x"))
     held.wait_until_reached()
     try:
-        echoes(clients, server)  # nobody waits for it
+        echoes(clients, server)  # no other connection waits for it
     finally:
         held.release()
     assert "at last" in str(log.expect("of /fails failed").exc_text)
 
 
 class UnreadableError(Exception):
-    """An exception of which nothing can be read."""
+    """An exception whose attributes cannot be read."""
 
     def __getattribute__(self, name: str) -> Any:
         raise LookupError(name)
@@ -199,7 +199,7 @@ def test_an_exception_that_cannot_be_read_ends_its_handler(
         assert "UnreadableError" in str(log.expect(f"of {path} failed").exc_text)
 
 
-def test_what_authorize_returns_may_block_when_it_is_judged(serve: Serve, clients: Clients) -> None:
+def test_the_truth_value_of_an_identity_may_block(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
 
     class Identity:

@@ -1,4 +1,4 @@
-"""What the log and the statistics say of a request that is refused."""
+"""Refused requests in the log and in the statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsframe.server import App, Request, Server
 
 HOST = ("Host", "localhost")
 README = Path(__file__).parents[3] / "README.md"
-# The location of nginx' own documentation of WebSocket proxying, which passes on no Host.
+# The location from nginx' documentation of WebSocket proxying, which does not forward the Host.
 DOCUMENTED = """
     proxy_pass {upstream};
     proxy_http_version 1.1;
@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[bytes, int, str, list[str]]] = {
     "no upgrade": (get("/ws"), 426, "upgrade", ["an upgrade is required"]),
     "no HTTP": (b"hello\x1b[2J\r\n\r\n", 400, "malformed", [r'"hello\x1b[2J" from 127.0.0.1']),
     "no path": (get("*?secret"), 400, "malformed", ['"GET *" from 127.0.0.1']),
-    "a path that is no UTF-8": (get("/%ff"), 400, "malformed", ["the path is not valid UTF-8"]),
+    "a path that is not UTF-8": (get("/%ff"), 400, "malformed", ["the path is not valid UTF-8"]),
     "no Host": (head("GET / HTTP/1.1", []), 400, "malformed", ["no Host header"]),
     "a long target": (
         get("/" + "a" * 9000),
@@ -148,7 +148,7 @@ def test_a_trusted_proxy_is_not_blamed(serve: Serve, clients: Clients, log: Serv
     assert "trusted_proxies" not in line
 
 
-def test_what_a_trusted_proxy_has_sent_is_logged_where_it_is_malformed(
+def test_malformed_headers_of_a_trusted_proxy_are_logged(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     server = serve(app_of_all_kinds(), trusted_proxies=["127.0.0.1"])
@@ -159,14 +159,14 @@ def test_what_a_trusted_proxy_has_sent_is_logged_where_it_is_malformed(
     assert r'X-Forwarded-For "203.0.113.7\x9b, nonsense", X-Forwarded-Proto "https".' in line
 
 
-def test_a_flood_of_refusals_is_counted_and_costs_a_line_a_second(
+def test_a_flood_of_refusals_is_counted_and_logged_once_per_second(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     server = serve(app_of_all_kinds())
     for number in range(50):
         assert status_of(clients, server, get(f"/none/{number}")) == 404
     assert status_of(clients, server, get("/ws")) == 426
-    log.expect("with 426", WARNING)  # which the flood has not hidden
+    log.expect("with 426", WARNING)  # not suppressed by the flood
     assert server.stats().refused_for == {"path": 50, "upgrade": 1}
     assert sum("with 404" in record.getMessage() for record in log.records) < 25
 
@@ -178,7 +178,7 @@ def test_a_value_of_16_kib_is_cut(serve: Serve, clients: Clients, log: ServerLog
 
 
 def browser(origin: str) -> bytes:
-    """The upgrade request of a browser that has the page of this origin open."""
+    """Return the upgrade request of a browser for a page of this origin."""
     host = origin.partition("://")[2]
     return upgrade("/ws", ("Origin", origin), changes={"Host": host})
 
@@ -186,7 +186,7 @@ def browser(origin: str) -> bytes:
 def log_behind_nginx(
     serve: Serve, log: ServerLog, location: str, status: int, origin: str, **options: Any
 ) -> str:
-    """What is logged of a browser's request through nginx, which is refused with this status."""
+    """Return the log record of a browser's request through nginx that gets this status."""
     server = serve(app_of_all_kinds(), **options)
     with Nginx(server.port, location) as nginx:
         assert nginx.ask(browser(origin)).startswith(f"HTTP/1.1 {status} ".encode())
@@ -200,29 +200,29 @@ def opens_behind_nginx(serve: Serve, location: str, origin: str, **options: Any)
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example", "http://shop.example:8080"])
-def test_behind_nginx_as_it_is_documented_the_log_names_what_to_change(
+def test_the_log_advises_on_the_documented_configuration_of_nginx(
     serve: Serve, log: ServerLog, origin: str
 ) -> None:
     name = "shop.example"
-    # As documented: every page is foreign.
+    # As documented, every page has a foreign origin.
     location = DOCUMENTED.format(upstream="http://backend")
     line = log_behind_nginx(serve, log, location, 403, origin, hosts="*")
     assert f'Origin "{origin}"' in line
     assert 'Host "backend"' in line
     assert "proxy_set_header Host $http_host;" in line
-    # The same on loopback, where the name of the upstream is no host of this machine.
+    # On loopback as well, where the name of the upstream is not a host of this machine.
     line = log_behind_nginx(serve, log, location, 421, origin)
     assert 'Host "backend"' in line
     assert "proxy_set_header Host $http_host;" in line
-    # With the Host: its name must be served.
+    # With the Host of the browser, its name must be served.
     location = WITH_HOST.format(upstream="http://backend")
     line = log_behind_nginx(serve, log, location, 421, origin)
     assert f'add "{name}" to the setting hosts (--hosts)' in line
-    # And that is all.
+    # Nothing else is needed.
     opens_behind_nginx(serve, location, origin, hosts=[name])
 
 
-def test_behind_nginx_with_an_address_for_its_upstream_the_log_names_what_to_change(
+def test_the_log_advises_on_nginx_with_an_address_for_its_upstream(
     serve: Serve, log: ServerLog
 ) -> None:
     server = serve(app_of_all_kinds())
@@ -236,7 +236,7 @@ def test_behind_nginx_with_an_address_for_its_upstream_the_log_names_what_to_cha
     assert '"shop.example" must then also be one of hosts (--hosts)' in line
 
 
-def test_behind_nginx_that_passes_on_no_upgrade_the_log_names_what_to_change(
+def test_the_log_advises_on_nginx_that_does_not_forward_the_upgrade(
     serve: Serve, log: ServerLog
 ) -> None:
     line = log_behind_nginx(
@@ -245,7 +245,7 @@ def test_behind_nginx_that_passes_on_no_upgrade_the_log_names_what_to_change(
     assert 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' in line
 
 
-def test_nginx_as_the_readme_has_it(serve: Serve) -> None:
+def test_the_configuration_of_nginx_in_the_readme_works(serve: Serve) -> None:
     match = re.search(r"location / \{\n(.*?)\n  \}", README.read_text(encoding="utf-8"), re.DOTALL)
     assert match is not None
     location = match[1].replace("127.0.0.1:9292", "backend")
@@ -256,9 +256,7 @@ def test_nginx_as_the_readme_has_it(serve: Serve) -> None:
     )
 
 
-def test_behind_nginx_that_leaves_out_the_port_the_log_names_what_to_change(
-    serve: Serve, log: ServerLog
-) -> None:
+def test_the_log_advises_on_nginx_that_omits_the_port(serve: Serve, log: ServerLog) -> None:
     location = DOCUMENTED.format(upstream="http://backend") + "proxy_set_header Host $host;"
     line = log_behind_nginx(
         serve, log, location, 403, "http://shop.example:8080", hosts=["shop.example"]

@@ -1,4 +1,4 @@
-"""The numbers of a server, and their form for a scraper."""
+"""The statistics of a server, and their OpenMetrics format."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from wsframe.server import App, Stats, WebSocket
 from wsframe.server.reports.stats import METRICS
 
 
-def test_connections_are_told_apart(serve: Serve, clients: Clients) -> None:
+def test_connections_are_counted_by_kind(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo)
     app.sse("/events", source=Queue())
     server = serve(app)
     websockets = [clients.websocket(server, "/echo") for _ in range(3)]
     streams = [clients.stream(server, "/events") for _ in range(2)]
     silent = clients.connect(server)
-    wait_until(lambda: server.stats().requests == 1, "the silent one is there")
+    wait_until(lambda: server.stats().requests == 1, "the silent client is connected")
     stats = server.stats()
     assert (stats.websockets, stats.event_streams, stats.accepted) == (3, 2, 6)
     for websocket in websockets:
@@ -41,7 +41,7 @@ def test_connections_are_told_apart(serve: Serve, clients: Clients) -> None:
     assert server.stats().accepted == 6
 
 
-def test_what_has_been_counted_outlives_its_connection(serve: Serve, clients: Clients) -> None:
+def test_counters_are_kept_after_the_connection_has_ended(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.PING, b"no message"))
@@ -58,7 +58,7 @@ def test_what_has_been_counted_outlives_its_connection(serve: Serve, clients: Cl
     assert server.stats().messages_in == 4
 
 
-def test_bytes_are_those_of_the_wire(serve: Serve, clients: Clients) -> None:
+def test_bytes_are_counted_as_on_the_wire(serve: Serve, clients: Clients) -> None:
     app = App()
     app.page("/", "page" * 200_000)
     server = serve(app)
@@ -70,7 +70,7 @@ def test_bytes_are_those_of_the_wire(serve: Serve, clients: Clients) -> None:
     assert (server.stats().bytes_in, server.stats().bytes_out) == (len(get("/")), len(received))
 
 
-def test_refusals_by_status(serve: Serve, clients: Clients) -> None:
+def test_refusals_are_counted_by_status(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     for request in (get("/a"), get("/b"), get("/echo"), b"nonsense\r\n\r\n"):
         client = clients.connect(server)
@@ -79,7 +79,7 @@ def test_refusals_by_status(serve: Serve, clients: Clients) -> None:
     assert server.stats().refused == {404: 2, 426: 1, 400: 1}
 
 
-def test_threads_and_handlers(serve: Serve, clients: Clients) -> None:
+def test_threads_and_handlers_are_counted(serve: Serve, clients: Clients) -> None:
     go = threading.Event()
 
     def waits(ws: WebSocket) -> MessageGenerator:
@@ -104,7 +104,7 @@ def test_threads_and_handlers(serve: Serve, clients: Clients) -> None:
     go.set()
 
 
-def test_threads_are_all_that_the_server_has(serve: Serve) -> None:
+def test_all_threads_of_the_server_are_counted(serve: Serve) -> None:
     app = App()
     app.sse("/a", source=Queue())
     app.sse("/b", source=Queue())
@@ -114,7 +114,7 @@ def test_threads_are_all_that_the_server_has(serve: Serve) -> None:
     assert server.stats().loops == 2
 
 
-def test_a_handler_that_loses_the_loop(serve: Serve, clients: Clients) -> None:
+def test_handoffs_are_counted(serve: Serve, clients: Clients) -> None:
     go = threading.Event()
 
     def blocks(ws: WebSocket) -> MessageGenerator:
@@ -124,11 +124,11 @@ def test_a_handler_that_loses_the_loop(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(blocks))
     client = clients.websocket(server, "/echo")
     client.send_messages("block")
-    wait_until(lambda: server.stats().handoffs == 1, "it has lost the loop")
+    wait_until(lambda: server.stats().handoffs == 1, "the loop is handed off")
     go.set()
 
 
-def test_events_of_a_queue(serve: Serve, clients: Clients) -> None:
+def test_events_of_a_queue_are_counted(serve: Serve, clients: Clients) -> None:
     source: Queue[str] = Queue()
     app = App()
     app.sse("/events", source=source)
@@ -144,7 +144,7 @@ def test_events_of_a_queue(serve: Serve, clients: Clients) -> None:
     assert (stats.topics, stats.subscriptions, stats.published) == (0, 3, 2)
 
 
-def test_slow_clients(serve: Serve, clients: Clients) -> None:
+def test_slow_clients_are_counted(serve: Serve, clients: Clients) -> None:
     source: Queue[str] = Queue()
     app = App()
     app.sse("/events", source=source)
@@ -152,22 +152,22 @@ def test_slow_clients(serve: Serve, clients: Clients) -> None:
     clients.stream(server, "/events", receive_buffer=4096)
     deadline = time.monotonic() + TIMEOUT
     while not server.stats().slow_clients:
-        assert time.monotonic() < deadline, "the slow client is not cut off"
+        assert time.monotonic() < deadline, "the slow client is still connected"
         source.put("x" * 100_000)
         source.join()
     assert server.stats().slow_clients == 1
 
 
-def test_clients_that_answer_no_ping(serve: Serve, clients: Clients) -> None:
+def test_clients_that_do_not_answer_a_ping_are_counted(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo), ping_interval=0.01, ping_timeout=0.01)
     client = clients.websocket(server, "/echo")
     wait_until(lambda: server.stats().ping_timeouts == 1, "the client is given up")
     client.close()
     wait_for_disconnects(server)
-    assert server.stats().messages_out == 0  # the ping is none
+    assert server.stats().messages_out == 0  # the server's ping is not counted
 
 
-def test_the_loops_owner_is_not_needed(serve: Serve, clients: Clients) -> None:
+def test_statistics_do_not_wait_for_the_owner_of_a_loop(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     clients.websocket(server, "/echo")
     held, go = threading.Event(), threading.Event()
@@ -209,9 +209,11 @@ def test_sums_do_not_decrease_while_connections_end(serve: Serve, clients: Clien
 # Of an app, and as text ---------------------------------------------------------------------------
 
 
-def test_an_app_sums_its_servers_that_run(serve: Serve, clients: Clients) -> None:
+def test_the_statistics_of_an_app_are_the_sum_over_its_running_servers(
+    serve: Serve, clients: Clients
+) -> None:
     app = websocket_app(generator_echo)
-    # Lost records are those of the process, whichever test has lost them.
+    # Lost records are counted for the process, so other tests may have lost some.
     assert dataclasses.replace(app.stats(), lost_log_records=0) == Stats(processes=1)
     first, second = serve(app), serve(app)
     for server in (first, second, second):
@@ -225,14 +227,14 @@ def test_an_app_sums_its_servers_that_run(serve: Serve, clients: Clients) -> Non
     first.stop(drain=0)
     assert (app.stats().websockets, app.stats().refused) == (2, {404: 2})
     third = serve(app)
-    assert app._servers == [second, third]  # who has stopped is forgotten
+    assert app._servers == [second, third]  # a stopped server is forgotten
     assert app.stats().loops == 2
     assert first.stats().accepted == 2
     third.stop(drain=0)
 
 
 def samples(text: str) -> dict[str, float]:
-    """What a scraper makes of it; the parser raises what is wrong."""
+    """Return the samples that a Prometheus parser reads; it raises an error for invalid text."""
     return {
         "".join((sample.name, *(f"{{{key}={value}}}" for key, value in sample.labels.items()))): (
             sample.value
@@ -268,12 +270,12 @@ def test_metrics(serve: Serve, clients: Clients) -> None:
     assert found["wsframe_threads"] == server.stats().threads
 
 
-def test_every_number_is_a_metric() -> None:
+def test_every_statistic_is_a_metric() -> None:
     shown = {name for metric in METRICS for name in metric.samples.values()}
     assert shown == {field.name for field in dataclasses.fields(Stats)}
 
 
-def test_metrics_are_where_they_are_asked_for(serve: Serve, clients: Clients) -> None:
+def test_metrics_are_served_only_on_the_registered_path(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo)
     app.metrics("/numbers")
     with pytest.raises(ValueError, match="already has a route"):

@@ -22,7 +22,7 @@ def test_a_flood_of_lines_becomes_two_lines_with_their_number(log: ServerLog) ->
     assert not log.records
 
 
-def test_what_is_left_out_is_told_when_the_silence_is_over(log: ServerLog) -> None:
+def test_suppressed_lines_are_reported_at_the_end_of_the_interval(log: ServerLog) -> None:
     throttled = ThrottledLog(interval=0.05)
     for number in range(3):
         throttled.log(logging.WARNING, "trouble %d", number)
@@ -46,7 +46,7 @@ def test_throttled_lines_of_many_threads_are_all_counted(log: ServerLog) -> None
     assert last == f"trouble (the last of {2000 - len(lines)} similar messages)"
 
 
-def test_nobody_complains_below_the_level(log: ServerLog) -> None:
+def test_lines_below_the_level_are_not_logged(log: ServerLog) -> None:
     throttled = ThrottledLog(interval=3600)
     throttled.log(logging.DEBUG, "nothing %s", "wrong", "with the arguments")
     throttled.log(logging.WARNING, "trouble")

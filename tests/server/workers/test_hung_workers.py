@@ -1,4 +1,4 @@
-"""Workers whose loops do not turn are replaced, and others are not."""
+"""Workers whose loops make no progress are replaced; other workers are not."""
 
 from __future__ import annotations
 
@@ -21,64 +21,64 @@ __all__ = ["serve"]
 TIMEOUT = 60.0
 
 
-class Beats:
-    """A pulse on a clock of the test, and how often it has asked."""
+class Watched:
+    """A watchdog with a clock of the test, and the number of its requests."""
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
         self.clock = ManualClock()
-        self.asked = 0
-        self.watchdog = Watchdog(self.clock, timeout, self._ask)
+        self.requests = 0
+        self.watchdog = Watchdog(self.clock, timeout, self._request)
 
-    def _ask(self) -> None:
-        self.asked += 1
+    def _request(self) -> None:
+        self.requests += 1
 
     def pass_time(self, seconds: float) -> bool:
-        """Let time pass, and beat; whether the worker hangs."""
+        """Advance the clock and check; return True if the worker hangs."""
         self.clock.now += seconds
         return self.watchdog.check()
 
 
-def test_a_worker_that_answers_is_asked_again_and_again() -> None:
-    beats = Beats()
+def test_a_worker_that_answers_gets_another_request() -> None:
+    watched = Watched()
     for number in range(1, 100):
-        assert not beats.pass_time(TIMEOUT / CHECKS)
-        assert beats.asked == number
-        beats.watchdog.answered()
+        assert not watched.pass_time(TIMEOUT / CHECKS)
+        assert watched.requests == number
+        watched.watchdog.answered()
 
 
 def test_a_worker_that_does_not_answer_hangs_after_the_timeout() -> None:
-    beats = Beats()
-    assert not beats.pass_time(0)
+    watched = Watched()
+    assert not watched.pass_time(0)
     for _ in range(CHECKS - 1):
-        assert not beats.pass_time(TIMEOUT / CHECKS)
-    assert not beats.pass_time(TIMEOUT / CHECKS / 2)
-    assert beats.pass_time(TIMEOUT / CHECKS / 2)
-    assert beats.asked == 1
+        assert not watched.pass_time(TIMEOUT / CHECKS)
+    assert not watched.pass_time(TIMEOUT / CHECKS / 2)
+    assert watched.pass_time(TIMEOUT / CHECKS / 2)
+    assert watched.requests == 1
 
 
-def test_an_answer_that_is_late_is_in_time() -> None:
-    beats = Beats()
+def test_a_late_answer_within_the_timeout_resets_the_count() -> None:
+    watched = Watched()
     for _ in range(CHECKS):
-        assert not beats.pass_time(TIMEOUT / CHECKS)
-    beats.watchdog.answered()
+        assert not watched.pass_time(TIMEOUT / CHECKS)
+    watched.watchdog.answered()
     for _ in range(CHECKS):
-        assert not beats.pass_time(TIMEOUT / CHECKS)
-    assert beats.pass_time(TIMEOUT / CHECKS)
+        assert not watched.pass_time(TIMEOUT / CHECKS)
+    assert watched.pass_time(TIMEOUT / CHECKS)
 
 
-def test_a_standstill_of_the_machine_is_no_fault_of_a_worker() -> None:
-    beats = Beats()
-    assert not beats.pass_time(0)
+def test_a_suspended_machine_does_not_make_a_worker_hang() -> None:
+    watched = Watched()
+    assert not watched.pass_time(0)
     for _ in range(3):
-        assert not beats.pass_time(1000 * TIMEOUT)
-        beats.watchdog.answered()
-        assert not beats.pass_time(TIMEOUT / CHECKS)
+        assert not watched.pass_time(1000 * TIMEOUT)
+        watched.watchdog.answered()
+        assert not watched.pass_time(TIMEOUT / CHECKS)
 
 
-def test_without_a_timeout_nobody_is_asked() -> None:
-    beats = Beats(0)
-    assert not beats.pass_time(1000)
-    assert not beats.asked
+def test_without_a_timeout_no_request_is_sent() -> None:
+    watched = Watched(0)
+    assert not watched.pass_time(1000)
+    assert not watched.requests
 
 
 # Processes ---------------------------------------------------------------------------------------
@@ -95,14 +95,16 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     service.process.expect(re.compile(f"replacing worker {pid}: {reason}"))
     service.process.expect(re.compile("line [0-9]+ in hang"))
     sees_the_end(client)
-    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
+    )
     for other, its_pid in others:
         if its_pid != pid:
             other.send_messages("x")
             assert other.next_event() == "x"
 
 
-def test_a_worker_that_writes_no_stacks_is_replaced_as_well(
+def test_a_hung_worker_that_cannot_write_its_stacks_is_replaced(
     serve: Callable[..., Service],
 ) -> None:
     service = serve(2, timeout=0.4)
@@ -110,16 +112,18 @@ def test_a_worker_that_writes_no_stacks_is_replaced_as_well(
     os.kill(pid, signal.SIGSTOP)
     service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
     service.process.expect(re.compile("did not write its stacks"))
-    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
+    )
 
 
-def test_handlers_that_block_do_not_count(serve: Callable[..., Service]) -> None:
+def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Service]) -> None:
     service = serve(1, timeout=0.4)
     blocked = [service.websocket("/block") for _ in range(3)]
     for client, _ in blocked:
         client.send_messages("block")
     other, pid = service.websocket("/echo")
-    # So many rounds take much longer than the time-out.
+    # This number of rounds takes much longer than the time-out.
     for number in range(100):
         other.send_messages(str(number))
         assert other.next_event() == str(number)
@@ -131,7 +135,7 @@ def test_handlers_that_block_do_not_count(serve: Callable[..., Service]) -> None
     assert {its_pid for _, its_pid in blocked} == {pid}
 
 
-def test_a_standstill_of_all_processes_replaces_nobody(serve: Callable[..., Service]) -> None:
+def test_a_stop_of_all_processes_replaces_no_worker(serve: Callable[..., Service]) -> None:
     service = serve(2, timeout=0.4)
     client, _ = service.websocket("/echo")
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The metrics of several workers: one answer for the service, whichever of them is asked."""
+"""The metrics of several workers: each worker answers for the whole service."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from wsframe.server.workers.worker import MAX_WAITING, SupervisorLink
 WAIT = 1.0
 
 
-# How numbers are gathered ------------------------------------------------------------------------
+# Collecting the numbers --------------------------------------------------------------------------
 
 
 class Workers:
-    """Workers of a census that answer when the test has them answer."""
+    """Workers whose answers to the collector are controlled by the test."""
 
     def __init__(self, count: int) -> None:
         self.clock = ManualClock()
         self.collector = Collector(self.clock, WAIT)
-        self.asked: list[int] = []
+        self.requested: list[int] = []
         self.answers: list[tuple[int, Stats]] = []
         self.all = [self.add(number) for number in range(count)]
 
     def add(self, number: int) -> Participant:
-        """A worker begins to serve."""
+        """Add a worker that has started."""
 
         def answer(stats: Stats) -> None:
             self.answers.append((number, stats))
 
-        worker = Participant(lambda: self.asked.append(number), answer)
+        worker = Participant(lambda: self.requested.append(number), answer)
         self.collector.add(worker)
         return worker
 
-    def ask(self, number: int) -> None:
+    def request(self, number: int) -> None:
         self.collector.request(self.all[number])
 
     def report(self, number: int, accepted: int, websockets: int = 0) -> None:
@@ -59,16 +59,16 @@ class Workers:
         self.collector.receive(self.all[number], stats)
 
     def answer(self) -> tuple[int, int, int, int]:
-        """Who has an answer, of how many connections, and of how many processes."""
+        """Return the answered worker, and the connections and processes of its answer."""
         ((number, stats),) = self.answers
         self.answers.clear()
         return number, stats.accepted, stats.processes, stats.missing_processes
 
 
-def test_the_answer_is_the_sum_of_all() -> None:
+def test_the_answer_is_the_sum_over_all_workers() -> None:
     workers = Workers(3)
-    workers.ask(1)
-    assert workers.asked == [0, 1, 2]
+    workers.request(1)
+    assert workers.requested == [0, 1, 2]
     for number in range(3):
         assert not workers.answers
         workers.report(number, 10**number)
@@ -77,85 +77,85 @@ def test_the_answer_is_the_sum_of_all() -> None:
     assert workers.collector.due == inf
 
 
-def test_who_asks_during_a_round_has_an_answer_of_the_next() -> None:
+def test_a_request_during_a_round_is_answered_by_the_next_round() -> None:
     workers = Workers(2)
-    workers.ask(0)
-    workers.ask(1)
+    workers.request(0)
+    workers.request(1)
     workers.report(0, 1)
     workers.report(1, 1)
     assert workers.answer() == (0, 2, 2, 0)
-    assert workers.asked == [0, 1, 0, 1]
+    assert workers.requested == [0, 1, 0, 1]
     workers.report(0, 2)
     workers.report(1, 2)
     assert workers.answer() == (1, 4, 2, 0)
 
 
-def test_a_worker_that_hangs_is_missing_and_its_last_numbers_stand_for_it() -> None:
+def test_a_hung_worker_counts_as_missing_with_its_last_numbers() -> None:
     workers = Workers(2)
-    workers.ask(0)
+    workers.request(0)
     workers.report(0, 1)
     workers.report(1, 5)
     assert workers.answer() == (0, 6, 2, 0)
-    workers.ask(0)
+    workers.request(0)
     workers.report(0, 2)
     workers.collector.check()
     assert not workers.answers
     workers.clock.now += WAIT
     workers.collector.check()
     assert workers.answer() == (0, 7, 1, 1)
-    # It is not waited for again, nor asked again, until it has answered.
-    workers.ask(0)
+    # No round waits for it or sends it a request until it has answered.
+    workers.request(0)
     workers.report(0, 3)
     assert workers.answer() == (0, 8, 1, 1)
-    assert workers.asked == [0, 1, 0, 1, 0]
+    assert workers.requested == [0, 1, 0, 1, 0]
     workers.report(1, 9)
-    workers.ask(0)
+    workers.request(0)
     workers.report(0, 4)
     workers.report(1, 9)
     assert workers.answer() == (0, 13, 2, 0)
 
 
-def test_counters_of_a_worker_that_has_ended_are_kept_and_its_gauges_are_not() -> None:
+def test_the_counters_of_an_ended_worker_are_kept_but_not_its_gauges() -> None:
     workers = Workers(2)
-    workers.ask(0)
+    workers.request(0)
     workers.report(0, 1, websockets=1)
     workers.report(1, 5, websockets=5)
     assert workers.answers.pop()[1].websockets == 6
-    workers.ask(0)
+    workers.request(0)
     workers.report(0, 1, websockets=1)
     workers.collector.remove(workers.all[1])
     assert workers.answers[0][1].websockets == 1
     assert workers.answer() == (0, 6, 1, 0)
     workers.all[1] = workers.add(1)
-    workers.ask(1)
+    workers.request(1)
     workers.report(0, 1)
     workers.report(1, 2)
     assert workers.answer() == (1, 8, 2, 0)
 
 
-def test_a_worker_that_ends_while_it_asks_has_no_answer() -> None:
+def test_a_worker_that_ends_while_it_waits_gets_no_answer() -> None:
     workers = Workers(3)
-    workers.ask(0)
-    workers.ask(1)
+    workers.request(0)
+    workers.request(1)
     for number in (0, 1):
         workers.collector.remove(workers.all[number])
     workers.report(2, 1)
     assert not workers.answers
-    workers.ask(2)
+    workers.request(2)
     workers.report(2, 1)
     assert workers.answer() == (2, 1, 1, 0)
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Channel, Channel]]:
-    """The supervisor's end of a channel, and the worker's."""
+    """The supervisor's end and the worker's end of a channel."""
     ours, theirs = channel_pair()
     yield ours, theirs
     ours.close()
     theirs.close()
 
 
-def test_messages_of_any_length_arrive_and_the_supervisor_never_waits(
+def test_messages_of_any_length_arrive_and_the_supervisor_never_blocks(
     ends: tuple[Channel, Channel],
 ) -> None:
     ours, theirs = ends
@@ -177,28 +177,28 @@ def test_messages_of_any_length_arrive_and_the_supervisor_never_waits(
     assert not ours.has_unsent
 
 
-def test_statistics_survive_the_way() -> None:
+def test_encoded_statistics_are_decoded_unchanged() -> None:
     stats = Stats(uptime=1.5, accepted=3, refused={404: 2}, refused_for={"path": 2})
     assert decode_stats(encode_stats(stats)) == stats
 
 
-def test_a_worker_whose_supervisor_hangs_keeps_few_who_ask_and_all_are_told_of_its_end(
+def test_a_worker_limits_its_waiting_requests_and_answers_none_when_the_supervisor_ends(
     ends: tuple[Channel, Channel],
 ) -> None:
     ours, theirs = ends
     ended = threading.Event()
     link = SupervisorLink(theirs, ended.set)
     link.begin()
-    told: list[bytes | None] = []
+    answers: list[bytes | None] = []
     for _ in range(MAX_WAITING + 1):
-        link.request(told.append)
-    assert not told
-    link.request(told.append)
-    assert told == [None]
+        link.request(answers.append)
+    assert not answers
+    link.request(answers.append)
+    assert answers == [None]
     ours.close()
     assert ended.wait(TIMEOUT)
-    wait_until(lambda: len(told) == MAX_WAITING + 2, "all are told")
-    assert set(told) == {None}
+    wait_until(lambda: len(answers) == MAX_WAITING + 2, "all requests are answered")
+    assert set(answers) == {None}
 
 
 # A service ---------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def hang(ws):
     ws.send(str(os.getpid()))
     ws.ping()
     yield
-    # C code that keeps the GIL: no thread of the process runs any more.
+    # C code that keeps the GIL, so that no other thread of the process runs.
     ctypes.PyDLL(None).sleep(600)
 
 @app.websocket("/block")
@@ -240,20 +240,20 @@ GAUGES = {metric.name for metric in METRICS if metric.kind == "gauge"}
 
 
 class Service:
-    """The program, and its clients."""
+    """The program and its clients."""
 
     def __init__(self, process: ServerProcess, stack: ExitStack) -> None:
         self.process = process
         self._stack = stack
 
     def websocket(self, path: str) -> tuple[WebSocketClient, int]:
-        """A WebSocket, and the process that has it."""
+        """Return a WebSocket and the process id of its worker."""
         client = WebSocketClient(self.process.port, path)
         self._stack.callback(client.close)
         return client, int(str(client.next_event()))
 
     def metrics(self) -> dict[str, float]:
-        """The samples of an answer, by name and labels."""
+        """Return the samples of a response, by name and labels."""
         client = Client(self.process.port)
         self._stack.callback(client.close)
         client.send(get("/metrics"))
@@ -267,10 +267,16 @@ class Service:
             for sample in family.samples
         }
 
+    def wait_until_all_answer(self, workers: int) -> None:
+        """Wait until this number of workers answer."""
+        wait_until(
+            lambda: self.metrics()["wsframe_processesanswering"] == workers, "all workers answer"
+        )
+
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Starts the program."""
+    """Return a function that starts the program."""
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     with ExitStack() as stack:
 
@@ -284,7 +290,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 def test_every_worker_answers_for_all(serve: Callable[..., Service]) -> None:
     service = serve(3)
     clients = [service.websocket("/echo") for _ in range(12)]
-    for number in range(12):  # whichever worker each of them meets
+    for number in range(12):  # each may reach another worker
         metrics = service.metrics()
         assert metrics["wsframe_processesanswering"] == 3
         assert metrics["wsframe_processesmissing"] == 0
@@ -304,7 +310,9 @@ def test_no_counter_decreases_when_a_worker_is_replaced(
     before = service.metrics()
     os.kill(clients[0][1], number)
     service.process.expect(re.compile("which ended unexpectedly"))
-    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it is replaced")
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
+    )
     after = service.metrics()
     for name, value in before.items():
         if not any(name.startswith(gauge) for gauge in GAUGES):
@@ -314,7 +322,7 @@ def test_no_counter_decreases_when_a_worker_is_replaced(
     assert after["wsframe_replaced_processes_total"] == 1
 
 
-def test_a_supervisor_that_hangs_leaves_no_request_without_an_answer(
+def test_requests_for_metrics_are_answered_with_503_while_the_supervisor_hangs(
     serve: Callable[..., Service],
 ) -> None:
     service = serve(2)
@@ -328,7 +336,9 @@ def test_a_supervisor_that_hangs_leaves_no_request_without_an_answer(
         assert answer.headers["Retry-After"]
     finally:
         service.process.signal(signal.SIGCONT)
-    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it answers again")
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker answers again"
+    )
 
 
 def test_a_worker_that_hangs_is_reported_as_missing(serve: Callable[..., Service]) -> None:
@@ -338,7 +348,7 @@ def test_a_worker_that_hangs_is_reported_as_missing(serve: Callable[..., Service
     hung = clients[0][1]
     os.kill(hung, signal.SIGSTOP)
     try:
-        # Connections are dealt to the one that hangs as well; those are no answer.
+        # Connections that the hung worker gets are not answered.
         answered = 0
         while answered < 2:
             client = Client(service.process.port)
@@ -356,4 +366,6 @@ def test_a_worker_that_hangs_is_reported_as_missing(serve: Callable[..., Service
             assert 'wsframe_connections{kind="websocket"} 4' in body
     finally:
         os.kill(hung, signal.SIGCONT)
-    wait_until(lambda: service.metrics()["wsframe_processesanswering"] == 2, "it answers again")
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker answers again"
+    )
