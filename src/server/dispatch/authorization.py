@@ -88,7 +88,7 @@ class Authorization(PendingRequest, Task):
         """Owner: cancel the call, or let one that has started end by itself."""
         super().disconnected()
         if self.state is BUSY:
-            self.peer.loop.watch_overdue(self)
+            self.peer.loop.overdue.watch(self)
 
     def cancel(self) -> bool:
         """Owner: cancel the call and return True; return False if it has started."""

@@ -75,10 +75,10 @@ class PendingRequest(Session):
         if not self.waits:
             return
         loop = self.peer.loop
-        reason = loop.explain_shortage(self.needs_thread, self.peer, self.route)
+        reason = loop.waiting.explain(self.needs_thread, self.peer, self.route)
         timeout = self.peer.clients.settings.thread_timeout
         if self.cancel():
-            loop.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
+            loop.waiting.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
             self.refuse(no_thread())
 
     def shut_down(self) -> None:
@@ -117,7 +117,7 @@ class Gate(PendingRequest):
 
     def start(self) -> None:
         """Owner: answer the request as soon as a thread is free."""
-        if self.peer.loop.wait_for_thread(self, self.peer, self._route):
+        if self.peer.loop.waiting.wait_if_needed(self, self.peer, self._route):
             self.stop_reading()
             self.wait_for_thread()
         else:

@@ -19,17 +19,16 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
-from logging import WARNING
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsframe.waker import Waker
 
 from ..reports.loggers import log
-from ..reports.throttled import ThrottledLog
 from .blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
+from .overdue import OverdueHandlers
 from .poller import HANGUP, READ, WRITE, Poller
-from .quotas import Holder, Shortage, name_of
+from .quotas import Holder, Shortage
 from .task import (
     BUSY,
     ENDED,
@@ -40,8 +39,8 @@ from .task import (
     Connection,
     Task,
 )
+from .thread_queue import ThreadQueue
 from .threads import HANDLER_NAME, LOOP_NAME, WorkerThread, has_gil, stack_of
-from .waiting import Waiter, WaitingRoom
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
@@ -123,20 +122,14 @@ class Loop:
         self.tick: Callable[[float], float | None] = lambda now: None
         self.on_task_end: Callable[[], object] = lambda: None
         self.unfinished: set[Task] = set()
-        self.waiting = WaitingRoom()
-        self.overdue: set[Task] = set()
+        self.waiting = ThreadQueue(self, threads)
+        self.overdue = OverdueHandlers(self)
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
         self.handoffs = 0
         self._threads = threads
         self._monitor = monitor
-        self._refusal_log = ThrottledLog()
-        self._waiting_log = ThrottledLog()
-        self._overdue_log = ThrottledLog()
-        # By when their user code must have ended, in this order; after that they are orphans.
-        self._may_be_overdue: dict[Task, float] = {}
-        self._will_try_again = False
         self._poller = Poller()
         self._ready: dict[int, Source] = {}
         self._waker = Waker()
@@ -309,7 +302,7 @@ class Loop:
         task, owner = ownership.task, ownership.worker
         if task is None or owner is None:
             return  # the turn has just ended
-        taken = self._threads.hand_off(owner, self._holder(task.peer, task.route))
+        taken = self._threads.hand_off(owner, Holder(task.route, task.peer.network))
         if taken is None:
             if token is not self._not_handed_off:  # once for each turn
                 self._not_handed_off = token
@@ -327,7 +320,7 @@ class Loop:
         assert ownership.task is not None
         if ownership.task is not task:  # that turn had ended, and another has lost the loop
             lost = ownership.task
-            self._threads.recharge(owner, charge, self._holder(lost.peer, lost.route))
+            self._threads.recharge(owner, charge, Holder(lost.route, lost.peer.network))
         self._ownership = Ownership(ownership.task)
         self._ownership.worker = worker
         self._owner = 0
@@ -366,7 +359,6 @@ class Loop:
         """Owner: the user's code of a connection is over."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
-        self._may_be_overdue.pop(task, None)
         for waiting in self._slowed.values():
             waiting.discard(task)
         self.overdue.discard(task)
@@ -396,10 +388,10 @@ class Loop:
 
         None if there is none, which is logged; the request is to be refused then.
         """
-        found = self._threads.engage_handler(self._holder(peer, route))
+        found = self._threads.engage_handler(Holder(route, peer.network))
         if isinstance(found, WorkerThread):
             return found
-        self.log_refusal(route, self._threads.handler_quota.explain(found))
+        self.waiting.log_refusal(route, self._threads.handler_quota.explain(found))
         return None
 
     def run_in(self, worker: WorkerThread, task: Task) -> None:
@@ -412,61 +404,6 @@ class Loop:
         name = f"{HANDLER_NAME} {task.path}"
         worker.jobs.put((name, partial(self._run_elsewhere, task, work)))
         task.peer.flush()
-
-    def wait_for_thread(self, waiter: Waiter, peer: Connection, route: Hashable) -> bool:
-        """Owner: whether there is no thread now for what it will do.
-
-        Then ``waiter.resume()`` is called when there is one, unless it is discarded from
-        ``waiting`` before.
-        """
-        if not (waiter.needs_thread or self._threads.scarce):
-            return False
-        holder = self._holder(peer, route)
-        lacking = self._shortage(waiter.needs_thread, holder)
-        if lacking is not None:
-            self._await_thread(waiter, holder, lacking)
-        return lacking is not None
-
-    def explain_shortage(self, needs_thread: bool, peer: Connection, route: Hashable) -> str:
-        """Owner: what to write into the log of why this finds no thread."""
-        lacking = self._shortage(needs_thread, self._holder(peer, route))
-        return "a thread came too late" if lacking is None else self._explain(needs_thread, lacking)
-
-    def log_refusal(self, route: Hashable, reason: str) -> None:
-        """Owner: log, once a second at most, that a request is refused for want of a thread."""
-        self._refusal_log.log(
-            WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
-        )
-
-    def watch_overdue(self, task: Task) -> None:
-        """Owner: the client of this has left, and its user code has a thread.
-
-        If that goes on for long, it is logged, and counted until it ends.
-        """
-        if task not in self._may_be_overdue and task not in self.overdue:
-            if not self._may_be_overdue:
-                self.at_next_tick(self._find_overdue)
-            self._may_be_overdue[task] = self.clock() + self.timing.overdue_after
-
-    def _find_overdue(self) -> None:
-        """Look which threads have outlived their clients for too long."""
-        now = self.clock()
-        for task, due in tuple(self._may_be_overdue.items()):
-            if due > now:
-                break  # the others have ended their connections later
-            del self._may_be_overdue[task]
-            if task.state is not BUSY:
-                continue  # it waits for its last turn
-            self.overdue.add(task)
-            self._overdue_log.log(
-                WARNING,
-                "%s: a handler still has its thread %g s after its client has left; what it waits "
-                "for needs a time-out, or stream.get(queue), which ends with the client",
-                name_of(task.route),
-                self.timing.overdue_after,
-            )
-        if self._may_be_overdue:
-            self.at_next_tick(self._find_overdue)
 
     def wake_soon(self, ready_signal: SimpleQueue[None]) -> None:
         """Owner: have something put on this queue soon, where a thread of user code waits for it.
@@ -565,68 +502,20 @@ class Loop:
         """Whether a turn must not begin on the loop: it has got a thread, or waits for one."""
         if task.state is ENDED:
             return True
-        holder = self._holder(task.peer, task.route)
+        holder = Holder(task.route, task.peer.network)
         if task.needs_thread:
-            found = self._threads.engage_turn(holder, self._look_again)
+            found = self.waiting.engage_turn(holder)
             if isinstance(found, WorkerThread):
                 self.run_in(found, task)
                 return True
-        lacking = self._shortage(task.needs_thread, holder)
-        if lacking is None:
+        shortage = self.waiting.shortage(task.needs_thread, holder)
+        if shortage is None:
             return False
         task.state = WAITING
         task.hold()
         task.peer.flush()
-        self._await_thread(task, holder, lacking)
+        self.waiting.add(task, holder, shortage)
         return True
-
-    def _shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
-        """Why this must wait for a thread; None if it need not.
-
-        What has blocked begins on the loop only if the system starts no thread for it: then the
-        reserve is better than nothing.
-        """
-        if needs_thread:
-            lacking = self._threads.turn_shortage(holder, self._look_again)
-            if lacking is not Shortage.SYSTEM:
-                return lacking
-        return self._threads.hand_off_shortage(holder, self._look_again)
-
-    def _await_thread(self, waiter: Waiter, holder: Holder, lacking: Shortage) -> None:
-        self.waiting.add(waiter, holder)
-        reason = self._explain(waiter.needs_thread, lacking)
-        self._waiting_log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
-        if not self._will_try_again:
-            self._will_try_again = True
-            self.at_next_tick(self._try_again)
-
-    def _explain(self, needs_thread: bool, lacking: Shortage) -> str:
-        quota = self._threads.turn_quota if needs_thread else self._threads.handoff_quota
-        return quota.explain(lacking)
-
-    def _look_again(self) -> None:
-        """Any thread: what waits for a thread may find one now."""
-        self.call_soon(self._resume_next)
-
-    def _resume_next(self) -> None:
-        """Let the next one go on that finds a thread; what it does comes before another look."""
-        waiter = self.waiting.next(
-            lambda waiter, holder: self._shortage(waiter.needs_thread, holder)
-        )
-        if waiter is not None:
-            self.call_safely(waiter.resume)  # whatever it raises ends its connection
-            if self.waiting:
-                self._look_again()
-
-    def _try_again(self) -> None:
-        """Look whether the system starts threads again: nobody tells when it does."""
-        self._resume_next()
-        self._will_try_again = bool(self.waiting)
-        if self._will_try_again:
-            self.at_next_tick(self._try_again)
-
-    def _holder(self, peer: Connection, route: Hashable) -> Holder:
-        return Holder(route, peer.network)
 
     def _take_over(self, lost: Task) -> None:
         """Let the turn that has lost the loop go on without it; the first act of a new owner."""

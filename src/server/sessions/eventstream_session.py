@@ -236,7 +236,7 @@ class EventStreamSession(Subscriber):
         self.leave_topics()
         if self.state is BUSY:
             self.peer.loop.at_next_tick(self._wake_handler)
-            self.peer.loop.watch_overdue(self)
+            self.peer.loop.overdue.watch(self)
 
     def _wake_handler(self) -> None:
         """Owner: end the handler's wait for an item."""

@@ -157,7 +157,7 @@ class WebSocketSession(Subscriber):
         self.leave_topics()
         self.deliver_end(self.over)
         if self.state is BUSY:
-            self.peer.loop.watch_overdue(self)
+            self.peer.loop.overdue.watch(self)
 
     def after_fork(self) -> None:
         """The child of a fork: for a handler that runs on here, the connection is over."""

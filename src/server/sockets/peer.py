@@ -6,7 +6,7 @@ import socket
 import struct
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -22,9 +22,13 @@ from .record import ConnectionRecord
 from .states import CLOSED, FINISHING, OPEN, SEALED, SHUT, PeerState
 
 if TYPE_CHECKING:
+    import threading
+
     from ..handoff.loop import Loop
     from ..handoff.task import Task
-    from .clients import Clients
+    from ..reports.refusals import Refusals
+    from ..reports.stats import Totals
+    from ..settings import Settings
 
 
 # A connection with more than this unsent is not read any more, and threads that send to it wait.
@@ -98,6 +102,21 @@ class Transport(typing.Protocol):
     def close(self) -> None: ...
 
 
+class Connections(typing.Protocol):
+    """The connections of one loop, as far as one of them needs them; see :class:`Clients`."""
+
+    loop: Loop
+    settings: Settings
+    totals: Totals
+    refusals: Refusals
+    sendable: threading.Condition
+    network_of: Callable[[Peer], Hashable]
+
+    def add(self, peer: Peer, /) -> None: ...
+
+    def remove(self, peer: Peer, /) -> None: ...
+
+
 class Peer(Progress):
     """One client's socket, on one loop for life.
 
@@ -155,7 +174,7 @@ class Peer(Progress):
         "stop_turn",
     )
 
-    def __init__(self, clients: Clients, sock: socket.socket, address: object) -> None:
+    def __init__(self, clients: Connections, sock: socket.socket, address: object) -> None:
         super().__init__()
         self.address = address
         self.out: list[bytes] = []

@@ -17,8 +17,7 @@ from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
-    from .clients import Clients
-    from .peer import Session
+    from .peer import Connections, Session
 
 
 # The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of
@@ -167,7 +166,7 @@ class TLSPeer(Peer):
 
     def __init__(
         self,
-        clients: Clients,
+        clients: Connections,
         sock: socket.socket,
         address: object,
         context: ssl.SSLContext,

@@ -210,7 +210,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
     server = serve(app, max_threads=2)
     (loop,) = loops_of(server)
     # As if another turn had taken the last thread after the request found it free.
-    monkeypatch.setattr(loop, "wait_for_thread", lambda *_: False)
+    monkeypatch.setattr(loop.waiting, "wait_if_needed", lambda *_: False)
     first, second = attack(clients, server, "/block", 2)
     for client in (first, second):
         assert status_of(client) == 101

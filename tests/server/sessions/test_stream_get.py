@@ -305,7 +305,9 @@ def test_a_handler_that_outlives_its_client_is_logged_and_counted(
     wait_until(lambda: server.stats().handlers_in_threads == 1, "it has a thread")
     assert server.stats().orphaned_handlers == 0
     client.reset()
-    log.expect(f"/{kind}: a handler still has its thread 0.01 s after its client has left", WARNING)
+    log.expect(
+        f"/{kind}: a handler still has its thread 0.01 s after its client has disconnected", WARNING
+    )
     assert server.stats().orphaned_handlers == 1
     metrics = clients.connect(server)
     metrics.send(get("/metrics"))

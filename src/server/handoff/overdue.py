@@ -1,0 +1,79 @@
+"""Overdue handlers: they still occupy a thread long after their client has disconnected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import WARNING
+from typing import TYPE_CHECKING, Protocol
+
+from ..reports.throttled import ThrottledLog
+from .quotas import name_of
+from .task import BUSY
+
+if TYPE_CHECKING:
+    from ..timing import Timing
+    from .task import Task
+
+
+class Ticking(Protocol):
+    """The loop, as far as overdue handlers need it."""
+
+    timing: Timing
+
+    def clock(self) -> float:
+        """Any thread: return the time on the loop's clock, in seconds."""
+
+    def at_next_tick(self, function: Callable[[], object], /) -> None:
+        """Owner: call this at the next check of the deadlines."""
+
+
+class OverdueHandlers:
+    """The handlers of one loop that outlive their client. All methods are the owner's.
+
+    Args:
+        loop: the loop.
+    """
+
+    def __init__(self, loop: Ticking) -> None:
+        self._loop = loop
+        self._overdue: set[Task] = set()
+        self._due: dict[Task, float] = {}  # the times at which they become overdue, in order
+        self._log = ThrottledLog()
+
+    def __len__(self) -> int:
+        """Any thread: return the number of overdue handlers."""
+        return len(self._overdue)
+
+    def watch(self, task: Task) -> None:
+        """Owner: the client of this task has disconnected, and its handler occupies a thread.
+
+        If it still does after ``Timing.overdue_after``, it is logged, and counted until it ends.
+        """
+        if task not in self._due and task not in self._overdue:
+            if not self._due:
+                self._loop.at_next_tick(self._check)
+            self._due[task] = self._loop.clock() + self._loop.timing.overdue_after
+
+    def discard(self, task: Task) -> None:
+        """Owner: the handler of this task has ended."""
+        self._due.pop(task, None)
+        self._overdue.discard(task)
+
+    def _check(self) -> None:
+        now = self._loop.clock()
+        for task, due in tuple(self._due.items()):
+            if due > now:
+                break  # the others are due later
+            del self._due[task]
+            if task.state is not BUSY:
+                continue  # it waits for its last turn
+            self._overdue.add(task)
+            self._log.log(
+                WARNING,
+                "%s: a handler still has its thread %g s after its client has disconnected; use a "
+                "timeout where it waits, or stream.get(queue), which ends with the client",
+                name_of(task.route),
+                self._loop.timing.overdue_after,
+            )
+        if self._due:
+            self._loop.at_next_tick(self._check)

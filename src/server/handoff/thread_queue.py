@@ -1,0 +1,132 @@
+"""Thread queue: the turns and requests of one loop that wait for a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from logging import WARNING
+from typing import TYPE_CHECKING, Protocol
+
+from ..reports.throttled import ThrottledLog
+from .quotas import Holder, Shortage, name_of
+from .waiting import Waiter, WaitingRoom
+
+if TYPE_CHECKING:
+    from .task import Connection
+    from .threads import Threads, WorkerThread
+
+
+class Scheduler(Protocol):
+    """The loop, as far as the queue needs it."""
+
+    def call_soon(self, function: Callable[[], object], /) -> None:
+        """Any thread: have the owner call this."""
+
+    def call_safely(self, function: Callable[[], object], /) -> None:
+        """Owner: call this; an error ends only the connection it concerns."""
+
+    def at_next_tick(self, function: Callable[[], object], /) -> None:
+        """Owner: call this at the next check of the deadlines."""
+
+
+class ThreadQueue:
+    """The turns and requests of one loop that wait for a thread.
+
+    All methods are the owner's, except where stated.
+
+    Args:
+        loop: the loop.
+        threads: the threads of the server.
+    """
+
+    def __init__(self, loop: Scheduler, threads: Threads) -> None:
+        self._loop = loop
+        self._threads = threads
+        self._room = WaitingRoom()
+        self._log = ThrottledLog()
+        self._refusal_log = ThrottledLog()
+        self._retries = False  # a retry at the next tick is scheduled
+
+    def __len__(self) -> int:
+        """Any thread: return the number of turns and requests that wait."""
+        return len(self._room)
+
+    def discard(self, waiter: Waiter) -> None:
+        """Owner: remove this, if it waits."""
+        self._room.discard(waiter)
+
+    def wait_if_needed(self, waiter: Waiter, connection: Connection, route: Hashable) -> bool:
+        """Owner: queue this unless a thread is free for it now.
+
+        ``waiter.resume()`` is called when a thread is free, unless the waiter is discarded before.
+
+        Returns:
+            True if it waits.
+        """
+        if not (waiter.needs_thread or self._threads.scarce):
+            return False
+        holder = Holder(route, connection.network)
+        shortage = self.shortage(waiter.needs_thread, holder)
+        if shortage is not None:
+            self.add(waiter, holder, shortage)
+        return shortage is not None
+
+    def add(self, waiter: Waiter, holder: Holder, shortage: Shortage) -> None:
+        """Owner: queue this, and log the reason."""
+        self._room.add(waiter, holder)
+        reason = self._explain(waiter.needs_thread, shortage)
+        self._log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
+        if not self._retries:
+            self._retries = True
+            self._loop.at_next_tick(self._retry)
+
+    def engage_turn(self, holder: Holder) -> WorkerThread | Shortage:
+        """Owner: return a thread for a turn, or the reason why none is free."""
+        return self._threads.engage_turn(holder, self._retry_soon)
+
+    def shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
+        """Owner: return the reason why this must wait for a thread; None if it need not.
+
+        A turn of a route that blocks may begin on the loop only if the system starts no thread.
+        Then the spare threads are better than no thread.
+        """
+        if needs_thread:
+            shortage = self._threads.turn_shortage(holder, self._retry_soon)
+            if shortage is not Shortage.SYSTEM:
+                return shortage
+        return self._threads.hand_off_shortage(holder, self._retry_soon)
+
+    def explain(self, needs_thread: bool, connection: Connection, route: Hashable) -> str:
+        """Owner: return the reason why no thread is free, for the log."""
+        shortage = self.shortage(needs_thread, Holder(route, connection.network))
+        if shortage is None:
+            return "a thread became free too late"
+        return self._explain(needs_thread, shortage)
+
+    def log_refusal(self, route: Hashable, reason: str) -> None:
+        """Owner: log that a request is refused because no thread is free, at a limited rate."""
+        self._refusal_log.log(
+            WARNING, "%s: a request is refused with 503, because %s", name_of(route), reason
+        )
+
+    def _explain(self, needs_thread: bool, shortage: Shortage) -> str:
+        quota = self._threads.turn_quota if needs_thread else self._threads.handoff_quota
+        return quota.explain(shortage)
+
+    def _retry_soon(self) -> None:
+        """Any thread: a thread may be free now."""
+        self._loop.call_soon(self._resume_next)
+
+    def _resume_next(self) -> None:
+        """Resume the next waiter that finds a thread; it uses the thread before another look."""
+        waiter = self._room.next(lambda waiter, holder: self.shortage(waiter.needs_thread, holder))
+        if waiter is not None:
+            self._loop.call_safely(waiter.resume)
+            if self._room:
+                self._retry_soon()
+
+    def _retry(self) -> None:
+        """Try again, because the system does not report when it can start threads again."""
+        self._resume_next()
+        self._retries = bool(self._room)
+        if self._retries:
+            self._loop.at_next_tick(self._retry)
