@@ -14,7 +14,7 @@ from wsframe.server import (
     Server,
 )
 
-GOING_AWAY = Close(1001, "the server stops")
+GOING_AWAY = Close(1001, "the server is shutting down")
 
 
 # A spread of as many seconds: after the first, no client's turn comes while a test runs.

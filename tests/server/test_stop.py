@@ -74,7 +74,7 @@ def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., A
     client = clients.websocket(server, "/echo")
     with stopping(server):
         # Before the client has answered.
-        assert told.get(timeout=TIMEOUT) == (1001, "the server stops", 1001)
+        assert told.get(timeout=TIMEOUT) == (1001, "the server is shutting down", 1001)
         assert told.get(timeout=TIMEOUT) == "finally"
         assert client.expect_close() == GOING_AWAY
     assert told.empty()

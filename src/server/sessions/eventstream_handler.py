@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class EventStreamHandler(EventStreamSession):
     """An event stream with a handler, which has one turn.
 
-    The turn of a generator begins in a thread of its own, because the generator waits inside.
+    The turn of a generator starts in its own thread, because the generator waits for events.
     """
 
     __slots__ = ("_handler",)
@@ -46,13 +46,13 @@ class EventStreamHandler(EventStreamSession):
     # Owner ------------------------------------------------------------------------------------
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner: begin; the head and the opening are queued.
+        """Owner, once: start the handler, after the head and the opening were queued.
 
         Args:
             worker: the thread for a generator.
         """
         self.begin_heartbeat()
-        self.work = [None]  # there is one turn, which is all of the handler
+        self.work = [None]  # for the one turn
         self.needs_finish = True
         Task.start(self, worker)
 
@@ -62,23 +62,23 @@ class EventStreamHandler(EventStreamSession):
         return self.state is ENDED
 
     def finish_turn(self) -> None:
-        """Owner: the handler has ended; it has closed the stream itself, if it wanted that."""
+        """Owner: clean up after the handler, which has closed the stream itself if it wanted to."""
         self.end()
-        if self.came_with:
+        if self.resumed:
             names = {one.topic for one in self.subscriptions}
-            self.came_with = {name: self.came_with[name] for name in names & self.came_with.keys()}
+            self.resumed = {name: self.resumed[name] for name in names & self.resumed.keys()}
             if isinstance(self.encoding, StreamOfMany):
                 self.encoding.expect_only(names)
         self.shorten_request()
         if self._complete and not self.subscriptions:
             self.end_for_good()
 
-    # Whichever thread has the turn ------------------------------------------------------------
+    # The turn's thread ------------------------------------------------------------------------
 
     def work_on(self, work: list[Any]) -> None:
-        """Whichever thread has the turn: run all of the handler."""
+        """The turn's thread: run the handler."""
         try:
-            # Only the handler refers to it, so that no cycle waits for the garbage collector.
+            # Only the handler refers to the stream, so that no reference cycle exists.
             stream = EventStream(self, self.request)
             result = self._handler(stream, **self.request.parameters)
             if not inspect.isgenerator(result):
@@ -88,9 +88,9 @@ class EventStreamHandler(EventStreamSession):
                     stream.send(item)
             finally:
                 result.close()
-        except BaseException as error:  # SystemExit, too, ends this handler alone
-            # The end of this stream is no failure, but that of another stream is. isinstance
-            # could run code of the exception, which may raise.
+        except BaseException as error:  # even SystemExit ends only this handler
+            # The end of this stream is not a failure; the end of another stream is. isinstance
+            # would run code of the exception, which may raise.
             if not (issubclass(type(error), ConnectionClosed) and self.over):
                 log.exception("the handler of %s failed", self.path)
             self.request_close()

@@ -36,12 +36,12 @@ COMMENT = b":\n\n"
 
 
 def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
-    """The answer that an event stream follows; its end is the end of the connection.
+    """Return the head of the answer; the body ends with the connection.
 
-    Proxies are asked to hold nothing back.
+    X-Accel-Buffering asks proxies not to buffer the events.
 
     Args:
-        headers: of this one.
+        headers: further headers.
     """
     return encode_response(
         200,
@@ -57,18 +57,18 @@ def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def encode_retry(seconds: float) -> bytes:
-    """A block without data, by which a client knows how long to wait before it comes back.
+    """Return a block with the delay before a client reconnects, or an empty one for 0 seconds.
 
-    Each is told another time, so that those who are cut off together do not come back together.
+    The delay is random for each client, so that they do not all reconnect at once.
     """
     return f"retry: {round(1000 * seconds * uniform(0.5, 1.5))}\n\n".encode() if seconds else b""
 
 
-NOWHERE: Mapping[str, str] = {}  # what a new client comes with
+NO_POSITIONS: Mapping[str, str] = {}  # of a new client
 
 
 def over_error() -> ConnectionClosed:
-    """What to raise at a handler that goes on after the end."""
+    """Return the error for a handler that uses an ended stream."""
     return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
 
 
@@ -76,24 +76,24 @@ class EventStreamSession(Subscriber):
     """The server's side of one event stream, which may have no handler but only a topic.
 
     Attributes:
-        over: set once, when the client has left or the stream was closed; nothing is sent after it.
-        encoding: how the events of topics are sent here; the owner sets it.
-        request: the one that opened it.
+        over: True once the client has left or the stream was closed; then nothing is sent.
+        encoding: the encoding for the events of topics; only the owner changes it.
+        request: the request that opened the stream.
         awaited_queue: the queue that the handler's thread waits for; that thread sets it.
-        came_with: where the client was in several topics when it came back; what subscribes sets
-            it, and the owner leaves out what the handler has not subscribed to.
+        resumed: the positions in several topics with which the client has reconnected. The
+            subscribing thread sets it, and the owner removes topics without a subscription.
     """
 
     __slots__ = (
         "_complete",
         "_gzip",
-        "_opens",
+        "_open_scheduled",
         "_sent",
         "_topic",
         "awaited_queue",
-        "came_with",
         "encoding",
         "request",
+        "resumed",
     )
 
     over: bool
@@ -112,11 +112,11 @@ class EventStreamSession(Subscriber):
         self.over = False
         self.request = request
         self.awaited_queue: Queue[Any] | SimpleQueue[Any] | None = None
-        self.came_with: Mapping[str, str] = NOWHERE
+        self.resumed: Mapping[str, str] = NO_POSITIONS
         self._topic = topic
-        self._complete = False  # the topics that it was subscribed to have ended
-        self._sent = 0  # bytes, when it was last looked
-        self._opens = False  # the client is to be told where its subscriptions begin
+        self._complete = False  # all topics of the stream were closed
+        self._sent = 0  # bytes sent until the last check
+        self._open_scheduled = False  # a notice of the positions will be sent
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
 
@@ -128,7 +128,7 @@ class EventStreamSession(Subscriber):
         return self.request.path
 
     def opening(self) -> bytes:
-        """Owner: what stands right behind the head."""
+        """Owner: return the first bytes of the body."""
         retry = encode_retry(self.peer.clients.settings.retry)
         if self._gzip is None:
             return retry
@@ -137,7 +137,7 @@ class EventStreamSession(Subscriber):
         return b"".join(blocks)
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner: begin; the head and the opening are queued.
+        """Owner, once: start, after the head and the opening were queued.
 
         Args:
             worker: the thread for a handler that keeps it.
@@ -156,16 +156,16 @@ class EventStreamSession(Subscriber):
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     def work_on(self, work: list[Any]) -> None:
-        """Do nothing: a stream without a handler has no turns."""
+        """The turn's thread: do nothing; a stream without a handler has no turns."""
 
     def finish_turn(self) -> None:
-        """Owner: do nothing, likewise."""
+        """Owner: do nothing; a stream without a handler has no turns."""
 
     def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: a subscription begins; where there are several, each id tells of all."""
-        several = len(self.subscriptions) > 1 or self.came_with.keys() - {subscription.topic}
+        """Owner: with several subscriptions, use ids that hold the positions in all topics."""
+        several = len(self.subscriptions) > 1 or self.resumed.keys() - {subscription.topic}
         if several and not self.encoding.of_one:
-            self.encoding = StreamOfMany(self.topics.places, self.came_with)
+            self.encoding = StreamOfMany(self.topics.places, self.resumed)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:
                     self.encoding.stream_start(other.topic, other.last_id)
@@ -174,28 +174,28 @@ class EventStreamSession(Subscriber):
         subscription.change_encoding(self.encoding)
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        """Owner: a subscription begins here; those that begin together are told of by one id."""
+        """Owner: send the position of a subscription; several that start together share one id."""
         opening = encoding.stream_start(topic, cursor)
         if not isinstance(self.encoding, StreamOfMany):
             self.tell(opening)
-        elif not self._opens:
-            self._opens = True
+        elif not self._open_scheduled:
+            self._open_scheduled = True
             self.peer.loop.call_soon(self._open)
 
     def _open(self) -> None:
-        self._opens = False
+        self._open_scheduled = False
         if isinstance(self.encoding, StreamOfMany) and not self.over:
             self.tell(self.encoding.here())
 
     def put(self, block: bytes) -> None:
-        """Owner: queue events in one piece."""
+        """Owner: queue several events in one block."""
         if self._gzip is None:
             self.peer.out.append(block)
         else:
-            self._gzip.put_at_once(block, self.peer.out.append)
+            self._gzip.put_fast(block, self.peer.out.append)
 
     def tell(self, notice: bytes) -> None:
-        """Owner: send what is no event."""
+        """Owner: send a notice, which does not count as an event."""
         if self._gzip is None:
             super().tell(notice)
         elif notice:
@@ -203,7 +203,7 @@ class EventStreamSession(Subscriber):
             self.peer.flush()
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: nothing more comes of this one; if it was the last, nothing of the stream."""
+        """Owner: end a subscription, and with the last one the stream."""
         super().topic_ended(subscription)
         self._complete = not self.subscriptions
         if self._complete and self.handler_ended:
@@ -211,27 +211,28 @@ class EventStreamSession(Subscriber):
 
     @property
     def handler_ended(self) -> bool:
-        """Owner: True if no handler will send anything more."""
+        """Owner: True if no handler will send more events."""
         return True
 
     def too_slow(self, topic: str) -> None:
-        """Owner: the client has not taken this topic's events in time; it comes back by itself."""
+        """Owner: disconnect a client that is too slow; it reconnects automatically."""
         self.peer.cut_off("is too slow for its event stream")
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: a client has nothing to say here."""
+        """Owner: ignore data; a connection serves one request."""
 
     def disconnected(self) -> None:
-        """Owner: the client has left, or the stream was closed."""
-        self._is_over()
-        if self.state is WAITING:  # its handler has not begun
+        """Owner: end the stream, because its socket has ended."""
+        self._finish_sending()
+        if self.state is WAITING:  # the handler has not started
             self.end()
 
     def after_fork(self) -> None:
-        """The child of a fork: for a handler that runs on here, the stream is over."""
+        """The child of a fork: end the stream for a handler that continues here."""
         self.over = True
 
-    def _is_over(self) -> None:
+    def _finish_sending(self) -> None:
+        """Owner: end the subscriptions, and the wait of the handler."""
         self.over = True
         self.leave_topics()
         if self.state is BUSY:
@@ -239,13 +240,13 @@ class EventStreamSession(Subscriber):
             self.peer.loop.overdue.watch(self)
 
     def _wake_handler(self) -> None:
-        """Owner: end the handler's wait for an item."""
+        """Owner: end the wait of the handler for an item."""
         queue = self.awaited_queue
         if queue is not None and not wake(queue):
             self.peer.loop.at_next_tick(self._wake_handler)
 
     def deadline_passed(self) -> None:
-        """Owner: send a comment, if nothing has been sent for half of the time that may be so."""
+        """Owner: send a comment if nothing was sent for half of the heartbeat interval."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
             self.tell(COMMENT)
         self.begin_heartbeat()
@@ -258,12 +259,12 @@ class EventStreamSession(Subscriber):
             self.peer.due_in(heartbeat / 2)
 
     def shut_down(self) -> None:
-        """Owner: the server stops."""
+        """Owner: end the stream, because the server stops."""
         self.finish()
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream, after what was sent before and these last words."""
-        self._is_over()
+        """Owner: end the stream, after the events sent before and these last bytes."""
+        self._finish_sending()
         if self._gzip is None:
             self.peer.finish(*last)
         else:
@@ -271,23 +272,23 @@ class EventStreamSession(Subscriber):
             self.peer.finish()
 
     def end_for_good(self) -> None:
-        """Owner: end the stream, after what was sent before, and have no client come back."""
+        """Owner: end the stream for good: with the id that stops clients from reconnecting."""
         self.finish(encode_id(END))
 
     # Any thread -------------------------------------------------------------------------------
 
     def resume_from(self, last_id: str) -> str | Mapping[str, str]:
-        """Any thread: return the position that a last event id stands for.
+        """Any thread: return the position for the last event id of a client.
 
         Returns:
             The id itself, for a stream of one topic; or the ids in each of several topics.
         """
-        found = self.topics.places.find(last_id) if last_id.startswith("?") else None
-        if found:
-            # No more than there may be subscriptions, because a client can make up any number.
+        positions = self.topics.places.find(last_id) if last_id.startswith("?") else None
+        if positions:
+            # Bounded by the number of subscriptions, because a client can make up any number.
             most = self.peer.clients.settings.max_subscriptions
-            self.came_with = dict(islice(found.items(), most))
-        return last_id if found is None else found
+            self.resumed = dict(islice(positions.items(), most))
+        return last_id if positions is None else positions
 
     def subscribe_from(
         self,
@@ -325,6 +326,6 @@ class EventStreamSession(Subscriber):
             self.peer.schedule_flush(len(event), wait=False)
 
     def request_close(self, *, final: bool = False) -> None:
-        """Any thread: have the owner end the stream, after what was sent before."""
+        """Any thread: have the owner end the stream, after the events sent before."""
         self.over = True
         self.peer.loop.call_soon(self.end_for_good if final else self.finish)

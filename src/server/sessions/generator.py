@@ -1,4 +1,4 @@
-"""WebSocket handlers that are generators: they run in turns, on the loop."""
+"""WebSocket handlers that are generators, which run in turns on the loop."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class GeneratorSession(WebSocketSession):
-    """A handler that is a generator: it waits at ``yield``, where it holds no thread.
+    """A handler that is a generator: it waits at ``yield``, without a thread.
 
-    Each turn resumes it with the messages that are there; the last one raises the end at its
-    ``yield``, so that its ``finally`` runs.
+    Each turn resumes the generator with the messages received so far. The last turn raises
+    ConnectionClosed at its ``yield``, so that its ``finally`` runs.
     """
 
-    __slots__ = ("_end", "_generator", "_held", "_left", "_outcome", "_resume", "_saying_goodbye")
+    __slots__ = ("_end", "_ending", "_generator", "_held", "_outcome", "_remaining", "_resume")
 
     def __init__(
         self,
@@ -44,23 +44,23 @@ class GeneratorSession(WebSocketSession):
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
         super().__init__(peer, profile, topics, codec, request)
-        # Only the handler refers to the WebSocket: kept here, it would wait for the garbage
-        # collector, with all that it refers to.
+        # Only the handler refers to the WebSocket. A reference from here would be a cycle, which
+        # the garbage collector would have to find.
         self._generator = handler(WebSocket(self, request), **request.parameters)
         self._resume: Callable[[Any], object] = self._generator.send
         self.work = [None]  # the first turn runs to the first yield
         self.needs_finish = is_longer(request, peer.clients.settings.max_kept_head)
-        self._held = 0  # bytes of messages that had to wait for a turn
+        self._held = 0  # bytes of messages that wait for a turn
         self._end: ConnectionClosed | None = None
-        self._saying_goodbye = False
-        # What has become of a turn; whoever has it writes, the owner reads when it is over.
-        self._left: Sequence[Any] = ()
+        self._ending = False
+        # The results of a turn: its thread writes them, and the owner reads them after it.
+        self._remaining: Sequence[Any] = ()
         self._outcome: BaseException | None = None
 
     # Owner ------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: have a turn with them; while one is under way, they wait."""
+        """Owner: have a turn with the messages; during a turn, keep them for the next one."""
         if self.state is IDLE:
             self.work = messages
             return self
@@ -73,50 +73,50 @@ class GeneratorSession(WebSocketSession):
         return None
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: have a last turn."""
-        if self._not_entered:
+        """Owner: have a last turn, after the messages."""
+        if self._never_started:
             self.end()
             self._generator.close()
             return
         if self._end is None:
             self._end = end
-            self.needs_finish = True  # if a turn is queued or under way, another has to follow
+            self.needs_finish = True  # another turn must follow one that is queued or running
         if self.state is WAITING:
             self.peer.loop.resume_slowed(self)
         if self.state is HELD:
             if self.over is None:
-                return  # what was said before the end is answered as the client takes the answers
+                return  # the handler still answers messages, as fast as the client receives
             if self.close_requested:
                 self.work = None
         self.schedule()
 
     @property
-    def _not_entered(self) -> bool:
-        """Whether the client left before the handler could begin, which waits for a thread."""
+    def _never_started(self) -> bool:
+        """Owner: True if the client left while the handler waited for a thread to start."""
         waits = self.state is WAITING and self.peer.closed
         return waits and inspect.getgeneratorstate(self._generator) == inspect.GEN_CREATED
 
     def drained(self) -> None:
-        """Owner: the client has taken what was too much; its next messages can be answered."""
+        """Owner: have a turn with the messages that waited for the client to receive."""
         if self.state is HELD:
             self.schedule()
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: the messages that have come; when there is none any more, the end."""
+        """Owner: return the next messages, or after the last one the end of the connection."""
         if self.state is ENDED:
             return None
         work = super().next_batch()
-        if work is None and self._end is not None and not self._saying_goodbye:
+        if work is None and self._end is not None and not self._ending:
             if self.over is None:
                 self.over = self._end
                 self.answer_client()
-            self._saying_goodbye = True
+            self._ending = True
             self._resume = self._generator.throw
             work = [self.over_error()]
         return work
 
     def finish_turn(self) -> None:
-        """Owner: end with the handler, or go on with what was left and what came meanwhile."""
+        """Owner: end with the handler, or schedule a turn for the messages that wait."""
         self.peer.stop_turn = False
         self.shorten_request()
         if self._outcome is not None:
@@ -124,9 +124,9 @@ class GeneratorSession(WebSocketSession):
             error, self._outcome = self._outcome, None
             self.handler_ended(None if type(error) is StopIteration else error)
             return
-        if self._left:
-            self.work = [*self._left, *(self.work or ())]
-            self._left = ()
+        if self._remaining:
+            self.work = [*self._remaining, *(self.work or ())]
+            self._remaining = ()
         if self.close_requested:
             self.work = None
         if self.work is None:
@@ -134,7 +134,7 @@ class GeneratorSession(WebSocketSession):
             if self._paused:
                 self._paused = False
                 self.peer.resume_reading()
-        # What cannot be done yet is to be done after the next turn.
+        # Reading resumes, or the end is delivered, after a later turn.
         self.needs_finish = self._paused or self._end is not None
         if self._end is None and self.over is None and self.peer.loop.is_slowed(self):
             self.state = WAITING
@@ -144,46 +144,50 @@ class GeneratorSession(WebSocketSession):
         elif self.work is not None or self._end is not None:
             self.schedule()
 
-    # Whichever thread has the turn ------------------------------------------------------------
+    # The turn's thread ------------------------------------------------------------------------
 
     def run(self, work: list[Any]) -> None:
-        """Whichever thread has the turn: resume the handler with each message, or with the end."""
+        """The turn's thread: resume the handler with each message, or with the end."""
         try:
-            if len(work) == 1:  # as most turns have, which need no call more
-                said = self.context.run(self._resume, work[0])
+            if len(work) == 1:  # the common case, without a further call
+                yielded = self.context.run(self._resume, work[0])
             else:
-                said = self.context.run(self.work_on, work)
-            if said is not None:
-                raise TypeError("a WebSocket handler yields nothing; it sends with ws.send")
-            if self._saying_goodbye:
-                log.error("the handler of %s yields after the end", self.path)
+                yielded = self.context.run(self.work_on, work)
+            if yielded is not None:
+                raise TypeError("a WebSocket handler must yield nothing: send with ws.send")
+            if self._ending:
+                log.error("the handler of %s yields after the end of the connection", self.path)
                 raise StopIteration
             if self.peer.stop_turn:
                 self.needs_finish = True
-        except BaseException as error:  # SystemExit, too, ends this handler alone
+        except BaseException as error:  # even SystemExit ends only this handler
             self._outcome = error
             self.needs_finish = True
-            work = []  # the traceback of what it had in it refers to this frame
+            work = []  # the traceback refers to this frame, which must not keep the messages
             if type(error) is not StopIteration:
                 self.handler_raised(error)
             self.context.run(self._close)
 
     def work_on(self, work: list[Any]) -> object:
-        """Whichever thread has the turn: resume the handler until it yields anything but None."""
+        """The turn's thread: resume the handler with each message.
+
+        Returns:
+            None, or the value that the handler has yielded by mistake.
+        """
         resume, peer = self._resume, self.peer
         messages = iter(work)
         for message in messages:
-            said = resume(message)
-            if said is not None:
-                return said
+            yielded = resume(message)
+            if yielded is not None:
+                return yielded
             if peer.stop_turn:
-                self._left = list(messages)
+                self._remaining = list(messages)
                 break
         return None
 
     def _close(self) -> None:
-        """Have the generator end; it has, unless the error was raised out here."""
+        """The turn's thread: close the generator, which is only open if the error is ours."""
         try:
             self._generator.close()
         except BaseException:
-            log.exception("the handler of %s does not end", self.path)
+            log.exception("the handler of %s did not end when its generator was closed", self.path)

@@ -1,8 +1,8 @@
-"""Event streams in gzip (RFC 1952), each event compressed once for all who are sent it.
+"""Event streams in gzip (RFC 1952); each event is compressed once for all clients.
 
-Every block is a piece of DEFLATE that refers to nothing before it and ends at a byte: a full flush.
-So it is read as soon as it is there, the same bytes stand in everybody's stream, and of a client
-nothing is kept but what the end of its stream is to say.
+Every block of events is compressed on its own and ends at a byte boundary, by a full flush. So a
+client can decode each block when it arrives, and all clients receive the same bytes. Per client,
+only the size and the checksum for the end of its stream are kept.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 
     from ..topics.entry import Entry
 
-# RFC 1952 section 2.3: DEFLATE, and neither name nor time nor system.
+# RFC 1952 section 2.3: DEFLATE, without a name, time or system.
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-# RFC 1951 section 3.2.6: the last block, without content.
+# RFC 1951 section 3.2.6: an empty last block.
 LAST_BLOCK = b"\x03\x00"
-# RFC 9110 section 12.5.3, with the weights of section 12.4.2.
+# A coding (RFC 9110 section 12.5.3) with its weight (section 12.4.2).
 CODING = re.compile(
     r"([^\s;]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?", re.IGNORECASE
 )
-# How many compressors are kept for the next block; each is some 300 KiB.
+# The number of compressors that are kept for reuse; each has about 300 KiB.
 SPARE_COMPRESSORS = 4
 
 _spare: list[Any] = []
 
 
 def accepts_gzip(fields: Fields) -> bool:
-    """Whether a client takes gzip, and likes nothing better; one that says nothing does not."""
-    found = filter(None, map(CODING.fullmatch, fields.items("accept-encoding")))
-    weights = {match[1].lower(): float(match[2] or 1) for match in found}
+    """Return True if gzip is the coding that the client prefers, by its Accept-Encoding."""
+    codings = filter(None, map(CODING.fullmatch, fields.items("accept-encoding")))
+    weights = {match[1].lower(): float(match[2] or 1) for match in codings}
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
 class Block(bytes):
-    """A block of such a stream.
+    """A compressed block.
 
     Attributes:
-        plain: what it says.
+        plain: the uncompressed bytes.
     """
 
     plain: bytes
@@ -64,7 +64,7 @@ class Block(bytes):
 
 
 def compress_block(data: bytes) -> Block:
-    """Any thread: the block that says this; nothing for nothing."""
+    """Any thread: return the compressed block for this data; an empty one for no data."""
     if not data:
         return Block(b"", b"")
     try:
@@ -78,13 +78,13 @@ def compress_block(data: bytes) -> Block:
 
 
 def store_block(data: bytes) -> Block:
-    """Any thread: the block that says this uncompressed, which takes next to no time."""
+    """Any thread: return a block with this data stored, not compressed, which is fast."""
     compressor = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
     return Block(compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH), data)
 
 
 class GzippedEncoding(EventStreamEncoding):
-    """An event of such a stream."""
+    """The encoding of events as compressed blocks."""
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         blocks = [self.once(topic, entry) for entry in entries]
@@ -93,7 +93,7 @@ class GzippedEncoding(EventStreamEncoding):
         return Block(b"".join(blocks), b"".join([block.plain for block in blocks]))
 
     def once(self, topic: str, entry: Entry) -> Block:
-        """An entry's block, which is made when it is needed first."""
+        """Return the block of an entry, which the first call compresses."""
         block = super().once(topic, entry)
         assert isinstance(block, Block)
         return block
@@ -101,7 +101,7 @@ class GzippedEncoding(EventStreamEncoding):
     def _encode_any(self, topic: str, entry: Entry) -> Block:
         if not entry.is_large:
             return compress_block(super()._encode_any(topic, entry))
-        plain = EVENT_STREAM.once(topic, entry)  # whose id comes first
+        plain = EVENT_STREAM.once(topic, entry)  # its first line is the id
         body = entry.encoded.pop(_BODIES, None) or store_block(plain.partition(b"\n")[2])
         return Block(compress_block(encode_id_field(entry.id or "")) + body, plain)
 
@@ -110,7 +110,7 @@ class GzippedEncoding(EventStreamEncoding):
 
 
 class _GzippedBodies(GzippedEncoding):
-    """An event without its id."""
+    """The encoding of events without their ids."""
 
     def _encode_any(self, topic: str, entry: Entry) -> Block:
         return compress_block(BODIES.once(topic, entry))
@@ -123,9 +123,9 @@ GZIPPED_EVENT_STREAM = GzippedEncoding()
 
 
 class GzipStream:
-    """One client's stream, behind its header: what goes out, and what that comes to.
+    """The compressed stream of one client, after the header, with its size and checksum.
 
-    The lock makes the order in which blocks are counted that in which they are queued.
+    Under the lock, blocks are counted in the order in which they are queued.
     """
 
     __slots__ = ("_checksum", "_lock", "_size")
@@ -135,13 +135,13 @@ class GzipStream:
         self._checksum = 0
         self._size = 0
 
-    def put_at_once(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """The owner of a loop: the same, but what is large is not compressed."""
+    def put_fast(self, data: bytes, queue: Callable[[bytes], object]) -> int:
+        """Owner: as :meth:`put`, but store large data without compressing it."""
         large = len(data) > LARGE and not isinstance(data, Block)
         return self.put(store_block(data) if large else data, queue)
 
     def put(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """Any thread: have this queued in a block, or a block as it is; return its size."""
+        """Any thread: queue data as a block, or a block unchanged, and return its size."""
         block = data if isinstance(data, Block) else compress_block(data)
         with self._lock:
             self._count(block)
@@ -149,7 +149,7 @@ class GzipStream:
         return len(block)
 
     def end(self, data: bytes, queue: Callable[[bytes], object]) -> None:
-        """Any thread: have this queued in the last block, with what tells that nothing is lost."""
+        """Any thread: queue data as the last block, with the checksum and the size (RFC 1952)."""
         block = compress_block(data)
         with self._lock:
             self._count(block)

@@ -53,7 +53,7 @@ class Liveness(Keepalive):
     def check(self, peer: Peer, codec: Connection, *, unread: bool) -> Verdict | None:
         """Owner: ping a silent client, and check the time of its ping and its message.
 
-        The peer itself checks that the client accepts data; call :meth:`Peer.look` before.
+        Call :meth:`Peer.check_progress` before, which checks that the client accepts data.
 
         Args:
             peer: the connection.

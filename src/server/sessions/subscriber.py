@@ -1,4 +1,4 @@
-"""What a connection has to do with topics, of either kind."""
+"""The subscriptions of one connection to topics."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from ..topics.topic import Topic
 
 
-# How many subscriptions are ended at once.
+# The number of subscriptions that are ended in one call of the loop.
 END_SLICE = 64
 
 
 class Subscriber(Session, Task):
-    """A connection that can be subscribed to topics.
+    """A session that can subscribe to topics.
 
     Attributes:
-        subscriptions: those that have not ended; any thread appends, the owner removes.
-        over: true when it has ended or is asked to.
+        subscriptions: the open subscriptions; any thread appends, only the owner removes.
+        over: true once the session has ended or is closing.
         topics: the topics of the app.
     """
 
@@ -48,12 +48,12 @@ class Subscriber(Session, Task):
 
     @property
     def loop(self) -> Loop:
-        """Any thread: the loop of its connection."""
+        """Any thread: the loop of the connection."""
         return self.peer.loop
 
     @property
     def totals(self) -> Totals:
-        """Any thread: the counters of its loop."""
+        """Any thread: the counters of the loop."""
         return self.peer.clients.totals
 
     @property
@@ -74,17 +74,17 @@ class Subscriber(Session, Task):
         otherwise: str | None,
         member: str | None,
     ) -> TopicSubscription:
-        """Any thread: begin a subscription, at a place in the log that is fixed here and now.
+        """Any thread: start a subscription at a position in the log that this call determines.
 
         Raises:
-            StateError: the connection has as many subscriptions as it may.
-            ValueError: the name of the topic is not allowed.
+            StateError: the connection has the maximum number of subscriptions.
+            ValueError: the name of the topic is invalid.
         """
         most = self.peer.clients.settings.max_subscriptions
         if len(self.subscriptions) >= most:
             raise StateError(
-                f"{self.path} has {most} subscriptions for {self.peer.address} already, as many as "
-                "one connection may have (max_subscriptions)"
+                f"{self.path} cannot subscribe {self.peer.address} to more topics: the connection "
+                f"has {most} subscriptions (max_subscriptions)"
             )
         log = self.topics.find(topic)
         subscription = TopicSubscription(log, self, encoding, member)
@@ -96,52 +96,52 @@ class Subscriber(Session, Task):
             raise
         if subscription.placed:
             self.peer.loop.call_soon(subscription.begin)
-        if self.peer.closed:  # and its loop may have made its last call
+        if self.peer.closed:  # the loop may never run another call
             subscription.close()
         return subscription
 
     def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: a subscription begins."""
+        """Owner: prepare for a subscription that starts."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        """Owner: a subscription begins here, of which the client may have to be told."""
+        """Owner: send the notice, if any, of the position where a subscription starts."""
         self.tell(encoding.stream_start(topic, cursor))
 
     def unsubscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: a subscription has ended."""
+        """Owner: remove a subscription that has ended."""
         self.subscriptions.remove(subscription)
 
     def leave_topics(self) -> None:
-        """Owner: end all subscriptions; what was published before is sent, if it can be."""
+        """Owner: end all subscriptions, after the events published before, as far as possible."""
         for subscription in tuple(self.subscriptions):
             subscription.finish()
         for number, subscription in enumerate(tuple(self.subscriptions)):
             if number < END_SLICE:
                 subscription.end()
-            else:  # so that others are not held up
+            else:  # later, so that other connections are served in between
                 subscription.over = True
                 self.peer.loop.call_soon(subscription.end)
 
     def sent_all(self) -> None:
-        """Owner: the client has taken all that it was sent; send it more, of each topic in turn."""
+        """Owner: send more events, of each topic in turn, because the client has received all."""
         if self.subscriptions:
             self.subscriptions.append(self.subscriptions.pop(0))
         for subscription in tuple(self.subscriptions):
             subscription.advance()
 
     def put(self, block: bytes) -> None:
-        """Owner: queue messages in one piece."""
+        """Owner: queue several messages in one block."""
         self.peer.out.append(block)
 
     def tell(self, notice: bytes) -> None:
-        """Owner: send what is no message."""
+        """Owner: send a notice, which does not count as a message."""
         if notice:
             self.peer.send_control(notice)
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: nothing more comes of this one."""
+        """Owner: end the subscription to a topic that was closed."""
         subscription.end()
 
     @abstractmethod
     def too_slow(self, topic: str) -> None:
-        """Owner: the client has not taken this topic's events in time, and is to be let go."""
+        """Owner: disconnect a client that is too slow for a topic."""

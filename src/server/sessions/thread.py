@@ -1,4 +1,4 @@
-"""WebSocket handlers that are plain functions: each runs in a thread of its own."""
+"""WebSocket handlers that are plain functions, each in its own thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ThreadSession(WebSocketSession):
-    """A handler that is a plain function: its one turn is all of it, in a thread of its own."""
+    """A handler that is a plain function: it runs as one turn, in its own thread."""
 
     __slots__ = (
         "_batch",
@@ -37,7 +37,7 @@ class ThreadSession(WebSocketSession):
         "_outcome",
         "_ready_signal",
         "_received",
-        "_waits",
+        "_waiting",
     )
 
     def __init__(
@@ -51,28 +51,28 @@ class ThreadSession(WebSocketSession):
     ) -> None:
         super().__init__(peer, profile, topics, codec, request)
         self._handler = partial(handler, **request.parameters)
-        # The messages of one read, with their size; the end comes last, and stays.
+        # The messages of each read, and their size in bytes. The end is the last item, and stays.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
-        # What the thread waits for; a lock would do, and was seen to cost 4 KiB more a thread.
+        # The thread waits for this signal. A lock would take 4 KiB more for each thread.
         self._ready_signal: SimpleQueue[None] = SimpleQueue()
-        self._waits: list[None] = []  # has something while it does, or is about to
-        self._batch: Iterator[str | bytes] = iter(())  # the handler's thread's
-        self.work = [None]  # there is one turn
+        self._waiting: list[None] = []  # not empty while the thread waits, or is about to
+        self._batch: Iterator[str | bytes] = iter(())  # only the handler's thread
+        self.work = [None]  # for the one turn
         self._end_queued = False
-        self._delivered = 0  # bytes, in all; the owner's
-        self._received = 0  # of these; the handler's thread's
+        self._delivered = 0  # total bytes; only the owner
+        self._received = 0  # bytes of these; only the handler's thread
         self._outcome: BaseException | None = None
 
     # Owner ------------------------------------------------------------------------------------
 
     def finish_turn(self) -> None:
-        """Owner: the handler has returned, or raised."""
+        """Owner: close the connection, because the handler has returned or raised."""
         self.end()
         error, self._outcome = self._outcome, None
         self.handler_ended(error)
 
     def deliver(self, messages: list[str | bytes]) -> None:
-        """Owner: queue the messages; past the bound, the client is not read."""
+        """Owner: queue the messages; stop reading the client while the queue is full."""
         if self._end_queued:
             return
         size = sum(map(getsizeof, messages))
@@ -81,25 +81,26 @@ class ThreadSession(WebSocketSession):
         if self._delivered - self._received >= INBOX_SIZE:
             self.peer.pause_reading()
             self._paused = True
-            self._resume_if_drained()  # the thread may have drained it just before
+            self._resume_if_drained()  # in case the thread has emptied it meanwhile
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: queue the end, behind the messages."""
+        """Owner: queue the end, after the messages."""
         if not self._end_queued:
             self._end_queued = True
             self._put(end)
 
     def after_fork(self) -> None:
-        """The child of a fork: for the handler that has forked, the connection is over."""
+        """The child of a fork: end the connection for the handler that has forked."""
         super().after_fork()
         assert self.over is not None
         self._inbox.append(self.over)
 
     def _put(self, item: tuple[list[str | bytes], int] | ConnectionClosed) -> None:
         self._inbox.append(item)
-        # Who does not wait looks there before it does, and would be slow to wake the next.
-        if self._waits:
-            self._waits.clear()
+        # A thread that does not wait checks the inbox before it does. A wake-up would only delay
+        # the next thread in the chain of wake-ups.
+        if self._waiting:
+            self._waiting.clear()
             self.peer.loop.wake_soon(self._ready_signal)
 
     def _resume_if_drained(self) -> None:
@@ -107,21 +108,21 @@ class ThreadSession(WebSocketSession):
             self._paused = False
             self.peer.resume_reading()
 
-    # The handler's own thread ------------------------------------------------------------------
+    # The handler's thread ----------------------------------------------------------------------
 
     def work_on(self, work: list[Any]) -> None:
-        """The handler's own thread: all of the handler."""
+        """The handler's thread: run the handler."""
         try:
             result = self._handler(WebSocket(self, self.request))
             if inspect.isgenerator(result):
                 result.close()
                 raise TypeError("a handler that waits at yield must be a generator function itself")
-        except BaseException as error:  # SystemExit, too, ends this handler alone
+        except BaseException as error:  # even SystemExit ends only this handler
             self._outcome = error
             self.handler_raised(error)
 
     def next_message(self, timeout: float | None) -> str | bytes:
-        """The handler's own thread: wait for a message."""
+        """The handler's thread: wait for a message."""
         for message in self._batch:
             return message
         if not self._inbox:
@@ -140,19 +141,19 @@ class ThreadSession(WebSocketSession):
         return next(self._batch)
 
     def _wait(self, timeout: float | None) -> None:
-        """The handler's own thread: wait until there is something in the inbox."""
+        """The handler's thread: wait until the inbox has an item."""
         self.shorten_request()
         deadline = None if timeout is None else monotonic() + timeout
-        # To announce it first and then look once more is what loses no wake-up.
-        self._waits.append(None)
+        # Announce the wait before checking the inbox again; otherwise a wake-up could be lost.
+        self._waiting.append(None)
         while not self._inbox:
-            left = None if deadline is None else waitable(deadline - monotonic())
+            remaining = None if deadline is None else waitable(deadline - monotonic())
             try:
-                self._ready_signal.get(timeout=left)
+                self._ready_signal.get(timeout=remaining)
             except Empty:
                 break
-            self._waits.append(None)  # it may have been told of what it had seen already
+            self._waiting.append(None)  # the signal may be for an item that was received before
             self.peer.loop.wake_next()
-        self._waits.clear()
+        self._waiting.clear()
         if not self._inbox:
             raise TimeoutError(f"no message within {timeout} seconds")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # One byte of compressed messages may become a thousand, so little is read at once.
 COMPRESSED_READ_SIZE = 4 * 1024
-# Bytes of messages that wait for a handler before the client is not read any more.
+# Bytes of messages that may wait for a handler; then the client is not read.
 INBOX_SIZE = 256 * 1024
 
 MESSAGES = frozenset((str, bytes))
@@ -50,9 +50,10 @@ class WebSocketSession(Subscriber):
 
     Attributes:
         closing: the state of the closing handshake; only the owner changes it.
-        over: the close code and reason, set once, by the first thread that ends the connection;
-            nothing is sent after it.
-        close_requested: the application has called close; its handler receives no more messages.
+        over: the close code and reason, set once, by the first thread that ends the connection.
+            After that, nothing is sent.
+        close_requested: True once the application has called close. After that, the handler
+            receives no messages.
         request: the request that opened the connection.
     """
 
@@ -100,22 +101,23 @@ class WebSocketSession(Subscriber):
         return self.request.path
 
     def shorten_request(self) -> None:
-        """Whoever runs the handler: it waits; a long head is not kept any more."""
+        """The turn's thread, or the owner: discard a long head, because the handler waits."""
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: hand messages to the handler, after those that wait for it.
+        """Owner: deliver messages to the handler, after the messages that already wait.
 
-        Returns whose turn it is, if it is due and has not been asked for.
+        Returns:
+            The task whose turn is due and not scheduled, or None.
         """
 
     @abstractmethod
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: tell the handler, after that, that nothing more comes; the first time counts."""
+        """Owner: deliver the end to the handler, after all messages; a second call is ignored."""
 
     def data_received(self, data: memoryview) -> Task | None:
-        """Owner: decode, and hand on what was completed."""
+        """Owner: decode the data, and deliver the completed messages."""
         events: list[Any] = self.codec.receive(data)
         if not events:
             return None
@@ -124,14 +126,14 @@ class WebSocketSession(Subscriber):
             return None
         self.peer.messages_in += len(events)
         if self.over is None:
-            if self.state is IDLE:  # deliver in line, where nothing is in its way
+            if self.state is IDLE:  # deliver() inlined for the common case
                 self.work = events
                 return self
             self.deliver(events)
         return None
 
     def _act_on(self, events: list[Any]) -> None:
-        """Owner: hand on the messages, and act on what else there is among them."""
+        """Owner: deliver the messages, and act on the other events."""
         messages = [event for event in events if type(event) in MESSAGES]
         self.peer.messages_in += len(messages)
         self._answer_pings(events)
@@ -143,15 +145,15 @@ class WebSocketSession(Subscriber):
             case Close(code, reason):
                 self._client_closes(ConnectionClosed(code, reason))
             case Failure(code, reason):
-                log.info("%s broke a rule: %s (%d)", self.peer.address, reason, code)
+                log.info("protocol error by %s: %s (%d)", self.peer.address, reason, code)
                 self._client_closes(ConnectionClosed(code, reason))
 
     def disconnected(self) -> None:
-        """Owner: the socket has ended, with a closing handshake or without."""
+        """Owner: end the session, because the socket has ended."""
         self._enter(CLOSED)
         if self.over is None:
             self.over = self._client_end or ConnectionClosed(
-                CloseCode.ABNORMAL_CLOSURE, "the client left in silence"
+                CloseCode.ABNORMAL_CLOSURE, "the connection was lost without a close frame"
             )
         self.peer.record.end = self.over
         self.leave_topics()
@@ -160,13 +162,13 @@ class WebSocketSession(Subscriber):
             self.peer.loop.overdue.watch(self)
 
     def after_fork(self) -> None:
-        """The child of a fork: for a handler that runs on here, the connection is over."""
+        """The child of a fork: end the connection for a handler that continues here."""
         self.over = self.over or ConnectionClosed(
-            CloseCode.ABNORMAL_CLOSURE, "the connection is the parent process's"
+            CloseCode.ABNORMAL_CLOSURE, "the connection belongs to the parent process"
         )
 
     def deadline_passed(self) -> None:
-        """Owner: check an open connection, or end one whose closing takes too long."""
+        """Owner: check an open connection; end one whose closing handshake takes too long."""
         if self.closing is OPEN:
             self._check()
         elif self.closing is CLOSING:
@@ -178,24 +180,24 @@ class WebSocketSession(Subscriber):
             self.deliver_end(self.over)
 
     def hold(self) -> None:
-        """Owner: the handler waits for a thread, and the client is not read until it has one."""
+        """Owner: stop reading the client, because the handler waits for a thread."""
         if not self._paused:
             self.peer.pause_reading(until_hangup=True)
 
     def release(self) -> None:
-        """Owner: the handler has got a thread."""
+        """Owner: read the client again, because the handler has a thread."""
         if not self._paused:
             self.peer.resume_reading()
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: run the handler, and look after the client from here on."""
+        """Owner, once: run the handler, and check the client from now on."""
         super().start(worker)
-        # Clients that connect at the same time are not all checked, and pinged, at the same time.
+        # Clients that connect at the same time are not checked, and pinged, at the same time.
         self.peer.due_in(random() * check_interval(self.peer.clients.settings))
 
     def shut_down(self) -> None:
-        """Owner: the server stops."""
-        self.close(CloseCode.GOING_AWAY, "the server stops")
+        """Owner: close, because the server stops."""
+        self.close(CloseCode.GOING_AWAY, "the server is shutting down")
 
     def close(self, code: int, reason: str) -> None:
         """Owner: send our close frame, unless one was sent, and wait for the client's."""
@@ -209,30 +211,29 @@ class WebSocketSession(Subscriber):
             self._enter(CLOSING)
             self.peer.close_send(self.codec.close(code, reason))
             self.peer.due_in(self.peer.clients.settings.close_timeout)
-            self.peer.resume_reading()  # the client's close frame is behind what was not read
+            self.peer.resume_reading()  # the client's close frame follows the unread data
             self.peer.flush()
         self.deliver_end(self.over)
 
     def handler_ended(self, error: BaseException | None) -> None:
-        """Owner: the handler returned, or raised this."""
-        # The end of this connection, that is; another's is an error like any.
+        """Owner: close the connection, because the handler has returned, or raised this error."""
+        # A ConnectionClosed of another connection is an ordinary error.
         ended = _is_end(error) and self.over is not None
         failed = error is not None and not ended
         if failed and _is_end(error):
-            # Only the owner can tell it from the end of this one.
+            # Logged here, because only the owner knows whether this connection has ended.
             log.error("the handler of %s failed", self.path, exc_info=error)
         if self.over is not None:
-            return  # the close that was asked for first is on its way
+            return  # an earlier close takes precedence
         if failed:
             self.close(CloseCode.INTERNAL_ERROR, "the handler failed")
         else:
             self.close(CloseCode.NORMAL_CLOSURE, "")
 
     def handler_raised(self, error: BaseException) -> None:
-        """Whichever thread has the turn: log what the handler raised, unless that is an end.
+        """The turn's thread: log an error of the handler, except ConnectionClosed.
 
-        The text of an exception is code of the application, which may block, so that it belongs
-        into the turn.
+        The text of an exception comes from code of the application, which may block the thread.
         """
         if not _is_end(error):
             log.exception("the handler of %s failed", self.path)
@@ -242,23 +243,23 @@ class WebSocketSession(Subscriber):
         if self.closing is CLIENT_CLOSING and self._client_end is not None:
             self.leave_topics()
             self._enter(CLOSING)
-            # A close frame is answered with its code alone (section 5.5.1).
+            # The reply to a close frame has only its code (section 5.5.1).
             reason = "" if self.codec.close_received else self._client_end.reason
             self.peer.finish(self.codec.close(self._client_end.code, reason))
 
     def too_slow(self, topic: str) -> None:
-        """Owner: the client has not taken this topic's events in time, and may try again later."""
-        log.warning("%s is too slow for the topic %r and is closed", self.peer.address, topic)
+        """Owner: close the connection of a client that is too slow for a topic."""
+        log.warning("closing slow client %s: too slow for topic %r", self.peer.address, topic)
         self.peer.clients.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
     @property
     def _unread(self) -> bool:
-        """Owner: whether the client is not read, so that its silence means nothing."""
+        """Owner: True while the client is not read, so that its silence has no meaning."""
         return self._paused or self.state is WAITING
 
     def _check(self) -> None:
-        """Owner: check that the client is alive; close if it is not, or if it is too slow."""
+        """Owner: check the client, and close the connection if it is dead or too slow."""
         peer = self.peer
         peer.check_progress(peer.loop.checked_at)
         if peer.closed:
@@ -271,18 +272,18 @@ class WebSocketSession(Subscriber):
             peer.deadline = min(peer.loop.instant(interval), self._liveness.pong_due)
 
     def _give_up(self, code: int, reason: str) -> None:
-        """Owner: close because of what the client does not do."""
-        log.info("%s is closed: %s", self.peer.address, reason)
+        """Owner: close the connection of a client that is dead or too slow."""
+        log.info("closing %s: %s", self.peer.address, reason)
         self.close(code, reason)
 
     def _accepts_answers(self) -> bool:
-        """Owner: after the client's close frame, whether it still takes what was sent before."""
+        """Owner: return True if a client that has closed still receives the answers."""
         now = self.peer.loop.clock()
         self.peer.check_progress(now)
-        left = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
-        if self.peer.closed or not self.peer.has_unsent or left <= 0:
+        remaining = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
+        if self.peer.closed or not self.peer.has_unsent or remaining <= 0:
             return False
-        self.peer.due_in(left)
+        self.peer.due_in(remaining)
         return True
 
     def _client_closes(self, end: ConnectionClosed) -> None:
@@ -292,7 +293,7 @@ class WebSocketSession(Subscriber):
             return
         self._enter(CLIENT_CLOSING)
         self._client_end = end
-        # What came before is answered first, within that time.
+        # The handler answers the earlier messages first, within this time.
         self.peer.due_in(self.peer.clients.settings.close_timeout)
         self.deliver_end(end)
 
@@ -304,7 +305,7 @@ class WebSocketSession(Subscriber):
     # Any thread -------------------------------------------------------------------------------
 
     def over_error(self) -> ConnectionClosed:
-        """Any thread: what to raise at a handler that goes on after the end."""
+        """Any thread: return the error for a handler that uses an ended connection."""
         if self.over is None:
             return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)
         return ConnectionClosed(self.over.code, self.over.reason)
@@ -320,21 +321,20 @@ class WebSocketSession(Subscriber):
         self.peer.send(frame)
 
     def request_close(self, code: int, reason: str) -> None:
-        """Any thread: have the owner close, after what was sent before."""
+        """Any thread: have the owner close, after the messages sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
             self.close_requested = self.peer.stop_turn = True
             self.peer.loop.call_soon(lambda: self.close(code, reason))
 
     def next_message(self, timeout: float | None) -> str | bytes:
-        """The handler's own thread: wait for a message."""
+        """The handler's thread: wait for a message."""
         raise RuntimeError("a generator handler receives with yield")
 
 
 def _is_end(error: BaseException | None) -> bool:
-    """Whether a handler has raised ConnectionClosed.
+    """Return True for a ConnectionClosed.
 
-    This asks the class alone: ``isinstance`` would run code of an exception that defines
-    ``__getattribute__``, and that may raise.
+    ``isinstance`` would run ``__getattribute__`` of the exception, which may raise.
     """
     return issubclass(type(error), ConnectionClosed)

@@ -90,7 +90,7 @@ def test_a_stop_tells_handlers_that_block_and_waits_for_those_that_return(
     begin = time.monotonic()
     stopping.start()
     for client in blocked:
-        assert client.expect_close() == Close(1001, "the server stops")
+        assert client.expect_close() == Close(1001, "the server is shutting down")
     for one in held[:2]:
         one.release()
     seen = [item if isinstance(item, str) else f"{item:d}" for item in handler.next_seen(7)]

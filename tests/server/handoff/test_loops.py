@@ -108,7 +108,7 @@ def test_all_loops_stop(serve: Serve, clients: Clients, echo: Callable[..., Any]
     stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()
     for client in open_ones:
-        assert client.expect_close() == Close(1001, "the server stops")
+        assert client.expect_close() == Close(1001, "the server is shutting down")
     stopping.join(TIMEOUT)
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
 

@@ -109,7 +109,7 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
         application.join(TIMEOUT)
         assert not application.is_alive()
         reading.join(TIMEOUT)
-    assert sum("broke a rule" in event for event in seen) == 100
+    assert sum("protocol error" in event for event in seen) == 100
     assert sum('"GET /echo" 101' in event for event in seen) == 200
 
 

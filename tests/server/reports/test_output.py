@@ -147,7 +147,7 @@ def test_it_changes_neither_the_stop_nor_the_exit_code(
     client.send_messages("hello")
     assert client.next_event() == "hello"
     served.process.send_signal(signal.SIGTERM)
-    assert client.expect_close() == Close(1001, "the server stops")
+    assert client.expect_close() == Close(1001, "the server is shutting down")
     assert served.process.wait(TIMEOUT) == 0
 
 
@@ -160,7 +160,7 @@ def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
     stack.callback(client.close)
     assert client.next_event() == "hello"
     served.process.send_signal(signal.SIGTERM)
-    assert client.expect_close() == Close(1001, "the server stops")
+    assert client.expect_close() == Close(1001, "the server is shutting down")
     assert served.process.wait(TIMEOUT) == 0
 
 

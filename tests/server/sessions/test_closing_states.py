@@ -123,7 +123,7 @@ def the_handler_returns(case: Case) -> None:
 
 def the_server_stops(case: Case) -> None:
     stop_within(case.server, 20)
-    assert case.client.next_event() == Close(1001, "the server stops")
+    assert case.client.next_event() == Close(1001, "the server is shutting down")
 
 
 def the_client_does_not_answer(case: Case) -> None:

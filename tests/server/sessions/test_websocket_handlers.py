@@ -163,7 +163,7 @@ def test_a_generator_that_yields_after_the_end_is_ended(
     client.leave()
     assert ended.get(timeout=TIMEOUT) == "told"
     assert ended.get(timeout=TIMEOUT) == "ended"
-    log.expect("the handler of /echo yields after the end")
+    log.expect("the handler of /echo yields after the end of the connection")
 
 
 def test_a_plain_function_that_returns_a_generator_is_told_so(

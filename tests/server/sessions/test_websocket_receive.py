@@ -153,7 +153,7 @@ def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
     class News(SimpleQueue[None]):
         def get(self, block: bool = True, timeout: float | None = None) -> None:
             if not told.is_set():
-                sessions.get()._waits.clear()
+                sessions.get()._waiting.clear()
                 told.set()
                 return
             again.set()

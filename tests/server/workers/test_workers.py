@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux deals connections out evenly to who shares a port"
 )
 
-GOING_AWAY = Close(1001, "the server stops")
+GOING_AWAY = Close(1001, "the server is shutting down")
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 STOPPING = re.compile("Shutting down; press Ctrl-C again to force")
 
