@@ -11,7 +11,8 @@ from wsframe import HandshakeError
 from ..http.answers import refuse
 from ..http.refusals import no_thread
 from ..http.request import Request
-from ..sockets.peer import Peer, Session
+from ..sockets.peer import Peer
+from ..sockets.session import Session
 
 
 class PendingRequest(Session):

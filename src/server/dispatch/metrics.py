@@ -6,7 +6,8 @@ from functools import partial
 
 from ..http.answers import respond
 from ..reports.stats import CONTENT_TYPE
-from ..sockets.peer import Peer, Session
+from ..sockets.peer import Peer
+from ..sockets.session import Session
 from .routes import MetricsRoute
 
 

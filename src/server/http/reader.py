@@ -16,7 +16,8 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.origins import check_host
 
-from ..sockets.peer import Peer, Session
+from ..sockets.peer import Peer
+from ..sockets.session import Session
 from .answers import refuse
 from .paths import normal_path
 from .request import Request

@@ -10,7 +10,7 @@ from wsframe import ConnectionClosed, StateError
 
 from ..addresses import client_network
 from ..handoff.task import Task
-from ..sockets.peer import Session
+from ..sockets.session import Session
 from ..topics.subscription import TopicSubscription
 
 if TYPE_CHECKING:

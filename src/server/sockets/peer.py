@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import typing
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ from ..handoff.loop import HANGUP, READ, SHORT_READ, WRITE
 from ..reports.loggers import log
 from ..timing import waitable
 from .record import ConnectionRecord
+from .session import NO_SESSION, Session
 from .states import CLOSED, FINISHING, OPEN, SEALED, SHUT, PeerState
 
 if TYPE_CHECKING:
@@ -43,45 +43,6 @@ READ_SIZE = 16 * 1024
 CHECKS = 8
 # The value of SO_LINGER with which a socket discards its data and resets when it is closed.
 DISCARD = struct.pack("ii", 1, 0)
-
-
-class Session(ABC):
-    """What is spoken on a connection at the moment; all its methods are the owner's."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def data_received(self, data: memoryview) -> Task | None:
-        """Take what has come, and return whose turn it is, if this makes it somebody's.
-
-        The memory is the loop's, and is used again afterwards.
-        """
-
-    @abstractmethod
-    def disconnected(self) -> None:
-        """Learn, once and as the last thing, that nothing more will come or can be sent."""
-
-    @abstractmethod
-    def deadline_passed(self) -> None:
-        """Act on the deadline that was set on the peer."""
-
-    @abstractmethod
-    def shut_down(self) -> None:
-        """Say goodbye, because the server stops."""
-
-    @property
-    def awaiting_request(self) -> bool:
-        """Whether the client has yet to ask for something, so that nothing is owed to it."""
-        return False
-
-    def after_fork(self) -> None:  # noqa: B027 - most have no handler
-        """The child of a fork: end the connection for a handler that runs on in the child."""
-
-    def drained(self) -> None:  # noqa: B027 - most have nothing to do then
-        """Go on: what was unsent is not too much any more."""
-
-    def sent_all(self) -> None:  # noqa: B027 - most do not ask for it
-        """Go on: nothing is unsent any more, of which the protocol wanted to be told."""
 
 
 class Transport(typing.Protocol):
@@ -194,7 +155,7 @@ class Peer(Progress):
         self.clients = clients
         self.loop: Loop = clients.loop
         self._sock: Transport = sock
-        self._session: Session = _NO_SESSION
+        self._session: Session = NO_SESSION
         self._unsent: bytes | memoryview = b""
         # Nothing is unsent, nobody waits for it, and there is no end in sight.
         self._unobstructed = True
@@ -386,7 +347,7 @@ class Peer(Progress):
         finally:
             self._notify_writers()  # only now: who waited to send is to find that it is over
             self.clients.remove(self)
-            self._session = _NO_SESSION  # a session and its peer would keep each other
+            self._session = NO_SESSION  # a session and its peer would keep each other
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
@@ -536,14 +497,14 @@ class Peer(Progress):
         self._reading = 0
         self._update_interest()
         if self.state < SHUT:
-            session, self._session = self._session, _NO_SESSION
+            session, self._session = self._session, NO_SESSION
             session.disconnected()
             self.finish()
 
     def _shut_write(self) -> None:
         """All has gone out; what still comes is thrown away until the client closes, too."""
         self.state = SHUT
-        session, self._session = self._session, _NO_SESSION
+        session, self._session = self._session, NO_SESSION
         self._reading = READ
         self._update_interest()
         try:
@@ -642,22 +603,3 @@ def no_room(timeout: float) -> TimeoutError:
     return TimeoutError(
         f"nothing was queued: for {timeout:g} seconds more than {HIGH_WATER >> 10} KiB were unsent"
     )
-
-
-class _NoSession(Session):
-    """No protocol: before the first one, and after the last, when what comes is thrown away."""
-
-    def data_received(self, data: memoryview) -> Task | None:
-        return None
-
-    def disconnected(self) -> None:
-        pass
-
-    def deadline_passed(self) -> None:
-        pass
-
-    def shut_down(self) -> None:
-        pass
-
-
-_NO_SESSION = _NoSession()

@@ -17,7 +17,8 @@ from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
-    from .peer import Connections, Session
+    from .peer import Connections
+    from .session import Session
 
 
 # The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of

@@ -20,7 +20,8 @@ from wsframe.server.handoff.task import IDLE, Task
 from wsframe.server.handoff.threads import Threads
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
-from wsframe.server.sockets.peer import Peer, Session
+from wsframe.server.sockets.peer import Peer
+from wsframe.server.sockets.session import Session
 from wsframe.server.timing import Timing
 
 Result = TypeVar("Result")

@@ -13,7 +13,8 @@ from tests.support.clock import ManualClock
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, SHORT_READ, WRITE, Loop
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
-from wsframe.server.sockets.peer import Peer, Session
+from wsframe.server.sockets.peer import Peer
+from wsframe.server.sockets.session import Session
 from wsframe.server.sockets.states import CLOSED, FINISHING, OPEN, SEALED, SHUT, PeerState
 from wsframe.server.timing import Timing
 

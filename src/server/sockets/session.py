@@ -1,0 +1,74 @@
+"""Session: the protocol that a connection currently uses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..handoff.task import Task
+
+
+class Session(ABC):
+    """The protocol that a connection currently uses. All methods are the owner's."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def data_received(self, data: memoryview) -> Task | None:
+        """Owner: process received data.
+
+        Args:
+            data: a view of the loop's buffer, which is reused after the call.
+
+        Returns:
+            The task whose turn is due because of the data, if any.
+        """
+
+    @abstractmethod
+    def disconnected(self) -> None:
+        """Owner, once and as the last call: nothing more can be received or sent."""
+
+    @abstractmethod
+    def deadline_passed(self) -> None:
+        """Owner: the deadline that was set on the peer has passed."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """Owner: the server stops; close the connection in the way of the protocol."""
+
+    @property
+    def awaiting_request(self) -> bool:
+        """Owner: True until a complete request has been received."""
+        return False
+
+    def after_fork(self) -> None:  # noqa: B027 - most sessions have no handler
+        """The child of a fork: end the connection for a handler that runs on in the child."""
+
+    def drained(self) -> None:  # noqa: B027 - most sessions have nothing to do then
+        """Owner: the unsent data fell below the limit; continue sending."""
+
+    def sent_all(self) -> None:  # noqa: B027 - most sessions do not request it
+        """Owner: all data was sent, as requested with ``notify_when_sent``."""
+
+
+class NoSession(Session):
+    """The session before the first and after the last one: received data is discarded."""
+
+    __slots__ = ()
+
+    def data_received(self, data: memoryview) -> Task | None:
+        """Owner: discard the data."""
+        return None
+
+    def disconnected(self) -> None:
+        """Owner: do nothing."""
+
+    def deadline_passed(self) -> None:
+        """Owner: do nothing."""
+
+    def shut_down(self) -> None:
+        """Owner: do nothing."""
+
+
+NO_SESSION = NoSession()
