@@ -53,6 +53,7 @@ def test_invalid_text_fails_at_its_first_invalid_byte(
     echo(connect(play(send).url()))
 
 
+@pytest.mark.slow
 def test_four_mebibytes_may_come_in_65536_fragments(connect: Connect, play: Play) -> None:
     def send(visit: Visit) -> None:
         visit.upgrade()

@@ -31,7 +31,10 @@ from wsframe import (
 
 from .conftest import Connect, Play
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read"),
+]
 
 MIB = 1 << 20
 MESSAGE_LIMIT = MIB

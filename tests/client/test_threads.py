@@ -78,6 +78,7 @@ def test_threads_send_while_threads_receive(
             assert mine == [text for text in sent_texts if text in set(mine)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secured", [False, True])
 def test_two_ends_that_flood_each_other(
     connect: Connect, play: Play, certificates: Certificates, secured: bool
@@ -94,6 +95,7 @@ def test_two_ends_that_flood_each_other(
     assert ws.receive(TIMEOUT) == LOTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secured", [False, True])
 def test_a_polling_thread_is_woken_for_new_frames(
     connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool
@@ -119,6 +121,7 @@ def test_a_polling_thread_is_woken_for_new_frames(
     assert received.result(TIMEOUT) == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secured", [False, True])
 def test_a_receiving_thread_sends_for_others(
     connect: Connect, play: Play, in_thread: InThread, certificates: Certificates, secured: bool

@@ -33,7 +33,10 @@ from tests.support.hostile import Answer, Talk, listen
 from tests.support.memory import at_most, in_fresh_process
 from wsframe import Close, Failure, PerMessageDeflate
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read"),
+]
 
 MIB = 1 << 20
 # The memory of a peer besides the message: a decompressor and the output of one step, the events of

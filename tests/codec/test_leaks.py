@@ -9,6 +9,8 @@ import pytest
 from soak.leaks import KINDS, traced
 from tests.support.memory import in_fresh_process
 
+pytestmark = pytest.mark.slow
+
 BATCH = 2000
 # One leaked object per round would exceed this.
 NOTHING = 500

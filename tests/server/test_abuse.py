@@ -23,7 +23,10 @@ from tests.support.processes import ServerProcess
 from tests.support.waiting import wait_until
 from wsframe import Close, Opcode
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known"),
+]
 
 PROGRAM = """
 from threading import Event

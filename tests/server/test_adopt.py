@@ -61,7 +61,7 @@ def app() -> App:
 @pytest.fixture
 def server(app: App) -> Iterator[Server]:
     app._routes.freeze()
-    server = Server(app._routes, "", [], Settings(loops=2), topics_of(app), Timing())
+    server = Server(app._routes, "", [], Settings(loops=2, drain=0.5), topics_of(app), Timing())
     yield server
     stop_within(server, 20)
 
@@ -93,6 +93,7 @@ def test_an_adopted_connection_becomes_a_websocket(acceptor: Acceptor, path: str
     assert client.leave().code == 1000
 
 
+@pytest.mark.slow
 def test_stopping_ends_adopted_connections(server: Server, acceptor: Acceptor) -> None:
     thread = acceptor.accept_later()
     stream = StreamClient(acceptor.port, "/events")

@@ -16,6 +16,8 @@ from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream, Request
 from wsframe.server.dispatch.routes import Authorize
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ("-m", "wsframe.server", "--host", "127.0.0.1", "--port")
 
 __all__ = ["browser", "faults", "pages"]

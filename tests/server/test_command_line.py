@@ -223,6 +223,7 @@ def test_an_argument_that_is_wrong_is_named_in_a_line(
     assert not printed.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -254,6 +255,7 @@ def test_what_is_wrong_is_said_in_a_line(
     assert not result.stdout
 
 
+@pytest.mark.slow
 def test_tls_is_spoken_with_a_certificate(directory: Path, certificates: Certificates) -> None:
     program = shutil.which("curl")
     if program is None:
@@ -373,8 +375,9 @@ def test_the_log_in_json(directory: Path) -> None:
         assert (line["path"], line["close_code"]) == ("/hello/you", 1011)
 
 
+@pytest.mark.slow
 def test_the_last_lines_are_written_before_the_end() -> None:
-    with ServerProcess(*COMMAND, "--port", "0", "--access-log") as process:
+    with ServerProcess(*COMMAND, "--port", "0", "--access-log", "--drain", "1") as process:
         clients = [WebSocketClient(process.port, "/echo") for _ in range(50)]
         process.signal(signal.SIGTERM)
         for client in clients:
@@ -384,6 +387,7 @@ def test_the_last_lines_are_written_before_the_end() -> None:
         assert code == 0
 
 
+@pytest.mark.slow
 def test_a_module_that_has_configured_logging_keeps_it_unless_json_is_asked_for(
     directory: Path,
 ) -> None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.server.command_line import COMMAND
 from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.processes import ServerProcess
@@ -55,6 +57,7 @@ def test_websocat_gets_its_lines_back() -> None:
         assert talk.returncode == 0
 
 
+@pytest.mark.slow
 def test_curl_prints_events_as_they_come() -> None:
     program = shutil.which("curl")
     if program is None:

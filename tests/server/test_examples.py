@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from tests.support.browser import AWAY, PATIENCE, Pages, browser, faults, pages
 from tests.support.processes import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 __all__ = ["browser", "faults", "pages"]

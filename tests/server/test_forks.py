@@ -280,6 +280,7 @@ def shares_no_socket(child: int, parent: int) -> None:
     wait_until(lambda: not sockets_of(child) & sockets_of(parent), "the child keeps a socket")
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_a_child_keeps_no_socket_and_the_parent_serves_on(program: Run, kind: str) -> None:
@@ -387,6 +388,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("imported", [False, True])

@@ -103,6 +103,7 @@ def test_it_ends_the_start_at_once_and_in_order(
         assert ("run returned" in output) == (how == "on_start")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("how", ["import", "on_start"])

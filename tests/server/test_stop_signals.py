@@ -53,6 +53,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @signals_are_posix
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:

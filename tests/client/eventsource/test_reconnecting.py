@@ -129,6 +129,7 @@ def test_a_failed_connection_is_closed_before_the_next(events: Connect, play: Pl
     waits.join()
 
 
+@pytest.mark.slow
 def test_it_reconnects_when_the_server_has_restarted(events: Connect) -> None:
     app = App()
 
@@ -137,10 +138,10 @@ def test_it_reconnects_when_the_server_has_restarted(events: Connect) -> None:
         number = int(stream.last_event_id or 0) + 1
         stream.send(ServerSentEvent(str(number), id=str(number)))
 
-    with app.start("127.0.0.1") as server:
+    with app.start("127.0.0.1", drain=0.1) as server:
         source = events(f"http://127.0.0.1:{server.port}/count")
         assert data(source, 1) == ["1"]
-    with app.start("127.0.0.1", server.port):
+    with app.start("127.0.0.1", server.port, drain=0.1):
         assert data(source, 1) == ["2"]
 
 
@@ -287,6 +288,7 @@ def test_retry_after_is_respected_in_both_forms(
     assert 40 <= (waits[0].seconds[1] or 0) <= 50
 
 
+@pytest.mark.slow
 def test_it_reconnects_when_a_full_server_has_room(events: Connect) -> None:
     app = App()
 
@@ -294,10 +296,10 @@ def test_it_reconnects_when_a_full_server_has_room(events: Connect) -> None:
     def one(stream: EventStream) -> None:
         stream.send(ServerSentEvent("one", id="1"))
 
-    with app.start("127.0.0.1") as server:
+    with app.start("127.0.0.1", drain=0.1) as server:
         source = events(f"http://127.0.0.1:{server.port}/one")
         assert data(source, 1) == ["one"]
-    with app.start("127.0.0.1", server.port, max_connections=1) as server:
+    with app.start("127.0.0.1", server.port, max_connections=1, drain=0.1) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as other:
             refused = threading.Event()
             asked = source._ask

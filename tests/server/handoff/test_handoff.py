@@ -163,6 +163,7 @@ class Visitor(threading.Thread):
             begin = end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loops", [1, 3])
 def test_forty_clients_whose_handlers_block_at_random(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, loops: int

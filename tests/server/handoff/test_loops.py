@@ -44,11 +44,12 @@ def test_connections_are_dealt_out_evenly(
     wait_until(lambda: sizes(server) == [0] * LOOPS, "all have left")
 
 
+@pytest.mark.slow
 def test_a_queue_reaches_the_streams_of_all_loops(serve: Serve, clients: Clients) -> None:
     source: Queue[str] = Queue()
     app = App()
     app.sse("/time", source=source)
-    server = serve(app, loops=LOOPS)
+    server = serve(app, loops=LOOPS, drain=1)
     streams = [clients.stream(server, "/time") for _ in range(2 * LOOPS)]
     expected = [str(number) for number in range(100)]
     for item in expected:

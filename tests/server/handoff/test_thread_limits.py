@@ -39,6 +39,7 @@ PART = SHARE // 2
 BATCH = 400  # clients that ask at once, for the sake of the open files of this process
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("path", ATTACKS)
 @pytest.mark.parametrize("attackers", [64, 500, 2000])

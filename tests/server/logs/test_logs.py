@@ -275,6 +275,7 @@ def test_a_record_of_which_other_handlers_have_a_share_is_left_as_it_is(
     assert record.__dict__ == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
 @pytest.mark.parametrize("text", ["x", "\x00", "\U000e0001", "\n", "é", "\u2028"])
 def test_long_texts_take_little_room(formatter: logging.Formatter, text: str) -> None:
@@ -357,6 +358,7 @@ def unread_pipe() -> Iterator[tuple[int, int]]:
         os.close(reading)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")), reason="no workers here"
 )
@@ -373,6 +375,7 @@ def test_a_program_whose_log_nobody_reads_serves_and_stops(
         stops(process)
 
 
+@pytest.mark.slow
 def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(program: str) -> None:
     with (
         unread_pipe() as (reading, writing),
@@ -397,6 +400,7 @@ def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(progr
         stops(process)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize("broken", ["broken pipe", "full disk", "closed"])
 def test_a_program_without_a_standard_error_serves_and_stops(program: str, broken: str) -> None:
@@ -434,6 +438,7 @@ if child:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_that_was_forked_logs() -> None:
     # The one thread beside the main one, that of the log, is what the test is about.

@@ -304,6 +304,7 @@ print("exit code", os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_returns_from_the_job_that_forked_it_ends() -> None:
     result = run([sys.executable, "-c", FORKING_JOB])
@@ -340,6 +341,7 @@ if "stuck" in sys.argv:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stuck", [False, True])
 def test_the_exit_of_the_program_runs_waiting_jobs_for_a_limited_time(*, stuck: bool) -> None:
     result = run([sys.executable, "-W", "error", "-c", AT_EXIT, *(["stuck"] if stuck else [])])

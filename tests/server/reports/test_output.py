@@ -131,6 +131,7 @@ class Served:
         wait_until(lambda: is_served(self.port), "it is served")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("command", ["run", "command line"])
 @OUTPUTS
@@ -151,6 +152,7 @@ def test_it_changes_neither_the_stop_nor_the_exit_code(
     assert served.process.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
     tmp_path: Path, stack: ExitStack, workers: str
@@ -164,6 +166,7 @@ def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
     assert served.process.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")

@@ -158,6 +158,7 @@ def test_slow_clients_are_counted(serve: Serve, clients: Clients) -> None:
     assert server.stats().slow_clients == 1
 
 
+@pytest.mark.slow
 def test_clients_that_do_not_answer_a_ping_are_counted(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo), ping_interval=0.01, ping_timeout=0.01)
     client = clients.websocket(server, "/echo")
@@ -182,6 +183,7 @@ def test_statistics_do_not_wait_for_the_owner_of_a_loop(serve: Serve, clients: C
     go.set()
 
 
+@pytest.mark.slow
 def test_sums_do_not_decrease_while_connections_end(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     ended = threading.Event()

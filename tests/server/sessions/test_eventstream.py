@@ -258,6 +258,7 @@ def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
     assert source.get_nowait() == "nobody takes this"
 
 
+@pytest.mark.slow
 def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +279,7 @@ def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
     source = LateQueue()
     app = App()
     app.sse("/time", source=source)
-    server = serve(app)
+    server = serve(app, drain=1)
     stream = clients.stream(server, "/time")
     source.put("last")
     stop_within(server, TIMEOUT)

@@ -231,6 +231,7 @@ def test_after_any_other_end_clients_come_back(
         log.expect("the handler of /job failed")
 
 
+@pytest.mark.slow
 def test_clients_come_back_when_the_server_stops(serve: Serve, clients: Clients) -> None:
     begun = threading.Event()
     app = App()
@@ -241,7 +242,7 @@ def test_clients_come_back_when_the_server_stops(serve: Serve, clients: Clients)
         begun.set()
         wait_until(lambda: stream.closed, "the stream is over")
 
-    server = serve(app)
+    server = serve(app, drain=0.5)
     stream = clients.stream(server, "/job")
     assert begun.wait(TIMEOUT)
     server.stop()

@@ -78,6 +78,7 @@ def test_a_stream_of_blocks_is_a_file_for_gzip(last: bytes) -> None:
     assert plain == b"".join(piece + piece for piece in PIECES) + last
 
 
+@pytest.mark.slow
 def test_a_length_is_told_by_its_last_32_bits() -> None:
     # RFC 1952 section 2.3.1
     stream, out = GzipStream(), list[bytes]()

@@ -197,9 +197,10 @@ def test_a_gap_is_told(serve: Serve, gzip_clients: Connect) -> None:
     assert stream.expect(1) == ["next"]
 
 
+@pytest.mark.slow
 def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
     app, source = compressing_app()
-    server = serve(app, heartbeat=0.2)
+    server = serve(app, heartbeat=0.2, drain=0.5)
     stream = gzip_clients(server, "/queue")
     stream.read_plain(b":\n\n")
     source.put("x")
@@ -209,10 +210,11 @@ def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
     stream.expect_whole()
 
 
+@pytest.mark.slow
 def test_a_stream_is_whole_when_the_server_stops(serve: Serve, gzip_clients: Connect) -> None:
     app, source = compressing_app()
     app.sse("/handler", compress=True)(lambda stream: stream.send("hello"))
-    server = serve(app)
+    server = serve(app, drain=0.5)
     fed, handled = gzip_clients(server, "/queue"), gzip_clients(server, "/handler")
     source.put("x")
     assert fed.expect(1) == ["x"]
@@ -294,6 +296,7 @@ def test_what_many_send_at_once_is_whole(serve: Serve, gzip_clients: Connect) ->
     assert client.expect_whole().endswith(END)
 
 
+@pytest.mark.slow
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_clients: Connect) -> None:
     noise = Random(2).randbytes(1 << 15).hex()
     sent, count = 0, 500

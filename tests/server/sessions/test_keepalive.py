@@ -37,6 +37,7 @@ def answer_pings(client: WebSocketClient, count: int) -> None:
         client.send(client.codec.pong(b""))
 
 
+@pytest.mark.slow
 @BOTH_KINDS
 def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
     serve: Serve, clients: Clients, echo: Callable[..., Any]
@@ -48,6 +49,7 @@ def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
     assert client.next_event() == "still here"
 
 
+@pytest.mark.slow
 def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
     serve: Serve, clients: Clients
 ) -> None:
@@ -98,6 +100,7 @@ def look(peer: Peer) -> None:
     done.get(timeout=TIMEOUT)
 
 
+@pytest.mark.slow
 def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
 
@@ -158,6 +161,7 @@ def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) 
     assert peer.deadline == float("inf")
 
 
+@pytest.mark.slow
 def test_a_silent_stream_is_sent_comments(serve: Serve, clients: Clients) -> None:
     app = App()
     source: Queue[str] = Queue()

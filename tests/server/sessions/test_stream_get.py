@@ -259,6 +259,7 @@ def test_a_lock_that_somebody_holds_does_not_hold_up_the_loop(
     assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_wait(serve: Serve, clients: Clients) -> None:
     feed = Feed(Queue())
     server = serve(feed.app, drain=60)

@@ -63,6 +63,7 @@ def test_frames_of_many_threads_never_mix_and_keep_each_threads_order(
     client.leave()
 
 
+@pytest.mark.slow
 def test_nothing_follows_the_close_frame_however_many_threads_send(
     serve: Serve, clients: Clients
 ) -> None:
@@ -84,7 +85,7 @@ def test_nothing_follows_the_close_frame_however_many_threads_send(
         yield
 
     server = serve(websocket_app(pushed))
-    for _ in range(30):
+    for _ in range(10):
         client = clients.websocket(server, "/echo", first=masked(Opcode.TEXT, "close"))
         stream = client.receive()
         while data := client.sock.recv(1 << 16):

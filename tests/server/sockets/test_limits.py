@@ -128,6 +128,7 @@ WAYS: dict[str, Callable[[Client], object]] = {
 }
 
 
+@pytest.mark.slow
 @resets_under_tls
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("secured", [False, True])

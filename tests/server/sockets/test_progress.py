@@ -164,6 +164,7 @@ def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clien
         assert not any(isinstance(event, Ping) for event in client.codec.receive(received))
 
 
+@pytest.mark.slow
 def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
     serve: Serve, clients: Clients
 ) -> None:

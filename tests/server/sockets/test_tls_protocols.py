@@ -10,6 +10,8 @@ from contextlib import suppress
 from queue import Queue
 from typing import Any
 
+import pytest
+
 import wsframe.client
 from tests.server.sockets.over_tls import VERSIONS, client_of
 from tests.support.certificates import Certificates, resets_under_tls
@@ -54,6 +56,7 @@ def test_messages_come_back(
     assert client.leave().code == 1000
 
 
+@pytest.mark.slow
 @BOTH_KINDS
 @VERSIONS
 def test_large_messages_pass_each_other(

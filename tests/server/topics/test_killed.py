@@ -18,6 +18,8 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.client import events
 from wsframe.server import App, BrokerUnavailable, Topic
 
+pytestmark = pytest.mark.slow
+
 COUNT = 10_000
 CLIENTS = 20
 HISTORY = 20_000

@@ -82,6 +82,7 @@ def test_members_of_all_processes(redis: RedisServer, serve: Serve, clients: Cli
     bob.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["generator", "function", "blocking"])
 def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     redis: RedisServer,

@@ -75,6 +75,7 @@ def test_what_was_published_last_is_there_after_the_end(
     RecordingTopic(others).follow().expect(*numbers(200), "again")
 
 
+@pytest.mark.slow
 def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: RedisStreams) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     with Publishing(here) as publishing:
@@ -234,6 +235,7 @@ def test_all_that_redis_has_of_a_topic_expires(
         assert all(0 < left <= 61_000 for left in times.values()), times
 
 
+@pytest.mark.slow
 def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url, redis_ttl_margin=3.0, redis_read_timeout=0.1)
     RecordingTopic(streams, max_age=0).follow()

@@ -192,6 +192,7 @@ def test_a_connection_that_falls_silent_is_made_anew(
         streams.close(TIMEOUT)
 
 
+@pytest.mark.slow
 def test_a_holder_that_dies_is_replaced(
     program: Any,
     redis_server: RedisServer,
@@ -211,6 +212,7 @@ def test_a_holder_that_dies_is_replaced(
         here.expect("hello")
 
 
+@pytest.mark.slow
 def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
     program: Any,
     redis_server: RedisServer,

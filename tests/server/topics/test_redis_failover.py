@@ -186,6 +186,7 @@ def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
     assert between.expect(1) == ["after it"]
 
 
+@pytest.mark.slow
 def test_a_pause_of_redis_loses_nothing(
     redis_server: RedisServer, connect: Connect, others: Any
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_hole_in_the_middle_becomes_a_gap(
 LIMITS = [("proto-max-bulk-len", 1 << 20), ("client-query-buffer-limit", 1 << 20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "value"), LIMITS)
 def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
     redis_server: RedisServer,

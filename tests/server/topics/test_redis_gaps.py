@@ -84,6 +84,7 @@ def test_redis_that_has_lost_what_it_acknowledged_goes_on(
     log.expect("Redis has lost events of 'news' that it had acknowledged")
 
 
+@pytest.mark.slow
 def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:

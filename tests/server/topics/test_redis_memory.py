@@ -62,6 +62,7 @@ WHAT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [0, 1 << 16, 1 << 20])
 @pytest.mark.parametrize("kind", WHAT)
 def test_memory_is_bounded_whatever_is_published(

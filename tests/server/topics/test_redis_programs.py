@@ -49,6 +49,7 @@ def test_what_a_program_publishes_is_there_after_its_end(
     RecordingTopic(others, history=500).follow().expect(*numbers(500))
 
 
+@pytest.mark.slow
 def test_what_a_program_loses_at_its_end_is_an_error_with_a_number(
     redis_server: RedisServer,
 ) -> None:
@@ -72,6 +73,7 @@ except EventsLost as error:
     assert done.stderr.endswith("\n1 lost\n")
 
 
+@pytest.mark.slow
 def test_a_program_that_redis_refuses_does_not_wait_at_its_end(redis_server: RedisServer) -> None:
     done = run('topic.publish("x")', redis_server.url.replace("://", "://:wrong@"), 10 * TIMEOUT)
     # The refusal may be there before the event waits.
@@ -101,6 +103,7 @@ def test_flush_waits_for_what_was_published(redis_server: RedisServer, others: A
 # Forks -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("ends", ["os._exit(0)", "sys.exit()"])
 def test_forked_children_publish_what_is_theirs(
@@ -146,6 +149,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @needs_fork
 def test_processes_of_multiprocessing_send_what_they_published(
     redis_server: RedisServer, others: Any
@@ -157,6 +161,7 @@ def test_processes_of_multiprocessing_send_what_they_published(
     assert len(there.wait_for_entries(9)) == 9
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_fork_while_other_threads_publish_does_not_hang(
     redis_server: RedisServer, others: Any
@@ -198,6 +203,7 @@ assert codes == [0] * 50, codes
 # Where nobody can wait ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 def test_publishing_in_a_signal_handler_that_interrupts_it(
     redis_server: RedisServer, others: Any
@@ -223,6 +229,7 @@ print(count)
     assert len(there.entries) - len(mine) == int(done.stdout) > 0
 
 
+@pytest.mark.slow
 def test_publishing_in_a_finalizer(redis_server: RedisServer, others: Any) -> None:
     """Garbage may be collected anywhere, also while the writer takes what was published."""
     program = """

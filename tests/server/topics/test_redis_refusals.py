@@ -135,6 +135,7 @@ def test_a_redis_that_is_configured_anew_is_used_again(
         log.records.clear()
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_reason(tmp_path: Path) -> None:
     with RedisServer(tmp_path, "--cluster-enabled", "yes") as server:
         for workers in ("0", "1"):

@@ -188,6 +188,7 @@ def test_who_is_there_is_there_no_more_after_the_end(
     members(others)
 
 
+@pytest.mark.slow
 def test_members_of_a_process_that_is_silent_expire(
     redis_server: RedisServer, connect: Connect
 ) -> None:

@@ -145,6 +145,7 @@ end()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

@@ -44,6 +44,7 @@ def test_an_id_that_no_client_could_come_back_with_is_refused(
     log.expect("the handler of /news failed")
 
 
+@pytest.mark.slow
 @settings(
     max_examples=50,
     deadline=None,

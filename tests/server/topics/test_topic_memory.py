@@ -86,6 +86,7 @@ PUBLISHED: dict[str, tuple[int, int, Callable[[int], dict[str, Any]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", PUBLISHED)
 def test_a_topic_takes_so_much_memory_at_most(memory: Callable[[], int], what: str) -> None:
     loop = one_loop()

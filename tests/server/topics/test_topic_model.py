@@ -383,6 +383,7 @@ def number_before(cursor: str) -> int:
     return int(number) if given in NAMES else int(cursor.rpartition("-")[2]) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "given ids"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_against_the_model(

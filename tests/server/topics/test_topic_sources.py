@@ -292,6 +292,7 @@ def test_a_full_queue_does_not_hold_up_the_stop(serve: Serve) -> None:
     assert source.full()
 
 
+@pytest.mark.slow
 def test_a_queue_keeps_what_redis_has_not_accepted(
     redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
 ) -> None:

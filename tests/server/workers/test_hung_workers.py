@@ -84,6 +84,7 @@ def test_without_a_timeout_no_request_is_sent() -> None:
 # Processes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     serve: Callable[..., Service],
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
             assert other.next_event() == "x"
 
 
+@pytest.mark.slow
 def test_a_hung_worker_that_cannot_write_its_stacks_is_replaced(
     serve: Callable[..., Service],
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_hung_worker_that_cannot_write_its_stacks_is_replaced(
     )
 
 
+@pytest.mark.slow
 def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Service]) -> None:
     service = serve(1, timeout=0.4)
     blocked = [service.websocket("/block") for _ in range(3)]
@@ -135,6 +138,7 @@ def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Serv
     assert {its_pid for _, its_pid in blocked} == {pid}
 
 
+@pytest.mark.slow
 def test_a_stop_of_all_processes_replaces_no_worker(serve: Callable[..., Service]) -> None:
     service = serve(2, timeout=0.4)
     client, _ = service.websocket("/echo")

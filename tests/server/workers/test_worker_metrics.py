@@ -287,6 +287,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         yield start
 
 
+@pytest.mark.slow
 def test_every_worker_answers_for_all(serve: Callable[..., Service]) -> None:
     service = serve(3)
     clients = [service.websocket("/echo") for _ in range(12)]
@@ -301,6 +302,7 @@ def test_every_worker_answers_for_all(serve: Callable[..., Service]) -> None:
         client.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_counter_decreases_when_a_worker_is_replaced(
     serve: Callable[..., Service], number: signal.Signals
@@ -322,6 +324,7 @@ def test_no_counter_decreases_when_a_worker_is_replaced(
     assert after["wsframe_replaced_processes_total"] == 1
 
 
+@pytest.mark.slow
 def test_requests_for_metrics_are_answered_with_503_while_the_supervisor_hangs(
     serve: Callable[..., Service],
 ) -> None:
@@ -341,6 +344,7 @@ def test_requests_for_metrics_are_answered_with_503_while_the_supervisor_hangs(
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_reported_as_missing(serve: Callable[..., Service]) -> None:
     service = serve(2)
     clients = [service.websocket("/echo") for _ in range(4)]

@@ -137,6 +137,7 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
+@pytest.mark.slow
 def test_workers_share_the_port(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, 3))
     crowd = Crowd(process, stack)
@@ -144,6 +145,7 @@ def test_workers_share_the_port(directory: Path, stack: ExitStack) -> None:
     assert process.pid not in crowd.clients
 
 
+@pytest.mark.slow
 def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
@@ -161,6 +163,7 @@ def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: Exi
 # The end -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("to", ["parent", "group"])
 def test_a_signal_stops_all_in_order(
@@ -183,6 +186,7 @@ def test_a_signal_stops_all_in_order(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_forces_the_end(
     directory: Path, stack: ExitStack, number: signal.Signals
@@ -201,6 +205,7 @@ def test_a_second_signal_forces_the_end(
     assert "run returned" not in output
 
 
+@pytest.mark.slow
 def test_a_stuck_handler_does_not_keep_a_worker(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, drain=0.3))
     client = WebSocketClient(process.port, "/stuck")
@@ -213,6 +218,7 @@ def test_a_stuck_handler_does_not_keep_a_worker(directory: Path, stack: ExitStac
     assert "run returned" in output
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_end_is_killed(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +245,7 @@ def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) 
 # Workers that die --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "how"),
     [(signal.SIGKILL, r"signal 9 \(Killed\)"), (signal.SIGTERM, "exit code 0")],
@@ -267,6 +274,7 @@ def test_a_worker_that_ends_unasked_is_replaced(
     assert process.wait()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_replacement_that_cannot_start_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +293,7 @@ def test_a_replacement_that_cannot_start_is_tried_again(
     crowd.gather(2)
 
 
+@pytest.mark.slow
 def test_when_no_replacement_can_start_all_stop(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
@@ -309,6 +318,7 @@ def test_why_none_can_start_is_said_once_and_at_once(directory: Path) -> None:
     assert errors.splitlines()[-1] == "ValueError: it is broken"
 
 
+@pytest.mark.slow
 def test_supervisor_gives_up_after_five_failed_starts(directory: Path) -> None:
     (directory / "broken").write_text("silently", encoding="utf-8")
     begin = time.monotonic()
