@@ -1,4 +1,4 @@
-"""Cases of the reference suite (see docs/conformance.md), by its numbers, in bytes of our own."""
+"""Cases of the reference suite (see docs/conformance.md), by its numbers, written anew."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RSV2, RSV3 = 0x20, 0x10
 HELLO, HELLO_FRAME = "Hello, world!", (FIN | TEXT, b"Hello, world!")
 NOT_TEXT = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
 
-Frame = tuple[int, bytes]  # its first byte, and its payload
+Frame = tuple[int, bytes]  # the first byte and the payload
 
 
 class Case(NamedTuple):
-    """What an echo peer is sent, and what it must answer.
+    """Frames for an echo peer, and its expected replies.
 
     Attributes:
-        frames: what it is sent.
-        replies: what it answers: messages, ("Pong", payload), and ("Close", code) at the end.
-        deflate: what was agreed on, as arguments of PerMessageDeflate; None for no compression.
+        frames: the frames that it receives.
+        replies: its replies: messages, ("Pong", payload), and ("Close", code) at the end.
+        deflate: the negotiated settings, as arguments of PerMessageDeflate; None for none.
     """
 
     frames: tuple[Frame, ...]
@@ -43,27 +43,27 @@ class Case(NamedTuple):
     deflate: dict[str, Any] | None = None
 
     def wire(self, end: End) -> list[bytes]:
-        """Each frame, as this end's peer sends it."""
+        """Return each frame as this end's peer encodes it."""
         return [end.wire(first, payload) for first, payload in self.frames]
 
 
 def closing(code: int, reason: bytes = b"") -> Frame:
-    """A close frame."""
+    """Return a close frame."""
     return CLOSE, code.to_bytes(2, "big") + reason
 
 
 def right(*frames: Frame, replies: tuple[Any, ...], deflate: dict[str, Any] | None = None) -> Case:
-    """Everything is answered, and so is the close frame that is sent at the end."""
+    """Return a case in which everything is answered, including a final close frame."""
     return Case((*frames, closing(NORMAL)), (*replies, ("Close", NORMAL)), deflate)
 
 
 def wrong(*frames: Frame, before: tuple[Any, ...] = (), code: int = PROTOCOL_ERROR) -> Case:
-    """The connection is failed with this code, after what came before is answered."""
+    """Return a case in which the connection fails with this code, after earlier replies."""
     return Case(frames, (*before, ("Close", code)))
 
 
 def echoed(message: str | bytes) -> Case:
-    """One message in one frame."""
+    """Return one message in one frame."""
     first, payload = (
         (FIN | TEXT, message.encode()) if isinstance(message, str) else (FIN | BINARY, message)
     )
@@ -71,14 +71,14 @@ def echoed(message: str | bytes) -> Case:
 
 
 def fragments(*payloads: bytes) -> list[Frame]:
-    """A text in fragments."""
+    """Return a text in fragments."""
     firsts = [TEXT, *[CONTINUATION] * (len(payloads) - 1)]
     firsts[-1] |= FIN
     return list(zip(firsts, payloads, strict=True))
 
 
 def one_byte_each(data: bytes) -> list[Frame]:
-    """A text in fragments of one byte."""
+    """Return a text in fragments of one byte."""
     return fragments(*(data[i : i + 1] for i in range(len(data))))
 
 
@@ -182,7 +182,7 @@ CASES = {
     **{f"7.9.{i}": wrong(closing(code)) for i, code in enumerate(BAD_CODES, 1)},
     "7.13.1": wrong(closing(5000)),
     "7.13.2": wrong(closing(65535)),
-    # 9 Limits, 10 Automatic fragmentation; the large ones have a test of their own
+    # 9 Limits, 10 Automatic fragmentation; the large ones are separate tests
     "9.1.1": echoed("*" * (1 << 16)),
     "9.2.1": echoed(b"\xfe" * (1 << 16)),
     "10.1.1": right(*fragments(*[b"*" * 1300] * 50, b"*" * 536), replies=("*" * 65536,)),
@@ -213,9 +213,9 @@ CASES = {
 
 
 def fail_fast(end: End) -> dict[str, tuple[bytes, bytes]]:
-    """Texts that are good so far, and what makes each bad before it, or its frame, is complete."""
+    """Beginnings of texts, and bytes that make each invalid before it or its frame is complete."""
     text = GREEK + TOO_HIGH + b"edited"
-    high, bad = len(GREEK), len(GREEK) + 1  # where TOO_HIGH begins, and its first bad byte
+    high, bad = len(GREEK), len(GREEK) + 1  # the beginning of TOO_HIGH, and its first invalid byte
     whole = end.wire(FIN | TEXT, text)
     head = len(whole) - len(text)
     return {

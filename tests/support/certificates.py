@@ -1,4 +1,4 @@
-"""A certificate for this machine, and who vouches for it."""
+"""A certificate for this machine, and its authority."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Certificates:
     """A server's certificate.
 
     Args:
-        *hosts: for which hosts; by default, this machine.
+        *hosts: the hosts of the certificate; by default, this machine.
 
     Attributes:
-        authority: who vouches for it.
-        server: the context of a server that has it.
-        client: the context of a client that trusts it.
+        authority: the authority that issued it.
+        server: the context of a server with the certificate.
+        client: the context of a client that trusts the authority.
     """
 
     def __init__(self, *hosts: str) -> None:
@@ -30,11 +30,11 @@ class Certificates:
         self.client = self.client_context()
 
     def configure(self, context: ssl.SSLContext) -> None:
-        """Give the certificate to a server's context."""
+        """Add the certificate to a server's context."""
         self._certificate.configure_cert(context)
 
     def client_context(self) -> ssl.SSLContext:
-        """A context of its own for a client, to be changed."""
+        """Return a new context for a client."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
         return context
@@ -48,6 +48,6 @@ class Certificates:
         self.authority.cert_pem.write_to_path(directory / "ca.pem")
 
 
-# The ssl module does not close what it is given to wrap and finds to be reset; that is closed when
-# it is forgotten, which is at once.
+# The ssl module does not close a socket that was reset before it is wrapped. The garbage collector
+# closes it at once.
 resets_under_tls = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")

@@ -8,11 +8,11 @@ from typing import Any
 
 from .waiting import TIMEOUT
 
-STEP = 0.5  # seconds, too few to be taken for a standstill of the process
+STEP = 0.5  # in seconds; less than a suspension of the process
 
 
 class ManualClock:
-    """The clock of a WebSocket, from now on; the time stands still until the test advances it."""
+    """Replaces the clock of a WebSocket; only the test advances it."""
 
     def __init__(self, ws: Any) -> None:
         self.now = time.monotonic()
@@ -28,7 +28,7 @@ class ManualClock:
         return self.now
 
     def pass_time(self, seconds: float) -> None:
-        """Advance the time step by step; a thread that waits in the WebSocket sees each."""
+        """Advance the time in steps; a thread that waits in the WebSocket is woken for each."""
         end = self.now + seconds
         while self.now < end:
             self.jump(min(STEP, end - self.now))

@@ -17,17 +17,17 @@ NORMAL, PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1000, 1002, 1007, 1009
 
 
 class End(NamedTuple):
-    """One end of a connection, and how its peer masks."""
+    """One end of a connection, and the masking of its peer."""
 
     role: str
     peer_key: bytes | None
 
     def connect(self, codec: ModuleType, **options: Any) -> Any:
-        """This end, after the opening handshake."""
+        """Return this end, after the opening handshake."""
         return codec.Connection(codec.Role(self.role), **options)
 
     def wire(self, first: int, payload: bytes = b"", **how: int) -> bytes:
-        """A frame from the peer."""
+        """Return a frame from the peer."""
         return by_hand(first, payload, self.peer_key, **how)
 
     @property

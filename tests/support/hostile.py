@@ -1,4 +1,4 @@
-"""What a peer sends to a Connection, and what comes of it, for :mod:`.memory` to measure."""
+"""Input from a peer to a Connection, and its result, for the measurements of :mod:`.memory`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .memory import Growth
 
 @dataclass(frozen=True)
 class Talk:
-    """What one peer sends.
+    """The input from one peer.
 
     Args:
-        role: of the end that it is sent to.
-        parts: blocks of bytes, and how many times each is sent.
-        step: how many bytes are read at once, of one block.
-        options: of that end.
+        role: the role of the end that receives it.
+        parts: blocks of bytes, each with the number of times that it is sent.
+        step: the most bytes of one read, all from one block.
+        options: the arguments of the receiving Connection.
     """
 
     role: str
@@ -32,7 +32,7 @@ class Talk:
     options: dict[str, Any] = field(default_factory=dict)
 
     def reads(self) -> Iterator[memoryview]:
-        """The bytes, as they arrive."""
+        """Yield the bytes of each read."""
         for block, times in self.parts:
             view = memoryview(block)
             for _ in range(times):
@@ -42,13 +42,13 @@ class Talk:
 
 @dataclass
 class Answer:
-    """What comes of it.
+    """The result of the input.
 
     Attributes:
         last: the last event.
-        at: how many bytes had been read then.
-        kinds: how many events there were of each type, by its name.
-        most: how many came of one read at most.
+        at: the number of bytes read up to the last event.
+        kinds: the number of events of each type, by its name.
+        most: the most events of one read.
     """
 
     last: Event | None = None
@@ -58,7 +58,7 @@ class Answer:
 
 
 def listen(talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
-    """Hear one peer after the other; how much memory that takes at most, and every answer."""
+    """Receive from one peer after the other; return the most memory, and all answers."""
     with Growth() as growth:
         answers = [_hear(talk) for talk in talks]
     return growth.size, answers
@@ -81,13 +81,13 @@ def _hear(talk: Talk) -> Answer:
 
 @dataclass
 class Visited:
-    """What becomes of a client.
+    """The result of a client.
 
     Attributes:
-        growth: how much memory it takes at most.
-        received: the messages that it has received.
-        code: how the connection ended.
-        reason: likewise.
+        growth: the most memory that it takes.
+        received: the received messages.
+        code: the close code.
+        reason: the close reason.
     """
 
     growth: int

@@ -1,4 +1,4 @@
-"""What a piece of work costs in memory, in a process of its own, where nothing hides it."""
+"""Memory measurements, each in a new process, so that nothing hides the result."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def at_most(size: int) -> int:
-    """The peak that is allowed, in bytes, where so much may be in use."""
-    if HAS_SANITIZERS:  # which keep what is freed for a while
+    """Return the allowed peak, in bytes, for this amount of memory in use."""
+    if HAS_SANITIZERS:  # sanitizers delay the freeing of memory
         return size + 128 * MIB
-    if not HAS_GIL:  # mimalloc moves what grows, and keeps for a while what it has left
+    if not HAS_GIL:  # mimalloc copies growing blocks, and delays the freeing of the old ones
         return 4 * size + 8 * MIB
     return size
 
 
 def in_fresh_process(pure: bool, function: Callable[..., T], *arguments: object) -> T:
-    """What the function returns in a new process, on the kernels asked for.
+    """Run the function in a new process, on the given kernels; return its result.
 
-    It is found again by its name, in a module that should import little.
+    The new process finds it by its name, so its module should import little.
     """
     environment = {**os.environ, "WSFRAME_PURE": "1" if pure else "0"}
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # which takes memory of its own
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # coverage takes memory
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
         input=pickle.dumps((function, arguments)),
@@ -52,19 +52,19 @@ def in_fresh_process(pure: bool, function: Callable[..., T], *arguments: object)
 
 
 def main() -> None:
-    """The other side of :func:`in_fresh_process`."""
+    """The program of :func:`in_fresh_process`."""
     function, arguments = pickle.load(sys.stdin.buffer)
     pickle.dump(function(*arguments), sys.stdout.buffer)
 
 
 class Growth:
-    """A context manager: how much memory a process takes within at most, beyond what it had.
+    """A context manager that measures the most additional memory of a process within it.
 
     Args:
-        pid: which process; of another than this one only Linux tells.
+        pid: the process; None for this one. Other processes can be measured only on Linux.
 
     Attributes:
-        size: in bytes, once it is left.
+        size: the result in bytes, after the end of the context.
     """
 
     def __init__(self, pid: int | None = None) -> None:
@@ -72,7 +72,7 @@ class Growth:
 
     def __enter__(self) -> Growth:
         if sys.platform == "linux":
-            (self._process / "clear_refs").write_text("5")  # the peak begins anew
+            (self._process / "clear_refs").write_text("5")  # resets the peak
         self._before = self._peak()
         return self
 
@@ -89,7 +89,7 @@ class Growth:
 
 
 def status(process: Path, field: str) -> int:
-    """A size out of a process's status in /proc, in bytes."""
+    """Return a size from a process's status in /proc, in bytes."""
     for line in (process / "status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) << 10

@@ -1,4 +1,4 @@
-"""Servers that follow a script, for what no decent server would do."""
+"""Servers that run a script, for behavior of defective and hostile servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 class Visit:
-    """One client's visit to a scripted server, as the script sees it. Every wait is bounded."""
+    """A script's view of one client's connection. Every wait has a limit."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(TIMEOUT)
@@ -34,7 +34,7 @@ class Visit:
         self._events: deque[Event] = deque()
 
     def read_head(self) -> None:
-        """Read the head of a request; ``request_line`` and ``headers`` are what it says."""
+        """Read the head of a request, and set ``request_line`` and ``headers``."""
         while END_OF_HEAD not in self._received:
             data = self.sock.recv(1 << 16)
             if not data:
@@ -46,7 +46,7 @@ class Visit:
         self.headers = HeaderParser().parsestr(fields.decode("latin-1"))
 
     def answer(self, status: int, *headers: tuple[str, str], body: bytes = b"") -> None:
-        """Read the head of a request, unless that was done, and answer it."""
+        """Read the head of a request unless it was read, and respond."""
         if not self.request_line:
             self.read_head()
         self.send(encode_response(status, headers, body))
@@ -58,7 +58,7 @@ class Visit:
     def judge(
         self, *, deflate: PerMessageDeflate | None = None, subprotocols: Iterable[str] = ()
     ) -> Acceptance:
-        """Read an upgrade request, and find it in order."""
+        """Read an upgrade request, and accept it."""
         self.read_head()
         return accept(
             self.headers.items(), origins="*", deflate=deflate, subprotocols=list(subprotocols)
@@ -71,23 +71,23 @@ class Visit:
         subprotocols: Iterable[str] = (),
         first: bytes = b"",
     ) -> None:
-        """Open the WebSocket; send these frames in one segment with the answer."""
+        """Open the WebSocket; send these frames in the same segment as the response."""
         acceptance = self.judge(deflate=deflate, subprotocols=subprotocols)
         self.codec = Connection(Role.SERVER, max_message_size=1 << 26, deflate=acceptance.deflate)
         self.send(acceptance.encode() + first)
 
     def send(self, data: bytes) -> None:
-        """Send it all."""
+        """Send all of these bytes."""
         self.sock.sendall(data)
 
     def send_bytewise(self, data: bytes) -> None:
-        """Send every byte in a segment of its own."""
+        """Send every byte in a separate segment."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in data:
             self.sock.sendall(bytes([byte]))
 
     def trickle(self, data: bytes) -> None:
-        """Send this, and then a byte now and then for as long as the client is there."""
+        """Send this, then single bytes at intervals until the client disconnects."""
         end = time.monotonic() + TIMEOUT
         with suppress(ConnectionError):
             while time.monotonic() < end:
@@ -100,7 +100,7 @@ class Visit:
         self.send(b"".join(map(self.codec.encode, messages)))
 
     def next_event(self) -> Event:
-        """The next message or whatever else comes."""
+        """Wait for the next event, and return it."""
         while not self._events:
             data = self._received or self.sock.recv(1 << 16)
             self._received = b""
@@ -110,11 +110,11 @@ class Visit:
         return self._events.popleft()
 
     def expect(self, count: int) -> list[Event]:
-        """The next events."""
+        """Wait for the next events, and return them."""
         return [self.next_event() for _ in range(count)]
 
     def answer_close(self) -> Close:
-        """Wait for the client's close frame, which comes next, and answer it."""
+        """Wait for the client's close frame, which must be next, and answer it."""
         close = self.next_event()
         assert isinstance(close, Close), close
         if not self.codec.close_sent:
@@ -122,7 +122,7 @@ class Visit:
         return close
 
     def answer_pings_until_the_end(self) -> None:
-        """Answer pings until the client closes or leaves, and its close frame."""
+        """Answer pings and the close frame until the client closes or disconnects."""
         with suppress(EOFError, ConnectionError):
             while True:
                 match self.next_event():
@@ -133,13 +133,13 @@ class Visit:
                         return
 
     def expect_end(self) -> None:
-        """Nothing more comes, and the client closes."""
+        """Expect that the client disconnects without more data."""
         assert not self._events
         assert not self._received
         assert self.sock.recv(1) == b""
 
     def expect_silence(self) -> None:
-        """For a while nothing comes, and the client does not close."""
+        """Expect that the client neither sends nor disconnects for a while."""
         assert not self._events
         assert not self._received
         self.sock.settimeout(0.05)
@@ -148,18 +148,18 @@ class Visit:
         self.sock.settimeout(TIMEOUT)
 
     def wait_for_end(self) -> None:
-        """The client closes, in whichever way, and whatever it says before."""
+        """Wait until the client disconnects in any way, and discard its data."""
         with suppress(ConnectionError):
             while self.sock.recv(1 << 16):
                 pass
 
     def reset(self) -> None:
-        """Leave with a reset: RST."""
+        """Disconnect with a reset (RST)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def half_close(self) -> None:
-        """Close the sending side: FIN."""
+        """Close the sending side (FIN)."""
         self.sock.shutdown(socket.SHUT_WR)
 
 
@@ -167,15 +167,16 @@ Script: TypeAlias = "Callable[[Visit], object]"
 
 
 class ScriptedServer:
-    """Serves one client after the other, each by the next of its scripts, in a thread.
+    """Serves one client after the other, each with the next script, in a thread.
 
     Args:
-        receive_buffer: a small one makes the client's side of the connection run full early.
+        *scripts: the scripts, one per client.
+        receive_buffer: the size of the receive buffer; if it is small, the client blocks early.
         tls: the context, for a server with TLS.
         host: the address to listen on.
 
     Attributes:
-        port: that it listens on.
+        port: the port of the server.
     """
 
     def __init__(
@@ -190,7 +191,7 @@ class ScriptedServer:
         self._host = f"[{host}]" if ":" in host else host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
-        if receive_buffer is not None:  # which accepted sockets inherit
+        if receive_buffer is not None:  # accepted sockets inherit it
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._listener.settimeout(TIMEOUT)
         self.port: int = self._listener.getsockname()[1]
@@ -199,15 +200,15 @@ class ScriptedServer:
         self._thread.start()
 
     def url(self, path: str = "/") -> str:
-        """The URL of a WebSocket there."""
+        """Return the URL of a WebSocket of this server."""
         return f"{'wss' if self._tls else 'ws'}://{self._host}:{self.port}{path}"
 
     def http_url(self, path: str = "/") -> str:
-        """The URL of an event stream there."""
+        """Return the URL of an event stream of this server."""
         return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}{path}"
 
     def stop(self) -> None:
-        """Wait for the scripts, and raise what the first one that failed has raised."""
+        """Wait for the scripts, and raise the exception of the first one that failed."""
         self._thread.join(3 * TIMEOUT)
         assert not self._thread.is_alive()
         if self._failure is not None:
@@ -233,7 +234,7 @@ class ScriptedServer:
 
 
 def end(call: Any, *arguments: object) -> tuple[int, str]:
-    """The code and the reason of the ConnectionClosed that this raises."""
+    """Return the code and the reason of the ConnectionClosed that this call raises."""
     try:
         call(*arguments)
     except Exception as error:

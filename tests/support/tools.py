@@ -1,4 +1,4 @@
-"""What the tests share: the codec on either kernel, and what to do where a tool is missing."""
+"""Shared tools of the tests: the codec on both kernels, and the skip for a missing program."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def missing_tool(name: str) -> NoReturn:
-    """Skip the test, because this tool is not here; where everything must be here, fail."""
+    """Skip the test because this program is missing; fail in CI, which requires all programs."""
     if IN_CI:
-        pytest.fail(f"{name} is not here, and in CI nothing may be skipped for that", pytrace=False)
-    pytest.skip(f"{name} is not here")
+        pytest.fail(f"{name} is missing, but CI requires it", pytrace=False)
+    pytest.skip(f"{name} is missing")
 
 
 def _forget_wsframe() -> dict[str, ModuleType]:
@@ -28,10 +28,10 @@ def _forget_wsframe() -> dict[str, ModuleType]:
 
 
 def load_codec(*, pure: bool) -> ModuleType:
-    """Import the package once more, on the kernels asked for, beside the copies that are there.
+    """Import another copy of the package, with the given kernels.
 
-    The choice is made by the package itself, by WSFRAME_PURE. The classes of two copies are not
-    the same; ``normal`` makes their events comparable.
+    The package chooses the kernels by WSFRAME_PURE. Two copies have different classes; ``normal``
+    makes their events comparable.
     """
     environment = os.environ.pop("WSFRAME_PURE", None)
     loaded = _forget_wsframe()
@@ -39,7 +39,7 @@ def load_codec(*, pure: bool) -> ModuleType:
         if pure:
             os.environ["WSFRAME_PURE"] = "1"
         codec = importlib.import_module("wsframe")
-        importlib.import_module("wsframe.client")  # which is no part of that, but is of the copy
+        importlib.import_module("wsframe.client")  # not imported by wsframe, but part of the copy
         return codec
     finally:
         _forget_wsframe()
@@ -50,7 +50,7 @@ def load_codec(*, pure: bool) -> ModuleType:
 
 
 def normal(event: Any) -> Any:
-    """An event in a form that is equal for the same event of another copy of the codec."""
+    """Return an event in a form that is comparable between copies of the codec."""
     if type(event) is str or type(event) is bytes:
         return event
     values = (getattr(event, field.name) for field in dataclasses.fields(event))
@@ -58,12 +58,12 @@ def normal(event: Any) -> Any:
 
 
 def normals(events: Iterable[Any]) -> list[Any]:
-    """The normal form of every event."""
+    """Return the normal form of every event."""
     return [normal(event) for event in events]
 
 
 def outcome(call: Callable[[], object]) -> tuple[str, object]:
-    """What a call returns or raises, in a form that can be compared."""
+    """Return the result or the exception of a call, in a comparable form."""
     try:
         return "returned", call()
     except Exception as error:
@@ -71,7 +71,7 @@ def outcome(call: Callable[[], object]) -> tuple[str, object]:
 
 
 def receive_in_pieces(connection: Any, data: bytes, cuts: Iterable[int]) -> list[Any]:
-    """Give the data to a connection, cut at these places; return its events, in normal form."""
+    """Pass the data to a connection, split at these positions; return normal events."""
     events: list[Any] = []
     begin = 0
     for end in (*cuts, len(data)):

@@ -1,10 +1,10 @@
-"""Known answers and edges, for every test that needs them."""
+"""Known answers and boundary values for all tests."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# RFC 6455 section 1.3: the key of its example, and the answer to it.
+# RFC 6455 section 1.3: the key of its example, and the accept value for it.
 RFC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 RFC_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
@@ -22,7 +22,7 @@ class Frame(NamedTuple):
 RFC_MASKING_KEY = bytes.fromhex("37fa213d")
 BYTES_256, BYTES_64K = b"\xa5" * 256, b"\x5a" * 65536
 
-#: RFC 6455 section 5.7, in its order; the long payloads, which it leaves open, are ours.
+#: RFC 6455 section 5.7, in its order; it does not specify the long payloads.
 RFC_FRAMES = {
     "unmasked-text": Frame(bytes.fromhex("810548656c6c6f"), 1, True, None, b"Hello"),
     "masked-text": Frame(
@@ -38,12 +38,12 @@ RFC_FRAMES = {
     "64-KiB": Frame(bytes.fromhex("827f0000000000010000") + BYTES_64K, 2, True, None, BYTES_64K),
 }
 
-#: RFC 6455 section 7.4, and the registry as it has grown since (1012-1014).
+#: RFC 6455 section 7.4, and later entries of its registry (1012-1014).
 CLOSE_CODES_ALLOWED = (
     *(1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014),
     *(3000, 3001, 3999, 4000, 4001, 4999),
 )
-#: Never defined, reserved (1004), or never to stand on the wire (1005, 1006, 1015).
+#: Undefined, reserved (1004), or never sent (1005, 1006, 1015).
 CLOSE_CODES_REFUSED = (
     *(0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1099, 1100),
     *(2000, 2999, 5000, 9999, 32768, 65535),
@@ -73,13 +73,13 @@ VALID_UTF8 = {
 
 
 class Bad(NamedTuple):
-    """Bytes that are not UTF-8, and how many of them could still become some that are."""
+    """Bytes that are not UTF-8, and the number of them that could begin valid UTF-8."""
 
     data: bytes
     prefix: int
 
 
-#: Each is "good", then ``data``; it is refused by the byte after ``prefix``, or at its end.
+#: Each is "good", then ``data``; it fails at the byte after ``prefix``, or at its end.
 INVALID_UTF8 = {
     "lone-continuation": Bad(b"\x80", 0),
     "last-continuation": Bad(b"\xbf", 0),
@@ -106,7 +106,7 @@ INVALID_UTF8 = {
     "interrupted-4": Bad(b"\xf0\x9f\x98(", 3),
 }
 
-#: Good so far, bad because nothing follows.
+#: Valid beginnings, invalid because nothing follows.
 TRUNCATED_UTF8 = {
     "1-of-2": b"\xc3",
     "1-of-3": b"\xe2",
@@ -117,7 +117,7 @@ TRUNCATED_UTF8 = {
 }
 
 SHORT_SIZES = range(301)
-#: The edges of the vectors, of the three forms of length, and of what kernels do another way.
+#: Sizes around the limits of vectors, of the forms of length, and of the methods of the kernels.
 LONG_SIZES = (
     *(511, 512, 513, 1023, 1024, 1025, 2047, 2048, 2049, 4095, 4096, 4097),
     *(65534, 65535, 65536, 65537, (1 << 18) - 1, 1 << 18, (1 << 18) + 1),
@@ -126,7 +126,7 @@ SIZES = (*SHORT_SIZES, *LONG_SIZES)
 
 
 def payload_of(size: int) -> bytes:
-    """That many bytes, all values of a byte in an order that no mask repeats."""
+    """Return this number of bytes, with all values in an order that no mask repeats."""
     block = bytes((7 * i + i // 256 * 3 + 1) & 0xFF for i in range(1021))
     return (block * (size // len(block) + 1))[:size]
 
@@ -139,12 +139,14 @@ def by_hand(
     length_form: int | None = None,
     length: int | None = None,
 ) -> bytes:
-    """A frame written byte by byte, right or wrong, by none of the code under test.
+    """Return a valid or invalid frame, encoded without the code under test.
 
     Args:
         first: the first byte: FIN, the reserved bits and the opcode.
-        length_form: 2 or 8, for a length in that many bytes where a shorter form would do.
-        length: what the head says, where that is not how long the payload is.
+        payload: the unmasked payload.
+        masking_key: the masking key; None for no mask.
+        length_form: 2 or 8, the number of bytes of the length; None for the shortest form.
+        length: the length in the header; None for the length of the payload.
     """
     size = len(payload) if length is None else length
     bit = 0 if masking_key is None else 0x80
@@ -156,7 +158,7 @@ def by_hand(
 
 
 def xored(payload: bytes, masking_key: bytes | None) -> bytes:
-    """The masking key, and the payload masked with it as RFC 6455 section 5.3 says it."""
+    """Return the masking key and the payload masked with it (RFC 6455 section 5.3)."""
     if masking_key is None:
         return payload
     masked = bytearray(payload)

@@ -1,4 +1,4 @@
-"""Other libraries, each of which has its own idea of the protocol, behind one set of calls."""
+"""Other WebSocket libraries, behind one interface."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def libraries(among: list[Library] = LIBRARIES) -> pytest.MarkDecorator:
 
 
 def echo(peer: Peer) -> None:
-    """A server's script: send every message back."""
+    """Echo every message, as the script of a server."""
     try:
         while True:
             peer.send(peer.receive())

@@ -1,4 +1,4 @@
-"""aiohttp: an event loop in a thread, and calls to it from others."""
+"""aiohttp: an event loop in a thread, and calls to it from other threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Call: TypeAlias = "Callable[[Coroutine[Any, Any, Any]], Any]"
 
 @contextmanager
 def event_loop() -> Iterator[Call]:
-    """Run an event loop; give what runs a coroutine there, and returns its result."""
+    """Run an event loop; yield a function that runs a coroutine there and returns its result."""
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def run() -> None:
@@ -50,7 +50,7 @@ class AiohttpPeer(EventPeer):
         else:
             assert ws._writer is not None
             local, self.subprotocol, takeover = "server", ws.ws_protocol, not ws._writer.notakeover
-        # What it knows of the other end's it does not keep: it inflates with all there may be.
+        # aiohttp does not store the other end's parameters, and inflates with the largest window.
         self.terms = None
         if ws.compress:
             self.terms = {
@@ -66,18 +66,18 @@ class AiohttpPeer(EventPeer):
             self._call(self._ws.send_bytes(message))
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping, and wait for the pong that answers it."""
+        """Send a ping, and wait for its pong."""
         self._call(self._ws.ping(payload))
         self.wait_for_pong(payload)
 
     def close(self, code: int, reason: str) -> int:
-        """Send a close frame, and wait for the one that answers it; return its code."""
+        """Send a close frame, and wait for the answer; return its code."""
         self._call(self._ws.close(code=code, message=reason.encode()))
         assert self._ws.close_code is not None
         return self._ws.close_code
 
     def next_event(self) -> str | bytes | Pong | Close:
-        """Wait for the next message or whatever else comes."""
+        """Wait for the next event."""
         while True:
             message = self._call(self._ws.receive(TIMEOUT))
             match message.type:
@@ -89,7 +89,7 @@ class AiohttpPeer(EventPeer):
                     return str(message.data)
                 case WSMsgType.BINARY:
                     return bytes(message.data)
-                case WSMsgType.CLOSE:  # it has 0 for a frame without a code
+                case WSMsgType.CLOSE:  # aiohttp returns 0 for a frame without a code
                     return Close(message.data or 1005, message.extra)
                 case _:
                     return Close(self._ws.close_code or 1006)
@@ -98,7 +98,7 @@ class AiohttpPeer(EventPeer):
 class Aiohttp(Library):
     """aiohttp.
 
-    It always answers a close frame with 1000, and its limit is one more than what it takes.
+    It always answers a close frame with 1000, and rejects messages of exactly its limit.
     """
 
     name = "aiohttp"
@@ -115,7 +115,7 @@ class Aiohttp(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[Peer]:
-        """Open a connection, and close it in the end."""
+        """Open a connection, and close it at the end."""
         bits = 0 if deflate is None else deflate.get("server_max_window_bits", 15)
 
         async def open_session() -> ClientSession:
@@ -150,7 +150,7 @@ class Aiohttp(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[str]:
-        """Serve one client by this script, which has a thread of its own."""
+        """Serve one client with this script, in a new thread."""
         visit = Visit()
 
         async def handle(request: web.Request) -> web.WebSocketResponse:

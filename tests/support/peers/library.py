@@ -1,4 +1,4 @@
-"""What every library must offer: a connection in blocking calls, a client and a server."""
+"""The interface of all libraries: a connection with blocking calls, a client and a server."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, ClassVar, TypeAlias
 from wsframe import Close, Pong
 
 TIMEOUT = 10.0
-#: Of compression: names of RFC 7692, and their values.
+#: Parameters of compression (RFC 7692), and their values.
 Terms: TypeAlias = "dict[str, Any]"
 
 
 class Ended(Exception):  # noqa: N818 it is no error
-    """The other end closed: its code and its reason."""
+    """The other end has closed, with this code and reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -26,11 +26,11 @@ class Ended(Exception):  # noqa: N818 it is no error
 
 
 class Peer(ABC):
-    """One connection of a library's. Every wait is bounded, and pings are answered in each.
+    """One connection of a library. Every wait has a limit, and answers pings.
 
     Attributes:
-        subprotocol: what was agreed on.
-        terms: what it knows of the compression that was agreed on; None for no compression.
+        subprotocol: the negotiated subprotocol.
+        terms: the negotiated compression, as far as the library reports it; None for none.
     """
 
     subprotocol: str | None
@@ -41,7 +41,7 @@ class Peer(ABC):
         """Send a message in one frame."""
 
     def send_in_fragments(self, pieces: Sequence[str] | Sequence[bytes]) -> None:
-        """Send a message in these fragments, a ping between each two."""
+        """Send a message in these fragments, with pings between them."""
         raise NotImplementedError
 
     @abstractmethod
@@ -49,19 +49,19 @@ class Peer(ABC):
         """Wait for a message.
 
         Raises:
-            Ended: there is none, and the connection is closed.
+            Ended: the connection is closed.
         """
 
     @abstractmethod
     def ping(self, payload: bytes) -> None:
-        """Send a ping, and wait for the pong that answers it."""
+        """Send a ping, and wait for its pong."""
 
     @abstractmethod
     def close(self, code: int, reason: str) -> int:
-        """Send a close frame, and wait for the one that answers it; return its code."""
+        """Send a close frame, and wait for the answer; return its code."""
 
     def end(self) -> tuple[int, str]:
-        """Wait until the other end closes: its code and its reason."""
+        """Wait until the other end closes; return its code and its reason."""
         try:
             message = self.receive()
         except Ended as ended:
@@ -70,7 +70,7 @@ class Peer(ABC):
 
 
 class EventPeer(Peer):
-    """One that takes what comes one by one."""
+    """A connection of a library that returns events one by one."""
 
     def __init__(self) -> None:
         self._messages: deque[str | bytes] = deque()
@@ -78,7 +78,7 @@ class EventPeer(Peer):
 
     @abstractmethod
     def next_event(self) -> str | bytes | Pong | Close:
-        """Wait for the next message or whatever else comes, but for pings, which are answered."""
+        """Wait for the next event, and answer pings meanwhile."""
 
     def receive(self) -> str | bytes:
         """Wait for a message."""
@@ -106,7 +106,7 @@ Script: TypeAlias = "Callable[[Peer], object]"
 
 
 class Visit:
-    """The one visit to a server."""
+    """The only connection to a server."""
 
     def __init__(self) -> None:
         self._over: Future[None] = Future()
@@ -121,18 +121,18 @@ class Visit:
             self._over.set_result(None)
 
     def wait(self) -> None:
-        """Wait until that is over, and raise what it has raised."""
+        """Wait for the end of :meth:`run`, and raise its exception."""
         self._over.result(TIMEOUT)
 
 
 class Library(ABC):
-    """A library.
+    """A WebSocket library.
 
     Attributes:
-        fragments: whether it can send messages in fragments.
-        limits: whether it can limit the size of messages.
-        client_asks: the terms of compression that its clients can ask for.
-        server_asks: those that its servers can.
+        fragments: True if it can send messages in fragments.
+        limits: True if it can limit the size of messages.
+        client_asks: the parameters of compression that its clients can request.
+        server_asks: the parameters of compression that its servers can request.
     """
 
     name: ClassVar[str]
@@ -150,12 +150,13 @@ class Library(ABC):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> AbstractContextManager[Peer]:
-        """Open a connection, and close it in the end.
+        """Open a connection, and close it at the end.
 
         Args:
-            subprotocols: to offer.
-            deflate: compression to offer, and what to ask for; None for none.
-            limit: of the size of messages, if it has one.
+            url: the URL of the server.
+            subprotocols: the subprotocols to offer.
+            deflate: the parameters to request; None for no compression.
+            limit: the limit on the size of messages, if the library has one.
         """
 
     @abstractmethod
@@ -167,4 +168,4 @@ class Library(ABC):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> AbstractContextManager[str]:
-        """Serve one client by this script, to whose end it is waited in the end; give the URL."""
+        """Serve one client with this script, and wait for its end; yield the URL."""

@@ -1,4 +1,4 @@
-"""The terms of compression (RFC 7692 section 7.1): agreed on alike by both ends, and kept to."""
+"""Negotiated compression (RFC 7692 section 7.1): equal at both ends, and respected."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ALL_TERMS: dict[str, dict[str, Any]] = {
     "all": {SERVER_FORGETS: True, CLIENT_FORGETS: True, SERVER_BITS: 9, CLIENT_BITS: 9},
 }
 
-# It shrinks by half; and to next to nothing where it has been seen before, in any window.
+# It shrinks by half, and to almost nothing if any window already contains it.
 SHORT = Random(1).randbytes(100).hex()
-# What it repeats is in the largest window alone, so a sender that takes a larger one is found out.
+# Only the largest window contains its repetition, so a sender with a too large window is detected.
 LONG = Random(2).randbytes(20_000) * 2 + bytes(20_000)
 
 
 class Watch:
-    """What an end of ours compresses and inflates, and the pongs that come to it.
+    """Records the compressed messages and the pongs of an end of wsframe.
 
     Attributes:
-        sent: how long each compressed message is that it has sent.
-        received: how long each is that has come.
-        pongs: the payloads.
+        sent: the lengths of the sent compressed messages.
+        received: the lengths of the received compressed messages.
+        pongs: the payloads of the received pongs.
     """
 
     def __init__(self, codec: Any, patch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ class Watch:
 
     @property
     def terms(self) -> dict[str, Any]:
-        """What was agreed on, and used."""
+        """Return the negotiated parameters."""
         (terms,) = {tuple(getattr(a, name) for name in NAMES) for a in self._agreements}
         return dict(zip(NAMES, terms, strict=True))
 
@@ -82,14 +82,14 @@ class Watch:
 def converse(
     watch: Watch, role: str, echoed: Callable[[Any], Any], known: Any, asked: dict[str, Any]
 ) -> None:
-    """Check that both ends mean the same, and what becomes of some messages.
+    """Check that both ends negotiated the same parameters, and respect them.
 
     Args:
-        watch: over our end.
-        role: of our end.
-        echoed: sends a message to the other end, and returns what comes back.
-        known: what the other library knows of what was agreed on.
-        asked: what one of the two has asked for, and the other can keep.
+        watch: the record of our end.
+        role: the role of our end.
+        echoed: sends a message to the other end, and returns its echo.
+        known: the negotiated parameters, as far as the other library reports them.
+        asked: the parameters that one end requests and the other supports.
     """
     for message in (SHORT, SHORT, LONG):
         assert echoed(message) == message

@@ -1,4 +1,4 @@
-"""websockets: its threads."""
+"""websockets: its implementation with threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .terms import NAMES
 
 
 class WebsocketsPeer(Peer):
-    """A connection, whose own thread answers pings."""
+    """A connection; its background thread answers pings."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -39,7 +39,7 @@ class WebsocketsPeer(Peer):
         self._connection.send(message)
 
     def send_in_fragments(self, pieces: Sequence[Any]) -> None:
-        """Send a message in these fragments, a ping between each two."""
+        """Send a message in these fragments, with pings between them."""
         pongs = []
 
         def pinging() -> Iterator[Any]:
@@ -59,11 +59,11 @@ class WebsocketsPeer(Peer):
             raise Ended(end.code, end.reason) from None
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping, and wait for the pong that answers it."""
+        """Send a ping, and wait for its pong."""
         assert self._connection.ping(payload).wait(TIMEOUT)
 
     def close(self, code: int, reason: str) -> int:
-        """Send a close frame, and wait for the one that answers it; return its code."""
+        """Send a close frame, and wait for the answer; return its code."""
         self._connection.close(code, reason)
         answer = self._connection.protocol.close_rcvd
         assert answer is not None
@@ -71,7 +71,7 @@ class WebsocketsPeer(Peer):
 
 
 def terms_of(connection: Connection) -> Terms | None:
-    """What was agreed on."""
+    """Return the negotiated parameters."""
     if not connection.protocol.extensions:
         return None
     (agreed,) = connection.protocol.extensions
@@ -102,7 +102,7 @@ class Websockets(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[Peer]:
-        """Open a connection, and close it in the end."""
+        """Open a connection, and close it at the end."""
         asked = {"client_max_window_bits": True, **(deflate or {})}
         with connect(
             url,
@@ -125,7 +125,7 @@ class Websockets(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[str]:
-        """Serve one client by this script."""
+        """Serve one client with this script."""
         visit = Visit()
         server = serve(
             lambda connection: visit.run(script, WebsocketsPeer(connection)),
@@ -145,7 +145,7 @@ class Websockets(Library):
         finally:
             server.shutdown()
             thread.join(TIMEOUT)
-            gc.collect()  # it leaves its selector, a file, to the garbage collector
+            gc.collect()  # the library leaves its selector to the garbage collector
             for name in ("shutdown_watcher", "shutdown_notifier"):
                 if isinstance(file := vars(server).get(name), int):
-                    os.close(file)  # which older versions, as for Python 3.10, leave open
+                    os.close(file)  # older versions leave it open

@@ -1,4 +1,4 @@
-"""wsproto: it has no sockets, so it gets some."""
+"""wsproto: a library without I/O, with sockets added here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .terms import NAMES
 
 
 class WsprotoPeer(EventPeer):
-    """A connection, and its socket."""
+    """A connection and its socket."""
 
     def __init__(self, sock: socket.socket, role: ConnectionType, deflate: Terms | None) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class WsprotoPeer(EventPeer):
         self._extensions = [] if deflate is None else [PerMessageDeflate(**deflate)]
 
     def request(self, url: str, subprotocols: Sequence[str]) -> None:
-        """Open it, as a client."""
+        """Open the connection as a client."""
         host, target = urlsplit(url)[1:3]
         self._say(
             Request(
@@ -57,7 +57,7 @@ class WsprotoPeer(EventPeer):
         self._opened(accepted.subprotocol)
 
     def accept(self, subprotocols: Sequence[str]) -> None:
-        """Open it, as a server."""
+        """Open the connection as a server."""
         request = self._next()
         assert isinstance(request, Request), request
         fitting = (name for name in request.subprotocols if name in subprotocols)
@@ -70,7 +70,7 @@ class WsprotoPeer(EventPeer):
         self._say(fragment(message))
 
     def send_in_fragments(self, pieces: Sequence[str] | Sequence[bytes]) -> None:
-        """Send a message in these fragments, a ping between each two."""
+        """Send a message in these fragments, with pings between them."""
         *firsts, last = pieces
         for piece in firsts:
             self._say(fragment(piece, finished=False))
@@ -80,17 +80,17 @@ class WsprotoPeer(EventPeer):
             self.wait_for_pong(b"between")
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping, and wait for the pong that answers it."""
+        """Send a ping, and wait for its pong."""
         self._say(Ping(payload))
         self.wait_for_pong(payload)
 
     def close(self, code: int, reason: str) -> int:
-        """Send a close frame, and wait for the one that answers it; return its code."""
+        """Send a close frame, and wait for the answer; return its code."""
         self._say(CloseConnection(code, reason))
         return self.end()[0]
 
     def next_event(self) -> str | bytes | wsframe.Pong | wsframe.Close:
-        """Wait for the next message or whatever else comes."""
+        """Wait for the next event."""
         pieces: list[str | bytes | bytearray] = []
         while True:
             match event := self._next():
@@ -127,16 +127,16 @@ class WsprotoPeer(EventPeer):
 
 
 def fragment(piece: str | bytes, *, finished: bool = True) -> Event:
-    """A message, or a piece of one."""
+    """Process a message or a part of it."""
     if isinstance(piece, str):
         return TextMessage(piece, message_finished=finished)
     return BytesMessage(piece, message_finished=finished)
 
 
 class Wsproto(Library):
-    """wsproto. What it inflates has no limit, nor has anything else.
+    """wsproto. It has no limits.
 
-    A server of its does not ask for a window of its own, which it would keep without telling.
+    Its server does not announce its own window, although it would respect a smaller one.
     """
 
     name = "wsproto"
@@ -153,7 +153,7 @@ class Wsproto(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[Peer]:
-        """Open a connection, and close it in the end."""
+        """Open a connection, and close it at the end."""
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port), TIMEOUT) as sock:
             peer = WsprotoPeer(sock, ConnectionType.CLIENT, deflate)
@@ -169,7 +169,7 @@ class Wsproto(Library):
         deflate: Terms | None = None,
         limit: int = 1 << 20,
     ) -> Iterator[str]:
-        """Serve one client by this script."""
+        """Serve one client with this script."""
         visit = Visit()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.settimeout(TIMEOUT)
