@@ -164,7 +164,7 @@ class EventStreamSession(Subscriber):
     def subscribed(self, subscription: TopicSubscription) -> None:
         """Owner: with several subscriptions, use ids that hold the positions in all topics."""
         several = len(self.subscriptions) > 1 or self.resumed.keys() - {subscription.topic}
-        if several and not self.encoding.of_one:
+        if several and not self.encoding.is_per_client:
             self.encoding = StreamOfMany(self.topics.places, self.resumed)
             for other in tuple(self.subscriptions):
                 if other.begun and other is not subscription:

@@ -33,10 +33,10 @@ class Delivery:
     """
 
     __slots__ = (
-        "_asked",
         "_caught_up",
         "_fan_out",
         "_joining",
+        "_scheduled",
         "_topic",
         "_totals",
         "base",
@@ -57,13 +57,13 @@ class Delivery:
         self._totals = totals
         self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
         self._joining: list[TopicSubscription] = []  # that are past the position
-        self._asked = False  # under the topic's lock; once it is, one call is on its way
+        self._scheduled = False  # under the topic's lock; once it is, one call is on its way
         self._fan_out: Iterator[bool] | None = None
 
-    def ask(self) -> None:
+    def schedule(self) -> None:
         """Any thread, under the topic's lock: have the loop deliver what has come."""
-        if not self._asked:
-            self._asked = True
+        if not self._scheduled:
+            self._scheduled = True
             self.loop.call_soon(self._deliver)
 
     def encodings(self) -> list[Encoding]:
@@ -171,7 +171,7 @@ class Delivery:
             entries, subscription.position = log.after(position, to, PIECE)
             replaced = subscription.position - position - len(entries)
             if replaced:
-                topic.lost(replaced)
+                topic.count_lost(replaced)
                 subscription.dropped += replaced
             if missed:
                 oldest = log.oldest()
@@ -203,9 +203,9 @@ class Delivery:
         joining, self._joining = self._joining, []
         with self._topic.lock:
             self._raise_base()
-            self._asked = False
+            self._scheduled = False
             if self.subscriptions and self._topic.log.head > self.position:
-                self.ask()
+                self.schedule()
         for subscription in joining:
             self.loop.call_safely(subscription.advance)
 
@@ -221,7 +221,7 @@ class Delivery:
         with self._topic.lock:
             log = self._topic.log
             self.position, self.offset = log.head, log.offset
-            self._topic.taken()
+            self._topic.notify_taken()
             entries, _ = log.after(before, log.head)
             overtaken = log.floor > before
         if overtaken:
@@ -262,7 +262,7 @@ class Delivery:
         with self._topic.lock:
             self._topic.count_encodings(entries)
             if lost:
-                self._topic.lost(lost)
+                self._topic.count_lost(lost)
 
     def _overtake_all(self, before: int) -> Iterator[bool]:
         """Those at ease have lost something, because the loop was too slow; yields now and then."""
@@ -287,7 +287,7 @@ class Delivery:
             peer.frames_out += events - 1
             peer.flush()
             self._totals.topic_events += events
-            if subscription.encoding.of_one:
+            if subscription.encoding.is_per_client:
                 subscription.encoding.sent(self._topic.name, entries)
         if newest.last:
             subscription.receiver.topic_ended(subscription)

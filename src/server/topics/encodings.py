@@ -37,10 +37,10 @@ class Encoding(ABC):
     no large event: a client of a kind that is new gets it uncompressed.
 
     Attributes:
-        of_one: it is one client's alone, and is told of what was :meth:`sent`.
+        is_per_client: it is one client's alone, and is told of what was :meth:`sent`.
     """
 
-    of_one = False
+    is_per_client = False
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
         """The client has been sent these."""
@@ -125,7 +125,7 @@ class StreamOfMany(EventStreamEncoding):
     encoded once for all clients.
     """
 
-    of_one = True
+    is_per_client = True
 
     def __init__(self, places: Places, ids: Mapping[str, str]) -> None:
         self._place = Place(places, ids)

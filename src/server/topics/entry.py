@@ -103,7 +103,7 @@ class Entry:
         """Whether to encode it would hold up a loop."""
         return len(self.payload) > LARGE
 
-    def largest_form(self) -> int:
+    def largest_encoding(self) -> int:
         """How many bytes its largest encoding can have, without what stands beside the data.
 
         An event stream repeats the name of the field on each line. In the JSON of an envelope a

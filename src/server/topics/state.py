@@ -89,7 +89,7 @@ class TopicState(ABC):
         # lock; whoever has the lock moves it into the log.
         self._posted: list[Entry] = []
         self._weight = 0  # bytes of memory that the app has been told of
-        self._trims = False  # a loop is to go on with that
+        self._trim_scheduled = False  # a loop is to go on with that
         self._taken = threading.Condition(self.lock)
 
     def __del__(self) -> None:
@@ -114,7 +114,7 @@ class TopicState(ABC):
         """The id to go on from after this position."""
         return self._ids.cursor(self.log, position)
 
-    def taken(self) -> None:
+    def notify_taken(self) -> None:
         """A loop has taken what there was."""
         self._taken.notify_all()
 
@@ -139,9 +139,9 @@ class TopicState(ABC):
             min(log.bounds.entries_cost, self._registry.fair_share()),
             TRIM_SLICE if self._registry.loops else inf,
         )
-        if not (done or self._trims):
-            self._trims = True
-            self._registry.call_soon(self._trim_on)
+        if not (done or self._trim_scheduled):
+            self._trim_scheduled = True
+            self._registry.call_soon(self._continue_trimming)
         weight = log.cost + log.encodings_cost
         if weight != self._weight:
             self._registry.count(weight=weight - self._weight)
@@ -154,10 +154,10 @@ class TopicState(ABC):
         """Some of these entries have been encoded: count what that takes, within the bounds."""
         self.log.count_encodings(entries, self._registry.fair_share())
 
-    def _trim_on(self) -> None:
+    def _continue_trimming(self) -> None:
         """The owner of a loop: go on with what was too much to be forgotten at once."""
         with self.lock:
-            self._trims = False
+            self._trim_scheduled = False
             self.trim()
 
     def _overtake_at(self, position: int) -> int:
@@ -169,29 +169,29 @@ class TopicState(ABC):
             return len(waiting)
         # All of them are moved at once, however many they are.
         moved = self._lagging.move(position, self.log.floor)
-        self.lost(moved * (self.log.floor - position))
+        self.count_lost(moved * (self.log.floor - position))
         return moved
 
     def overtake(self, subscription: TopicSubscription) -> None:
         """The floor has passed a subscriber, which is not behind any more: apply the policy."""
         if self._policy == "disconnect":
-            self.lost(1)
+            self.count_lost(1)
             self._remove(subscription)
             subscription.loop.call_soon(subscription.too_slow)
         else:
             lost = self.log.floor - subscription.position
-            self.lost(lost)
+            self.count_lost(lost)
             subscription.dropped += lost
             subscription.position, subscription.missed = self.log.floor, True
             self.mark_lagging(subscription)
             subscription.loop.call_soon(subscription.advance)
 
-    def lost(self, events: int) -> None:
+    def count_lost(self, events: int) -> None:
         """Subscribers have lost so many events, or their connections."""
         self._dropped += events
         self._registry.count(dropped=events)
 
-    def _take_in(self) -> int:
+    def _drain_posted(self) -> int:
         """Under the lock: put what has arrived into the log; return what is lost by that."""
         dropped = 0
         while self._posted:  # in the meantime more may come from where nobody can wait
@@ -211,7 +211,7 @@ class TopicState(ABC):
                     self._count(entry)
             dropped += self.trim()
             for delivery in self._deliveries.values():
-                delivery.ask()
+                delivery.schedule()
         return dropped
 
     def _count(self, entry: Entry) -> None:

@@ -45,7 +45,7 @@ class SubscribedLog(TopicState, Replica):
             loop.call_soon(partial(self._add_later, subscription, after, otherwise))
             return
         with self.lock:
-            self._take_in()
+            self._drain_posted()
             if subscription.removed:  # its connection has just ended
                 return
             if member is not None:
@@ -166,7 +166,7 @@ class SubscribedLog(TopicState, Replica):
         self.lock = threading.RLock()
         self._taken = threading.Condition(self.lock)
         self._posted = []
-        self._trims = False
+        self._trim_scheduled = False
         self._unplaced = []
         self._deliveries = {}
         self._lagging = Lagging()

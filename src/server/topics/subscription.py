@@ -184,7 +184,7 @@ class LoopDelivery(Protocol):
     offset: int
     subscriptions: int
 
-    def ask(self) -> None:
+    def schedule(self) -> None:
         """Any thread, under the topic's lock: schedule the delivery of new entries."""
 
     def encodings(self) -> list[Encoding]:

@@ -88,7 +88,7 @@ class TopicLog(SubscribedLog, Topic):
         entered = self.entered()
         with self.lock:
             if not entered:
-                self._take_in()
+                self._drain_posted()
             bounds = replace(self.log.bounds, **changes)
             latest = self._policy == "latest" if policy is None else policy == "latest"
             if latest != isinstance(self.log, LatestLog):
@@ -137,7 +137,7 @@ class TopicLog(SubscribedLog, Topic):
 
     def _check_size(self, entry: Entry) -> None:
         if LARGEST_GROWTH * len(entry.payload) > SPARE_BYTES:
-            largest, size = self.log.bounds.largest_event, entry.largest_form()
+            largest, size = self.log.bounds.largest_event, entry.largest_encoding()
             if size > largest:
                 raise ValueError(
                     f"an event of {len(entry.payload)} bytes is too large for the topic "
@@ -191,7 +191,7 @@ class TopicLog(SubscribedLog, Topic):
         try:
             if not self.lock.acquire(timeout=self.timing.publish_lock_timeout):
                 return None
-            reach = self._reach(self._take_in())
+            reach = self._reach(self._drain_posted())
             if self._deliveries and self._is_ahead():
                 self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
             unused = not self._subscribers
@@ -265,7 +265,7 @@ class TopicLog(SubscribedLog, Topic):
         entered = self.entered()
         with self.lock:
             if not entered:
-                self._take_in()
+                self._drain_posted()
             return TopicStats(
                 subscribers=self._subscribers,
                 lagging=self._lagging.count + len(self._unplaced),

@@ -39,7 +39,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_comes(
     redis_server.kill()
     here.publish_all(*numbers(5, "x"))
     with pytest.raises(
-        BrokerUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all wait"
+        BrokerUnavailable, match=r"bytes of the topic 'news' and \d+ bytes in all; the limit"
     ):
         here.publish("too much")
     assert here.stats().published == 5
@@ -111,7 +111,7 @@ warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
 app = App(redis=sys.argv[1])
 topic = app.topic("news")
 topic.publish("before")
-while not topics_of(app).shared.connection.away:
+while not topics_of(app).shared.connection.unavailable:
     time.sleep(0.01)
 child = os.fork()
 topic.publish("after" if child else "child")

@@ -184,8 +184,8 @@ def test_a_connection_that_falls_silent_is_made_anew(
         program.publish("prices", "1")
         there.expect("1")
         relay.fall_silent()
-        log.expect("Redis is away or not ready: nothing is heard", logging.WARNING)
-        log.expect("Redis is back", logging.WARNING)
+        log.expect("lost connection to Redis, retrying: no message or ping reply", logging.WARNING)
+        log.expect("reconnected to Redis", logging.WARNING)
         # It begins again when it has heard so on the new connection.
         wait_until(lambda: program.publish("prices", "2") and len(there.entries) > 1, "it is not")
         streams.channels.stop()
@@ -296,7 +296,7 @@ def test_what_cannot_be_published_is_told(
     wait_until(lambda: program.get(lease), "nobody has the lease")
     topic.close()
     program.publish("closed", "too late")
-    log.expect("a message of channel 'closed' is lost")
+    log.expect("dropping message from Redis channel 'closed': ")
     assert streams.flush(TIMEOUT)
 
 
@@ -306,7 +306,7 @@ def test_a_lease_that_redis_refuses_is_told(
     program.hset(LEASE, "taken", "by something else")
     RecordingTopic(streams).subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis refuses the lease of channel 'prices': ")
+    log.expect("Redis rejected the lease of channel 'prices': ")
     program.delete(LEASE)
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
     log.records.clear()
@@ -363,7 +363,7 @@ def test_a_channel_that_may_not_be_heard_concerns_no_other(
     here.subscribe_pubsub("secrets")
     here.subscribe_pubsub("prices")
     streams.channels.start()
-    log.expect("Redis refuses the channel 'secrets': ")
+    log.expect("Redis rejected channel 'secrets': ")
     wait_until(lambda: program.get(LEASE), "nobody has the lease")
     wait_until(lambda: program.publish("prices", "1") and here.entries, "it is not heard")
     assert not program.get("wsframe:{news}:from:secrets")
@@ -372,5 +372,5 @@ def test_a_channel_that_may_not_be_heard_concerns_no_other(
 
 @pytest.mark.parametrize("prefix", ["", "a{b", "a}", "a b", "ä", "x" * 65, "a*"])
 def test_a_prefix_that_is_not_allowed(redis_server: RedisServer, prefix: str) -> None:
-    with pytest.raises(ValueError, match="the prefix of keys in Redis has 1 to 64"):
+    with pytest.raises(ValueError, match="invalid prefix of Redis keys: expected 1 to 64"):
         App(redis=redis_server.url, redis_prefix=prefix)

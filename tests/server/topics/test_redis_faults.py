@@ -105,7 +105,7 @@ def test_a_key_of_another_type_concerns_its_topic_alone(
         client.delete(key)
         client.execute_command(wrong, key, "x")
         here.publish_all("lost")
-        log.expect("an event is lost: Redis refuses the topic 'news': ")
+        log.expect("dropping event: Redis rejected the topic 'news': ")
         check_that_others_go_on(streams, others)
         client.delete(key)
     wait_until(lambda: publishes(here, "2"), "it is refused for ever")
@@ -149,11 +149,11 @@ def test_an_entry_that_is_no_event_becomes_a_gap(
     assert data_of(here.wait_for_entries(3)) == ["1", "", "2"]
     assert here.entries[1].oldest is not None
     assert not any(entry.last for entry in here.entries)
-    log.expect("of 'news' in Redis is no event: ")
+    log.expect("of the topic 'news' in Redis: ")
     # It is not believed by those who come later either.
     late = RecordingTopic(streams).follow()
     assert data_of(late.kept_entries()) == ["1", "", "2"]
-    log.expect("of 'news' in Redis is no event: ")
+    log.expect("of the topic 'news' in Redis: ")
 
 
 def test_a_hole_in_the_middle_becomes_a_gap(
@@ -193,7 +193,7 @@ def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
     here.publish_all("2", "x" * (4 << 20), "3")
     assert data_of(here.wait_for_entries(4)) == ["1", "2", "", "3"]
     assert here.entries[2].oldest is not None
-    log.expect("an event is lost: Redis does not take an event of ")
+    log.expect("dropping event: Redis rejected an event of ")
     with pytest.raises(EventsLost, match="1 published events are lost: Redis does not take"):
         streams.flush(TIMEOUT)
     check_that_others_go_on(streams, others)

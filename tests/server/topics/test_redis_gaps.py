@@ -81,7 +81,7 @@ def test_redis_that_has_lost_what_it_acknowledged_goes_on(
         client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
     here.publish_all("third", "fourth")
     assert data_of(here.wait_for_entries(4)) == ["first", "second", "third", "fourth"]
-    log.expect("Redis has lost events of 'news' that it had acknowledged")
+    log.expect("Redis has lost acknowledged events of the topic 'news'")
 
 
 @pytest.mark.slow
@@ -93,8 +93,8 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
         client.set("wsframe:{bad}", "taken")
     bad = RecordingTopic(streams, "bad")
     bad.publish_all("lost")
-    log.expect("an event is lost: Redis refuses the topic 'bad': ")
-    with pytest.raises(BrokerRefused, match=r"Redis refuses the topic 'bad': .*WRONGTYPE"):
+    log.expect("dropping event: Redis rejected the topic 'bad': ")
+    with pytest.raises(BrokerRefused, match=r"Redis rejected the topic 'bad': .*WRONGTYPE"):
         bad.publish("refused")
     here.publish_all("hello")
     here.expect("hello")
@@ -107,13 +107,13 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     with redis_server.client() as client:
         client.set("wsframe:{bad}", "taken")  # while it is read
         client.publish("wsframe:{bad}@0", "")
-    log.expect("Redis refuses the topic 'bad' to its reader: ")
+    log.expect("Redis rejected reading the topic 'bad': ")
     here.publish_all("world")
     here.expect("hello", "world")
     wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
-    with pytest.raises(EventsLost, match="2 published events are lost: Redis refuses the topic"):
+    with pytest.raises(EventsLost, match="2 published events are lost: Redis rejected the topic"):
         streams.flush(TIMEOUT)
-    log.expect("an event is lost: Redis refuses the topic 'bad': ")
+    log.expect("dropping event: Redis rejected the topic 'bad': ")
     # When the key is free again, subscribers see a gap and what comes behind it.
     with redis_server.client() as client:
         client.delete("wsframe:{bad}")
@@ -130,7 +130,7 @@ def test_an_entry_that_is_no_event_is_left_out(
     with redis_server.client() as client:
         client.xadd("wsframe:{news}", {"d": b"\xff"})
     here.publish_all("hello")
-    log.expect("of 'news' in Redis is no event: it has no number")
+    log.expect("of the topic 'news' in Redis: it has no number")
     assert data_of(here.wait_for_entries(2)) == ["", "hello"]
 
 

@@ -28,11 +28,13 @@ def test_a_killed_redis_loses_and_doubles_nothing(
             there.wait_for_entries(len(there.entries) + 50)
             redis_server.kill()
             wait_until(
-                lambda: streams.connection.away and others.connection.away, "nobody misses it"
+                lambda: streams.connection.unavailable and others.connection.unavailable,
+                "nobody misses it",
             )
             redis_server.start()
             wait_until(
-                lambda: not (streams.connection.away or others.connection.away), "it is not found"
+                lambda: not (streams.connection.unavailable or others.connection.unavailable),
+                "it is not found",
             )
     check_that_all_came(publishing, here, there)
 
@@ -87,10 +89,10 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
     for _ in range(2):
         redis_server.kill()
         here.publish_all("while it is away")
-        log.expect("Redis is away or not ready: ", logging.WARNING)
-        wait_until(lambda: len(streams.connection._lost) == 2, "one has not noticed")
+        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        wait_until(lambda: len(streams.connection._failures) == 2, "one has not noticed")
         redis_server.start()
-        log.expect("Redis is back", logging.WARNING)
+        log.expect("reconnected to Redis", logging.WARNING)
     here.expect("while it is away", "while it is away")
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
@@ -102,7 +104,7 @@ def test_a_redis_that_does_not_answer_is_away(
     here = RecordingTopic(streams).follow()
     redis_server.signal(signal.SIGSTOP)
     here.publish_all("hello")
-    log.expect("Redis is away or not ready: ", logging.WARNING)
+    log.expect("lost connection to Redis, retrying: ", logging.WARNING)
     assert not streams.flush(0)
     redis_server.signal(signal.SIGCONT)
     here.expect("hello")
@@ -120,9 +122,9 @@ def test_a_connection_that_falls_silent_is_made_anew(
         here.expect("hello")
         relay.fall_silent()
         here.publish_all("world")
-        log.expect("Redis is away or not ready: nothing is heard of topics", logging.WARNING)
+        log.expect("lost connection to Redis, retrying: no message or ping reply", logging.WARNING)
         here.expect("hello", "world")
-        log.expect("Redis is back", logging.WARNING)
+        log.expect("reconnected to Redis", logging.WARNING)
         streams.close(TIMEOUT)
 
 
@@ -159,11 +161,11 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
     with redis_server.client() as client:
         client.execute_command(*command)
         here.publish_all("hello", "world")
-        log.expect("Redis is away or not ready: ", logging.WARNING)
+        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
         assert not streams.flush(0)
         client.execute_command(*back)
         here.expect("hello", "world")
-    log.expect("Redis is back", logging.WARNING)
+    log.expect("reconnected to Redis", logging.WARNING)
     assert streams.flush(TIMEOUT)
 
 

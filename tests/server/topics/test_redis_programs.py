@@ -313,4 +313,4 @@ garbage = Garbage()
 """
     done = run(program, redis_server.url)
     assert done.returncode == 0
-    assert "BrokerUnavailable: the program is at its end" in done.stderr
+    assert "BrokerUnavailable: the program exits" in done.stderr

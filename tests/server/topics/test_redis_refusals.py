@@ -57,7 +57,7 @@ def refusing(
                 "sentinel": "Sentinel",
                 "password": "invalid username-password pair",
                 "none": "Authentication required",
-                "old": "99.1 or newer is needed",
+                "old": "99.1 or newer is required",
             }.get(kind, "an access control list has to allow"),
         )
 
@@ -92,7 +92,7 @@ def test_publish_raises_and_nothing_is_waited_for(
     assert re.search(why, str(error), re.IGNORECASE)
     with raises_if(accepted, f"(?i){accepted} published events are lost: .*{why}"):
         topic.streams.close(TIMEOUT)
-    log.expect("topics cannot be kept in this Redis: ")
+    log.expect("this Redis does not support topics: ")
     log.records.clear()
 
 
@@ -126,9 +126,9 @@ def test_a_redis_that_is_configured_anew_is_used_again(
                     if each["name"] == name
                 ]
             wait_until(lambda: streams.connection.refusal, "it is not refused")
-            log.expect("topics cannot be kept in this Redis: ")
+            log.expect("this Redis does not support topics: ")
             client.config_set("requirepass", "secret")
-        wait_until(lambda: not streams.connection.away, "it is not used again")
+        wait_until(lambda: not streams.connection.unavailable, "it is not used again")
         here.publish_all("2")
         here.expect("1", "2")
         streams.close(TIMEOUT)

@@ -329,7 +329,7 @@ def test_an_iterable_waits_for_redis(
     server = serve(app)
     shared = topics_of(app).shared
     assert isinstance(shared, RedisStreams)
-    wait_until(lambda: shared.connection.away, "it is not missed")
+    wait_until(lambda: shared.connection.unavailable, "it is not missed")
     assert next(items) == "1"  # one is taken
     redis_server.start()
     there.expect("0", *numbers(100)[2:])

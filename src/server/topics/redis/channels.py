@@ -1,16 +1,17 @@
 """Channels of Redis: a message that another program sends with PUBLISH is published to a topic.
 
-Every process receives it, and the one that holds a lease publishes it. That a lease is taken or
-given back is published on a channel, too. Redis sends everything to everybody in the same order, so
-all agree who held the lease when a message came, however late they come to it: nothing is published
-twice, even by a process that was suspended for a while.
+Every process receives the message, and the holder of a lease publishes it. Each change of the
+lease is a message on another channel. Redis sends all messages to all processes in the same order.
+So all processes agree on the holder at each message, even a process that was suspended for a while,
+and no message is published twice.
 
-The lease is a key, and belongs to a database of Redis; its channel has the number of the database
-in its name. The channel of the messages belongs to none.
+The lease is a key in a database of Redis; the name of its channel contains the number of the
+database, because channels are shared by all databases.
 
-Redis does not keep messages. So they are lost while a connection is, and, when the process that
-holds the lease dies, until another has it, which takes some ``Timing.lease_ttl`` seconds. One that
-stops gives it back, and then nothing is lost: the others keep what comes until one of them has it.
+Redis does not store messages. They are lost while a connection is lost. When the holder of the
+lease dies they are lost until another process has the lease, about ``Timing.lease_ttl`` seconds
+later. A process that stops releases the lease, and then no message is lost: the other processes
+keep the messages until one of them has the lease.
 """
 
 from __future__ import annotations
@@ -38,12 +39,18 @@ from .faults import Fault, fault_of
 if TYPE_CHECKING:
     from .connection import RedisConnection
 
-MAX_KEPT = 1000  # messages that are kept until somebody has the lease
+MAX_KEPT = 1000  # messages that are kept while no process holds the lease
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A channel that feeds a topic."""
+    """A channel that feeds a topic.
+
+    Attributes:
+        channel: the name of the channel.
+        topic: the name of the topic.
+        publish: publishes a message to the topic.
+    """
 
     channel: str
     topic: str
@@ -54,8 +61,8 @@ class Channels:
     """The channels that feed topics, while a server runs; one thread, and two connections.
 
     Args:
-        connection: to Redis.
-        feeds: those that there are; more are added to it.
+        connection: the connection to Redis.
+        feeds: the feeds that exist already; :meth:`add` appends to it.
     """
 
     def __init__(self, connection: RedisConnection, feeds: list[Feed]) -> None:
@@ -66,10 +73,10 @@ class Channels:
         self._run: tuple[threading.Thread, threading.Event] | None = None
 
     def add(self, channel: str, topic: str, publish: Callable[[str | bytes], object]) -> None:
-        """Any thread: have a channel feed a topic; what does so already does it once.
+        """Any thread: feed a topic from a channel; a repeated call does nothing.
 
         Raises:
-            ValueError: UTF-8 has no form for a name.
+            ValueError: a name contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         channel.encode()
         topic.encode()
@@ -80,13 +87,13 @@ class Channels:
             self._run_if_wanted()
 
     def start(self) -> None:
-        """Any thread: listen, from now on."""
+        """Any thread: start to listen."""
         with self._lock:
             self._wanted = True
             self._run_if_wanted()
 
     def stop(self) -> None:
-        """Any thread: publish what was said by now, and leave what comes to other processes."""
+        """Any thread: publish all received messages, and leave later ones to other processes."""
         with self._lock:
             self._wanted = False
             run, self._run = self._run, None
@@ -98,9 +105,9 @@ class Channels:
     def _run_if_wanted(self) -> None:
         if self._wanted and self._feeds and self._run is None:
             stop = threading.Event()
-            listen = partial(self._listen, who=token_hex(8), stop=stop)
+            listen = partial(self._listen, holder=token_hex(8), stop=stop)
             thread = threading.Thread(
-                target=self._connection.keep_on,
+                target=self._connection.run_until_stopped,
                 args=("channels", listen, stop),
                 name="wsframe-redis-channels",
                 daemon=True,
@@ -111,174 +118,185 @@ class Channels:
     # Its own thread ---------------------------------------------------------------------------
 
     def _listen(
-        self, client: Any, works: Callable[[], None], who: str, stop: threading.Event
+        self, client: Any, succeeded: Callable[[], None], holder: str, stop: threading.Event
     ) -> None:
         with client.pubsub() as pubsub:
-            listener = _Listener(self._connection, client, pubsub, who)
+            listener = _Listener(self._connection, client, pubsub, holder)
             while not stop.is_set():
                 listener.listen_to(tuple(self._feeds))
                 listener.hold_leases()
-                listener.hear(self._connection.timing.channel_read_timeout)
-                works()
-            listener.give_leases_back()
+                listener.receive(self._connection.timing.channel_read_timeout)
+                succeeded()
+            listener.release_leases()
 
 
 @dataclass(eq=False)
-class _Heard:
-    """What a connection has heard of a feed.
+class _FeedState:
+    """The state of a feed in one process, as of the last received message.
 
     Attributes:
-        lease: the key.
-        changes: the channel on which it is published who holds the lease.
-        all: whether it hears all that is said by now.
-        mine: whether what is said now is to be published here.
-        unconfirmed: the lease was held, and given back, before the message that it was taken came.
-        kept: what was said since the lease was given back; None if somebody has it.
-        is_refused: Redis does not let one of the channels be heard.
+        feed: the channel and its topic.
+        lease: the key of the lease.
+        changes: the channel of the changes of the lease.
+        is_subscribed: True if both subscriptions are confirmed.
+        holds_lease: True if this process holds the lease, and publishes the messages.
+        unconfirmed: True if the lease was acquired and released before the message about it came.
+        kept: messages received since the lease was released; None while a process holds it.
+        is_refused: True if Redis has rejected one of the subscriptions.
     """
 
     feed: Feed
     lease: str
     changes: str
-    all: bool = False
-    mine: bool = False
+    is_subscribed: bool = False
+    holds_lease: bool = False
     unconfirmed: bool = False
     kept: list[bytes] | None = None
     is_refused: bool = False
 
 
 class _Listener:
-    """Listens by one connection, and holds leases by another.
+    """Listens on one connection, and holds leases on another.
 
     Args:
-        connection: to Redis.
-        client: by which it holds leases.
-        pubsub: by which it listens.
-        who: who is to hold the leases.
+        connection: the connection to Redis.
+        client: acquires and renews the leases.
+        pubsub: receives the messages.
+        holder: the name of this process in the leases.
     """
 
-    def __init__(self, connection: RedisConnection, client: Any, pubsub: Any, who: str) -> None:
+    def __init__(self, connection: RedisConnection, client: Any, pubsub: Any, holder: str) -> None:
         self._connection = connection
         self._client = client
         self._pubsub = pubsub
-        self._who = who
-        self._heard: dict[Feed, _Heard] = {}
-        self._by_channel: dict[bytes, list[_Heard]] = {}
-        self._by_lease: dict[bytes, _Heard] = {}
-        # Subscriptions that Redis has not confirmed yet, in order: whom they are for.
-        self._unconfirmed: deque[_Heard] = deque()
+        self._holder = holder
+        self._states: dict[Feed, _FeedState] = {}
+        self._by_channel: dict[bytes, list[_FeedState]] = {}
+        self._by_lease: dict[bytes, _FeedState] = {}
+        # The feeds of the subscriptions that Redis has not confirmed yet, in order.
+        self._unconfirmed: deque[_FeedState] = deque()
         self._renew = -inf
         self._last_word = monotonic()
-        self._trouble = ThrottledLog()
+        self._errors = ThrottledLog()
 
     def listen_to(self, feeds: Iterable[Feed]) -> None:
-        """Listen to these, too."""
+        """Subscribe to the channels of these feeds, if that has not happened yet."""
         for feed in feeds:
-            if feed not in self._heard:
+            if feed not in self._states:
                 lease = self._connection.lease(feed.topic, feed.channel)
-                heard = _Heard(feed, lease, self._connection.channel(lease))
-                self._heard[feed] = heard
-                self._by_lease[heard.changes.encode()] = heard
-                self._by_channel.setdefault(feed.channel.encode(), []).append(heard)
-                # In this order: who hears of the lease hears what is published.
-                for channel in (feed.channel, heard.changes):
+                state = _FeedState(feed, lease, self._connection.channel(lease))
+                self._states[feed] = state
+                self._by_lease[state.changes.encode()] = state
+                self._by_channel.setdefault(feed.channel.encode(), []).append(state)
+                # In this order: a process that receives changes of the lease receives messages.
+                for channel in (feed.channel, state.changes):
                     self._pubsub.subscribe(channel)
-                    self._unconfirmed.append(heard)
+                    self._unconfirmed.append(state)
 
     def hold_leases(self) -> None:
-        """Take those that nobody has, and keep those that are held; if it is time to."""
+        """Acquire free leases and renew those held, if the interval has passed."""
         now, timing = monotonic(), self._connection.timing
         if now < self._renew:
             return
         if now - self._last_word > timing.redis_timeout:
-            raise redis.TimeoutError("nothing is heard from the channels")
+            raise redis.TimeoutError(
+                f"no message or ping reply on the channels for {timing.redis_timeout} s"
+            )
         self._renew = now + timing.lease_renewal
         self._pubsub.ping()
-        held = [heard for heard in self._heard.values() if heard.all]
+        held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
-        for heard in held:
-            # Who has held it by a connection before this has to hear anew where it begins.
-            again = int(not heard.mine)
-            arguments = (self._who, round(timing.lease_ttl * 1000), again, heard.changes)
-            pipe.eval(scripts.TAKE, 1, heard.lease, *arguments)
+        for state in held:
+            # After a reconnect a holder must receive again the message with which it begins.
+            again = int(not state.holds_lease)
+            arguments = (self._holder, round(timing.lease_ttl * 1000), again, state.changes)
+            pipe.eval(scripts.TAKE, 1, state.lease, *arguments)
         self._check(held, pipe.execute(raise_on_error=False))
 
-    def _check(self, feeds: Iterable[_Heard], replies: Iterable[object]) -> None:
-        """Log what Redis refuses of a lease; raise what concerns all of them, such as READONLY."""
-        for heard, reply in zip(feeds, replies, strict=True):
+    def _check(self, feeds: Iterable[_FeedState], replies: Iterable[object]) -> None:
+        """Log the errors of single leases; raise an error that concerns all, such as READONLY."""
+        for state, reply in zip(feeds, replies, strict=True):
             if isinstance(reply, Exception):
                 if fault_of(reply) is not Fault.ITEM:
                     raise reply
-                self._trouble.log(
-                    ERROR, "Redis refuses the lease of channel %r: %s", heard.feed.channel, reply
+                self._errors.log(
+                    ERROR, "Redis rejected the lease of channel %r: %s", state.feed.channel, reply
                 )
 
-    def hear(self, timeout: float) -> None:
-        """Wait for a message, and do with it what is to be done."""
+    def receive(self, timeout: float) -> None:
+        """Wait for a message, and process it."""
         try:
             message = self._pubsub.get_message(timeout=timeout)
         except redis.ResponseError as error:
-            # Only a subscription can be refused here, and they are answered in order.
+            # Only a subscription can be rejected here, and Redis replies to them in order.
             if fault_of(error) is not Fault.ITEM or not self._unconfirmed:
                 raise
-            heard = self._unconfirmed.popleft()
-            heard.is_refused = True
-            self._trouble.log(ERROR, "Redis refuses the channel %r: %s", heard.feed.channel, error)
+            state = self._unconfirmed.popleft()
+            state.is_refused = True
+            self._errors.log(ERROR, "Redis rejected channel %r: %s", state.feed.channel, error)
             return
         if message is None:
             return
         self._last_word = monotonic()
         kind, channel, data = message["type"], message["channel"], message["data"]
-        told = self._by_lease.get(channel) if channel else None
+        changed = self._by_lease.get(channel) if channel else None
         if kind == "subscribe":
             self._unconfirmed.popleft()
-            if told is not None and not told.is_refused:
-                told.all = True
+            if changed is not None and not changed.is_refused:
+                changed.is_subscribed = True
                 self._renew = -inf
-        elif kind == "message" and told is not None:
-            self._lease_changes(told, data)
+        elif kind == "message" and changed is not None:
+            self._lease_changes(changed, data)
         elif kind == "message":
-            for heard in self._by_channel.get(channel, ()):
-                if heard.mine:
-                    self._publish(heard.feed, data)
-                elif heard.kept is not None and len(heard.kept) < MAX_KEPT:
-                    heard.kept.append(data)
-                elif heard.kept is not None:
-                    name = heard.feed.channel
-                    self._trouble.log(ERROR, "a message of channel %r is lost: no lease", name)
+            for state in self._by_channel.get(channel, ()):
+                if state.holds_lease:
+                    self._publish(state.feed, data)
+                elif state.kept is not None and len(state.kept) < MAX_KEPT:
+                    state.kept.append(data)
+                elif state.kept is not None:
+                    name = state.feed.channel
+                    self._errors.log(
+                        ERROR,
+                        "dropping message from Redis channel %r: no process has held the lease "
+                        "for %d messages",
+                        name,
+                        MAX_KEPT,
+                    )
 
-    def _lease_changes(self, heard: _Heard, holder: bytes) -> None:
-        """From here on this one holds it, or, if it is empty, nobody."""
-        kept, heard.kept = heard.kept, None
-        heard.mine = holder == self._who.encode()
-        if heard.mine:
-            heard.unconfirmed = False
+    def _lease_changes(self, state: _FeedState, holder: bytes) -> None:
+        """Note the new holder of a lease; it is empty if the lease was released."""
+        kept, state.kept = state.kept, None
+        state.holds_lease = holder == self._holder.encode()
+        if state.holds_lease:
+            state.unconfirmed = False
             for data in kept or ():
-                self._publish(heard.feed, data)
+                self._publish(state.feed, data)
         elif not holder:
-            heard.kept = []
+            state.kept = []
             self._renew = -inf
 
     def _publish(self, feed: Feed, data: bytes) -> None:
         message: str | bytes = data
-        with suppress(UnicodeDecodeError):  # then it is binary
+        with suppress(UnicodeDecodeError):  # then the message is binary
             message = data.decode()
         try:
             feed.publish(message)
         except (WSFrameError, ValueError) as error:
-            self._trouble.log(ERROR, "a message of channel %r is lost: %s", feed.channel, error)
+            self._errors.log(
+                ERROR, "dropping message from Redis channel %r: %s", feed.channel, error
+            )
 
-    def give_leases_back(self) -> None:
-        """Have another process publish what comes from here on, and publish what came before."""
-        held = [heard for heard in self._heard.values() if heard.all]
+    def release_leases(self) -> None:
+        """Release all leases, and publish the messages that came while they were held."""
+        held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
-        for heard in held:
-            pipe.eval(scripts.GIVE_BACK, 1, heard.lease, self._who, heard.changes)
+        for state in held:
+            pipe.eval(scripts.GIVE_BACK, 1, state.lease, self._holder, state.changes)
         replies = pipe.execute(raise_on_error=False)
         self._check(held, replies)
-        for heard, reply in zip(held, replies, strict=True):
-            heard.unconfirmed = reply == 1 and not heard.mine
+        for state, reply in zip(held, replies, strict=True):
+            state.unconfirmed = reply == 1 and not state.holds_lease
         timing = self._connection.timing
         until = monotonic() + timing.redis_timeout
-        while any(heard.mine or heard.unconfirmed for heard in held) and monotonic() < until:
-            self.hear(timing.channel_read_timeout)
+        while any(state.holds_lease or state.unconfirmed for state in held) and monotonic() < until:
+            self.receive(timing.channel_read_timeout)

@@ -1,4 +1,4 @@
-"""The connections to a Redis: how they are made, checked, and made again when they are lost."""
+"""The connections to a Redis server: connecting, checking and reconnecting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ try:
     from redis.retry import Retry
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'topics over Redis need redis-py: pip install "wsframe[redis]"', name="redis"
+        'topics over Redis require redis-py: pip install "wsframe[redis]"', name="redis"
     ) from error
 
 from ...reports.loggers import log
@@ -29,31 +29,32 @@ from .faults import Fault, fault_of, is_wrong_node
 if TYPE_CHECKING:
     from ...timing import Timing
 
-OLDEST = (6, 2)  # the oldest Redis that has all commands
-# Braces enclose a topic's name in its keys; a pattern of an access control list is to stay plain.
+OLDEST = (6, 2)  # the oldest Redis with all commands
+# Braces enclose a topic's name in its keys. The prefix must not change the meaning of a pattern in
+# an access control list.
 _PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
 class RedisConnection:
-    """Where Redis is, what the keys there begin with, and whether it can be used now.
+    """The address of a Redis server, the names of keys there, and its availability.
 
     Args:
-        url: as :class:`wsframe.server.topics.redis.RedisStreams` has it.
-        prefix: what all keys and channels begin with.
-        timing: the app's.
+        url: the URL, as in :class:`wsframe.server.topics.redis.streams.RedisStreams`.
+        prefix: the prefix of all keys and channels.
+        timing: the durations of the app.
 
     Attributes:
-        largest: how many bytes one value in a command may have; 0 while that is not known.
+        largest: the maximum bytes of one value in a command; 0 while it is unknown.
 
     Raises:
-        ValueError: the URL is not one of a Redis, or the prefix is not allowed.
+        ValueError: the URL is not a URL of Redis, or the prefix contains an invalid character.
     """
 
     def __init__(self, url: str, prefix: str, timing: Timing) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise ValueError(
-                "the prefix of keys in Redis has 1 to 64 of the characters A-Z, a-z, 0-9 and "
-                f"._:/-, not {prefix!r}"
+                "invalid prefix of Redis keys: expected 1 to 64 of the characters A-Z, a-z, 0-9 "
+                f"and ._:/-, got {prefix!r}"
             )
         self.timing = timing
         self.largest = 0
@@ -61,31 +62,31 @@ class RedisConnection:
         self._prefix = prefix
         self._options = _options(url)
         self._lock = threading.Lock()
-        self._lost: dict[str, str] = {}  # the threads that wait for it, and why
-        self._refusals: dict[str, str] = {}  # those of them that it refuses, and why
-        self._generation = 0  # of connections: one that is older may be to a replica
+        self._failures: dict[str, str] = {}  # by thread: why it cannot use Redis now
+        self._refusals: dict[str, str] = {}  # by thread: why Redis rejects it permanently
+        self._generation = 0  # of the connections; an older one may be to a replica
         self._clients: dict[threading.Thread, Any] = {}
-        # Raises what is wrong with the URL. It also imports what would be imported late, as the
-        # codec is for the name of a host: what a thread is importing while the process forks stays
-        # half a module in the child, and may stay locked.
+        # An invalid URL raises here. All late imports happen here, too, such as the codec for host
+        # names: a module that a thread imports during a fork stays incomplete, and maybe locked, in
+        # the child.
         codecs.lookup("idna")
         connection = self.client("check").connection_pool.make_connection()
-        # A channel belongs to no database, so its name has the number of the database.
+        # All databases share channels, so the name of a channel contains the database's number.
         self._suffix = f"@{connection.db}"
 
     @property
-    def away(self) -> bool:
-        """Any thread: whether a thread waits for Redis."""
-        return bool(self._lost)
+    def unavailable(self) -> bool:
+        """Any thread: True while a thread cannot use Redis."""
+        return bool(self._failures)
 
     @property
     def refusal(self) -> str:
-        """Any thread: why this Redis cannot be used at all; "" if that is not so."""
+        """Any thread: the reason why Redis rejects all commands permanently; "" if it does not."""
         return next(iter(tuple(self._refusals.values())), "")
 
     def client(self, name: str) -> Any:
-        """Any thread: a client, to be closed; Redis lists it by this name."""
-        # What a lost connection means is decided here, so redis-py is to try nothing again.
+        """Any thread: return a client, which the caller closes; Redis lists it by this name."""
+        # This class decides what a lost connection means, so redis-py must not retry.
         return redis.Redis.from_url(
             self._url,
             protocol=2,
@@ -97,31 +98,31 @@ class RedisConnection:
         )
 
     def key(self, topic: str, kind: str = "") -> str:
-        """Any thread: a key of a topic."""
+        """Any thread: return a key of a topic."""
         return f"{self._prefix}{{{topic}}}" + (f":{kind}" if kind else "")
 
     def lease(self, topic: str, channel: str) -> str:
-        """Any thread: the key of the lease of a channel that feeds a topic."""
+        """Any thread: return the key of the lease of a channel that feeds a topic."""
         return self.key(topic, f"from:{quote(channel, safe='')}")
 
     def channel(self, key: str) -> str:
-        """Any thread: the channel on which changes of a key are published."""
+        """Any thread: return the channel on which changes of a key are published."""
         return key + self._suffix
 
     def key_of(self, channel: bytes) -> str:
-        """Any thread: the key whose changes are published on a channel."""
+        """Any thread: return the key whose changes are published on a channel."""
         return channel.decode().removesuffix(self._suffix)
 
     def wake_channel(self, publisher: str) -> str:
-        """Any thread: the channel by which one thread of a process wakes another that listens."""
+        """Any thread: return the channel on which a process wakes its own reader."""
         return f"{self._prefix}wake:{publisher}"
 
     def examine(self, client: Any) -> None:
-        """A thread with a new connection: check that topics can be kept in this Redis.
+        """A thread with a new connection: check that this Redis supports topics.
 
         Raises:
-            BrokerRefused: they cannot, and that lasts.
-            redis.RedisError: they cannot now.
+            BrokerRefused: it does not, permanently.
+            redis.RedisError: it cannot be used now.
         """
         client.ping()
         about: dict[str, Any] = {}
@@ -131,17 +132,18 @@ class RedisConnection:
         if mode == "cluster" or about.get("cluster_enabled"):
             raise BrokerRefused(
                 "this Redis runs in cluster mode (cluster-enabled yes), which is not supported: "
-                "name a Redis without it"
+                "use a Redis without cluster mode"
             )
         if mode == "sentinel":
             raise BrokerRefused(
-                "this is a Sentinel, which is not supported: name the Redis that it watches"
+                "this is a Sentinel, which is not supported: use the URL of the Redis that it "
+                "monitors"
             )
         version = re.match(r"(\d+)\.(\d+)", str(about.get("redis_version", "")))
         if version and tuple(map(int, version.groups())) < OLDEST:
             raise BrokerRefused(
                 f"this Redis has version {about['redis_version']}: "
-                f"{OLDEST[0]}.{OLDEST[1]} or newer is needed"
+                f"{OLDEST[0]}.{OLDEST[1]} or newer is required"
             )
         if about.get("role") == "slave":
             raise redis.exceptions.ReadOnlyError("this Redis is a replica: READONLY")
@@ -152,18 +154,19 @@ class RedisConnection:
             client.publish(self.wake_channel("check"), "")
         except redis.exceptions.NoPermissionError as error:
             raise BrokerRefused(
-                f"Redis refuses the user of the URL what topics need: {error}. An access control "
-                f"list has to allow the keys ~{self._prefix}*, the channels &{self._prefix}* and "
-                "the commands of scripts, streams, hashes, strings, sorted sets and channels"
+                f"the Redis user of the URL lacks permissions that topics require: {error}. Its "
+                f"access control list must allow the keys ~{self._prefix}*, the channels "
+                f"&{self._prefix}* and the commands of scripts, streams, hashes, strings, sorted "
+                "sets and channels"
             ) from error
         with suppress(redis.ResponseError, ValueError, TypeError):
             self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
 
     def check(self) -> None:
-        """Any thread: connect once.
+        """Any thread: connect once; an unreachable Redis is no error.
 
         Raises:
-            BrokerRefused: this Redis cannot be used. One that is away is no error.
+            BrokerRefused: this Redis does not support topics.
         """
         client = self.client("check")
         try:
@@ -177,41 +180,47 @@ class RedisConnection:
             with suppress(Exception):
                 client.close()
 
-    def keep_on(
+    def run_until_stopped(
         self,
         name: str,
         act: Callable[[Any, Callable[[], None]], None],
         stop: threading.Event,
     ) -> None:
-        """A thread of this name: act with a client, and again with a new one, until it is to stop.
+        """A thread of this name: call ``act`` with a client, and reconnect after each error.
 
-        ``act`` calls its second argument whenever all has worked. That raises ConnectionError when
-        another thread has found out that the node is not the primary any more.
+        ``act`` calls its second argument after each successful round. That call raises
+        ConnectionError after another thread has found that the server is now a replica.
+
+        Args:
+            name: the name of the thread, for the name of the connection.
+            act: works with a client until ``stop`` is set.
+            stop: ends this method.
         """
         timing = self.timing
         pause = timing.redis_min_backoff
         generation = 0
 
-        def works() -> None:
+        def succeeded() -> None:
             nonlocal pause
             if generation != self._generation:
                 raise redis.ConnectionError("the Redis is a replica now")
             pause = timing.redis_min_backoff
-            self._found(name)
+            self._report_success(name)
 
         while not stop.is_set():
             client = self._clients[threading.current_thread()] = self.client(name)
             generation = self._generation
             try:
                 self.examine(client)
-                act(client, works)
+                act(client, succeeded)
             except Exception as error:
                 if not stop.is_set():
-                    self._miss(name, error)
+                    self._report_failure(name, error)
             finally:
                 with suppress(Exception):
                     client.close()
-            # Processes that have lost it together do not come back together.
+            # A random factor, so that processes which were disconnected together do not reconnect
+            # together.
             wait = timing.redis_refused_backoff if name in self._refusals else pause
             stop.wait(wait * (0.5 + random()))
             pause = min(2 * pause, timing.redis_max_backoff)
@@ -219,55 +228,55 @@ class RedisConnection:
         self._clients.pop(threading.current_thread(), None)
 
     def join(self, *threads: threading.Thread) -> None:
-        """Any thread: wait for the end of threads that are to stop; not for a Redis that hangs."""
-        patience = self.timing.redis_stop_timeout
-        until = monotonic() + patience
+        """Any thread: wait for stopping threads; close their connections if Redis hangs."""
+        timeout = self.timing.redis_stop_timeout
+        until = monotonic() + timeout
         for thread in threads:
             thread.join(max(0.0, until - monotonic()))
             while thread.is_alive():
                 with suppress(Exception):
-                    self._clients[thread].close()  # so that what it waits for fails
-                thread.join(patience)
+                    self._clients[thread].close()  # so that its pending call fails
+                thread.join(timeout)
 
-    def _miss(self, name: str, error: Exception) -> None:
+    def _report_failure(self, name: str, error: Exception) -> None:
         fault = Fault.REFUSAL if isinstance(error, BrokerRefused) else fault_of(error)
         with self._lock:
-            # Of an outage the first thread that notices it speaks for all.
-            news = str(error) not in self._lost.values()
-            news = news and not (fault is Fault.OUTAGE and self._lost)
-            self._lost[name] = str(error)
+            # An outage is logged once, by the first thread that notices it.
+            is_new = str(error) not in self._failures.values()
+            is_new = is_new and not (fault is Fault.OUTAGE and self._failures)
+            self._failures[name] = str(error)
             self._refusals.pop(name, None)
             if fault is Fault.REFUSAL:
                 self._refusals[name] = str(error)
             if is_wrong_node(error):
                 self._generation += 1
-        if not news:
+        if not is_new:
             return
         if fault is Fault.REFUSAL:
-            log.error("topics cannot be kept in this Redis: %s", error)
+            log.error("this Redis does not support topics: %s", error)
         elif fault is Fault.OUTAGE:
-            log.warning("Redis is away or not ready: %s", error)
+            log.warning("lost connection to Redis, retrying: %s", error)
         elif isinstance(error, redis.RedisError):
-            log.error("Redis does not do what topics need: %s", error)
+            log.error("unexpected Redis error: %s", error)
         else:
-            log.error("a defect in the topics over Redis", exc_info=error)
+            log.error("internal error in topics over Redis (please report this)", exc_info=error)
 
-    def _found(self, name: str) -> None:
-        if name in self._lost:
+    def _report_success(self, name: str) -> None:
+        if name in self._failures:
             self._forget(name)
-            if not self._lost:
-                log.warning("Redis is back")
+            if not self._failures:
+                log.warning("reconnected to Redis")
 
     def _forget(self, name: str) -> None:
         with self._lock:
-            self._lost.pop(name, None)
+            self._failures.pop(name, None)
             self._refusals.pop(name, None)
 
 
 def _options(url: str) -> dict[str, Any]:
-    """What redis-py is told besides the URL.
+    """Return the options of redis-py besides the URL.
 
-    Before version 6 it compares the name in a certificate with the host's only if it is asked to.
+    Before version 6 redis-py compares the name in a certificate with the host only on request.
     """
     parts = urlsplit(url)
     if parts.scheme != "rediss":

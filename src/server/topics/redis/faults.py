@@ -1,7 +1,7 @@
-"""What an error of Redis, or of its connection, concerns: all that is asked of it, or one item.
+"""The scope of an error of Redis, or of its connection: all commands, or one item.
 
-The class of an error is looked at first, then the error code. A script's error has the code of the
-command that failed somewhere inside its text (Redis 6.2: "ERR Error running script ...: -OOM ...").
+The class of an error decides first, then the error code. The error of a script contains the code of
+the failed command inside its text (Redis 6.2: "ERR Error running script ...: -OOM ...").
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from redis import exceptions
 
 
 class Fault(Enum):
-    """What an error concerns, and whether trying again can help."""
+    """The scope of an error, and the treatment."""
 
-    OUTAGE = "Redis is away or not ready: connect again, then send everything again"
-    REFUSAL = "this Redis cannot be used as it is configured: somebody has to change that"
-    ITEM = "one item is refused: the others go on"
-    POISON = "one item cannot be sent at all, because of its size"
+    OUTAGE = "Redis is unreachable or not ready: reconnect, and send all commands again"
+    REFUSAL = "the configuration of this Redis prevents its use, until an administrator changes it"
+    ITEM = "one item is rejected: continue with the others"
+    POISON = "one item can never be sent, because of its size"
 
 
-# Codes of a node that is starting, demoted, full or busy. All of that can end by itself.
+# Codes of a node that is starting, demoted, full or busy; each state can end by itself.
 _NOT_READY = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE)\b"
     r"|read only replica|max number of clients"
@@ -52,7 +52,7 @@ _REFUSAL_CLASSES = (
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What an error concerns."""
+    """Return the scope of an error."""
     if isinstance(error, _NOT_READY_CLASSES):
         return Fault.OUTAGE
     if isinstance(error, _REFUSAL_CLASSES) or _is_bad_certificate(error):
@@ -62,7 +62,7 @@ def fault_of(error: BaseException) -> Fault:
     text = str(error)
     if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text:
         return Fault.ITEM
-    if "Protocol error" in text:  # and then Redis closes the connection
+    if "Protocol error" in text:  # Redis closes the connection after it
         return Fault.POISON
     if _NOT_READY.search(text):
         return Fault.OUTAGE
@@ -72,14 +72,14 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def is_wrong_node(error: BaseException) -> bool:
-    """Whether the node is a replica: another one is the primary now."""
+    """Return True if the node is a replica, because another one is the primary now."""
     return isinstance(error, (exceptions.ReadOnlyError, exceptions.MasterDownError)) or bool(
         _WRONG_NODE.search(str(error))
     )
 
 
 def is_cut(error: BaseException) -> bool:
-    """Whether the other end has closed the connection; a time-out is something else."""
+    """Return True if Redis has closed the connection; a time-out is a different error."""
     return isinstance(error, (redis.ConnectionError, OSError)) and not isinstance(
         error, (redis.TimeoutError, TimeoutError, *_REFUSAL_CLASSES, *_NOT_READY_CLASSES)
     )

@@ -1,4 +1,4 @@
-"""What was published and is not in Redis yet: a queue for each topic, and one bound on all."""
+"""Published events that Redis has not acknowledged: one queue per topic, one limit for all."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from itertools import islice
 from ..errors import BrokerUnavailable
 from ..receipts import Fate, Receipt
 
-# What all events together may weigh that wait for Redis, in bytes.
+# The maximum weight of all waiting events, in bytes.
 MAX_WAITING = 32 << 20
-# From which load of a topic on those who publish to it are slowed down, and to which one.
+# Publishers to a topic are slowed down above the first load, and continue below the second.
 CROWDED, ROOMY = 0.5, 0.25
-# What an event costs in memory while it waits, besides its data.
+# The memory of a waiting event besides its data.
 EVENT_WEIGHT = 1024
-# How much is sent to Redis at once: so many events, or so much of them.
+# The maximum number of events sent to Redis at once, and their maximum weight.
 BATCH = 100
 BATCH_WEIGHT = 512 * 1024
-# For so many topics it is remembered which number their last event had.
+# The number of topics whose last event number is remembered.
 MAX_NUMBERS = 10_000
 
 
 class Mark(Receipt):
-    """The same for all events that were put in before it; LOST if one of them was given up."""
+    """A receipt for all events put in before it; LOST if one of them was dropped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.before: set[Event] = set()  # the last of each topic that waits; the writer's
+        self.before: set[Event] = set()  # the last waiting event of each topic; the writer's
 
 
 @dataclass(eq=False, slots=True)
@@ -38,15 +38,15 @@ class Event:
 
     Attributes:
         topic: the name of its topic.
-        weight: what it counts where bytes are bounded.
-        last: nothing is published after it.
-        bounds: how much the topic keeps: entries, their weight, and for how many ms.
-        fields: those of the entry; none if it is lost, and only the gap is to be published.
-        receipt: who waits to hear of it.
-        number: the writer numbers the events of a run.
-        before: the number of the event before it in its topic; 0 if that is not known.
-        lost: how many events before it in its topic were lost.
-        is_counted: it is part of what waits.
+        weight: the bytes that it counts against the limits.
+        last: True if it closes the topic.
+        bounds: the limits of the topic in Redis: entries, their weight, their age in ms.
+        fields: the fields of the entry; empty if it was dropped, and only its gap is published.
+        receipt: the receipt of the publisher; None if it has not requested one.
+        number: the number of the event within a run, given by the writer.
+        before: the number of the previous event of its topic; 0 if unknown.
+        lost: the number of dropped events just before it in its topic.
+        is_counted: True if it is counted in the weights.
     """
 
     topic: str
@@ -61,42 +61,42 @@ class Event:
     is_counted: bool = False
 
     def settle(self, fate: Fate) -> None:
-        """The writer, or who ends it: it is settled."""
+        """The writer, or the thread that ends it: settle the receipt."""
         receipt, self.receipt = self.receipt, None
         if receipt is not None:
             receipt.settle(fate)
 
 
 class ClosedError(Exception):
-    """The outbox takes no more events: another run has begun."""
+    """The outbox accepts no more events, because another run has begun."""
 
 
 class Outbox:
     """Events of one run that wait for Redis.
 
-    Any thread puts events in, even one that is interrupted in here by a signal handler or by a
-    finalizer that publishes: the lock is re-entrant, and what such a nested call puts in is counted
-    later. All the rest is the writer's.
+    Any thread puts events in, even a signal handler or a finalizer that interrupts this class: the
+    lock is reentrant, and the events of such a nested call are counted later. All other methods are
+    the writer's.
 
-    A topic may have as much waiting as is still free for all. So one that is flooded gets half, and
-    there is always room for the others.
+    The waiting events of a topic may weigh as much as is still free for all. So a flooded topic
+    gets half, and the others always have room.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # for the weights, the next three, and to put something in
+        self._lock = threading.RLock()  # guards the weights, the next three attributes, and put()
         self._weight = 0
         self._weights: dict[str, int] = {}  # by topic
         self._is_counting = False
-        self.is_closed = False  # this run is to end
+        self.is_closed = False  # this run ends
         self._new: deque[Event | Mark] = deque()
-        # What is to be called when a topic has room again, by topic; any thread appends.
+        # Functions to call when a topic has room again; any thread appends.
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
-        # The writer's. The topic whose turn comes first stands first.
+        # The writer's. The first topic is the next to be sent.
         self._queues: OrderedDict[str, deque[Event]] = OrderedDict()
         self._marks: list[Mark] = []
         self._number = 0
-        self._numbers: OrderedDict[str, int] = OrderedDict()  # of the topics' last events
-        self._lost: OrderedDict[str, int] = OrderedDict()  # events, yet to be published as gaps
+        self._numbers: OrderedDict[str, int] = OrderedDict()  # of the last event of each topic
+        self._lost: OrderedDict[str, int] = OrderedDict()  # dropped events without a gap so far
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -104,8 +104,8 @@ class Outbox:
         """Any thread: add an event, or a mark.
 
         Raises:
-            BrokerUnavailable: too much waits for Redis already.
-            ClosedError: no event is taken any more.
+            BrokerUnavailable: too many events wait for Redis.
+            ClosedError: the outbox is closed.
         """
         with self._lock:
             if isinstance(item, Event):
@@ -116,33 +116,33 @@ class Outbox:
             self._new.append(item)
 
     def close(self) -> None:
-        """Any thread: take no more events."""
+        """Any thread: accept no more events."""
         with self._lock:
             self.is_closed = True
 
     def load(self, topic: str) -> float:
-        """Any thread: what waits of a topic, compared with what is free; past 1 it is refused."""
+        """Any thread: return a topic's weight divided by the free weight; at most 1 is accepted."""
         return self._weights.get(topic, 0) / max(1, MAX_WAITING - self._weight)
 
     def when_room(self, topic: str, call: Callable[[], object]) -> None:
-        """Any thread: have the writer call this when less of the topic waits."""
+        """Any thread: have the writer call this when fewer events of the topic wait."""
         self._waiting.append((topic, call))
 
     def __bool__(self) -> bool:
-        """Any thread: whether something waits."""
+        """Any thread: True if events wait."""
         return bool(self._new or self._queues)
 
     def _count(self, event: Event, *, in_any_case: bool = False) -> None:
-        """Under the lock: count an event, if there is room for it."""
+        """Under the lock: count an event; raise if there is no room, unless ``in_any_case``."""
         self._is_counting = True
         try:
             mine = self._weights.get(event.topic, 0)
             free = MAX_WAITING - self._weight
             if self._weight and mine + event.weight > free and not in_any_case:
                 raise BrokerUnavailable(
-                    f"{mine} bytes of the topic {event.topic!r} and {self._weight} bytes in all "
-                    f"wait for Redis, which is away or too slow; {MAX_WAITING} may wait in all, "
-                    "and of one topic as much as is still free"
+                    f"too many events wait for Redis, which is unreachable or too slow: {mine} "
+                    f"bytes of the topic {event.topic!r} and {self._weight} bytes in all; the "
+                    f"limit is {MAX_WAITING} bytes, and for one topic the bytes that are still free"
                 )
             self._weights[event.topic] = mine + event.weight
             self._weight += event.weight
@@ -153,7 +153,7 @@ class Outbox:
     # The writer -------------------------------------------------------------------------------
 
     def sort(self) -> None:
-        """The writer: put what is new into the queues of the topics."""
+        """The writer: move new events into the queues of their topics."""
         while self._new:
             item = self._new.popleft()
             if isinstance(item, Mark):
@@ -173,7 +173,7 @@ class Outbox:
             self._queues.setdefault(item.topic, deque()).append(item)
 
     def batch(self) -> list[Event]:
-        """The writer: what to send next, of each topic in turn; a large event is alone."""
+        """The writer: return the next events to send, of each topic in turn; a large one alone."""
         names = tuple(islice(self._queues, BATCH))
         queues = deque(iter(self._queues[name]) for name in names)
         batch: list[Event] = []
@@ -193,16 +193,16 @@ class Outbox:
         return batch
 
     def remove(self, event: Event) -> None:
-        """The writer: the first event of its topic is settled."""
+        """The writer: remove the first event of its topic."""
         queue = self._queues[event.topic]
         assert queue[0] is event
         queue.popleft()
         if not queue:
             del self._queues[event.topic]
         with self._lock:
-            left = self._weights.get(event.topic, 0) - event.weight
-            if left > 0:
-                self._weights[event.topic] = left
+            remaining = self._weights.get(event.topic, 0) - event.weight
+            if remaining > 0:
+                self._weights[event.topic] = remaining
             else:
                 self._weights.pop(event.topic, None)
             self._weight -= event.weight
@@ -212,8 +212,8 @@ class Outbox:
                 self._marks.remove(mark)
                 mark.settle(Fate.ACCEPTED)
 
-    def tell_of_room(self) -> None:
-        """The writer: call those who wait until less of a topic waits."""
+    def notify_room(self) -> None:
+        """The writer: make the calls for topics that have room again."""
         for _ in range(len(self._waiting)):
             topic, call = self._waiting.popleft()
             if self.load(topic) <= ROOMY:
@@ -222,7 +222,7 @@ class Outbox:
                 self._waiting.append((topic, call))
 
     def remove_lost(self, event: Event) -> None:
-        """The writer: the same for one that Redis has not taken: what follows it, follows a gap."""
+        """The writer: remove an event that Redis rejected; the next one follows a gap."""
         queue, lost = self._queues[event.topic], event.lost + 1
         if len(queue) > 1:
             queue[1].before = event.before
@@ -233,15 +233,15 @@ class Outbox:
         self.remove(event)
 
     def clear(self) -> int:
-        """Whoever has ended the writer: give up what is left; how many events are lost by that.
+        """The thread that ended the writer: drop all events; return the number of lost events.
 
-        One with a receipt is not: whoever waits for that has the event.
+        An event with a receipt is not lost: the owner of the receipt still has it.
         """
         self.sort()
-        left = [event for queue in self._queues.values() for event in queue]
+        remaining = [event for queue in self._queues.values() for event in queue]
         self._queues.clear()
-        lost = sum(bool(event.fields) and event.receipt is None for event in left)
-        for event in left:
+        lost = sum(bool(event.fields) and event.receipt is None for event in remaining)
+        for event in remaining:
             event.settle(Fate.LOST)
         for mark in self._marks:
             mark.settle(Fate.LOST)
@@ -252,7 +252,7 @@ class Outbox:
 
 
 def _remember(by_topic: OrderedDict[str, int], topic: str, value: int) -> None:
-    """Keep a value for the topics that were used last."""
+    """Store a topic's value; forget the value of the topic that was used longest ago."""
     by_topic[topic] = value
     by_topic.move_to_end(topic)
     if len(by_topic) > MAX_NUMBERS:

@@ -1,4 +1,4 @@
-"""What reads the topics that are followed, out of their streams in Redis."""
+"""The thread that reads the streams of followed topics in Redis."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from .connection import RedisConnection
     from .interests import FollowRequest
 
-# How many entries Redis keeps beyond the history, for readers that are late.
+# The number of entries that Redis keeps beyond the history, for slow readers.
 SPARE = 10_000
 LONGEST = 10 * 365 * 86400.0  # for max_age, which may be infinite
 
-MESSAGES = 1000  # how many words to take before reading
-CHUNK = 100  # how many streams to read at once, and how many entries of each
+MESSAGES = 1000  # messages taken from channels before the streams are read
+CHUNK = 100  # streams read at once, and entries read of each
 
 
 @dataclass
 class _Reading:
-    """How far a topic has been read.
+    """The position of the reader in a topic.
 
     Attributes:
-        key: of the stream.
-        topic: what the entries are appended to.
-        last_id: of the newest entry that was read.
-        n: its number; None if the next may have any.
-        life: of the topic in Redis.
-        is_refused: Redis did not let it be read.
+        key: the key of the stream.
+        topic: the replica that the entries are appended to.
+        last_id: the id of the newest entry that was read.
+        n: the number of that entry; None if the next entry may have any number.
+        life: the life of the topic in Redis.
+        is_refused: True if Redis has rejected reading it.
     """
 
     key: str
@@ -55,22 +55,22 @@ class _Reading:
 
 
 class Reader:
-    """Reads what is new in all streams that somebody here is subscribed to, in one thread.
+    """Reads the new entries of all topics with subscribers in this process, in one thread.
 
-    It hears on a channel of each topic that there is something new, and then reads the stream after
-    the last id that has come; so it matters little how many topics are followed and silent. That
-    a message on a channel is lost with the connection does no harm: a stream is read whenever its
-    channel begins to be heard. Entries are stream_entry, so a hole is seen, and becomes a gap.
+    A message on the topic's channel announces new entries, and the reader then reads the stream
+    after the last id that it has. So idle topics cost little. A message that is lost with the
+    connection does no harm: a stream is read again after each subscription to its channel.
+    Entries are numbered, so missing ones are detected and reported as a gap.
 
-    With a new connection, and now and then, each position is looked up in its stream. One that is
-    not there any more, or not there yet, is one of before a failover or of an earlier life of the
-    topic: it becomes a gap, too.
+    After each reconnect, and periodically, each position is looked up in its stream. A missing
+    position belongs to the time before a failover, or to an earlier life of the topic. It is
+    reported as a gap, too.
 
     Args:
-        connection: to Redis.
-        publisher: what the process is called there.
-        followed: returns the topics that are followed.
-        stop: is set when it is to stop.
+        connection: the connection to Redis.
+        publisher: the name of this process in Redis.
+        followed: returns the followed topics by name.
+        stop: is set when the thread must stop.
     """
 
     def __init__(
@@ -86,28 +86,28 @@ class Reader:
         self._followed = followed
         self._snapshots: deque[tuple[FollowRequest, TopicSnapshot]] = deque()
         self._readings: dict[str, _Reading] = {}  # by key
-        self._listening: set[str] = set()  # to the channels of these keys
-        self._changed: set[str] = set()  # the keys of what is to be read
-        self._doubtful: set[str] = set()  # the keys of positions that are to be looked up
+        self._listening: set[str] = set()  # the keys whose channels are subscribed
+        self._changed: set[str] = set()  # the keys of streams that must be read
+        self._doubtful: set[str] = set()  # the keys of positions that must be looked up
         self._trouble, self._strange = ThrottledLog(), ThrottledLog()
 
     # The writer's thread ----------------------------------------------------------------------
 
     def begin(self, request: FollowRequest, snapshot: TopicSnapshot) -> None:
-        """The writer: this is what the topic is by now; to be followed by :meth:`wake`."""
+        """The writer: begin with a topic as it is now; :meth:`wake` must follow."""
         self._snapshots.append((request, snapshot))
 
     def wake(self, client: Any) -> None:
-        """The writer: have it look at what there is to do, at once; else it does so in a second."""
+        """The writer: wake the reader, which else checks for snapshots once a second."""
         client.publish(self._wake, "")
 
     # Its own thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Its thread: read until it is to stop."""
-        self._connection.keep_on("reader", self._read, self._stop)
+        """Its thread: read until ``stop`` is set."""
+        self._connection.run_until_stopped("reader", self._read, self._stop)
 
-    def _read(self, client: Any, works: Callable[[], None]) -> None:
+    def _read(self, client: Any, succeeded: Callable[[], None]) -> None:
         timing = self._connection.timing
         with client.pubsub() as pubsub:
             self._listening.clear()
@@ -121,12 +121,14 @@ class Reader:
                     self._listen(pubsub)
                 self._look_up(client, self._doubtful)
                 self._fetch(client)
-                works()
-                if self._hear(pubsub):
+                succeeded()
+                if self._receive(pubsub):
                     last_word = monotonic()
                 now = monotonic()
                 if now - last_word > timing.redis_timeout:
-                    raise redis.TimeoutError("nothing is heard of topics")
+                    raise redis.TimeoutError(
+                        f"no message or ping reply for {timing.redis_timeout} s"
+                    )
                 if now - looked_up > timing.redis_ttl_margin / 3:
                     self._look_up(client, self._readings)
                     looked_up = now
@@ -135,7 +137,7 @@ class Reader:
                     tidied = now
 
     def _load_snapshots(self, client: Any) -> None:
-        """Begin to read what was snapshot since."""
+        """Begin to read the topics of new snapshots."""
         followed = self._followed()
         while self._snapshots:
             request, snapshot = self._snapshots.popleft()
@@ -143,15 +145,15 @@ class Reader:
                 self._load(client, request.topic, snapshot)
 
     def _listen(self, pubsub: Any) -> None:
-        """Hear of all that is read; what was published before is read when it begins."""
+        """Subscribe to the channels of all topics; each subscription makes its stream be read."""
         new = self._readings.keys() - self._listening
         if new:
             pubsub.subscribe(*map(self._connection.channel, new))
             self._listening |= new
 
     def _tidy(self, pubsub: Any) -> None:
-        """Read nothing that is not followed any more; and do what is to be done now and then."""
-        pubsub.ping()  # whose answer shows that there is still something to hear
+        """Drop the topics that are not followed any more, and do other periodic work."""
+        pubsub.ping()  # the reply shows that the connection is alive
         followed = self._followed()
         for key, reading in tuple(self._readings.items()):
             if reading.topic.name not in followed:
@@ -165,8 +167,8 @@ class Reader:
             pubsub.unsubscribe(*map(self._connection.channel, old))
             self._listening -= old
 
-    def _hear(self, pubsub: Any) -> bool:
-        """Wait for a message, and take those that there are; False if there is none."""
+    def _receive(self, pubsub: Any) -> bool:
+        """Wait for a message, and process all that have arrived; return False if none has."""
         busy = self._changed or self._doubtful
         first = message = pubsub.get_message(
             timeout=0 if busy else self._connection.timing.redis_read_timeout
@@ -186,7 +188,7 @@ class Reader:
     # Entries ----------------------------------------------------------------------------------
 
     def _fetch(self, client: Any) -> None:
-        """Read what there is news of, for as long as the others can wait."""
+        """Read the streams with new entries, in chunks."""
         news = [self._readings[key] for key in self._changed if key in self._readings]
         news = [reading for reading in news if not reading.is_refused]
         self._changed.clear()
@@ -204,18 +206,18 @@ class Reader:
             if len(readings) == 1:
                 self._refuse(readings[0], error)
                 return
-            for reading in readings:  # to find out which it concerns
+            for reading in readings:  # to find the stream that causes the error
                 self._fetch_some(client, [reading])
             return
         for name, entries in streams or ():
             reading = self._readings[name.decode()]
-            if len(entries) == CHUNK:  # there may be more
+            if len(entries) == CHUNK:  # the stream may have more
                 self._changed.add(reading.key)
             self._take(client, reading, [read_entry(*entry) for entry in entries])
             reading.topic.place()
 
     def _take(self, client: Any, reading: _Reading, news: list[StreamEntry]) -> None:
-        """Put into the log what has come, and a gap where something is missing."""
+        """Append entries to the replica, and a gap where entries are missing."""
         closed_id = ""
         if any(item.entry is not None and item.entry.last for item in news):
             meta = self._connection.key(reading.topic.name, "meta")
@@ -227,16 +229,16 @@ class Reader:
     def _entries(
         self, topic: Replica, news: Iterable[StreamEntry], n: int | None, closed_id: str
     ) -> tuple[list[Entry], int | None]:
-        """The entries of a log, with its gaps, and the number of the last; after the n-th."""
+        """Convert the entries after the n-th, with gaps; return them and the last number."""
         entries: list[Entry] = []
         for item in news:
             entry, fault = item.entry, item.fault
             if item.n and n is not None and item.n != n + 1:
                 entries.append(_gap(_before(item.id), item.id))
             if entry is not None and entry.last and item.id != closed_id:
-                entry, fault = None, "it ends a topic that was not closed"
+                entry, fault = None, "it ends a topic that is not closed"
             if fault:
-                text = "the entry %s of %.100r in Redis is no event: %s"
+                text = "dropping invalid entry %s of the topic %.100r in Redis: %s"
                 self._strange.log(ERROR, text, item.id, topic.name, fault)
             entries.append(_gap(item.id) if entry is None else entry)
             n = item.n or n
@@ -244,24 +246,24 @@ class Reader:
 
     def _load(self, client: Any, topic: Replica, snapshot: TopicSnapshot) -> None:
         floor_id, news = snapshot.floor_id, snapshot.entries
-        if len(news) == reach(topic) + 1:  # there may be more, so the oldest is what is left out
+        if len(news) == reach(topic) + 1:  # older entries may exist, so the oldest is the floor
             floor_id = news.pop(0).id
         entries, _ = self._entries(topic, news, None, snapshot.closed_id)
         now = self._connection.timing.clock()
-        for entry in entries:  # they are as old here as they are there
+        for entry in entries:  # the age in Redis is the age here
             entry.published = now - age_of(entry.stream_id, snapshot.time)
         if snapshot.closed_id and not (entries and entries[-1].last):
             entries.append(Entry("", last=True, stream_id=snapshot.closed_id))
         last_id = news[-1].id if news else floor_id
         key = self._connection.key(topic.name)
         self._readings[key] = _Reading(key, topic, last_id, snapshot.n, snapshot.life)
-        self._changed.add(key)  # of which it may have heard while it was not the reader's to read
+        self._changed.add(key)  # entries may have been announced before the topic was loaded
         topic.load(floor_id, entries)
 
     # Positions --------------------------------------------------------------------------------
 
     def _look_up(self, client: Any, keys: Iterable[str]) -> None:
-        """See that positions are still there, and that their topics do not expire."""
+        """Check that the positions still exist, and renew the expiry of their topics."""
         readings = [self._readings[key] for key in keys if key in self._readings]
         self._doubtful.clear()
         if not readings:
@@ -282,11 +284,11 @@ class Reader:
                 raise reply
 
     def _compare(self, client: Any, reading: _Reading, now: TopicSnapshot) -> None:
-        """Read on where the topic is now, behind a gap if that is not after the last position."""
+        """Compare a position with the topic in Redis; report a gap if it is missing there."""
         is_same = now.life == reading.life
         is_past = place_of(now.floor_id) >= place_of(reading.last_id)
         reading.life = now.life
-        # An entry that is still there cannot be of before, even if the life was overwritten.
+        # An existing entry is valid, even if the life was overwritten.
         if now.found and (is_same or not is_past):
             if now.n != reading.n:
                 self._changed.add(reading.key)
@@ -298,16 +300,16 @@ class Reader:
             reading.last_id, reading.n = now.floor_id, None
             reading.topic.lose(now.floor_id, rest[0][0].decode() if rest else "")
             return
-        # Its ids have gone back, so those that were handed out mean nothing any more.
+        # The ids have gone back, so the ids that clients have are invalid.
         newest = now.entries[-1].id if is_same and now.entries else now.floor_id
         reading.last_id, reading.n = newest, now.n if is_same else None
         reading.topic.load(newest, [_gap(newest)])
 
     def _refuse(self, reading: _Reading, error: Exception) -> None:
-        """Leave a topic alone that Redis does not let be read; it is tried again now and then."""
+        """Stop reading a topic that Redis rejects; the reader retries periodically."""
         reading.is_refused = True
         self._trouble.log(
-            ERROR, "Redis refuses the topic %.100r to its reader: %s", reading.topic.name, error
+            ERROR, "Redis rejected reading the topic %.100r: %s", reading.topic.name, error
         )
 
 
@@ -316,30 +318,30 @@ def _gap(stream_id: str, oldest: str = "") -> Entry:
 
 
 def _before(stream_id: str) -> str:
-    """The last id that comes before another."""
+    """Return the largest id before another."""
     time, number = place_of(stream_id)
     return f"{time}-{number - 1}" if number else f"{time - 1}-{(1 << 64) - 1}"
 
 
 def entries_kept(topic: Replica) -> int:
-    """How many of a topic's entries Redis keeps at most."""
+    """Return the maximum number of a topic's entries in Redis."""
     return topic.bounds.history + SPARE
 
 
 def reach(topic: Replica) -> int:
-    """How many of a topic's newest entries a process that begins to follow it wants."""
-    # Of those that replace each other it may be few that are left.
+    """Return the number of newest entries that a process loads when it follows a topic."""
+    # Entries that replace each other may leave few, so all are loaded.
     return entries_kept(topic) if topic.latest_only else topic.bounds.history
 
 
 def lifetime(topic: Replica, timing: Timing) -> int:
-    """For how many ms Redis keeps an entry, and all of a topic that nobody uses."""
+    """Return the milliseconds that Redis keeps an entry, and all keys of an unused topic."""
     return round((min(topic.bounds.max_age, LONGEST) + timing.redis_ttl_margin) * 1000)
 
 
 def open_arguments(
     connection: RedisConnection, topic: Replica, count: int, position: str = ""
 ) -> tuple[object, ...]:
-    """The arguments of the script OPEN."""
+    """Return the arguments of the script OPEN."""
     keys = connection.key(topic.name), connection.key(topic.name, "meta")
     return 2, *keys, count, lifetime(topic, connection.timing), position

@@ -1,30 +1,30 @@
-"""What has to be done at once in Redis: Lua, which it runs as one step.
+"""The Lua scripts, which Redis runs atomically.
 
 A topic is a stream of entries and a hash beside it, ``meta``, with these fields:
 
-- ``n``: how many entries were ever added;
-- ``bytes``: what those that are left weigh: their fields, and ENTRY_WEIGHT for each;
-- ``last``: the id of the newest that was ever added;
-- ``floor``: an id after which none has been removed;
-- ``closed``: the id of the entry after which none is added;
-- ``life``: a text that tells this hash from one that stood there before it.
+- ``n``: the number of entries ever added;
+- ``bytes``: the weight of the entries in the stream: their fields, and ENTRY_WEIGHT for each;
+- ``last``: the id of the newest entry ever added;
+- ``floor``: an id after which no entry has been removed;
+- ``closed``: the id of the last entry of a closed topic;
+- ``life``: a text that distinguishes this hash from an earlier one under the same key.
 
 Both keys expire when the topic has not been used for a while. Redis may also evict either of them.
 """
 
-# What an entry costs in a stream besides its fields, as a round number.
+# The weight of an entry in a stream besides its fields, rounded.
 ENTRY_WEIGHT = 64
 
-# Redis 6 replicates a script that asks for the time by its effects only if it is told to.
+# Redis 6 replicates a script that reads the time by its effects only after this call.
 _TIME = """
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# Sees to it that the hash is whole and fits the stream:
-# - A hash that is missing or damaged begins anew, after the newest entry of a stream that is left.
-# - A stream that is missing although it had entries was evicted, so all of them are removed.
+# Repair the hash, so that it fits the stream:
+# - A missing or damaged hash begins again, after the newest entry of an existing stream.
+# - A missing stream that had entries was evicted, so all of them are removed.
 _BEGIN = (
     _TIME
     + """
@@ -56,16 +56,16 @@ end
 """
 )
 
-# Add an entry, and publish the life of the topic on its channel; unless it was added before: a
-# publisher numbers its entries, so one that it sends again, because it has got no answer, is known.
-# Then remove what is past the bounds: the oldest, while there are too many entries, or they weigh
-# too much, or they are too old. The newest is never removed. To remove many takes time, and others
-# wait: after a thousand, all but the newest are removed at once.
-# Keys: the stream, its meta, what is known of the publisher here.
-# Arguments: the entry's number, the number of the entry before it in this topic (0 if unknown), how
-# many entries to keep, how much of them by weight, for how many ms to keep an entry and all of it
-# unused, "1" if it is the last, the channel, how many events before it were lost, and the entry's
-# fields. For lost events an entry of its own is added, a gap; without fields it is all.
+# Add an entry, and publish the life of the topic on its channel, unless the entry was added before:
+# a publisher numbers its entries, so an entry that it sends again without a reply is recognized.
+# Then remove the oldest entries while there are too many, or they weigh too much, or they are too
+# old. The newest entry is never removed. Removing many entries delays other clients of Redis: after
+# a thousand, all but the newest are removed at once.
+# Keys: the stream, its meta, the last number of the publisher in this topic.
+# Arguments: the number of the entry; the number of the previous entry in this topic (0 if unknown);
+# the maximum number of entries and their maximum weight; the milliseconds to keep an entry, and all
+# keys unused; "1" for the last entry; the channel; the number of dropped events before the entry;
+# and the fields of the entry. Dropped events add an entry, a gap; without fields only the gap.
 PUBLISH = (
     _BEGIN
     + f"local ENTRY_WEIGHT = {ENTRY_WEIGHT}"
@@ -85,13 +85,13 @@ local function weight(fields, first)
   return sum
 end
 
--- Ids never go back, not even in a stream that begins anew while the clock is behind.
+-- Ids never decrease, not even in a stream that begins again while the clock is late.
 local where = '*'
 if not exists then
   local ms, sequence = string.match(last, '^(%d+)%-(%d+)$')
   if tonumber(ms) >= now then where = ms .. '-' .. string.format('%.0f', sequence + 1) end
 end
--- To add and to publish can be refused. After that, nothing can.
+-- XADD and PUBLISH can fail. The commands after them cannot.
 local id
 local function add(...)
   n = n + 1
@@ -109,7 +109,7 @@ if type(published) == 'table' and published.err then
 end
 redis.call('SET', KEYS[3], number, 'PX', lifetime)
 
--- The ids that entries return are in order; `is_over` is asked of each.
+-- Remove the oldest entries up to an id, at most `count`, while `is_over` returns true.
 local length = redis.call('XLEN', stream)
 local function remove(to, count, is_over)
   local gone = {}
@@ -148,11 +148,11 @@ return id
 """
 )
 
-# Use a topic, so that it does not expire: its floor, how many entries it ever had, the id of the
-# last if it is closed, the time, its life, whether a position is still in it, and its newest
+# Renew the expiry of a topic. Return its floor, the number of entries ever added, the id of the
+# last entry of a closed topic, the time, its life, 1 if a position is still in it, and its newest
 # entries.
-# Keys: the stream, its meta. Arguments: how many entries, for how many ms to keep all of it unused,
-# and the position, an id; empty if there is none.
+# Keys: the stream, its meta. Arguments: the maximum number of entries; the milliseconds to keep all
+# keys unused; the position, an id, or empty.
 OPEN = (
     _BEGIN
     + """
@@ -167,8 +167,8 @@ return {floor, tostring(n), closed or '', string.format('%.0f', now), life, foun
 """
 )
 
-# Presence: a sorted set of who is there, with the time until which that is believed.
-# Key: the set. Arguments: for how many ms, and who.
+# Presence: a sorted set of members, scored by the time at which each expires.
+# Key: the set. Arguments: the milliseconds until they expire, and the members.
 JOIN = (
     _TIME
     + """
@@ -187,9 +187,9 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
 """
 )
 
-# Take a lease, or keep it, and publish where the holder begins, on the lease's channel.
-# Key: the lease. Arguments: by whom, for how many ms, "1" to publish it in any case, the channel.
-# 1 if it is theirs.
+# Acquire or renew a lease; publish the holder on the lease's channel where it begins.
+# Key: the lease. Arguments: the holder, the milliseconds until the lease expires, "1" to publish in
+# any case, the channel. Return 1 if the holder has the lease.
 TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -198,7 +198,7 @@ if not holder or ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[1]) end
 return 1
 """
 
-# Give a lease back, and publish that. Key: the lease. Arguments: by whom, the channel.
+# Release a lease, and publish an empty holder. Key: the lease. Arguments: the holder, the channel.
 GIVE_BACK = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])

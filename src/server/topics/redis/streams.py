@@ -1,24 +1,20 @@
-"""Topics over Redis Streams: what every process publishes, every process delivers.
+"""Topics over Redis Streams: every process delivers the events of all processes.
 
-An event is published by adding it to its topic's stream, and delivered when it comes back from
-there: so the order, the ids and the history are the same for all. Two threads and two connections
-do that: the *writer* (``writer.py``) adds what was published, in order, and asks for what a new
-subscriber needs; the *reader* (``reader.py``) waits for what is new. Both begin again, from where
-they were, when the connection or Redis itself is lost.
+An event is published by adding it to its topic's stream, and delivered when it is read from there:
+so the order, the ids and the history are the same in all processes. Two threads with a connection
+each do that. The *writer* (``writer.py``) adds published events, in order, and requests the topics
+of new subscribers. The *reader* (``reader.py``) waits for new entries. Both continue from their
+position after the connection or Redis itself was lost.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_hex
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 import redis
 
@@ -26,7 +22,7 @@ from ...forks import recreate_in_children
 from ..errors import BrokerRefused, BrokerUnavailable, EventsLost
 from ..receipts import Fate, Receipt
 from ..shared import SharedLog
-from . import scripts
+from . import at_exit, scripts
 from .channels import Channels, Feed
 from .connection import RedisConnection
 from .interests import Interests
@@ -40,16 +36,16 @@ if TYPE_CHECKING:
     from ..entry import Entry
     from ..shared import Replica
 
-# What a topic may weigh in Redis besides 2 * max_bytes, and one event besides 3 * max_bytes.
-# Redis takes up to twice the weight of small entries, and a quarter more than the size of a large
-# one, so all of a topic takes less than 4 * max_bytes + 64 KiB.
+# The maximum weight of a topic in Redis beyond 2 * max_bytes, and of one event beyond 3 *
+# max_bytes. Redis uses up to twice the weight of small entries, and a quarter more than the size of
+# a large one, so all keys of a topic use less than 4 * max_bytes + 64 KiB.
 SPARE_WEIGHT = 24 * 1024
 LARGEST_EVENT = 48 * 1024
 
 
 @dataclass(eq=False)
 class _Run:
-    """The threads, from when they begin to when they are to stop."""
+    """The threads from their start to their stop, with their outbox."""
 
     outbox: Outbox
     writer: Writer
@@ -61,40 +57,40 @@ class _Run:
 class RedisStreams(SharedLog):
     """The connection of an app's topics to Redis.
 
-    Its threads begin with the first thing to do. An event that was published waits here until Redis
-    has acknowledged it. From then on Redis decides how safe it is:
+    Its threads start with the first command. A published event waits in this process until Redis
+    has acknowledged it. Then the persistence of Redis protects it:
 
-    - with ``appendfsync always`` it is on the disk, and survives whatever happens to Redis;
-    - with ``appendfsync everysec`` it survives the end of Redis, but if the machine fails the last
-      second is lost; and so are events that a replica has not yet when it takes over;
-    - with snapshots what came after the last of them is lost, and without persistence everything.
+    - with ``appendfsync always`` the event is on the disk, and survives a crash of the machine;
+    - with ``appendfsync everysec`` it survives a crash of Redis, but a crash of the machine loses
+      the last second; a failover loses the events that the replica has not received;
+    - with snapshots all events after the last snapshot are lost, without persistence all events.
 
-    Of what is lost in this way subscribers are sent a gap, unless they had it already.
+    Subscribers are sent a gap for lost events that they have not received.
 
-    Redis keeps a topic's newest entries: those of the history and 10,000 more, as long as they
-    weigh less than ``2 * max_bytes + 24 KiB`` (64 bytes for each besides its fields), none that is
-    older than ``max_age`` and a minute. With its own settings for streams, ``MEMORY USAGE key
-    SAMPLES 0`` of all keys of a topic is at most ``4 * max_bytes + 64 KiB``.
+    Redis keeps a topic's newest entries: the history and 10,000 more, as long as they weigh less
+    than ``2 * max_bytes + 24 KiB`` (64 bytes for each besides its fields), and are not older than
+    ``max_age`` and a minute. With the default settings for streams, ``MEMORY USAGE key SAMPLES 0``
+    of all keys of a topic is at most ``4 * max_bytes + 64 KiB``.
 
     Args:
-        url: as in "redis://user:password@host:6379/0", "rediss://..." for TLS (with
-            ``?ssl_ca_certs=FILE`` for an authority of one's own), "unix:///path".
-        prefix: what all keys and channels begin with.
-        timing: the app's.
+        url: "redis://user:password@host:6379/0", "rediss://..." for TLS (with
+            ``?ssl_ca_certs=FILE`` for a private certificate authority), or "unix:///path".
+        prefix: the prefix of all keys and channels.
+        timing: the durations of the app.
 
     Raises:
-        ValueError: the URL is none of these, or the prefix has a character that is not allowed.
+        ValueError: the URL has another form, or the prefix contains an invalid character.
     """
 
     def __init__(self, url: str, prefix: str, timing: Timing) -> None:
         self._url, self._prefix, self._timing = url, prefix, timing
         self._feeds: list[Feed] = []
         self._begin_anew()
-        _all.add(self)
+        at_exit.close_at_exit(self)
         recreate_in_children(self)
 
     def _begin_anew(self) -> None:
-        """Be as one that has published nothing yet, and has no thread."""
+        """Set the initial state: no events and no threads."""
         self.connection = RedisConnection(self._url, self._prefix, self._timing)
         self.channels = Channels(self.connection, self._feeds)
         self._members_client = self.connection.client("members")
@@ -104,34 +100,32 @@ class RedisStreams(SharedLog):
         self._run: _Run | None = None
 
     def after_fork(self) -> None:
-        """The child of a fork: what was published before is its parent's to send."""
+        """The child of a fork: begin without events; the parent sends those published before."""
         self._begin_anew()
 
     # Any thread -------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Any thread: connect once; for at most as long as Redis may take to answer.
+        """Any thread: connect once, within ``redis_timeout``; an unreachable Redis is no error.
 
         Raises:
-            BrokerRefused: this Redis cannot be used. One that is away is no error.
+            BrokerRefused: this Redis does not support topics.
         """
         self.connection.check()
 
     def publish(self, replica: Replica, entry: Entry, receipt: Receipt | None = None) -> None:
-        """Any thread, also in a signal handler or a finalizer: have an event added to its stream.
-
-        Never waits.
+        """Any thread, also in a signal handler or a finalizer: queue an event for its stream.
 
         Args:
-            replica: of the topic to which it is published.
+            replica: the replica of the topic.
             entry: the event.
-            receipt: is settled when Redis has answered.
+            receipt: is settled when Redis has replied.
 
         Raises:
-            BrokerUnavailable: too much waits for Redis already.
-            BrokerRefused: Redis cannot be used at all, or has refused the topic just now.
-            ValueError: UTF-8 has no form for the topic's name, or what else is text; or the event
-                is larger than what Redis takes, or is to keep of the topic.
+            BrokerUnavailable: too many events wait for Redis.
+            BrokerRefused: Redis rejects all commands, or has just rejected the topic.
+            ValueError: a text contains a lone surrogate, which cannot be encoded as UTF-8; or the
+                event is larger than the limit of Redis, or of the topic in Redis.
         """
         bounds, name = replica.bounds, _checked(replica.name)
         self._check_size(name, entry.size, bounds.max_bytes)
@@ -148,18 +142,18 @@ class RedisStreams(SharedLog):
                 raise BrokerRefused(refusal)
             try:
                 run.outbox.put(event)
-            except ClosedError:  # another thread has closed it, so the next run takes the event
+            except ClosedError:  # another thread has closed this run; the next one sends the event
                 continue
             run.writer.wake()
             return
 
     def is_crowded(self, replica: Replica) -> bool:
-        """Any thread: whether so much of a topic waits that those who publish are to slow down."""
+        """Any thread: True if so many events wait that publishers must slow down."""
         run = self._run
         return run is not None and run.outbox.load(replica.name) > CROWDED
 
     def when_room(self, replica: Replica, call: Callable[[], object]) -> None:
-        """Any thread: have this called, by any thread, when less of the topic waits."""
+        """Any thread: call this, from any thread, when fewer events of the topic wait."""
         run = self._run
         if run is None or run.outbox.is_closed:
             call()
@@ -168,15 +162,15 @@ class RedisStreams(SharedLog):
             run.writer.wake()
 
     def wait_for_room(self, replica: Replica, timeout: float) -> None:
-        """Any thread: wait until less of the topic waits; not for a Redis that is away."""
-        if not self.connection.away:
+        """Any thread: wait until fewer events of the topic wait, unless Redis is unreachable."""
+        if not self.connection.unavailable:
             super().wait_for_room(replica, timeout)
 
     def follow(self, replica: Replica) -> bool:
-        """Any thread, under the topic's lock: have it loaded, and what comes appended.
+        """Any thread, under the topic's lock: load a replica, and append new entries to it.
 
         Raises:
-            ValueError: UTF-8 has no form for its name.
+            ValueError: the name contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         _checked(replica.name)
         self._interests.follow(replica)
@@ -184,20 +178,20 @@ class RedisStreams(SharedLog):
         return False
 
     def unfollow(self, replica: Replica) -> None:
-        """Any thread, under the topic's lock: nobody is subscribed to it any more."""
+        """Any thread, under the topic's lock: stop filling a replica."""
         self._interests.unfollow(replica)
 
     def join(self, replica: Replica, member: str) -> None:
-        """Any thread: a member of a topic is there.
+        """Any thread: add a member to a topic.
 
         Raises:
-            ValueError: UTF-8 has no form for its name.
+            ValueError: a name contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         self._interests.join(_checked(replica.name), _checked(member))
         self._running().writer.wake()
 
     def leave(self, replica: Replica, member: str) -> None:
-        """Any thread: a member has left; it may be there more than once."""
+        """Any thread: undo one call of :meth:`join`."""
         run = self._run
         self._interests.leave(replica.name, member)
         if run is None:
@@ -206,37 +200,41 @@ class RedisStreams(SharedLog):
             run.writer.wake()
 
     def members(self, replica: Replica) -> list[str]:
-        """Any thread: who is there, in all processes; of this one, as it is now.
+        """Any thread: return the members of a topic in all processes, sorted.
+
+        Changes in this process are included.
 
         Raises:
-            BrokerUnavailable: Redis does not answer.
+            BrokerUnavailable: Redis does not reply.
         """
-        if not self.connection.away:
+        if not self.connection.unavailable:
             self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
             found = self._members_client.eval(
                 scripts.MEMBERS, 1, self.connection.key(replica.name, "members")
             )
         except redis.RedisError as error:
-            raise BrokerUnavailable(f"Redis does not tell who is there: {error}") from error
+            raise BrokerUnavailable(
+                f"cannot read the members of the topic {replica.name!r} from Redis: {error}"
+            ) from error
         return sorted({member.decode().partition("\0")[2] for member in found})
 
     def subscribe_pubsub(
         self, channel: str, topic: str, publish: Callable[[str | bytes], object]
     ) -> None:
-        """Any thread: publish what other programs say on a channel.
+        """Any thread: publish the messages that other programs send on a channel.
 
         Raises:
-            ValueError: UTF-8 has no form for a name.
+            ValueError: a name contains a lone surrogate, which cannot be encoded as UTF-8.
         """
         self.channels.add(channel, topic, publish)
 
     def begin(self) -> None:
-        """Any thread: a server starts."""
+        """Any thread: start the channels, because a server starts."""
         self.channels.start()
 
     def end(self, timeout: float) -> None:
-        """Any thread: the last server has stopped; it can begin again.
+        """Any thread: stop, because the last server has stopped; a later call starts again.
 
         Raises:
             EventsLost: as :meth:`close`.
@@ -246,14 +244,19 @@ class RedisStreams(SharedLog):
 
     @property
     def trouble(self) -> str:
-        """Any thread: why this Redis cannot be used at all; "" if that is not so."""
+        """Any thread: the reason why Redis rejects all commands; "" if it does not."""
         return self.connection.refusal
 
+    @property
+    def exit_timeout(self) -> float:
+        """Any thread: the seconds that :meth:`close` may take when the process exits."""
+        return self._timing.redis_exit_timeout
+
     def flush(self, timeout: float) -> bool:
-        """Any thread: wait until Redis has all that was published before; False if not in time.
+        """Any thread: wait until Redis has all events published before; False if not in time.
 
         Raises:
-            EventsLost: Redis has refused events since the last call.
+            EventsLost: Redis has rejected events since the last call.
         """
         run = self._run
         settled = run is None or self._wait(run, timeout)
@@ -263,10 +266,10 @@ class RedisStreams(SharedLog):
         return settled
 
     def close(self, timeout: float) -> None:
-        """Any thread: flush, as far as the time allows, and end the threads; it can begin again.
+        """Any thread: flush within the timeout, and end the threads; a later call starts them.
 
         Raises:
-            EventsLost: Redis has refused events, or has not acknowledged them in time.
+            EventsLost: Redis has rejected events, or has not acknowledged them in time.
         """
         self._members_client.close()
         with self._lock:
@@ -276,7 +279,7 @@ class RedisStreams(SharedLog):
             self._interests.withdraw()
             self._wait(run, timeout)
             with self._lock:
-                mine = self._run is run  # else another thread was faster
+                mine = self._run is run  # else another thread has closed it
                 if mine:
                     self._run = None
                     run.outbox.close()
@@ -287,8 +290,8 @@ class RedisStreams(SharedLog):
             raise EventsLost(count, reason)
 
     def _end(self, run: _Run, until: float) -> None:
-        self._wait(run, until - monotonic())  # for what another thread has just published
-        while self._interests and not self.connection.away and monotonic() < until:
+        self._wait(run, until - monotonic())  # for events that another thread has just published
+        while self._interests and not self.connection.unavailable and monotonic() < until:
             run.writer.wake()
             run.stop.wait(0.01)
         reason = self.connection.refusal or "Redis has not acknowledged them in time"
@@ -300,7 +303,7 @@ class RedisStreams(SharedLog):
             self._losses.add(reason)
 
     def _wait(self, run: _Run, timeout: float) -> bool:
-        """Wait for the writer, unless Redis refuses everything."""
+        """Wait for the writer, unless Redis rejects all commands."""
         until = monotonic() + timeout
         mark = Mark()
         run.outbox.put(mark)
@@ -314,17 +317,17 @@ class RedisStreams(SharedLog):
         most = 3 * max_bytes + LARGEST_EVENT
         if size > most:
             raise ValueError(
-                f"an event of {size} bytes is too large for the topic {name[:100]!r}: of one with "
-                f"max_bytes={max_bytes} Redis keeps at most {most} bytes"
+                f"event too large: {size} bytes for the topic {name[:100]!r}, whose limit in Redis "
+                f"is {most} bytes (3 * max_bytes + 48 KiB, max_bytes={max_bytes})"
             )
         if self.connection.largest and size > self.connection.largest:
             raise ValueError(
-                f"an event of {size} bytes is too large for Redis, whose proto-max-bulk-len is "
+                f"event too large: {size} bytes, and the proto-max-bulk-len of Redis is "
                 f"{self.connection.largest}"
             )
 
     def _running(self) -> _Run:
-        """The run; it begins with the first thing to do."""
+        """Return the run, and begin one if there is no run."""
         run = self._run
         if run is not None:
             return run
@@ -335,11 +338,11 @@ class RedisStreams(SharedLog):
         """Under the lock: begin a run.
 
         Raises:
-            BrokerUnavailable: the program is at its end. A thread would not run any more then, and
-                to wait for its start would be to wait for ever.
+            BrokerUnavailable: the program exits. A new thread would never run, and waiting for its
+                start would never end.
         """
-        if _is_over:
-            raise BrokerUnavailable("the program is at its end, and sends nothing more to Redis")
+        if at_exit.is_over:
+            raise BrokerUnavailable("the program exits and sends no more events to Redis")
         stop, publisher, outbox = threading.Event(), token_hex(8), Outbox()
         reader = Reader(self.connection, publisher, self._interests.followed, stop)
         writer = Writer(
@@ -349,14 +352,14 @@ class RedisStreams(SharedLog):
             threading.Thread(target=each.run, name=f"wsframe-redis-{name}", daemon=True)
             for name, each in (("writer", writer), ("reader", reader))
         )
-        _have_the_end_noticed()
+        at_exit.register_in_process()
         self._interests.begin()
-        # A signal handler that publishes while the threads begin finds this run.
+        # A signal handler that publishes while the threads start must find this run.
         self._run = run = _Run(outbox, writer, reader, stop, threads)
         try:
             for thread in threads:
                 thread.start()
-        except BaseException:  # such as that the system has no thread left for one of them
+        except BaseException:  # such as RuntimeError: the system allows no more threads
             self._run = None
             stop.set()
             outbox.close()
@@ -365,44 +368,6 @@ class RedisStreams(SharedLog):
 
 
 def _checked(name: str) -> str:
-    name.encode()  # raises UnicodeEncodeError, here and not where it has to be sent
+    name.encode()  # raises UnicodeEncodeError here instead of in the writer
+
     return name
-
-
-_all: WeakSet[RedisStreams] = WeakSet()
-
-
-def _at_exit() -> None:
-    """The end of the program: take nothing more for Redis."""
-    global _is_over
-    _is_over = True
-    _close_all()
-
-
-def _close_all() -> None:
-    """The end of a process: send what was published, or tell what is lost."""
-    lost, reason = 0, ""
-    for streams in tuple(_all):
-        try:
-            streams.close(streams._timing.redis_exit_timeout)
-        except EventsLost as error:
-            lost, reason = lost + error.count, error.reason
-    if lost:
-        raise EventsLost(lost, reason)
-
-
-def _have_the_end_noticed() -> None:
-    """Any thread: see to it that :func:`_close_all` is called at the end of this process.
-
-    A child that multiprocessing has forked does not call what is registered with atexit.
-    """
-    global _noticed_in
-    multiprocessing = sys.modules.get("multiprocessing.util")
-    if multiprocessing is not None and _noticed_in != os.getpid():
-        _noticed_in = os.getpid()
-        multiprocessing.Finalize(None, _close_all, exitpriority=0)
-
-
-_is_over = False  # the program is at its end
-_noticed_in = 0  # the process in which multiprocessing was told
-atexit.register(_at_exit)

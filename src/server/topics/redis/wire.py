@@ -2,7 +2,7 @@
 
 The fields are ``n``, the number of the entry in its topic; ``d`` (text) or ``b`` (bytes) for the
 data; ``e``, ``i``, ``k`` and ``r`` for the event type, the id, the key and the retry time; ``l``
-for the last entry. In place of them ``g`` tells that so many events were lost here.
+for the last entry. A gap has only ``n`` and ``g``, the number of lost events.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..ids import place_of
 
 @dataclass(frozen=True)
 class StreamEntry:
-    """An entry as it came from a stream.
+    """An entry as read from a stream.
 
     Attributes:
-        id: the stream's.
-        n: its number in the topic; 0 if it has none, because another program has added it.
-        entry: None if it is no event of ours.
-        fault: why it is none; "" for a gap.
+        id: the id in the stream.
+        n: the number in the topic; 0 without a number, because another program has added it.
+        entry: the entry; None for a gap, or an invalid entry.
+        fault: the reason why the entry is invalid; "" for a valid entry and for a gap.
     """
 
     id: str
@@ -33,15 +33,15 @@ class StreamEntry:
 
 @dataclass(frozen=True)
 class TopicSnapshot:
-    """What a topic is when it begins to be followed, or is checked.
+    """The state of a topic in Redis when it is followed or looked up.
 
     Attributes:
-        floor_id: an id after which nothing has been removed.
-        n: how many entries it ever had.
-        closed_id: of the last; "" if the topic is not closed.
+        floor_id: an id after which no entry has been removed.
+        n: the number of entries ever added.
+        closed_id: the id of the last entry; "" if the topic is not closed.
         time: the clock of Redis, in milliseconds.
-        life: tells the topic from one that stood there before it.
-        found: whether the position that was asked for is in it.
+        life: distinguishes the topic from an earlier one of this name.
+        found: True if the requested position is in the stream.
         entries: the newest, in order.
     """
 
@@ -55,10 +55,10 @@ class TopicSnapshot:
 
 
 def fields(entry: Entry) -> list[bytes]:
-    """An entry as fields.
+    """Return an entry as fields.
 
     Raises:
-        ValueError: UTF-8 has no form for a text in it.
+        ValueError: a text contains a lone surrogate, which cannot be encoded as UTF-8.
     """
     named: list[tuple[str, object]] = [("b" if entry.is_binary else "d", entry.data)]
     for name, value in (("e", entry.event), ("i", entry.id), ("k", entry.key), ("r", entry.retry)):
@@ -74,7 +74,7 @@ def fields(entry: Entry) -> list[bytes]:
 
 
 def read_entry(stream_id: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
-    """An entry from its id and fields."""
+    """Return an entry from its id and fields."""
     name, number = stream_id.decode(), fields.get(b"n", b"")
     n = int(number) if number.isdigit() and len(number) < 16 else 0
     if not n:
@@ -92,15 +92,15 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
         value = fields.get(name)
         return None if value is None else value.decode()
 
-    given, binary, retry = text(b"i"), fields.get(b"b"), text(b"r")
+    own_id, binary, retry = text(b"i"), fields.get(b"b"), text(b"r")
     event, key = text(b"e"), text(b"k")
-    check_names(event, given, key)
+    check_names(event, own_id, key)
     if binary is None and b"d" not in fields:
         raise ValueError("it has no data")
     return Entry(
         (text(b"d") or "") if binary is None else binary,
         event,
-        given or stream_id,
+        own_id or stream_id,
         key=key,
         retry=None if retry is None else int(retry),
         last=b"l" in fields,
@@ -111,7 +111,7 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
 def read_snapshot(
     reply: tuple[bytes, bytes, bytes, bytes, bytes, int, Iterable[tuple[bytes, list[bytes]]]],
 ) -> TopicSnapshot:
-    """What the script OPEN has returned."""
+    """Return the result of the script OPEN as a snapshot."""
     floor_id, n, closed_id, now, life, found, newest = reply
     entries = [
         read_entry(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
@@ -124,5 +124,5 @@ def read_snapshot(
 
 
 def age_of(stream_id: str, time: int) -> float:
-    """How old an entry is, in seconds, by the clock of Redis."""
+    """Return the age of an entry in seconds, by the clock of Redis."""
     return max(0, time - place_of(stream_id)[0]) / 1000

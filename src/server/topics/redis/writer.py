@@ -1,7 +1,7 @@
-"""What writes to Redis: the events of the outbox, and what the process wants of its topics.
+"""The thread that writes to Redis: published events, follow requests and presence.
 
-An error that concerns one event, or one topic, is settled with it, and the others go on. After an
-outage everything without an answer is sent again. Numbers show Redis what it has already.
+An error of one event, or of one topic, does not stop the others. After an outage every command
+without a reply is sent again. Events are numbered, so Redis recognizes events that it has.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .wire import read_snapshot
 if TYPE_CHECKING:
     from .connection import RedisConnection
 
-# How often Redis may close the connection on one large event until that is taken for the reason.
+# After Redis has closed the connection so often on one large event, the event is dropped.
 STRIKES = 5
-# For so many topics it is remembered that Redis refuses them.
+# The number of rejected topics that are remembered.
 MAX_REFUSED = 1000
 
 
 class Losses:
-    """Events that Redis has refused since somebody asked; any thread reads, the writer counts."""
+    """The number of events that Redis has rejected; any thread reads, the writer counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,29 +45,29 @@ class Losses:
         self._reason = ""
 
     def add(self, reason: str) -> None:
-        """The writer: one more."""
+        """The writer: count one event."""
         with self._lock:
             self._count += 1
             self._reason = reason
 
     def take(self) -> tuple[int, str]:
-        """Any thread: how many, and why the last; they are not returned again."""
+        """Any thread: return the count and the reason of the last loss, and reset both."""
         with self._lock:
             count, self._count = self._count, 0
             return count, self._reason
 
 
 class Writer:
-    """One thread that has Redis do what is to be done, in order.
+    """Sends commands to Redis, in order, in one thread.
 
     Args:
-        connection: to Redis.
-        publisher: what this run is called there.
+        connection: the connection to Redis.
+        publisher: the name of this run in Redis.
         outbox: the events.
-        interests: what else Redis is to be told.
-        reader: reads what is followed.
-        losses: where events are counted that Redis refuses.
-        stop: is set when it is to stop.
+        interests: the follow requests and the presence of members.
+        reader: reads the followed topics.
+        losses: counts the events that Redis rejects.
+        stop: is set when the thread must stop.
     """
 
     def __init__(
@@ -87,32 +87,32 @@ class Writer:
         self._reader = reader
         self._losses = losses
         self._stop = stop
-        # Unlike those of other queues and events, its `put` may interrupt itself.
+        # Unlike the methods of other queues and of events, `SimpleQueue.put` may interrupt itself.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._is_woken = False
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._suspect: Event | None = None  # a large event that was cut off, and how often
-        self._strikes = 0
+        self._suspect: Event | None = None  # a large event on which Redis closed the connection
+        self._strikes = 0  # and how often
         self._trouble, self._late = ThrottledLog(), ThrottledLog()
 
     def wake(self) -> None:
-        """Any thread: there is something to do."""
+        """Any thread: wake the thread."""
         if not self._is_woken:
             self._is_woken = True
             self._wake.put(None)
 
     def refusal(self, topic: str) -> str:
-        """Any thread: why Redis has refused a topic just now; "" if it has not."""
+        """Any thread: return the reason why Redis has just rejected a topic; "" if it has not."""
         reason, until = self._refused.get(topic, ("", 0.0))
         return reason if monotonic() < until else ""
 
     # Its own thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Its thread: write until it is to stop."""
-        self._connection.keep_on("writer", self._write, self._stop)
+        """Its thread: write until ``stop`` is set."""
+        self._connection.run_until_stopped("writer", self._write, self._stop)
 
-    def _write(self, client: Any, works: Callable[[], None]) -> None:
+    def _write(self, client: Any, succeeded: Callable[[], None]) -> None:
         timing, interests = self._connection.timing, self._interests
         sender = _Sender(client, self._connection, self._publisher)
         renewal = retry = 0.0
@@ -140,8 +140,8 @@ class Writer:
                     self._suspect_large(events, error)
                     raise
                 self._events_done(events, replies)
-            self._outbox.tell_of_room()
-            works()
+            self._outbox.notify_room()
+            succeeded()
             if not self._outbox and not interests and not self._stop.is_set():
                 with suppress(Empty):
                     self._wake.get(timeout=max(0.0, min(renewal, retry) - monotonic()))
@@ -154,7 +154,7 @@ class Writer:
             if isinstance(reply, Exception):
                 _raise_what_concerns_all(reply)
                 topic = task.topic.name if isinstance(task, FollowRequest) else task.topic
-                self._trouble.log(ERROR, "Redis refuses the topic %.100r: %s", topic, reply)
+                self._trouble.log(ERROR, "Redis rejected the topic %.100r: %s", topic, reply)
                 self._interests.done(task, refused=True)
                 continue
             if isinstance(task, FollowRequest):
@@ -163,7 +163,7 @@ class Writer:
 
     def _events_done(self, events: Sequence[Event], replies: Sequence[Any]) -> None:
         sent_behind = [event.before for event in events]
-        waiting = set()  # topics whose other events are to be sent again
+        waiting = set()  # topics whose other events must be sent again
         for event, reply, before in zip(events, replies, sent_behind, strict=True):
             topic = event.topic
             if topic in waiting:
@@ -178,19 +178,19 @@ class Writer:
             elif reply == b"hole" and before:
                 waiting.add(topic)
                 event.before = 0
-                log.error("Redis has lost events of %.100r that it had acknowledged", topic)
+                log.error("Redis has lost acknowledged events of the topic %.100r", topic)
             else:
                 if reply == b"closed" and not event.last:
                     self._late.log(
-                        WARNING, "an event of %.100r is left out: the topic was closed", topic
+                        WARNING, "an event of %.100r is remaining out: the topic was closed", topic
                     )
                 self._refused.pop(topic, None)
                 self._outbox.remove(event)
                 event.settle(Fate.ACCEPTED)
 
     def _refuse(self, event: Event, error: Exception) -> None:
-        """Give up an event of a topic that Redis refuses, and have that raised for a while."""
-        reason = f"Redis refuses the topic {event.topic[:100]!r}: {error}"
+        """Drop an event of a topic that Redis rejects; `publish` raises for a while."""
+        reason = f"Redis rejected the topic {event.topic[:100]!r}: {error}"
         self._refused[event.topic] = reason, monotonic() + self._connection.timing.redis_retry_delay
         if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
@@ -198,9 +198,9 @@ class Writer:
         self._lose(event, Fate.REFUSED, reason)
 
     def _leave_out(self, event: Event, error: Exception) -> None:
-        """Give up an event that Redis never takes; a gap is published in its place."""
+        """Drop an event that Redis never accepts, and publish a gap in its place."""
         reason = (
-            f"Redis does not take an event of {event.weight} bytes of {event.topic[:100]!r} "
+            f"Redis rejected an event of {event.weight} bytes of the topic {event.topic[:100]!r} "
             f"(see its proto-max-bulk-len and client-query-buffer-limit): {error}"
         )
         self._lose(event, Fate.UNFIT, reason)
@@ -209,14 +209,14 @@ class Writer:
         event.last = False
 
     def _lose(self, event: Event, fate: Fate, reason: str) -> None:
-        # A gap was counted as an event, and whoever has a receipt may publish the event again.
+        # A gap was counted as an event before, and the owner of a receipt may publish again.
         if event.fields and (event.receipt is None or fate is Fate.UNFIT):
             self._losses.add(reason)
         event.settle(fate)
-        self._trouble.log(ERROR, "an event is lost: %s", reason)
+        self._trouble.log(ERROR, "dropping event: %s", reason)
 
     def _suspect_large(self, events: Sequence[Event], error: Exception) -> None:
-        """Redis closes the connection on what it finds too large, and may not say so."""
+        """Count the disconnects on a large event: Redis may close without an error reply."""
         event = events[0]
         if len(events) > 1 or event.weight <= BATCH_WEIGHT or not is_cut(error):
             return
@@ -228,7 +228,7 @@ class Writer:
 
 
 class _Sender:
-    """Sends what the writer has to do, by one connection."""
+    """Sends the writer's commands on one connection."""
 
     def __init__(self, client: Any, connection: RedisConnection, publisher: str) -> None:
         self._client = client
@@ -243,7 +243,7 @@ class _Sender:
         )
 
     def send(self, batch: Iterable[FollowRequest | Presence | Event]) -> list[Any]:
-        """Send it all at once; return the replies, errors among them."""
+        """Send a batch in one pipeline; return the replies, errors included."""
         replies: list[Any] = []
         for _ in range(2):
             pipe = self._client.pipeline(transaction=False)
@@ -252,7 +252,7 @@ class _Sender:
             replies = pipe.execute(raise_on_error=False)
             if not any(isinstance(each, redis.exceptions.NoScriptError) for each in replies):
                 break
-            self._load()  # somebody made Redis forget them
+            self._load()  # SCRIPT FLUSH has removed the scripts
         return replies
 
     def _command(self, item: FollowRequest | Presence | Event) -> tuple[object, ...]:
@@ -262,9 +262,9 @@ class _Sender:
             return "EVALSHA", self._open, *open_arguments(self._connection, item.topic, count)
         if isinstance(item, Presence):
             here = key(item.topic, "members")
-            # The members of a process that died are not those of the one in its place.
+            # The publisher's name distinguishes a new process from a dead one with equal members.
             members = [f"{self._publisher}\0{member}" for member in item.members]
-            if item.there:
+            if item.present:
                 return "EVALSHA", self._join, 1, here, round(timing.presence_ttl * 1000), *members
             return "ZREM", here, *members
         stream = key(item.topic)
@@ -274,7 +274,7 @@ class _Sender:
 
 
 def _raise_what_concerns_all(error: Exception) -> Fault:
-    """What an error concerns, if it is one item; else it is raised."""
+    """Return the fault of one item; raise an error that concerns all items."""
     fault = fault_of(error)
     if fault in (Fault.OUTAGE, Fault.REFUSAL):
         raise error
