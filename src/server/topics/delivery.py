@@ -1,4 +1,4 @@
-"""What brings a topic's events to the clients of one loop."""
+"""The delivery of a topic's events to the clients of one loop."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from .entry import Entry
 from .state import TopicState
 from .subscription import DeliveryTotals, EventLoop, TopicSubscription
 
-# How many clients are sent to before the loop looks at its sockets again.
+# The number of clients that are sent events before the loop polls its sockets again.
 FANOUT_BATCH = 128
-# The weight of what a client that is behind is sent at once; the next when it has taken that, and
-# after so many when others have had their turn. Whoever publishes cannot be faster than that.
+# The weight of the entries that a lagging client is sent at once. The next piece follows when its
+# socket has accepted the piece, and after PIECES of them when other clients have had their turn.
+# Publishers are slowed down to this pace.
 PIECE = 64 * 1024
 PIECES = 16
 
 
 class Delivery:
-    """The subscribers of one topic on one loop; all of it is the owner's, if nothing else is said.
+    """The subscriptions to one topic on one loop; everything is the owner's unless stated.
 
-    Those at ease get the same: what the topic encoded once is appended to each as the same bytes.
+    Subscriptions that are caught up share one position, and receive the same bytes object.
 
     Attributes:
-        loop: theirs.
-        position: up to where the loop has taken the log; written under the topic's lock.
-        offset: the same in weight.
-        base: what comes after it is kept, for those at ease and those that have yet to begin; under
-            the topic's lock.
-        new: those that have yet to begin; likewise.
-        subscriptions: how many there are; likewise.
+        loop: the loop of the subscriptions.
+        position: the position up to which the loop has taken the log; written under the topic's
+            lock.
+        offset: the weight of all entries up to the position.
+        base: the position after which entries are kept, for subscriptions that are caught up or
+            have not begun; under the topic's lock.
+        new: subscriptions that have not begun; under the topic's lock.
+        subscriptions: the number of subscriptions; under the topic's lock.
     """
 
     __slots__ = (
@@ -56,41 +58,41 @@ class Delivery:
         self._topic = topic
         self._totals = totals
         self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
-        self._joining: list[TopicSubscription] = []  # that are past the position
-        self._scheduled = False  # under the topic's lock; once it is, one call is on its way
+        self._joining: list[TopicSubscription] = []  # whose position is past the loop's
+        self._scheduled = False  # True while one call of _deliver is scheduled; under the lock
         self._fan_out: Iterator[bool] | None = None
 
     def schedule(self) -> None:
-        """Any thread, under the topic's lock: have the loop deliver what has come."""
+        """Any thread, under the topic's lock: schedule the delivery of new entries."""
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self._deliver)
 
     def encodings(self) -> list[Encoding]:
-        """Any thread: how those at ease are sent events."""
+        """Any thread: return the encodings of the subscriptions that are caught up."""
         return list(self._caught_up)
 
     def expect(self, subscription: TopicSubscription) -> None:
-        """Any thread, under the topic's lock: a subscriber is to begin at its position."""
+        """Any thread, under the topic's lock: keep the entries after its position."""
         self.new.add(subscription)
         self.base = min(self.base, subscription.position)
 
     def has_begun(self, subscription: TopicSubscription) -> None:
-        """Owner: nothing is to be kept for a new subscriber any more."""
+        """Owner: stop keeping entries for a new subscription."""
         with self._topic.lock:
             self.new.discard(subscription)
             self._raise_base()
 
     def forget(self, subscription: TopicSubscription) -> None:
-        """Owner: a subscriber is gone."""
+        """Owner: remove a subscription."""
         if subscription.caught_up:
             self.leave(subscription)
         self.has_begun(subscription)
 
     def advance(self, subscription: TopicSubscription) -> None:
-        """Owner: send a subscriber what comes after its position, as far as its socket takes it.
+        """Owner: send the entries after its position, as far as the socket accepts them.
 
-        After some pieces others have their turn.
+        After some pieces other clients have their turn.
         """
         peer = subscription.peer
         timing = self._topic.timing
@@ -112,7 +114,7 @@ class Delivery:
             peer.notify_when_sent = True
 
     def finish(self, subscription: TopicSubscription) -> None:
-        """Owner: send a subscriber all that was published before, as far as its socket takes it."""
+        """Owner: send all entries published before, as far as the socket accepts them."""
         if subscription.caught_up:
             self.start_lagging(subscription)
         while not subscription.peer.has_unsent:
@@ -120,7 +122,7 @@ class Delivery:
                 return
 
     def leave(self, subscription: TopicSubscription) -> None:
-        """Owner: the subscriber is not at ease any more."""
+        """Owner: remove a subscription from the caught-up ones."""
         subscription.caught_up = False
         members = self._caught_up[subscription.encoding]
         members.remove(subscription)
@@ -128,20 +130,20 @@ class Delivery:
             del self._caught_up[subscription.encoding]
 
     def start_lagging(self, subscription: TopicSubscription) -> None:
-        """Owner: the subscriber is at ease no more, and cannot be sent what comes."""
+        """Owner: make a subscription lag that was caught up."""
         self.leave(subscription)
         with self._topic.lock:
             if not subscription.removed:
                 self._topic.mark_lagging(subscription)
 
     def _send_piece(self, subscription: TopicSubscription, to: int) -> bool:
-        """Send what comes after a position, up to another; whether there was something."""
+        """Send the next entries up to a position; return False if nothing was sent."""
         if subscription.over or subscription.peer.closed:
             return False
-        found = self._read(subscription, to)
-        if found is None:
+        piece = self._read(subscription, to)
+        if piece is None:
             return False
-        entries, notice = found
+        entries, notice = piece
         subscription.receiver.tell(notice)
         if entries:
             encoding = subscription.encoding
@@ -154,14 +156,14 @@ class Delivery:
         return True
 
     def _read(self, subscription: TopicSubscription, to: int) -> tuple[list[Entry], bytes] | None:
-        """What is next for a subscriber, and what it is to be told before; None if nothing is."""
+        """Return the next entries of a subscription and the notice before them; None if empty."""
         topic, notice = self._topic, b""
         with topic.lock:
             log = topic.log
             if subscription.removed:
                 return None
             if subscription.position > to:
-                self._joining.append(subscription)  # what makes it so is on its way
+                self._joining.append(subscription)  # the scheduled delivery will reach it
                 return None
             topic.unmark_lagging(subscription)
             position = max(subscription.position, log.floor)
@@ -181,13 +183,13 @@ class Delivery:
             if subscription.position == self.position:
                 subscription.caught_up = True
                 self._caught_up.setdefault(subscription.encoding, set()).add(subscription)
-                topic.trim()  # what was kept for it
+                topic.trim()  # the entries that were kept for it
             else:
                 topic.mark_lagging(subscription)
         return (entries, notice) if entries or notice else None
 
     def _deliver(self) -> None:
-        """Owner: send what has come, to some at a time; one call of it is on its way at most."""
+        """Owner: send new entries, to some clients at a time; at most one call is scheduled."""
         try:
             if self._fan_out is None:
                 self._fan_out = self._send_to_all()
@@ -210,13 +212,13 @@ class Delivery:
             self.loop.call_safely(subscription.advance)
 
     def _raise_base(self) -> None:
-        """Under the topic's lock: let go of what nobody here needs any more."""
+        """Under the topic's lock: stop keeping entries that no subscription here needs."""
         if self._fan_out is None and not self.new:
             self.base = self.position
             self._topic.trim()
 
     def _send_to_all(self) -> Iterator[bool]:
-        """Send what has come to all that are at ease now; yields now and then."""
+        """Send new entries to all caught-up subscriptions; yield after each batch."""
         before = self.position
         with self._topic.lock:
             log = self._topic.log
@@ -235,7 +237,7 @@ class Delivery:
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
-                # One that has gone on by itself meanwhile has these already.
+                # A subscription that has advanced by itself meanwhile has these entries already.
                 if (
                     subscription.over
                     or not subscription.caught_up
@@ -265,7 +267,7 @@ class Delivery:
                 self._topic.count_lost(lost)
 
     def _overtake_all(self, before: int) -> Iterator[bool]:
-        """Those at ease have lost something, because the loop was too slow; yields now and then."""
+        """Overtake the caught-up subscriptions, because the loop was too slow; yield at times."""
         members = [one for group in self._caught_up.values() for one in group]
         for number, subscription in enumerate(members, 1):
             if subscription.caught_up and subscription.position == before:
@@ -279,7 +281,7 @@ class Delivery:
     def _send(
         self, subscription: TopicSubscription, block: bytes, entries: Sequence[Entry]
     ) -> None:
-        """Append to what a client is sent; the same bytes for all of a kind."""
+        """Queue a block for a client; the bytes object is shared by all clients of a kind."""
         peer, newest = subscription.peer, entries[-1]
         if block:
             events = len(entries) - newest.last
@@ -293,7 +295,7 @@ class Delivery:
             subscription.receiver.topic_ended(subscription)
 
     def _abandon(self) -> None:
-        """What was to be sent to all cannot be: rather no connection than one with a hole."""
+        """Abort all caught-up subscribers after a failed fan-out, so that none misses events."""
         for members in tuple(self._caught_up.values()):
             for subscription in tuple(members):
                 self.loop.call_safely(subscription.peer.abort)

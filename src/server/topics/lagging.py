@@ -1,4 +1,4 @@
-"""The subscribers of a topic that have not been sent all of its log."""
+"""The lagging subscriptions of a topic, which have not been sent the whole log."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from .subscription import TopicSubscription
 
 
 class Lagging:
-    """Subscriptions by their position, so that the end of the log finds those that it passes.
+    """Subscriptions by position, to find the ones that the end of the log passes.
 
-    Not thread-safe: it belongs to one topic and is used under that topic's lock.
+    Not thread-safe: used under the lock of one topic.
 
     Attributes:
-        count: how many subscriptions there are.
+        count: the number of subscriptions.
     """
 
     __slots__ = ("_at", "count")
@@ -26,7 +26,7 @@ class Lagging:
         self.count += 1
 
     def take(self, subscription: TopicSubscription, floor: int) -> None:
-        """Remove a subscription, which may have been moved to the floor meanwhile."""
+        """Remove a subscription, which :meth:`move` may have moved to the floor."""
         for position in (subscription.position, floor):
             waiting = self._at.get(position)
             if waiting is not None and subscription in waiting:
@@ -37,8 +37,8 @@ class Lagging:
                 return
 
     def passed(self, old_floor: int, floor: int) -> list[int]:
-        """The positions of subscriptions that the floor has passed on its way."""
-        # Whichever is less to look at: the floor may have moved by one, or by millions.
+        """Return the positions of subscriptions that the floor has passed."""
+        # Look through the smaller set: the floor may have moved by one, or by millions.
         gone = range(old_floor, floor)
         positions = gone if len(gone) < len(self._at) else tuple(self._at)
         return [here for here in positions if here in self._at and here < floor]
@@ -50,7 +50,7 @@ class Lagging:
         return waiting
 
     def move(self, position: int, floor: int) -> int:
-        """Move all subscriptions at a position to the floor; return how many there are."""
+        """Move all subscriptions at a position to the floor; return their number."""
         waiting = self._at.pop(position)
         moved = len(waiting)
         small, large = sorted((waiting, self._at.get(floor, set())), key=len)

@@ -9,12 +9,13 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class Published:
-    """Whom an event reaches, of the clients of this process.
+    """The subscribers that an event reaches in this process.
 
     Attributes:
-        reached: subscribers that are sent it right away.
-        queued: subscribers that are sent it when they have taken what was before it.
-        dropped: subscribers that lose an event, or their connection, because they are too slow.
+        reached: the number of subscribers that are sent it right away.
+        queued: the number of subscribers that are sent it after earlier events.
+        dropped: the number of subscribers that lose an event, or their connection, because they are
+            too slow.
     """
 
     reached: int = 0
@@ -23,27 +24,27 @@ class Published:
 
 
 class Fate(Enum):
-    """What has become of an event."""
+    """The result of storing an event in a shared log."""
 
-    WAITING = "it waits for Redis"
-    ACCEPTED = "Redis has it"
-    REFUSED = "Redis refuses the topic"
-    UNFIT = "Redis refuses the event, and would always do so"
-    LOST = "the program gave it up before Redis had answered"
+    WAITING = "the event waits for the broker"
+    ACCEPTED = "the broker has stored the event"
+    REFUSED = "the broker rejects the topic"
+    UNFIT = "the broker rejects the event, and always will"
+    LOST = "the program has dropped the event before the broker replied"
 
 
 class Receipt:
-    """Tells whoever waits for it what has become of an event."""
+    """The result of one event, which any thread may wait for."""
 
     def __init__(self) -> None:
         self.fate = Fate.WAITING
         self._settled = threading.Event()
 
     def settle(self, fate: Fate) -> None:
-        """The writer, or who ends it, once: the event is settled."""
+        """The broker's thread, once: set the result."""
         self.fate = fate
         self._settled.set()
 
     def wait(self, timeout: float) -> bool:
-        """Any thread: wait until the event is settled; False if it is not in time."""
+        """Any thread: wait for the result; return False if it is not set in time."""
         return self._settled.wait(timeout)

@@ -26,8 +26,8 @@ class Replica(Protocol):
     """One topic's log in this process; the broker's thread fills it.
 
     Attributes:
-        name: of the topic.
-        bounds: how much of the topic is kept.
+        name: the name of the topic.
+        bounds: the limits of the log.
         latest_only: True if only the newest entry of each key is kept.
     """
 
@@ -55,7 +55,7 @@ class Replica(Protocol):
 
         Args:
             floor_id: the id at which the log continues.
-            oldest: the id of the next entry; "" if there is none.
+            oldest: the id of the next entry; "" if it has not been published yet.
         """
 
     def place(self) -> None:
@@ -79,7 +79,7 @@ class SharedLog(ABC):
         A broker queues the entry and returns at once.
 
         Args:
-            replica: of the topic.
+            replica: the replica of the topic.
             entry: the event.
             receipt: is settled when the log has the entry, or never will have it.
 
@@ -157,7 +157,7 @@ class SharedLog(ABC):
         """Any thread: publish the messages that other programs send on a channel of the broker.
 
         Args:
-            channel: of the broker.
+            channel: the name of the channel.
             topic: the name of the topic.
             publish: publishes a message to the topic.
 
@@ -165,7 +165,9 @@ class SharedLog(ABC):
             RuntimeError: the broker has no channels.
             ValueError: the broker cannot store a name.
         """
-        raise RuntimeError(f"the topic {topic!r} is not in a Redis")
+        raise RuntimeError(
+            f"cannot subscribe the topic {topic!r} to a channel: it is not kept in Redis"
+        )
 
     # Life -------------------------------------------------------------------------------------
 
@@ -173,7 +175,7 @@ class SharedLog(ABC):
         """Any thread: connect once; an unreachable broker is no error.
 
         Raises:
-            BrokerRefused: topics cannot be kept in this broker.
+            BrokerRefused: this broker does not support topics.
         """
 
     def begin(self) -> None:  # noqa: B027

@@ -1,4 +1,4 @@
-"""The state of a topic under its lock: the log, its bounds, and who is where in it."""
+"""The state of a topic under its lock: the log, its bounds, and the lagging subscriptions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Policy: TypeAlias = Literal["disconnect", "drop-oldest", "latest"]
 
 
 class Registry(Protocol):
-    """The topics of an app, as one of them sees them; every method is for any thread.
+    """The part of the app's topics that each of them uses; every method is for any thread.
 
     Attributes:
-        timing: the app's.
+        timing: the durations of the app.
         late: logs events that were published to a closed topic.
     """
 
@@ -40,7 +40,7 @@ class Registry(Protocol):
         """Have the owner of a loop call this, if there is a loop."""
 
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
-        """Count events, those that subscribers lost, and bytes of memory."""
+        """Count published events, events that subscribers lost, and bytes of memory."""
 
     def fair_share(self) -> float:
         """Return the bytes of memory that the entries of one topic may take now."""
@@ -59,15 +59,15 @@ class TopicState(ABC):
     """The log of a topic and the positions of its subscribers in it.
 
     Attributes:
-        name: of the topic.
-        lock: guards all of it. The thread that has it may enter again, because foreign code can run
-            anywhere: a signal handler, or the ``__del__`` of garbage that is found just then. Such
-            code must not change what is being changed, so each method that changes something asks
-            :meth:`entered` before it takes the lock.
-        log: what was published; under the lock.
-        timing: the app's.
-        client: the address of the only client that has ever been subscribed, if there is just one;
-            under the lock.
+        name: the name of the topic.
+        lock: guards the topic. It is reentrant, because foreign code can interrupt any statement: a
+            signal handler, or the ``__del__`` of garbage. Such code must not change the state in
+            the middle of a change, so a method that changes it calls :meth:`entered` before it
+            takes the lock.
+        log: the published entries; under the lock.
+        timing: the durations of the app.
+        client: the network of the only client that has ever been subscribed; None if several
+            have been; under the lock.
     """
 
     def __init__(self, name: str, registry: Registry) -> None:
@@ -85,49 +85,49 @@ class TopicState(ABC):
         self._subscribers = 0
         self._published = 0
         self._dropped = 0
-        # What was published and is not in the log yet, in order. Any thread appends, without the
-        # lock; whoever has the lock moves it into the log.
+        # Published entries that are not in the log yet, in order. Any thread appends, without the
+        # lock; the thread that holds the lock moves them into the log.
         self._posted: list[Entry] = []
-        self._weight = 0  # bytes of memory that the app has been told of
-        self._trim_scheduled = False  # a loop is to go on with that
+        self._weight = 0  # bytes of memory that the registry has counted
+        self._trim_scheduled = False  # a loop will continue trimming
         self._taken = threading.Condition(self.lock)
 
     def __del__(self) -> None:
-        """Any thread: what it takes is free again."""
+        """Any thread: count the memory as free."""
         self._registry.count(weight=-self._weight)
 
     def entered(self) -> bool:
-        """Any thread: whether the calling thread is in a method of this topic already."""
+        """Any thread: return True if the calling thread is in a method of this topic already."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
 
     @abstractmethod
     def remove(self, subscription: TopicSubscription) -> None:
-        """Any thread: end a subscription, the first time."""
+        """Any thread: end a subscription; the first call counts."""
 
     # Under the lock ---------------------------------------------------------------------------
 
     @abstractmethod
     def _remove(self, subscription: TopicSubscription) -> None:
-        """End a subscription, the first time."""
+        """End a subscription; the first call counts."""
 
     def cursor(self, position: int) -> str:
-        """The id to go on from after this position."""
+        """Return the id to continue from after this position."""
         return self._ids.cursor(self.log, position)
 
     def notify_taken(self) -> None:
-        """A loop has taken what there was."""
+        """Wake publishers, because a loop has taken entries."""
         self._taken.notify_all()
 
     def mark_lagging(self, subscription: TopicSubscription) -> None:
-        """The subscriber is to be sent what comes after its position when that is possible."""
+        """Mark a subscription as lagging, at its position."""
         self._lagging.put(subscription)
 
     def unmark_lagging(self, subscription: TopicSubscription) -> None:
-        """The subscriber is not there any more."""
+        """Remove the mark of a lagging subscription."""
         self._lagging.take(subscription, self.log.floor)
 
     def trim(self) -> int:
-        """Forget what is past the bounds; return how many events or clients are lost by that."""
+        """Forget entries beyond the bounds; return the number of events or clients lost."""
         log = self.log
         needed = min((delivery.base for delivery in self._deliveries.values()), default=log.head)
         floor = log.floor
@@ -151,17 +151,17 @@ class TopicState(ABC):
         return sum(map(self._overtake_at, self._lagging.passed(floor, log.floor)))
 
     def count_encodings(self, entries: Iterable[Entry]) -> None:
-        """Some of these entries have been encoded: count what that takes, within the bounds."""
+        """Count the memory of the entries' encodings, and forget encodings beyond the bounds."""
         self.log.count_encodings(entries, self._registry.fair_share())
 
     def _continue_trimming(self) -> None:
-        """The owner of a loop: go on with what was too much to be forgotten at once."""
+        """The owner of a loop: forget the next entries beyond the bounds."""
         with self.lock:
             self._trim_scheduled = False
             self.trim()
 
     def _overtake_at(self, position: int) -> int:
-        """What came after this position is gone; return how many have lost something by that."""
+        """Overtake all subscriptions at a position; return how many lost events."""
         if self._policy == "disconnect":
             waiting = self._lagging.pop(position)
             for subscription in waiting:
@@ -173,7 +173,7 @@ class TopicState(ABC):
         return moved
 
     def overtake(self, subscription: TopicSubscription) -> None:
-        """The floor has passed a subscriber, which is not behind any more: apply the policy."""
+        """Apply the policy to a subscription that the floor has passed."""
         if self._policy == "disconnect":
             self.count_lost(1)
             self._remove(subscription)
@@ -187,18 +187,18 @@ class TopicState(ABC):
             subscription.loop.call_soon(subscription.advance)
 
     def count_lost(self, events: int) -> None:
-        """Subscribers have lost so many events, or their connections."""
+        """Count events, or connections, that subscribers have lost."""
         self._dropped += events
         self._registry.count(dropped=events)
 
     def _drain_posted(self) -> int:
-        """Under the lock: put what has arrived into the log; return what is lost by that."""
+        """Move the posted entries into the log; return the number of events or clients lost."""
         dropped = 0
-        while self._posted:  # in the meantime more may come from where nobody can wait
+        while self._posted:  # a signal handler may append meanwhile
             entries = self._posted[:]
             del self._posted[: len(entries)]
             for entry in entries:
-                mine = not entry.stream_id  # else a broker has numbered it, and closes the topic
+                mine = not entry.stream_id  # else the broker has numbered it, and closes topics
                 if mine and self._closed:
                     continue
                 self.log.append(entry)

@@ -1,4 +1,4 @@
-"""The subscribers of a topic: they come, are placed in the log, and go."""
+"""The subscribers of a topic: adding them, placing them in the log, and removing them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class SubscribedLog(TopicState, Replica):
     """A topic's log with its subscribers.
 
     Args:
-        name: of the topic.
+        name: the name of the topic.
         registry: the topics of the app.
-        shared: where the log is kept.
+        shared: the broker, or the log of this process.
     """
 
     def __init__(self, name: str, registry: Registry, shared: SharedLog) -> None:
         super().__init__(name, registry)
         self._shared = shared
         self._ids = shared.ids()
-        self._known = False  # the log is complete; while there are subscribers
-        # Those whose place is not known yet, and until when to wait for it.
+        self._known = False  # True if the log is complete; valid while it has subscribers
+        # Subscriptions without a position, their arguments, and the time at which they must begin.
         self._unplaced: list[tuple[TopicSubscription, str | None, str | None, float]] = []
         self._first_client: Hashable = None
 
@@ -37,8 +37,8 @@ class SubscribedLog(TopicState, Replica):
     ) -> None:
         """Any thread, once: begin a subscription after this id; see :meth:`WebSocket.subscribe`.
 
-        If its place is not known yet, it begins when that is. A signal handler or a finalizer that
-        has interrupted this thread in a method of the topic leaves all of it to the owner.
+        If its position is unknown, it begins as soon as the position is known. If a signal handler
+        or a finalizer calls this and has interrupted a method of the topic, the owner adds it.
         """
         loop, member = subscription.loop, subscription.member
         if self.entered():
@@ -46,7 +46,7 @@ class SubscribedLog(TopicState, Replica):
             return
         with self.lock:
             self._drain_posted()
-            if subscription.removed:  # its connection has just ended
+            if subscription.removed:  # the connection has just ended
                 return
             if member is not None:
                 self._shared.join(self, member)
@@ -84,10 +84,10 @@ class SubscribedLog(TopicState, Replica):
             self.client = None
 
     def remove(self, subscription: TopicSubscription) -> None:
-        """Any thread: end a subscription, the first time."""
+        """Any thread: end a subscription; the first call counts."""
         with self.lock:
             self._remove(subscription)
-            self.trim()  # what was kept for it
+            self.trim()  # the entries that were kept for it
             unused = not self._subscribers
         if unused:
             self._registry.keep(self)
@@ -99,7 +99,7 @@ class SubscribedLog(TopicState, Replica):
             return
         subscription.removed = True
         if self._deliveries.get(delivery.loop) is not delivery:
-            return  # this is the child of a fork, and the subscriber its parent's
+            return  # this is the child of a fork, and the subscriber is the parent's
         self.unmark_lagging(subscription)
         if not subscription.placed:
             self._unplaced = [other for other in self._unplaced if other[0] is not subscription]
@@ -116,7 +116,7 @@ class SubscribedLog(TopicState, Replica):
     def _place(
         self, subscription: TopicSubscription, after: str | None, otherwise: str | None
     ) -> bool:
-        """Find where a subscription begins; False if that is not known yet."""
+        """Set the position of a subscription; return False if it is unknown."""
         log, position = self.log, None
         if not self._known:
             return False
@@ -127,7 +127,7 @@ class SubscribedLog(TopicState, Replica):
             elif position > log.head:
                 return False
             subscription.missed = position is None or position < log.floor
-        if position is None:  # a new client, or one that cannot prove that it was here
+        if position is None:  # a new client, or one with an unknown id
             newcomer = otherwise if after else after
             position = log.end if newcomer is None else log.begin()
         position = max(position, log.floor)
@@ -139,8 +139,8 @@ class SubscribedLog(TopicState, Replica):
         return True
 
     def place(self) -> None:
-        """The reader: begin those subscriptions whose place is known now, or must be."""
-        if not self._unplaced:  # of thousands of topics, most
+        """The broker's thread: begin the subscriptions whose position is known, or is due."""
+        if not self._unplaced:  # the common case
             return
         with self.lock:
             unplaced, self._unplaced = self._unplaced, []
@@ -149,7 +149,7 @@ class SubscribedLog(TopicState, Replica):
                     if self.timing.clock() < until or not self._known:
                         self._unplaced.append((subscription, after, otherwise, until))
                         continue
-                    # Its event should have come by now: it is not of this log.
+                    # The event of its id has not come in time, so the id is not of this log.
                     self._place(subscription, otherwise, None)
                     subscription.missed = True
                 subscription.loop.call_soon(subscription.begin)
@@ -157,10 +157,9 @@ class SubscribedLog(TopicState, Replica):
     # The child of a fork ----------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """The child of a fork: have no subscribers, and ids and locks of its own.
+        """The child of a fork: drop the parent's subscribers, and make new ids and locks.
 
-        The subscribers are the parent's. Another thread may have been at work on the log, and does
-        not exist here; then the child begins with an empty one.
+        If another thread was in the middle of a change, the child begins with an empty log.
         """
         torn = self.entered() or not self.lock.acquire(blocking=False)
         self.lock = threading.RLock()

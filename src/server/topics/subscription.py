@@ -143,7 +143,7 @@ class Receiver(Protocol):
         """Owner: queue encoded events."""
 
     def tell(self, notice: bytes, /) -> None:
-        """Owner: send bytes that are no event; nothing if there are none."""
+        """Owner: send bytes that do not belong to an event; do nothing if they are empty."""
 
     def topic_ended(self, subscription: TopicSubscription, /) -> None:
         """Owner: end a subscription whose topic was closed, after its last event."""
@@ -203,7 +203,7 @@ class LoopDelivery(Protocol):
         """Owner: send all that was published before, as far as the socket accepts it."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
-        """Owner: move a subscription that was caught up to those that lag."""
+        """Owner: make a subscription lag that was caught up."""
 
     def forget(self, subscription: TopicSubscription, /) -> None:
         """Owner: remove a subscription."""
@@ -216,9 +216,9 @@ class TopicSubscription(Subscription):
         state: the topic.
         receiver: the session.
         peer: its socket.
-        loop: of its connection.
+        loop: the loop of its connection.
         member: the name for :meth:`Topic.members`; None for an anonymous subscriber.
-        encoding: of the events for this client; the owner's.
+        encoding: the encoding of events for this client; the owner's.
         delivery: sends the events; None before the subscription is added to the topic.
         begun: True after the owner has begun to send; the owner's.
         caught_up: True if the client was sent all entries that the loop has taken; the owner's.

@@ -23,20 +23,21 @@ from .topic import Topic, TopicStats
 if TYPE_CHECKING:
     from queue import Queue
 
-# The weight of what may be published that loops have not taken yet, until a thread that goes on
-# publishing waits for them. Loops never wait for clients, so nor does the thread.
+# The weight of published entries that a loop has not taken, above which a publishing thread waits
+# for the loop. Loops never wait for clients, so the thread does not either.
 AHEAD = 64 * 1024
-# How many times its data an encoding can be: each line of an event stream begins with "data: ".
+# The maximum size of an encoding divided by the size of its data: an event stream prefixes each
+# line with "data: ".
 LARGEST_GROWTH = 7
 
 
 class TopicLog(SubscribedLog, Topic):
-    """The engine of a topic.
+    """The implementation of a topic.
 
     Args:
-        name: of the topic.
+        name: the name of the topic.
         registry: the topics of the app.
-        shared: where the log is kept.
+        shared: the broker, or the log of this process.
     """
 
     def __init__(self, name: str, registry: Registry, shared: SharedLog) -> None:
@@ -45,19 +46,19 @@ class TopicLog(SubscribedLog, Topic):
 
     @property
     def bounds(self) -> Bounds:
-        """Any thread: how much is kept."""
+        """Any thread: the limits of the log."""
         return self.log.bounds
 
     @property
     def latest_only(self) -> bool:
-        """Any thread: whether only the newest entry of each key is kept."""
+        """Any thread: True if only the newest entry of each key is kept."""
         return isinstance(self.log, LatestLog)
 
     def share(self, shared: SharedLog) -> None:
-        """Any thread: keep the log there, before there is anything in it.
+        """Any thread: use another shared log, while this one is empty.
 
         Raises:
-            RuntimeError: it has events or subscribers.
+            RuntimeError: the topic has events or subscribers.
         """
         entered = self.entered()
         with self.lock:
@@ -72,18 +73,18 @@ class TopicLog(SubscribedLog, Topic):
         max_age: float | None = None,
         policy: Policy | None = None,
     ) -> None:
-        """Any thread: change what is given; see :meth:`wsframe.server.App.topic`.
+        """Any thread: change some settings; see :meth:`wsframe.server.App.topic`.
 
         Raises:
-            ValueError: a value is not valid, or it is too late for this policy.
+            ValueError: a value is invalid, or the policy changes to or from "latest" too late.
             StateError: a signal handler or a finalizer changes the policy to or from "latest" while
-                its own thread is at work on the topic.
+                its own thread is in a method of the topic.
         """
         if policy is not None and policy not in get_args(Policy):
-            raise ValueError(f"a policy is one of {get_args(Policy)}, not {policy!r}")
-        given = {"history": history, "max_bytes": max_bytes, "max_age": max_age}
+            raise ValueError(f"invalid policy {policy!r}: expected one of {get_args(Policy)}")
+        values = {"history": history, "max_bytes": max_bytes, "max_age": max_age}
         changes: dict[str, Any] = {
-            name: value for name, value in given.items() if value is not None
+            name: value for name, value in values.items() if value is not None
         }
         entered = self.entered()
         with self.lock:
@@ -94,17 +95,18 @@ class TopicLog(SubscribedLog, Topic):
             if latest != isinstance(self.log, LatestLog):
                 if self.log.head:
                     raise ValueError(
-                        f'{self.name!r} has events: too late for the policy "{policy}"'
+                        f"cannot set the policy of the topic {self.name!r} to {policy!r}: it has "
+                        "events already"
                     )
                 if entered:
                     raise StateError(
-                        f"the policy of the topic {self.name!r} cannot be {policy!r} from now on: "
-                        "the calling thread is at work on the topic"
+                        f"cannot set the policy of the topic {self.name!r} to {policy!r}: the "
+                        "calling thread is in a method of the topic"
                     )
                 self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
             self.log.bounds = bounds
             self._policy = policy or self._policy
-            if not entered:  # else it is trimmed when the next event comes
+            if not entered:  # else the next event trims the log
                 self.trim()
 
     # Publishing -------------------------------------------------------------------------------
@@ -140,9 +142,9 @@ class TopicLog(SubscribedLog, Topic):
             largest, size = self.log.bounds.largest_event, entry.largest_encoding()
             if size > largest:
                 raise ValueError(
-                    f"an event of {len(entry.payload)} bytes is too large for the topic "
-                    f"{self.name!r}: an encoding of it takes {size} bytes, of at most {largest} "
-                    f"(max_bytes and {SPARE_BYTES})"
+                    f"event too large for the topic {self.name!r}: an encoding of its "
+                    f"{len(entry.payload)} bytes takes {size} bytes, the limit is {largest} "
+                    f"(max_bytes + {SPARE_BYTES})"
                 )
 
     def feed(self, source: Queue[Any] | Iterable[Any]) -> None:
@@ -159,11 +161,11 @@ class TopicLog(SubscribedLog, Topic):
             self.submit(Entry("", last=True))
 
     def append(self, entries: Sequence[Entry]) -> Published:
-        """Any thread, in any context: put entries into the log, and have the loops send them.
+        """Any thread, in any context: append entries to the log, and have the loops send them.
 
-        Nobody waits here without an end: another thread may have the lock while foreign code waits
-        for what this thread has. After ``publish_lock_timeout`` the entries are left to a loop, or
-        to the next call of any method.
+        The wait for the lock is limited, because another thread may hold it while foreign code
+        waits for this thread. After ``publish_lock_timeout`` a loop appends the entries, or the
+        next call of any method.
         """
         for entry in entries:
             if entry.is_large:
@@ -178,14 +180,14 @@ class TopicLog(SubscribedLog, Topic):
         return reach
 
     def _prepare(self, entry: Entry) -> None:
-        """The publisher: encode an entry for the kinds of clients that it will be sent to."""
-        # Copied in one step: the owners of the loops change these meanwhile.
+        """The publisher: encode a large entry for the kinds of clients that are subscribed."""
+        # Copied in one step, because the owners of the loops change the dictionary meanwhile.
         for delivery in list(self._deliveries.values()):
             for encoding in delivery.encodings():
                 encoding.prepare(self.name, entry)
 
     def _settle(self) -> Published | None:
-        """Put what has arrived into the log; None if that has to be left to somebody else."""
+        """Append the posted entries to the log; None if the lock cannot be acquired."""
         if self.entered():
             return None
         try:
@@ -196,7 +198,7 @@ class TopicLog(SubscribedLog, Topic):
                 self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
             unused = not self._subscribers
         finally:
-            # KeyboardInterrupt may come between any two steps, and must not leave it locked.
+            # KeyboardInterrupt may come between any two steps, and must not leave the lock held.
             if self.entered():
                 self.lock.release()
         if unused:
@@ -204,23 +206,23 @@ class TopicLog(SubscribedLog, Topic):
         return reach
 
     def _settle_later(self) -> None:
-        """The owner of a loop: put into the log what a publisher has left."""
-        arrived = tuple(self._posted)
+        """The owner of a loop: append the entries of a publisher that did not get the lock."""
+        posted = tuple(self._posted)
         if self._settle() is None:
             self._registry.call_soon(self._settle_later)
-        refused = sum(not entry.position for entry in arrived)
-        if refused:
+        dropped = sum(not entry.position for entry in posted)
+        if dropped:
             self._registry.late.log(
-                WARNING, "%d events of the topic %r are dropped: it was closed", refused, self.name
+                WARNING, "dropping %d events: the topic %r is closed", dropped, self.name
             )
 
     def _closed_error(self) -> StateError:
-        return StateError(f"the topic {self.name!r} was closed")
+        return StateError(f"the topic {self.name!r} is closed")
 
     def _slow_down(self) -> None:
-        """Any thread, in any context: this one publishes faster than Redis takes the events.
+        """Any thread, in any context: slow down, because the broker is slower than this thread.
 
-        A turn on a loop is the last of its connection until there is room; a thread waits a little.
+        A turn on a loop is the last of its connection until there is room; a thread waits.
         """
         for loop in self._registry.loops:
             if loop.owned():
@@ -233,17 +235,17 @@ class TopicLog(SubscribedLog, Topic):
         return Published(self._subscribers - lagging, lagging, dropped)
 
     def _is_ahead(self) -> bool:
-        """Whether the calling thread has to wait for a loop; one loop does not for another."""
+        """Return True if the calling thread must wait for a loop; no loop waits for another."""
         return any(
             self.log.offset - delivery.offset > AHEAD for delivery in self._deliveries.values()
         ) and not any(loop.owned() for loop in self._registry.loops)
 
-    # A shared log, by the thread that reads it -------------------------------------------------
+    # The replica of a shared log --------------------------------------------------------------
 
     def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
-        """The reader: this is all that the shared log has, after a place that is called so."""
+        """The broker's thread: see :meth:`Replica.load`."""
         with self.lock:
-            self._posted.clear()  # it is among these
+            self._posted.clear()  # `entries` contains them
             self._renew_log(floor_id)
             self._closed = False
             self._known = True
@@ -251,7 +253,7 @@ class TopicLog(SubscribedLog, Topic):
         self.place()
 
     def lose(self, floor_id: str, oldest: str) -> None:
-        """The reader: what came next is gone from the shared log; tell the subscribers."""
+        """The broker's thread: see :meth:`Replica.lose`."""
         self.append([Entry("", id=floor_id, stream_id=floor_id, oldest=oldest)])
 
     # Presence and numbers ---------------------------------------------------------------------
@@ -261,7 +263,7 @@ class TopicLog(SubscribedLog, Topic):
         return self._shared.members(self)
 
     def stats(self) -> TopicStats:
-        """Any thread, in any context: what it has done and does, in numbers."""
+        """Any thread, in any context: see :meth:`Topic.stats`."""
         entered = self.entered()
         with self.lock:
             if not entered:

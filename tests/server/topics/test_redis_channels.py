@@ -313,7 +313,9 @@ def test_a_lease_that_redis_refuses_is_told(
 
 
 def test_there_is_no_channel_without_a_redis() -> None:
-    with pytest.raises(RuntimeError, match="'news' is not in a Redis"):
+    with pytest.raises(
+        RuntimeError, match="the topic 'news' to a channel: it is not kept in Redis"
+    ):
         App().topic("news").subscribe_pubsub("prices")
 
 

@@ -58,7 +58,7 @@ def refusing(
                 "password": "invalid username-password pair",
                 "none": "Authentication required",
                 "old": "99.1 or newer is required",
-            }.get(kind, "an access control list has to allow"),
+            }.get(kind, "access control list must allow"),
         )
 
 

@@ -181,7 +181,7 @@ def test_a_topic_that_is_closed_is_closed_in_all_processes(here: Process, there:
         assert client.texts() == ["1"]
         assert client.ended == ["news"]
     for process in (here, there):
-        with pytest.raises(StateError, match="was closed"):
+        with pytest.raises(StateError, match="is closed"):
             process.topic().publish("2")
 
 
@@ -238,7 +238,9 @@ def test_a_log_without_channels_says_so(is_shared: bool, broker: Broker) -> None
     log: SharedLog = MemoryLog(broker) if is_shared else LocalLog()
     topics = Topics(Timing())
     topics.share(log)
-    with pytest.raises(RuntimeError, match="the topic 'news' is not in a Redis"):
+    with pytest.raises(
+        RuntimeError, match="the topic 'news' to a channel: it is not kept in Redis"
+    ):
         topics.get("news").subscribe_pubsub("prices")
 
 

@@ -231,7 +231,7 @@ def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> Non
 
 def test_what_interrupts_a_method_of_a_topic_cannot_change_what_kind_of_log_it_has() -> None:
     topic = App().topic("news")
-    with log_of(topic).lock, pytest.raises(StateError, match="at work on the topic"):
+    with log_of(topic).lock, pytest.raises(StateError, match="is in a method of the topic"):
         log_of(topic).configure(policy="latest")
     log_of(topic).configure(policy="latest")
 

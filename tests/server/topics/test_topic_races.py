@@ -373,7 +373,7 @@ def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
     app.topic("soon forgotten").publish("1")
     for _ in range(2):
         app.topic("news").close()
-    with pytest.raises(StateError, match="the topic 'news' was closed"):
+    with pytest.raises(StateError, match="the topic 'news' is closed"):
         app.topic("news").publish("1")
 
 

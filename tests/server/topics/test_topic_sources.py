@@ -132,7 +132,7 @@ def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
     topic.close()
     serve(app)
     items.give("1")
-    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+    log.expect("an event source has more: the topic 'news' is closed", logging.WARNING)
     wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
@@ -146,7 +146,7 @@ def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
     for number in range(10):
         source.put(str(number), timeout=TIMEOUT)
     source.join()
-    log.expect("an event source has more: the topic 'news' was closed", logging.WARNING)
+    log.expect("an event source has more: the topic 'news' is closed", logging.WARNING)
 
 
 def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerLog) -> None:

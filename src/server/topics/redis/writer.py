@@ -181,9 +181,7 @@ class Writer:
                 log.error("Redis has lost acknowledged events of the topic %.100r", topic)
             else:
                 if reply == b"closed" and not event.last:
-                    self._late.log(
-                        WARNING, "an event of %.100r is remaining out: the topic was closed", topic
-                    )
+                    self._late.log(WARNING, "dropping event: the topic %.100r is closed", topic)
                 self._refused.pop(topic, None)
                 self._outbox.remove(event)
                 event.settle(Fate.ACCEPTED)
