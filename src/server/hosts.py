@@ -1,9 +1,8 @@
-"""The hosts that a server answers to.
+"""The hosts that a server answers to: protection against DNS rebinding.
 
-This protects against DNS rebinding. The owner of a site can have its name resolve to 127.0.0.1
-while one of its pages is open. Then the browser takes a server on that machine for the page's own
-site, and lets the page read whatever the server answers. Only the Host of these requests shows
-that they are not meant for the server.
+The owner of a site can have its name resolve to 127.0.0.1 while one of its pages is open. Then the
+browser treats a server on that machine as the site of the page, and lets the page read all answers
+of the server. Only the Host of these requests shows that they are not meant for the server.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Literal
 
 from wsframe.origins import NUMERIC, split_host
 
-# A name in ASCII, which may begin with "*." for all names below it.
+# A name in ASCII; "*." at its beginning matches all names below it.
 NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -26,17 +25,17 @@ class Hosts:
     Names are compared without regard to case, a dot at their end, and the port.
 
     Args:
-        hosts: names, "*.example.com" for all names below example.com (not that itself), and
+        hosts: names, "*.example.com" for all names below example.com (but not that name), and
             addresses; "*" for every host. None for "localhost", the names below it, and every
-            address: none of them is a name that a stranger can have resolve to this machine.
-        more: other names, which need not be checked.
+            address, because an attacker cannot control how these resolve.
+        more: further names, which are not checked.
 
     Attributes:
-        by_default: no hosts were given.
+        by_default: True if no hosts were given.
 
     Raises:
-        TypeError: the hosts are one ``str`` other than "*".
-        ValueError: one of them can never match.
+        TypeError: ``hosts`` is a ``str`` other than "*".
+        ValueError: one of the hosts can never match.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Hosts:
         self._below = tuple(entry[1:] for entry in normal if entry.startswith("*."))
 
     def admit(self, host: str) -> bool:
-        """Any thread: whether a request with this Host is served; "" is the Host of HTTP/1.0."""
+        """Any thread: return True if a Host is served; "" is a request in HTTP/1.0 without one."""
         if self._all or not host:
             return True
         parts = split_host(host)
@@ -69,16 +68,17 @@ class Hosts:
 def hosts_of(
     hosts: Sequence[str] | Literal["*"] | None, name: str, sockets: Sequence[socket.socket]
 ) -> Hosts:
-    """The hosts of a server that listens on these sockets.
+    """Return the hosts of a server.
 
-    Without a setting, a server that can only be reached from its own machine serves the hosts of
-    that machine, and the name that it was given. Any other serves every host: it has names that
-    it cannot know, and a page that wants to reach it has no need of DNS rebinding.
+    Without a setting, a server that is reachable only from its own machine serves the hosts of that
+    machine, and the name that it was started with. So does a server without listening sockets.
+    Any other server serves every host: it cannot know all of its names, and pages can reach it
+    without DNS rebinding.
 
     Args:
         hosts: the setting.
-        name: the name or address that the server was given.
-        sockets: those that it listens on.
+        name: the name or address that the server was started with.
+        sockets: the listening sockets.
     """
     if hosts is not None:
         return Hosts(hosts)
@@ -86,7 +86,7 @@ def hosts_of(
 
 
 def address_in(name: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host consists of; None for a name."""
+    """Return the address that a host consists of; None for a name."""
     try:
         return IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)
     except ValueError:
@@ -100,9 +100,9 @@ def _is_loopback(sock: socket.socket) -> bool:
 
 
 def _normal(entry: str) -> str:
-    """One spelling of an entry: a name in lower case without a dot at its end, or an address."""
+    """Return the normal form of an entry: a lower-case name without a final dot, or an address."""
     if not isinstance(entry, str):
-        raise TypeError(f"a host is a str: {entry!r}")
+        raise TypeError(f"a host must be a str: {entry!r}")
     name = entry.removesuffix(".")
     try:
         address = ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
@@ -119,6 +119,6 @@ def _normal(entry: str) -> str:
     return name.lower()
 
 
-# The Host of a trusted proxy that forwards another is usually its upstream's address.
+# A trusted proxy that forwards a host usually sends the address of the server as Host.
 LOCAL = Hosts(None)
 EVERY = Hosts("*")

@@ -30,7 +30,7 @@ class Authorization(PendingRequest, Task):
 
     Args:
         peer: the connection, which is not read meanwhile.
-        habit: the blocking profile of the hook on this loop.
+        profile: the blocking profile of the hook on this loop.
         request: the valid request.
         route: the route of the request.
         hook: the ``authorize`` of the route.
