@@ -12,6 +12,7 @@ import pytest
 from tests.client.closing import LOTS, RECEIVE_BUFFER
 from tests.client.conftest import Connect, InThread, Play
 from tests.support.certificates import Certificates
+from tests.support.inspection import exchange_of, transport_of
 from tests.support.scripted import Visit, end
 from tests.support.waiting import TIMEOUT
 from wsframe import Close, PerMessageDeflate
@@ -133,7 +134,7 @@ def test_a_send_that_is_interrupted_ends_the_connection(
     with pytest.raises(ValueError, match="surrogates"):
         ws.send("\ud800" * 50)  # takes no message, and changes nothing
     with monkeypatch.context() as patched:
-        patched.setattr(ws._exchange, "push", interrupted)
+        patched.setattr(exchange_of(ws), "push", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ws.send("two " * 50)
     assert end(ws.send, "two " * 50) == (1006, "a call of send() was interrupted")
@@ -153,6 +154,6 @@ def test_a_close_in_a_signal_handler_during_a_poll_ends(
         return poll(*arguments)
 
     ws = connect(play(script).url(), close_timeout=0.01)
-    poll = ws._exchange._transport.poll
-    monkeypatch.setattr(ws._exchange._transport, "poll", signalled)
+    poll = transport_of(ws).poll
+    monkeypatch.setattr(transport_of(ws), "poll", signalled)
     assert end(ws.receive)[0] == 1000

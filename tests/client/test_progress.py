@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.client_clock import STEP, ManualClock
+from tests.support.inspection import exchange_of
 from tests.support.scripted import Visit, end
 from tests.support.waiting import TIMEOUT
 from wsframe import Close, Ping
@@ -56,7 +57,7 @@ def test_a_slow_but_steady_server_receives_everything(
     def script(visit: Visit) -> None:
         visit.upgrade()
         slow.read(visit, MUCH - (4 << 20))
-        visit._received = bytes(slow.received)
+        visit.unread = bytes(slow.received)
         assert visit.next_event() == bytes(MUCH)
         visit.answer_close()
 
@@ -76,7 +77,7 @@ def test_a_slow_but_steady_server_receives_the_close_frame(
     def script(visit: Visit) -> None:
         visit.upgrade()
         slow.read(visit, size)
-        visit._received = bytes(slow.received)
+        visit.unread = bytes(slow.received)
         assert visit.next_event() == bytes(size)
         assert visit.answer_close() == Close(4000, "done")
 
@@ -223,7 +224,7 @@ def test_a_server_is_not_dead_while_reading_is_paused(connect: Connect, play: Pl
 
     given_up = threading.Event()
     ws = connect(play(script).url(), max_queue=1, ping_interval=SHORT, ping_timeout=0)
-    while not ws._exchange.inbox:
+    while not exchange_of(ws).inbox:
         with suppress(TimeoutError):
             ws.round_trip(SHORT)
     with pytest.raises(TimeoutError):
@@ -249,7 +250,7 @@ def test_time_without_a_waiting_thread_does_not_count(
     clock = ManualClock(ws)
     if waits:
         receiving = in_thread(ws.receive)
-        while not ws._exchange._poller:
+        while not exchange_of(ws)._poller:
             pass
         clock.jump(3600)
         clock.pass_time(1)

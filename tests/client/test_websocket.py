@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.handlers import BOTH_KINDS, plain_echo, websocket_app
+from tests.support.inspection import exchange_of
 from tests.support.scripted import Visit
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
@@ -178,7 +179,7 @@ def test_pings_are_answered_while_messages_are_taken_slowly(
     assert ws.receive(TIMEOUT) == "one"
     busy.set()
     assert pinged.wait(TIMEOUT)
-    monkeypatch.setattr(ws._exchange, "clock", lambda: monotonic() + 2)
+    monkeypatch.setattr(exchange_of(ws), "clock", lambda: monotonic() + 2)
     assert ws.receive(TIMEOUT) == "two"
     assert answered.wait(TIMEOUT)
 

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any
 
+from tests.support.inspection import exchange_of, transport_of, use_clock
+
 from .waiting import TIMEOUT
 
 STEP = 0.5  # in seconds; less than a suspension of the process
@@ -16,10 +18,10 @@ class ManualClock:
 
     def __init__(self, ws: Any) -> None:
         self.now = time.monotonic()
-        self._exchange = ws._exchange
+        self._exchange, self._transport = exchange_of(ws), transport_of(ws)
         self._calls = 0
         self._called = threading.Condition()
-        self._exchange.clock = self._exchange._liveness._clock = self
+        use_clock(ws, self)
 
     def __call__(self) -> float:
         with self._called:
@@ -41,6 +43,6 @@ class ManualClock:
                 before = self._calls
             if self._exchange.finished:
                 return
-            self._exchange._transport.wake()
+            self._transport.wake()
         with self._called:
             assert self._called.wait_for(lambda: self._calls > before + 1, TIMEOUT)

@@ -281,7 +281,7 @@ class StreamClient(Client):
     ) -> None:
         super().__init__(port, receive_buffer=receive_buffer, tls=tls)
         try:
-            self._decoder = EventStreamDecoder()
+            self.decoder = EventStreamDecoder()
             self._events: deque[ServerSentEvent] = deque()
             self.send(get(target, ("Accept", "text/event-stream"), *headers))
             answer = parse_answer(self.read_until(END_OF_HEAD))
@@ -294,7 +294,7 @@ class StreamClient(Client):
     @property
     def last_event_id(self) -> str:
         """What to say as ``Last-Event-ID`` after the end."""
-        return self._decoder.last_event_id
+        return self.decoder.last_event_id
 
     def read_opening(self) -> bytes:
         """What a stream that is subscribed to a topic begins with, before there is any data.
@@ -306,7 +306,7 @@ class StreamClient(Client):
             opening += self.read_until(b"\n\n")
         assert b"id: " in opening, opening
         assert b"data" not in opening, opening
-        self._decoder.receive(opening)
+        self.decoder.receive(opening)
         return opening
 
     def next_event(self) -> ServerSentEvent:
@@ -315,7 +315,7 @@ class StreamClient(Client):
             data = self.receive()
             if not data:
                 raise EOFError("the stream ended")
-            self._events += self._decoder.receive(data)
+            self._events += self.decoder.receive(data)
         return self._events.popleft()
 
     def expect(self, count: int) -> list[str]:
@@ -324,7 +324,7 @@ class StreamClient(Client):
 
     def expect_end(self) -> None:
         """No event more comes, and the server ends the stream; so does the client."""
-        assert not self._decoder.receive(self.read_to_end())
+        assert not self.decoder.receive(self.read_to_end())
         assert not self._events
         self.close()
 

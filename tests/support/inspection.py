@@ -6,7 +6,10 @@ It is the only module that depends on the private attributes of these classes.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+
+from wsframe.server.handoff.poller import READ
 
 from .waiting import wait_until
 
@@ -64,3 +67,34 @@ def websocket_session(ws: WebSocket) -> WebSocketSession:
 def topics_of(app: App) -> Topics:
     """Return the topics of an app."""
     return app._topics
+
+
+def listening_sockets(server: Server) -> list[socket.socket]:
+    """Return the sockets on which a server listens."""
+    return [listener._sock for listener in server._listeners]
+
+
+def sender_waits(peer: Peer) -> bool:
+    """Return True while a thread waits until the client has read enough."""
+    return bool(peer._waiting)
+
+
+def is_read(peer: Peer) -> bool:
+    """Return True while the server reads from the client's socket."""
+    return bool(peer._interest & READ)
+
+
+def exchange_of(ws: Any) -> Any:
+    """Return what the client's WebSocket shares between its threads."""
+    return ws._exchange
+
+
+def transport_of(ws: Any) -> Any:
+    """Return the transport of the client's WebSocket."""
+    return exchange_of(ws)._transport
+
+
+def use_clock(ws: Any, clock: Callable[[], float]) -> None:
+    """Let the client's WebSocket use this clock for its deadlines and pings."""
+    exchange = exchange_of(ws)
+    exchange.clock = exchange._liveness._clock = clock

@@ -30,17 +30,17 @@ class Visit:
         self.request_line = ""
         self.headers = Message()
         self.codec = Connection(Role.SERVER)
-        self._received = b""
+        self.unread = b""
         self._events: deque[Event] = deque()
 
     def read_head(self) -> None:
         """Read the head of a request, and set ``request_line`` and ``headers``."""
-        while END_OF_HEAD not in self._received:
+        while END_OF_HEAD not in self.unread:
             data = self.sock.recv(1 << 16)
             if not data:
-                raise EOFError(f"the client left: {self._received!r}")
-            self._received += data
-        head, _, self._received = self._received.partition(END_OF_HEAD)
+                raise EOFError(f"the client left: {self.unread!r}")
+            self.unread += data
+        head, _, self.unread = self.unread.partition(END_OF_HEAD)
         request_line, _, fields = head.partition(b"\r\n")
         self.request_line = request_line.decode()
         self.headers = HeaderParser().parsestr(fields.decode("latin-1"))
@@ -102,8 +102,8 @@ class Visit:
     def next_event(self) -> Event:
         """Wait for the next event, and return it."""
         while not self._events:
-            data = self._received or self.sock.recv(1 << 16)
-            self._received = b""
+            data = self.unread or self.sock.recv(1 << 16)
+            self.unread = b""
             if not data:
                 raise EOFError("the client left")
             self._events += self.codec.receive(data)
@@ -135,13 +135,13 @@ class Visit:
     def expect_end(self) -> None:
         """Expect that the client disconnects without more data."""
         assert not self._events
-        assert not self._received
+        assert not self.unread
         assert self.sock.recv(1) == b""
 
     def expect_silence(self) -> None:
         """Expect that the client neither sends nor disconnects for a while."""
         assert not self._events
-        assert not self._received
+        assert not self.unread
         self.sock.settimeout(0.05)
         with suppress(TimeoutError):
             raise AssertionError(self.sock.recv(1))

@@ -18,14 +18,13 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
-from tests.support.inspection import queued_bytes
+from tests.support.inspection import is_read, queued_bytes
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import Close, ConnectionClosed
 from wsframe.frames import Opcode
 from wsframe.server import WebSocket
-from wsframe.server.handoff.loop import READ
 from wsframe.server.handoff.task import BUSY, HELD
 from wsframe.server.sockets.peer import HIGH_WATER, Peer
 from wsframe.server.timing import Timing
@@ -85,7 +84,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
     (session,) = sessions(server)
     assert session.work == ["two"]
-    assert not session.peer._interest & READ
+    assert not is_read(session.peer)
     client.send_messages("three")
     assert seen.empty()
     for message in ("two", "three", None):

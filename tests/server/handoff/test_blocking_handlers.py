@@ -13,13 +13,13 @@ import pytest
 from tests.server.handoff.blocking import KERNEL, Blocking, sessions
 from tests.support.clients import Clients, WebSocketClient, get
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
-from tests.support.inspection import wait_for_disconnects
+from tests.support.inspection import is_read, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed, Pong
 from wsframe.server import WebSocket
-from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER
+from wsframe.server.handoff.loop import RECEIVE_BUFFER
 from wsframe.server.handoff.task import BUSY
 from wsframe.server.sessions.websocket_session import INBOX_SIZE
 
@@ -156,7 +156,7 @@ def test_what_waits_for_it_is_bounded_and_nothing_is_lost(
     sending = threading.Thread(target=client.send_messages, args=messages)
     client.sock.settimeout(None)
     sending.start()
-    wait_until(lambda: not session.peer._interest & READ, "it is read no more")
+    wait_until(lambda: not is_read(session.peer), "it is read no more")
     assert session.work is not None
     assert INBOX_SIZE <= sum(map(len, session.work)) < INBOX_SIZE + RECEIVE_BUFFER + (1 << 16)
     held.release()

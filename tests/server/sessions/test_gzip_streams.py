@@ -63,7 +63,7 @@ class GzipClient(StreamClient):
         """All that is left; the stream ends in order."""
         plain = b"".join(iter(self.receive, b""))
         self.gunzip.expect_end()
-        self._decoder.receive(plain)
+        self.decoder.receive(plain)
         self.close()
         return plain
 

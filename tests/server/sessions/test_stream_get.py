@@ -87,7 +87,7 @@ def test_every_item_is_sent_to_one_stream(
 
 
 def read_data(client: Any) -> list[str]:
-    events = client._decoder.receive(client.read_to_end())
+    events = client.decoder.receive(client.read_to_end())
     return [event.data for event in events]
 
 

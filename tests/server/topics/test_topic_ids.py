@@ -107,7 +107,7 @@ def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, coun
     app.topic(names[-1]).publish("2")
     received = first.read_until(b"data: 2\n\n")
     assert len(received) < 8192
-    first._decoder.receive(received)
+    first.decoder.receive(received)
     between = first.last_event_id
     app.topic(names[1]).publish("3")
     assert first.expect(1) == ["3"]
