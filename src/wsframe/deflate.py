@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from zlib import Z_FULL_FLUSH as FULL_FLUSH
 from zlib import Z_SYNC_FLUSH as SYNC_FLUSH
 
+from . import backends
+from .backends import MAX_BITS, MAX_SPARE_COMPRESSORS
 from .buffers import octets
 from .errors import HandshakeError, ProtocolError
 from .frames import BINARY, RSV1, TEXT, CloseCode, Role
@@ -25,17 +25,11 @@ Parameters: TypeAlias = "Iterable[tuple[str, str | None]]"
 
 EXTENSION: Final = "permessage-deflate"
 
-#: The modules with zlib's interface, by the name of the backend.
-BACKENDS = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "isal": "isal.isal_zlib"}
 # The end of a flushed stream, which is removed from each message (section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
 EMPTY = b"\x00"  # an empty message (section 7.2.3.6)
-# The errors of zlib and zlib-ng, and of isal, for a reference to bytes outside the window.
-TOO_FAR_BACK = ("distance too far back", "lookback distance")
 # The most bytes to inflate at once, and the most that a decompression bomb takes beyond the limit.
 STEP = 1 << 16
-# The most spare compressors with the same settings; each may take some 300 KiB.
-SPARE_COMPRESSORS = 4
 
 SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
     "server_no_context_takeover",
@@ -43,7 +37,6 @@ SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
     "server_max_window_bits",
     "client_max_window_bits",
 )
-MIN_BACKEND_BITS, MAX_BITS = 9, 15
 WINDOW_BITS = {str(bits): bits for bits in range(8, MAX_BITS + 1)}  # no leading zeros
 
 
@@ -82,15 +75,17 @@ class PerMessageDeflate:
     backend: Literal["zlib", "zlib-ng", "isal"] = "zlib"
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.backend not in backends.MODULES:
+            raise ValueError(
+                f"backend must be one of {', '.join(backends.MODULES)}, not {self.backend!r}"
+            )
         for name in (SERVER_BITS, CLIENT_BITS):
             bits = getattr(self, name)
-            if bits not in WINDOW_BITS.values() or not self._has_window(bits):
+            if bits not in WINDOW_BITS.values() or not backends.has_window(self.backend, bits):
                 raise ValueError(f"{name} is out of range for {self.backend}: {bits}")
         if self.min_size < 0:
             raise ValueError(f"min_size must not be negative: {self.min_size}")
-        _check_levels(self.backend, self.level, self.memory_level)
+        backends.check_levels(self.backend, self.level, self.memory_level)
 
     # Negotiation (RFC 7692 section 7.1) --------------------------------------------------------
 
@@ -113,7 +108,7 @@ class PerMessageDeflate:
         client_bits = MAX_BITS
         if CLIENT_BITS in offer:
             client_bits = min(self.client_max_window_bits, offer[CLIENT_BITS])
-        if not self._has_window(min(server_bits, client_bits)):
+        if not backends.has_window(self.backend, min(server_bits, client_bits)):
             return None
         agreed = replace(
             self,
@@ -150,7 +145,7 @@ class PerMessageDeflate:
             (self.server_no_context_takeover and SERVER_NO_TAKEOVER not in answer)
             or server_bits > self.server_max_window_bits
             or client_bits > self.client_max_window_bits
-            or not self._has_window(min(server_bits, client_bits))
+            or not backends.has_window(self.backend, min(server_bits, client_bits))
         ):
             raise HandshakeError(
                 502, "the server chose compression parameters that were not offered"
@@ -196,20 +191,11 @@ class PerMessageDeflate:
 
     def new_compressor(self, bits: int) -> Any:
         """Return a compressor with an empty window of 2 ** bits bytes."""
-        return _new_compressor(self.backend, self.level, self.memory_level, bits)
+        return backends.new_compressor(self.backend, self.level, self.memory_level, bits)
 
     def new_decompressor(self, bits: int) -> Any:
         """Return a decompressor with an empty window of 2 ** bits bytes."""
-        return _module(self.backend).decompressobj(-max(bits, MIN_BACKEND_BITS))
-
-    def _has_window(self, bits: int) -> bool:
-        """Return True if the backend can be limited to a window of 2 ** bits bytes.
-
-        No backend has a window of 8 bits for raw streams. With 9 bits, zlib and zlib-ng refer back
-        at most 512 - 262 = 250 bytes (MAX_DIST in their deflate.h), which fits a window of 8 bits.
-        isal uses the full window.
-        """
-        return bits >= MIN_BACKEND_BITS or self.backend != "isal"
+        return backends.new_decompressor(self.backend, bits)
 
 
 class Deflater:
@@ -230,7 +216,7 @@ class Deflater:
         # atomic. Without it, this is the list of spare compressors, which all connections share.
         self._idle: list[Any] = [None]
         if not self._takeover:
-            self._idle = _spare_compressors(
+            self._idle = backends.spare_compressors(
                 settings.backend, settings.level, settings.memory_level, self._bits
             )
 
@@ -275,7 +261,7 @@ class Deflater:
         except IndexError:
             compressor = self._settings.new_compressor(self._bits)
         compressed = _compress(compressor, payload, FULL_FLUSH)
-        if len(self._idle) < SPARE_COMPRESSORS:
+        if len(self._idle) < MAX_SPARE_COMPRESSORS:
             self._idle.append(compressor)
         return compressed
 
@@ -338,7 +324,7 @@ class Inflater:
             decompressor = self._decompressor = self._settings.new_decompressor(self._bits)
         try:
             piece: bytes = decompressor.decompress(data, STEP)
-        except _module(self._settings.backend).error as error:
+        except backends.module(self._settings.backend).error as error:
             raise ProtocolError(
                 CloseCode.INVALID_FRAME_PAYLOAD_DATA, self._reason(str(error))
             ) from None
@@ -364,7 +350,7 @@ class Inflater:
     def _reason(self, error: str) -> str:
         """Return the close reason for an error of the backend."""
         reason = "a compressed message is not valid DEFLATE"
-        if not any(words in error for words in TOO_FAR_BACK):
+        if not any(words in error for words in backends.TOO_FAR_BACK):
             return reason
         server = self._role is Role.SERVER
         if not self._takeover:
@@ -385,38 +371,6 @@ def _compress(compressor: Any, payload: memoryview, flush: int) -> bytes:
         return EMPTY
     data: bytes = compressor.compress(payload) + compressor.flush(flush)
     return data[: -len(TAIL)]
-
-
-@cache
-def _module(backend: str) -> Any:
-    try:
-        return importlib.import_module(BACKENDS[backend])
-    except ImportError as error:
-        raise ImportError(
-            f"{backend} is not installed: pip install 'wsframe[{backend}]'"
-        ) from error
-
-
-def _new_compressor(backend: str, level: int | None, memory_level: int, bits: int) -> Any:
-    module = _module(backend)
-    if level is None:
-        level = module.Z_DEFAULT_COMPRESSION
-    return module.compressobj(level, module.DEFLATED, -max(bits, MIN_BACKEND_BITS), memory_level)
-
-
-@cache
-def _spare_compressors(backend: str, level: int | None, memory_level: int, bits: int) -> list[Any]:
-    return []
-
-
-@cache
-def _check_levels(backend: str, level: int | None, memory_level: int) -> None:
-    try:
-        _new_compressor(backend, level, memory_level, MAX_BITS)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"level {level} or memory_level {memory_level} is out of range for {backend}: {error}"
-        ) from None
 
 
 def _read(parameters: Parameters, *, of_offer: bool) -> dict[str, int]:

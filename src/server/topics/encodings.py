@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
-from wsframe.deflate import MAX_BITS
+from wsframe.backends import MAX_BITS
 from wsframe.sse import encode_event
 
 from .places import Place

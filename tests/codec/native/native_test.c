@@ -1,4 +1,4 @@
-/* Every unit of the C code that this CPU can run, against the definition, one byte at a time. */
+/* Compares all C code that this CPU supports with the definitions, one byte at a time. */
 #include "accept_key.h"
 #include "cpu.h"
 #include "sha1.h"
@@ -43,7 +43,7 @@ static void test_xor(const char *name, xor_function *function, int ascii)
     }
 }
 
-/* One byte that is not ASCII, anywhere, is found. */
+/* A single byte outside ASCII is detected at any position. */
 static void test_ascii(const char *name, xor_function *function)
 {
     static unsigned char src[600], dst[600];
@@ -67,7 +67,7 @@ static void test_rotation(void)
     }
 }
 
-/* The empty message and "abc": RFC 3174 section 7.3 and common knowledge. */
+/* The digests of the empty message and of "abc" (RFC 3174 section 7.3). */
 static void test_sha1(const char *name, sha1_function *function)
 {
     static const uint32_t of_abc[5] = {0xa9993e36, 0x4706816a, 0xba3e2571, 0x7850c26c, 0x9cd0d89d};
