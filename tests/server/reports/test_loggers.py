@@ -27,14 +27,14 @@ from wsframe.server.reports.loggers import log as server_log
 from wsframe.server.timing import Timing
 
 
-def breaks_a_rule(clients: Clients, server: Server) -> None:
+def violate_the_protocol(clients: Clients, server: Server) -> None:
     client = clients.websocket(server, "/echo")
     client.send(masked(Opcode.TEXT, b"\xff"))
     assert client.expect_close().code == 1007
 
 
 @BOTH_KINDS
-def test_handlers_filters_and_factories_run_in_one_thread_alone(
+def test_handlers_filters_and_factories_run_only_in_the_background_thread(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, echo: Callable[..., Any]
 ) -> None:
     ran_in: dict[str, set[str]] = {"handler": set(), "filter": set(), "factory": set()}
@@ -62,13 +62,13 @@ def test_handlers_filters_and_factories_run_in_one_thread_alone(
     SERVER.addFilter(permit)
     try:
         with handled_by(handle, SERVER, ACCESS):
-            breaks_a_rule(clients, server)
+            violate_the_protocol(clients, server)
             server.stop()
     finally:
         SERVER.removeFilter(permit)
         logging.setLogRecordFactory(logging.LogRecord)
     assert ran_in == {what: {THREAD_NAME} for what in ran_in}
-    # Yet they say who has logged, and where.
+    # The records name the thread and the module that have logged them.
     assert {record.name for record in records} == {"wsframe.server", "wsframe.access"}
     for record in records:
         assert record.threadName == "wsframe-loop"
@@ -76,7 +76,7 @@ def test_handlers_filters_and_factories_run_in_one_thread_alone(
         assert record.__dict__["trace_id"] == 42
 
 
-def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients: Clients) -> None:
+def test_a_log_handler_may_publish_to_a_topic(serve: Serve, clients: Clients) -> None:
     app = App()
 
     app.websocket("/echo")(generator_echo)
@@ -95,7 +95,7 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
 
     def log_much() -> None:
         for _ in range(200):
-            other.warning("%s", "x" * 8000)  # so much that publishing waits for the loop
+            other.warning("%s", "x" * 8000)  # enough that publishing waits for the loop
 
     seen: list[str] = []
     reading = threading.Thread(target=lambda: seen.extend(reader.expect(500)))
@@ -104,7 +104,7 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
         reading.start()
         application.start()
         for _ in range(100):
-            breaks_a_rule(clients, server)
+            violate_the_protocol(clients, server)
             echoes(clients, server)
         application.join(TIMEOUT)
         assert not application.is_alive()
@@ -113,27 +113,25 @@ def test_a_handler_that_publishes_to_a_topic_stops_nothing(serve: Serve, clients
     assert sum('"GET /echo" 101' in event for event in seen) == 200
 
 
-def test_a_handler_that_does_not_come_back_costs_lines_alone(
+def test_a_blocked_log_handler_costs_only_log_records(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    begun, unblocked = threading.Event(), threading.Event()
 
     def block(record: logging.LogRecord) -> None:
         begun.set()
-        assert go_on.wait(3 * TIMEOUT)
+        assert unblocked.wait(3 * TIMEOUT)
 
     server = serve(websocket_app(lambda ws: ws.receive(), timing=Timing(log_flush_timeout=0.01)))
     with handled_by(block, SERVER, ACCESS), ExitStack() as stack:
-        stack.callback(go_on.set)
+        stack.callback(unblocked.set)
         for _ in range(20):
-            breaks_a_rule(clients, server)
+            violate_the_protocol(clients, server)
         assert begun.wait(TIMEOUT)
         stop_within(server, TIMEOUT)
 
 
-def test_a_handler_that_stops_the_server_does_not_wait_for_itself(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_log_handler_may_stop_the_server(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(lambda ws: ws.receive()))
     stopped = threading.Event()
 
@@ -146,11 +144,11 @@ def test_a_handler_that_stops_the_server_does_not_wait_for_itself(
         assert stopped.wait(TIMEOUT)
 
 
-def test_who_configures_logging_holds_up_nobody_who_logs() -> None:
-    # dictConfig() builds handlers under this lock, which Logger.isEnabledFor() asks for.
+def test_logging_does_not_wait_for_the_lock_of_the_logging_module() -> None:
+    # dictConfig() builds handlers under this lock, which Logger.isEnabledFor() takes.
     logging._lock.acquire()  # type: ignore[attr-defined]
     try:
-        SERVER.setLevel(logging.INFO)  # forgets what is enabled
+        SERVER.setLevel(logging.INFO)  # clears the cache of enabled levels
         logs = threading.Thread(target=server_log.info, args=("not held up",))
         logs.start()
         logs.join(TIMEOUT)
@@ -160,7 +158,7 @@ def test_who_configures_logging_holds_up_nobody_who_logs() -> None:
         SERVER.setLevel(logging.NOTSET)
 
 
-def test_all_of_the_server_logs_by_these_loggers() -> None:
+def test_all_modules_of_the_server_use_these_loggers() -> None:
     package = Path(wsframe.server.__file__).parent
     others = [
         path.name
@@ -171,7 +169,7 @@ def test_all_of_the_server_logs_by_these_loggers() -> None:
     assert not others
 
 
-def test_a_handler_may_log_but_not_without_end() -> None:
+def test_a_log_handler_may_log_without_endless_recursion() -> None:
     records = []
 
     def log_too(record: logging.LogRecord) -> None:
@@ -182,14 +180,14 @@ def test_a_handler_may_log_but_not_without_end() -> None:
     with handled_by(log_too, SERVER):
         server_log.warning("first")
         server_log.warning("second")
-        assert background.flush(TIMEOUT)  # behind which the handler's own records are
+        assert background.flush(TIMEOUT)  # which waits for the records of the handler, too
     assert sorted(records) == ["first", "handled: first", "handled: second", "second"]
     assert background.lost.total() == before + 2
 
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), SystemExit(1)])
 @pytest.mark.parametrize("wanted", [True, False])
-def test_what_a_handler_raises_ends_with_the_record(
+def test_an_exception_in_a_log_handler_costs_only_the_record(
     log: ServerLog,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
@@ -211,7 +209,7 @@ def test_what_a_handler_raises_ends_with_the_record(
     assert (str(error) in capfd.readouterr().err) == wanted
 
 
-def test_standard_error_may_be_as_broken_as_the_handler(
+def test_a_log_handler_may_fail_while_standard_error_fails(
     log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and error that are gone, full or closed, which change nothing else."""
+"""The server does not depend on standard output and error, even if they are full or closed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server.reports import output
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
 PROGRAM = """
 import sys
 from wsframe.server import App
 
 app = App()
-print("what waits in a buffer to be printed")
+print("text in the buffer of the stream")
 
 @app.websocket("/print")
 def print_much(ws):
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def gone(stack: ExitStack) -> int:
-    """A pipe that nobody reads any more."""
+    """Return a pipe whose reader has closed it."""
     reading, writing = os.pipe()
     stack.callback(os.close, writing)
     os.close(reading)
@@ -52,7 +52,7 @@ def gone(stack: ExitStack) -> int:
 
 
 def full(stack: ExitStack) -> int:
-    """A pipe that is full and that nobody reads."""
+    """Return a full pipe that is not read."""
     reading, writing = os.pipe()
     stack.callback(os.close, reading)
     stack.callback(os.close, writing)
@@ -65,7 +65,7 @@ def full(stack: ExitStack) -> int:
 
 
 def without_space(stack: ExitStack) -> int:
-    """A disk that is full."""
+    """Return a file on a full disk."""
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     file = os.open("/dev/full", os.O_WRONLY)
@@ -74,7 +74,7 @@ def without_space(stack: ExitStack) -> int:
 
 
 def closed(stack: ExitStack) -> int:
-    """No file at all."""
+    """Return no file."""
     return -1
 
 
@@ -94,7 +94,7 @@ def free_port() -> int:
 
 
 def is_served(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return True if the port accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -103,8 +103,8 @@ class Served:
     """The program, served by a process with this output.
 
     Attributes:
-        process: the process.
-        port: where it listens.
+        process: the process of the server.
+        port: the port that it listens on.
     """
 
     def __init__(
@@ -124,18 +124,18 @@ class Served:
             stdout=file if file >= 0 else subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env={**os.environ, "PYTHONUNBUFFERED": ""},  # which is none
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # as if it were not set
         )
         stack.callback(self.process.wait)
         stack.callback(self.process.kill)
-        wait_until(lambda: is_served(self.port), "it is served")
+        wait_until(lambda: is_served(self.port), "the port accepts connections")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("command", ["run", "command line"])
 @OUTPUTS
-def test_it_changes_neither_the_stop_nor_the_exit_code(
+def test_unusable_output_changes_neither_the_stop_nor_the_exit_code(
     tmp_path: Path,
     stack: ExitStack,
     output_to: Callable[[ExitStack], int],
@@ -154,7 +154,7 @@ def test_it_changes_neither_the_stop_nor_the_exit_code(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
+def test_a_handler_blocked_in_print_does_not_keep_the_process_alive(
     tmp_path: Path, stack: ExitStack, workers: str
 ) -> None:
     served = Served(tmp_path, full(stack), "command line", workers, stack)
@@ -168,18 +168,18 @@ def test_a_handler_that_hangs_in_print_does_not_keep_the_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) -> None:
+def test_earlier_output_of_the_application_comes_first(tmp_path: Path, workers: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     with subprocess.Popen(
         [sys.executable, "program.py", str(free_port()), workers],
         stdout=subprocess.PIPE,
         cwd=tmp_path,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": ""},  # which is none
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # as if it were not set
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "what waits in a buffer to be printed\n"
+            assert process.stdout.readline() == "text in the buffer of the stream\n"
             assert process.stdout.readline().startswith("Serving on ")
             process.send_signal(signal.SIGTERM)
             assert process.stdout.read() == "Shutting down; press Ctrl-C again to force.\n"
@@ -189,7 +189,7 @@ def test_what_was_printed_before_is_read_before(tmp_path: Path, workers: str) ->
 
 
 class Failing(io.StringIO):
-    """What an application has put in the place of standard output."""
+    """An object that an application has assigned to ``sys.stdout``."""
 
     def write(self, text: str) -> int:
         """Fail."""

@@ -1,4 +1,4 @@
-"""Several processes that serve one port: they are replaced when they die, and end together."""
+"""Workers that share one port: ended workers are replaced, and all stop together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from wsframe.server.timing import Timing
 from wsframe.server.workers import supervisor
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux deals connections out evenly to who shares a port"
+    sys.platform != "linux",
+    reason="only Linux balances connections among listeners of a port",
 )
 
 GOING_AWAY = Close(1001, "the server is shutting down")
@@ -45,7 +46,7 @@ ticks = Queue()
 app.sse("/time", source=ticks)
 
 def say(text):
-    os.write(1, f"{text}\\n".encode())  # at once, whatever other processes say
+    os.write(1, f"{text}\\n".encode())  # one write, so that lines of processes do not mix
 
 atexit.register(say, "the end of the parent")
 
@@ -100,14 +101,14 @@ def serve(directory: Path, count: int = 2, drain: float = 60) -> ServerProcess:
 
 
 def fail(directory: Path) -> tuple[int, str]:
-    """Start the program, and wait until it has given up; what it says of that."""
+    """Start the program; wait until it gives up, and return its exit code and errors."""
     result = run([sys.executable, "program.py", "2", "60"], directory)
     assert "Serving" not in result.stdout
     return result.returncode, result.stderr
 
 
 class Crowd:
-    """A client of each worker, by the number of its process."""
+    """A client of each worker, by process id."""
 
     def __init__(self, process: ServerProcess, stack: ExitStack) -> None:
         self._process = process
@@ -115,7 +116,7 @@ class Crowd:
         self.clients: dict[int, WebSocketClient] = {}
 
     def gather(self, count: int) -> None:
-        """Connect until so many workers have a client."""
+        """Connect until this number of workers have a client."""
         while len(self.clients) < count:
             client = WebSocketClient(self._process.port, "/pid")
             self._stack.callback(client.close)
@@ -125,8 +126,8 @@ class Crowd:
             else:
                 self.clients[pid] = client
 
-    def are_all_told(self) -> None:
-        """Whether all of them are told goodbye; each is the first of its worker."""
+    def expect_close(self) -> None:
+        """Check that the server closes all clients."""
         for client in self.clients.values():
             assert client.expect_close() == GOING_AWAY
 
@@ -146,18 +147,18 @@ def test_workers_share_the_port(directory: Path, stack: ExitStack) -> None:
 
 
 @pytest.mark.slow
-def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: ExitStack) -> None:
+def test_every_worker_calls_the_functions_of_on_start(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
     crowd.gather(2)
-    heard: set[int] = set()
-    while len(heard) < 2:
+    received: set[int] = set()
+    while len(received) < 2:
         stream = StreamClient(process.port, "/time")
         first, *others = stream.expect(3)
         stream.close()
         assert set(others) == {first}  # its worker's own queue
-        heard.add(int(first))
-    assert heard == set(crowd.clients)
+        received.add(int(first))
+    assert received == set(crowd.clients)
 
 
 # The end -----------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_every_worker_starts_what_belongs_to_the_app(directory: Path, stack: Exi
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("to", ["parent", "group"])
-def test_a_signal_stops_all_in_order(
+def test_a_signal_shuts_down_all_workers_gracefully(
     directory: Path, stack: ExitStack, number: signal.Signals, to: str
 ) -> None:
     process = stack.enter_context(serve(directory))
@@ -174,10 +175,10 @@ def test_a_signal_stops_all_in_order(
     crowd.gather(2)
     (process.signal if to == "parent" else process.signal_all)(number)
     process.expect(STOPPING)
-    crowd.are_all_told()
+    crowd.expect_close()
     code, output = process.wait()
     assert code == 0
-    # What runs when a process ends is its own: of what was before the fork, nothing runs twice.
+    # Each process runs only its own exit functions; those from before the fork run once.
     assert sorted(output.splitlines()) == [
         "run returned",
         "the end of a worker",
@@ -206,7 +207,7 @@ def test_a_second_signal_forces_the_end(
 
 
 @pytest.mark.slow
-def test_a_stuck_handler_does_not_keep_a_worker(directory: Path, stack: ExitStack) -> None:
+def test_a_blocked_handler_does_not_keep_a_worker_alive(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, drain=0.3))
     client = WebSocketClient(process.port, "/stuck")
     stack.callback(client.close)
@@ -237,7 +238,7 @@ def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) 
     crowd = Crowd(process, stack)
     crowd.gather(2)
     process.signal(signal.SIGKILL)
-    crowd.are_all_told()
+    crowd.expect_close()
     code, _ = process.wait()
     assert code == -signal.SIGKILL
 
@@ -250,7 +251,7 @@ def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) 
     ("number", "how"),
     [(signal.SIGKILL, r"signal 9 \(Killed\)"), (signal.SIGTERM, "exit code 0")],
 )
-def test_a_worker_that_ends_unasked_is_replaced(
+def test_a_worker_that_ends_unexpectedly_is_replaced(
     directory: Path, stack: ExitStack, number: signal.Signals, how: str
 ) -> None:
     process = stack.enter_context(serve(directory))
@@ -270,38 +271,38 @@ def test_a_worker_that_ends_unasked_is_replaced(
         other.send_messages("x")
         assert other.next_event() == "x"
     process.signal(signal.SIGTERM)
-    crowd.are_all_told()
+    crowd.expect_close()
     assert process.wait()[0] == 0
 
 
 @pytest.mark.slow
-def test_a_replacement_that_cannot_start_is_tried_again(
+def test_a_failed_replacement_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("restart_min_backoff", "0")
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
-    for number in range(supervisor.MAX_FAILURES):  # in all, but not in a row
+    for number in range(supervisor.MAX_FAILURES):  # in total, but not in a row
         crowd.gather(2)
         (directory / "broken").write_text("once", encoding="utf-8")
         pid, _ = crowd.clients.popitem()
         os.kill(pid, signal.SIGKILL)
-        if number == 0:  # the same is not said again
+        if number == 0:  # the same reason is logged once
             process.expect(re.compile("a worker failed to start: ValueError: it is broken"))
             process.expect(re.compile("Traceback"))
-        wait_until(lambda: not (directory / "broken").exists(), "it was tried")
+        wait_until(lambda: not (directory / "broken").exists(), "a replacement was started")
     crowd.gather(2)
 
 
 @pytest.mark.slow
-def test_when_no_replacement_can_start_all_stop(directory: Path, stack: ExitStack) -> None:
+def test_all_workers_stop_when_no_replacement_can_start(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory))
     crowd = Crowd(process, stack)
     crowd.gather(2)
     (directory / "broken").write_text("always", encoding="utf-8")
     pid, _ = crowd.clients.popitem()
     os.kill(pid, signal.SIGKILL)
-    crowd.are_all_told()
+    crowd.expect_close()
     code, output = process.wait()
     assert code == 1
     assert output.count("it is broken") == 2  # in a line of the source, and in the error
@@ -309,7 +310,7 @@ def test_when_no_replacement_can_start_all_stop(directory: Path, stack: ExitStac
     assert "run returned" not in output
 
 
-def test_why_none_can_start_is_said_once_and_at_once(directory: Path) -> None:
+def test_the_reason_of_a_failed_first_start_is_printed_once_and_at_once(directory: Path) -> None:
     (directory / "broken").write_text("always", encoding="utf-8")
     code, errors = fail(directory)
     assert code == 1
@@ -331,7 +332,7 @@ def test_supervisor_gives_up_after_five_failed_starts(directory: Path) -> None:
     assert time.monotonic() - begin >= 0.1 + 0.4  # the pauses after the first and the third
 
 
-def test_no_memory_for_a_fork_is_a_failure_to_start(
+def test_a_failed_fork_counts_as_a_failed_start(
     log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fork() -> int:
@@ -347,7 +348,7 @@ def test_no_memory_for_a_fork_is_a_failure_to_start(
     assert signal.set_wakeup_fd(-1) == -1
 
 
-# What is wrong from the beginning ----------------------------------------------------------------
+# Errors at the start ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -368,13 +369,13 @@ def test_workers_require_fork_and_so_reuseport(monkeypatch: pytest.MonkeyPatch, 
         App().run("127.0.0.1", 0, workers=2)
 
 
-def test_there_are_no_negative_workers() -> None:
+def test_a_negative_number_of_workers_is_an_error() -> None:
     with pytest.raises(ValueError, match="workers must not be negative"):
         App().run("127.0.0.1", 0, workers=-1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_run_is_for_the_main_thread(workers: int) -> None:
+def test_run_must_be_called_in_the_main_thread(workers: int) -> None:
     raised: list[BaseException] = []
 
     def serve() -> None:
