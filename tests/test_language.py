@@ -7,24 +7,22 @@ from random import Random
 
 import pytest
 
-from tools.language import RULES, Finding, check, check_files, folder
+from tools.language import RULES, Finding, check, check_files, folder, long_sentences
 from tools.sample import draw
 from tools.texts import ROOT, Text, files, read, sentences
 
 # How many phrases are left to be reworded in each folder; in all others none. Only lower a number.
 REMAINING: dict[str, int] = {
     "README.md": 47,
-    "docs": 47,
-    "src/cli": 13,
-    "src/demo": 1,
-    "src/server": 55,
-    "src/server/handoff": 104,
-    "src/server/reports": 17,
-    "src/server/sessions": 105,
-    "src/server/sockets": 90,
-    "src/server/topics": 446,
-    "tests": 617,
+    "src/server/handoff": 88,
+    "src/server/sockets": 80,
+    "src/server/topics": 150,
+    "tests": 396,
 }
+
+# The words of a sentence; about 25 is the aim.
+LONGEST = 40
+LONG = {"README.md"}  # files with longer sentences
 
 # A text that breaks each rule.
 BROKEN = {
@@ -83,6 +81,15 @@ def test_no_folder_has_more_phrases_than_remain() -> None:
     }
     listing = [str(finding) for name in exceeded for finding in found[name]]
     assert not exceeded, "\n".join(["", *listing])
+
+
+def test_no_sentence_is_too_long() -> None:
+    found = [
+        f"{folder(text.path)}:{text.line}: {sentence}"
+        for text, sentence in long_sentences(files([]), LONGEST)
+        if text.path.name not in LONG
+    ]
+    assert found == []
 
 
 def test_every_rule_finds_its_phrase() -> None:

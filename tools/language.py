@@ -175,6 +175,16 @@ def check_files(paths: Iterable[Path]) -> Iterator[Finding]:
                 yield from check(text)
 
 
+def long_sentences(paths: Iterable[Path], words: int) -> Iterator[tuple[Text, str]]:
+    """Return the sentences in these files that have more words, with their texts."""
+    for path in paths:
+        for text in read(path):
+            if text.kind != "string":
+                for sentence in sentences(text.text):
+                    if len(sentence.split()) > words:
+                        yield text, sentence
+
+
 def folder(path: Path) -> str:
     """Return the folder for the count of a file: three levels of src, one elsewhere."""
     parts = path.resolve().relative_to(ROOT).parts
@@ -204,14 +214,7 @@ def main() -> int:
 
 
 def _list_long(paths: list[Path], words: int, *, count: bool) -> int:
-    found = [
-        (text, sentence)
-        for path in paths
-        for text in read(path)
-        if text.kind != "string"
-        for sentence in sentences(text.text)
-        if len(sentence.split()) > words
-    ]
+    found = list(long_sentences(paths, words))
     if count:
         _print_counts(folder(text.path) for text, _ in found)
     else:

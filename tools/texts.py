@@ -170,9 +170,12 @@ def _prose(comment: str) -> str:
 
 
 def _c_comments(source: str) -> Found:
+    """Find comments; each paragraph of one is a text."""
     for match in re.finditer(r"/\*(.*?)\*/|//([^\n]*)", source, re.DOTALL):
-        text = re.sub(r"\n\s*\*?", " ", match[1] or match[2] or "")
-        yield source.count("\n", 0, match.start()) + 1, "comment", " ".join(text.split())
+        line = source.count("\n", 0, match.start()) + 1
+        for paragraph in re.split(r"\n\s*\*?\s*\n", match[1] or match[2] or ""):
+            yield line, "comment", " ".join(re.sub(r"\n\s*\*?", " ", paragraph).split())
+            line += paragraph.count("\n") + 2
 
 
 def _hash_comments(source: str) -> Found:
