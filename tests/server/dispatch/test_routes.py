@@ -230,7 +230,7 @@ def test_what_on_start_raises_ends_the_start(serve: Serve) -> None:
 def test_what_is_called_on_start_is_no_coroutine_function() -> None:
     async def start() -> None: ...
 
-    with pytest.raises(TypeError, match="plain function"):
+    with pytest.raises(TypeError, match="must not be a coroutine function"):
         App().on_start(start)
 
 
