@@ -1,4 +1,4 @@
-"""The application's word on a request: before the 101, before the head of an event stream."""
+"""``authorize``: the decision of the application before the 101 or the head of a stream."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ COOKIE = ("Cookie", "session=anna")
 
 
 def whose(request: Request) -> str | None:
-    """Whose session it is."""
+    """Return the user of the request, by its cookie; None without one."""
     return request.headers.get("Cookie", "").removeprefix("session=") or None
 
 
 def protected(authorize: Callable[[Request], object] = whose) -> App:
-    """An app that tells its clients who they are."""
+    """An app that sends each client its identity."""
     app = App()
 
     @app.websocket("/ws", authorize=authorize)
@@ -49,7 +49,7 @@ def ask(clients: Clients, server: Any, request: bytes) -> Answer:
     return client.answer()
 
 
-def test_who_is_let_in_is_known_to_the_handler(serve: Serve, clients: Clients) -> None:
+def test_the_handler_receives_the_identity(serve: Serve, clients: Clients) -> None:
     server = serve(protected())
     assert clients.websocket(server, "/ws", COOKIE).next_event() == "hello anna"
     assert clients.stream(server, "/stream", COOKIE).expect(1) == ["hello anna"]
@@ -58,7 +58,7 @@ def test_who_is_let_in_is_known_to_the_handler(serve: Serve, clients: Clients) -
 @pytest.mark.parametrize(
     "request_", [upgrade("/ws"), get("/stream"), get("/stream", method="HEAD")]
 )
-def test_others_get_403(serve: Serve, clients: Clients, request_: bytes) -> None:
+def test_refused_clients_get_403(serve: Serve, clients: Clients, request_: bytes) -> None:
     assert ask(clients, serve(protected()), request_).status == 403
 
 
@@ -71,7 +71,7 @@ def test_the_hook_may_choose_the_answer(serve: Serve, clients: Clients) -> None:
     assert answer.body == b"log in first\n"
 
 
-def test_the_hook_may_be_an_object_without_a_hash(serve: Serve, clients: Clients) -> None:
+def test_the_hook_may_be_unhashable(serve: Serve, clients: Clients) -> None:
     @dataclass
     class Sessions:
         known: set[str]
@@ -119,7 +119,7 @@ def test_an_answer_that_cannot_be_sent_is_logged_and_500(
     assert log.expect("authorize of /ws raised an answer that cannot be sent").exc_info
 
 
-def test_a_request_that_is_not_in_order_is_refused_without_asking(
+def test_an_invalid_request_is_refused_without_calling_the_hook(
     serve: Serve, clients: Clients
 ) -> None:
     asked: Queue[Request] = Queue()
@@ -132,7 +132,7 @@ def test_a_request_that_is_not_in_order_is_refused_without_asking(
 
 
 def hold(held: Checkpoint) -> Callable[[Request], object]:
-    """A hook that blocks, and then lets everyone in."""
+    """A hook that blocks, and then accepts every client."""
 
     def authorize(request: Request) -> bool:
         held.wait()
@@ -141,7 +141,7 @@ def hold(held: Checkpoint) -> Callable[[Request], object]:
     return authorize
 
 
-def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> None:
+def test_a_hook_that_blocks_delays_no_other_client(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
     app = protected(hold(held))
     app.websocket("/echo")(generator_echo)
@@ -156,14 +156,14 @@ def test_a_hook_that_blocks_holds_up_nobody(serve: Serve, clients: Clients) -> N
     assert b" 101 " in waiting.read_until(b"\r\n\r\n")
 
 
-def test_what_comes_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
+def test_data_received_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
     server = serve(websocket_app(generator_echo, authorize=hold(held)), handshake_timeout=0.1)
     client = clients.connect(server)
     client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
     held.wait_until_reached()
     client.send(masked(Opcode.TEXT, "behind it"))
-    # Longer than the head of a request may take: the client has done its part.
+    # Longer than handshake_timeout, which ends with the request.
     (peer,) = peers_of(server)
     due = peer.loop._next_tick
     wait_until(lambda: peer.loop._next_tick > due + 0.4, "the deadlines are looked at")
@@ -183,7 +183,7 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clie
     wait_for_disconnects(server)
 
 
-def test_a_stop_does_not_wait_for_an_answer_that_nobody_needs(
+def test_a_stop_does_not_wait_for_the_answer_to_a_lost_client(
     serve: Serve, clients: Clients
 ) -> None:
     held = Checkpoint()

@@ -50,7 +50,7 @@ def heard(clients: Clients, server: Server, target: str) -> Any:
         ("/plain", "/plain?room=none", {}),
     ],
 )
-def test_a_path_gives_its_parameters_decoded(
+def test_parameters_are_decoded(
     serve: Serve, clients: Clients, path: str, target: str, parameters: dict[str, str]
 ) -> None:
     server = serve(parameters_app(path))
@@ -60,7 +60,7 @@ def test_a_path_gives_its_parameters_decoded(
 @pytest.mark.parametrize(
     "target", ["/rooms/", "/rooms", "/rooms/a/b", "/rooms/a/", "/roomsXa", "/x/rooms/a", "/", "//"]
 )
-def test_a_parameter_is_one_segment_and_never_nothing(serve: Serve, target: str) -> None:
+def test_a_parameter_is_one_segment_and_never_empty(serve: Serve, target: str) -> None:
     server = serve(parameters_app("/rooms/{room}"))
     assert ask(server, upgrade(target)).status == 404
 
@@ -186,7 +186,7 @@ def test_routes_are_fixed_when_the_app_is_started(serve: Serve) -> None:
             add(app, "/late")
 
 
-def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: Serve) -> None:
+def test_on_start_runs_before_the_first_connection(serve: Serve) -> None:
     app = App()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -213,7 +213,7 @@ def test_what_belongs_to_the_app_is_started_before_the_first_connection(serve: S
         app.on_start(second)
 
 
-def test_what_on_start_raises_ends_the_start(serve: Serve) -> None:
+def test_an_error_in_on_start_ends_the_start(serve: Serve) -> None:
     app = App()
     problems = [LookupError("no database"), None]
 
@@ -227,7 +227,7 @@ def test_what_on_start_raises_ends_the_start(serve: Serve) -> None:
     assert ask(serve(app), get("/")).status == 404
 
 
-def test_what_is_called_on_start_is_no_coroutine_function() -> None:
+def test_on_start_refuses_a_coroutine_function() -> None:
     async def start() -> None: ...
 
     with pytest.raises(TypeError, match="must not be a coroutine function"):
@@ -244,7 +244,7 @@ def test_what_is_called_on_start_is_no_coroutine_function() -> None:
         ({"max_message_size": -1}, ValueError),
     ],
 )
-def test_options_that_cannot_work_are_refused_at_once(
+def test_invalid_options_are_refused_at_once(
     options: dict[str, Any], error: type[Exception]
 ) -> None:
     app = App()
@@ -295,7 +295,7 @@ def test_a_large_page_arrives_whole_at_a_slow_client(serve: Serve, clients: Clie
 
 
 @pytest.mark.parametrize("target", ["/nothing", "/style/", "/STYLE", "//style", "/%2Fstyle"])
-def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
+def test_a_path_without_a_route_is_not_found(serve: Serve, target: str) -> None:
     server = serve(pages())
     answer = ask(server, get(target))
     assert answer.status == 404
@@ -303,7 +303,7 @@ def test_what_has_no_route_is_not_found(serve: Serve, target: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-def test_what_may_only_be_read_says_so(serve: Serve, method: str) -> None:
+def test_another_method_than_get_and_head_is_refused(serve: Serve, method: str) -> None:
     app = pages()
     app.sse("/time", source=Queue())
     server = serve(app)

@@ -16,7 +16,7 @@ from wsframe.server import App, Server
 
 @pytest.fixture
 def server(serve: Serve, clients: Clients) -> Iterator[Server]:
-    """A server of which the next client is served, whatever the one before has done."""
+    """Return a server; at the end of the test it must still serve another client."""
     app = App()
     app.page("/", PAGE)
     app.websocket("/echo", max_message_size=LIMIT)(generator_echo)

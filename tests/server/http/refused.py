@@ -13,7 +13,7 @@ PAGE = b"<p>the page"
 LIMIT = 1000
 
 
-# Around what a client sends of which the beginning is enough to be refused, and closed.
+# For data whose beginning is refused: the rest may still be on its way when the server closes.
 REFUSED_EARLY = suppress(BrokenPipeError, ConnectionResetError)
 
 
@@ -21,7 +21,7 @@ HOST = ("Host", "localhost")
 
 
 def answers(clients: Clients, server: Server, request: bytes) -> list[Answer]:
-    """The answers to a request in one segment, and, unless it is long, a byte at a time."""
+    """Return the answers to a request sent in one segment, and, if it is short, bytewise."""
     client = clients.connect(server)
     client.send(request)
     result = [client.answer()]
@@ -34,7 +34,7 @@ def answers(clients: Clients, server: Server, request: bytes) -> list[Answer]:
 
 
 def read_what_comes(client: Client) -> bytes:
-    """The rest, where the client has sent more than was read and so may see a reset."""
+    """Return the rest; a reset may end it, because the server did not read everything."""
     try:
         return client.read_to_end()
     except ConnectionResetError:

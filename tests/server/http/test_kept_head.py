@@ -1,4 +1,4 @@
-"""How much of a long head is kept while its connection is open, and what handlers see of it."""
+"""Long heads: the part that is kept while the connection is open, and the view of handlers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOT_KEPT = (
 
 
 def look(request: Request) -> object:
-    """What comes of reading the long parts of a request; the others are always there."""
+    """Return the result of reading the long parts of a request; the others are always kept."""
     kept = (request.path, request.raw_path, dict(request.parameters), request.host)
     assert kept == ("/x y/z", "/x%20y/z", {"name": "z"}, "localhost:81")
     assert (request.client, request.user_agent) == ("127.0.0.1", "agent")
@@ -41,7 +41,7 @@ def look(request: Request) -> object:
 
 
 class Looks:
-    """Handlers of every kind that look at their request, before and after they have waited."""
+    """Handlers of every kind that read their request, before and after a wait."""
 
     def __init__(self) -> None:
         self.seen: Queue[object] = Queue()
@@ -100,7 +100,7 @@ def say_hello(client: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["generator", "function"])
-def test_a_long_head_is_there_until_the_handler_waits(
+def test_a_long_head_is_kept_until_the_handler_waits(
     serve: Serve, clients: Clients, looks: Looks, kind: str
 ) -> None:
     server = serve_websocket(serve, looks, kind)
@@ -127,7 +127,7 @@ def test_a_head_of_the_usual_size_is_kept(serve: Serve, clients: Clients, looks:
     looks.expect((1, 1), (1, 1), (1, 1))
 
 
-def test_of_a_stream_it_is_there_until_the_function_returns(
+def test_a_long_head_of_a_stream_is_kept_until_its_function_returns(
     serve: Serve, clients: Clients, looks: Looks
 ) -> None:
     app = App()
@@ -139,7 +139,7 @@ def test_of_a_stream_it_is_there_until_the_function_returns(
     assert stream.last_event_id == "7"
 
 
-def test_of_a_stream_it_is_there_as_long_as_a_generator_runs(
+def test_a_long_head_of_a_stream_is_kept_while_its_generator_runs(
     serve: Serve, clients: Clients, looks: Looks
 ) -> None:
     app = App()
@@ -212,7 +212,7 @@ def test_an_idle_connection_takes_no_more_memory_for_a_long_head(
 
 
 def test_a_path_has_a_limit_of_its_own(serve: Serve, clients: Clients) -> None:
-    """A handler is given it as an argument, in which a byte may take four."""
+    """A handler receives it as an argument, in which a byte may take four."""
     app = App()
     app.page("/{name}", "x")
     server = serve(app)

@@ -1,7 +1,7 @@
-"""The request that opens a connection: what is answered to what is refused, to the last header.
+"""The request that opens a connection: complete answers to refused requests.
 
-Once, and in order: nobody's handler is called, nothing is answered behind it, and no reset
-overtakes the answer on its way.
+Each refused request has one answer. No handler is called, nothing follows the answer, and no reset
+overtakes it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def opened() -> list[str]:
 
 @pytest.fixture
 def server(serve: Serve, opened: list[str]) -> Iterator[Server]:
-    """A server that serves the next client, whatever the one before has asked for."""
+    """Return a server; at the end of the test it must still serve another client."""
     app = App()
 
     def echo(ws: WebSocket) -> MessageGenerator:
@@ -73,7 +73,7 @@ def server(serve: Serve, opened: list[str]) -> Iterator[Server]:
 
 
 def expect_refusal(received: bytes, status: int, headers: Pairs = ()) -> None:
-    """It is this one answer, with these headers and those of every refusal."""
+    """Check for one answer, with these headers and the headers of every refusal."""
     answer = parse_answer(received)
     assert received.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode())
     assert parsedate_to_datetime(answer.headers["Date"])
@@ -139,18 +139,18 @@ REFUSED: dict[str, tuple[bytes, int, Pairs]] = {
     "two keys": (upgrade("/ws", ("Sec-WebSocket-Key", KEY)), 400, ()),
     "a key of 15 bytes": (upgrade("/ws", changes={"Sec-WebSocket-Key": "A" * 20}), 400, ()),
     "a key of 17 bytes": (upgrade("/ws", changes={"Sec-WebSocket-Key": "A" * 23 + "="}), 400, ()),
-    # What is not here, or not for everyone.
+    # Unknown paths, and refused clients.
     "a foreign Origin": (upgrade("/ws", ("Origin", "https://evil.example")), 403, ()),
     "a stranger": (upgrade("/guarded"), 403, ()),
     "no route": (upgrade("/none"), 404, ()),
     "POST to a WebSocket": (upgrade("/ws", method="POST"), 405, [("Allow", "GET")]),
     "POST to a page": (get("/", method="POST"), 405, [("Allow", "GET, HEAD")]),
     "DELETE of a stream": (get("/stream", method="DELETE"), 405, [("Allow", "GET, HEAD")]),
-    # Where somebody before the server may see one request, another two.
+    # Heads in which a proxy may see one request, and a server two.
     "a body": (upgrade("/ws", ("Content-Length", "5")) + b"hello", 400, ()),
     "a length without a body": (upgrade("/ws", ("Content-Length", "5")), 400, ()),
     "a chunked body": (upgrade("/ws", ("Transfer-Encoding", "chunked")) + b"0\r\n\r\n", 400, ()),
-    "an encoding that is none": (upgrade("/ws", ("Transfer-Encoding", "identity")), 400, ()),
+    "the encoding identity": (upgrade("/ws", ("Transfer-Encoding", "identity")), 400, ()),
     "two lengths of nothing": (upgrade("/ws", *[("Content-Length", "0")] * 2), 400, ()),
     "a length and an encoding": (
         upgrade("/ws", ("Content-Length", "5"), ("Transfer-Encoding", "chunked")) + b"0\r\n\r\n",
@@ -171,13 +171,13 @@ REFUSED: dict[str, tuple[bytes, int, Pairs]] = {
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_answer_to_what_is_refused(
+def test_the_answer_to_a_refused_request(
     server: Server, clients: Clients, opened: list[str], name: str, bytewise: bool
 ) -> None:
     request, status, headers = REFUSED[name]
     client = clients.connect(server)
     if bytewise:
-        # All but the end at once, where there is much: what counts is that the last bytes decide.
+        # If the request is long, only its last bytes are sent one by one.
         client.send(request[:-400])
         client.send_bytewise(request[-400:])
     else:
@@ -188,7 +188,7 @@ def test_the_answer_to_what_is_refused(
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 def test_the_answer_of_a_full_server(serve: Serve, clients: Clients, bytewise: bool) -> None:
-    """There is no room to read the request, so that it is the same to all."""
+    """All clients get the same answer, because a full server reads no requests."""
     server = serve(websocket_app(generator_echo), max_connections=1)
     clients.websocket(server, "/echo")
     client = clients.connect(server)
@@ -201,7 +201,7 @@ def test_the_answer_of_a_full_server(serve: Serve, clients: Clients, bytewise: b
 
 @pytest.mark.parametrize("change", ["inserted", "put in place of another"])
 @pytest.mark.parametrize("byte", [b"\0", b"\r", b"\n", b"\x80"], ids=["NUL", "CR", "LF", "0x80"])
-def test_a_byte_that_is_wrong_everywhere(
+def test_an_invalid_byte_anywhere_is_refused(
     server: Server, opened: list[str], byte: bytes, change: str
 ) -> None:
     request = upgrade("/ws")
@@ -209,7 +209,7 @@ def test_a_byte_that_is_wrong_everywhere(
         rest = request[place:] if change == "inserted" else request[place + 1 :]
         wrong = request[:place] + byte + rest
         if wrong.startswith(request):
-            continue  # the same, perhaps with a byte behind it
+            continue  # the same head, perhaps followed by one byte
         client = Client(server.port)
         try:
             client.send(wrong)
@@ -217,7 +217,7 @@ def test_a_byte_that_is_wrong_everywhere(
             received = client.read_to_end()
         finally:
             client.close()
-        # A head whose end has not come may be waited for; every other has its answer.
+        # An incomplete head may have no answer; every other has one.
         if received or b"\r\n\r\n" in wrong:
             answer = parse_answer(received)
             assert answer.status in (400, 404, 426), wrong
@@ -238,7 +238,7 @@ def test_a_target_may_name_the_host(
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t", " \t \t"])
-def test_blanks_around_a_header_are_no_part_of_it(
+def test_whitespace_around_a_header_is_not_part_of_its_value(
     serve: Serve, clients: Clients, blank: str
 ) -> None:
     app = App()
@@ -261,7 +261,7 @@ def test_blanks_around_a_header_are_no_part_of_it(
 @pytest.mark.parametrize(
     "more", [get("/"), upgrade("/ws"), b"\r\n"], ids=["GET", "upgrade", "CRLF"]
 )
-def test_a_request_behind_an_upgrade_is_no_request(
+def test_a_request_after_an_upgrade_is_not_served(
     server: Server, clients: Clients, opened: list[str], more: bytes
 ) -> None:
     client = clients.websocket(server, "/ws", first=more)
@@ -293,8 +293,8 @@ def test_a_page_is_not_upgraded_to_http_2(server: Server, clients: Clients) -> N
     assert answer.headers["Upgrade"] is None
 
 
-def test_there_is_no_answer_before_the_answer(server: Server, clients: Clients) -> None:
-    """Who waits for 100 (RFC 9110 section 10.1.1) gets the final one."""
+def test_no_interim_answer_is_sent(server: Server, clients: Clients) -> None:
+    """A client that expects 100 (RFC 9110 section 10.1.1) gets the final answer."""
     client = clients.connect(server)
     client.send(get("/", ("Expect", "100-continue"), ("Content-Length", "5")))
     assert client.answer().status == 200
@@ -323,7 +323,7 @@ DECLINED_OFFERS = (
 
 
 @pytest.mark.parametrize("offer", MALFORMED_OFFERS)
-def test_an_offer_that_is_no_list_of_extensions_is_a_bad_request(
+def test_an_offer_that_is_not_a_list_of_extensions_is_a_bad_request(
     server: Server, clients: Clients, opened: list[str], offer: str
 ) -> None:
     client = clients.connect(server)
@@ -333,10 +333,8 @@ def test_an_offer_that_is_no_list_of_extensions_is_a_bad_request(
 
 
 @pytest.mark.parametrize("offer", DECLINED_OFFERS)
-def test_an_offer_that_cannot_be_kept_is_declined(
-    server: Server, clients: Clients, offer: str
-) -> None:
-    """RFC 7692 section 7.1; and the next offer may be one that can."""
+def test_an_unacceptable_offer_is_declined(server: Server, clients: Clients, offer: str) -> None:
+    """RFC 7692 section 7.1; the next offer may be acceptable."""
     header = "Sec-WebSocket-Extensions"
     client = clients.websocket(server, "/ws", (header, offer))
     assert client.headers[header] is None
@@ -350,12 +348,12 @@ def test_an_offer_that_cannot_be_kept_is_declined(
 # The deadline ------------------------------------------------------------------------------------
 
 
-def test_nobody_is_waited_for_longer_than_ten_seconds() -> None:
-    """As documented; what it means is tested with a shorter time."""
+def test_the_handshake_timeout_is_ten_seconds() -> None:
+    """This is the documented value; other tests use a shorter one."""
     assert Settings().handshake_timeout == 10
 
 
-# What comes back -------------------------------------------------------------------------------
+# Values of the client that are sent back ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -370,10 +368,10 @@ def test_nobody_is_waited_for_longer_than_ten_seconds() -> None:
         ("/echo/%252e", "%2e"),
     ],
 )
-def test_a_parameter_is_a_text_and_nothing_else(
+def test_a_parameter_is_only_text(
     serve: Serve, clients: Clients, log: ServerLog, target: str, parameter: str
 ) -> None:
-    """It is in no header; and the log has the path in its normal form, which has no line breaks."""
+    """No header contains it, and the normal form of the path in the log has no line breaks."""
     app = App()
 
     @app.websocket("/echo/{text}")
@@ -398,7 +396,7 @@ def test_a_parameter_is_a_text_and_nothing_else(
         *("/ws%00", "/ws%0d%0a", "/ws;a=b", "/WS", "/%zz", "/pyproject.toml", "/.git/config"),
     ],
 )
-def test_a_path_is_no_file_and_has_no_way_up(
+def test_a_path_is_not_a_file_and_dot_segments_are_text(
     server: Server, clients: Clients, opened: list[str], target: str
 ) -> None:
     for request in (get(target), upgrade(target)):
@@ -408,8 +406,8 @@ def test_a_path_is_no_file_and_has_no_way_up(
     assert not opened
 
 
-def test_a_reason_is_any_text_and_no_frame(serve: Serve, clients: Clients) -> None:
-    """Control characters may stand in it; what does not fit is refused, not cut."""
+def test_a_close_reason_may_contain_any_text(serve: Serve, clients: Clients) -> None:
+    """A reason may contain control characters; a long one is refused, not cut."""
     reason = "\r\n\0\x7f\x88\x00 \N{SNOWMAN}"
 
     def close(ws: WebSocket) -> None:

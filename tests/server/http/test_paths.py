@@ -1,4 +1,4 @@
-"""What the path of a request is: one form for routes, hooks, handlers and logs."""
+"""The path of a request: one form for routes, hooks, handlers and logs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ask(clients: Clients, server: Server, request: bytes) -> Answer:
 
 @pytest.fixture
 def hooked(serve: Serve) -> tuple[Server, Queue[str]]:
-    """A server whose hook refuses what begins with /admin, and the paths that handlers saw."""
+    """A server whose hook refuses paths below /admin, and the paths that handlers received."""
     app = App()
     seen: Queue[str] = Queue()
 
@@ -75,7 +75,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("target", [*ADMIN, *(f"http://localhost{path}" for path in ADMIN)])
-def test_a_hook_sees_the_path_by_which_the_route_was_chosen(
+def test_a_hook_receives_the_path_that_found_the_route(
     hooked: tuple[Server, Queue[str]], clients: Clients, target: str
 ) -> None:
     server, seen = hooked
@@ -85,7 +85,7 @@ def test_a_hook_sees_the_path_by_which_the_route_was_chosen(
 
 
 @pytest.mark.parametrize("target", OTHERS)
-def test_a_handler_sees_a_path_of_which_nothing_was_resolved(
+def test_dot_segments_of_a_path_are_not_resolved(
     hooked: tuple[Server, Queue[str]], clients: Clients, target: str
 ) -> None:
     server, seen = hooked
@@ -126,7 +126,7 @@ def test_the_request_log_has_the_path_of_the_route(
         access.removeHandler(log)
 
 
-# Patterns that a backtracking matcher tries in more ways than anybody can wait for.
+# Patterns for which a backtracking matcher would need exponential time.
 PATTERNS = (
     "/{a}.{b}.{c}.{d}.{e}!",
     "/{a}%{b}%{c}%{d}%{e}!",
@@ -153,7 +153,7 @@ def test_a_long_path_is_matched_in_linear_time(
             assert ask(clients, server, request(target)).status == status
 
 
-def test_two_parameters_need_a_text_between_them() -> None:
+def test_two_parameters_must_have_a_text_between_them() -> None:
     with pytest.raises(ValueError, match="text between"):
         App().page("/{a}{b}", "")
 
@@ -173,7 +173,7 @@ def test_two_parameters_need_a_text_between_them() -> None:
         ("http://localhost", "localhost", ("localhost", "/")),
         ("http://localhost?y=/x", "localhost", ("localhost", "/")),
         ("http://localhost//x", "localhost", ("localhost", "//x")),
-        # RFC 9112 section 3.2.2: the target counts, whatever the Host header is.
+        # RFC 9112 section 3.2.2: the target takes precedence over the Host header.
         ("http://localhost:81/x", "localhost", ("localhost:81", "/x")),
         ("http://[::1]/x", "127.0.0.1", ("[::1]", "/x")),
     ],
@@ -252,7 +252,7 @@ LEAVING: dict[str, tuple[Callable[[Clients, Server, str], None], str]] = {
 
 
 def peers_of(server: Server) -> list[Peer]:
-    """The connections of this server that anything still refers to."""
+    """Return the connections of this server that are still referenced."""
     found = (item for item in gc.get_objects() if type(item) is Peer)
     return [peer for peer in found if peer.loop in loops_of(server)]
 
@@ -261,7 +261,7 @@ def peers_of(server: Server) -> list[Peer]:
 def test_a_connection_leaves_nothing_to_the_garbage_collector(
     serve: Serve, clients: Clients, name: str
 ) -> None:
-    """Where that is turned off, each would stay for good with its head."""
+    """With the collector disabled, each connection would stay in memory with its head."""
 
     def events(stream: EventStream) -> Iterator[str]:
         yield "x"
@@ -292,7 +292,7 @@ def test_a_connection_leaves_nothing_to_the_garbage_collector(
         gc.collect()
         names = {type(item).__module__ for item in gc.garbage}
         assert not [found for found in names if found.startswith("wsframe.server")]
-        # Nor does anything that is in use refer to it, at least once its thread is idle.
+        # No live object refers to it either, at the latest once its thread is idle.
         wait_until(lambda: not peers_of(server), "the connection is gone")
     finally:
         gc.set_debug(0)

@@ -1,4 +1,4 @@
-"""What is believed of whom: proxies that are trusted, and everybody else."""
+"""Forwarding headers, of trusted proxies and of other clients."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OWN = ("127.0.0.1", "http", "localhost")
 
 
 def said_by(ws: WebSocket) -> None:
-    """Tell the client what the server takes it for."""
+    """Send the client its address, scheme and host as the server sees them."""
     request = ws.request
     ws.send(f"{request.client} {request.scheme} {request.host}")
 
 
 @pytest.fixture
 def trusting(serve: Serve) -> Server:
-    """A server behind proxies, of which one is on this machine."""
+    """A server behind proxies; one of them is on this machine."""
     return start(serve, CHAIN)
 
 
@@ -34,7 +34,7 @@ def start(serve: Serve, trusted: tuple[str, ...]) -> Server:
 
 
 def heard(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[str, ...]:
-    """What the server takes a request for."""
+    """Return the client, scheme and host of a request as the server sees them."""
     client = clients.websocket(server, "/", *headers)
     message = client.next_event()
     client.expect_close()
@@ -79,13 +79,13 @@ def forwarded(value: str) -> tuple[str, str]:
         ([forwarded("for=6.6.6.6, for=_hidden, for=10.1.2.3")], "10.1.2.3"),
         ([forwarded('for="_hidden:80"')], "127.0.0.1"),
         ([forwarded(r'for="\203.0.113.7"')], "203.0.113.7"),
-        # Whoever sets one of the two passes on the other: the one that most set counts.
+        # A proxy sets one of the two and passes on the other: the more common one counts.
         ([forwarded("for=6.6.6.6"), xff("203.0.113.7")], "203.0.113.7"),
         ([forwarded("for=6.6.6.6"), ("X-Forwarded-Proto", "http")], "127.0.0.1"),
         ([forwarded("nonsense"), xff("203.0.113.7")], "203.0.113.7"),
     ],
 )
-def test_the_client_is_the_first_that_is_not_trusted(
+def test_the_client_is_the_first_untrusted_address(
     trusting: Server, clients: Clients, headers: list[tuple[str, str]], client: str
 ) -> None:
     assert heard(clients, trusting, *headers) == (client, "http", "localhost")
@@ -99,7 +99,7 @@ def test_the_client_is_the_first_that_is_not_trusted(
         ([("X-Forwarded-Proto", "ws"), ("X-Forwarded-Host", "a.example:8")], "http", "a.example:8"),
         ([forwarded('for=1.2.3.4;proto=https;host="shop.example:81"')], "https", "shop.example:81"),
         ([forwarded("host=shop.example")], "http", "shop.example"),
-        # Of a chain, what the outermost says that is trusted.
+        # In a chain, the headers of the outermost trusted proxy count.
         (
             [xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Proto", "https, http")],
             "https",
@@ -140,7 +140,7 @@ EVERYTHING = [
 
 @pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "::1", "unix")])
 @pytest.mark.parametrize("headers", [EVERYTHING[:3], EVERYTHING[3:], [xff("nonsense")]])
-def test_from_whom_is_not_trusted_they_change_nothing(
+def test_forwarding_headers_of_untrusted_clients_are_ignored(
     serve: Serve, clients: Clients, trusted: tuple[str, ...], headers: list[tuple[str, str]]
 ) -> None:
     assert heard(clients, start(serve, trusted), *headers) == OWN
@@ -164,7 +164,7 @@ def test_from_whom_is_not_trusted_they_change_nothing(
         forwarded("for=1.2.3.4;proto=gopher"),
         forwarded("for=1.2.3.4;host=a/b"),
         forwarded("for=1.2.3.4 proto=http"),
-        # Chains that no one has, and that would cost the loop more than a request may.
+        # Implausibly long chains, which would take too much of the loop's time.
         xff("10.1.2.3," * 101),
         xff("," * 15_000),
         forwarded("for=10.1.2.3," * 101),
@@ -172,7 +172,7 @@ def test_from_whom_is_not_trusted_they_change_nothing(
         forwarded('for="' + "\\1" * 401 + '"'),
     ],
 )
-def test_what_is_malformed_is_refused(
+def test_malformed_forwarding_headers_are_refused(
     trusting: Server, clients: Clients, header: tuple[str, str]
 ) -> None:
     client = clients.connect(trusting)
@@ -226,6 +226,8 @@ def test_the_log_names_the_client(trusting: Server, clients: Clients, caplog: An
         ("127.0.0.1", TypeError),
     ],
 )
-def test_what_cannot_be_trusted_is_said_at_the_start(trusted: Any, error: type[Exception]) -> None:
+def test_invalid_trusted_proxies_are_refused_at_the_start(
+    trusted: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         App().start(trusted_proxies=trusted)

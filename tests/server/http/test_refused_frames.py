@@ -23,10 +23,10 @@ FRAGMENT = masked(Opcode.TEXT, "x" * 600, fin=False)
 
 TOO_BIG = {
     "message": (masked(Opcode.BINARY, bytes(LIMIT + 1)), 1001),
-    "message of which only the length has come": (b"\x82\xfe\x03\xe9", 1001),
+    "message, only its length": (b"\x82\xfe\x03\xe9", 1001),
     "message of a length of 63 bits": (b"\x81\xff\x7f" + b"\xff" * 7, (1 << 63) - 1),
     "fragments": (FRAGMENT + masked(Opcode.CONTINUATION, "x" * 401), 1001),
-    "fragments of which only the length has come": (FRAGMENT + b"\x00\xfe\x01\x91", 1001),
+    "fragments, the last only its length": (FRAGMENT + b"\x00\xfe\x01\x91", 1001),
 }
 
 
@@ -71,7 +71,7 @@ BROKEN = {
 
 
 def close_of(client: WebSocketClient) -> Close:
-    """The close frame, which no answer is owed to."""
+    """Return the close frame, which the client does not answer."""
     close = client.next_event()
     assert isinstance(close, Close)
     client.expect_end()
@@ -79,7 +79,7 @@ def close_of(client: WebSocketClient) -> Close:
 
 
 def breaking(clients: Clients, server: Server, frames: bytes) -> Iterator[Close]:
-    """How clients that send these frames are closed: to either handler, whole and bytewise."""
+    """Return the close frames for this data, for both kinds of handler, whole and bytewise."""
     for target in ("/echo", "/thread"):
         client = clients.websocket(server, target)
         client.send(frames)
@@ -100,7 +100,7 @@ def test_a_message_over_the_limit_is_refused_at_its_head(
     assert set(breaking(clients, server, frames)) == {Close(1009, reason)}
 
 
-def test_a_message_at_the_limit_is_taken(server: Server, clients: Clients) -> None:
+def test_a_message_at_the_limit_is_accepted(server: Server, clients: Clients) -> None:
     for target in ("/echo", "/thread"):
         client = clients.websocket(server, target)
         client.send_messages("x" * LIMIT, "é" * (LIMIT // 2))
@@ -118,15 +118,15 @@ def test_text_that_is_not_utf8_is_refused_at_its_first_bad_byte(
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_frames_that_break_a_rule_are_refused(server: Server, clients: Clients, name: str) -> None:
+def test_frames_that_violate_the_protocol_are_refused(
+    server: Server, clients: Clients, name: str
+) -> None:
     for close in breaking(clients, server, BROKEN[name]):
         assert close.code == 1002
         assert close.reason
 
 
-def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
-    serve: Serve, clients: Clients
-) -> None:
+def test_data_after_a_protocol_error_is_ignored(serve: Serve, clients: Clients) -> None:
     seen: list[Any] = []
 
     def collect(ws: WebSocket) -> MessageGenerator:
@@ -147,8 +147,8 @@ def test_a_client_that_goes_on_after_its_fault_is_heard_no_more(
     assert seen == ["before"]
 
 
-def test_a_message_that_is_announced_takes_no_memory(serve: Serve, clients: Clients) -> None:
-    """Its length alone, within a large limit, is no reason to make room for it."""
+def test_an_announced_message_takes_no_memory(serve: Serve, clients: Clients) -> None:
+    """A length alone, even within a large limit, allocates no memory."""
     resource = pytest.importorskip("resource")
     app = App()
     app.websocket("/echo", max_message_size=1 << 40)(generator_echo)

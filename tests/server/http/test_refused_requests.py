@@ -1,4 +1,4 @@
-"""Requests that the server refuses: the answer, and that the connection is closed."""
+"""Requests that the server refuses: the answer, and the end of the connection."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ MALFORMED = {
     "Host with a space": head("GET / HTTP/1.1", [("Host", "a b")]),
     "Host with a path": head("GET / HTTP/1.1", [("Host", "a/b")]),
     "Host with a user": head("GET / HTTP/1.1", [("Host", "a@b")]),
-    "Host with a port that is none": head("GET / HTTP/1.1", [("Host", "a:b")]),
+    "Host with an invalid port": head("GET / HTTP/1.1", [("Host", "a:b")]),
     "Host with a port that is too large": head("GET / HTTP/1.1", [("Host", "a:65536")]),
     "two Hosts in one": head("GET / HTTP/1.1", [("Host", "a, b")]),
     "Host twice in HTTP/1.0": head("GET / HTTP/1.0", [HOST, HOST]),
-    "length that is no number": get("/", ("Content-Length", "five")),
+    "length that is not a number": get("/", ("Content-Length", "five")),
     "negative length": get("/", ("Content-Length", "-1")),
     "length with a sign": get("/", ("Content-Length", "+5")),
     "length in hexadecimal": get("/", ("Content-Length", "0x5")),
@@ -74,18 +74,18 @@ MALFORMED = {
     "short key": upgrade("/echo", changes={"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"}),
     "key of 15 bytes": upgrade("/echo", changes={"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25j"}),
     "key of 17 bytes": upgrade("/echo", changes={"Sec-WebSocket-Key": "A" * 23 + "="}),
-    "key that is no base64": upgrade("/echo", changes={"Sec-WebSocket-Key": "!" * 22 + "=="}),
+    "key that is not base64": upgrade("/echo", changes={"Sec-WebSocket-Key": "!" * 22 + "=="}),
     "key that is not ASCII": upgrade("/echo", changes={"Sec-WebSocket-Key": "é" * 22 + "=="}),
     "two keys": upgrade("/echo", ("Sec-WebSocket-Key", KEY)),
     "two keys in one": upgrade("/echo", changes={"Sec-WebSocket-Key": f"{KEY}, {KEY}"}),
-    "subprotocol that is no token": upgrade("/echo", ("Sec-WebSocket-Protocol", "a b")),
+    "subprotocol that is not a token": upgrade("/echo", ("Sec-WebSocket-Protocol", "a b")),
     "two origins": upgrade(
         "/site", ("Origin", "https://example.com"), ("Origin", "http://localhost")
     ),
 }
 
 
-# Where one server sees one request, another may see two.
+# Data in which one server may see one request, and another two.
 SMUGGLING = {
     "length and encoding": get("/", ("Content-Length", "6"), ("Transfer-Encoding", "chunked"))
     + b"0\r\n\r\nG",
@@ -102,7 +102,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_is_malformed_is_a_bad_request(server: Server, clients: Clients, name: str) -> None:
+def test_a_malformed_request_is_a_bad_request(server: Server, clients: Clients, name: str) -> None:
     for answer in answers(clients, server, MALFORMED[name]):
         assert answer.status == 400
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -146,8 +146,8 @@ def unsent(server: Server) -> int:
     return sum(queued_bytes(peer) for peer in tuple(peers_of(server)))
 
 
-def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients: Clients) -> None:
-    """Also while its answer waits for a client that does not read."""
+def test_data_after_a_request_is_never_added_to_it(serve: Serve, clients: Clients) -> None:
+    """This holds even while the answer waits for a client that does not read."""
     entered = threading.Event()
 
     def enter(ws: WebSocket) -> None:
@@ -164,7 +164,7 @@ def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients:
         wait_until_stable(lambda: -unsent(server))
         return server, client, first
 
-    # How much the kernel takes; a little more leaves a little, with which we still read.
+    # The kernel accepts this much. A little more remains unsent, and the client is still read.
     size = 1 << 24
     server, client, first = ask(size)
     taken = size - unsent(server)
@@ -172,14 +172,14 @@ def test_what_comes_behind_a_request_is_never_added_to_it(serve: Serve, clients:
     size = taken + HIGH_WATER // 2
     server, client, first = ask(size)
     assert 0 < unsent(server) < HIGH_WATER
-    client.send(upgrade("/b", changes={"Host": None}))  # which it had before
+    client.send(upgrade("/b", changes={"Host": None}))  # the buffer had one before
     wait_until_stable(lambda: -unsent(server))
     assert parse_answer(first + client.read_to_end()).body == bytes(size)
     assert not entered.is_set()
 
 
 def test_a_refusal_closes_at_once(serve: Serve, clients: Clients) -> None:
-    """And not when the server is tired of waiting for the client to close."""
+    """The server closes at once, without waiting for the client to close."""
     client = clients.connect(serve(App()))
     begin = time.monotonic()
     client.send(get("/none"))
@@ -197,7 +197,7 @@ def test_an_empty_line_before_the_request_may_be_ignored(
 
 
 def filled(size: int) -> bytes:
-    """A request whose head has just this size."""
+    """Return a request whose head has exactly this size."""
     empty = get("/", ("X-A", ""))
     return get("/", ("X-A", "a" * (size - len(empty))))
 
@@ -224,7 +224,7 @@ def test_a_head_has_limits(server: Server, clients: Clients, request_: bytes, st
     client.send(request_)
     assert parse_answer(client.read_until(b"\r\n\r\n")).status == status
     read_what_comes(client)
-    # And in pieces.
+    # The same in pieces.
     client = clients.connect(server)
     with REFUSED_EARLY:
         for begin in range(0, len(request_), 1000):
@@ -242,7 +242,7 @@ def test_a_head_that_never_ends_is_refused_at_the_limit(server: Server, clients:
 @pytest.mark.parametrize(
     "begun", [b"", b"G", b"GET / HTTP/1.1\r\nHost: localhost\r\n", get("/")[:-1]]
 )
-def test_a_head_that_does_not_come_in_time_is_waited_for_no_longer(
+def test_a_connection_without_a_head_in_time_is_closed(
     serve: Serve, clients: Clients, begun: bytes
 ) -> None:
     app = App()
@@ -259,7 +259,7 @@ def test_a_head_that_does_not_come_in_time_is_waited_for_no_longer(
     assert client.answer().body == PAGE
 
 
-def test_a_head_that_drips_is_not_given_more_time(serve: Serve, clients: Clients) -> None:
+def test_a_slow_head_gets_no_more_time(serve: Serve, clients: Clients) -> None:
     client = clients.connect(serve(App(), handshake_timeout=0.3))
     client.send(b"GET / HTTP/1.1\r\nX-A: ")
     with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
@@ -268,7 +268,7 @@ def test_a_head_that_drips_is_not_given_more_time(serve: Serve, clients: Clients
             time.sleep(0.01)
 
 
-def test_a_connection_that_was_served_is_not_ended_by_the_handshakes_deadline(
+def test_the_handshake_deadline_does_not_end_a_served_connection(
     serve: Serve, clients: Clients
 ) -> None:
     app = App()
@@ -278,7 +278,7 @@ def test_a_connection_that_was_served_is_not_ended_by_the_handshakes_deadline(
     server = serve(app, handshake_timeout=0.1)
     client, stream = clients.websocket(server, "/echo"), clients.stream(server, "/time")
     late = clients.connect(server)
-    assert late.read_to_end() == b""  # so the deadline of the others is over, too
+    assert late.read_to_end() == b""  # so the deadline of the others has expired, too
     client.send_messages("x")
     assert client.next_event() == "x"
     ticks.put("x")

@@ -52,21 +52,17 @@ def test_no_other_version_of_http_is_upgraded(
     [b"GET /\r\n\r\n", head("GET / HTTP/0.9", [HOST]), head("GET / HTTP/2.0", [HOST])],
     ids=["none", "0.9", "2.0"],
 )
-def test_only_version_1_of_http_is_spoken(
-    server: Server, clients: Clients, request_: bytes
-) -> None:
+def test_only_http_1_is_supported(server: Server, clients: Clients, request_: bytes) -> None:
     for answer in answers(clients, server, request_):
         assert answer.status == 505
 
 
-def test_a_page_may_be_read_with_http_1_0_which_knows_no_host(
-    server: Server, clients: Clients
-) -> None:
+def test_a_page_may_be_read_with_http_1_0_without_a_host(server: Server, clients: Clients) -> None:
     for answer in answers(clients, server, head("GET / HTTP/1.0", [])):
         assert (answer.status, answer.body) == (200, PAGE)
 
 
-def test_an_upgrade_is_asked_for_with_get(server: Server, clients: Clients) -> None:
+def test_an_upgrade_requires_get(server: Server, clients: Clients) -> None:
     for answer in answers(clients, server, upgrade("/echo", method="POST")):
         assert answer.status == 405
         assert answer.headers["Allow"] == "GET"
@@ -77,13 +73,17 @@ def test_an_upgrade_is_asked_for_with_get(server: Server, clients: Clients) -> N
     [get("/no"), upgrade("/no"), get("/no", method="POST")],
     ids=["GET", "upgrade", "POST"],
 )
-def test_what_has_no_route_is_not_found(server: Server, clients: Clients, request_: bytes) -> None:
+def test_a_path_without_a_route_is_not_found(
+    server: Server, clients: Clients, request_: bytes
+) -> None:
     for answer in answers(clients, server, request_):
         assert answer.status == 404
 
 
 @pytest.mark.parametrize("target", ["/", "/time"])
-def test_what_is_only_read_names_the_methods(server: Server, clients: Clients, target: str) -> None:
+def test_the_answer_to_another_method_names_the_allowed_ones(
+    server: Server, clients: Clients, target: str
+) -> None:
     for answer in answers(clients, server, get(target, method="POST")):
         assert answer.status == 405
         assert answer.headers["Allow"] == "GET, HEAD"
