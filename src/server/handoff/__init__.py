@@ -1,1 +1,1 @@
-"""The loop that can be handed off: who owns it, whose turn it is, and what runs them."""
+"""The I/O loop that is handed off when a handler blocks it, its tasks and its threads."""

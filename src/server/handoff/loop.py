@@ -1,15 +1,16 @@
-"""The I/O loop: one thread at a time on one poller, and the only one that touches sockets.
+"""The I/O loop: it polls sockets and runs tasks. One thread at a time owns it.
 
-The rules of ownership, which every method's first words refer to:
+The first words of each docstring name the threads that may call the method:
 
-- *owner*: only the thread that runs the loop may call it. It alone reads, writes, registers and
-  closes sockets, runs the codec's receiving side and looks at deadlines. Asserted, but for -O.
-- *any thread*: appends to a queue of the loop or of a connection, and wakes the loop if it sleeps.
+- *Owner*: only the thread that runs the loop. It alone reads, writes, registers and closes sockets,
+  decodes received data and checks deadlines. Assertions enforce this.
+- *Any thread*: the method appends to a queue of the loop or of a connection, and wakes the loop if
+  it sleeps.
 
-The owner changes. While user code runs on the loop's thread (a *turn*, see ``task.py``), a token
-lies in the owner's :class:`Ownership`. The thread that pops it decides who has the loop: the owner,
-when the user's code returns, or the monitor, when it takes too long. The monitor gives the loop to
-another thread.
+The owner changes. While user code runs on the loop's thread (a *turn*, see ``task.py``), the
+:class:`Ownership` of that thread holds a token. Only one thread can pop it. The owner pops it when
+the user code returns, and keeps the loop. The monitor pops it when the turn takes too long, and
+hands the loop off to another thread.
 """
 
 from __future__ import annotations
@@ -52,34 +53,40 @@ if TYPE_CHECKING:
 __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 
 
-# How often to look in vain before going to sleep: a lone client that answers at once is served 1.4
-# times as fast, for a tenth more of processor time, and a crowd none the worse.
+# Spin: this many empty polls before blocking. A single ping-pong client gets 1.4x the rate for 10 %
+# more CPU; under load it never happens.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
-# To cut a view costs as much as to decode a short message, so that those of fewer bytes are kept.
+# Views of up to this many bytes are made in advance. Slicing costs as much as decoding a short
+# message.
 SHORT_READ = 512
-# How many calls are made before sockets are looked at again.
+# The number of queued calls that are made before sockets are polled again.
 CALLS_A_ROUND = 256
 
 
 class Source(Protocol):
-    """What the loop polls: a file, and what to call when it is ready."""
+    """The callback of a file that the loop polls."""
 
     def ready(self, events: int) -> Task | None:
-        """Owner: act on it, and return whose turn it is, if this makes it somebody's.
+        """Owner: the file is ready.
 
-        The events are a hint, and may be those of a file closed before.
+        Args:
+            events: a hint; they may belong to a closed file with the same descriptor.
+
+        Returns:
+            The task whose turn is due because of this, if any.
         """
 
 
 class Ownership:
-    """One thread's time as the owner of a loop; never used again when that is over.
+    """The period in which one thread owns the loop. It is never reused.
 
     Attributes:
-        token: has one item while user code runs: the work of that turn, a new list each time.
-        task: whose turn it is, or was; at first, the one that has lost the loop, if one has.
+        token: a list with one item while user code runs: the work of that turn, a new list each
+            time.
+        task: the task of the current or last turn; initially, the task that lost the loop, if any.
         thread: the owner.
-        worker: the worker whose thread that is; set before the ownership begins.
+        worker: the worker of that thread; set before the ownership begins.
     """
 
     __slots__ = ("task", "thread", "token", "worker")
@@ -95,21 +102,20 @@ class Loop:
     """One I/O loop.
 
     Attributes:
-        unfinished: the user's code that has begun and not ended; the owner's.
-        waiting: what waits for a thread; the owner's.
-        overdue: those whose user code still has a thread long after their client has left; the
-            owner's.
-        buffer: where every read of the loop goes; what is to be kept of it is copied.
-        received: a view of it.
-        received_short: views of its beginning, by their length.
-        tick: called at intervals with the time on the loop's clock, once :meth:`start_ticks` was
-            called. It returns the pause until the next call in seconds, 0 for the next round of the
-            loop, or None if it need not be called any more.
-        on_task_end: called when user code has ended.
-        timing: the app's.
-        checked_at: when deadlines were last checked, on the loop's clock. Idle connections share
-            this one object.
-        handoffs: how often a turn has lost the loop.
+        unfinished: the tasks whose user code has begun and not ended; only the owner uses it.
+        waiting: the turns and requests that wait for a thread.
+        overdue: the handlers that outlive their client.
+        buffer: the buffer of every read. Data that is kept is copied from it.
+        received: a view of the buffer.
+        received_short: views of the beginning of the buffer, by length.
+        tick: a hook, called with the time on the loop's clock after :meth:`start_ticks`. It returns
+            the pause until the next call in seconds, 0 for the next round of the loop, or None to
+            stop the calls.
+        on_task_end: a hook, called when the user code of a task has ended.
+        timing: the timing of the app.
+        checked_at: the time of the last check of the deadlines, on the loop's clock. Idle
+            connections share this one object.
+        handoffs: the number of turns that have lost the loop.
     """
 
     def __init__(
@@ -140,24 +146,24 @@ class Loop:
         self._wakes: deque[SimpleQueue[None]] = deque()
         self._wake_one_at_a_time = has_gil()
         self._profiles: dict[object, BlockingProfile] = {}
-        # Has one item while the owner is about to sleep; whoever pops it wakes the owner.
+        # One item while the owner is about to sleep; the thread that pops it wakes the owner.
         self._asleep: list[None] = []
         self._clock = timing.clock
-        self._stood_still = 0.0  # seconds, in all
+        self._stalled = 0.0  # the time excluded from the clock, in seconds
         self.checked_at = self.clock()
-        self._instants: dict[float, float] = {}  # by how much later than that they are
+        self._instants: dict[float, float] = {}  # times after ``checked_at``, by the difference
         self._ticking = False
-        self._tick_again = False  # the last tick has left something for the next round
+        self._tick_again = False  # the last tick is not finished
         self._next_tick = 0.0
-        self._tick_by = 0.0  # when the next tick happens, unless the loop stands still
+        self._tick_by = 0.0  # a later tick means that the process was suspended
         self._at_tick: list[Callable[[], object]] = []
         self._started = False
         self._running = True
         self._ended = threading.Event()
-        # Connections whose next turn must not begin yet, by what they wait for.
+        # Tasks whose next turn must not begin yet, by the reason.
         self._slowed: dict[object, set[Task]] = {}
         self._ownership = Ownership()
-        # The monitor's: the token at its last look, and the last one that it could not take.
+        # The monitor's: the token at its last check, and the last one without a hand-off.
         self._seen: list[Any] | None = None
         self._not_handed_off: list[Any] | None = None
         self._owner = 0
@@ -166,55 +172,62 @@ class Loop:
     # Any thread -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Any thread, once: give the loop a thread.
+        """Any thread, once: start the loop in a thread.
 
         Raises:
-            RuntimeError: the system has none left.
+            RuntimeError: the system cannot start another thread.
         """
         worker = self._ownership.worker = self._threads.start_loop()
         worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
-        """Any thread, before the start: call this when the loop runs no more; it must not raise."""
+        """Any thread, before the start: call this when the loop has ended; it must not raise."""
         self._at_end.append(function)
 
     def discard(self) -> None:
-        """Any thread: if the loop was never started, it never will be."""
+        """Any thread: release the files of a loop that was never started."""
         if not self._started:
             self._close_files()
 
     def stop(self, timeout: float) -> None:
         """Any thread but the owner, once: stop the loop, and wait for its end.
 
-        If a handler holds it for longer than that many seconds, because no thread was left to take
-        the loop, it is logged with what it is doing, and left behind.
+        A handler blocks the loop for longer only if no thread was free to take over the loop. It is
+        logged with its stack, and keeps running.
+
+        Args:
+            timeout: the longest time to wait, in seconds.
         """
         self.call_soon(self._end)
         if not self._ended.wait(timeout):
             stack = stack_of(self._owner)
-            log.error("a handler blocks the loop, which is left behind", extra={"stack": stack})
+            log.error(
+                "the loop did not stop within %g s because a handler blocks it",
+                timeout,
+                extra={"stack": stack},
+            )
 
     def owned(self) -> bool:
-        """Any thread: whether the calling thread is the owner."""
+        """Any thread: return True if the calling thread is the owner."""
         return threading.get_ident() == self._owner
 
     def clock(self) -> float:
-        """Any thread: the time by which deadlines are set, in seconds.
+        """Any thread: return the time for deadlines, in seconds.
 
-        It leaves out the time during which the loop stood still, for example in a suspended
-        container: what a client did meanwhile has not been seen.
+        The time in which the process was suspended does not count, because the loop has not seen
+        what clients sent meanwhile.
         """
-        return self._clock() - self._stood_still
+        return self._clock() - self._stalled
 
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: no other turn of the connection whose turn runs is to begin for now.
+        """Owner: delay the next turn of the task whose turn runs.
 
         Args:
-            reason: what it waits for; one call ends the wait of all that wait for the same.
-            when_over: is called with a function that any thread calls when the wait is over.
+            reason: identifies the cause; all tasks with the same reason continue together.
+            when_over: called with a function; any thread calls that function to end the delay.
         """
         task = self._ownership.task
         if task is None:
@@ -224,27 +237,27 @@ class Loop:
             self._slowed[reason].add(task)
             return
         self._slowed[reason] = {task}
-        when_over(partial(self.call_soon, partial(self._end_of_wait, reason)))
+        when_over(partial(self.call_soon, partial(self._end_slow_down, reason)))
 
     def is_slowed(self, task: Task) -> bool:
-        """Owner: whether the next turn of this connection must not begin yet."""
+        """Owner: return True if the next turn of this task must not begin yet."""
         return any(task in waiting for waiting in self._slowed.values())
 
     def resume_slowed(self, task: Task) -> None:
-        """Owner: it is not to wait any longer, because its client has left."""
+        """Owner: end the delay of this task, because its client has disconnected."""
         if self.is_slowed(task):
             for waiting in self._slowed.values():
                 waiting.discard(task)
             if task.state is WAITING:
                 task.resume()
 
-    def _end_of_wait(self, reason: object) -> None:
+    def _end_slow_down(self, reason: object) -> None:
         for task in self._slowed.pop(reason, ()):
             if task.state is WAITING and not self.is_slowed(task):
                 task.resume()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread: have the owner call this, after what was asked for before."""
+        """Any thread: have the owner call this, after all earlier calls."""
         self._calls.append(function)
         if self._asleep:
             try:
@@ -254,28 +267,28 @@ class Loop:
             self._waker.wake()
 
     def wake_next(self) -> None:
-        """Any thread that was just woken: wake the next that :meth:`wake_soon` was told of."""
+        """Any thread that was just woken: send the next signal of :meth:`wake_soon`."""
         while self._wakes:
             try:
                 ready_signal = self._wakes.popleft()
             except IndexError:
                 return  # another thread was faster
-            if ready_signal.empty():  # else it was told before, and has not looked yet
+            if ready_signal.empty():  # otherwise an earlier signal is still unread
                 ready_signal.put(None)
                 return
 
     def sleeps(self) -> bool:
-        """Any thread: whether the owner waits in the poller, or is about to."""
+        """Any thread: return True if the owner is blocked in the poller, or about to be."""
         return bool(self._asleep)
 
     def after_fork(self) -> None:
-        """The child of a fork: close the copies of the files, and run nothing any more.
+        """The child of a fork: close the copies of the files, and stop.
 
-        The poller is shared with the parent, so nothing is unregistered from it.
+        The parent uses the same poller, so nothing is unregistered from it.
         """
         self._running = False
         self._owner = 0
-        self._ownership.token.clear()  # the handler that has forked on this loop has lost the loop
+        self._ownership.token.clear()  # a handler that forked on this loop has lost the loop
         for waiting in (self._calls, self._queue, self._wakes, self._asleep):
             waiting.clear()
         for file in (self._poller, self._waker):
@@ -285,10 +298,10 @@ class Loop:
     # The monitor's thread ---------------------------------------------------------------------
 
     def watch(self) -> bool:
-        """The monitor's thread: take the loop from a turn that was there the last time, too.
+        """The monitor's thread: hand the loop off if the turn of the last call still runs.
 
         Returns:
-            Whether a turn was under way.
+            True if a turn runs that may end before the next call.
         """
         ownership = self._ownership
         token = next(iter(ownership.token), None)
@@ -316,9 +329,9 @@ class Loop:
         except IndexError:  # the turn has just ended
             self._threads.take_back(owner, charge, worker)
             return
-        # No other thread writes to it: the old owner has lost the loop, the new one has not begun.
+        # No other thread writes to it: the old owner lost the loop, the new one has not begun.
         assert ownership.task is not None
-        if ownership.task is not task:  # that turn had ended, and another has lost the loop
+        if ownership.task is not task:  # that turn ended, and another one lost the loop
             lost = ownership.task
             self._threads.recharge(owner, charge, Holder(lost.route, lost.peer.network))
         self._ownership = Ownership(ownership.task)
@@ -331,32 +344,32 @@ class Loop:
     # Owner ------------------------------------------------------------------------------------
 
     def register(self, sock: HasFileno, events: int, ready: Source) -> None:
-        """Owner: call ``ready.ready(events)`` when the socket is, until told otherwise."""
+        """Owner: call ``ready.ready`` when the socket is ready, until :meth:`unregister`."""
         assert self.owned()
         fd = sock.fileno()
         self._poller.register(fd, events)
         self._ready[fd] = ready
 
     def modify(self, sock: HasFileno, events: int) -> None:
-        """Owner: change what is waited for."""
+        """Owner: change the events to wait for."""
         assert self.owned()
         self._poller.modify(sock.fileno(), events)
 
     def unregister(self, sock: HasFileno) -> None:
-        """Owner: wait for this socket no longer."""
+        """Owner: stop polling this socket."""
         assert self.owned()
         fd = sock.fileno()
         self._poller.unregister(fd)
         del self._ready[fd]
 
     def profile(self, owner: object, blocking: bool | None) -> BlockingProfile:
-        """Owner: what is known here of a route's handler, or whatever else takes turns."""
+        """Owner: return the blocking profile of a route or a hook on this loop."""
         if owner not in self._profiles:
             self._profiles[owner] = BlockingProfile(owner, blocking, self.timing)
         return self._profiles[owner]
 
     def finished(self, task: Task) -> None:
-        """Owner: the user's code of a connection is over."""
+        """Owner: the user code of this task has ended."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
         for waiting in self._slowed.values():
@@ -365,28 +378,29 @@ class Loop:
         self.on_task_end()
 
     def at_next_tick(self, function: Callable[[], object]) -> None:
-        """Owner: call this when the deadlines are checked the next time."""
+        """Owner: call this at the next check of the deadlines."""
         self.start_ticks()
         self._at_tick.append(function)
 
     def instant(self, seconds: float) -> float:
-        """Owner: the time that many seconds after ``checked_at``.
+        """Owner: return the time that many seconds after ``checked_at``.
 
-        All connections that are checked together and ask for the same get one object.
+        Connections that are checked together share one object, which saves memory.
         """
         if seconds not in self._instants:
             self._instants[seconds] = self.checked_at + seconds
         return self._instants[seconds]
 
     def queue_turn(self, task: Task) -> None:
-        """Owner: have this turn soon, after those that are queued already."""
+        """Owner: queue a turn of this task."""
         assert self.owned()
         self._queue.append(task)
 
     def engage(self, peer: Connection, route: Hashable) -> WorkerThread | None:
-        """Owner: return a thread for a handler that lives as long as this connection.
+        """Owner: return a thread for a handler that keeps it until the connection ends.
 
-        None if there is none, which is logged; the request is to be refused then.
+        Returns:
+            None if no thread is free, which is logged; the caller refuses the request.
         """
         found = self._threads.engage_handler(Holder(route, peer.network))
         if isinstance(found, WorkerThread):
@@ -395,7 +409,7 @@ class Loop:
         return None
 
     def run_in(self, worker: WorkerThread, task: Task) -> None:
-        """Owner: run a turn in this thread, if there is anything to do."""
+        """Owner: run a turn in this thread, if the task has work."""
         work = task.next_batch()
         if work is None:
             self._threads.finished(worker)
@@ -406,27 +420,26 @@ class Loop:
         task.peer.flush()
 
     def wake_soon(self, ready_signal: SimpleQueue[None]) -> None:
-        """Owner: have something put on this queue soon, where a thread of user code waits for it.
+        """Owner: wake the handler's thread that waits for this queue, soon.
 
-        Threads that wait for the GIL are not free: when many are woken at once, the system goes to
-        and fro between them and the one that has it. So the loop wakes one in each of its rounds,
-        and each that has got to run wakes the next, before it may block. All are woken where there
-        is no GIL.
+        If many threads are woken at once, they compete for the GIL and the system switches between
+        them. So the loop wakes one thread in each round, and each woken thread wakes the next one
+        before it may block. Without a GIL all threads are woken at once.
         """
         assert self.owned()
         self._wakes.append(ready_signal)
 
     def _run(self, ownership: Ownership) -> None:
-        """Become the owner, and be it until the loop ends or a turn loses it.
+        """Own the loop until it ends or a turn loses it.
 
-        What is done for every read is written out here, where one call more would be measured.
+        The code for each read and turn is inlined here, because a call costs measurable time.
         """
         self._owner = threading.get_ident()
         ownership.thread = threading.current_thread()
         if ownership.task is not None:
             self.call_safely(self._take_over, ownership.task)
         peer: Connection | None
-        source: Any  # or the connection whose turn runs, to blame for an error
+        source: Any  # a Source, or the connection whose turn runs; an error ends it
         poll, sources, queue, calls = self._poller.poll, self._ready, self._queue, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, ownership.token
         threads = self._threads
@@ -438,7 +451,7 @@ class Loop:
             if queue or calls or wakes or spins:
                 found = poll(0)
             else:
-                # To announce sleep first and then look once more is what loses no wake-up.
+                # Announce the sleep, then check once more: no wake-up is lost in between.
                 asleep.append(None)
                 found = poll(0 if calls else self._poll_timeout())
                 asleep.clear()
@@ -447,15 +460,14 @@ class Loop:
                 for _ in range(min(len(calls), CALLS_A_ROUND)):
                     self.call_safely(calls.popleft())
             if queue:
-                # Those that are queued have their turns first; whoever queues again waits for the
-                # others' sockets.
+                # Queued turns come first; turns that are queued meanwhile come after the sockets.
                 found[:0] = [myself] * len(queue)
             if found and monitor.parked:
                 monitor.unpark()
             for fd, events in found:
                 source = sources.get(fd)
                 if source is None:
-                    continue  # it was closed a moment ago
+                    continue  # closed in this round
                 try:
                     task = source.ready(events)
                     if task is None:
@@ -477,7 +489,7 @@ class Loop:
                     token.append(work)
                     try:
                         task.run(work)
-                    except BaseException:  # whatever it is, the token must be taken back
+                    except BaseException:  # of any kind, because the token must be popped
                         log.exception(
                             "internal error in a turn of %s (please report this)", task.path
                         )
@@ -492,14 +504,14 @@ class Loop:
                         task.finish_turn()
                 except Exception as error:
                     self.report_error(error, source)
-            # A loop that sleeps keeps nobody alive.
+            # Drop the references, or a sleeping loop would keep a connection alive.
             source = peer = task = work = ownership.task = None
             if self._ticking:
                 self._tick_if_due()
         self._close()
 
     def _held_back(self, task: Task) -> bool:
-        """Whether a turn must not begin on the loop: it has got a thread, or waits for one."""
+        """Start a turn in a thread, or queue it for one; return False to run it on the loop."""
         if task.state is ENDED:
             return True
         holder = Holder(task.route, task.peer.network)
@@ -518,7 +530,7 @@ class Loop:
         return True
 
     def _take_over(self, lost: Task) -> None:
-        """Let the turn that has lost the loop go on without it; the first act of a new owner."""
+        """Account for the turn that lost the loop; the first action of a new owner."""
         self.handoffs += 1
         lost.state = BUSY
         lost.peer.in_turn = False
@@ -527,11 +539,11 @@ class Loop:
             for task in self.unfinished:
                 if task.profile is profile:
                     task.set_probation(max(task.probation, ROUTE_PROBATION))
-        log.debug("%s blocks; the loop goes on without it", lost.path)
+        log.debug("%s blocks the loop; it was handed off to another thread", lost.path)
         lost.peer.flush()
 
     def _returned(self, task: Task, quick: bool = False) -> None:
-        """A turn without the loop is over."""
+        """Finish a turn that ran without the loop."""
         task.state = IDLE
         task.set_probation(max(0, task.probation - 1) if quick else PROBATION)
         try:
@@ -541,13 +553,13 @@ class Loop:
             self.report_error(error, task.peer)
 
     def _tick_if_due(self) -> None:
-        """Call what is to be called at this time, if it is time for that."""
-        now = self._clock() - self._stood_still
+        """Call the hook ``tick`` and the functions of :meth:`at_next_tick`, if they are due."""
+        now = self._clock() - self._stalled
         if now < self._next_tick:
             return
         late = now - self._tick_by
         if late > self.timing.stall_threshold:
-            self._stood_still += late
+            self._stalled += late
             now = self._tick_by
         self._tick_by = now + self.timing.sweep_interval
         self.checked_at = now
@@ -563,7 +575,7 @@ class Loop:
         self._next_tick = now + (self.timing.sweep_interval if pause is None else pause)
 
     def start_ticks(self) -> None:
-        """Owner: call the hook ``tick`` from now on, until it returns None."""
+        """Owner: call the hook ``tick`` regularly, until it returns None."""
         if not self._ticking:
             self._ticking = True
             self.checked_at = self.clock()
@@ -571,7 +583,7 @@ class Loop:
             self._next_tick = self._tick_by = self.checked_at + self.timing.sweep_interval
 
     def tick_soon(self) -> None:
-        """Owner: call the hook ``tick`` in the next round, if it is called at all."""
+        """Owner: call the hook ``tick`` in the next round, unless the calls have stopped."""
         self._next_tick = self.clock()
 
     def _wake_some(self) -> None:
@@ -579,14 +591,14 @@ class Loop:
             self.wake_next()
 
     def _poll_timeout(self) -> float | None:
-        """How long the poller may wait, in seconds."""
+        """Return the time for which the poller may block, in seconds; None for no limit."""
         return max(0.0, self._next_tick - self.clock()) if self._ticking else None
 
     def _end(self) -> None:
         self._running = False
 
     def _close(self) -> None:
-        self._owner = 0  # a thread that is started later may get the same identifier
+        self._owner = 0  # a later thread may get the same identifier
         self._close_files()
         self._ended.set()
 
@@ -597,22 +609,22 @@ class Loop:
             function()
 
     def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Owner: call this; what it raises ends the connection whose method it is, and no other."""
+        """Owner: call this; an error ends only the connection whose method it is."""
         try:
             function(*arguments)
         except Exception as error:
             self.report_error(error, getattr(function, "__self__", None))
 
     def report_error(self, error: Exception, source: object = None) -> None:
-        """Owner: log what should not be; the connection whose fault it is ends."""
+        """Owner: log an internal error, and end the connection that caused it."""
         log.error("internal error in the loop (please report this)", exc_info=error)
-        source = getattr(source, "peer", source)  # of what is done for a connection
+        source = getattr(source, "peer", source)  # the connection of a session or a task
         abort: Callable[[], object] | None = getattr(source, "abort", None)
         if abort is not None:
             self.call_safely(abort)
 
     def ready(self, events: int) -> Task | None:
-        """Owner: somebody has woken the loop, or turns are queued."""
+        """Owner: another thread has woken the loop, or turns are queued."""
         if events:
             self._waker.drain()
         return self._next_queued() if self._queue else None
@@ -626,7 +638,7 @@ class Loop:
     # A thread of its own ----------------------------------------------------------------------
 
     def _run_elsewhere(self, task: Task, work: list[Any]) -> None:
-        """A turn's own thread: run it, and tell the owner."""
+        """The turn's thread: run it, then notify the owner."""
         begin = self._clock()
         try:
             task.run(work)

@@ -1,4 +1,4 @@
-"""The monitor: one thread that takes the loop from a handler that blocks it."""
+"""The monitor: one thread that hands a loop off when a handler blocks it."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
     from ..timing import Timing
 
 
-# So many looks in a row that find no handler at work, and the monitor waits to be woken.
-QUIET_LOOKS = 20
+# After this many checks in a row without a turn, the monitor sleeps until it is woken.
+QUIET_CHECKS = 20
 
 
 class Watched(Protocol):
     """A loop, as far as the monitor needs it."""
 
     def watch(self) -> bool:
-        """The monitor's thread: take the loop from a turn that was there the last time, too.
+        """The monitor's thread: hand the loop off if the turn of the last call still runs.
 
         Returns:
-            Whether a turn was under way.
+            True if a turn runs that may end before the next call.
         """
 
     def sleeps(self) -> bool:
-        """Any thread: whether the owner waits in the poller, or is about to."""
+        """Any thread: return True if the owner is blocked in the poller, or about to be."""
 
 
 class Monitor:
-    """Looks at the loops every slice, for as long as they have work.
+    """Checks the loops once in each time slice, as long as they have work.
 
     Args:
-        timing: the app's.
+        timing: the timing of the app.
 
     Attributes:
-        parked: it sleeps; a loop that has work is to call :meth:`unpark`.
+        parked: True while the monitor sleeps; a loop with work calls :meth:`unpark`.
     """
 
     def __init__(self, timing: Timing) -> None:
@@ -50,17 +50,17 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="wsframe-monitor", daemon=True)
 
     def start(self, loops: Sequence[Watched]) -> None:
-        """Any thread, once: begin to look at these."""
+        """Any thread, once: start to check these loops."""
         self._loops = loops
         self._thread.start()
 
     def unpark(self) -> None:
-        """Any thread: look after the loops again."""
+        """Any thread: wake the monitor."""
         self.parked = False
         self._wake()
 
     def stop(self) -> None:
-        """Any thread, once: end, and wait for it."""
+        """Any thread, once: stop the monitor, and wait for its end."""
         self._running = False
         self._wake()
         self._thread.join()
@@ -69,29 +69,29 @@ class Monitor:
         try:
             self._woken.release()
         except RuntimeError:
-            return  # somebody else has
+            return  # another thread has woken it
 
     def _run(self) -> None:
         quiet = 0
         while self._running:
             self._woken.acquire(timeout=self._timing.turn_slice)
             quiet = 0 if self._look() else quiet + 1
-            if quiet == QUIET_LOOKS:
+            if quiet == QUIET_CHECKS:
                 self._park()
                 quiet = 0
 
     def _look(self) -> bool:
-        """Look at all loops; whether one of them was in a turn."""
+        """Check all loops; return True if one of them was in a turn."""
         try:
-            at_work = [loop.watch() for loop in self._loops]  # all of them, whatever one says
-            return any(at_work)
-        except Exception:  # without its monitor, the next handler that blocks would be the last
+            in_turn = [loop.watch() for loop in self._loops]  # a list, to check all of them
+            return any(in_turn)
+        except Exception:  # the monitor must survive, or the next blocking handler stops the loop
             log.exception("internal error in the monitor (please report this)")
             return True
 
     def _park(self) -> None:
         self.parked = True
-        # A loop that is awake by now may have looked before this was set.
+        # A loop that has woken up may have checked ``parked`` just before it was set.
         while self.parked and self._running and all(loop.sleeps() for loop in self._loops):
             self._woken.acquire(timeout=self._timing.monitor_interval)
         self.parked = False

@@ -1,4 +1,4 @@
-"""Which files are ready: epoll where there is one, else what the selectors module finds."""
+"""The poller: epoll on Linux, otherwise the selectors module."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 
 if sys.platform == "linux":
     READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-    # The other end has closed its side, whatever it has sent before that is not read yet.
+    # The client has closed its side; earlier data may still be unread.
     HANGUP = select.EPOLLRDHUP
 
     class Poller:
-        """What is to be waited for, file by file. All methods are the loop's owner's.
+        """The files to wait for, with their events. All methods are the owner's.
 
-        Epoll itself: the selectors module would make objects for each file that is ready.
+        Epoll is used directly, because the selectors module makes an object for each ready file.
         """
 
         def __init__(self) -> None:
@@ -23,15 +23,15 @@ if sys.platform == "linux":
             self.modify = self._epoll.modify
             self.unregister = self._epoll.unregister
             self.close = self._epoll.close
-            #: (timeout in seconds or None) -> the files that are ready, with what for.
+            #: (timeout in seconds or None) -> the ready files, with their events.
             self.poll = self._epoll.poll
 
 else:
     READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-    HANGUP = 0  # nothing reports that
+    HANGUP = 0  # selectors do not report it
 
     class Poller:
-        """What is to be waited for, file by file. All methods are the loop's owner's."""
+        """The files to wait for, with their events. All methods are the owner's."""
 
         def __init__(self) -> None:
             self._selector = selectors.DefaultSelector()
@@ -41,5 +41,5 @@ else:
             self.close = self._selector.close
 
         def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-            """The files that are ready, with what for; at most after this many seconds."""
+            """Return the ready files with their events, after at most this many seconds."""
             return [(key.fd, events) for key, events in self._selector.select(timeout)]

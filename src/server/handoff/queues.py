@@ -1,7 +1,7 @@
-"""How a handler's thread waits for an item of a queue, until its client leaves.
+"""A handler's wait for an item of a queue, which ends when its client disconnects.
 
-The queue belongs to the application, and others may take from it as well. A thread that waits here
-takes an item only while its client is there, and an item is never lost.
+The queue belongs to the application, and other threads may take items from it. A thread that waits
+here takes an item only while its client is connected, so no item is lost.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ Item = TypeVar("Item")
 
 def next_item(
     queue: Queue[Item] | SimpleQueue[Item],
-    has_left: Callable[[], bool],
+    has_disconnected: Callable[[], bool],
     timeout: float | None,
     interval: float,
 ) -> Item:
-    """The handler's own thread: wait for an item.
+    """The handler's thread: wait for an item.
 
     Args:
-        queue: where it comes from.
-        has_left: whether the client has left. For a queue with a condition, :func:`wake` must be
-            called when that changes; otherwise it is asked after every interval.
-        timeout: for how many seconds to wait; None for as long as it takes.
-        interval: in seconds.
+        queue: the source of the item.
+        has_disconnected: returns True if the client has disconnected. For a queue with a condition,
+            :func:`wake` must be called when that changes. For other queues it is called after each
+            interval.
+        timeout: the longest time to wait, in seconds; None for no limit.
+        interval: the time between two calls of ``has_disconnected``, in seconds.
 
     Raises:
-        Empty: there was no item in time, or the client has left.
+        Empty: the time is over, or the client has disconnected.
     """
     deadline = inf if timeout is None else monotonic() + max(0.0, timeout)
     if _has_condition(queue):
         assert isinstance(queue, Queue)
-        return _next_of_condition(queue, has_left, deadline)
-    return _next_of_interval(queue, has_left, deadline, interval)
+        return _next_of_condition(queue, has_disconnected, deadline)
+    return _next_of_interval(queue, has_disconnected, deadline, interval)
 
 
 def wake(queue: Queue[Item] | SimpleQueue[Item]) -> bool:
-    """Any thread: have the threads that wait here look whether their clients have left.
+    """Any thread: have the threads that wait here check whether their clients have disconnected.
 
-    This never waits for the queue's lock, which the application may hold.
+    This never waits for the lock of the queue, which the application may hold.
 
     Returns:
-        False if it has to be tried again later.
+        False if the lock is held; try again later.
     """
     if not _has_condition(queue):
         return True
@@ -63,56 +64,58 @@ def wake(queue: Queue[Item] | SimpleQueue[Item]) -> bool:
 
 
 def _has_condition(queue: object) -> bool:
-    """Whether this is a Queue that takes its items as Queue does."""
+    """Return True if this is a Queue whose ``get`` is the one of Queue."""
     return isinstance(queue, Queue) and type(queue).get is Queue.get
 
 
-def _next_of_condition(queue: Queue[Item], has_left: Callable[[], bool], deadline: float) -> Item:
+def _next_of_condition(
+    queue: Queue[Item], has_disconnected: Callable[[], bool], deadline: float
+) -> Item:
     def is_shut_down() -> bool:
         return getattr(queue, "is_shutdown", False)  # CPython 3.13 and later
 
     with queue.not_empty:
-        while not (has_left() or queue._qsize() or is_shut_down()):
-            left = None if deadline == inf else deadline - monotonic()
-            if left is not None and left <= 0:
+        while not (has_disconnected() or queue._qsize() or is_shut_down()):
+            remaining = None if deadline == inf else deadline - monotonic()
+            if remaining is not None and remaining <= 0:
                 raise Empty
-            queue.not_empty.wait(left if left is None else waitable(left))
-        if has_left():
+            queue.not_empty.wait(None if remaining is None else waitable(remaining))
+        if has_disconnected():
             if queue._qsize():
-                queue.not_empty.notify()  # it may have been announced to this thread alone
+                queue.not_empty.notify()  # perhaps only this thread was notified of it
             raise Empty
         if queue._qsize():
             item: Item = queue._get()
             queue.not_full.notify()
             return item
-    return queue.get_nowait()  # raises what it raises for a queue that is shut down
+    return queue.get_nowait()  # raises ShutDown for a queue that is shut down
 
 
 def _next_of_interval(
     queue: Queue[Item] | SimpleQueue[Item],
-    has_left: Callable[[], bool],
+    has_disconnected: Callable[[], bool],
     deadline: float,
     interval: float,
 ) -> Item:
-    while not has_left():
-        left = max(0.0, deadline - monotonic())
+    while not has_disconnected():
+        remaining = max(0.0, deadline - monotonic())
         try:
-            item = queue.get(timeout=min(left, interval))
+            item = queue.get(timeout=min(remaining, interval))
         except Empty:
-            if left <= interval:
+            if remaining <= interval:
                 raise
             continue
-        if not has_left():
+        if not has_disconnected():
             return item
         _put_back(queue, item)
     raise Empty
 
 
 def _put_back(queue: Queue[Item] | SimpleQueue[Item], item: Item) -> None:
-    """Let another take the item.
+    """Return the item to the queue.
 
-    A queue that is full or shut down would make ``put`` wait or raise, and ``Queue.join`` would
-    wait for the item twice.
+    ``put`` would block on a full queue, raise on one that is shut down, and count the item twice
+    for ``Queue.join``.
     """
     if not isinstance(queue, Queue):
         queue.put(item)

@@ -1,9 +1,9 @@
-"""Quotas: how many threads all work of one kind may use, and how many of them one route or client.
+"""Quotas: the number of threads for one kind of work, for one route and for one client.
 
-A stranger decides how long a connection lasts, and often how long a handler blocks. So no route and
-no client address gets more than a share of the threads, and one address gets no more than that
-share of a route's. When a stranger holds all that one address may have of a route, other routes go
-on for the same address, and the route goes on for others.
+A client decides how long a connection lasts, and often how long a handler blocks. So each route and
+each client network gets only a share of the threads, and one network only that share of a route's
+share. If a client occupies all the threads of its network on a route, other routes still serve that
+client, and the route still serves other clients.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 
 class Holder(NamedTuple):
-    """On whose behalf a thread works.
+    """The route and the client that a thread works for.
 
     Attributes:
-        route: the route whose code it runs.
-        network: the client's address, or its IPv6 network of 64 bits; None if it is not limited.
+        route: the route whose code the thread runs.
+        network: the client's IPv4 address, or its IPv6 network of 64 bits; None if it is not
+            limited.
     """
 
     route: Hashable
@@ -27,28 +28,28 @@ class Holder(NamedTuple):
 
 
 def name_of(route: Hashable) -> object:
-    """What to call a route in the log."""
+    """Return the name of a route for the log."""
     return getattr(route, "path", route)
 
 
 class Shortage(Enum):
-    """Why work gets no thread now."""
+    """The reason why no thread is free."""
 
-    ALL = "all threads are in use"
+    ALL = "all threads are busy"
     ROUTE = "the route uses its share of the threads"
-    NETWORK = "the client's address uses its share of the threads"
-    PART = "the client's address uses its share of the route's threads"
-    SYSTEM = "the system starts no more threads"
+    NETWORK = "the client's network uses its share of the threads"
+    PART = "the client's network uses its share of the route's threads"
+    SYSTEM = "the system cannot start another thread"
 
 
 class Quota(NamedTuple):
     """A limit on the threads of one kind of work.
 
     Attributes:
-        setting: the setting that it comes from.
-        limit: how many threads there may be.
-        share: how many of them one route may use, and one client address.
-        part: how many of them one client address may use on one route.
+        setting: the name of the setting that defines the limit.
+        limit: the number of threads.
+        share: the number of threads for one route, and for one client network.
+        part: the number of threads for one client network on one route.
     """
 
     setting: str
@@ -58,24 +59,24 @@ class Quota(NamedTuple):
 
     @classmethod
     def of(cls, setting: str, limit: int, share: float) -> Quota:
-        """A quota of which each route and address has this share, but at least one thread."""
+        """Return a quota in which each route and network has this share, at least one thread."""
         return cls(setting, limit, max(1, int(limit * share)), max(1, int(limit * share**2)))
 
     def explain(self, shortage: Shortage) -> str:
-        """What to write into the log: the shortage, the limit and the settings."""
+        """Return the shortage with the limit and the settings, for the log."""
         match shortage:
             case Shortage.ALL:
-                return f"{shortage.value} ({self.setting}: {self.limit})"
+                return f"{shortage.value} ({self.setting}={self.limit})"
             case Shortage.SYSTEM:
                 return str(shortage.value)
             case _:
                 share = self.part if shortage is Shortage.PART else self.share
-                limits = f"{share} of {self.setting}, which is {self.limit}"
+                limits = f"{share} of {self.setting}={self.limit}"
                 return f"{shortage.value} ({limits}; max_thread_share)"
 
 
 class Usage:
-    """How many threads do one kind of work now. Not thread-safe: its owner has a lock."""
+    """The threads in use for one kind of work. Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
         self.busy = 0
@@ -84,7 +85,7 @@ class Usage:
         self._parts: Counter[Hashable] = Counter()
 
     def add(self, holder: Holder) -> None:
-        """A thread begins to work for this holder."""
+        """Count a thread that starts to work for this holder."""
         self.busy += 1
         self._routes[holder.route] += 1
         if holder.network is not None:
@@ -92,7 +93,7 @@ class Usage:
             self._parts[holder] += 1
 
     def remove(self, holder: Holder) -> None:
-        """A thread ends its work for this holder."""
+        """Count off a thread that has worked for this holder."""
         self.busy -= 1
         _count_down(self._routes, holder.route)
         if holder.network is not None:
@@ -100,7 +101,7 @@ class Usage:
             _count_down(self._parts, holder)
 
     def shortage(self, quota: Quota, holder: Holder) -> Shortage | None:
-        """What this holder exceeds with one thread more; None if the quota allows it."""
+        """Return the limit that one more thread would exceed; None if the quota allows it."""
         if self.busy >= quota.limit:
             return Shortage.ALL
         if self._routes[holder.route] >= quota.share:

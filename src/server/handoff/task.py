@@ -1,16 +1,16 @@
-"""Turns: how the user's code of one connection is run, and who may touch what meanwhile.
+"""Tasks: the user code of one connection, run in turns.
 
-A *turn* is one run of user code for one connection. A connection has one at a time, on the loop's
-thread or, once it has blocked, in another:
+A *turn* is one run of user code for one connection. A connection has one turn at a time, on the
+loop's thread or, if its handler has blocked before, in another thread:
 
-    IDLE --ask--> QUEUED --+--> runs on the loop --+--> returns: settle --> IDLE, QUEUED, ENDED
-                           |                       |         or HELD, until the client reads
-                           |                       +--> loses the loop: BUSY
-                           +--> has blocked before: BUSY, in a thread of its own
-                           +--> no thread is free: WAITING --one is--> QUEUED
-    BUSY --returns--> the owner hears of it: settle --> as above
+    IDLE --schedule--> QUEUED --+--> runs on the loop --+--> returns: finish_turn --> IDLE, QUEUED,
+                                |                       |    ENDED, or HELD until the client reads
+                                |                       +--> loses the loop: BUSY
+                                +--> has blocked before: BUSY, in a thread
+                                +--> no thread is free: WAITING --a thread is free--> QUEUED
+    BUSY --returns--> the owner calls finish_turn --> as above
 
-Only the owner of the loop moves a connection from one state to the next.
+Only the owner of the loop changes the state of a task.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ if TYPE_CHECKING:
     from .threads import WorkerThread
 
 
-# How much work a turn has at most; then it is seen what has become of the answers.
+# The number of work items in one turn. After that the loop sends the answers, and other tasks run.
 WORK_A_TURN = 256
 
 
 class State(Enum):
-    """What is with the user's code of a connection."""
+    """Lifecycle of a connection's handler task."""
 
-    IDLE = "waits for something to work on"
-    QUEUED = "a turn was asked for and has not begun"
-    HELD = "has work, which must wait until the client takes what is unsent"
-    WAITING = "a turn is due and waits for a thread"
+    IDLE = "waits for work"
+    QUEUED = "a turn is scheduled and has not begun"
+    HELD = "has work, which waits until the client has received the unsent data"
+    WAITING = "a turn waits for a thread"
     BUSY = "a turn runs without the loop"
-    ENDED = "there will be no turn any more"
+    ENDED = "the user code has ended"
 
 
-# As names of the module they are looked up faster.
+# Module-level names, because looking up a member of an enum is slower.
 IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
 class Scheduler(Protocol):
-    """The loop, as far as turns need it. All methods are the owner's."""
+    """The loop, as far as tasks need it. All methods are the owner's."""
 
     unfinished: set[Task]
 
     def queue_turn(self, task: Task, /) -> None:
-        """Owner: have this turn soon."""
+        """Owner: queue a turn of this task."""
 
     def run_in(self, worker: WorkerThread, task: Task, /) -> None:
-        """Owner: run a turn in this thread."""
+        """Owner: run a turn in this thread, if the task has work."""
 
     def finished(self, task: Task, /) -> None:
-        """Owner: this user code has ended."""
+        """Owner: the user code of this task has ended."""
 
 
 class Connection(Protocol):
-    """A connection, as far as its turns and the loop need it.
+    """A connection, as far as its task and the loop need it.
 
     Attributes:
-        in_turn: the owner runs user code of this connection, and flushes when that is done.
-        halted: the turn is to end early.
+        in_turn: True while the owner runs user code of this connection; it flushes afterwards.
+        stop_turn: True if the turn should end early.
     """
 
     in_turn: bool
@@ -87,7 +87,7 @@ class Connection(Protocol):
 
 
 class Task(ABC):
-    """The user's code of one connection.
+    """The user code of one connection.
 
     Attributes:
         peer: the connection.
@@ -95,9 +95,9 @@ class Task(ABC):
         probation: the number of turns that must be quick, in a thread, before one runs on the loop
             again.
         needs_thread: True if the next turn must begin in a thread: during probation, or always.
-        state: which the owner alone looks at and sets.
-        work: what the next turn is to work on, as far as it has come.
-        unsettled: something has come of the turn that :meth:`finish_turn` is to carry out.
+        state: the state, which only the owner uses.
+        work: the items for the next turn; None if none has arrived.
+        needs_finish: True if :meth:`finish_turn` must be called after the turn.
     """
 
     __slots__ = (
@@ -119,8 +119,7 @@ class Task(ABC):
         self.state = IDLE
         self.work: list[Any] | None = None
         self.needs_finish = False
-        # What one handler sets must not be seen by the next one on the same thread, and must not
-        # be lost when its own next turn is run by another.
+        # Each task has its own context variables, whichever thread runs its turns.
         self.context = Context()
 
     def set_probation(self, turns: int) -> None:
@@ -132,17 +131,17 @@ class Task(ABC):
     @property
     @abstractmethod
     def path(self) -> str:
-        """Any thread: the path of the request, to name it by."""
+        """Any thread: the path of the request, for the log."""
 
     @property
     def route(self) -> Hashable:
-        """Any thread: the route whose share of the threads its turns use."""
+        """Any thread: the route whose share of the threads the turns use."""
         return self.profile.route
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: what the next turn is to work on, a new list; None if there is nothing to do.
+        """Owner: remove and return the work of the next turn, a new list; None if there is no work.
 
-        Not called where ``work`` is what there is, and no more than ``WORK_A_TURN``.
+        The loop skips this call if ``work`` has at most ``WORK_A_TURN`` items.
         """
         work = self.work
         if work is not None and len(work) > WORK_A_TURN:
@@ -154,41 +153,41 @@ class Task(ABC):
         return work
 
     def run(self, work: list[Any]) -> None:
-        """Whichever thread has the turn: have it."""
+        """The turn's thread: run it."""
         self.context.run(self.work_on, work)
 
     @abstractmethod
     def work_on(self, work: list[Any]) -> object:
-        """Whichever thread has the turn: run user code; whatever it raises is kept, not raised."""
+        """The turn's thread: run user code; store an exception instead of raising it."""
 
     @abstractmethod
     def finish_turn(self) -> None:
-        """Owner: carry out what has come of the turn, and ask for the next one."""
+        """Owner: act on the result of the turn, and schedule the next one."""
 
     def schedule(self) -> None:
-        """Owner: have a turn soon, unless one is under way: its end will ask again."""
+        """Owner: queue a turn, unless one is running; the end of that turn queues the next."""
         if self.state is IDLE or self.state is HELD:
             self.state = QUEUED
             self.peer.loop.queue_turn(self)
 
-    def hold(self) -> None:  # noqa: B027 - most have nothing to do then
-        """Owner: the next turn waits for a thread; until :meth:`release`, take no more work."""
+    def hold(self) -> None:  # noqa: B027 - optional
+        """Owner: accept no more work until :meth:`release`, because the turn waits for a thread."""
 
-    def release(self) -> None:  # noqa: B027 - most have nothing to do then
+    def release(self) -> None:  # noqa: B027 - optional
         """Owner: undo :meth:`hold`."""
 
     def resume(self) -> None:
-        """Owner: a thread is free for the turn that waits for one."""
+        """Owner: queue the turn that waits for a thread, because one is free."""
         self.release()
         self.state = QUEUED
         self.peer.loop.queue_turn(self)
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: user code exists from here on; the loop waits for its end.
+        """Owner, once: start the user code; the loop does not stop before its end.
 
         Args:
-            worker: the thread for a handler that has only one turn, which lasts as long as the
-                connection; None if its turns are asked for.
+            worker: the thread of a handler whose only turn lasts as long as the connection; None to
+                schedule turns.
         """
         self.peer.loop.unfinished.add(self)
         if worker is None:
@@ -197,7 +196,7 @@ class Task(ABC):
             self.peer.loop.run_in(worker, self)
 
     def end(self) -> None:
-        """Owner: there will be no turn any more."""
+        """Owner: the user code has ended."""
         self.state = ENDED
         self.work = None
         self.peer.loop.finished(self)

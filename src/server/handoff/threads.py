@@ -24,22 +24,22 @@ Charge: TypeAlias = "tuple[Usage, Holder]"
 
 
 def stack_of(identifier: int | None) -> str:
-    """Any thread: what a thread is doing; "" if it has ended."""
+    """Any thread: return the stack of a thread; "" if it has ended."""
     frame = sys._current_frames().get(identifier or 0)
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 def has_gil() -> bool:
-    """Any thread: whether only one of them runs Python at a time."""
+    """Any thread: return True if only one thread runs Python code at a time."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 class WorkerThread:
-    """One thread, which runs what it is given, again and again.
+    """One thread, which runs one job after the other.
 
     Attributes:
-        jobs: what to run, with a name for it; None dismisses the worker.
-        charge: the usage that its present work counts in, and for whom; None while it owns a loop
+        jobs: the functions to run, each with a name for the thread; None ends the worker.
+        charge: the usage and the holder that its current job counts for; None while it owns a loop
             or is idle. Under the lock of :class:`Threads`.
     """
 
@@ -56,7 +56,7 @@ class WorkerThread:
             except Empty:
                 if self._threads.retire(self):
                     return
-                continue  # it belongs to the reserve, or a job is on its way
+                continue  # it is a spare thread, or a job is about to arrive
             if job is None:
                 return
             (self.thread.name, function), job = job, None
@@ -64,35 +64,37 @@ class WorkerThread:
                 function()
             except BaseException:
                 log.exception("internal error in a thread of the server (please report this)")
-            del function  # an idle thread keeps nobody alive, and is one in the next line
+            # Drop the reference before marking ourselves idle, or an idle worker keeps a finished
+            # handler alive.
+            del function
             self.thread.name = IDLE_NAME
             self._threads.finished(self)
 
 
 class Threads:
-    """All threads of a server but its monitor and its feeds; every method is for any thread.
+    """The threads of a server, except those of its monitor and its feeds. For any thread.
 
-    There are three kinds of work, and none can use up the threads of another:
+    The three kinds of work have limits of their own:
 
-    - turns that block: at most ``max_threads``, and as many more as the reserve has;
-    - handlers that live as long as their connection: at most ``max_handler_threads``;
-    - loops, each with one thread and a reserve of ``reserve_threads`` for hand-offs.
+    - turns that block: at most ``max_threads``, plus ``reserve_threads`` for each loop;
+    - handlers that keep a thread for as long as their connection: at most ``max_handler_threads``;
+    - loops, each with one thread.
 
-    One thread of the reserve is always there, idle, for each loop, so that a hand-off is possible
-    even when the system starts no more threads.
+    One spare thread for each loop is always idle. So a loop can be handed off even when the system
+    cannot start another thread.
 
     Args:
-        loops: how many loops will run.
-        timing: the app's.
+        loops: the number of loops.
+        timing: the timing of the app.
         max_threads, max_handler_threads, reserve_threads, max_thread_share: as in
             :class:`wsframe.server.Settings`.
 
     Attributes:
-        wary: whether a turn might find nobody to take the loop over. Then a loop must ask
-            :meth:`hand_off_shortage` before it begins one.
-        turn_quota: the limit on turns that have a thread of their own from the beginning.
+        scarce: True if a hand-off might fail. Then a loop must call :meth:`hand_off_shortage`
+            before it begins a turn.
+        turn_quota: the limit on turns that begin in a thread.
         handoff_quota: the limit on these together with turns that have lost a loop.
-        handler_quota: the limit on handlers that live as long as their connection.
+        handler_quota: the limit on handlers that keep a thread for as long as their connection.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Threads:
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
         self.idle_time = timing.thread_idle_timeout
         self.turn_quota = Quota.of("max_threads", max_threads, share)
-        # Every other loop may begin a turn at the same time, and all of them may block.
+        # Every other loop may begin a turn at the same moment, and all these turns may block.
         limit = self.turn_quota.limit + reserve.limit - (loops - 1)
         self.handoff_quota = Quota(
             "max_threads and reserve_threads",
@@ -120,34 +122,39 @@ class Threads:
         self.handler_quota = Quota.of("max_handler_threads", max_handler_threads, share)
         self.scarce = True
         self._spare = loops
-        self._lock = threading.Lock()  # for all that follows
+        self._lock = threading.Lock()  # for the following attributes
         self._workers: set[WorkerThread] = set()
-        self._idle: list[WorkerThread] = []  # the last one first, so that the others can retire
+        self._idle: list[WorkerThread] = []  # used from the end, so that the first ones can retire
         self._turns = Usage()
         self._handlers = Usage()
         self._waiting: set[Callable[[], object]] = set()
         self._closed = False
 
     def start_loop(self) -> WorkerThread:
-        """Return a thread for a loop, and start another for the reserve.
+        """Return a thread for a loop, and start a spare one.
 
         Raises:
-            RuntimeError: the system starts no more threads.
+            RuntimeError: the system cannot start another thread.
         """
         with self._lock:
             worker = self._start_worker()
             enough = worker is not None and self._fill_reserve(len(self._idle) + 1)
         if worker is None or not enough:
-            raise RuntimeError("the system has no thread left for a loop")
+            raise RuntimeError("the system cannot start a thread for the I/O loop")
         return worker
 
     def engage_handler(self, holder: Holder) -> WorkerThread | Shortage:
-        """Return a thread for a handler that lives as long as its connection."""
+        """Return a thread for a handler that keeps it, or the reason why none is free."""
         with self._lock:
             return self._engage(self._handlers, self.handler_quota, holder)
 
     def engage_turn(self, holder: Holder, notify: Callable[[], object]) -> WorkerThread | Shortage:
-        """Return a thread for a turn; call ``notify`` once when another attempt may succeed."""
+        """Return a thread for a turn, or the reason why none is free.
+
+        Args:
+            holder: the route and the client.
+            notify: called once, by any thread, when another attempt may succeed.
+        """
         with self._lock:
             found = self._engage(self._turns, self.turn_quota, holder)
             if isinstance(found, Shortage):
@@ -155,29 +162,30 @@ class Threads:
             return found
 
     def turn_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
-        """Return why :meth:`engage_turn` finds no thread; None if it does."""
+        """Return the reason why :meth:`engage_turn` would fail; None if it would succeed."""
         with self._lock:
-            lacking = self._turns.shortage(self.turn_quota, holder)
-            if lacking is None and not self._fill_reserve(self._spare + 1):
-                lacking = Shortage.SYSTEM
-            if lacking is not None:
+            shortage = self._turns.shortage(self.turn_quota, holder)
+            if shortage is None and not self._fill_reserve(self._spare + 1):
+                shortage = Shortage.SYSTEM
+            if shortage is not None:
                 self._waiting.add(notify)
-            return lacking
+            return shortage
 
     def hand_off_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
-        """Return why a turn of this holder must not begin on a loop; None if it may."""
+        """Return the reason why a turn must not begin on a loop; None if it may."""
         with self._lock:
-            lacking = self._turns.shortage(self.handoff_quota, holder)
-            if lacking is None and not self._fill_reserve(self._spare):
-                lacking = Shortage.SYSTEM
-            if lacking is not None:
+            shortage = self._turns.shortage(self.handoff_quota, holder)
+            if shortage is None and not self._fill_reserve(self._spare):
+                shortage = Shortage.SYSTEM
+            if shortage is not None:
                 self._waiting.add(notify)
-            return lacking
+            return shortage
 
     def hand_off(self, owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
-        """Take a thread for a loop, and count its present owner as one that works for the holder.
+        """Return a thread for a loop, and charge its current owner to the holder.
 
-        None if there is no thread; the monitor tries again.
+        Returns:
+            None if no thread is free; the monitor tries again.
         """
         with self._lock:
             worker = self._take_worker(0)
@@ -185,16 +193,16 @@ class Threads:
                 return None
             charge = owner.charge = (self._turns, holder)
             self._turns.add(holder)
-            self._look()
+            self._update_scarce()
             return worker, charge
 
     def take_back(self, owner: WorkerThread, charge: Charge, worker: WorkerThread) -> None:
-        """Undo :meth:`hand_off`: the owner has kept the loop."""
+        """Undo :meth:`hand_off`, because the owner has kept the loop."""
         self.recharge(owner, charge, None)
         self.finished(worker)
 
     def recharge(self, owner: WorkerThread, charge: Charge, holder: Holder | None) -> None:
-        """Count what is charged for another holder, unless that work has ended meanwhile."""
+        """Charge this work to another holder or to none, unless it has ended meanwhile."""
         with self._lock:
             if owner.charge is not charge:
                 return
@@ -203,15 +211,15 @@ class Threads:
             if holder is not None:
                 owner.charge = (self._turns, holder)
                 self._turns.add(holder)
-            self._look()
+            self._update_scarce()
 
     def restore_reserve(self) -> None:
-        """Start a thread in place of one that a hand-off has taken, if the system has one."""
+        """Start a spare thread in place of one that a hand-off has used, if possible."""
         with self._lock:
             self._fill_reserve(self._spare)
 
     def finished(self, worker: WorkerThread) -> None:
-        """The worker has nothing to do; whoever waits for a thread is told."""
+        """Mark a worker as idle, and notify the loops that wait for a thread."""
         with self._lock:
             if worker.charge is not None:
                 usage, holder = worker.charge
@@ -220,13 +228,13 @@ class Threads:
             if self._closed:
                 worker.jobs.put(None)
             self._idle.append(worker)
-            self._look()
+            self._update_scarce()
             waiting, self._waiting = self._waiting, set()
         for notify in waiting:
             notify()
 
     def retire(self, worker: WorkerThread) -> bool:
-        """Whether a worker may end, because nobody needs it."""
+        """Remove an idle worker; return False if a job was just assigned to it, or it is spare."""
         with self._lock:
             if worker not in self._idle or len(self._idle) <= self._spare:
                 return False
@@ -235,28 +243,28 @@ class Threads:
             return True
 
     def running_here(self) -> bool:
-        """Whether the calling thread is one of these."""
+        """Return True if the calling thread is one of these threads."""
         current = threading.current_thread()
         with self._lock:
             return any(worker.thread is current for worker in self._workers)
 
     def counts(self) -> tuple[int, int]:
-        """How many threads there are, and how many of them run handlers and turns."""
+        """Return the number of threads, and how many of them run handlers and turns."""
         with self._lock:
             return len(self._workers), self._turns.busy + self._handlers.busy
 
     def after_fork(self) -> None:
-        """The child of a fork: the threads are the parent's, but for the one that has forked."""
-        self._lock = threading.Lock()  # a thread that is not here may hold the old one
-        for there in (self._workers, self._idle, self._waiting):
-            there.clear()
+        """The child of a fork: forget the threads, which exist only in the parent."""
+        self._lock = threading.Lock()  # a thread of the parent may hold the old one
+        for collection in (self._workers, self._idle, self._waiting):
+            collection.clear()
         self._closed = True
 
     def close(self, deadline: float) -> None:
-        """Wait for all to end; what takes longer is logged with what it does, and left behind.
+        """Stop the threads, and wait for their end. A thread that takes longer is logged.
 
         Args:
-            deadline: on the monotonic clock, in seconds.
+            deadline: the time until which to wait, on the monotonic clock, in seconds.
         """
         with self._lock:
             self._closed = True
@@ -267,24 +275,26 @@ class Threads:
             worker.thread.join(max(0.0, deadline - monotonic()))
         for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
             stack = stack_of(thread.ident)
-            log.error("%s has not ended and is left behind", thread.name, extra={"stack": stack})
+            log.error(
+                "%s did not stop in time; leaving it running", thread.name, extra={"stack": stack}
+            )
 
     # Under the lock ---------------------------------------------------------------------------
 
     def _engage(self, usage: Usage, quota: Quota, holder: Holder) -> WorkerThread | Shortage:
-        lacking = usage.shortage(quota, holder)
-        if lacking is not None:
-            return lacking
+        shortage = usage.shortage(quota, holder)
+        if shortage is not None:
+            return shortage
         worker = self._take_worker(self._spare)
         if worker is None:
             return Shortage.SYSTEM
         worker.charge = (usage, holder)
         usage.add(holder)
-        self._look()
+        self._update_scarce()
         return worker
 
     def _take_worker(self, keep: int) -> WorkerThread | None:
-        """An idle worker, if more than these are there, or a new one."""
+        """Return an idle worker if more than ``keep`` are idle, otherwise a new one, if any."""
         if len(self._idle) > keep:
             return self._idle.pop()
         return self._start_worker()
@@ -299,15 +309,15 @@ class Threads:
         return worker
 
     def _fill_reserve(self, size: int) -> bool:
-        """Have as many idle workers; False if the system does not start them."""
+        """Ensure this number of idle workers; return False if they cannot be started."""
         while len(self._idle) < size:
             worker = self._start_worker()
             if worker is None:
                 break
             self._idle.append(worker)
-        self._look()
+        self._update_scarce()
         return len(self._idle) >= size
 
-    def _look(self) -> None:
-        """Set ``scarce``: below this, no route and no address can use all that it may use."""
+    def _update_scarce(self) -> None:
+        """Set ``scarce``: True once some holder may have reached a limit, or a spare is missing."""
         self.scarce = self._turns.busy >= self.handoff_quota.part or len(self._idle) < self._spare

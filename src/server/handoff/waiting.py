@@ -1,4 +1,4 @@
-"""What waits for a thread: fair to routes, and within a route to client addresses."""
+"""Waiting room: the order in which turns and requests get a thread, fair to routes and clients."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["Waiter", "WaitingRoom"]
 
 
 class Waiter(Protocol):
-    """What can wait for a thread."""
+    """A turn or a request that can wait for a thread."""
 
     @property
     def needs_thread(self) -> bool:
-        """True if it must run in a thread of its own; otherwise it may begin on the loop."""
+        """True if it must run in a thread; otherwise it may begin on the loop."""
 
     def resume(self) -> None:
-        """Owner: a thread is free; go on."""
+        """Owner: continue, because a thread is free."""
 
 
 Queue: TypeAlias = "OrderedDict[Waiter, None]"
 
 
 class WaitingRoom:
-    """The turns and requests of one loop that wait for a thread; all methods are the owner's.
+    """The turns and requests of one loop that wait for a thread. All methods are the owner's.
 
-    Routes take turns, and within a route the client addresses do; those of one address are served
-    in the order in which they came. Every operation takes constant time, except for one step for
-    each route, and for each address that uses its share, in :meth:`next`.
+    Routes alternate, and within a route the client networks do. Waiters of one network are served
+    in order. Every operation takes constant time, except that :meth:`next` takes one step for each
+    route, and for each network that uses its share.
     """
 
     def __init__(self) -> None:
@@ -38,44 +38,45 @@ class WaitingRoom:
         self._holders: dict[Waiter, Holder] = {}
 
     def __len__(self) -> int:
-        """Any thread: how many wait."""
+        """Any thread: return the number of waiters."""
         return len(self._holders)
 
     def add(self, waiter: Waiter, holder: Holder) -> None:
-        """Owner: let it wait behind the others of the same route and address."""
+        """Owner: add a waiter behind the others of the same route and network."""
         self._holders[waiter] = holder
-        addresses = self._queues.setdefault(holder.route, OrderedDict())
-        addresses.setdefault(holder.network, OrderedDict())[waiter] = None
+        networks = self._queues.setdefault(holder.route, OrderedDict())
+        networks.setdefault(holder.network, OrderedDict())[waiter] = None
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: it waits no longer, if it did."""
+        """Owner: remove a waiter, if it waits."""
         holder = self._holders.pop(waiter, None)
         if holder is None:
             return
-        addresses = self._queues[holder.route]
-        queue = addresses[holder.network]
+        networks = self._queues[holder.route]
+        queue = networks[holder.network]
         del queue[waiter]
         if not queue:
-            del addresses[holder.network]
-        if not addresses:
+            del networks[holder.network]
+        if not networks:
             del self._queues[holder.route]
 
     def next(self, shortage: Callable[[Waiter, Holder], Shortage | None]) -> Waiter | None:
-        """Owner: remove and return the next one that finds a thread; None if none does.
+        """Owner: remove and return the next waiter for which a thread is free, if any.
 
         Args:
-            shortage: returns why a waiter of this holder finds no thread; None if it does.
+            shortage: returns the reason why no thread is free for a waiter of this holder; None if
+                one is.
         """
-        for route, addresses in self._queues.items():
-            for network, queue in addresses.items():
+        for route, networks in self._queues.items():
+            for network, queue in networks.items():
                 waiter = next(iter(queue))
-                lacking = shortage(waiter, Holder(route, network))
-                if lacking is None:
-                    # The next one of another route, or of another address, comes first then.
+                reason = shortage(waiter, Holder(route, network))
+                if reason is None:
+                    # Waiters of other routes and other networks come first after this one.
                     self._queues.move_to_end(route)
-                    addresses.move_to_end(network)
+                    networks.move_to_end(network)
                     self.discard(waiter)
                     return waiter
-                if lacking not in (Shortage.NETWORK, Shortage.PART):
-                    break  # the other addresses of the route lack it as well
+                if reason not in (Shortage.NETWORK, Shortage.PART):
+                    break  # no thread is free for the other networks of the route either
         return None

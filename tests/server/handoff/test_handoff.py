@@ -97,7 +97,7 @@ def test_a_stop_tells_handlers_that_block_and_waits_for_those_that_return(
     assert sorted(seen) == sorted(["block"] * 3 + ["1001", "finally"] * 2)
     stopping.join(TIMEOUT)
     assert 0.2 <= time.monotonic() - begin < 4
-    record = log.expect("wsframe-handler /block has not ended and is left behind")
+    record = log.expect("wsframe-handler /block did not stop in time; leaving it running")
     assert "held.popleft().wait()" in str(record.stack_info)
     left = [thread for thread in threading.enumerate() if thread.name.startswith("wsframe-")]
     assert [thread.name for thread in left] == ["wsframe-handler /block"]

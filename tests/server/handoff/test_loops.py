@@ -124,7 +124,7 @@ def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loop
     def start(threads: Threads) -> WorkerThread:
         nonlocal started
         if started == loops:
-            raise RuntimeError("the system has no thread left for a loop")
+            raise RuntimeError("the system cannot start a thread for the I/O loop")
         started += 1
         return start_loop(threads)
 

@@ -101,7 +101,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
 def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor_module, "QUIET_LOOKS", 2)
+    monkeypatch.setattr(monitor_module, "QUIET_CHECKS", 2)
     rig.monitor._timing = Timing(turn_slice=0.001, monitor_interval=60)
     act = Blocks()
     _, client = rig.connect(act, blocking=False)

@@ -149,7 +149,7 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     assert rig.owner() is owner
     assert rig.loop.handoffs == 0
     assert not task.needs_thread
-    log.expect("/test blocks the loop: the system starts no more threads", logging.WARNING)
+    log.expect("/test blocks the loop: the system cannot start another thread", logging.WARNING)
     assert not log.records, "once is enough for one turn"
 
 

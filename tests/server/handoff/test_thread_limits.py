@@ -116,7 +116,7 @@ def test_one_address_leaves_threads_to_the_others(
 
     granted = 101 if kind == "plain" else 200
     assert [status(number) for number in (0, 0, 0)] == [granted] * PART + [503]
-    log.expect("because the client's address uses its share of the route's threads", WARNING)
+    log.expect("because the client's network uses its share of the route's threads", WARNING)
     assert [status(number) for number in range(1, 5)] == [granted] * (SHARE - PART) + [503] * 2
     assert [status(number, "127.0.0.2") for number in range(5)] == [granted] * SHARE + [503]
     held.release()

@@ -265,7 +265,7 @@ def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
         assert pool.threads.scarce
         assert pool.threads.hand_off_shortage(ONE, pool.tell) is Shortage.SYSTEM
         assert pool.threads.hand_off(taken[0], ONE) is None
-        with pytest.raises(RuntimeError, match="no thread left for a loop"):
+        with pytest.raises(RuntimeError, match="cannot start a thread for the I/O loop"):
             pool.threads.start_loop()
     pool.threads.restore_reserve()
     assert not pool.threads.scarce
