@@ -132,7 +132,7 @@ def compiled_files(names: list[str]) -> list[str]:
     return [name for name in names if name.endswith((".so", ".pyd", ".dll", ".dylib"))]
 
 
-def test_a_wheel_with_the_compiled_kernels(compiled: ModuleType, sources: Path) -> None:
+def test_a_wheel_contains_the_compiled_kernels(compiled: ModuleType, sources: Path) -> None:
     # ``compiled``: where this environment has them, they can be built.
     wheel = build_wheel(sources, WSFRAME_BUILD_EXT="require")
     (extension,) = compiled_files(names_in(wheel))
@@ -163,7 +163,7 @@ for url, call in (("http://localhost/", events), ("ws://b\u00fccher.example/", c
 """
 
 
-def test_without_extras_nothing_else_is_needed_and_errors_name_the_extra(sources: Path) -> None:
+def test_without_extras_the_codec_works_and_errors_name_the_missing_extra(sources: Path) -> None:
     target = sources.parent / "target"
     done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="no")
     assert done.returncode == 0, done.stdout
@@ -174,7 +174,7 @@ def test_without_extras_nothing_else_is_needed_and_errors_name_the_extra(sources
 
 
 @unix
-def test_without_a_compiler_it_installs_and_says_so(sources: Path) -> None:
+def test_without_a_compiler_the_install_succeeds_with_a_warning(sources: Path) -> None:
     target = sources.parent / "target"
     done = pip("install", sources, "--target", target, **NO_COMPILER)
     assert done.returncode == 0, done.stdout
@@ -185,7 +185,7 @@ def test_without_a_compiler_it_installs_and_says_so(sources: Path) -> None:
 
 
 @unix
-def test_without_a_compiler_it_does_not_install_where_that_is_required(sources: Path) -> None:
+def test_without_a_compiler_the_install_fails_if_the_extension_is_required(sources: Path) -> None:
     target = sources.parent / "target"
     done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="require", **NO_COMPILER)
     assert done.returncode != 0
@@ -194,7 +194,7 @@ def test_without_a_compiler_it_does_not_install_where_that_is_required(sources: 
     assert not (target / "wsframe").exists()
 
 
-def test_another_value_is_refused(sources: Path) -> None:
+def test_an_invalid_value_of_the_build_variable_is_refused(sources: Path) -> None:
     done = pip("wheel", sources, "-w", sources.parent / "wheels", WSFRAME_BUILD_EXT="yes")
     assert done.returncode != 0
     assert "WSFRAME_BUILD_EXT must be auto, require or no, not 'yes'" in done.stdout

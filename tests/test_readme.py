@@ -129,7 +129,7 @@ def test_the_readme_s_server_has_both_kinds_of_handlers() -> None:
         assert client.ask(client.codec.encode("hello")) == "hello"
 
 
-def test_the_readme_s_room_remembers_what_was_said() -> None:
+def test_the_readme_s_room_sends_its_history() -> None:
     app = run_block(2)["app"]
     with served(app, "/rooms/blue") as client:
         assert client.ask(client.codec.encode("hello")) == "hello"
@@ -152,7 +152,7 @@ def test_the_readme_s_feed_is_compressed() -> None:
         assert events == [message, message]
 
 
-def test_the_readme_s_client_asks_and_follows() -> None:
+def test_the_readme_s_client_sends_and_follows_events() -> None:
     client, served_there = run_block(4), run_block(1)
     with served_there["app"].start() as server:
         assert client["ask"](f"ws://localhost:{server.port}/echo") == "hello"
@@ -211,7 +211,7 @@ def test_the_progress_example_serves_its_page() -> None:
         assert b"new EventSource" in answer
 
 
-def test_the_codec_example_shakes_hands_and_echoes() -> None:
+def test_the_codec_example_accepts_an_upgrade_and_echoes() -> None:
     example = load_example("codec")
 
     def serve(sock: socket.socket) -> None:
@@ -225,7 +225,7 @@ def test_the_codec_example_shakes_hands_and_echoes() -> None:
         assert client.ask(client.codec.close()) == Close(1000)
 
 
-def test_the_codec_example_refuses_what_is_no_upgrade() -> None:
+def test_the_codec_example_refuses_other_requests() -> None:
     example = load_example("codec")
     with in_thread(example.handshake) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

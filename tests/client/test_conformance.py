@@ -29,7 +29,7 @@ def replies(visit: Visit) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case(connect: Connect, play: Play, case: Case) -> None:
+def test_the_server_passes_the_case(connect: Connect, play: Play, case: Case) -> None:
     def send(visit: Visit) -> None:
         visit.upgrade(deflate=PerMessageDeflate())
         visit.send(b"".join(case.wire(CLIENT)))
@@ -54,7 +54,7 @@ def test_invalid_text_fails_at_its_first_invalid_byte(
 
 
 @pytest.mark.slow
-def test_four_mebibytes_may_come_in_65536_fragments(connect: Connect, play: Play) -> None:
+def test_a_message_of_4_mib_in_65536_fragments_is_received(connect: Connect, play: Play) -> None:
     def send(visit: Visit) -> None:
         visit.upgrade()
         visit.send(many_fragments(CLIENT))

@@ -188,7 +188,7 @@ def test_a_header_with_a_length_over_the_limit(
     assert client.growth < at_most(SLACK)
 
 
-def test_a_million_empty_fragments(codec: ModuleType, play: Play) -> None:
+def test_a_million_empty_fragments_are_refused(codec: ModuleType, play: Play) -> None:
     def script(server: Visit) -> None:
         server.upgrade()
         server.send(encode_frame(Opcode.TEXT, b"", fin=False))

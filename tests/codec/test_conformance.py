@@ -47,7 +47,7 @@ def replies(codec: ModuleType, end: End, case: Case, pieces: Iterable[bytes]) ->
 
 @ends
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case(codec: ModuleType, end: End, case: Case) -> None:
+def test_the_server_passes_the_case(codec: ModuleType, end: End, case: Case) -> None:
     frames = case.wire(end)
     data = b"".join(frames)
     step = 1 if len(data) < 4096 else 997  # as in 1.1.8
@@ -70,6 +70,6 @@ def test_invalid_text_fails_at_its_first_invalid_byte(
 
 
 @ends
-def test_four_mebibytes_may_come_in_65536_fragments(codec: ModuleType, end: End) -> None:
+def test_a_message_of_4_mib_in_65536_fragments_is_received(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec, max_message_size=1 << 22)
     assert connection.receive(many_fragments(end)) == [b"\xfe" * (1 << 22)]

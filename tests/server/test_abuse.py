@@ -126,7 +126,7 @@ def assert_given_back(server: ServerProcess, crowd: Callable[[], None], size: in
 # Slow and silent ---------------------------------------------------------------------------------
 
 
-def test_thousands_that_say_nothing(start: Start) -> None:
+def test_thousands_of_silent_connections_do_not_stop_others(start: Start) -> None:
     server = start("--handshake-timeout", "0.5")
     begun = (b"", b"G", get("/")[:-1], upgrade("/plain")[:-1])
 
@@ -149,7 +149,7 @@ def test_thousands_that_say_nothing(start: Start) -> None:
     assert_given_back(server, crowd, CROWD * 8 << 10)
 
 
-def test_tls_handshakes_that_stop_or_drip(
+def test_stalled_and_dripping_tls_handshakes_do_not_stop_others(
     start: Start, stack: ExitStack, tmp_path: Path, certificates: Certificates
 ) -> None:
     certificates.write(tmp_path)
@@ -182,7 +182,7 @@ def test_tls_handshakes_that_stop_or_drip(
     talk(visitor)
 
 
-def test_frames_that_come_a_byte_at_a_time(start: Start, stack: ExitStack) -> None:
+def test_frames_sent_byte_by_byte_take_little_memory(start: Start, stack: ExitStack) -> None:
     """No clock is against it, and it costs neither memory nor anybody's time."""
     server = start("--handshake-timeout", "0.1", "--send-timeout", "0.1", "--close-timeout", "0.1")
     visitor = talker(stack, server)
@@ -212,7 +212,7 @@ def test_frames_that_come_a_byte_at_a_time(start: Start, stack: ExitStack) -> No
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])
 @pytest.mark.parametrize("path", ["/plain", "/generator"])
-def test_who_floods_and_reads_nothing_is_cut_off(
+def test_a_client_that_floods_and_reads_nothing_is_disconnected(
     start: Start, stack: ExitStack, path: str, opcode: Opcode
 ) -> None:
     server = start("--send-timeout", "0.5")
@@ -231,7 +231,9 @@ def test_who_floods_and_reads_nothing_is_cut_off(
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
-def test_thousands_that_come_and_go(start: Start, leave: Callable[[Client], None]) -> None:
+def test_thousands_of_short_connections_leave_nothing_behind(
+    start: Start, leave: Callable[[Client], None]
+) -> None:
     server = start()
     said = (b"", b"GET / HT", get("/"), upgrade("/plain"), upgrade("/generator") + b"\x81")
 
@@ -249,7 +251,7 @@ def test_thousands_that_come_and_go(start: Start, leave: Callable[[Client], None
     assert_given_back(server, crowd, 10 * MIB)  # seen: 6 MiB, most of it for 64 threads
 
 
-def test_messages_in_fragments_of_a_byte(start: Start, stack: ExitStack) -> None:
+def test_messages_in_fragments_of_a_byte_take_little_memory(start: Start, stack: ExitStack) -> None:
     server = start()
     visitor = talker(stack, server)
     clients = [talker(stack, server) for _ in range(5)]
@@ -269,7 +271,7 @@ def test_messages_in_fragments_of_a_byte(start: Start, stack: ExitStack) -> None
 
 
 @pytest.mark.parametrize("path", ["/plain", "/generator", "/deflate"])
-def test_messages_of_nothing(start: Start, stack: ExitStack, path: str) -> None:
+def test_empty_messages_take_little_memory(start: Start, stack: ExitStack, path: str) -> None:
     server = start()
     visitor = talker(stack, server)
     client = talker(stack, server, path)
@@ -282,7 +284,7 @@ def test_messages_of_nothing(start: Start, stack: ExitStack, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/stuck/plain", "/stuck/generator"])
-def test_messages_of_nothing_for_a_handler_that_blocks(
+def test_empty_messages_for_a_blocked_handler_take_little_memory(
     start: Start, stack: ExitStack, path: str
 ) -> None:
     server = start()

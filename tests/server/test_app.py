@@ -57,7 +57,7 @@ def test_a_handler_that_cannot_be_called_is_refused_at_once(
     app.page(path, "the path is free")
 
 
-def test_a_decorator_gives_the_handler_back() -> None:
+def test_a_decorator_returns_the_handler() -> None:
     app = App()
     assert app.websocket("/echo")(generator_echo) is generator_echo
 
@@ -66,7 +66,7 @@ def test_a_decorator_gives_the_handler_back() -> None:
     assert app.sse("/stream")(stream) is stream
 
 
-def test_methods_and_partial_functions_are_handlers(serve: Serve, clients: Clients) -> None:
+def test_methods_and_partial_functions_can_be_handlers(serve: Serve, clients: Clients) -> None:
     class Room:
         def enter(self, ws: WebSocket, name: str) -> MessageGenerator:
             message = yield
@@ -107,7 +107,7 @@ def test_a_handler_sees_its_request(serve: Serve, clients: Clients) -> None:
     assert request.address == address
 
 
-def test_port_0_is_one_that_is_free(serve: Serve) -> None:
+def test_port_0_chooses_a_free_port(serve: Serve) -> None:
     one, other = serve(pages()), serve(pages())
     assert one.port != other.port
     assert min(one.port, other.port) > 0
@@ -123,7 +123,7 @@ def listens_on(host: str) -> bool:
         return False
 
 
-def test_a_name_is_listened_on_with_all_its_addresses() -> None:
+def test_the_server_listens_on_all_addresses_of_a_host_name() -> None:
     with pages().start() as server:
         assert server.host == "localhost"
         assert server.url == f"http://localhost:{server.port}"
@@ -132,7 +132,7 @@ def test_a_name_is_listened_on_with_all_its_addresses() -> None:
             assert ask(server, get("/"), host=str(address[0])).status == 200
 
 
-def test_an_empty_host_is_every_interface() -> None:
+def test_an_empty_host_listens_on_every_interface() -> None:
     with pages().start("") as server:
         assert server.url == f"http://localhost:{server.port}"
         assert ask(server, get("/")).status == 200
@@ -140,7 +140,7 @@ def test_an_empty_host_is_every_interface() -> None:
             assert ask(server, get("/"), host="::1").status == 200
 
 
-def test_an_ipv6_address_stands_in_brackets() -> None:
+def test_an_ipv6_address_is_written_in_brackets() -> None:
     if not listens_on("::1"):
         pytest.skip("this machine has no IPv6")
     with pages().start("::1") as server:
@@ -149,18 +149,18 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
-def test_a_port_that_is_taken_is_an_error(serve: Serve, host: str) -> None:
+def test_a_port_in_use_is_an_error(serve: Serve, host: str) -> None:
     server = serve(pages())
     with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
         pages().start(host, server.port)
 
 
-def test_a_host_that_is_unknown_is_an_error() -> None:
+def test_an_unknown_host_is_an_error() -> None:
     with pytest.raises(OSError, match=r".+"):
         pages().start("no such host")
 
 
-def test_a_port_is_free_again_after_a_stop(serve: Serve, clients: Clients) -> None:
+def test_a_port_can_be_used_again_after_a_stop(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo)
     with app.start("127.0.0.1") as server:
         client = clients.websocket(server, "/echo")
@@ -186,7 +186,7 @@ def test_a_server_is_a_context_manager_that_stops_on_errors_too() -> None:
         ask(server, get("/"))
 
 
-def test_stop_may_be_called_again_and_from_several_threads(serve: Serve, clients: Clients) -> None:
+def test_stop_can_be_called_twice_and_by_several_threads(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo), drain=10)
     client = clients.websocket(server, "/echo")
     threads = [threading.Thread(target=server.stop) for _ in range(4)]
@@ -202,7 +202,7 @@ def test_stop_may_be_called_again_and_from_several_threads(serve: Serve, clients
     server.stop()
 
 
-def test_a_server_that_nobody_came_to_stops_at_once() -> None:
+def test_a_server_without_clients_stops_at_once() -> None:
     pages().start("127.0.0.1").stop(drain=0)
 
 
@@ -233,7 +233,7 @@ def test_a_handler_cannot_stop_its_server(serve: Serve, clients: Clients) -> Non
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_two_servers_of_one_queue_stop_one_by_one(
+def test_two_servers_that_share_a_queue_can_stop_one_by_one(
     serve: Serve, clients: Clients, order: tuple[int, int]
 ) -> None:
     ticks: Queue[str] = Queue()
@@ -260,7 +260,7 @@ def test_a_path_is_the_same_however_it_is_spelled(
 
 
 @pytest.mark.parametrize("path", ["/plain", "/stream"])
-def test_where_the_system_has_no_thread_left_the_answer_is_503(
+def test_a_request_is_answered_with_503_when_no_thread_can_be_started(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     app = websocket_app(generator_echo)

@@ -47,7 +47,7 @@ ATTACKS: dict[str, Attack] = {
 
 @pytest.mark.usefixtures("high_file_limit")
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_others_are_served_and_every_bound_is_kept_while_a_stranger_attacks(
+def test_other_clients_are_served_within_all_limits_during_an_attack(
     attack: Attack,
 ) -> None:
     report = Report(timed=False)

@@ -57,7 +57,7 @@ def expect_message(page: Page, text: str) -> None:
     expect(page.locator("#messages li").last).to_contain_text(text, timeout=PATIENCE)
 
 
-def test_events_arrive_by_themselves_and_what_is_said_comes_back(
+def test_the_page_shows_events_and_echoes_messages(
     demo: ServerProcess, pages: Pages, faults: list[str], tmp_path: Path
 ) -> None:
     page = pages.open(demo.url)
@@ -83,7 +83,7 @@ def test_events_arrive_by_themselves_and_what_is_said_comes_back(
     assert faults == []
 
 
-def test_two_pages_chat(demo: ServerProcess, pages: Pages, faults: list[str]) -> None:
+def test_two_pages_can_chat(demo: ServerProcess, pages: Pages, faults: list[str]) -> None:
     one, other = pages.open(demo.url), pages.open(demo.url)
     expect_open(one)
     expect_open(other)
@@ -99,7 +99,7 @@ def test_two_pages_chat(demo: ServerProcess, pages: Pages, faults: list[str]) ->
     assert faults == []
 
 
-def test_a_page_survives_the_servers_death(pages: Pages, faults: list[str]) -> None:
+def test_a_page_reconnects_after_the_server_was_killed(pages: Pages, faults: list[str]) -> None:
     with ServerProcess(*COMMAND, "0") as first:
         page = pages.open(first.url)
         expect_open(page)
@@ -119,7 +119,7 @@ def test_a_page_survives_the_servers_death(pages: Pages, faults: list[str]) -> N
     assert [fault for fault in faults if not AWAY.search(fault)] == []
 
 
-def test_the_page_is_light_or_dark_as_the_user_likes(
+def test_the_page_follows_the_preferred_color_scheme(
     demo: ServerProcess, pages: Pages, faults: list[str]
 ) -> None:
     grounds = []
@@ -182,7 +182,7 @@ def closes_for_good(stream: EventStream) -> None:
 
 
 @pytest.mark.parametrize("handler", [returns, closes_for_good])
-def test_a_browser_comes_back_once_after_an_end_for_good_and_lets_it_be(
+def test_a_browser_reconnects_once_after_the_final_end_and_then_stops(
     serve: Serve, pages: Pages, faults: list[str], handler: Callable[[EventStream], object]
 ) -> None:
     app, asked, authorize = asking_app()
@@ -200,7 +200,7 @@ def test_a_browser_comes_back_once_after_an_end_for_good_and_lets_it_be(
     assert faults == []
 
 
-def test_a_browser_comes_back_after_any_other_end(
+def test_a_browser_reconnects_after_any_other_end(
     serve: Serve, pages: Pages, faults: list[str]
 ) -> None:
     app, asked, authorize = asking_app()
@@ -242,7 +242,7 @@ def test_a_browser_reads_each_event_of_a_compressed_stream_at_once(
 
 
 @pytest.mark.parametrize("everybody", [False, True])
-def test_a_page_of_an_allowed_site_hears_events(
+def test_a_page_of_an_allowed_origin_receives_events(
     serve: Serve, pages: Pages, faults: list[str], everybody: bool
 ) -> None:
     site = serve(asking_app()[0])
@@ -265,7 +265,7 @@ def test_a_page_of_an_allowed_site_hears_events(
     assert everybody or faults == []
 
 
-def test_a_page_of_another_site_hears_nothing(serve: Serve, pages: Pages) -> None:
+def test_a_page_of_another_origin_receives_no_events(serve: Serve, pages: Pages) -> None:
     site = serve(asking_app()[0])
     app, asked, authorize = asking_app()
     app.sse("/job", origins=["https://friend.example"], authorize=authorize)(returns)

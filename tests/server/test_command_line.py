@@ -59,7 +59,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["shop:application", "package.live:application"])
-def test_an_app_is_served_from_where_the_command_is_given(directory: Path, name: str) -> None:
+def test_the_command_imports_the_app_from_the_current_directory(directory: Path, name: str) -> None:
     with ServerProcess(*COMMAND, name, "--port", "0", directory=directory) as process:
         client = WebSocketClient(process.port, "/hello/you")
         assert client.next_event() == "hello you"
@@ -71,7 +71,7 @@ def test_an_app_is_served_from_where_the_command_is_given(directory: Path, name:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_the_host_and_the_port_are_as_told(host: str) -> None:
+def test_the_server_listens_on_the_given_host_and_port(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with ServerProcess(*COMMAND, "--host", host, "--port", str(port)) as process:
@@ -206,7 +206,7 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )
-def test_an_argument_that_is_wrong_is_named_in_a_line(
+def test_an_invalid_argument_is_named_in_one_line(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -245,7 +245,7 @@ def test_an_argument_that_is_wrong_is_named_in_a_line(
         (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(
+def test_an_error_at_startup_is_one_line(
     directory: Path, arguments: list[str], message: str
 ) -> None:
     result = run([sys.executable, *COMMAND, *arguments], directory)
@@ -256,7 +256,7 @@ def test_what_is_wrong_is_said_in_a_line(
 
 
 @pytest.mark.slow
-def test_tls_is_spoken_with_a_certificate(directory: Path, certificates: Certificates) -> None:
+def test_a_certificate_enables_tls(directory: Path, certificates: Certificates) -> None:
     program = shutil.which("curl")
     if program is None:
         missing_tool("curl")
@@ -275,7 +275,7 @@ def test_tls_is_spoken_with_a_certificate(directory: Path, certificates: Certifi
 
 
 @posix
-def test_workers_speak_tls(directory: Path, certificates: Certificates) -> None:
+def test_workers_use_tls(directory: Path, certificates: Certificates) -> None:
     certificates.write(directory)
     command = (*COMMAND, "shop:pids", "--workers", "2", "--port", "0", "--cert", "both.pem")
     with ServerProcess(*command, directory=directory) as process:
@@ -286,7 +286,7 @@ def test_workers_speak_tls(directory: Path, certificates: Certificates) -> None:
         client.expect_close()
 
 
-def test_more_connections_than_were_told_are_turned_away() -> None:
+def test_connections_beyond_max_connections_are_refused() -> None:
     with ServerProcess(*COMMAND, "--port", "0", "--max-connections", "1") as process:
         client = WebSocketClient(process.port, "/hello")
         assert client.next_event() == "Hello world!"
@@ -295,7 +295,7 @@ def test_more_connections_than_were_told_are_turned_away() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
-def test_a_unix_socket_is_there_while_the_server_is(directory: Path) -> None:
+def test_the_file_of_a_unix_socket_exists_while_the_server_runs(directory: Path) -> None:
     command = [sys.executable, *COMMAND, "--unix", "s", "--unix-mode=640", "--unix-group"]
     command.append(str(os.getgid()))
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory, text=True) as process:
@@ -311,7 +311,7 @@ def test_a_unix_socket_is_there_while_the_server_is(directory: Path) -> None:
     assert not (directory / "s").exists()
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run([sys.executable, *COMMAND, "--host", "127.0.0.1", "--port", str(port)])
@@ -321,7 +321,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("3", marks=posix)])
-def test_a_defect_in_the_users_module_is_shown_where_it_is(directory: Path, workers: str) -> None:
+def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers: str) -> None:
     result = run([sys.executable, *COMMAND, "broken:app", "--workers", workers], directory)
     assert result.returncode == 1
     assert "broken.py" in result.stderr
@@ -340,7 +340,7 @@ def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answe
         client.close()
 
 
-def test_no_line_is_logged_unasked() -> None:
+def test_nothing_is_logged_by_default() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         assert ask(process, "/").status == 200
         assert ask(process, "/metrics").status == 404
@@ -376,7 +376,7 @@ def test_the_log_in_json(directory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_last_lines_are_written_before_the_end() -> None:
+def test_the_last_log_lines_are_written_before_the_exit() -> None:
     with ServerProcess(*COMMAND, "--port", "0", "--access-log", "--drain", "1") as process:
         clients = [WebSocketClient(process.port, "/echo") for _ in range(50)]
         process.signal(signal.SIGTERM)
@@ -388,7 +388,7 @@ def test_the_last_lines_are_written_before_the_end() -> None:
 
 
 @pytest.mark.slow
-def test_a_module_that_has_configured_logging_keeps_it_unless_json_is_asked_for(
+def test_a_module_that_configures_logging_keeps_its_configuration_except_with_json(
     directory: Path,
 ) -> None:
     configuration = "import logging\nlogging.basicConfig(format='mine: %(message)s')\n"
@@ -412,7 +412,7 @@ def test_a_module_that_has_configured_logging_keeps_it_unless_json_is_asked_for(
         assert "mine: " not in output
 
 
-def test_metrics_are_there_if_asked_for() -> None:
+def test_the_option_metrics_serves_metrics() -> None:
     with ServerProcess(*COMMAND, "--port", "0", "--metrics", "/numbers") as process:
         answer = ask(process, "/numbers")
         assert answer.status == 200

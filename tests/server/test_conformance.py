@@ -37,7 +37,7 @@ def replies(client: WebSocketClient) -> tuple[Any, ...]:
 
 @BOTH_KINDS
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_case(serve: Serve, clients: Clients, echo: Any, case: Case) -> None:
+def test_the_server_passes_the_case(serve: Serve, clients: Clients, echo: Any, case: Case) -> None:
     client = connect(serve, clients, echo, case.deflate)
     client.send(b"".join(case.wire(SERVER)))
     assert replies(client) == case.replies
@@ -45,7 +45,7 @@ def test_a_case(serve: Serve, clients: Clients, echo: Any, case: Case) -> None:
 
 @BOTH_KINDS
 @pytest.mark.parametrize("number", fail_fast(SERVER))
-def test_a_text_fails_as_soon_as_it_is_bad(
+def test_invalid_text_fails_at_its_first_bad_byte(
     serve: Serve, clients: Clients, echo: Any, number: str
 ) -> None:
     good, bad = fail_fast(SERVER)[number]
@@ -56,7 +56,7 @@ def test_a_text_fails_as_soon_as_it_is_bad(
 
 
 @BOTH_KINDS
-def test_four_mebibytes_may_come_in_65536_fragments(
+def test_a_message_of_4_mib_in_65536_fragments_is_received(
     serve: Serve, clients: Clients, echo: Any
 ) -> None:
     server = serve(websocket_app(echo, max_message_size=1 << 22))

@@ -27,7 +27,7 @@ def websocat() -> str:
     return found
 
 
-def test_websocat_is_greeted() -> None:
+def test_websocat_receives_the_greeting() -> None:
     program = websocat()
     with ServerProcess(*COMMAND, "--port", "0") as process:
         url = f"ws://localhost:{process.port}/hello"
@@ -40,7 +40,7 @@ def test_websocat_is_greeted() -> None:
         assert talk.returncode == 0
 
 
-def test_websocat_gets_its_lines_back() -> None:
+def test_websocat_receives_its_echoed_lines() -> None:
     program = websocat()
     with ServerProcess(*COMMAND, "--port", "0") as process:
         url = f"ws://localhost:{process.port}/echo"
@@ -58,7 +58,7 @@ def test_websocat_gets_its_lines_back() -> None:
 
 
 @pytest.mark.slow
-def test_curl_prints_events_as_they_come() -> None:
+def test_curl_prints_events_as_they_arrive() -> None:
     program = shutil.which("curl")
     if program is None:
         missing_tool("curl")
@@ -85,7 +85,7 @@ def test_curl_prints_events_as_they_come() -> None:
     assert events[2] == ""
 
 
-def test_the_demo_shows_its_page_and_its_clock() -> None:
+def test_the_demo_serves_its_page_and_its_clock() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         stream = StreamClient(process.port, "/time")
         assert re.fullmatch(r"\d\d:\d\d:\d\d", stream.next_event().data)

@@ -42,14 +42,14 @@ def lines(page: Page) -> list[str]:
     return page.locator("#messages li").all_inner_texts()
 
 
-def test_the_clock(pages: Pages, faults: list[str]) -> None:
+def test_the_clock_shows_the_time(pages: Pages, faults: list[str]) -> None:
     with serve("clock") as server:
         page = pages.open(server.url)
         expect(page.locator("output")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"), timeout=PATIENCE)
     assert no_surprise(faults)
 
 
-def test_the_dashboard(pages: Pages, faults: list[str]) -> None:
+def test_the_dashboard_shows_all_metrics(pages: Pages, faults: list[str]) -> None:
     with serve("dashboard") as server:
         page = pages.open(server.url)
         expect(page.locator("tr")).to_have_count(4, timeout=PATIENCE)
@@ -62,7 +62,9 @@ def test_the_dashboard(pages: Pages, faults: list[str]) -> None:
     assert no_surprise(faults)
 
 
-def test_the_chat(pages: Pages, faults: list[str], tmp_path: Path) -> None:
+def test_the_chat_keeps_messages_and_members_across_a_restart(
+    pages: Pages, faults: list[str], tmp_path: Path
+) -> None:
     with serve("chat") as first:
         ann = pages.open(f"{first.url}/?room=tea&name=Ann")
         expect(ann.locator("#members")).to_have_text("Here: Ann", timeout=PATIENCE)
@@ -89,7 +91,9 @@ def test_the_chat(pages: Pages, faults: list[str], tmp_path: Path) -> None:
     assert no_surprise(faults)
 
 
-def test_the_progress(pages: Pages, faults: list[str], tmp_path: Path) -> None:
+def test_the_progress_continues_across_a_restart(
+    pages: Pages, faults: list[str], tmp_path: Path
+) -> None:
     with serve("progress") as first:
         page = pages.open(first.url)
         page.click("button")

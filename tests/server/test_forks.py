@@ -62,7 +62,7 @@ def abort_all(server: Server) -> None:
 
 @pytest.mark.parametrize("secured", [False, True])
 @pytest.mark.parametrize("request_head", [b"", b"GET / HT", upgrade("/echo")])
-def test_a_client_that_is_cut_off_sees_it_whoever_holds_a_copy(
+def test_a_disconnected_client_sees_the_end_although_a_child_holds_its_socket(
     serve: Serve,
     clients: Clients,
     copies: list[socket.socket],
@@ -82,7 +82,7 @@ def test_a_client_that_is_cut_off_sees_it_whoever_holds_a_copy(
 
 @resets_under_tls
 @pytest.mark.parametrize("secured", [False, True])
-def test_clients_that_are_turned_away_see_it_whoever_holds_a_copy(
+def test_a_refused_client_sees_the_end_although_a_child_holds_its_socket(
     serve: Serve,
     clients: Clients,
     copies: list[socket.socket],
@@ -101,7 +101,7 @@ def test_clients_that_are_turned_away_see_it_whoever_holds_a_copy(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a listener has no shutdown")
 @pytest.mark.parametrize("unix", [False, True])
-def test_nobody_is_accepted_after_a_stop_whoever_holds_a_copy(
+def test_no_client_is_accepted_after_a_stop_although_a_child_holds_the_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unix: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -283,7 +283,7 @@ def shares_no_socket(child: int, parent: int) -> None:
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("kind", ["plain", "generator"])
-def test_a_child_keeps_no_socket_and_the_parent_serves_on(program: Run, kind: str) -> None:
+def test_a_child_keeps_no_socket_and_the_parent_continues_to_serve(program: Run, kind: str) -> None:
     server = program("0")
     others = [server.websocket("/echo") for _ in range(2)]
     client = server.websocket(f"/fork/{kind}")
@@ -300,14 +300,14 @@ def test_a_child_keeps_no_socket_and_the_parent_serves_on(program: Run, kind: st
 
 
 @needs_fork
-def test_a_child_that_returns_from_the_handler_serves_nobody(program: Run) -> None:
+def test_a_child_that_returns_from_its_handler_serves_no_client(program: Run) -> None:
     client = program("0").websocket("/return")
     client.send_messages("one", "two")
     assert client.expect(2) == ["one", "two"]
 
 
 @needs_fork
-def test_in_a_child_the_connections_and_the_server_are_over(program: Run) -> None:
+def test_connections_and_server_are_closed_in_a_child(program: Run) -> None:
     server = program("0")
     client = server.websocket("/use")
     for _ in range(3):
@@ -317,7 +317,7 @@ def test_in_a_child_the_connections_and_the_server_are_over(program: Run) -> Non
 
 
 @needs_fork
-def test_the_signals_of_the_parent_are_not_those_of_a_child(program: Run) -> None:
+def test_a_child_does_not_inherit_the_signal_handling(program: Run) -> None:
     server = program("0")
     client = server.websocket("/fork/plain")
     _, child = map(int, str(client.next_event()).split())
@@ -329,7 +329,7 @@ def test_the_signals_of_the_parent_are_not_those_of_a_child(program: Run) -> Non
 
 
 @needs_proc
-def test_a_killed_worker_leaves_no_listener_in_its_child(program: Run) -> None:
+def test_a_child_of_a_killed_worker_holds_no_listener(program: Run) -> None:
     server = program("2")
     client = server.websocket("/fork/plain")
     worker, child = map(int, str(client.next_event()).split())
@@ -347,7 +347,7 @@ def test_a_killed_worker_leaves_no_listener_in_its_child(program: Run) -> None:
 
 @needs_proc
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_the_port_is_free_after_a_stop_whatever_lives_on(program: Run, workers: str) -> None:
+def test_the_port_is_free_after_a_stop_although_children_live(program: Run, workers: str) -> None:
     server = program(workers, "on_start")
     client = server.websocket("/fork/generator")
     pid, child = map(int, str(client.next_event()).split())
@@ -392,9 +392,7 @@ if __name__ == "__main__":
 @needs_fork
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("imported", [False, True])
-def test_pools_of_processes_end_with_the_server(
-    tmp_path: Path, workers: str, imported: bool
-) -> None:
+def test_process_pools_end_with_the_server(tmp_path: Path, workers: str, imported: bool) -> None:
     (tmp_path / "program.py").write_text(POOLS, encoding="utf-8")
     command = ["-W", "ignore", "program.py", workers]
     if imported:

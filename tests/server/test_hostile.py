@@ -105,7 +105,7 @@ def flood(client: WebSocketClient, block: bytes, times: int) -> int:
 
 
 @BOTH_KINDS
-def test_pings_from_a_client_that_never_reads(
+def test_pings_of_a_client_that_never_reads_take_little_memory(
     server: ServerProcess, stack: ExitStack, path: str
 ) -> None:
     frame = masked(Opcode.PING, bytes(125))
@@ -121,7 +121,7 @@ def test_pings_from_a_client_that_never_reads(
 
 
 @BOTH_KINDS
-def test_a_million_pings_from_a_client_that_reads(
+def test_a_million_pings_take_little_memory(
     server: ServerProcess, stack: ExitStack, path: str
 ) -> None:
     block = masked(Opcode.PING, bytes(125)) * 1000
@@ -143,7 +143,7 @@ def test_a_million_pings_from_a_client_that_reads(
 
 
 @BOTH_KINDS
-def test_a_million_pongs_that_nobody_asked_for(
+def test_a_million_unsolicited_pongs_take_little_memory(
     server: ServerProcess, stack: ExitStack, path: str
 ) -> None:
     block = masked(Opcode.PONG, bytes(125)) * 1000
@@ -158,7 +158,9 @@ def test_a_million_pongs_that_nobody_asked_for(
 
 
 @BOTH_KINDS
-def test_a_million_empty_fragments(server: ServerProcess, stack: ExitStack, path: str) -> None:
+def test_a_million_empty_fragments_are_refused(
+    server: ServerProcess, stack: ExitStack, path: str
+) -> None:
     block = masked(Opcode.CONTINUATION, b"", fin=False) * 1000
     client = opened(stack, server, path)
     with Growth(server.pid) as growth:
@@ -175,7 +177,7 @@ def test_a_million_empty_fragments(server: ServerProcess, stack: ExitStack, path
 @pytest.mark.parametrize(
     "make", [lambda: bomb(300 * MIB), lambda: ended(bytes(MIB // 4)) * 1200], ids=["one", "many"]
 )
-def test_compression_bombs(
+def test_compression_bombs_take_little_memory(
     server: ServerProcess, stack: ExitStack, make: Callable[[], bytes]
 ) -> None:
     offer = ("Sec-WebSocket-Extensions", "permessage-deflate")
@@ -195,7 +197,7 @@ def test_compression_bombs(
     assert growth.size < at_most(MESSAGE_LIMIT + SLACK)
 
 
-def test_many_messages_that_inflate_to_the_limit_and_that_nobody_takes(
+def test_unread_messages_that_inflate_to_the_limit_take_little_memory(
     server: ServerProcess, stack: ExitStack
 ) -> None:
     offer = ("Sec-WebSocket-Extensions", "permessage-deflate")
@@ -229,7 +231,7 @@ def test_many_messages_that_inflate_to_the_limit_and_that_nobody_takes(
         ((1 << 64) - 1, Close(1002, "the highest bit of a payload length must be 0")),
     ],
 )
-def test_a_head_that_promises_too_much(
+def test_a_frame_head_with_a_huge_length_takes_little_memory(
     server: ServerProcess, stack: ExitStack, path: str, length: int, close: Close
 ) -> None:
     client = opened(stack, server, path)

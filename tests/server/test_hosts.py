@@ -59,7 +59,7 @@ def is_served(clients: Clients, server: Server, host: str, *headers: tuple[str, 
 
 
 @pytest.mark.parametrize("host", LOCAL)
-def test_a_server_of_its_machine_alone_serves_the_hosts_of_that(
+def test_a_server_on_loopback_serves_the_loopback_hosts(
     serve: Serve, clients: Clients, host: str
 ) -> None:
     server = serve(app_of_all_kinds())
@@ -70,7 +70,7 @@ def test_a_server_of_its_machine_alone_serves_the_hosts_of_that(
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_it_serves_no_host_that_a_stranger_can_have_resolve_to_it(
+def test_a_server_on_loopback_refuses_hosts_of_dns_rebinding(
     serve: Serve, clients: Clients, host: str
 ) -> None:
     server = serve(app_of_all_kinds())
@@ -80,24 +80,26 @@ def test_it_serves_no_host_that_a_stranger_can_have_resolve_to_it(
     assert server.stats().refused == {421: len(requests(host))}
 
 
-def test_a_request_without_a_host_comes_from_no_browser(serve: Serve, clients: Clients) -> None:
+def test_a_request_without_host_is_served_because_no_browser_sends_it(
+    serve: Serve, clients: Clients
+) -> None:
     server = serve(app_of_all_kinds(), hosts=["shop.example"])
     assert ask(clients, server, head("GET / HTTP/1.0", [])).status == 200
 
 
-def test_a_server_of_every_interface_serves_every_host(serve: Serve, clients: Clients) -> None:
+def test_a_server_on_every_interface_serves_every_host(serve: Serve, clients: Clients) -> None:
     server = serve(app_of_all_kinds(), host="0.0.0.0")
     assert is_served(clients, server, "shop.example")
 
 
-def test_the_name_that_a_server_was_given_is_its_own() -> None:
+def test_the_host_name_of_the_server_is_served() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         assert hosts_of(None, "Dev.Example.", [sock]).admit("dev.example:80")
         assert not hosts_of(["a.example"], "dev.example", [sock]).admit("dev.example")
 
 
-def test_a_unix_socket_is_reached_by_no_page() -> None:
+def test_a_unix_socket_serves_every_host() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         assert hosts_of(None, "", [sock]).admit("shop.example")
 
@@ -119,7 +121,7 @@ def test_a_unix_socket_is_reached_by_no_page() -> None:
         ([], [], ["localhost", "127.0.0.1", "shop.example"]),
     ],
 )
-def test_the_hosts_that_are_set_are_served(
+def test_the_hosts_of_the_setting_are_served(
     serve: Serve, clients: Clients, hosts: Any, served: list[str], others: list[str]
 ) -> None:
     server = serve(app_of_all_kinds(), hosts=hosts)
@@ -148,7 +150,7 @@ def test_the_host_that_a_trusted_proxy_forwards_must_be_served(
     assert is_served(clients, server, host, (header, value)) is served
 
 
-def test_a_host_that_anybody_else_forwards_does_not_count(serve: Serve, clients: Clients) -> None:
+def test_a_host_forwarded_by_an_untrusted_client_is_ignored(serve: Serve, clients: Clients) -> None:
     server = serve(app_of_all_kinds(), hosts=["shop.example"])
     assert not is_served(clients, server, "127.0.0.1", ("X-Forwarded-Host", "shop.example"))
     assert is_served(clients, server, "shop.example", ("X-Forwarded-Host", "evil.example"))
@@ -162,23 +164,23 @@ def test_a_host_that_anybody_else_forwards_does_not_count(serve: Serve, clients:
         *("fe80::1%eth0", "[fe80::1%eth0]", "127.1", "0x7f.1", "256.1.1.1", "*.1.2.3.4"),
     ],
 )
-def test_a_host_that_can_never_match_is_refused(host: str) -> None:
+def test_a_hosts_setting_that_never_matches_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="can never match"):
         Settings(hosts=["a.example", host])
 
 
 @pytest.mark.parametrize("hosts", ["a.example", [b"a.example"], [None]])
-def test_hosts_are_a_sequence_of_str(hosts: Any) -> None:
+def test_hosts_must_be_a_sequence_of_str(hosts: Any) -> None:
     with pytest.raises(TypeError, match="str"):
         Settings(hosts=hosts)
 
 
-def test_any_text_is_judged() -> None:
+def test_any_host_text_is_accepted_or_refused_without_an_error() -> None:
     assert not Hosts(None).admit("a b")
     assert not Hosts(["a.example"]).admit("[a")
 
 
-def test_the_command_line_takes_hosts() -> None:
+def test_the_option_hosts_sets_the_hosts() -> None:
     arguments = ("--port", "0", "--hosts", "a.example,b.example", "--hosts", "*.c.example")
     with ServerProcess("-m", "wsframe.server", *arguments) as process:
         served = {"a.example": 200, "b.example": 200, "x.c.example": 200, "c.example": 421}

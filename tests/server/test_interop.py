@@ -68,7 +68,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 @pytest.mark.parametrize(
     "deflate", [False, True, PerMessageDeflate()], ids=["no", "yes", "context"]
 )
-def test_messages_of_all_kinds_come_back(
+def test_messages_of_all_kinds_are_echoed(
     dial: Dial,
     watch: Watch,
     echo: Callable[..., Any],
@@ -87,7 +87,7 @@ def test_messages_of_all_kinds_come_back(
 @BOTH_KINDS
 @libraries(FRAGMENTING)
 @pytest.mark.parametrize("offer", [{}, None], ids=["compressed", "plain"])
-def test_fragments_come_back_as_one_message(
+def test_fragments_are_echoed_as_one_message(
     dial: Dial, watch: Watch, echo: Callable[..., Any], library: Library, offer: Terms | None
 ) -> None:
     peer = dial(library, echo, offer=offer, deflate=PerMessageDeflate())
@@ -111,7 +111,7 @@ def test_pings_are_answered(dial: Dial, echo: Callable[..., Any], library: Libra
 
 
 @libraries()
-def test_a_ping_of_the_server_is_answered_unseen(
+def test_a_client_answers_pings_without_its_user(
     dial: Dial, watch: Watch, library: Library
 ) -> None:
     def ping(ws: WebSocket) -> MessageGenerator:
@@ -138,7 +138,7 @@ def test_the_clients_close_is_answered(
 
 @libraries()
 @pytest.mark.parametrize(("code", "reason"), CLOSES)
-def test_the_clients_close_is_told_to_the_handler(
+def test_the_handler_receives_the_clients_close(
     dial: Dial, library: Library, code: int, reason: str
 ) -> None:
     ends: SimpleQueue[tuple[int, str]] = SimpleQueue()
@@ -155,7 +155,7 @@ def test_the_clients_close_is_told_to_the_handler(
 
 @libraries()
 @pytest.mark.parametrize(("code", "reason"), [*CLOSES, (1005, "")])
-def test_the_servers_close_is_understood(
+def test_a_client_understands_the_close_of_the_server(
     dial: Dial, library: Library, code: int, reason: str
 ) -> None:
     def close(ws: WebSocket) -> None:
@@ -184,7 +184,7 @@ def test_a_message_over_the_limit_is_refused(
 
 @libraries(LIMITING)
 @pytest.mark.parametrize("offer", [{}, None], ids=["compressed", "plain"])
-def test_the_clients_limit_is_told_to_the_handler(
+def test_the_handler_receives_the_close_of_a_client_with_a_limit(
     dial: Dial, library: Library, offer: Terms | None
 ) -> None:
     ends: SimpleQueue[int] = SimpleQueue()
@@ -212,7 +212,7 @@ def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_the_terms_of_compression_are_kept(
+def test_both_ends_keep_the_negotiated_compression_parameters(
     dial: Dial, watch: Watch, library: Library, terms: Terms, who: str
 ) -> None:
     offer, ready = {}, PerMessageDeflate(min_size=0)
@@ -238,7 +238,7 @@ def open_websockets(server: Server, path: str = "/echo", **options: Any) -> Clie
     return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
 
 
-def test_the_end_of_a_handler_is_understood(serve: Serve, log: ServerLog) -> None:
+def test_a_client_understands_the_end_of_a_handler(serve: Serve, log: ServerLog) -> None:
     def end(ws: WebSocket) -> None:
         if ws.receive() == "fail":
             raise RuntimeError
@@ -261,7 +261,9 @@ def test_the_end_of_a_handler_is_understood(serve: Serve, log: ServerLog) -> Non
     ("path", "origin", "status"),
     [("/nothing", None, 404), ("/echo", "https://evil.example", 403)],
 )
-def test_refusals_are_understood(serve: Serve, path: str, origin: str | None, status: int) -> None:
+def test_a_client_understands_a_refused_upgrade(
+    serve: Serve, path: str, origin: str | None, status: int
+) -> None:
     server = serve(websocket_app(lambda ws: None))
     with pytest.raises(InvalidStatus) as caught:
         open_websockets(server, path, origin=origin)
@@ -269,7 +271,7 @@ def test_refusals_are_understood(serve: Serve, path: str, origin: str | None, st
     assert caught.value.response.body
 
 
-def test_the_server_stops_under_its_clients(serve: Serve) -> None:
+def test_clients_understand_that_the_server_stops(serve: Serve) -> None:
     server = serve(websocket_app(generator_echo), drain=60)
     with open_websockets(server) as client:
         client.send("x")

@@ -36,7 +36,9 @@ def let_all_loops_turn(server: Server) -> None:
 
 
 @pytest.mark.parametrize("loops", [1, 3])
-def test_who_has_not_been_told_is_served_on(serve: Serve, clients: Clients, loops: int) -> None:
+def test_a_client_is_served_until_its_turn_to_be_closed(
+    serve: Serve, clients: Clients, loops: int
+) -> None:
     server = serve(websocket_app(generator_echo), drain=60, loops=loops)
     open_ones = [clients.websocket(server, "/echo") for _ in range(12)]
     with stopping(server, spread=AGES):
@@ -48,7 +50,9 @@ def test_who_has_not_been_told_is_served_on(serve: Serve, clients: Clients, loop
             client.leave()
 
 
-def test_a_request_that_is_being_judged_waits_for_its_turn(serve: Serve, clients: Clients) -> None:
+def test_a_request_in_authorization_waits_for_its_turn_to_be_closed(
+    serve: Serve, clients: Clients
+) -> None:
     judging: Queue[object] = Queue()
     release = threading.Event()
 
@@ -69,7 +73,7 @@ def test_a_request_that_is_being_judged_waits_for_its_turn(serve: Serve, clients
         waiting[0].close()
 
 
-def test_a_queue_still_reaches_the_streams_that_have_not_been_told(
+def test_a_queue_reaches_the_streams_that_are_not_closed_yet(
     serve: Serve, clients: Clients
 ) -> None:
     ticks: Queue[str] = Queue()
@@ -85,7 +89,7 @@ def test_a_queue_still_reaches_the_streams_that_have_not_been_told(
             stream.close()
 
 
-def test_in_the_end_everyone_has_been_told(serve: Serve, clients: Clients) -> None:
+def test_all_clients_are_closed_in_the_end(serve: Serve, clients: Clients) -> None:
     timing = Timing(sweep_interval=AGES)  # the goodbyes have an interval of their own
     server = serve(websocket_app(generator_echo, timing=timing), drain=60, loops=2)
     open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
@@ -94,7 +98,9 @@ def test_in_the_end_everyone_has_been_told(serve: Serve, clients: Clients) -> No
             assert client.expect_close() == GOING_AWAY
 
 
-def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: Clients) -> None:
+def test_clients_that_are_not_closed_yet_are_disconnected_after_drain(
+    serve: Serve, clients: Clients
+) -> None:
     server = serve(websocket_app(generator_echo), drain=0.3)
     open_ones = [clients.websocket(server, "/echo") for _ in range(2)]
     with stopping(server, spread=AGES):
@@ -102,7 +108,7 @@ def test_whose_turn_has_not_come_is_cut_off_after_drain(serve: Serve, clients: C
         assert open_ones[0].read_to_end() == b""
 
 
-def test_goodbyes_are_spread_evenly_over_all_loops() -> None:
+def test_closes_are_spread_evenly_over_all_loops() -> None:
     loops = [
         PacedShutdown([(k, n) for n in range(50)], 8, k / 4, 100.0)  # type: ignore[misc]
         for k in range(4)
@@ -117,14 +123,14 @@ def test_goodbyes_are_spread_evenly_over_all_loops() -> None:
     assert list(range(50)) not in ([n for _, n in of_one_loop], [n for _, n in of_one_loop[::-1]])
 
 
-def test_a_spread_is_not_negative(serve: Serve) -> None:
+def test_a_negative_spread_is_refused(serve: Serve) -> None:
     server = serve(App())
     with pytest.raises(ValueError, match="spread must not be negative"):
         server.stop(spread=-1)
 
 
 @pytest.mark.parametrize("drain", [1e12, float("inf")])
-def test_a_stop_may_wait_for_as_long_as_it_takes(
+def test_an_infinite_drain_waits_for_all_clients(
     serve: Serve, clients: Clients, drain: float
 ) -> None:
     server = serve(websocket_app(generator_echo))
@@ -137,7 +143,7 @@ def test_a_stop_may_wait_for_as_long_as_it_takes(
 
 
 @pytest.mark.parametrize("setting", ["drain", "send_timeout", "ping_interval"])
-def test_a_duration_is_a_number(setting: str) -> None:
+def test_a_duration_must_be_a_number(setting: str) -> None:
     options: dict[str, Any] = {setting: float("nan")}
     with pytest.raises(ValueError, match=f"{setting} must be"):
         App().start(**options)

@@ -91,7 +91,7 @@ def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("how", ["import", "on_start"])
-def test_it_ends_the_start_at_once_and_in_order(
+def test_a_signal_ends_the_start_at_once_and_cleanly(
     tmp_path: Path, how: str, workers: str, habit: str, number: signal.Signals
 ) -> None:
     with start(tmp_path, how, workers, HABITS[habit]) as process:
@@ -107,7 +107,7 @@ def test_it_ends_the_start_at_once_and_in_order(
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("how", ["import", "on_start"])
-def test_a_second_one_forces_the_end(
+def test_a_second_signal_forces_the_end(
     tmp_path: Path, how: str, workers: str, number: signal.Signals
 ) -> None:
     with start(tmp_path, how, workers, STUBBORN) as process:

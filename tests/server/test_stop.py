@@ -48,7 +48,9 @@ def test_websockets_are_closed_with_1001(
 
 
 @BOTH_KINDS
-def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., Any]) -> None:
+def test_handlers_receive_the_close(
+    serve: Serve, clients: Clients, echo: Callable[..., Any]
+) -> None:
     told: Queue[object] = Queue()
 
     def plain(ws: WebSocket) -> None:
@@ -80,7 +82,7 @@ def test_handlers_are_told(serve: Serve, clients: Clients, echo: Callable[..., A
     assert told.empty()
 
 
-def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clients) -> None:
+def test_messages_sent_before_the_stop_arrive(serve: Serve, clients: Clients) -> None:
     def send(ws: WebSocket) -> MessageGenerator:
         ws.send(bytes(MUCH))
         ws.send("last")
@@ -94,7 +96,7 @@ def test_what_a_client_was_sent_before_still_arrives(serve: Serve, clients: Clie
         assert client.expect_close() == GOING_AWAY
 
 
-def test_streams_end(serve: Serve, clients: Clients) -> None:
+def test_event_streams_end(serve: Serve, clients: Clients) -> None:
     opened: Queue[EventStream] = Queue()
     app = App()
     app.sse("/time", source=Queue())
@@ -111,7 +113,7 @@ def test_streams_end(serve: Serve, clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("spread", [0, AGES])
-def test_new_connections_are_refused_and_old_ones_still_drain(
+def test_new_connections_are_refused_while_old_ones_drain(
     serve: Serve, clients: Clients, spread: float
 ) -> None:
     server = serve(websocket_app(generator_echo), drain=60)
@@ -131,7 +133,7 @@ def test_new_connections_are_refused_and_old_ones_still_drain(
         client.expect_end()
 
 
-def test_an_answer_on_its_way_still_arrives(serve: Serve, clients: Clients) -> None:
+def test_an_unfinished_answer_arrives(serve: Serve, clients: Clients) -> None:
     app = App()
     body = bytes(MUCH)
     app.page("/", body)
@@ -143,7 +145,7 @@ def test_an_answer_on_its_way_still_arrives(serve: Serve, clients: Clients) -> N
         assert client.answer().body == body
 
 
-def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) -> None:
+def test_a_stop_waits_for_running_handlers(serve: Serve, clients: Clients) -> None:
     release, done = threading.Event(), threading.Event()
 
     def finish(ws: WebSocket) -> None:
@@ -162,7 +164,7 @@ def test_a_handler_that_goes_on_is_waited_for(serve: Serve, clients: Clients) ->
 
 
 @pytest.mark.parametrize("kind", ["websocket", "stream"])
-def test_a_handler_is_not_waited_for_longer_than_drain(
+def test_a_stop_does_not_wait_for_handlers_longer_than_drain(
     serve: Serve, clients: Clients, log: ServerLog, kind: str
 ) -> None:
     release = threading.Event()
@@ -189,7 +191,7 @@ def test_a_handler_is_not_waited_for_longer_than_drain(
     client.close()
 
 
-def test_a_client_that_does_not_answer_is_cut_off_after_drain(
+def test_a_client_that_does_not_answer_is_disconnected_after_drain(
     serve: Serve, clients: Clients
 ) -> None:
     server = serve(websocket_app(plain_echo), drain=0.3)
@@ -201,7 +203,7 @@ def test_a_client_that_does_not_answer_is_cut_off_after_drain(
     assert client.read_to_end() == b""
 
 
-def test_stop_may_be_given_another_drain(serve: Serve, clients: Clients) -> None:
+def test_the_argument_drain_replaces_the_setting(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo), drain=60)
     clients.websocket(server, "/echo")
     begin = time.monotonic()
@@ -209,7 +211,7 @@ def test_stop_may_be_given_another_drain(serve: Serve, clients: Clients) -> None
     assert time.monotonic() - begin < 2
 
 
-def test_a_handler_that_blocks_is_named_and_left_behind(
+def test_a_blocked_handler_is_logged_and_abandoned(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     entered, release = threading.Event(), threading.Event()
@@ -241,9 +243,7 @@ def stream_without_end(stream: EventStream) -> Iterator[str]:
         yield "x" * (1 << 16)
 
 
-def test_senders_that_wait_for_their_clients_end_with_the_server(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_stop_ends_senders_that_wait_for_their_clients(serve: Serve, clients: Clients) -> None:
     app = websocket_app(push_without_end, "/push")
     app.sse("/stream")(stream_without_end)
     server = serve(app, drain=0.5)
@@ -259,7 +259,7 @@ def test_senders_that_wait_for_their_clients_end_with_the_server(
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-")]
 
 
-def test_no_thread_is_left_after_a_busy_time(serve: Serve, clients: Clients) -> None:
+def test_no_thread_remains_after_many_clients(serve: Serve, clients: Clients) -> None:
     ticks: Queue[str] = Queue()
     app = websocket_app(generator_echo)
     app.websocket("/thread")(plain_echo)

@@ -56,7 +56,7 @@ def program(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @signals_are_posix
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_stops_in_order(program: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_gracefully(program: Path, number: signal.Signals) -> None:
     with ServerProcess(str(program)) as process:
         open_ones = [WebSocketClient(process.port, "/echo") for _ in range(5)]
         for client in open_ones:
@@ -89,7 +89,7 @@ def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -
 
 
 @signals_are_posix
-def test_two_signals_at_once_are_two(program: Path) -> None:
+def test_two_simultaneous_signals_count_as_two(program: Path) -> None:
     with ServerProcess(str(program)) as process:
         client = WebSocketClient(process.port, "/stuck")
         assert client.next_event() == "stuck"
@@ -99,7 +99,7 @@ def test_two_signals_at_once_are_two(program: Path) -> None:
         client.close()
 
 
-def test_run_gives_the_signal_handlers_back() -> None:
+def test_run_restores_the_signal_handlers() -> None:
     app = App()
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(OSError, match=r".+"):

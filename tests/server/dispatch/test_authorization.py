@@ -62,7 +62,7 @@ def test_refused_clients_get_403(serve: Serve, clients: Clients, request_: bytes
     assert ask(clients, serve(protected()), request_).status == 403
 
 
-def test_the_hook_may_choose_the_answer(serve: Serve, clients: Clients) -> None:
+def test_the_hook_can_choose_the_answer(serve: Serve, clients: Clients) -> None:
     def authorize(request: Request) -> bool:
         raise HandshakeError(401, "log in first", [("WWW-Authenticate", "Basic")])
 
@@ -172,7 +172,9 @@ def test_data_received_meanwhile_is_handled_afterwards(serve: Serve, clients: Cl
     assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"
 
 
-def test_a_client_that_leaves_meanwhile_is_forgotten(serve: Serve, clients: Clients) -> None:
+def test_a_client_that_disconnects_during_the_hook_is_removed(
+    serve: Serve, clients: Clients
+) -> None:
     held = Checkpoint()
     server = serve(websocket_app(generator_echo, authorize=hold(held)))
     client = clients.connect(server)

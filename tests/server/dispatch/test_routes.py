@@ -65,12 +65,12 @@ def test_a_parameter_is_one_segment_and_never_empty(serve: Serve, target: str) -
     assert ask(server, upgrade(target)).status == 404
 
 
-def test_a_dot_in_a_path_is_a_dot(serve: Serve) -> None:
+def test_a_dot_in_a_pattern_matches_only_a_dot(serve: Serve) -> None:
     server = serve(parameters_app("/a.b/{c}"))
     assert ask(server, upgrade("/aXb/c")).status == 404
 
 
-def test_a_path_without_parameters_comes_first(serve: Serve, clients: Clients) -> None:
+def test_a_path_without_parameters_takes_precedence(serve: Serve, clients: Clients) -> None:
     server = serve(parameters_app("/rooms/{room}", "/rooms/main", "/{any}/{thing}"))
     assert heard(clients, server, "/rooms/main") == ("/rooms/main", {})
     assert heard(clients, server, "/rooms/other") == ("/rooms/{room}", {"room": "other"})
@@ -114,7 +114,7 @@ READABLE = [add_page, add_source, add_stream_handler]
     ("first", "second"),
     [(add_websocket, add_websocket), *((one, other) for one in READABLE for other in READABLE)],
 )
-def test_a_path_has_one_route(
+def test_a_path_can_have_only_one_route(
     first: Callable[[App, str], None], second: Callable[[App, str], None], path: str
 ) -> None:
     app = App()
@@ -134,7 +134,7 @@ def test_a_path_has_one_route(
     ],
 )
 @pytest.mark.parametrize("add", [add_websocket, add_page])
-def test_two_patterns_that_match_the_same_paths_are_one(
+def test_two_patterns_for_the_same_paths_are_refused(
     add: Callable[[App, str], None], one: str, other: str
 ) -> None:
     app = App()
@@ -153,7 +153,7 @@ def test_two_patterns_that_match_the_same_paths_are_one(
         ("/{any}/main", "/rooms/{name}", "/rooms/main"),
     ],
 )
-def test_an_upgrade_request_finds_a_websocket_and_any_other_a_page(
+def test_an_upgrade_request_finds_the_websocket_and_other_requests_the_page(
     serve: Serve, clients: Clients, websocket: str, page: str, target: str, page_first: bool
 ) -> None:
     app = parameters_app() if page_first else parameters_app(websocket)
@@ -168,7 +168,7 @@ def test_an_upgrade_request_finds_a_websocket_and_any_other_a_page(
 
 
 @pytest.mark.parametrize("path", ["/live", "/live/{name}"])
-def test_a_page_and_a_websocket_may_share_a_path(serve: Serve, clients: Clients, path: str) -> None:
+def test_a_page_and_a_websocket_can_share_a_path(serve: Serve, clients: Clients, path: str) -> None:
     app = parameters_app(path)
     app.page(path, "read me")
     server = serve(app)
@@ -270,7 +270,7 @@ def test_a_content_type_that_would_forge_a_header_is_refused_at_once(content_typ
         ("/empty", b"", "text/html; charset=utf-8"),
     ],
 )
-def test_a_page_is_read_with_get_and_head(
+def test_a_page_is_served_for_get_and_head(
     serve: Serve, target: str, body: bytes, content_type: str
 ) -> None:
     server = serve(pages())
@@ -285,7 +285,7 @@ def test_a_page_is_read_with_get_and_head(
         assert answer.body == (body if method == "GET" else b"")
 
 
-def test_a_large_page_arrives_whole_at_a_slow_client(serve: Serve, clients: Clients) -> None:
+def test_a_slow_client_receives_a_large_page_completely(serve: Serve, clients: Clients) -> None:
     body = bytes(range(256)) * 40_000
     app = App()
     app.page("/", body)
@@ -313,7 +313,7 @@ def test_another_method_than_get_and_head_is_refused(serve: Serve, method: str) 
         assert answer.headers["Allow"] == "GET, HEAD"
 
 
-def test_no_answer_to_head_has_a_body(serve: Serve) -> None:
+def test_an_answer_to_head_has_no_body(serve: Serve) -> None:
     app = websocket_app(generator_echo)
     app.sse("/time", source=Queue())
     app.sse("/job")(lambda stream: stream.send("never"))

@@ -114,7 +114,7 @@ def test_a_long_head_is_kept_until_the_handler_waits(
 
 
 @pytest.mark.parametrize("kind", ["generator", "function"])
-def test_a_head_within_the_setting_is_kept(
+def test_a_head_within_the_configured_size_is_kept(
     serve: Serve, clients: Clients, looks: Looks, kind: str
 ) -> None:
     server = serve_websocket(serve, looks, kind, max_kept_head=16_384)
@@ -122,7 +122,7 @@ def test_a_head_within_the_setting_is_kept(
     looks.expect(COMPLETE, COMPLETE, COMPLETE)
 
 
-def test_a_head_of_the_usual_size_is_kept(serve: Serve, clients: Clients, looks: Looks) -> None:
+def test_a_head_of_usual_size_is_kept(serve: Serve, clients: Clients, looks: Looks) -> None:
     say_hello(open_websocket(clients, serve_websocket(serve, looks, "generator"), short=True))
     looks.expect((1, 1), (1, 1), (1, 1))
 
@@ -211,7 +211,7 @@ def test_an_idle_connection_takes_no_more_memory_for_a_long_head(
         tracemalloc.stop()
 
 
-def test_a_path_has_a_limit_of_its_own(serve: Serve, clients: Clients) -> None:
+def test_a_path_has_its_own_limit(serve: Serve, clients: Clients) -> None:
     """A handler receives it as an argument, in which a byte may take four."""
     app = App()
     app.page("/{name}", "x")

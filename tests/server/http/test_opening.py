@@ -187,7 +187,7 @@ def test_the_answer_to_a_refused_request(
 
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
-def test_the_answer_of_a_full_server(serve: Serve, clients: Clients, bytewise: bool) -> None:
+def test_a_full_server_has_an_exact_answer(serve: Serve, clients: Clients, bytewise: bool) -> None:
     """All clients get the same answer, because a full server reads no requests."""
     server = serve(websocket_app(generator_echo), max_connections=1)
     clients.websocket(server, "/echo")
@@ -228,7 +228,7 @@ def test_an_invalid_byte_anywhere_is_refused(
 @pytest.mark.parametrize(
     "target", ["http://localhost/ws", "https://localhost/ws", "ws://localhost/ws", "/ws?a=b"]
 )
-def test_a_target_may_name_the_host(
+def test_a_target_can_contain_the_host(
     server: Server, clients: Clients, opened: list[str], target: str
 ) -> None:
     client = clients.websocket(server, target)
@@ -273,7 +273,7 @@ def test_a_request_after_an_upgrade_is_not_served(
 
 
 @pytest.mark.parametrize("left", [1, 2, 3, 4])
-def test_a_frame_may_come_with_the_end_of_the_head(
+def test_a_frame_can_arrive_with_the_end_of_the_head(
     server: Server, clients: Clients, left: int
 ) -> None:
     request = upgrade("/ws")

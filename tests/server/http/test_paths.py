@@ -258,7 +258,7 @@ def peers_of(server: Server) -> list[Peer]:
 
 
 @pytest.mark.parametrize("name", LEAVING)
-def test_a_connection_leaves_nothing_to_the_garbage_collector(
+def test_a_closed_connection_leaves_no_reference_cycle(
     serve: Serve, clients: Clients, name: str
 ) -> None:
     """With the collector disabled, each connection would stay in memory with its head."""

@@ -124,7 +124,7 @@ def test_the_client_is_the_first_untrusted_address(
         ),
     ],
 )
-def test_scheme_and_host_are_the_clients(
+def test_scheme_and_host_are_those_that_the_client_used(
     trusting: Server, clients: Clients, headers: list[tuple[str, str]], scheme: str, host: str
 ) -> None:
     assert heard(clients, trusting, *headers)[1:] == (scheme, host)
@@ -189,7 +189,7 @@ def ask(clients: Clients, server: Server, *headers: tuple[str, str]) -> Answer:
 
 
 @pytest.mark.parametrize("host", ["X-Forwarded-Host", "Forwarded"])
-def test_an_origin_is_compared_with_the_host_that_the_client_knows(
+def test_an_origin_is_compared_with_the_forwarded_host(
     trusting: Server, serve: Serve, clients: Clients, host: str
 ) -> None:
     value = "shop.example:81" if host != "Forwarded" else 'for=1.2.3.4;host="shop.example:81"'

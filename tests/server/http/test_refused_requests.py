@@ -111,9 +111,7 @@ def test_a_malformed_request_is_a_bad_request(server: Server, clients: Clients, 
 
 
 @pytest.mark.parametrize("name", SMUGGLING)
-def test_a_request_that_may_be_read_as_two_is_answered_once(
-    server: Server, clients: Clients, name: str
-) -> None:
+def test_an_ambiguous_request_is_answered_once(server: Server, clients: Clients, name: str) -> None:
     client = clients.connect(server)
     client.send(SMUGGLING[name])
     received = client.read_to_end()
@@ -188,7 +186,7 @@ def test_a_refusal_closes_at_once(serve: Serve, clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 2])
-def test_an_empty_line_before_the_request_may_be_ignored(
+def test_an_empty_line_before_the_request_is_ignored(
     server: Server, clients: Clients, lines: int
 ) -> None:
     client = clients.connect(server)
@@ -219,7 +217,9 @@ def filled(size: int) -> bytes:
     ],
     ids=lambda value: str(len(value)) if isinstance(value, bytes) else str(value),
 )
-def test_a_head_has_limits(server: Server, clients: Clients, request_: bytes, status: int) -> None:
+def test_the_limits_of_a_head_are_kept(
+    server: Server, clients: Clients, request_: bytes, status: int
+) -> None:
     client = clients.connect(server)
     client.send(request_)
     assert parse_answer(client.read_until(b"\r\n\r\n")).status == status

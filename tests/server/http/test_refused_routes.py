@@ -129,7 +129,7 @@ def test_the_answer_to_another_method_names_the_allowed_ones(
         ("/open", "localhost", "null", True),
     ],
 )
-def test_only_pages_of_this_host_and_of_allowed_sites_may_connect(
+def test_only_pages_of_this_host_and_of_allowed_origins_can_connect(
     server: Server, clients: Clients, target: str, host: str, origin: str | None, admitted: bool
 ) -> None:
     request = upgrade(target, changes={"Host": host, "Origin": origin})

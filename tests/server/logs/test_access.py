@@ -49,7 +49,7 @@ def said(record: Any) -> dict[str, object]:
 
 
 @BOTH_KINDS
-def test_a_websocket(
+def test_a_websocket_has_one_record(
     serve: Serve, clients: Clients, lines: ServerLog, echo: Callable[..., Any]
 ) -> None:
     server = serve(websocket_app(echo, subprotocols=["chat"]))
@@ -97,7 +97,7 @@ def test_a_websocket(
     )
 
 
-def test_an_event_streams_events_are_messages(
+def test_events_of_a_stream_count_as_messages(
     serve: Serve, clients: Clients, lines: ServerLog
 ) -> None:
     app = App()
@@ -133,7 +133,7 @@ def test_an_event_streams_events_are_messages(
         (get("/", ("X", "x" * 17000)), (None, None, 431)),
     ],
 )
-def test_an_answer_that_ends_the_connection(
+def test_a_page_has_one_record(
     serve: Serve,
     clients: Clients,
     lines: ServerLog,
@@ -154,7 +154,7 @@ def test_an_answer_that_ends_the_connection(
     assert '"-"' in record.getMessage() or '"- ' not in record.getMessage()
 
 
-def test_who_asks_for_nothing_is_not_logged(
+def test_a_connection_without_a_request_is_not_logged(
     serve: Serve, clients: Clients, lines: ServerLog
 ) -> None:
     app = App()
@@ -172,7 +172,7 @@ def test_who_asks_for_nothing_is_not_logged(
     assert not lines.records
 
 
-def test_nobody_who_has_not_asked_for_it_gets_a_record(
+def test_no_record_is_made_without_the_access_log(
     serve: Serve, clients: Clients, lines: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LOGGER.setLevel(logging.WARNING)
@@ -201,7 +201,7 @@ def fails(ws: WebSocket) -> None:
     ("handler", "code", "reason"),
     [(closes, 4001, "enough"), (fails, 1011, "the handler failed")],
 )
-def test_how_the_server_closes(
+def test_the_record_contains_the_close_of_the_server(
     serve: Serve,
     clients: Clients,
     lines: ServerLog,
@@ -219,7 +219,9 @@ def test_how_the_server_closes(
         log.expect("failed")
 
 
-def test_how_the_client_leaves(serve: Serve, clients: Clients, lines: ServerLog) -> None:
+def test_the_record_contains_the_end_by_the_client(
+    serve: Serve, clients: Clients, lines: ServerLog
+) -> None:
     server = serve(websocket_app(generator_echo))
     clients.websocket(server, "/echo").reset()
     assert next_line(lines).close_code == 1006
@@ -229,7 +231,7 @@ def test_how_the_client_leaves(serve: Serve, clients: Clients, lines: ServerLog)
     assert next_line(lines).close_code == 1007
 
 
-def test_a_refusal_instead_of_the_upgrade(
+def test_a_refused_upgrade_has_a_record(
     serve: Serve, clients: Clients, lines: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(closes))
@@ -250,7 +252,7 @@ HOSTILE = 'x" 200\r\n"forged\x1b[2J\x9b2K\x7f\x00\\\u2028\u202e\ud7ff'
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
-def test_a_close_reason_forges_nothing(
+def test_a_close_reason_cannot_forge_a_record(
     serve: Serve, clients: Clients, lines: ServerLog, formatter: logging.Formatter
 ) -> None:
     server = serve(websocket_app(generator_echo))
@@ -265,7 +267,9 @@ def test_a_close_reason_forges_nothing(
     assert record.close_reason.encode().decode("unicode_escape") == HOSTILE
 
 
-def test_a_user_agent_forges_nothing(serve: Serve, clients: Clients, lines: ServerLog) -> None:
+def test_a_user_agent_cannot_forge_a_record(
+    serve: Serve, clients: Clients, lines: ServerLog
+) -> None:
     server = serve(websocket_app(generator_echo))
     client = clients.connect(server)
     client.send(get('/"%0a\\', ("User-Agent", 'a" status=200 \\"\x9b\x85é')))
@@ -308,7 +312,7 @@ class Raises(logging.Handler):
         raise OSError("no space left on device")
 
 
-def test_a_handler_that_raises_fails_nobody(
+def test_a_failing_log_handler_affects_no_client(
     serve: Serve, clients: Clients, lines: ServerLog, log: ServerLog, capfd: Any
 ) -> None:
     handlers = {name: Raises() for name in ("wsframe.access", "wsframe.server")}
@@ -330,7 +334,7 @@ def test_a_handler_that_raises_fails_nobody(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
-def test_a_full_disk_loses_the_log_alone(
+def test_a_full_disk_loses_only_log_records(
     serve: Serve, clients: Clients, lines: ServerLog, log: ServerLog, capfd: Any
 ) -> None:
     server = serve(websocket_app(generator_echo))

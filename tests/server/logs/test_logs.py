@@ -110,7 +110,7 @@ def test_records_are_written_in_order(
     assert lines == [f"WARNING record {number}" for number in range(500)]
 
 
-def test_who_logs_does_not_wait_for_a_reader_and_what_is_lost_is_counted(
+def test_logging_does_not_wait_for_the_reader_and_lost_records_are_counted(
     pipe: Pipe, background: Background, logger: BackgroundLogger
 ) -> None:
     fill(pipe.writing)
@@ -138,7 +138,7 @@ def test_long_records_are_cut_and_bounded_in_bytes(
 
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize("broken", ["full disk", "broken pipe", "closed"])
-def test_what_could_not_be_written_is_told_when_it_can_be_again(
+def test_lost_records_are_reported_when_writing_is_possible_again(
     tmp_path: Path, background: Background, logger: BackgroundLogger, broken: str
 ) -> None:
     reading, target = os.pipe()
@@ -169,7 +169,7 @@ def test_what_could_not_be_written_is_told_when_it_can_be_again(
     ]
 
 
-def test_a_descriptor_that_was_made_non_blocking_is_waited_for(
+def test_a_non_blocking_descriptor_loses_no_records(
     pipe: Pipe, background: Background, logger: BackgroundLogger
 ) -> None:
     fill(pipe.writing)
@@ -191,7 +191,7 @@ def test_records_of_other_loggers_are_written_in_the_background_too(
     assert without_time(pipe.close()) == [r"WARNING ['before']\x1b"]
 
 
-def test_a_server_whose_log_nobody_reads_serves_and_counts_what_is_lost(
+def test_a_server_with_an_unread_log_serves_and_counts_lost_records(
     serve: Serve, clients: Clients, pipe: Pipe
 ) -> None:
     app = App()
@@ -253,7 +253,7 @@ def test_no_line_of_a_traceback_looks_like_a_record() -> None:
     assert sum(line.endswith(end) for line in others) == 3
 
 
-def test_json_is_one_line_whatever_is_in_it() -> None:
+def test_a_json_record_is_always_one_line() -> None:
     line = JSONFormatter().format(record_of("%s", HOSTILE, error=LookupError("two\nlines\x1b")))
     assert line.isascii()
     assert line.isprintable()
@@ -266,7 +266,7 @@ def test_json_is_one_line_whatever_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
-def test_a_record_of_which_other_handlers_have_a_share_is_left_as_it_is(
+def test_a_record_is_not_changed_for_other_handlers(
     formatter: logging.Formatter,
 ) -> None:
     record = record_of("%s\n", HOSTILE, error=LookupError(HOSTILE))
@@ -278,7 +278,7 @@ def test_a_record_of_which_other_handlers_have_a_share_is_left_as_it_is(
 @pytest.mark.slow
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
 @pytest.mark.parametrize("text", ["x", "\x00", "\U000e0001", "\n", "é", "\u2028"])
-def test_long_texts_take_little_room(formatter: logging.Formatter, text: str) -> None:
+def test_long_texts_are_stored_in_few_bytes(formatter: logging.Formatter, text: str) -> None:
     error = ValueError(text * (1 << 20))
     line = formatter.format(record_of("%s", text * (1 << 20), error=error))
     assert len(line) < 150_000
@@ -363,9 +363,7 @@ def unread_pipe() -> Iterator[tuple[int, int]]:
     not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")), reason="no workers here"
 )
 @pytest.mark.parametrize("options", [[], ["own"], ["workers"], ["own", "workers"]])
-def test_a_program_whose_log_nobody_reads_serves_and_stops(
-    program: str, options: list[str]
-) -> None:
+def test_a_program_with_an_unread_log_serves_and_stops(program: str, options: list[str]) -> None:
     with (
         unread_pipe() as (_, writing),
         ServerProcess(program, *options, stderr=writing) as process,
@@ -376,7 +374,7 @@ def test_a_program_whose_log_nobody_reads_serves_and_stops(
 
 
 @pytest.mark.slow
-def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(program: str) -> None:
+def test_log_and_metrics_contain_the_number_of_lost_records(program: str) -> None:
     with (
         unread_pipe() as (reading, writing),
         ServerProcess(program, stderr=writing) as process,
@@ -403,7 +401,7 @@ def test_when_a_program_has_lost_records_log_and_metrics_have_their_number(progr
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize("broken", ["broken pipe", "full disk", "closed"])
-def test_a_program_without_a_standard_error_serves_and_stops(program: str, broken: str) -> None:
+def test_a_program_without_standard_error_serves_and_stops(program: str, broken: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     if broken == "full disk":
@@ -440,7 +438,7 @@ if child:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_that_was_forked_logs() -> None:
+def test_a_forked_process_can_log() -> None:
     # The one thread beside the main one, that of the log, is what the test is about.
     result = run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK])
     assert result.returncode == 0, result.stderr
