@@ -23,7 +23,6 @@ from tests.support.processes import ServerProcess, run
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
 from wsframe.cli import command
-from wsframe.cli.options import argument_parser
 from wsframe.server import Settings
 
 PROGRAM = """
@@ -108,12 +107,6 @@ OPTIONS = {
 def option(name: str) -> str:
     """The option that is for a setting."""
     return f"--{name.replace('_', '-')}"
-
-
-def test_every_option_is_described() -> None:
-    for action in argument_parser()._actions:
-        assert action.help
-        assert not action.help.startswith(" ")
 
 
 def test_help_names_the_options() -> None:
