@@ -167,12 +167,12 @@ class ManualReceiver:
     def subscribed(self, subscription: TopicSubscription) -> None: ...
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        self.tell(encoding.stream_start(topic, cursor))
+        self.send_notice(encoding.stream_start(topic, cursor))
 
     def put(self, block: bytes) -> None:
         self.peer.out.append(block)
 
-    def tell(self, notice: bytes) -> None:
+    def send_notice(self, notice: bytes) -> None:
         if notice:
             self.peer.out.append(notice)
             self.peer.flush()

@@ -177,7 +177,7 @@ class EventStreamSession(Subscriber):
         """Owner: send the position of a subscription; several that start together share one id."""
         opening = encoding.stream_start(topic, cursor)
         if not isinstance(self.encoding, StreamOfMany):
-            self.tell(opening)
+            self.send_notice(opening)
         elif not self._open_scheduled:
             self._open_scheduled = True
             self.peer.loop.call_soon(self._open)
@@ -185,7 +185,7 @@ class EventStreamSession(Subscriber):
     def _open(self) -> None:
         self._open_scheduled = False
         if isinstance(self.encoding, StreamOfMany) and not self.over:
-            self.tell(self.encoding.here())
+            self.send_notice(self.encoding.here())
 
     def put(self, block: bytes) -> None:
         """Owner: queue several events in one block."""
@@ -194,10 +194,10 @@ class EventStreamSession(Subscriber):
         else:
             self._gzip.put_fast(block, self.peer.out.append)
 
-    def tell(self, notice: bytes) -> None:
+    def send_notice(self, notice: bytes) -> None:
         """Owner: send a notice, which does not count as an event."""
         if self._gzip is None:
-            super().tell(notice)
+            super().send_notice(notice)
         elif notice:
             self._gzip.put(notice, self.peer.queue_control)
             self.peer.flush()
@@ -248,7 +248,7 @@ class EventStreamSession(Subscriber):
     def deadline_passed(self) -> None:
         """Owner: send a comment if nothing was sent for half of the heartbeat interval."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
-            self.tell(COMMENT)
+            self.send_notice(COMMENT)
         self.begin_heartbeat()
 
     def begin_heartbeat(self) -> None:

@@ -105,7 +105,7 @@ class Subscriber(Session, Task):
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
         """Owner: send the notice, if any, of the position where a subscription starts."""
-        self.tell(encoding.stream_start(topic, cursor))
+        self.send_notice(encoding.stream_start(topic, cursor))
 
     def unsubscribed(self, subscription: TopicSubscription) -> None:
         """Owner: remove a subscription that has ended."""
@@ -133,7 +133,7 @@ class Subscriber(Session, Task):
         """Owner: queue several messages in one block."""
         self.peer.out.append(block)
 
-    def tell(self, notice: bytes) -> None:
+    def send_notice(self, notice: bytes) -> None:
         """Owner: send a notice, which does not count as a message."""
         if notice:
             self.peer.send_control(notice)

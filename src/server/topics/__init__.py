@@ -1,1 +1,1 @@
-"""Topics: one publish for WebSockets and event streams, with history and resume."""
+"""Topics: one ``publish`` for WebSockets and event streams, with history and resume."""

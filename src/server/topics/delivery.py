@@ -144,7 +144,7 @@ class Delivery:
         if piece is None:
             return False
         entries, notice = piece
-        subscription.receiver.tell(notice)
+        subscription.receiver.send_notice(notice)
         if entries:
             encoding = subscription.encoding
             new = any(encoding not in entry.encoded for entry in entries)

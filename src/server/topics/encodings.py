@@ -1,4 +1,4 @@
-"""How a topic's entries look on the wire: once for each kind of client, not for each client."""
+"""The encodings of a topic's entries: one per kind of client, not one per client."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ GAP = "gap"
 
 
 def text_of(entry: Entry) -> bytes:
-    """The data as text in UTF-8; bytes have none but base64."""
+    """Return the data as text in UTF-8; bytes are encoded in base64."""
     return b64encode(entry.payload) if entry.is_binary else entry.payload
 
 
 class Encoding(ABC):
-    """What one kind of client is sent; any thread may use it.
+    """The encoding for one kind of client; any thread may use it.
 
-    To encode a large event takes long, and to compress it longer, so that is done by the thread
-    which publishes it, for all kinds of clients that there are: see :meth:`prepare`. Its id is not
-    known yet then, so where that stands within the encoding the rest is prepared. A loop compresses
-    no large event: a client of a kind that is new gets it uncompressed.
+    Encoding a large event takes long, and compressing it takes longer. So the publishing thread
+    does that, for the kinds of clients that are subscribed: see :meth:`prepare`. It does not know
+    the id yet, so an encoding that contains the id prepares the rest. A loop compresses no large
+    event: a client of a new kind receives it uncompressed.
 
     Attributes:
-        is_per_client: it is one client's alone, and is told of what was :meth:`sent`.
+        is_per_client: True if it belongs to one client; :meth:`sent` is called then.
     """
 
     is_per_client = False
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
-        """The client has been sent these."""
+        """Note that the client has been sent these entries."""
 
     def prepare(self, topic: str, entry: Entry) -> None:  # noqa: B027 - some have nothing to do
-        """The thread that publishes a large entry: do beforehand what takes long."""
+        """The publishing thread of a large entry: do the expensive work in advance."""
 
     def forget(self, topic: str) -> None:  # noqa: B027
-        """The client is not subscribed to it any more."""
+        """Note that the client is not subscribed to a topic any more."""
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
-        """Several entries in one piece; each is encoded once, whoever needs it first."""
+        """Return several encoded entries as one bytes object; each is encoded once."""
         if len(entries) == 1:
             return self.once(topic, entries[0])
         return b"".join([self.once(topic, entry) for entry in entries])
 
     def once(self, topic: str, entry: Entry) -> bytes:
-        """An entry's encoding, which is made when it is needed first."""
+        """Return an entry's encoding, and make it at the first call."""
         encoded = entry.encoded.get(self)
         if encoded is None:
-            # Of two loops that come to it together, both take what the first has made.
+            # If two loops encode it at the same time, both use the first result.
             encoded = entry.encoded.setdefault(self, self._encode_any(topic, entry))
         return encoded
 
     def prepared(self, topic: str, entry: Entry) -> bytes:
-        """What was prepared, which is needed but once; or else made now."""
+        """Return the prepared encoding, which is used only once; else make it now."""
         return entry.encoded.pop(self, None) or self._encode_any(topic, entry)
 
     def _encode_any(self, topic: str, entry: Entry) -> bytes:
@@ -78,19 +78,25 @@ class Encoding(ABC):
 
     @abstractmethod
     def encode(self, topic: str, entry: Entry) -> bytes:
-        """One event."""
+        """Encode one event."""
 
     @abstractmethod
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
-        """Something was missed: where the client is now, and the id of the oldest that is left."""
+        """Encode a gap.
+
+        Args:
+            topic: the name of the topic.
+            cursor: the client's position after the gap.
+            oldest: the id of the oldest entry that is kept.
+        """
 
     @abstractmethod
     def stream_start(self, topic: str, cursor: str) -> bytes:
-        """Where the client begins."""
+        """Encode the position at which a client begins."""
 
 
 class EventStreamEncoding(Encoding):
-    """An event of an event stream."""
+    """The encoding of event streams."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         if entry.is_large:
@@ -101,15 +107,15 @@ class EventStreamEncoding(Encoding):
         BODIES.once(topic, entry)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
-        told = json.dumps({"topic": topic, "oldest": oldest})
-        return ServerSentEvent(told, GAP, cursor).encode()
+        data = json.dumps({"topic": topic, "oldest": oldest})
+        return ServerSentEvent(data, GAP, cursor).encode()
 
     def stream_start(self, topic: str, cursor: str) -> bytes:
         return encode_id(cursor)
 
 
 class _Bodies(EventStreamEncoding):
-    """An event without its id."""
+    """The encoding of event streams, without the id."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         return encode_event(text_of(entry), entry.event, None, entry.retry)
@@ -119,10 +125,10 @@ BODIES = _Bodies()
 
 
 class StreamOfMany(EventStreamEncoding):
-    """The events of a stream that is subscribed to several topics.
+    """The encoding of one event stream that is subscribed to several topics.
 
-    The id of each event stands for a place in all of them; see ``places.py``. The rest of it is
-    encoded once for all clients.
+    The id of each event names a position in all of them; see ``places.py``. The rest of the event
+    is encoded once for all clients.
     """
 
     is_per_client = True
@@ -135,7 +141,7 @@ class StreamOfMany(EventStreamEncoding):
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         moved = self._place.move(topic, entry.id or "")
-        if entry.is_large:  # whose id comes first
+        if entry.is_large:  # its encoding begins with the id
             body = EVENT_STREAM.once(topic, entry).partition(b"\n")[2]
         else:
             body = BODIES.once(topic, entry)
@@ -145,14 +151,14 @@ class StreamOfMany(EventStreamEncoding):
         EVENT_STREAM.prepare(topic, entry)
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:
-        if entries[-1].last:  # which is not encoded
+        if entries[-1].last:  # the last entry is not encoded
             self._place.move(topic, entries[-1].id or "")
 
     def forget(self, topic: str) -> None:
         self._place.forget(topic)
 
     def expect_only(self, topics: Collection[str]) -> None:
-        """The client's stream will be subscribed to no other topic that its last id has."""
+        """Note that the stream will subscribe to no other topic of its last id."""
         self._place.expect_only(topics)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
@@ -163,28 +169,28 @@ class StreamOfMany(EventStreamEncoding):
         return self.here()
 
     def here(self) -> bytes:
-        """Where the client is now."""
+        """Encode the current position of the client."""
         return encode_id(self._place.id)
 
 
 def encode_id(cursor: str) -> bytes:
-    """A block without data, which a browser keeps the id of and nothing else.
+    """Return an event without data; a browser keeps its id and dispatches no event.
 
-    (WHATWG HTML section 9.2.6: the last event ID is set before it is looked whether there is data.)
+    WHATWG HTML section 9.2.6: the last event ID is set before the check for empty data.
     """
     return encode_id_field(cursor) + b"\n"
 
 
-def encode_id_field(given: str) -> bytes:
-    """The line of an event that has its id."""
-    return f"id: {given}\n".encode()
+def encode_id_field(event_id: str) -> bytes:
+    """Return the "id" line of an event."""
+    return f"id: {event_id}\n".encode()
 
 
 class MessageEncoding(Encoding):
-    """A WebSocket message: just the data.
+    """The encoding of WebSockets: a message with the data.
 
     Args:
-        deflate: what was agreed on with the clients; None for no compression.
+        deflate: the negotiated compression; None without compression.
     """
 
     def __init__(self, deflate: PerMessageDeflate | None) -> None:
@@ -200,49 +206,50 @@ class MessageEncoding(Encoding):
             entry.encoded.setdefault(self, self._deflate.encode(entry.data))
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
-        return b""  # there is no place for it
+        return b""  # a message without an envelope cannot describe a gap
 
     def stream_start(self, topic: str, cursor: str) -> bytes:
         return b""
 
 
 class EnvelopeEncoding(MessageEncoding):
-    """A WebSocket message that says what it is: a JSON object with topic, id, event and data.
+    """The encoding of WebSockets with envelopes: a JSON object with topic, id, event and data.
 
-    Binary data is base64, and then ``binary`` is true. What has no data is a notice: "open" begins,
-    with the id to go on from if nothing comes; "gap" tells of a gap, with that id and ``oldest``.
+    Binary data is encoded in base64, and then ``binary`` is true. An object without data is a
+    notice. The event "open" begins a subscription, with the id to resume from before the first
+    event. The event "gap" reports a gap, with the id after it and the ``oldest`` id.
     """
 
     def encode(self, topic: str, entry: Entry) -> bytes:
-        told: dict[str, Any] = {"topic": topic, "id": entry.id, "event": entry.event}
+        message_fields: dict[str, Any] = {"topic": topic, "id": entry.id, "event": entry.event}
         if entry.is_binary:
-            told["binary"] = True
+            message_fields["binary"] = True
         if entry.is_large:
-            head = json.dumps(told, ensure_ascii=False)[:-1].encode()
+            head = json.dumps(message_fields, ensure_ascii=False)[:-1].encode()
             message = b'%b, "data": %b}' % (head, _STRINGS.prepared(topic, entry))
             return encode_frame(Opcode.TEXT, message)
-        told["data"] = text_of(entry).decode()
-        return self.frame(json.dumps(told, ensure_ascii=False))
+        message_fields["data"] = text_of(entry).decode()
+        return self.frame(json.dumps(message_fields, ensure_ascii=False))
 
     def prepare(self, topic: str, entry: Entry) -> None:
         _STRINGS.once(topic, entry)
 
     def gap(self, topic: str, cursor: str, oldest: str) -> bytes:
-        told = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
-        return self.frame(json.dumps(told))
+        message_fields = {"topic": topic, "id": cursor, "event": GAP, "oldest": oldest}
+        return self.frame(json.dumps(message_fields))
 
     def stream_start(self, topic: str, cursor: str) -> bytes:
         return self.frame(json.dumps({"topic": topic, "id": cursor, "event": "open"}))
 
     def frame(self, message: str) -> bytes:
-        """One message in one frame."""
+        """Return a message as one frame."""
         if self._deflate is not None:
             return self._deflate.encode(message)
         return encode_frame(Opcode.TEXT, message)
 
 
 class _Strings(MessageEncoding):
-    """The data as a string in JSON."""
+    """The data as a JSON string."""
 
     def encode(self, topic: str, entry: Entry) -> bytes:
         return json.dumps(text_of(entry).decode(), ensure_ascii=False).encode()
@@ -253,14 +260,14 @@ EVENT_STREAM = EventStreamEncoding()
 
 
 def message_encoding(deflate: PerMessageDeflate | None, envelope: bool) -> MessageEncoding:
-    """The encoding for WebSockets that have agreed on this, the same for as many as can be.
+    """Return the encoding for the negotiated compression; many clients share one.
 
-    A compressor that keeps a context is one client's alone; such a client gets what is published
-    uncompressed, as RFC 7692 section 6 allows for any message.
+    With context takeover each client would need a compressor of its own. Such a client receives
+    events uncompressed, which RFC 7692 section 6 allows for any message.
     """
     if deflate is not None:
-        # What the client does when it sends is the same to us. A window that is smaller than agreed
-        # is allowed, and few sizes are kinds enough.
+        # The parameters of the client's direction do not matter here. A window below the negotiated
+        # size is valid, and few sizes keep the number of encodings small.
         window = deflate.server_max_window_bits
         deflate = (
             replace(

@@ -1,4 +1,4 @@
-"""One event of a topic, as it was published."""
+"""One published event of a topic."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from wsframe.sse import check_event
 
 from .ids import check_topic_id
 
-# How many bytes a name may have: of a topic, an event, or a key.
+# The maximum bytes of the name of a topic, an event type or a key.
 MAX_NAME = 1024
-# How many bytes of data may be compressed and encoded on a loop.
+# The maximum bytes of data that a loop encodes and compresses.
 LARGE = 32 * 1024
 CONTROLS = bytes(range(32))
-# What an entry takes besides its texts: the object, its id, its places in the log's tables.
+# The memory of an entry besides its texts: the object, its id, and its items in the log's tables.
 ENTRY_COST = 512
-# What an encoding takes besides its bytes: its places in tables.
+# The memory of an encoding besides its bytes.
 ENCODING_COST = 256
 
 
 class Entry:
-    """What was published, once; its encodings are made when the first client needs them.
+    """A published event; its encodings are made when the first client needs them.
 
     Attributes:
-        payload: the data; text is in UTF-8, so that its size is known whatever is in it.
-        is_binary: whether the data is bytes, and no text.
-        event: the type that an EventSource listens for; None for "message".
-        id: what a client says that comes back; one that is not given comes from the topic's log.
-        stream_id: what the entry is called in a log that is shared.
-        oldest: it is a gap in a shared log, and this the id of what follows it.
-        key: what the event is the newest news of, where a topic keeps but the newest.
-        retry: how long an EventSource is to wait before it comes back, in milliseconds.
-        last: nothing is published after it, and it is no event itself.
-        size: bytes of the data and of what else was given.
+        payload: the data; text is kept in UTF-8, because the size of a ``str`` depends on its
+            widest character.
+        is_binary: True if the data is bytes.
+        event: the event type; None for "message".
+        id: the id after which a client resumes; the log sets it if the publisher does not.
+        stream_id: the id in a shared log; "" otherwise.
+        oldest: the id of the entry after a gap, if this entry is a gap in a shared log.
+        key: the key that the event updates, for the policy "latest".
+        retry: the reconnection time of an EventSource, in milliseconds.
+        last: True if the entry closes the topic; it is not an event then.
+        size: bytes of the data and of the texts of the publisher.
         cost: bytes of memory, without the encodings.
         encodings_cost: bytes of memory for the encodings, when they were last counted.
-        position: how many entries of its log came before it, and it.
-        published: when it came into the log, on the monotonic clock.
-        encoded: what has been made of it so far.
+        position: the position in the log; 0 before it is appended.
+        published: the time at which it was appended, on the monotonic clock.
+        encoded: the encodings made so far.
     """
 
     __slots__ = (
@@ -95,19 +96,19 @@ class Entry:
 
     @property
     def data(self) -> str | bytes:
-        """What was published: a text message, or a binary one."""
+        """The published data: text or bytes."""
         return self.payload if self.is_binary else self.payload.decode()
 
     @property
     def is_large(self) -> bool:
-        """Whether to encode it would hold up a loop."""
+        """True if encoding it takes too long for a loop."""
         return len(self.payload) > LARGE
 
     def largest_encoding(self) -> int:
-        """How many bytes its largest encoding can have, without what stands beside the data.
+        """Return the maximum bytes of an encoding of the data, without the other fields.
 
-        An event stream repeats the name of the field on each line. In the JSON of an envelope a
-        control character takes six bytes, a quotation mark and a backslash two.
+        An event stream repeats the field name on each line. In the JSON of an envelope a control
+        character takes six bytes, a quotation mark and a backslash two.
         """
         data = self.payload
         if self.is_binary:
@@ -118,7 +119,7 @@ class Entry:
         return len(data) + max(len("data: ") * lines, escaped + 5 * controls)
 
     def count_encodings(self) -> int:
-        """Count what the encodings take; return how much more it is than before."""
+        """Count the memory of the encodings; return the increase since the last count."""
         encoded = tuple(self.encoded.values())
         before = self.encodings_cost
         self.encodings_cost = sum(map(getsizeof, encoded)) + ENCODING_COST * len(encoded)
@@ -126,34 +127,34 @@ class Entry:
 
 
 def size_of(text: str) -> int:
-    """How many bytes a text has in UTF-8.
+    """Return the number of bytes of a text in UTF-8.
 
     Raises:
-        ValueError: there is a lone surrogate in it, which UTF-8 has no form for.
+        ValueError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
     """
     return len(text) if text.isascii() else len(text.encode())
 
 
 def check_name(what: str, name: str) -> None:
-    """Check a name that is kept, and may come from a client.
+    """Check a name that is stored, and may come from a client.
 
     Args:
-        what: what it names.
-        name: of a topic, an event, or a key.
+        what: the kind of the name, for the error message.
+        name: the name of a topic, an event type, or a key.
 
     Raises:
-        ValueError: it is too long, or UTF-8 has no form for it.
+        ValueError: the name is too long, or contains a lone surrogate.
     """
     size = size_of(name)
     if size > MAX_NAME:
         raise ValueError(
-            f"the name of {what} must have at most {MAX_NAME} bytes: {name[:40]!r} and so on has "
-            f"{size}"
+            f"the name of {what} is too long: {name[:40]!r}... has {size} bytes, the limit is "
+            f"{MAX_NAME}"
         )
 
 
 def check_names(event: str | None, id: str | None, key: str | None) -> None:  # noqa: A002
-    """Check the names that an entry has; None for one that it lacks.
+    """Check the names of an entry; None for a missing one.
 
     Raises:
         ValueError: as :func:`check_topic_id` and :func:`check_name`.
@@ -172,18 +173,18 @@ def as_entry(
     id: str | None = None,  # noqa: A002
     key: str | None = None,
 ) -> Entry:
-    """The entry for what somebody publishes.
+    """Return the entry for a published item.
 
     Raises:
-        TypeError: JSON has no form for the item.
-        ValueError: as :meth:`wsframe.server.Topic.publish` says.
+        TypeError: JSON cannot encode the item.
+        ValueError: as :meth:`wsframe.server.Topic.publish`.
     """
     retry = None
     if isinstance(item, ServerSentEvent):
         event = item.event if event is None else event
         id = item.id if id is None else id  # noqa: A001
         retry, item = item.retry, item.data
-    # Methods of the user's own classes run here, and never on a loop or under a topic's lock.
+    # Methods of the user's classes run here, never on a loop or under a topic's lock.
     event, id, key = map(plain, (event, id, key))  # noqa: A001
     check_names(event, id, key)
     if isinstance(item, (bytes, bytearray, memoryview)):
@@ -192,10 +193,10 @@ def as_entry(
 
 
 def plain(text: str | None) -> str | None:
-    """The characters of a ``str``, whatever class of the user's it may be of."""
+    """Return the characters of a ``str``, without calling methods of a user's subclass."""
     return None if text is None else str.__str__(text)
 
 
 def as_text(item: object) -> str:
-    """The text for an item: itself if it is a ``str``, or else its JSON."""
+    """Return the text for an item: the item itself if it is a ``str``, or else its JSON."""
     return str.__str__(item) if isinstance(item, str) else json.dumps(item, allow_nan=False)

@@ -1,57 +1,56 @@
-"""The ids of events: which may be given, and how those of a shared log are ordered."""
+"""The ids of events: the valid ones, and the order of ids in a shared log."""
 
 from __future__ import annotations
 
 import re
 
-# The id that a stream which has ended for good leaves its client with. A browser comes back after
-# any end, until it is answered 204 (WHATWG HTML sections 9.2.2 and 9.2.3): whoever comes back with
-# this is, by any server and at any time.
+# The last id of a stream that has ended permanently. A browser reconnects after any end until it is
+# answered 204 (WHATWG HTML sections 9.2.2 and 9.2.3); a client that reconnects with this id is, by
+# any process at any time.
 END = ":end"
-# How many bytes an id may have: a header of a request must hold it, or a query, where three
-# characters may stand for each byte.
+# The maximum bytes of an id: it must fit into a request header, or into a query, which encodes a
+# byte in up to three characters.
 MAX_ID = 1024
-# A header cannot hold control characters, and what reads it removes the blanks around its value
-# (RFC 9110 section 5.5).
+# A field value contains no control characters, and no space at either end (RFC 9110 section 5.5).
 NO_HEADER = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
 # An id of a shared log: a time and a number.
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 
 
-def check_id(given: str) -> None:
-    """Any thread: check that a client can come back with this id.
+def check_id(event_id: str) -> None:
+    """Any thread: check that a client can send this id in a Last-Event-ID header.
 
     Raises:
-        ValueError: it cannot, because of its length or of a character in it; or UTF-8 has no form
-            for it; or it is the id that ends a stream for good.
+        ValueError: the id is too long, or contains an invalid character or a lone surrogate, or is
+            the id that ends a stream permanently.
     """
-    if given == END:
-        raise ValueError(f"the id {END!r} is the one that ends a stream for good")
-    if NO_HEADER.search(given):
+    if event_id == END:
+        raise ValueError(f"invalid event id {END!r}: it ends a stream permanently")
+    if NO_HEADER.search(event_id):
         raise ValueError(
-            "control characters, and blanks at either end, must not stand in an event's id, "
-            f"because no Last-Event-ID header can have them: {given[:MAX_ID]!r}"
+            f"invalid event id {event_id[:MAX_ID]!r}: a Last-Event-ID header must not contain "
+            "control characters, or spaces at either end"
         )
-    if len(given.encode()) > MAX_ID:
+    if len(event_id.encode()) > MAX_ID:
         raise ValueError(
-            f"an event's id must have at most {MAX_ID} bytes: {given[:40]!r} and so on has "
-            f"{len(given.encode())}"
+            f"event id too long: {event_id[:40]!r}... has {len(event_id.encode())} bytes, the "
+            f"limit is {MAX_ID}"
         )
 
 
-def check_topic_id(given: str) -> None:
-    """Check an id that a topic's event was given.
+def check_topic_id(event_id: str) -> None:
+    """Check the id of an event that is published to a topic.
 
     Raises:
-        ValueError: no client could come back with it, or it begins with "?", as the ids of streams
-            that are subscribed to several topics do.
+        ValueError: as :func:`check_id`; or the id begins with "?", like the composed ids of streams
+            with several topics.
     """
-    if given.startswith("?"):
-        raise ValueError(f"the id of a topic's event must not begin with '?': {given[:40]!r}")
-    check_id(given)
+    if event_id.startswith("?"):
+        raise ValueError(f"invalid event id {event_id[:40]!r}: it must not begin with '?'")
+    check_id(event_id)
 
 
 def place_of(stream_id: str) -> tuple[int, int]:
-    """A stream's id as something that has an order."""
+    """Return the id of an entry in a shared log as a tuple, which has an order."""
     time, _, number = stream_id.partition("-")
     return int(time), int(number)

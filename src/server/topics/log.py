@@ -1,4 +1,4 @@
-"""The log of a topic: what was published, as far back as it is kept."""
+"""The log of a topic: its published entries, within bounds."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from typing import Any
 
 from .entry import Entry
 
-# What an entry weighs besides its bytes, where it counts what there is to do.
+# The weight of an entry besides its bytes, as a measure of work.
 ENTRY_WEIGHT = 64
-# How many positions of entries that are gone are kept, besides as many as there are entries.
+# The number of positions of forgotten entries that are kept, in addition to one per entry.
 SPARE_POSITIONS = 100
-# How many entries are forgotten at once where others may wait for that.
+# The maximum number of entries that a loop forgets at once.
 TRIM_SLICE = 256
-# What a topic may take besides its history: for the newest event, whoever is behind, the encodings.
+# The memory of a topic beyond its history: for the newest event, lagging clients and encodings.
 SPARE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a topic keeps.
+    """The limits of a topic's log.
 
     Attributes:
-        history: how many events, at most, for clients that come back.
-        max_bytes: how many bytes of them; and of those that wait for a client that is too slow.
-        max_age: how old they may be, in seconds.
+        history: the maximum number of events kept for clients that reconnect.
+        max_bytes: the maximum bytes of these events, and of events kept for slow clients.
+        max_age: the maximum age of these events, in seconds.
 
-    In memory an event takes more than its bytes. Whatever is published and however slowly it is
-    read, a topic takes at most three times ``max_bytes``, and 8 MiB: the other properties are the
-    parts of that.
+    In memory an event takes more than its bytes. With any events and any clients, a topic takes at
+    most three times ``max_bytes``, and 8 MiB. The other properties are the parts of that.
     """
 
     history: int = 256
@@ -47,39 +46,42 @@ class Bounds:
 
     @property
     def largest_event(self) -> int:
-        """How many bytes an event may have, in its largest encoding."""
+        """The maximum bytes of an event, in its largest encoding."""
         return self.max_bytes + SPARE_BYTES
 
     @property
     def entries_cost(self) -> int:
-        """How many bytes of memory the entries may take, but for the newest."""
+        """The maximum memory of the entries except the newest, in bytes."""
         return self.max_bytes + SPARE_BYTES
 
     @property
     def encodings_cost(self) -> int:
-        """How many bytes of memory their encodings may take."""
+        """The maximum memory of the encodings, in bytes."""
         return self.max_bytes // 2 + SPARE_BYTES // 2
 
 
 class Log:
-    """Entries in order; each has a position, which is how many were ever put in up to it.
+    """Entries in order; the first entry ever appended has position 1, the next one position 2.
 
-    Not thread-safe: it is its topic's, under the topic's lock.
+    Not thread-safe: used under the topic's lock.
 
     Args:
-        bounds: what is kept.
-        clock: dates the entries, in seconds; see :class:`wsframe.server.timing.Timing`.
-        head, offset, floor_id: of the log that this one continues.
+        bounds: the limits of the log.
+        clock: the clock of :class:`wsframe.server.timing.Timing`, in seconds.
+        head: the head of the log that this one continues.
+        offset: the offset of that log.
+        floor_id: the id of the floor in a shared log.
 
     Attributes:
-        head: the position of the newest; 0 before the first.
-        floor: the position of the newest that is gone. What is left is all that came after it.
-        size: bytes of what is left.
-        cost: bytes of memory of that, without encodings.
+        head: the position of the newest entry; 0 before the first.
+        floor: the position of the newest forgotten entry; all entries after it are kept.
+        size: bytes of the kept entries.
+        cost: their bytes of memory, without encodings.
         encodings_cost: bytes of memory of the encodings, when they were last counted.
-        offset: the weight of all that was ever put in.
-        ended: the newest is the last; it is kept, and is no event.
-        floor_id, head_id: what the floor and the head are called in a log that is shared.
+        offset: the weight of all entries ever appended.
+        ended: True if the newest entry is the last one; it is kept, and is not an event.
+        floor_id: the id of the floor in a shared log.
+        head_id: the id of the head in a shared log.
     """
 
     def __init__(
@@ -101,9 +103,9 @@ class Log:
         self.offset = offset
         self.ended = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
-        self._encoded: OrderedDict[int, Entry] = OrderedDict()  # of these, with encodings
-        self._given: dict[str, int] = {}  # positions by ids that are not the log's own
-        self._given_to_floor: str | None = None
+        self._encoded: OrderedDict[int, Entry] = OrderedDict()  # entries with encodings
+        self._published_ids: dict[str, int] = {}  # positions by ids that publishers chose
+        self._published_id_of_floor: str | None = None
 
     def __len__(self) -> int:
         return len(self._entries) - self.ended
@@ -114,7 +116,7 @@ class Log:
         return self.head - self.ended
 
     def append(self, entry: Entry) -> None:
-        """Put an entry behind the others."""
+        """Append an entry."""
         self.head += 1
         self.size += entry.size
         self.cost += entry.cost
@@ -125,31 +127,30 @@ class Log:
         self.head_id = entry.stream_id
         self.ended = entry.last
         if entry.id is not None:
-            self._given[entry.id] = self.head
+            self._published_ids[entry.id] = self.head
 
     def oldest(self) -> Entry | None:
-        """The oldest that is left."""
+        """Return the oldest entry; None if the log is empty."""
         return next(iter(self._entries.values()), None)
 
     def after(self, position: int, to: int, weight: float = inf) -> tuple[list[Entry], int]:
-        """What is left after one position, up to another, and up to where it is.
+        """Return the entries in (position, to], and the position reached.
 
-        It is the first of it, if it weighs more than that: bytes, and so much for each entry. An
-        entry that weighs more by itself is alone.
+        They end before the weight is exceeded; an entry that exceeds it alone is returned alone.
         """
-        found: list[Entry] = []
+        entries: list[Entry] = []
         for entry in self._between(position, to):
             weight -= entry.size + ENTRY_WEIGHT
-            if weight < 0 and found:
-                return found, found[-1].position
-            found.append(entry)
-        return found, to
+            if weight < 0 and entries:
+                return entries, entries[-1].position
+            entries.append(entry)
+        return entries, to
 
     def _between(self, position: int, to: int) -> Iterator[Entry]:
         return map(self._entries.__getitem__, range(max(position, self.floor) + 1, to + 1))
 
     def newest_to(self, position: int) -> Entry | None:
-        """The newest that is left, up to a position."""
+        """Return the newest entry up to a position; None if it is forgotten."""
         if position <= self.floor:
             return None
         return self._entries.get(position) or next(
@@ -158,7 +159,12 @@ class Log:
         )
 
     def newest_by(self, place: Any, order: Callable[[Entry], Any]) -> int:
-        """The position of the newest that is left and not past a place; or the floor."""
+        """Return the position of the newest entry whose key is at most this one; else the floor.
+
+        Args:
+            place: the key.
+            order: returns the key of an entry; keys increase within the log.
+        """
         positions = self._positions()
         index = bisect_right(positions, place, key=lambda here: order(self._entries[here]))
         return positions[index - 1] if index else self.floor
@@ -166,20 +172,21 @@ class Log:
     def _positions(self) -> Sequence[int]:
         return range(self.floor + 1, self.head + 1)
 
-    def position_of(self, given: str) -> int | None:
-        """Where the entry is, or the newest that is gone, that was given this id; or None."""
-        return self._given.get(given, self.floor if given == self._given_to_floor else None)
+    def position_of(self, event_id: str) -> int | None:
+        """Return the position of the entry with an id chosen by its publisher; None if unknown."""
+        floor = self.floor if event_id == self._published_id_of_floor else None
+        return self._published_ids.get(event_id, floor)
 
     def begin(self) -> int:
-        """The position before the history; more may be left, for those that are too slow."""
+        """Return the position before the history; older entries may be kept for slow clients."""
         return max(self.floor, self.end - self.bounds.history)
 
     def count_encodings(self, entries: Iterable[Entry], cost: float = inf) -> None:
-        """Count the encodings of these entries; past a bound, forget those of the oldest.
+        """Count the encodings of these entries; beyond the bound, forget those of the oldest.
 
         Args:
-            entries: some of them may be gone.
-            cost: how much memory all encodings may take, if that is less than the bound.
+            entries: the entries; forgotten ones are ignored.
+            cost: a limit for the memory of all encodings, if it is below the bound.
         """
         for entry in entries:
             if self._entries.get(entry.position) is entry:
@@ -192,22 +199,22 @@ class Log:
             self.encodings_cost += entry.count_encodings()
 
     def trim(self, needed: Callable[[Entry], bool], cost: float = inf, count: float = inf) -> bool:
-        """Forget what is past the bounds, up to the first entry that is needed all the same.
+        """Forget the oldest entries beyond the bounds, up to the first entry that is needed.
 
         Args:
-            needed: tells it of an entry.
-            cost: how much memory the entries may take, needed or not; the newest may take more.
-            count: how many entries to forget at most.
+            needed: returns True for an entry that must be kept.
+            cost: a limit for the memory of the entries, needed or not, except the newest.
+            count: the maximum number of entries to forget.
 
         Returns:
-            False if there are more to be forgotten.
+            False if more entries must be forgotten.
         """
         entries, bounds, now = self._entries, self.bounds, self.clock()
-        for left in range(len(entries) - self.ended, 0, -1):
+        for remaining in range(len(entries) - self.ended, 0, -1):
             entry = next(iter(entries.values()))
-            if (self.cost <= cost or left == 1) and (
+            if (self.cost <= cost or remaining == 1) and (
                 (
-                    left <= bounds.history
+                    remaining <= bounds.history
                     and self.size <= bounds.max_bytes
                     and entry.published + bounds.max_age >= now
                 )
@@ -219,7 +226,7 @@ class Log:
             count -= 1
             self._forget(entry)
             self.floor, self.floor_id = entry.position, entry.stream_id
-            self._given_to_floor = entry.id
+            self._published_id_of_floor = entry.id
         return True
 
     def _forget(self, entry: Entry) -> None:
@@ -228,12 +235,12 @@ class Log:
         self.cost -= entry.cost
         self.encodings_cost -= entry.encodings_cost
         self._encoded.pop(entry.position, None)
-        if entry.id is not None and self._given.get(entry.id) == entry.position:
-            del self._given[entry.id]
+        if entry.id is not None and self._published_ids.get(entry.id) == entry.position:
+            del self._published_ids[entry.id]
 
 
 class LatestLog(Log):
-    """The newest entry of each key; no other is of interest to anybody."""
+    """A log that keeps only the newest entry of each key."""
 
     def __init__(
         self,
@@ -245,10 +252,10 @@ class LatestLog(Log):
     ) -> None:
         super().__init__(bounds, clock, head, offset, floor_id)
         self._newest: dict[str | None, Entry] = {}
-        self._order: list[int] = []  # positions, some of them of entries that are gone
+        self._order: list[int] = []  # positions, some of them of forgotten entries
 
     def append(self, entry: Entry) -> None:
-        """Put an entry behind the others, and forget what it replaces."""
+        """Append an entry, and forget the entry that it replaces."""
         if not entry.last:
             old = self._newest.pop(entry.key, None)
             if old is not None:
@@ -260,7 +267,7 @@ class LatestLog(Log):
             self._order = list(self._entries)
 
     def begin(self) -> int:
-        """The position before all keys."""
+        """Return the position before the oldest entry."""
         return self.floor
 
     def _positions(self) -> Sequence[int]:

@@ -1,9 +1,9 @@
-"""Where a stream of several topics is in all of them, in one id.
+"""Composed ids: the position of an event stream in several topics, as one id.
 
-A client that comes back names one id, so the id of each event stands for a place in every topic of
-the stream. As long as it is short, the id lists them: "?" and a query, as in "?a=...&b=...". An id
-has to fit into a header of a request, so a longer one is a token, as in "?TOKEN.NUMBER". This
-process knows what the token stands for, and no other.
+A client that reconnects sends one id, so the id of each event names a position in every topic of
+the stream. A short id lists them: "?" and a query, as in "?a=...&b=...". An id must fit into a
+request header, so a longer one is a token, as in "?TOKEN.NUMBER". Only this process can resolve the
+token.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from collections.abc import Collection, Mapping
 from secrets import token_urlsafe
 from urllib.parse import parse_qsl, urlencode
 
-# How long an id may be that lists its topics. Proxies often allow 8 KiB for a header.
+# The maximum length of an id that lists its topics. Proxies often allow 8 KiB for a header.
 MAX_LISTED = 2048
-# How many events of one stream are remembered by their number: a client that is cut off has not
-# seen those that were on their way.
+# The number of events of one stream whose positions are kept: a disconnected client has not
+# received the events in flight.
 MAX_MOVES = 1024
-# What all streams with tokens may take in memory; then those that were used longest ago are
-# forgotten, and their clients are told of a gap when they come back.
+# The memory of all streams with tokens. Beyond it the stream that was used longest ago is
+# forgotten, and its client is sent a gap when it reconnects.
 MAX_BYTES = 64 << 20
-# What is counted for a place in one topic.
+# The memory counted for a position in one topic.
 PLACE_COST = 256
 
 
 class Places:
-    """The streams of an app that have tokens; every method is for any thread."""
+    """The streams of an app with tokens; every method is for any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # of the streams, too
+        self._lock = threading.Lock()  # guards the streams, too
         self._streams: OrderedDict[str, _Stream] = OrderedDict()  # by token
         self._cost = 0
 
     def find(self, last_id: str) -> Mapping[str, str] | None:
-        """Return the ids by topic that a composed id stands for; None if it is unknown."""
+        """Return the ids by topic that a composed id names; None if it is unknown."""
         if "=" in last_id:
             return dict(parse_qsl(last_id[1:]))
         token, _, number = last_id[1:].rpartition(".")
@@ -46,7 +46,7 @@ class Places:
             return stream.at(int(number)) if len(number) < 20 else None
 
     def begin(self, ids: Mapping[str, str]) -> _Stream:
-        """Give a stream a token, at this place."""
+        """Return a stream with a token, at this place."""
         with self._lock:
             stream = _Stream(dict(ids))
             self._keep(stream)
@@ -60,7 +60,7 @@ class Places:
             return f"?{stream.token}.{number}"
 
     def _keep(self, stream: _Stream) -> None:
-        """Keep a stream as the one that was used last."""
+        """Keep a stream as the most recently used one."""
         known = self._streams.pop(stream.token, None)
         self._cost += stream.cost() - (0 if known is None else stream.counted)
         stream.counted = stream.cost()
@@ -71,22 +71,22 @@ class Places:
 
 
 class _Stream:
-    """The places that one stream has been at; under the lock of :class:`Places`."""
+    """The places of one stream so far; under the lock of :class:`Places`."""
 
     __slots__ = ("_first", "_ids", "_moves", "counted", "token")
 
     def __init__(self, ids: dict[str, str]) -> None:
         self.token = token_urlsafe(8)
         self.counted = 0
-        self._ids = ids  # at the first place that is remembered
-        self._first = 0  # its number
+        self._ids = ids  # at the oldest place that is kept
+        self._first = 0  # the number of that place
         self._moves: deque[tuple[str, str]] = deque()  # from each place to the next
 
     def cost(self) -> int:
         return PLACE_COST * (len(self._ids) + len(self._moves) + 4)
 
     def move(self, topic: str, new: str) -> int:
-        """Go to the next place, where only this topic's id is new; return its number."""
+        """Add the next place, where only this topic's id is new; return its number."""
         self._moves.append((topic, new))
         if len(self._moves) > MAX_MOVES:
             self._first += 1
@@ -94,7 +94,7 @@ class _Stream:
         return self._first + len(self._moves)
 
     def at(self, number: int) -> dict[str, str] | None:
-        """Return the ids at a place; None if it is not remembered."""
+        """Return the ids at a place; None if it is not kept."""
         if not 0 <= number - self._first <= len(self._moves):
             return None
         ids = dict(self._ids)
@@ -106,18 +106,18 @@ class _Stream:
     def _apply(ids: dict[str, str], topic: str, new: str) -> None:
         if new:
             ids[topic] = new
-        else:  # as a query leaves it out
+        else:  # a query does not contain it
             ids.pop(topic, None)
 
 
 class Place:
-    """The place of one stream that goes on; it has one owner.
+    """The current place of one stream; it has one owner.
 
     Args:
-        places: the app's.
-        ids: where its client was when it came back, by topic. The ids of the stream contain these
-            until it is subscribed to the topics, so that a client which is cut off before that
-            loses nothing.
+        places: the places of the app.
+        ids: the ids with which the client reconnected, by topic. The ids of the stream contain them
+            until the stream is subscribed to these topics, so that a client that is disconnected
+            before loses nothing.
 
     Attributes:
         id: the id of the place.
@@ -127,16 +127,16 @@ class Place:
         self.id = ""
         self._places = places
         self._ids: dict[str, str] = dict(ids or {})
-        self._expected = set(self._ids)  # topics that it may yet be subscribed to
+        self._expected = set(self._ids)  # topics that the handler may subscribe to later
         self._listed: dict[str, str] = {}  # the ids as parts of a query
         self._stream: _Stream | None = None
         if sum(map(len, (*self._ids, *self._ids.values()))) > MAX_LISTED:
             self._begin_stream()
-        for topic, given in self._ids.items():
-            self._listed[topic] = urlencode({topic: given})
+        for topic, event_id in self._ids.items():
+            self._listed[topic] = urlencode({topic: event_id})
 
     def move(self, topic: str, new: str) -> str:
-        """Note that the stream is here in one topic; return the id of its place in all of them."""
+        """Set the position in one topic; return the id of the place in all topics."""
         self._expected.discard(topic)
         if self._stream is None:
             self._ids[topic] = new
@@ -155,13 +155,13 @@ class Place:
         self._ids, self._listed = {}, {}
 
     def expect_only(self, topics: Collection[str]) -> None:
-        """Note that the stream will be subscribed to no other topic that its client came with."""
+        """Note that the stream will subscribe to no other topic of the client's last id."""
         for topic in self._expected.difference(topics):
             self.forget(topic)
         self._expected.intersection_update(topics)
 
     def forget(self, topic: str) -> None:
-        """Note that the stream is not subscribed to a topic any more."""
+        """Remove a topic to which the stream is not subscribed any more."""
         if self._stream is not None:
             self.id = self._places.move(self._stream, topic, "")
         else:

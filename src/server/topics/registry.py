@@ -24,30 +24,32 @@ from .topic import Topic
 from .topic_log import TopicLog
 from .unused import Unused
 
-# How many bytes of memory all logs may take.
+# The default memory of all logs, in bytes.
 MEMORY = 256 << 20
 
 
 class Topics:
-    """Makes topics as they are asked for, and forgets those that nobody has a use for.
+    """Creates topics on demand, and forgets unused ones.
 
-    A topic lives while somebody is subscribed to it or holds it, and then for its ``max_age``, so
-    that a client which comes back finds it even if nothing was published. One that was configured
-    before the app is started lives as long as that.
+    A topic exists while it has subscribers or is referenced, and then for its ``max_age``, so that
+    a client that reconnects finds it even without events. A topic that was configured before the
+    app is started exists as long as the app.
 
     Args:
-        timing: the app's.
-        memory: how many bytes of memory the logs may take before each is held to its fair share.
+        timing: the durations of the app.
+        memory: the bytes of memory that the logs may take before each is limited to a fair share.
 
     Attributes:
-        timing: the same.
-        shared: where their logs are, if other processes share them.
-        loops: those of the app's servers.
-        sources: what feeds them from beside.
-        places: where streams of several topics are.
-        late: logs events that come after the end of their topic.
-        weight: bytes of memory that all logs take.
-        published, dropped: events, as in :class:`wsframe.server.Stats`.
+        timing: the durations of the app.
+        local: the logs of topics that no other process shares.
+        shared: the broker of all other topics; ``local`` without a broker.
+        loops: the loops of the app's servers.
+        sources: the queues and iterables that feed topics.
+        places: the positions of streams with several topics.
+        late: logs events that were published to a closed topic.
+        weight: bytes of memory of all logs.
+        published: events published, as in :class:`wsframe.server.Stats`.
+        dropped: events lost by subscribers, as in :class:`wsframe.server.Stats`.
     """
 
     def __init__(self, timing: Timing, memory: int = MEMORY) -> None:
@@ -64,32 +66,32 @@ class Topics:
         self._memory = memory
         self._make_locks()
         self._all: WeakValueDictionary[str, TopicLog] = WeakValueDictionary()
-        self._added: dict[str, TopicLog] = {}  # that are about to be in it
+        self._added: dict[str, TopicLog] = {}  # topics on their way into self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
-        self._unused = Unused()  # under the lock of what keeps them
-        # Which topics have got or lost their last subscriber, in order. Any thread appends; whoever
-        # has the lock carries it out, so that nobody waits for another thread.
+        self._unused = Unused()  # under self._keeping
+        # Topics that have gained their first subscriber or lost their last one, in order. Any
+        # thread appends; the thread with the lock processes them, so that no other thread waits.
         self._changes: deque[tuple[TopicState, bool]] = deque()
         recreate_in_children(self)
 
     def _make_locks(self) -> None:
-        # Under it there is nothing but additions, so a signal handler of the same thread may enter.
+        # This lock guards only additions, so a signal handler of the same thread may enter.
         self._tally = threading.RLock()
         self._naming = threading.RLock()
         self._keeping = threading.Lock()
 
     def after_fork(self) -> None:
-        """The child of a fork: have no loops, and locks that no thread of the parent has."""
+        """The child of a fork: drop the parent's loops, and make new locks."""
         self.loops = ()
         self.places = Places()
         self._make_locks()
 
     def share(self, shared: SharedLog) -> None:
-        """Any thread: keep the logs there, before there is anything in them.
+        """Any thread: use a broker, while all topics are empty.
 
         Raises:
-            RuntimeError: a topic is in use already.
+            RuntimeError: a topic has events or subscribers.
         """
         with self._naming:
             self.shared = shared
@@ -97,39 +99,39 @@ class Topics:
                 topic.share(shared)
 
     def begin(self) -> None:
-        """Any thread, once for each server: it starts.
+        """Any thread, once for each server, when it starts: start sources and the broker.
 
         Raises:
-            BrokerRefused: the topics cannot be kept in their Redis.
+            BrokerRefused: the broker does not support topics.
         """
         self.shared.check()
         self.sources.start()
         self.shared.begin()
 
     def add_loop(self, loop: EventLoop) -> None:
-        """Any thread: a loop is about to run."""
+        """Any thread: add a loop that is about to run."""
         with self._naming:
             self.loops = (*self.loops, loop)
 
     def remove_loop(self, loop: EventLoop) -> None:
-        """Any thread: a loop does not run any more."""
+        """Any thread: remove a loop that has ended."""
         with self._naming:
             self.loops = tuple(other for other in self.loops if other is not loop)
 
     def catch_up(self, timeout: float) -> None:
-        """Any thread: wait until what sources have by now is published."""
+        """Any thread: wait until the items that sources have now are published."""
         self.sources.catch_up(timeout)
 
     def end(self, timeout: float) -> None:
-        """Any thread, once for each server: it has stopped; what it published is to be sent yet."""
+        """Any thread, once for each server, when it has stopped: stop sources and the broker."""
         if self.sources.stop():
             try:
                 self.shared.end(timeout)
             except EventsLost as error:
-                log.error("at the end of the server %s", error)
+                log.error("the server has stopped, and %s", error)
 
     def fix(self) -> None:
-        """Any thread: the app starts; a topic that is configured later is forgotten like any."""
+        """Any thread: forget topics that are configured from now on like any other topic."""
         self._fixed = True
 
     def get(
@@ -140,7 +142,7 @@ class Topics:
         max_age: float | None = None,
         policy: Policy | None = None,
     ) -> TopicLog:
-        """Any thread: the topic of this name."""
+        """Any thread: return the topic of this name; the other arguments configure it."""
         topic = self._all.get(name)
         if topic is None:
             name = str.__str__(name)
@@ -156,7 +158,7 @@ class Topics:
     def _add(self, name: str) -> TopicLog:
         """Under the lock: add a topic, once, even if a signal handler does so in the middle."""
         new = TopicLog(name, self, self.shared)
-        # From here on whoever interrupts this finds the same topic.
+        # From here on a signal handler that interrupts this finds the same topic.
         topic = self._added.setdefault(name, new)
         topic = self._all.get(name) or topic
         self._all[name] = topic
@@ -164,47 +166,47 @@ class Topics:
         return topic
 
     def find(self, topic: str | Topic) -> TopicLog:
-        """Any thread: the topic of this name; or of this object."""
+        """Any thread: return the implementation of a topic, by its name or object."""
         if isinstance(topic, str):
             return self.get(topic)
         assert isinstance(topic, TopicLog)
         return topic
 
     def unnamed(self, name: str) -> TopicLog:
-        """Any thread: a topic that cannot be found by its name, and that no broker has."""
+        """Any thread: return a new topic that is not registered under its name, nor shared."""
         return TopicLog(name, self, self.local)
 
     def feed(self, source: Any, topic: Publishable) -> None:
         """Any thread: publish the items of a source to a topic.
 
         Raises:
-            TypeError: it is neither a queue nor an iterable.
-            ValueError: it feeds a topic already.
+            TypeError: the source is neither a queue nor an iterable.
+            ValueError: the source feeds a topic already.
         """
         self.sources.add(source, topic)
 
     def fed_by(self, source: object) -> Topic | None:
-        """Any thread: the topic that a source feeds, if there is one."""
+        """Any thread: return the topic that a source feeds; None if it feeds no topic."""
         topic = self.sources.topic_of(source)
         return topic if isinstance(topic, Topic) else None
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread, in any context: have the owner of a loop call this, if there is a loop."""
+        """Any thread, in any context: have the owner of a loop call this, if a loop exists."""
         for loop in self.loops[:1]:
             loop.call_soon(function)
 
     def keep(self, topic: TopicState) -> None:
-        """Any thread, in any context: it has no subscriber; keep it while one may come back."""
+        """Any thread, in any context: keep a topic without subscribers for later ones."""
         self._changes.append((topic, True))
         self._tend()
 
     def is_used(self, topic: TopicState) -> None:
-        """Any thread, in any context: somebody is subscribed to it."""
+        """Any thread, in any context: note that a topic has a subscriber."""
         self._changes.append((topic, False))
         self._tend()
 
     def _tend(self) -> None:
-        """Keep what is unused, within the bounds."""
+        """Process the changes, unless another thread does."""
         while self._changes and self._keeping.acquire(blocking=False):
             try:
                 while self._changes:
@@ -217,18 +219,18 @@ class Topics:
                 self._keeping.release()
 
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
-        """Any thread, in any context: count events, those that subscribers lost, and memory."""
+        """Any thread, in any context: count events, events that subscribers lost, and memory."""
         with self._tally:
             self.published += published
             self.dropped += dropped
             self.weight += weight
 
     def fair_share(self) -> float:
-        """Any thread, in any context: how much memory the entries of one topic may take now."""
+        """Any thread, in any context: return the memory that the entries of a topic may take."""
         if self.weight <= self._memory:
             return inf
         return self._memory / max(1, len(self._all) - len(self._unused))
 
     def __len__(self) -> int:
-        """Any thread: how many there are."""
+        """Any thread: return the number of topics."""
         return len(self._all)

@@ -1,8 +1,8 @@
-"""What feeds topics: queues and other iterables, each by one thread.
+"""Sources that feed topics: queues and other iterables, with one thread each.
 
-An item that was taken is kept until it is published: in a log of this process that is at once; over
-Redis it is when Redis has accepted it. While that is away nothing more is taken, so that the items
-wait in the queue.
+A thread keeps an item until it is published: a log in this process accepts it at once, a broker
+later. While the broker is unavailable the thread takes no more items, so that they stay in the
+queue.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from .receipts import Fate, Receipt
 if TYPE_CHECKING:
     from ..timing import Timing
 
-# How many items are taken off a queue that Redis has not accepted yet.
+# The maximum number of items taken from a queue that the broker has not accepted yet.
 WINDOW = 100
 
-# What a queue raises that was shut down, as it can be from Python 3.13 on.
+# The exception of a queue that was shut down (Python 3.13 and later).
 SHUT_DOWN: tuple[type[Exception], ...] = ()
 if sys.version_info >= (3, 13):
     SHUT_DOWN = (queue.ShutDown,)
 
 
 def _nothing() -> None:
-    """What is done after an item of a source that wants to hear nothing of it."""
+    """Do nothing after an item: the default of ``done``."""
 
 
 @dataclass(eq=False)
 class _Kept:
-    """An item that was taken and may have to be published again; None before it was published."""
+    """An item that may have to be published again; it has no receipt before it was published."""
 
     entry: Entry
     receipt: Receipt | None = None
 
 
 class Publishable(Protocol):
-    """A topic, as a source sees it."""
+    """The part of a topic that a source uses."""
 
     name: str
 
@@ -62,12 +62,12 @@ class Publishable(Protocol):
 
 
 class SourceThread(ABC):
-    """Publishes what comes out of a source, in one thread; started and stopped by one at a time.
+    """Publishes the items of a source in one thread; one caller at a time starts and stops it.
 
     Args:
-        topic: to which it is published.
-        timing: the app's.
-        done: is called when an item needs no more work.
+        topic: the topic that the items are published to.
+        timing: the durations of the app.
+        done: is called after each item that is finished.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class SourceThread(ABC):
         self._done = done
         self._late, self._trouble = ThrottledLog(), ThrottledLog()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None  # that takes items; under the lock
-        self._wanted = False  # likewise
+        self._thread: threading.Thread | None = None  # takes the items; under the lock
+        self._wanted = False  # under the lock
         self._unwanted = threading.Event()
         self._kept: deque[_Kept] = deque()  # its thread's
-        self._is_closed = False  # the topic; likewise
+        self._is_closed = False  # True if the topic is closed; its thread's
 
     @property
     def running(self) -> bool:
-        """Any thread: whether it takes items."""
+        """Any thread: True while it takes items."""
         return self._thread is not None
 
     def start(self) -> None:
-        """Begin to take items, or go on where it was stopped."""
+        """Begin to take items, or continue after a stop."""
         with self._lock:
             self._unwanted.clear()
             if self._thread is None:
@@ -100,7 +100,7 @@ class SourceThread(ABC):
             self._wanted = True
 
     def stop(self) -> None:
-        """Take no more items; a thread that takes too long to end is left behind."""
+        """Take no more items; a thread that does not end in time is abandoned."""
         with self._lock:
             thread, self._wanted = self._thread, False
             self._unwanted.set()
@@ -108,27 +108,32 @@ class SourceThread(ABC):
             return
         thread.join(self.timing.source_stop_timeout)
         if thread.is_alive():
-            log.warning("the thread is left behind that waits for the next item of an event source")
+            log.warning(
+                "event source thread of the topic %.100r did not stop within %s s; leaving it "
+                "running",
+                self.topic.name,
+                self.timing.source_stop_timeout,
+            )
         elif self._kept:
             log.warning(
-                "Redis has not accepted %d items of an event source of the topic %.100r; they are "
-                "published again if a server of the app starts",
+                "Redis has not acknowledged %d items of an event source of the topic %.100r; the "
+                "next server of the app publishes them again",
                 len(self._kept),
                 self.topic.name,
             )
 
     @abstractmethod
     def catch_up(self, timeout: float) -> None:
-        """Wait until what is there before this call is published, or has to wait for Redis."""
+        """Wait until all items before this call are published, or wait for the broker."""
 
     @abstractmethod
     def run(self) -> None:
-        """Its thread: publish the items until it is not wanted, or there is none."""
+        """Its thread: publish the items until it is stopped, or the source ends."""
 
     # Its thread ------------------------------------------------------------------------
 
     def is_unwanted(self) -> bool:
-        """Its thread: whether to end, and leave the rest to the next one."""
+        """Its thread: return True if it must end; the next thread continues."""
         with self._lock:
             if not self._wanted:
                 self._thread = None
@@ -138,8 +143,8 @@ class SourceThread(ABC):
         """Its thread: publish an item, and keep it until it is."""
         try:
             entry = as_entry(item)
-        except Exception:  # whatever that can raise, the next item may be in order
-            log.exception("an item of an event source is not an event: %.200r", item)
+        except Exception:  # the next item may be valid
+            log.exception("dropping item from event source: not a valid event: %.200r", item)
             self._done()
             return
         self._kept.append(_Kept(entry))
@@ -147,7 +152,7 @@ class SourceThread(ABC):
         self._forget_settled()
 
     def retry(self) -> bool:
-        """Its thread: publish what is kept, and wait a little; whether that has helped."""
+        """Its thread: publish the kept items, and wait; return True if there are fewer then."""
         before = len(self._kept)
         self._submit_all()
         if self._kept:
@@ -165,25 +170,25 @@ class SourceThread(ABC):
                 return
 
     def _submit(self, kept: _Kept) -> bool:
-        """Publish an item; False if that is to be done again."""
+        """Publish an item; return False if that must be repeated."""
         receipt = Receipt()
         try:
             self.topic.submit(kept.entry, receipt)
         except (BrokerUnavailable, BrokerRefused) as error:
-            self._trouble.log(logging.WARNING, "an event source has to wait: %s", error)
+            self._trouble.log(logging.WARNING, "event source waits: %s", error)
             return False
         except StateError as error:
-            self._late.log(logging.WARNING, "an event source has more: %s", error)
+            self._late.log(logging.WARNING, "dropping item from event source: %s", error)
             self._is_closed = True
             receipt.settle(Fate.UNFIT)
         except Exception:
-            log.exception("an item of an event source cannot be published")
+            log.exception("dropping item from event source: publishing it failed")
             receipt.settle(Fate.UNFIT)
         kept.receipt = receipt
         return True
 
     def _forget_settled(self) -> None:
-        """Let go of what needs no more work, in order; what was refused is published again."""
+        """Forget finished items, in order; publish rejected ones again."""
         while self._kept:
             receipt = self._kept[0].receipt
             if receipt is None or receipt.fate is Fate.WAITING:
@@ -192,7 +197,7 @@ class SourceThread(ABC):
                 self._kept.popleft()
                 self._done()
                 continue
-            # Nothing may overtake it, so wait for the others before all are published again.
+            # The order must not change, so wait for the others before all are published again.
             if any(each.receipt and each.receipt.fate is Fate.WAITING for each in self._kept):
                 self._unwanted.wait(self.timing.source_poll_interval)
                 return
@@ -205,41 +210,41 @@ class SourceThread(ABC):
         try:
             self.run()
         except Exception:
-            log.exception("an event source failed")
+            log.exception("event source failed")
         with self._lock:
             if self._thread is threading.current_thread():
                 self._thread = None
 
 
 class QueueThread(SourceThread):
-    """Takes items off a queue. It never puts one in, for a queue may be full, or sort its items."""
+    """Takes items from a queue. It puts none in, because the queue may be full, or sort items."""
 
     def __init__(self, topic: Publishable, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
         self._source = source
         self._size: Callable[[], int] = getattr(source, "qsize", int)
-        # In a round what is in the queue when it begins is published, or has to wait for Redis.
+        # A round publishes the items that the queue has at its beginning, or lets them wait.
         self._rounds = 0
-        self._left = 0  # items of this round; its thread's
+        self._remaining = 0  # items of this round; its thread's
         self._round_ended = threading.Condition()
-        self._in_a_hurry = False  # somebody waits for the end of a round
+        self._round_awaited = False  # a thread waits for the end of a round
 
     def catch_up(self, timeout: float) -> None:
-        """Wait until what was put before is published, or has to wait for Redis."""
+        """Wait until all items put before are published, or wait for the broker."""
         with self._round_ended:
-            enough = self._rounds + 2  # the one that has begun may not have all
-            self._in_a_hurry = True
+            enough = self._rounds + 2  # the current round may have begun before the last item
+            self._round_awaited = True
             self._round_ended.wait_for(
                 lambda: self._rounds >= enough or not self.running, max(0.0, timeout)
             )
-            self._in_a_hurry = False
+            self._round_awaited = False
 
     def run(self) -> None:
-        """Its thread: publish the items until it is not wanted, or the queue has ended."""
+        """Its thread: publish the items until it is stopped, or the queue is shut down."""
         try:
             is_open = True
             while (is_open or self._kept) and not self.is_unwanted():
-                if not self._left:
+                if not self._remaining:
                     self._end_round()
                 is_open = is_open and self._take()
                 if self._kept and not self.retry():
@@ -248,30 +253,30 @@ class QueueThread(SourceThread):
             self._end_round()
 
     def _take(self) -> bool:
-        """Take items, until they have to wait for Redis or the round ends; False at the end."""
+        """Take items until they wait for the broker or the round ends; False after a shutdown."""
         try:
             while len(self._kept) < WINDOW and self._wanted:
-                at_once = self._kept or self._in_a_hurry
+                at_once = self._kept or self._round_awaited
                 item = self._source.get(timeout=0 if at_once else self.timing.source_poll_interval)
-                self._left -= 1
+                self._remaining -= 1
                 self.take(item)
-                if not (self._kept and self._left):
+                if not (self._kept and self._remaining):
                     break
         except queue.Empty:
-            self._left = 0
+            self._remaining = 0
         except SHUT_DOWN:
             return False
         return True
 
     def _end_round(self) -> None:
-        self._left = max(1, self._size())
+        self._remaining = max(1, self._size())
         with self._round_ended:
             self._rounds += 1
             self._round_ended.notify_all()
 
 
 class IterableThread(SourceThread):
-    """Takes the items of any other iterable, which may block, one by one."""
+    """Takes the items of another iterable, which may block, one by one."""
 
     def __init__(self, topic: Publishable, timing: Timing, source: Iterable[Any]) -> None:
         super().__init__(topic, timing)
@@ -279,10 +284,10 @@ class IterableThread(SourceThread):
         self._items: Iterator[Any] | None = None
 
     def catch_up(self, timeout: float) -> None:
-        """Nobody knows what an iterable has."""
+        """Do nothing, because the number of items is unknown."""
 
     def run(self) -> None:
-        """Its thread: publish the items until it is not wanted, or there is none."""
+        """Its thread: publish the items until it is stopped, or the source ends."""
         if self._items is None:
             self._items = iter(self._source)
         while not self.is_unwanted():
@@ -299,46 +304,48 @@ class IterableThread(SourceThread):
 
 
 def check_source(source: object) -> Callable[[Publishable, Timing, Any], SourceThread]:
-    """What takes the items of a source.
+    """Return the class that takes the items of a source.
 
     Raises:
-        TypeError: it is neither a queue nor an iterable.
+        TypeError: the source is neither a queue nor an iterable.
     """
     if hasattr(source, "get") and hasattr(source, "put"):
-        # These wait by await, or give back copies of what was put; threads cannot use them.
+        # Threads cannot use a queue with coroutines, or one that returns copies of its items.
         if type(source).__module__.partition(".")[0] not in ("asyncio", "multiprocessing"):
             return QueueThread
     elif isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         return IterableThread
-    raise TypeError(f"a source is a topic, a queue of threads or an iterable, not {source!r}")
+    raise TypeError(
+        f"invalid source {source!r}: expected a topic, a queue for threads or an iterable"
+    )
 
 
 class Sources:
-    """The threads of an app; they run while at least one of its servers does.
+    """The sources of an app; their threads run while at least one of its servers does.
 
     Args:
-        timing: the app's.
+        timing: the durations of the app.
     """
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._threads: dict[
             int, tuple[object, SourceThread]
-        ] = {}  # by source, which may have no hash
+        ] = {}  # by the id of the source, which may not be hashable
         self._lock = threading.Lock()
         self._users = 0
 
     def topic_of(self, source: object) -> Publishable | None:
-        """What this source feeds, if it is known."""
+        """Any thread: return the topic that a source feeds; None if it feeds no topic."""
         _, thread = self._threads.get(id(source), (None, None))
         return None if thread is None else thread.topic
 
     def add(self, source: Any, topic: Publishable) -> None:
-        """Any thread: have a source feed a topic, as long as a server runs.
+        """Any thread: feed a topic from a source, while a server runs.
 
         Raises:
-            TypeError: it is neither a queue nor an iterable.
-            ValueError: it feeds a topic already.
+            TypeError: the source is neither a queue nor an iterable.
+            ValueError: the source feeds a topic already.
         """
         thread = check_source(source)(topic, self._timing, source)
         with self._lock:
@@ -349,12 +356,12 @@ class Sources:
                 thread.start()
 
     def start(self) -> None:
-        """Any thread, once for each server: it starts."""
+        """Any thread, once for each server, when it starts: start the threads."""
         with self._lock:
             self._users += 1
             if self._users > 1:
                 return
-            with ExitStack() as undo:  # if the system has no thread left for one of them
+            with ExitStack() as undo:  # in case the system allows no more threads
                 undo.callback(self._leave)
                 for thread in self._all():
                     thread.start()
@@ -362,7 +369,7 @@ class Sources:
                 undo.pop_all()
 
     def catch_up(self, timeout: float) -> None:
-        """Any thread: wait until what is there by now is published."""
+        """Any thread: wait until the items that the sources have now are published."""
         until = monotonic() + timeout
         with self._lock:
             if self._users:
@@ -370,7 +377,7 @@ class Sources:
                     thread.catch_up(max(0.0, until - monotonic()))
 
     def stop(self) -> bool:
-        """Any thread, once for each server: it has stopped; True if none is left."""
+        """Any thread, once for each server, when it has stopped; return True for the last one."""
         with self._lock:
             self._leave()
             if self._users:
@@ -380,7 +387,7 @@ class Sources:
             return True
 
     def running(self) -> int:
-        """Any thread: how many threads there are."""
+        """Any thread: return the number of running threads."""
         return sum(thread.running for thread in self._all())
 
     def _leave(self) -> None:

@@ -142,7 +142,7 @@ class Receiver(Protocol):
     def put(self, block: bytes, /) -> None:
         """Owner: queue encoded events."""
 
-    def tell(self, notice: bytes, /) -> None:
+    def send_notice(self, notice: bytes, /) -> None:
         """Owner: send bytes that do not belong to an event; do nothing if they are empty."""
 
     def topic_ended(self, subscription: TopicSubscription, /) -> None:

@@ -1,4 +1,4 @@
-"""The topics that nobody is subscribed to, kept for those who may come back to them."""
+"""The topics without subscribers, kept for clients that may reconnect."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import NamedTuple
 from .entry import size_of
 from .state import TopicState
 
-# How many topics without a subscriber are kept, at most, and how many bytes they may hold: names
-# often come from clients.
+# The limits of topics without subscribers, because clients often choose the names.
 MAX_UNUSED = 10_000
 MAX_UNUSED_BYTES = 64 << 20
-# The part of both that topics may have which one client alone has been subscribed to.
+# The part of both for topics to which only one client has been subscribed.
 SHARE_OF_A_CLIENT = 1 / 8
-# What a topic takes without its events and its name.
+# The memory of a topic without its events and its name.
 TOPIC_COST = 2048
 
 
@@ -23,11 +22,11 @@ class _Kept(NamedTuple):
     until: float
     size: int
     client: Hashable
-    orders: tuple[OrderedDict[TopicState, None], ...]  # that it stands in
+    orders: tuple[OrderedDict[TopicState, None], ...]  # that contain it
 
 
 class _Client:
-    """The topics that one client alone has been subscribed to."""
+    """The topics to which only one client has been subscribed."""
 
     def __init__(self) -> None:
         self.order: OrderedDict[TopicState, None] = OrderedDict()
@@ -35,17 +34,17 @@ class _Client:
 
 
 class Unused:
-    """Topics without a subscriber, each until its events are too old; within bounds.
+    """Topics without subscribers, each until its events are too old; within bounds.
 
-    What has no events goes first, because nothing is lost with it. What one client alone has used
-    has a bound of its own, so that the names that it makes up drive out no others.
+    Topics without events are forgotten first, because nothing is lost. The topics of a single
+    client have a bound of their own, so that its invented names drive out no other topics.
 
     Not thread-safe: the registry uses it in one thread at a time.
     """
 
     def __init__(self) -> None:
         self._kept: dict[TopicState, _Kept] = {}
-        # The one that was used longest ago first.
+        # The least recently used topic first.
         self._with_events: OrderedDict[TopicState, None] = OrderedDict()
         self._without: OrderedDict[TopicState, None] = OrderedDict()
         self._clients: dict[Hashable, _Client] = {}
@@ -55,7 +54,7 @@ class Unused:
         return len(self._kept)
 
     def keep(self, topic: TopicState, now: float) -> None:
-        """Keep a topic as the one that was used last, and drop what is past the bounds."""
+        """Keep a topic as the most recently used one, and drop topics beyond the bounds."""
         self.drop(topic)
         log, client = topic.log, topic.client
         orders = [self._with_events if len(log) else self._without]
@@ -75,7 +74,7 @@ class Unused:
             self.drop(next(iter(self._without or self._with_events)))
 
     def drop(self, topic: TopicState) -> None:
-        """Keep a topic no longer, if it is kept."""
+        """Drop a topic, if it is kept."""
         kept = self._kept.pop(topic, None)
         if kept is None:
             return

@@ -140,7 +140,7 @@ def test_what_is_no_event_is_logged_and_left_out(
     source.put(item)
     source.put("after")
     assert stream.expect(2) == ["before", "after"]
-    record = log.expect("an item of an event source is not an event")
+    record = log.expect("dropping item from event source: not a valid event")
     assert record.exc_info is not None
     join_within(source, TIMEOUT)
 

@@ -41,7 +41,7 @@ def test_a_name_without_a_form_is_refused() -> None:
 def test_ids_that_mean_something_else_are_refused(given: str) -> None:
     topic = App().topic("news")
     for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
-        with pytest.raises(ValueError, match=r"must not begin with '\?'|ends a stream for good"):
+        with pytest.raises(ValueError, match=r"must not begin with '\?'|ends a stream permanently"):
             topic.publish(**wrong)
 
 
@@ -187,10 +187,10 @@ def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> N
 def test_names_are_short() -> None:
     app = App()
     for name in ("x" * 1025, "\U0001f600" * 257):
-        with pytest.raises(ValueError, match="the name of a topic must have at most 1024 bytes"):
+        with pytest.raises(ValueError, match="the name of a topic is too long: "):
             app.topic(name)
         for what in ("event", "key"):
-            with pytest.raises(ValueError, match=f"the name of an? {what} must have at most 1024"):
+            with pytest.raises(ValueError, match=f"the name of an? {what} is too long: "):
                 app.topic("news").publish("x", **{what: name})
     app.topic("x" * 1024).publish("x", event="x" * 1024, key="x" * 1024)
 

@@ -70,7 +70,7 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
     server = serve(app)
     items.wait_until_asked()
     server.stop()
-    log.expect("is left behind that waits for the next item", logging.WARNING)
+    log.expect("event source thread of the topic", logging.WARNING)
     server = serve(app)
     assert server.stats().threads
     items.give("1")
@@ -120,7 +120,7 @@ def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None
             items.give("1")
             items.give(last)
             if last is not None:
-                log.expect("an event source failed")
+                log.expect("event source failed")
             published(topic, 1)
             wait_until(lambda: not topics_of(app).sources.running(), "it has ended")  # noqa: B023
             server.stop()
@@ -132,7 +132,7 @@ def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
     topic.close()
     serve(app)
     items.give("1")
-    log.expect("an event source has more: the topic 'news' is closed", logging.WARNING)
+    log.expect("dropping item from event source: the topic 'news' is closed", logging.WARNING)
     wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
@@ -146,7 +146,7 @@ def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
     for number in range(10):
         source.put(str(number), timeout=TIMEOUT)
     source.join()
-    log.expect("an event source has more: the topic 'news' is closed", logging.WARNING)
+    log.expect("dropping item from event source: the topic 'news' is closed", logging.WARNING)
 
 
 def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerLog) -> None:
@@ -159,7 +159,7 @@ def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerL
     app.topic("news").feed(source)
     server = serve(app)
     source.put("x")
-    log.expect("an event source failed")
+    log.expect("event source failed")
     wait_until(lambda: not topics_of(app).sources.running(), "its thread has ended")
     server.stop()
     assert source.empty()
@@ -310,7 +310,7 @@ def test_a_queue_keeps_what_redis_has_not_accepted(
     wait_until(lambda: source.qsize() <= 1000 - WINDOW, "nothing is taken")
     server.stop()
     assert source.qsize() == 1000 - WINDOW
-    log.expect(f"Redis has not accepted {WINDOW} items", logging.WARNING)
+    log.expect(f"Redis has not acknowledged {WINDOW} items", logging.WARNING)
     redis_server.start()
     server = serve(app)
     there.expect("first", *numbers(1000))
@@ -346,7 +346,7 @@ def test_items_of_a_topic_that_redis_refuses_wait_in_order(
         server = serve(app)
         for item in numbers(20):
             source.put(item)
-        log.expect("an event source has to wait: ", logging.WARNING)
+        log.expect("event source waits: ", logging.WARNING)
         client.delete("wsframe:{news}")
     source.join()
     there = RecordingTopic(others).follow()
@@ -366,6 +366,6 @@ def test_one_item_that_cannot_be_published_is_left_out(
     for item in ("before", 100_000 * "x", "after"):
         source.put(item)
     there.expect("before", "after")
-    log.expect("an item of an event source cannot be published")
+    log.expect("dropping item from event source: publishing it failed")
     source.join()
     server.stop()
