@@ -19,10 +19,10 @@ class Broker:
     """The logs that processes share.
 
     Attributes:
-        lock: guards all of it.
-        entries: of each topic, all of them.
-        members: by topic and name, with the number of their connections.
-        processes: those connected.
+        lock: guards the broker.
+        entries: all entries by topic.
+        members: the number of connections by topic and member.
+        processes: the connected processes.
     """
 
     def __init__(self) -> None:

@@ -23,9 +23,9 @@ class ManualLoop:
     """A loop whose calls are made when the test makes them.
 
     Attributes:
-        calls: those to be made, in order.
-        is_owner: what :meth:`owned` returns; the test's thread makes the calls, so by default True.
-        waits: the reasons why the running turn is its connection's last for now.
+        calls: the scheduled calls, in order.
+        is_owner: the result of :meth:`owned`; True, because the test's thread makes the calls.
+        waits: the reasons for which the connection of the running turn waits.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class ManualLoop:
         raise error
 
     def run(self) -> None:
-        """Make all calls, and those that they schedule."""
+        """Make all calls, and the calls that they schedule."""
         while self.calls:
             self.calls.popleft()()
 
@@ -106,7 +106,7 @@ class ManualReceiver:
     """A client that is sent the events of topics as an event stream.
 
     Args:
-        loop: of the client.
+        loop: the loop of the client.
         room: the number of unread bytes that its socket accepts.
 
     Attributes:

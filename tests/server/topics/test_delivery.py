@@ -79,7 +79,7 @@ def test_events_before_a_subscription_begins_are_kept() -> None:
 
 
 def test_the_history_is_kept_until_a_subscription_begins() -> None:
-    """The other loop has not taken the event, so it is still there."""
+    """The other loop has not taken the event, so the log still has it."""
     topics, (mine, other) = new_loops(2)
     topic = topics.get("news", history=5, max_bytes=100)
     listeners(topics, mine, 1)

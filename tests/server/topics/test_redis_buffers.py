@@ -111,7 +111,7 @@ warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
 app = App(redis=sys.argv[1])
 topic = app.topic("news")
 topic.publish("before")
-while not topics_of(app).shared.connection.unavailable:
+while not app._topics.shared.connection.unavailable:
     time.sleep(0.01)
 child = os.fork()
 topic.publish("after" if child else "child")

@@ -31,7 +31,8 @@ class Process:
     """The topics of one process, with one loop.
 
     Attributes:
-        clock: of its topics.
+        log: the connection to the broker.
+        clock: the clock of the topics.
     """
 
     log: MemoryLog
