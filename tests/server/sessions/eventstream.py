@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# More than the kernel's own buffers hold of a connection.
+# More bytes than the kernel buffers for one connection.
 MUCH = 32 << 20
 
 

@@ -18,14 +18,14 @@ FRIENDS = ["https://friend.example"]
 
 
 def ask(clients: Clients, server: Server, request: bytes) -> Answer:
-    """The whole answer to a request that opens no stream."""
+    """Return the complete answer to a request that opens no stream."""
     client = clients.connect(server)
     client.send(request)
     return client.answer()
 
 
 def allowed(answer: Answer) -> dict[str, str]:
-    """What the answer lets pages of other sites do."""
+    """Return the CORS headers of an answer."""
     return {
         name.removeprefix("Access-Control-"): value
         for name, value in answer.headers.items()

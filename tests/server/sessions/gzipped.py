@@ -11,16 +11,16 @@ TEXT = '{"price": 1234, "name": "something"}' * 20
 
 
 class Gunzip:
-    """A reader of a stream, which has to be in order to the last byte."""
+    """A decoder of a stream, which must be valid to the last byte."""
 
     def __init__(self) -> None:
         self._inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
     def read(self, data: bytes) -> bytes:
-        """What these bytes say."""
+        """Return the decompressed bytes."""
         return self._inflater.decompress(data)
 
     def expect_end(self) -> None:
-        """The checksum and the length were there, and right, and nothing is behind them."""
+        """Check that the stream ends with a correct checksum and length."""
         assert self._inflater.eof
         assert self._inflater.unused_data == b""

@@ -69,7 +69,7 @@ class Case:
         wait_until(lambda: self.states[-1] is state, state.name)
 
     def client_closes(self) -> None:
-        """Have the client close while the handler has yet to answer a message."""
+        """Have the client close before the handler answers a message."""
         self.client.send_messages("message")
         self.held.wait_until_reached()
         self.client.send(self.client.codec.close(1000, "done"))
@@ -138,7 +138,7 @@ def the_connection_is_lost(case: Case) -> None:
 
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> list[ClosingState]:
-    """The states of the one session of a test."""
+    """Record the states of the only session of a test."""
     found = [OPEN]
     enter = WebSocketSession._enter
 

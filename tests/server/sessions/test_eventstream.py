@@ -33,20 +33,20 @@ def source_app(*paths: str) -> tuple[App, Queue[Any]]:
 
 
 def sessions(server: Server) -> list[EventStreamSession]:
-    """The sessions of this server that anything still refers to."""
+    """Return the sessions of this server that are still referenced."""
     found = (item for item in gc.get_objects() if isinstance(item, EventStreamSession))
     return [session for session in found if session.peer.loop in loops_of(server)]
 
 
 def join_within(source: Queue[Any], seconds: float) -> None:
-    """Queue.join, for which every item must be reported as done."""
+    """Wait until every item is done, as Queue.join does, but with a limit."""
     joining = threading.Thread(target=source.join, daemon=True)
     joining.start()
     joining.join(seconds)
     assert not joining.is_alive(), "an item was not reported as done"
 
 
-def test_the_answer_is_one_that_nobody_holds_back(serve: Serve, clients: Clients) -> None:
+def test_the_answer_forbids_buffering_and_caching(serve: Serve, clients: Clients) -> None:
     app, _ = source_app()
     headers = clients.stream(serve(app), "/time").headers
     assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
@@ -97,9 +97,7 @@ def test_an_item_is_an_event_or_data_or_json(
     assert received.id == event.id or event.id is None
 
 
-def test_an_event_may_tell_how_long_to_wait_and_forget_its_id(
-    serve: Serve, clients: Clients
-) -> None:
+def test_an_event_may_set_the_retry_time_and_reset_the_id(serve: Serve, clients: Clients) -> None:
     app, source = source_app()
     stream = clients.stream(serve(app), "/time")
     stream.read_opening()
@@ -131,7 +129,7 @@ NO_EVENTS = {
 
 
 @pytest.mark.parametrize("item", NO_EVENTS.values(), ids=NO_EVENTS)
-def test_what_is_no_event_is_logged_and_left_out(
+def test_an_invalid_item_is_logged_and_dropped(
     serve: Serve, clients: Clients, log: ServerLog, item: object
 ) -> None:
     app, source = source_app()
@@ -147,12 +145,12 @@ def test_what_is_no_event_is_logged_and_left_out(
 
 @pytest.mark.parametrize("bad", ["a\rb", "a\nb", "a\0b", "\n"])
 @pytest.mark.parametrize("name", ["event", "id"])
-def test_an_event_that_would_forge_fields_cannot_be_made(name: str, bad: str) -> None:
+def test_an_event_cannot_contain_line_breaks_in_its_fields(name: str, bad: str) -> None:
     with pytest.raises(ValueError, match=f"an event's {name} must not contain"):
         ServerSentEvent("x", **{name: bad})  # type: ignore[arg-type]
 
 
-def test_a_new_client_begins_with_what_comes_next(serve: Serve, clients: Clients) -> None:
+def test_a_new_client_starts_with_the_next_event(serve: Serve, clients: Clients) -> None:
     app, source = source_app()
     server = serve(app)
     for number in range(10):
@@ -207,7 +205,7 @@ def test_a_client_that_leaves_is_forgotten(
     assert len(sessions(server)) == 1
 
 
-def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
+def test_a_client_that_is_too_slow_is_disconnected_and_others_are_not(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     app, source = source_app()
@@ -222,7 +220,7 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     log.expect("is too slow for its event stream and is cut off", WARNING)
     source.put("next")
     assert fast.expect(1) == ["next"]
-    # What came before the cut was in order; then came an end, and not a hole.
+    # The events before the disconnect are complete and in order.
     with pytest.raises((EOFError, ConnectionResetError)):  # noqa: PT012
         while slow.expect(1) == [CHUNK]:
             pass
@@ -231,7 +229,7 @@ def test_a_client_that_is_too_slow_is_cut_off_and_the_others_go_on(
     assert again.expect(1) == ["welcome back"]
 
 
-def test_what_a_client_says_on_a_stream_is_ignored(serve: Serve, clients: Clients) -> None:
+def test_data_from_the_client_of_a_stream_is_ignored(serve: Serve, clients: Clients) -> None:
     app, source = source_app()
     stream = clients.stream(serve(app), "/time")
     stream.send(b"GET /time HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
@@ -239,7 +237,7 @@ def test_what_a_client_says_on_a_stream_is_ignored(serve: Serve, clients: Client
     assert stream.expect(1) == ["x"]
 
 
-def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
+def test_a_stop_ends_the_streams_after_the_items_put_before_it(
     serve: Serve, clients: Clients
 ) -> None:
     app, source = source_app()
@@ -254,12 +252,12 @@ def test_stop_ends_the_streams_and_what_was_put_before_it_arrives(
         stream.expect_end()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()
-    source.put("nobody takes this")
-    assert source.get_nowait() == "nobody takes this"
+    source.put("no client receives this")
+    assert source.get_nowait() == "no client receives this"
 
 
 @pytest.mark.slow
-def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
+def test_an_item_that_is_still_queued_at_a_stop_arrives(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stops = threading.Event()
@@ -289,7 +287,7 @@ def test_an_item_that_the_server_has_not_yet_seen_when_it_stops_arrives(
 
 @pytest.mark.skipif(not hasattr(queue, "ShutDown"), reason="no queue can be shut down")
 @pytest.mark.parametrize("immediate", [False, True])
-def test_a_queue_that_is_shut_down_does_not_keep_the_server_from_its_end(
+def test_a_queue_that_is_shut_down_does_not_delay_a_stop(
     serve: Serve, clients: Clients, immediate: bool
 ) -> None:
     app, source = source_app()

@@ -34,7 +34,7 @@ ALL = "*"
 
 
 def head_of(clients: Clients, server: Server, request: bytes) -> Answer:
-    """The head of the answer, whether or not a stream follows it."""
+    """Return the head of the answer, with or without a stream after it."""
     client = clients.connect(server)
     client.send(request)
     return parse_answer(client.read_until(b"\r\n\r\n"))
@@ -84,7 +84,7 @@ def test_pages_of_allowed_sites_may_read_a_stream(
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
 @pytest.mark.parametrize("origins", [(), FRIENDS])
 @pytest.mark.parametrize("origin", [STRANGER, SANDBOX])
-def test_pages_of_others_are_refused_and_learn_nothing(
+def test_pages_of_other_sites_are_refused_without_cors_headers(
     serve: Serve, clients: Clients, method: str, origins: Sequence[str], origin: tuple[str, str]
 ) -> None:
     request = get("/queue", origin, ASKS, method=method)
@@ -93,13 +93,13 @@ def test_pages_of_others_are_refused_and_learn_nothing(
     assert allowed(answer) == {}
 
 
-def test_without_a_host_no_site_is_this_one(serve: Serve, clients: Clients) -> None:
+def test_without_a_host_every_page_is_of_another_site(serve: Serve, clients: Clients) -> None:
     request = head("GET /queue HTTP/1.0", [("Origin", "http://[")])
     assert ask(clients, serve(shared_app(())), request).status == 403
 
 
 @pytest.mark.parametrize("origins", [FRIENDS, ALL])
-def test_a_browser_may_ask_whether_it_may_set_headers(
+def test_a_preflight_request_for_headers_is_answered(
     serve: Serve, clients: Clients, origins: Sequence[str]
 ) -> None:
     def never(request: Request) -> bool:
@@ -123,14 +123,14 @@ def test_a_browser_may_ask_whether_it_may_set_headers(
     }
 
 
-def test_a_browser_may_ask_for_no_headers(serve: Serve, clients: Clients) -> None:
+def test_a_preflight_request_without_headers_is_answered(serve: Serve, clients: Clients) -> None:
     server = serve(shared_app(FRIENDS))
     answer = ask(clients, server, get("/queue", FRIEND, ASKS, method="OPTIONS"))
     assert answer.status == 204
     assert "Allow-Headers" not in allowed(answer)
 
 
-def test_what_a_browser_would_not_ask_is_refused(serve: Serve, clients: Clients) -> None:
+def test_an_invalid_preflight_request_is_refused(serve: Serve, clients: Clients) -> None:
     wanted = ("Access-Control-Request-Headers", "a b")
     request = get("/queue", FRIEND, ASKS, wanted, method="OPTIONS")
     assert ask(clients, serve(shared_app(FRIENDS)), request).status == 400
@@ -147,7 +147,7 @@ def test_what_a_browser_would_not_ask_is_refused(serve: Serve, clients: Clients)
         ("PUT", ALL, (FRIEND,)),
     ],
 )
-def test_a_stream_is_only_read(
+def test_a_stream_allows_only_get_and_head(
     serve: Serve,
     clients: Clients,
     method: str,
@@ -161,7 +161,7 @@ def test_a_stream_is_only_read(
     assert ("Allow-Origin" in allowed(answer)) == (FRIEND in headers)
 
 
-def test_an_allowed_page_may_read_why_it_is_refused(serve: Serve, clients: Clients) -> None:
+def test_an_allowed_page_may_read_a_refusal(serve: Serve, clients: Clients) -> None:
     def authorize(request: Request) -> bool:
         raise HandshakeError(401, "log in first", [("WWW-Authenticate", "Basic")])
 
@@ -176,7 +176,7 @@ def test_an_allowed_page_may_read_why_it_is_refused(serve: Serve, clients: Clien
     }
 
 
-def test_an_allowed_page_may_read_that_there_is_no_thread(
+def test_an_allowed_page_may_read_the_refusal_of_a_server_out_of_threads(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App()
@@ -196,7 +196,7 @@ def test_an_allowed_page_may_read_that_there_is_no_thread(
     assert allowed(answer)["Allow-Origin"] == FRIEND[1]
 
 
-def test_origins_are_a_sequence() -> None:
+def test_origins_must_be_a_sequence() -> None:
     app = App()
     with pytest.raises(TypeError, match="origins"):
         app.sse("/queue", source=Queue(), origins="https://friend.example")

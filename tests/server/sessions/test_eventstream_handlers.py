@@ -30,7 +30,7 @@ def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
 
-def test_a_generator_streams_and_its_end_is_the_streams(serve: Serve, clients: Clients) -> None:
+def test_the_end_of_a_generator_ends_its_stream(serve: Serve, clients: Clients) -> None:
     def count(stream: EventStream, to: str) -> Generator[object, None, None]:
         yield "begin"
         for number in range(int(to)):
@@ -44,7 +44,7 @@ def test_a_generator_streams_and_its_end_is_the_streams(serve: Serve, clients: C
     stream.expect_end()
 
 
-def test_a_plain_function_may_return_and_leave_the_stream_to_others(
+def test_a_stream_stays_open_after_its_plain_function_returns(
     serve: Serve, clients: Clients
 ) -> None:
     opened: Queue[EventStream] = Queue()
@@ -81,7 +81,7 @@ def test_a_plain_function_may_return_and_leave_the_stream_to_others(
         ([("Last-Event-ID", "é🎈".encode().decode("latin-1"))], "é🎈"),
     ],
 )
-def test_a_handler_learns_what_the_client_saw_last(
+def test_a_handler_receives_the_last_event_id(
     serve: Serve, clients: Clients, headers: list[tuple[str, str]], told: str
 ) -> None:
     def tell(stream: EventStream) -> Generator[str, None, None]:
@@ -92,7 +92,7 @@ def test_a_handler_learns_what_the_client_saw_last(
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1)])
-def test_a_handler_that_raises_is_logged_and_ends_its_stream_alone(
+def test_an_error_of_a_handler_is_logged_and_ends_only_its_stream(
     serve: Serve, clients: Clients, log: ServerLog, error: BaseException
 ) -> None:
     def fail(stream: EventStream) -> Generator[str, None, None]:
@@ -114,7 +114,7 @@ def test_a_handler_that_raises_is_logged_and_ends_its_stream_alone(
     assert other.expect(1) == ["still here"]
 
 
-def test_a_handler_that_sends_what_is_no_event_gets_the_error(
+def test_sending_an_invalid_item_raises_in_the_handler(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     def send(stream: EventStream) -> None:
@@ -132,7 +132,7 @@ def test_a_handler_that_sends_what_is_no_event_gets_the_error(
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
-def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
+def test_a_generator_ends_at_the_first_item_after_its_client_has_left(
     serve: Serve, clients: Clients, leave: Callable[[Client], None]
 ) -> None:
     begun, ended = threading.Event(), Queue[str]()
@@ -157,9 +157,7 @@ def test_a_handler_learns_at_the_next_item_that_its_client_has_left(
         ended.get_nowait()
 
 
-def test_a_thread_that_sends_learns_that_the_client_has_left(
-    serve: Serve, clients: Clients
-) -> None:
+def test_sending_to_a_client_that_has_left_raises(serve: Serve, clients: Clients) -> None:
     ended: Queue[ConnectionClosed] = Queue()
 
     def push(stream: EventStream) -> None:
@@ -196,10 +194,10 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
     client.expect_end()
 
 
-def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
+def test_a_blocked_send_returns_only_when_the_session_has_ended(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would go on sending what nobody takes."""
+    """Otherwise it would continue to send events to a lost client."""
     opened = threading.Event()
     ended = threading.Event()
     sent = 0
@@ -232,9 +230,7 @@ def test_a_thread_that_waits_to_send_goes_on_when_the_end_is_known(
 
 
 @pytest.mark.parametrize("how", ["close", "leave"])
-def test_a_thread_that_waits_to_send_learns_of_the_end(
-    serve: Serve, clients: Clients, how: str
-) -> None:
+def test_a_blocked_send_ends_with_the_connection(serve: Serve, clients: Clients, how: str) -> None:
     opened: Queue[EventStream] = Queue()
     ended = threading.Event()
 

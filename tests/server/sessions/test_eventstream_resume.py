@@ -32,7 +32,7 @@ LONG_ID = "7" * 1024
 
 
 def told(serve: Serve, clients: Clients, target: str, *headers: tuple[str, str]) -> str:
-    """What the handler is told of the client's last event."""
+    """Return the last event id that the handler receives."""
     app = App()
 
     @app.sse("/job")
@@ -69,7 +69,7 @@ def told(serve: Serve, clients: Clients, target: str, *headers: tuple[str, str])
         ("/job?lastEventId=41", "", "41"),
     ],
 )
-def test_what_a_client_saw_last_is_in_a_header_or_the_query(
+def test_the_last_event_id_is_in_a_header_or_the_query(
     serve: Serve, clients: Clients, target: str, header: str | None, expected: str
 ) -> None:
     headers = () if header is None else (("Last-Event-ID", header),)
@@ -84,14 +84,14 @@ def test_what_a_client_saw_last_is_in_a_header_or_the_query(
         ("/queue?lastEventId=" + "7" * 8192, "", 414),
     ],
 )
-def test_an_id_that_no_request_can_hold_is_refused(
+def test_an_id_that_a_header_cannot_contain_is_refused(
     serve: Serve, clients: Clients, target: str, header: str, status: int
 ) -> None:
     request = get(target, ("Last-Event-ID", header))
     assert ask(clients, serve(shared_app(())), request).status == status
 
 
-def test_a_topic_goes_on_after_the_id_in_the_query(serve: Serve, clients: Clients) -> None:
+def test_a_topic_resumes_after_the_id_in_the_query(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("news")
     app.sse("/news", source=topic)
@@ -102,13 +102,13 @@ def test_a_topic_goes_on_after_the_id_in_the_query(serve: Serve, clients: Client
 
 
 def waits(client: StreamClient) -> float:
-    """How long the client is told to wait, in seconds, before anything else."""
+    """Return the retry time at the beginning of the stream, in seconds."""
     said = re.fullmatch(rb"retry: ([1-9][0-9]*)\n\n", client.read_until(b"\n\n"))
     assert said is not None
     return int(said[1]) / 1000
 
 
-def test_each_client_is_told_another_time_to_wait(serve: Serve, clients: Clients) -> None:
+def test_each_client_gets_another_retry_time(serve: Serve, clients: Clients) -> None:
     server = serve(shared_app(()), retry=40.0)
     streams = [clients.stream(server, target) for target in 20 * ("/queue", "/handler")]
     times = list(map(waits, streams))
@@ -120,21 +120,21 @@ def test_each_client_is_told_another_time_to_wait(serve: Serve, clients: Clients
     assert server.stats().messages_out == 20
 
 
-def test_by_default_clients_wait_two_seconds_more_or_less(serve: Serve, clients: Clients) -> None:
+def test_the_default_retry_time_is_about_two_seconds(serve: Serve, clients: Clients) -> None:
     assert 1 <= waits(clients.stream(serve(shared_app(())), "/queue")) <= 3
 
 
-def test_clients_need_not_be_told_to_wait(serve: Serve, clients: Clients) -> None:
+def test_the_retry_time_can_be_disabled(serve: Serve, clients: Clients) -> None:
     stream = clients.stream(serve(shared_app(()), retry=0), "/handler")
     assert stream.read_until(b"\n\n") == b"data: hello\n\n"
 
 
-def test_a_head_alone_has_nothing_behind_it(serve: Serve, clients: Clients) -> None:
+def test_the_answer_to_head_has_no_body(serve: Serve, clients: Clients) -> None:
     assert ask(clients, serve(shared_app(())), get("/queue", method="HEAD")).body == b""
 
 
 @pytest.mark.parametrize("retry", [float("inf"), float("nan"), -1.0])
-def test_a_time_to_wait_is_one_that_can_be_said(retry: float) -> None:
+def test_an_invalid_retry_time_is_refused(retry: float) -> None:
     with pytest.raises(ValueError, match="retry must"):
         App().start(retry=retry)
 
@@ -146,7 +146,7 @@ COMES_BACK = ("Last-Event-ID", ":end")
 
 
 def rest_of(stream: StreamClient) -> bytes:
-    """All that the stream brings after the time to wait."""
+    """Return all bytes of the stream after the retry time."""
     waits(stream)
     return stream.read_to_end()
 
@@ -176,7 +176,7 @@ def generator_closes_for_good(stream: EventStream) -> Iterator[str]:
     "handler",
     [generator_returns, generator_returns_at_once, function_closes_for_good],
 )
-def test_an_end_for_good_is_told_and_remembered_by_the_client(
+def test_a_final_end_sends_the_id_that_stops_the_client(
     serve: Serve, clients: Clients, handler: Callable[[EventStream], object]
 ) -> None:
     app = App()
@@ -221,7 +221,7 @@ def function_closes(stream: EventStream) -> None:
 @pytest.mark.parametrize(
     "handler", [generator_fails, generator_closes, generator_sends_after_close, function_closes]
 )
-def test_after_any_other_end_clients_come_back(
+def test_clients_reconnect_after_any_other_end(
     serve: Serve, clients: Clients, log: ServerLog, handler: Callable[[EventStream], object]
 ) -> None:
     app = App()
@@ -232,7 +232,7 @@ def test_after_any_other_end_clients_come_back(
 
 
 @pytest.mark.slow
-def test_clients_come_back_when_the_server_stops(serve: Serve, clients: Clients) -> None:
+def test_clients_reconnect_after_a_stop(serve: Serve, clients: Clients) -> None:
     begun = threading.Event()
     app = App()
 
@@ -260,7 +260,7 @@ def test_a_topic_that_is_closed_ends_its_streams_for_good(serve: Serve, clients:
     topic.publish("last", id="9")
     topic.close()
     assert stream.read_to_end() == b"id: 9\ndata: last\n\n" + END
-    # Who has not seen the end may see what came before it.
+    # A client that has not received the end may receive the events before it.
     late = clients.stream(server, f"/news?lastEventId={before}")
     late.read_until(b"data: last\n\n")
     assert late.read_to_end() == END
@@ -276,7 +276,7 @@ def test_a_topic_that_is_closed_ends_its_streams_for_good(serve: Serve, clients:
         get("{}", COMES_BACK, FRIEND, method="HEAD"),
     ],
 )
-def test_who_has_seen_the_end_is_sent_away_by_any_server(
+def test_a_client_with_the_final_id_gets_204_from_any_server(
     serve: Serve, clients: Clients, target: str, request_: bytes
 ) -> None:
     server = serve(shared_app(FRIENDS))
@@ -295,7 +295,7 @@ def test_who_has_seen_the_end_is_sent_away_by_any_server(
         (get("/job", COMES_BACK), 401),
     ],
 )
-def test_the_end_opens_no_door(
+def test_the_final_id_does_not_bypass_authorization(
     serve: Serve, clients: Clients, request_: bytes, status: int
 ) -> None:
     def authorize(request: Request) -> bool:
@@ -306,7 +306,7 @@ def test_the_end_opens_no_door(
     assert ask(clients, serve(app), request_).status == status
 
 
-def test_our_own_client_knows_an_end_for_good(serve: Serve) -> None:
+def test_the_client_of_this_package_stops_after_a_final_end(serve: Serve) -> None:
     asked = []
 
     def authorize(request: Request) -> bool:

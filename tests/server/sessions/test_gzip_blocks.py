@@ -16,7 +16,7 @@ from wsframe.server.sessions.gzipped import HEADER, Block, GzipStream, accepts_g
 
 
 def inflate_alone(block: bytes) -> bytes:
-    """What a block says to somebody who has seen nothing before it."""
+    """Return the content of a block, decompressed without the blocks before it."""
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     plain = inflater.decompress(block)
     assert not inflater.eof
@@ -26,7 +26,7 @@ def inflate_alone(block: bytes) -> bytes:
 PIECES = [b":\n\n", b"data: x\n\n", TEXT.encode(), b"a" * 100_000, Random(1).randbytes(70_000)]
 
 
-def test_a_block_means_the_same_wherever_it_stands() -> None:
+def test_a_block_is_independent_of_its_position() -> None:
     for pieces in permutations(PIECES, 3):
         blocks = list(map(compress_block, pieces))
         for piece, block in zip(pieces, blocks, strict=True):
@@ -35,11 +35,11 @@ def test_a_block_means_the_same_wherever_it_stands() -> None:
         assert inflate_alone(b"".join(blocks)) == b"".join(pieces)
 
 
-def test_what_repeats_itself_shrinks() -> None:
+def test_repetitive_data_is_compressed() -> None:
     assert len(compress_block(TEXT.encode())) < len(TEXT) / 8
 
 
-def test_nothing_is_no_block() -> None:
+def test_empty_data_is_an_empty_block() -> None:
     assert compress_block(b"") == b""
 
 
@@ -79,7 +79,7 @@ def test_a_stream_of_blocks_is_a_file_for_gzip(last: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_a_length_is_told_by_its_last_32_bits() -> None:
+def test_the_trailer_contains_the_last_32_bits_of_the_length() -> None:
     # RFC 1952 section 2.3.1
     stream, out = GzipStream(), list[bytes]()
     half = Block(b"", b"x" * (1 << 28))
@@ -117,7 +117,7 @@ def test_a_length_is_told_by_its_last_32_bits() -> None:
         ("identity, gzip;q=0.5", False),
         ("identity;q=0", False),
         ("identity;q=0, *", True),
-        # What is malformed says nothing.
+        # Malformed items are ignored.
         ("gzip;q=2", False),
         ("gzip;q=-1", False),
         ("gzip;q=0.0001", False),
@@ -127,10 +127,10 @@ def test_a_length_is_told_by_its_last_32_bits() -> None:
         (";q=1, gzip", True),
     ],
 )
-def test_who_takes_gzip_says_so(header: str | None, accepted: bool) -> None:
+def test_gzip_is_accepted_if_the_client_prefers_it(header: str | None, accepted: bool) -> None:
     fields = Fields([] if header is None else [("Accept-Encoding", header)])
     assert accepts_gzip(fields) is accepted
 
 
-def test_what_a_client_takes_may_stand_in_several_headers() -> None:
+def test_accept_encoding_may_be_several_headers() -> None:
     assert accepts_gzip(Fields([("Accept-Encoding", "br"), ("accept-encoding", "gzip")]))

@@ -29,7 +29,7 @@ GZIP = ("Accept-Encoding", "gzip, deflate, br")
 
 
 class GzipClient(StreamClient):
-    """A client that has asked for a compressed stream and got it.
+    """A client that has received the head of a compressed stream.
 
     Attributes:
         compressed: all that has come of it so far.
@@ -43,7 +43,7 @@ class GzipClient(StreamClient):
         assert self.headers["Vary"] == "Accept-Encoding"
 
     def receive(self, most: int = 1 << 16) -> bytes:
-        """What comes next, inflated."""
+        """Return the next bytes, decompressed."""
         while data := super().receive(most):
             self.compressed += data
             if plain := self.gunzip.read(data):
@@ -51,7 +51,7 @@ class GzipClient(StreamClient):
         return b""
 
     def read_plain(self, end: bytes) -> bytes:
-        """All up to these bytes, which are the last that there are by then."""
+        """Return all bytes up to these, which must be the last received so far."""
         plain = b""
         while not plain.endswith(end):
             data = self.receive()
@@ -60,7 +60,7 @@ class GzipClient(StreamClient):
         return plain
 
     def expect_whole(self) -> bytes:
-        """All that is left; the stream ends in order."""
+        """Return all remaining bytes, and check the end of the stream."""
         plain = b"".join(iter(self.receive, b""))
         self.gunzip.expect_end()
         self.decoder.receive(plain)
@@ -70,7 +70,7 @@ class GzipClient(StreamClient):
 
 @pytest.fixture
 def gzip_clients(serve: Serve) -> Iterator[Callable[..., GzipClient]]:
-    """Opens compressed streams, which are closed when the test is over."""
+    """Opens compressed streams, and closes them at the end of the test."""
     with ExitStack() as stack:
 
         def connect(server: Server, *arguments: Any, **options: Any) -> GzipClient:
@@ -95,7 +95,7 @@ def compressing_app() -> tuple[App, Queue[Any]]:
 @pytest.mark.parametrize(
     "header", [None, ("Accept-Encoding", "gzip"), ("Accept-Encoding", "gzip;q=0")]
 )
-def test_just_who_takes_it_gets_it(
+def test_only_clients_that_accept_gzip_get_it(
     serve: Serve,
     clients: Clients,
     method: str,
@@ -128,7 +128,7 @@ def test_each_event_is_read_at_once(serve: Serve, gzip_clients: Connect) -> None
         assert heard == (item if isinstance(item, str) else '{"a": 1}')
 
 
-def test_all_are_sent_the_same_bytes(serve: Serve, gzip_clients: Connect) -> None:
+def test_all_clients_receive_the_same_bytes(serve: Serve, gzip_clients: Connect) -> None:
     app, source = compressing_app()
     server = serve(app, retry=0)
     streams = [gzip_clients(server, "/queue") for _ in range(3)]
@@ -172,7 +172,9 @@ def test_an_event_is_compressed_once(
     ]
 
 
-def test_who_comes_back_is_sent_all_in_one_piece(serve: Serve, gzip_clients: Connect) -> None:
+def test_a_client_that_reconnects_gets_the_missed_events_in_one_block(
+    serve: Serve, gzip_clients: Connect
+) -> None:
     app = App()
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)
@@ -186,7 +188,7 @@ def test_who_comes_back_is_sent_all_in_one_piece(serve: Serve, gzip_clients: Con
     assert stream.last_event_id == ":end"
 
 
-def test_a_gap_is_told(serve: Serve, gzip_clients: Connect) -> None:
+def test_a_gap_is_reported(serve: Serve, gzip_clients: Connect) -> None:
     app = App()
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)
@@ -262,7 +264,7 @@ def test_a_stream_of_a_handler_is_whole(
     assert plain.endswith(rest)
 
 
-def test_what_many_send_at_once_is_whole(serve: Serve, gzip_clients: Connect) -> None:
+def test_a_stream_of_many_threads_is_whole(serve: Serve, gzip_clients: Connect) -> None:
     app = App()
     topics = [app.topic(name) for name in "ab"]
     opened: Queue[EventStream] = Queue()
@@ -317,7 +319,7 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_client
     assert client.last_event_id == ":end"
 
 
-def test_who_cannot_be_given_a_thread_is_answered_plainly(
+def test_the_refusal_without_a_thread_is_not_compressed(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App()
@@ -335,14 +337,14 @@ def test_who_cannot_be_given_a_thread_is_answered_plainly(
     assert answer.headers["Content-Encoding"] is None
 
 
-def test_our_own_client_gets_it_plain(serve: Serve) -> None:
+def test_the_client_of_this_package_gets_uncompressed_streams(serve: Serve) -> None:
     app = App()
     app.sse("/job", compress=True)(returns)
     with events(f"{serve(app, retry=0.01).url}/job") as stream:
         assert [event.data for event in stream] == ["one", TEXT]
 
 
-def test_curl_reads_each_event_at_once_and_finds_all_in_order(serve: Serve) -> None:
+def test_curl_reads_each_event_at_once(serve: Serve) -> None:
     program = shutil.which("curl")
     if program is None:
         missing_tool("curl")
@@ -367,7 +369,7 @@ def test_curl_reads_each_event_at_once_and_finds_all_in_order(serve: Serve) -> N
         assert curl.wait(TIMEOUT) == 0
 
 
-def test_aiohttp_reads_each_event_at_once_and_finds_all_in_order(serve: Serve) -> None:
+def test_aiohttp_reads_each_event_at_once(serve: Serve) -> None:
     app = App()
     topic = app.topic("news")
     app.sse("/news", source=topic, compress=True)

@@ -1,4 +1,4 @@
-"""Clients that say nothing: whether they are still there, and that they know that we are."""
+"""Silent clients: pings, their timeouts, and the heartbeat of event streams."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 
 SHORT, LONG = 0.1, 60.0
-CHECKS = 4  # at the deadlines
+CHECKS = 4  # of the deadlines
 
 
 def answer_pings(client: WebSocketClient, count: int) -> None:
@@ -39,7 +39,7 @@ def answer_pings(client: WebSocketClient, count: int) -> None:
 
 @pytest.mark.slow
 @BOTH_KINDS
-def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
+def test_a_silent_client_that_answers_pings_stays_connected(
     serve: Serve, clients: Clients, echo: Callable[..., Any]
 ) -> None:
     server = serve(websocket_app(echo), ping_interval=SHORT, ping_timeout=LONG)
@@ -50,7 +50,7 @@ def test_a_silent_client_is_pinged_and_may_go_on_being_silent(
 
 
 @pytest.mark.slow
-def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
+def test_a_client_without_a_pong_is_closed_with_the_setting_as_reason(
     serve: Serve, clients: Clients
 ) -> None:
     ends: Queue[ConnectionClosed] = Queue()
@@ -66,7 +66,7 @@ def test_one_that_does_not_answer_is_closed_and_told_by_which_clock(
     assert client.next_event() == Ping(b"")
     assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
     assert ends.get(timeout=TIMEOUT).code == 1011
-    # It does not answer the close frame, either.
+    # The client does not answer the close frame, either.
     wait_for_disconnects(server)
 
 
@@ -80,7 +80,7 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
     for byte in frame[:-1]:
         before = peer.bytes_in
         client.send(bytes([byte]))
-        wait_until(lambda: peer.bytes_in > before, "the byte has come")  # noqa: B023
+        wait_until(lambda: peer.bytes_in > before, "the byte was read")  # noqa: B023
         clock.pass_time(server, LONG / 2)
     client.send(frame[-1:])
     assert client.next_event() == "whole"
@@ -93,7 +93,7 @@ def websocket_of(peer: Peer) -> WebSocketSession:
 
 
 def look(peer: Peer) -> None:
-    """Have the owner act on the peer's deadline now, and wait until it has."""
+    """Have the owner act on the deadline of a peer, and wait until it has."""
     done: Queue[None] = Queue()
     peer.loop.call_soon(peer.deadline_passed)
     peer.loop.call_soon(lambda: done.put(None))
@@ -120,9 +120,7 @@ def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clie
         assert event == Ping(b"")
 
 
-def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_client_that_is_not_read_does_not_count_as_silent(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
 
     def block(ws: WebSocket) -> MessageGenerator:
@@ -148,7 +146,7 @@ def test_a_client_that_we_do_not_read_is_not_taken_for_silent(
 
 
 @pytest.mark.parametrize("option", ["ping_interval", "heartbeat"])
-def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) -> None:
+def test_the_limits_can_be_disabled(serve: Serve, clients: Clients, option: str) -> None:
     app = websocket_app(generator_echo)
     app.sse("/stream", source=Queue())
     options: dict[str, Any] = {option: 0, "message_timeout": 0}
@@ -162,7 +160,7 @@ def test_the_clocks_can_be_stopped(serve: Serve, clients: Clients, option: str) 
 
 
 @pytest.mark.slow
-def test_a_silent_stream_is_sent_comments(serve: Serve, clients: Clients) -> None:
+def test_a_silent_stream_gets_comments(serve: Serve, clients: Clients) -> None:
     app = App()
     source: Queue[str] = Queue()
     app.sse("/stream", source=source)
@@ -174,7 +172,7 @@ def test_a_silent_stream_is_sent_comments(serve: Serve, clients: Clients) -> Non
     client.read_until(b":\n\n:\n\n")
 
 
-def test_a_stream_that_is_sent_events_gets_no_comments(serve: Serve, clients: Clients) -> None:
+def test_a_stream_with_events_gets_no_comments(serve: Serve, clients: Clients) -> None:
     app = App()
     source: Queue[str] = Queue()
     app.sse("/stream", source=source)

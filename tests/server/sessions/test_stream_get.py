@@ -24,7 +24,7 @@ LONG = 3 * TIMEOUT
 
 
 class OwnQueue(Queue[Any]):
-    """Its ``get`` does more than that of Queue."""
+    """A queue whose ``get`` does more than that of Queue."""
 
     got = 0
 
@@ -110,7 +110,7 @@ def test_the_wait_ends_with_the_client_and_takes_nothing(
     assert feed.stream(clients, server).expect(1) == ["for another"]
 
 
-def test_clients_that_come_and_go_leave_no_thread(serve: Serve, clients: Clients) -> None:
+def test_clients_that_leave_keep_no_thread(serve: Serve, clients: Clients) -> None:
     feed = Feed(Queue())
     server = serve(feed.app)
     staying = feed.stream(clients, server)
@@ -122,10 +122,10 @@ def test_clients_that_come_and_go_leave_no_thread(serve: Serve, clients: Clients
 
 
 @EVERY_KIND
-def test_an_item_that_came_too_late_for_its_stream_is_another_ones(
+def test_an_item_taken_too_late_for_its_stream_goes_to_another(
     kind: Callable[[], Any],
 ) -> None:
-    """The client leaves while its thread is about to take the item."""
+    """A queue whose client leaves while its thread is about to take the item."""
     source = kind()
     left = threading.Event()
 
@@ -142,7 +142,7 @@ def test_an_item_that_came_too_late_for_its_stream_is_another_ones(
 
 
 class Refilled(Queue[Any]):
-    """Somebody else puts an item into it as soon as one is taken."""
+    """A queue into which another thread puts an item as soon as one is taken."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         item = super().get(block, timeout)
@@ -164,7 +164,7 @@ def test_an_item_is_put_back_into_a_queue_that_is_full() -> None:
     taking.join(TIMEOUT)
     assert not taking.is_alive()
     assert list(source.queue) == ["next", "item"]
-    assert source.unfinished_tasks == 2  # each is to be done once
+    assert source.unfinished_tasks == 2  # each must be marked as done once
 
 
 @pytest.mark.parametrize("kind", [Queue, SimpleQueue])
@@ -178,8 +178,8 @@ def test_a_wait_may_be_longer_than_a_lock_can_wait(
     assert stream.expect(1) == ["news"]
 
 
-def test_who_leaves_announces_the_item_to_the_next() -> None:
-    """``put`` wakes one of those that wait: if that one leaves, another has to take the item."""
+def test_a_thread_whose_client_has_left_wakes_the_next() -> None:
+    """``put`` wakes one waiting thread; if its client has left, another must take the item."""
     source: Queue[str] = Queue()
     left = threading.Event()
     entered: Queue[int] = Queue()
@@ -206,13 +206,13 @@ def test_who_leaves_announces_the_item_to_the_next() -> None:
         entered.get(timeout=TIMEOUT)
         wait_until(lambda: len(source.not_empty._waiters) == len(threads), "it waits")  # type: ignore[attr-defined]
     left.set()
-    source.put("item")  # wakes the first, which has left
+    source.put("item")  # wakes the first, whose client has left
     assert {taken.get(timeout=TIMEOUT) for _ in range(2)} == {"left", "item"}
     for thread in threads:
         thread.join(TIMEOUT)
 
 
-def test_a_queue_with_a_bound_takes_the_next_item(serve: Serve, clients: Clients) -> None:
+def test_a_bounded_queue_accepts_the_next_item(serve: Serve, clients: Clients) -> None:
     feed = Feed(Queue(maxsize=1))
     client = feed.stream(clients, serve(feed.app))
     for number in range(20):
@@ -222,7 +222,7 @@ def test_a_queue_with_a_bound_takes_the_next_item(serve: Serve, clients: Clients
 
 @EVERY_KIND
 @pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.01])
-def test_a_wait_may_have_a_time_out(
+def test_a_wait_may_have_a_timeout(
     serve: Serve, clients: Clients, log: ServerLog, kind: Callable[[], Any], timeout: float
 ) -> None:
     feed = Feed(kind(), timeout)
@@ -242,9 +242,7 @@ def test_a_queue_that_is_shut_down_ends_the_wait(
     log.expect("the handler of /news failed")
 
 
-def test_a_lock_that_somebody_holds_does_not_hold_up_the_loop(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_held_lock_of_a_queue_does_not_block_the_loop(serve: Serve, clients: Clients) -> None:
     feed = Feed(Queue())
     feed.app.page("/", "page")
     server = serve(feed.app)
@@ -269,7 +267,7 @@ def test_a_stop_ends_the_wait(serve: Serve, clients: Clients) -> None:
     client.close()
 
 
-# Those that wait in another way ------------------------------------------------------------------
+# Handlers that wait in another way ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["events", "plain", "authorize", "turn"])

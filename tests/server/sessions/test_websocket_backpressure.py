@@ -36,12 +36,12 @@ def numbered(number: int, size: int = 1 << 14) -> bytes:
     return number.to_bytes(4, "big") * (size // 4)
 
 
-# What the kernel's own buffers, at most, hold of a connection; all else would be our memory.
+# The maximum that the kernel buffers for one connection; more would be in our memory.
 KERNEL = 16 * MIB
 
 
-def test_a_thread_does_not_wait_for_what_has_gone_out(serve: Serve, clients: Clients) -> None:
-    """Each message is over the mark above which a sender waits, and mostly sent before it does."""
+def test_a_thread_does_not_wait_for_bytes_that_were_sent(serve: Serve, clients: Clients) -> None:
+    """Each message exceeds the limit for waiting, but most are sent before the wait."""
     size, count = 300_000, 2000
 
     def push(ws: WebSocket) -> None:
@@ -86,7 +86,7 @@ def leave_in_order(client: WebSocketClient) -> None:
 
 
 @pytest.mark.parametrize("leave", [WebSocketClient.reset, leave_in_order])
-def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
+def test_a_blocked_send_raises_when_the_client_leaves(
     serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None]
 ) -> None:
     ended: Queue[ConnectionClosed] = Queue()
@@ -108,16 +108,16 @@ def test_a_thread_that_waits_to_send_learns_that_the_client_has_gone(
 
 
 def queued(server: Server) -> int:
-    """The bytes that wait in our own memory for the one client."""
+    """Return the unsent bytes in our memory for the only client."""
     (peer,) = peers_of(server)
     return queued_bytes(peer)
 
 
 @pytest.mark.parametrize("code", [4000, None])
-def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
+def test_a_blocked_send_raises_when_the_connection_is_closed(
     serve: Serve, clients: Clients, code: int | None
 ) -> None:
-    """By ws.close, or by the server's stop; and long before the client reads or is cut off."""
+    """It ends by ws.close or a stop, long before the client reads or is disconnected."""
     ended: Queue[ConnectionClosed] = Queue()
     opened: Queue[WebSocket] = Queue()
     sent = 0
@@ -141,7 +141,7 @@ def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
     else:
         opened.get(timeout=TIMEOUT).close(code)
     assert ended.get(timeout=2).code == (code or 1001)
-    # What was sent before arrives, and then the close frame.
+    # The earlier messages arrive, and then the close frame.
     events = client.expect(sent)
     assert set(events) == {bytes(1 << 16)}
     while (event := client.next_event()) == bytes(1 << 16):
@@ -154,10 +154,10 @@ def test_a_thread_that_waits_to_send_learns_that_the_connection_was_closed(
 
 
 def flood(client: WebSocketClient) -> tuple[int, bytes]:
-    """Send numbered messages until nothing is taken any more.
+    """Send numbered messages until the socket accepts no more.
 
     Returns:
-        How many were begun, and what is left of the last.
+        The number of messages that were started, and the unsent rest of the last.
     """
     client.sock.setblocking(False)
     number, rest = 0, b""
@@ -200,7 +200,7 @@ def test_a_client_that_floods_a_handler_is_not_read_and_loses_nothing(
     assert client.leave() == Close(1000)
 
 
-def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
+def test_all_messages_of_a_flood_are_delivered_after_its_client_has_left(
     serve: Serve, clients: Clients
 ) -> None:
     held = Checkpoint()
@@ -224,7 +224,7 @@ def test_a_client_that_left_behind_a_flood_is_still_heard_to_the_end(
     client.expect_end()
 
 
-def test_the_answer_to_a_close_is_found_behind_a_flood(serve: Serve, clients: Clients) -> None:
+def test_the_answer_to_a_close_is_read_after_a_flood(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
     opened: Queue[WebSocket] = Queue()
 
@@ -262,7 +262,7 @@ def test_a_client_that_reads_nothing_of_its_echo_is_not_read_and_loses_nothing(
     client.leave()
 
 
-def test_one_clients_flood_does_not_hold_up_another(serve: Serve, clients: Clients) -> None:
+def test_the_flood_of_one_client_does_not_delay_another(serve: Serve, clients: Clients) -> None:
     held = Checkpoint()
 
     def hold(ws: WebSocket) -> None:
@@ -279,7 +279,7 @@ def test_one_clients_flood_does_not_hold_up_another(serve: Serve, clients: Clien
     held.release()
 
 
-def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
+def test_a_visitor_that_does_not_read_is_disconnected(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     visitors: set[WebSocket] = set()
@@ -299,7 +299,7 @@ def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
 
     server = serve(websocket_app(chat))
     slow = clients.websocket(server, "/echo", receive_buffer=1 << 16)
-    wait_until(lambda: len(visitors) == 1, "the slow visitor is there")
+    wait_until(lambda: len(visitors) == 1, "the slow visitor is connected")
     client = clients.websocket(server, "/echo")
     for number in range(KERNEL >> 14):
         client.send_messages(numbered(number))
@@ -314,7 +314,7 @@ def test_a_visitor_that_does_not_read_is_cut_off_for_the_others(
         slow.expect(2 * KERNEL >> 14)
 
 
-def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
+def test_a_client_that_does_not_answer_the_close_frame_is_disconnected(
     serve: Serve, clients: Clients
 ) -> None:
     def leave(ws: WebSocket) -> None:
@@ -327,7 +327,7 @@ def test_a_client_that_does_not_answer_the_close_frame_is_cut_off(
     wait_for_disconnects(server)
 
 
-def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
+def test_a_slow_handler_does_not_delay_the_reply_to_a_close_frame(
     serve: Serve, clients: Clients
 ) -> None:
     held = Checkpoint()
@@ -347,7 +347,7 @@ def test_a_handler_that_takes_too_long_does_not_keep_the_clients_close_waiting(
 
 
 @BOTH_KINDS
-def test_a_client_that_closes_and_leaves_at_once_has_closed(
+def test_a_client_that_closes_and_leaves_at_once_ends_with_its_code(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
     held = Checkpoint()
@@ -374,7 +374,9 @@ def test_a_client_that_closes_and_leaves_at_once_has_closed(
     assert ended.get(timeout=TIMEOUT) == 4000
 
 
-def test_a_client_that_half_closes_still_gets_what_was_sent(serve: Serve, clients: Clients) -> None:
+def test_a_client_that_half_closes_still_gets_the_messages_sent_before(
+    serve: Serve, clients: Clients
+) -> None:
     client = clients.websocket(serve(websocket_app(generator_echo)), "/echo")
     client.send_messages(bytes(MIB), bytes(MIB))
     client.half_close()
@@ -383,7 +385,7 @@ def test_a_client_that_half_closes_still_gets_what_was_sent(serve: Serve, client
 
 
 def test_sockets_send_at_once(serve: Serve, clients: Clients) -> None:
-    """With Nagle's algorithm a second small message would wait for the first's acknowledgement."""
+    """With Nagle's algorithm a second small message would wait for an acknowledgement."""
     server = serve(websocket_app(generator_echo))
     clients.websocket(server, "/echo")
     peers = tuple(peers_of(server))
@@ -406,7 +408,7 @@ def test_an_app_may_have_many_kinds_of_handlers(serve: Serve, clients: Clients) 
 
 
 @BOTH_KINDS
-def test_a_client_that_reads_nothing_is_cut_off_in_time(
+def test_a_client_that_reads_nothing_is_disconnected_in_time(
     serve: Serve, clients: Clients, log: ServerLog, echo: Handler
 ) -> None:
     ended: Queue[int] = Queue()

@@ -62,7 +62,7 @@ def test_a_handler_may_close_with_a_code_and_a_reason(
     assert client.expect_close() == Close(4000, "ünd Schluß")
 
 
-def test_a_handler_that_fails_after_its_close_is_logged_and_its_close_counts(
+def test_an_error_after_close_is_logged_and_the_close_code_remains(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     def fail(ws: WebSocket) -> MessageGenerator:
@@ -76,7 +76,7 @@ def test_a_handler_that_fails_after_its_close_is_logged_and_its_close_counts(
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1013, 3000, 4999, 1005])
-def test_close_codes_that_may_be_sent(serve: Serve, clients: Clients, code: int) -> None:
+def test_valid_close_codes(serve: Serve, clients: Clients, code: int) -> None:
     def close(ws: WebSocket) -> None:
         ws.close(code, "" if code == 1005 else "x" * 123)
 
@@ -94,7 +94,7 @@ def test_close_codes_that_may_be_sent(serve: Serve, clients: Clients, code: int)
         (1000, "\ud800"),
     ],
 )
-def test_close_codes_and_reasons_that_may_not_be_sent(
+def test_invalid_close_codes_and_reasons(
     serve: Serve, clients: Clients, code: int, reason: str
 ) -> None:
     def close(ws: WebSocket) -> MessageGenerator:

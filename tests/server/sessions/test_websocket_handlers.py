@@ -51,7 +51,7 @@ ERRORS: dict[str, BaseException] = {
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("handler", [plain_failure, generator_failure])
-def test_a_handler_that_raises_ends_its_connection_alone(
+def test_an_error_of_a_handler_ends_only_its_connection(
     serve: Serve, clients: Clients, log: ServerLog, handler: Handler, error: str
 ) -> None:
     app = websocket_app(generator_echo)
@@ -78,7 +78,7 @@ def test_a_generator_may_raise_before_its_first_message(
 
 
 @BOTH_KINDS
-def test_what_was_sent_before_the_failure_arrives(
+def test_messages_sent_before_an_error_arrive(
     serve: Serve, clients: Clients, log: ServerLog, echo: Handler
 ) -> None:
     def plain(ws: WebSocket) -> None:
@@ -122,7 +122,7 @@ def test_a_handler_that_returns_closes(serve: Serve, clients: Clients, handler: 
 
 
 @pytest.mark.parametrize("value", ["text", 0, False])
-def test_a_websocket_handler_yields_nothing(
+def test_a_websocket_handler_must_yield_nothing(
     serve: Serve, clients: Clients, log: ServerLog, value: object
 ) -> None:
     ended = threading.Event()
@@ -166,7 +166,7 @@ def test_a_generator_that_yields_after_the_end_is_ended(
     log.expect("the handler of /echo yields after the end of the connection")
 
 
-def test_a_plain_function_that_returns_a_generator_is_told_so(
+def test_a_plain_function_must_not_return_a_generator(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     def wrapped(ws: WebSocket) -> object:
@@ -192,7 +192,7 @@ LEAVING: list[Any] = [
 
 
 @pytest.mark.parametrize(("leave", "code"), LEAVING)
-def test_the_clients_end_is_raised_at_the_yield(
+def test_the_close_of_the_client_is_raised_at_the_yield(
     serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None], code: int
 ) -> None:
     seen: Queue[object] = Queue()
@@ -221,7 +221,7 @@ def test_the_clients_end_is_raised_at_the_yield(
 
 
 @pytest.mark.parametrize(("leave", "code"), LEAVING)
-def test_the_clients_end_ends_the_iteration(
+def test_the_close_of_the_client_ends_the_iteration(
     serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None], code: int
 ) -> None:
     seen: Queue[object] = Queue()
@@ -249,7 +249,7 @@ def test_the_clients_end_ends_the_iteration(
 
 
 @BOTH_KINDS
-def test_what_is_sent_at_the_end_is_refused(serve: Serve, clients: Clients, echo: Handler) -> None:
+def test_sending_after_the_end_raises(serve: Serve, clients: Clients, echo: Handler) -> None:
     refused: Queue[ConnectionClosed] = Queue()
 
     def try_to_send(ws: WebSocket) -> None:

@@ -43,7 +43,7 @@ from wsframe.server import ConnectionClosed, WebSocket
     ],
     ids=lambda message: f"{type(message).__name__}-{len(message)}",
 )
-def test_a_message_comes_back_as_it_was(
+def test_a_message_is_echoed_unchanged(
     serve: Serve, clients: Clients, echo: Handler, message: str | bytes
 ) -> None:
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
@@ -69,7 +69,7 @@ def test_a_message_in_fragments_is_one_message(
 
 
 @BOTH_KINDS
-def test_messages_may_come_in_the_segment_of_the_request(
+def test_messages_may_arrive_in_the_segment_of_the_request(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
     first = masked(Opcode.TEXT, "one") + masked(Opcode.PING, b"two") + masked(Opcode.BINARY, b"3")
@@ -81,7 +81,7 @@ def test_messages_may_come_in_the_segment_of_the_request(
 
 
 @BOTH_KINDS
-def test_the_whole_conversation_may_come_and_end_in_one_segment(
+def test_a_whole_conversation_may_arrive_in_one_segment(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
     first = masked(Opcode.TEXT, "one") + masked(Opcode.CLOSE, b"\x0f\xa0bye")
@@ -91,7 +91,7 @@ def test_the_whole_conversation_may_come_and_end_in_one_segment(
 
 
 @BOTH_KINDS
-def test_the_whole_conversation_may_come_a_byte_at_a_time(
+def test_a_whole_conversation_may_arrive_bytewise(
     serve: Serve, clients: Clients, echo: Handler
 ) -> None:
     client = clients.websocket(serve(websocket_app(echo)), "/echo", bytewise=True)
@@ -106,7 +106,7 @@ def test_the_whole_conversation_may_come_a_byte_at_a_time(
     client.expect_end()
 
 
-def test_what_is_sent_may_be_any_bytes_like_object(serve: Serve, clients: Clients) -> None:
+def test_a_message_may_be_any_bytes_like_object(serve: Serve, clients: Clients) -> None:
     def send(ws: WebSocket) -> None:
         for message in (b"bytes", bytearray(b"array"), memoryview(b"view")[1:]):
             ws.send(message)
@@ -115,7 +115,7 @@ def test_what_is_sent_may_be_any_bytes_like_object(serve: Serve, clients: Client
     assert client.expect(3) == [b"bytes", b"array", b"iew"]
 
 
-def test_what_is_no_message_is_the_handlers_fault(
+def test_sending_an_invalid_message_raises_in_the_handler(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     def send(ws: WebSocket) -> None:
@@ -136,7 +136,7 @@ def test_what_is_no_message_is_the_handlers_fault(
         (["v9.chat"], None),
     ],
 )
-def test_a_subprotocol_is_agreed_on(
+def test_a_subprotocol_is_negotiated(
     serve: Serve, clients: Clients, offered: list[str], agreed: str | None
 ) -> None:
     def tell(ws: WebSocket) -> MessageGenerator:
@@ -150,7 +150,7 @@ def test_a_subprotocol_is_agreed_on(
     assert client.next_event() == repr(agreed)
 
 
-def test_an_extension_that_is_offered_is_not_taken(serve: Serve, clients: Clients) -> None:
+def test_an_offered_extension_is_declined_by_default(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     client = clients.websocket(
         server, "/echo", ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")

@@ -23,7 +23,7 @@ from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import Loop
 
 
-def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> None:
+def test_receive_waits_no_longer_than_its_timeout(serve: Serve, clients: Clients) -> None:
     def poll(ws: WebSocket) -> None:
         for timeout in (0, 0.01):
             try:
@@ -31,7 +31,7 @@ def test_receive_waits_no_longer_than_it_may(serve: Serve, clients: Clients) -> 
             except TimeoutError as error:
                 ws.send(str(error))
         ws.send(ws.receive(TIMEOUT))
-        ws.send(ws.receive(0))  # it came in the same segment
+        ws.send(ws.receive(0))  # it arrived in the same segment
         ws.send(ws.receive())
 
     client = clients.websocket(serve(websocket_app(poll)), "/echo")
@@ -57,8 +57,10 @@ def test_receive_may_wait_longer_than_a_lock_can(
     assert client.next_event() == "one"
 
 
-def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: Clients) -> None:
-    """Neither for a wait that may end without a message, nor for one that may not."""
+def test_a_message_received_without_a_wait_wakes_no_later_wait(
+    serve: Serve, clients: Clients
+) -> None:
+    """This holds for waits with and without a timeout."""
     first, come = Checkpoint(), Checkpoint()
 
     def receive(ws: WebSocket) -> None:
@@ -93,7 +95,7 @@ def test_what_came_while_nobody_waited_is_no_news_later(serve: Serve, clients: C
 def test_a_thread_that_does_not_wait_is_not_woken(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a crowd, whoever waits would be woken after it, and it wakes nobody."""
+    """Among many threads, its wake-up would delay the threads that wait."""
     held, woken = Checkpoint(), []
     wake_soon = Loop.wake_soon
 
@@ -120,7 +122,7 @@ def test_a_thread_that_does_not_wait_is_not_woken(
     client.expect_close()
 
 
-def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time(
+def test_a_message_that_arrived_in_time_is_received_after_a_late_wake_up(
     serve: Serve, clients: Clients
 ) -> None:
     class News(Queue[None]):
@@ -145,10 +147,10 @@ def test_a_message_that_came_in_time_is_received_though_nobody_was_woken_in_time
     client.expect_close()
 
 
-def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
+def test_a_thread_is_woken_again_after_a_signal_for_an_old_message(
     serve: Serve, clients: Clients
 ) -> None:
-    """The loop takes down that it waits, and tells it of a message that it has taken before."""
+    """The loop may signal a message that the thread has already received."""
 
     class News(SimpleQueue[None]):
         def get(self, block: bool = True, timeout: float | None = None) -> None:
@@ -174,9 +176,7 @@ def test_a_thread_that_was_told_of_what_it_had_seen_is_woken_again(
     client.expect_close()
 
 
-def test_all_threads_are_woken_though_none_of_them_comes_back(
-    serve: Serve, clients: Clients
-) -> None:
+def test_all_threads_are_woken_even_if_none_waits_again(serve: Serve, clients: Clients) -> None:
     together = threading.Barrier(50)
 
     def meet(ws: WebSocket) -> None:
@@ -207,7 +207,7 @@ def test_a_thread_that_was_woken_wakes_the_next(
     monkeypatch.setattr(loop, "wake_next", note)
     client = clients.websocket(server, "/echo")
 
-    def wait_for_a_message() -> bool:  # unless it was there before the handler waited
+    def wait_for_a_message() -> bool:  # unless it arrived before the wait
         client.send_messages("x")
         client.next_event()
         return "wsframe-handler /echo" in woken_by

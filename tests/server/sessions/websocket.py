@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def assert_traceback(record: Any, kind: type[BaseException], function: str) -> None:
-    """The record shows where in the handler it happened."""
+    """Check that the record shows the line of the handler."""
     assert record.exc_info is not None
     error = record.exc_info[1]
     assert isinstance(error, kind)
