@@ -16,14 +16,14 @@ def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:
 
 
 def parameters_app(*paths: str) -> App:
-    """An app that says which of its paths matched, and with which parameters."""
+    """Return an app whose handlers send their path and its parameters."""
     app = App()
     for path in paths:
 
-        def tell(ws: WebSocket, path: str = path, **parameters: str) -> None:
+        def describe(ws: WebSocket, path: str = path, **parameters: str) -> None:
             ws.send(repr((path, parameters)))
 
-        app.websocket(path)(tell)
+        app.websocket(path)(describe)
     return app
 
 

@@ -1,4 +1,4 @@
-"""A server, its clients, and the proof that nothing of them stays behind."""
+"""A server and its clients, with a check that they release all resources."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def clients(serve: Serve) -> Iterator[Clients]:
 
 @pytest.fixture
 def high_file_limit() -> Iterator[None]:
-    """This process, and those that it starts, may have thousands of files."""
+    """Raise the limit of open files for this process and its child processes."""
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limits[1] < MANY_FILES:
-        pytest.skip("this process may not have so many files")
+        pytest.skip("the limit of open files is too low")
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -44,18 +44,18 @@ def high_file_limit() -> Iterator[None]:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """A Redis for this test alone."""
     with RedisServer(tmp_path) as redis_server:
         yield redis_server
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes what each process has one of; closed when the test is over."""
+    """Return a function that connects to Redis like a process of its own."""
     with ExitStack() as stack:
 
         def close(streams: RedisStreams) -> None:
-            with suppress(EventsLost):  # those who care have looked
+            with suppress(EventsLost):  # a test that cares has checked before
                 streams.close(TIMEOUT)
 
         def make(url: str, prefix: str = "wsframe:", **timing: float) -> RedisStreams:

@@ -17,23 +17,23 @@ from wsframe.server import (
 GOING_AWAY = Close(1001, "the server is shutting down")
 
 
-# A spread of as many seconds: after the first, no client's turn comes while a test runs.
+# A spread in seconds: after the first client, no further one is closed while a test runs.
 AGES = 1e6
 
 
 @contextmanager
 def stopping(server: Server, spread: float = 0) -> Iterator[None]:
-    """Stop the server meanwhile; it must have ended soon after."""
+    """Stop the server while the body runs; it must end soon afterwards."""
     thread = threading.Thread(target=server.stop, kwargs={"spread": spread}, daemon=True)
     thread.start()
     yield
     thread.join(TIMEOUT)
-    assert not thread.is_alive(), "the server does not stop"
+    assert not thread.is_alive(), "the server has not stopped"
 
 
-def the_one_that_was_told(open_ones: list[AnyClient]) -> AnyClient:
-    """Wait for the server to say something to one of them, and take that one off the list."""
+def next_closed(open_ones: list[AnyClient]) -> AnyClient:
+    """Wait until the server sends to one of the clients; remove it from the list."""
     (sock, *_), _, _ = select.select([client.sock for client in open_ones], [], [], TIMEOUT)
-    told = next(client for client in open_ones if client.sock is sock)
-    open_ones.remove(told)
-    return told
+    closed = next(client for client in open_ones if client.sock is sock)
+    open_ones.remove(closed)
+    return closed

@@ -1,6 +1,6 @@
-"""What is in order and yet too much: slow, silent, or far too often.
+"""Valid but excessive traffic: slow or silent clients, and far too many of them.
 
-It is measured in the process of the server, which has to give back what it has taken.
+The memory and the files of the server process are measured; it must release them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROGRAM = """
 from threading import Event
 from wsframe.server import App
 
-app, go_on = App(), Event()
+app, released = App(), Event()
 app.page("/", "the page")
 
 @app.websocket("/plain")
@@ -48,26 +48,26 @@ def generator(ws):
 
 @app.websocket("/stuck/plain")
 def stick(ws):
-    go_on.wait()
+    released.wait()
     ws.send(f"{sum(1 for _ in iter(ws.receive, 'enough'))}")
 
 @app.websocket("/stuck/generator")
 def stick_at_yield(ws):
     count = 0
     while (yield) != "enough":
-        go_on.wait()
+        released.wait()
         count += 1
     ws.send(f"{count}")
 
 @app.websocket("/free")
 def free(ws):
-    go_on.set()
+    released.set()
     yield from generator(ws)
 """
 
 MIB = 1 << 20
-# What a connection may cost: 256 KiB that wait for the handler, as much for the client, what one
-# read of as much makes of it, and a copy.
+# The memory of a connection: 256 KiB of data that wait for the handler and the same for the client,
+# the objects made of one read of the same size, and a copy.
 BOUND = 3 * MIB
 MANY = 200_000
 CROWD = 2000
@@ -77,7 +77,7 @@ Start: TypeAlias = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path, high_file_limit: None) -> Iterator[Start]:
-    """Starts the program with these options; it and this process may have many files."""
+    """Return a function that starts the program with options and a high limit of files."""
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     command = ("-m", "wsframe.server", "program:app", "--port", "0")
     more = ("--max-connections", f"{2 * CROWD}", "--max-handshakes-per-address", f"{2 * CROWD}")
@@ -89,13 +89,13 @@ def start(tmp_path: Path, high_file_limit: None) -> Iterator[Start]:
 
 @pytest.fixture
 def stack(start: Start) -> Iterator[ExitStack]:
-    """Closes the clients before the server is killed."""
+    """A stack that closes the clients before the server is killed."""
     with ExitStack() as stack:
         yield stack
 
 
 def talker(stack: ExitStack, server: ServerProcess, path: str = "/generator") -> WebSocketClient:
-    """A client that is served."""
+    """Return a client that has received an answer."""
     client = WebSocketClient(server.port, path)
     stack.callback(client.close)
     talk(client)
@@ -103,23 +103,23 @@ def talker(stack: ExitStack, server: ServerProcess, path: str = "/generator") ->
 
 
 def talk(client: WebSocketClient) -> None:
-    """The server answers; what it was sent before by others, it has been able to read."""
+    """Exchange a message, after which the server could read earlier data of other clients."""
     client.send_messages("hello")
     assert client.next_event() == "hello"
 
 
 def files(server: ServerProcess) -> int:
-    """How many files the server has."""
+    """Return the number of open files of the server."""
     return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
 def assert_given_back(server: ServerProcess, crowd: Callable[[], None], size: int) -> None:
-    """What a crowd takes, in bytes, is given back: four take little more than one, and no file."""
+    """Check that a crowd's memory and files are released: four need little more than one."""
     before = files(server)
     with Growth(server.pid) as growth:
         for _ in range(4):
             crowd()
-            wait_until(lambda: files(server) <= before, "connections are over and kept")
+            wait_until(lambda: files(server) <= before, "the files of ended connections are closed")
     assert growth.size < at_most(size)
 
 
@@ -183,7 +183,7 @@ def test_stalled_and_dripping_tls_handshakes_do_not_stop_others(
 
 
 def test_frames_sent_byte_by_byte_take_little_memory(start: Start, stack: ExitStack) -> None:
-    """No clock is against it, and it costs neither memory nor anybody's time."""
+    """No time limit ends the connections, and other clients are not delayed."""
     server = start("--handshake-timeout", "0.1", "--send-timeout", "0.1", "--close-timeout", "0.1")
     visitor = talker(stack, server)
     slow = [talker(stack, server, ("/plain", "/generator")[number % 2]) for number in range(100)]

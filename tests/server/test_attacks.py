@@ -1,4 +1,4 @@
-"""Short forms of the attacks of ``make attack``: what must hold whatever a stranger does."""
+"""Short forms of the attacks of ``make attack``, with the limits that must hold."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["browser", "faults", "pages"]
 
 @pytest.fixture(autouse=True)
 def leak_check() -> None:
-    """The servers are other processes; the threads and files of this one are the browser's."""
+    """Check nothing: the servers are other processes, and the browser owns threads and files."""
 
 
 @pytest.fixture
@@ -143,24 +143,24 @@ def brightness(color: str) -> float:
 # Event streams that pages open -------------------------------------------------------------------
 
 FOLLOW = """url => {
-    window.heard = [];
+    window.received = [];
     window.source = new EventSource(url);
-    source.onmessage = event => heard.push(event.data);
+    source.onmessage = event => received.push(event.data);
 }"""
 
 
 def follow(page: Page, url: str) -> None:
-    """Have the page open an EventSource."""
+    """Open an EventSource in the page."""
     page.evaluate(FOLLOW, url)
 
 
-def expect_heard(page: Page, *data: str) -> None:
-    page.wait_for_function("count => heard.length >= count", arg=len(data))
-    assert page.evaluate("heard") == list(data)
+def expect_received(page: Page, *data: str) -> None:
+    page.wait_for_function("count => received.length >= count", arg=len(data))
+    assert page.evaluate("received") == list(data)
 
 
 def asking_app() -> tuple[App, list[str], Authorize]:
-    """An app with a page, and a hook that notes the last ids with which streams are asked for."""
+    """Return an app with a page, the Last-Event-IDs of its requests, and the hook for routes."""
     app = App()
     app.page("/", "<!doctype html><title>a page</title><link rel=icon href=data:,>")
     asked: list[str] = []
@@ -191,11 +191,11 @@ def test_a_browser_reconnects_once_after_the_final_end_and_then_stops(
     page = pages.open(server.url)
     follow(page, f"{server.url}/job")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
-    assert page.evaluate("heard") == ["last"]
-    # Another of the page begins anew, and nobody has asked in between.
+    assert page.evaluate("received") == ["last"]
+    # A second EventSource starts without an id. There was no other request in between.
     follow(page, f"{server.url}/job")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
-    assert page.evaluate("heard") == ["last"]
+    assert page.evaluate("received") == ["last"]
     assert asked == ["", ":end", "", ":end"]
     assert faults == []
 
@@ -214,7 +214,7 @@ def test_a_browser_reconnects_after_any_other_end(
     server = serve(app, retry=0.01)
     page = pages.open(server.url)
     follow(page, f"{server.url}/job")
-    expect_heard(page, "1", "2", "3")
+    expect_received(page, "1", "2", "3")
     assert asked == ["", "1", "2"]
     assert faults == []
 
@@ -233,7 +233,7 @@ def test_a_browser_reads_each_event_of_a_compressed_stream_at_once(
     page.wait_for_function("source.readyState === EventSource.OPEN")
     for number in range(3):
         topic.publish("x" * number)
-        expect_heard(page, *("x" * before for before in range(number + 1)))
+        expect_received(page, *("x" * before for before in range(number + 1)))
     topic.close()
     page.wait_for_function("source.readyState === EventSource.CLOSED")
     assert asked == ["", ":end"]
@@ -253,7 +253,7 @@ def test_a_page_of_an_allowed_origin_receives_events(
     page = pages.open(site.url)
     follow(page, f"{server.url}/job")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
-    assert page.evaluate("heard") == ["last"]
+    assert page.evaluate("received") == ["last"]
     assert asked == ["", ":end"]
     # With a header of its own the browser asks beforehand; and cookies are another matter.
     fetched = "([url, options]) => fetch(url, options).then(answer => answer.status, () => 0)"
@@ -273,5 +273,5 @@ def test_a_page_of_another_origin_receives_no_events(serve: Serve, pages: Pages)
     page = pages.open(site.url)
     follow(page, f"{server.url}/job")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
-    assert page.evaluate("heard") == []
+    assert page.evaluate("received") == []
     assert asked == []

@@ -1,4 +1,4 @@
-"""The reference suite's telling cases over a socket: what it sends, it sends in one segment."""
+"""Selected cases of the conformance suite over a socket, each sent in one segment."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.support.waiting import TIMEOUT
 
 
 def websocat() -> str:
-    """The program of the package of that name, which stands beside the interpreter."""
+    """Return the program websocat of the package with this name."""
     path = Path(sys.executable).with_name("websocat")
     found = shutil.which(path) or shutil.which("websocat")
     if found is None:
@@ -91,7 +91,7 @@ def test_the_demo_serves_its_page_and_its_clock() -> None:
         assert re.fullmatch(r"\d\d:\d\d:\d\d", stream.next_event().data)
         stream.close()
         chatting = [WebSocketClient(process.port, "/chat") for _ in range(3)]
-        # Each is greeted by nobody, so its own word says that it is there.
+        # A client receives no greeting, so its own message confirms that it is subscribed.
         for number, client in enumerate(chatting):
             client.send_messages(f"{number}")
             while client.next_event() != f"{number}":

@@ -73,7 +73,7 @@ def test_the_chat_keeps_messages_and_members_across_a_restart(
         bob = pages.open(f"{first.url}/?room=tea&name=Bob")
         for page in (ann, bob):
             expect(page.locator("#members")).to_have_text("Here: Ann, Bob", timeout=PATIENCE)
-        assert lines(bob) == lines(ann)  # who joins sees what was said before
+        assert lines(bob) == lines(ann)  # a new member sees earlier messages
         other = pages.open(f"{first.url}/?room=coffee&name=Cid")
         expect(other.locator("#members")).to_have_text("Here: Cid", timeout=PATIENCE)
         assert lines(other) == []
@@ -99,7 +99,7 @@ def test_the_progress_continues_across_a_restart(
         page.click("button")
         expect(page.locator("#state")).to_have_text(re.compile(r"\d+ of 100"), timeout=PATIENCE)
         address = page.url
-        page.close()  # the job goes on
+        page.close()  # the job continues
         page = pages.open(address)
         expect(page.locator("#state")).to_have_text(re.compile(r"\d\d of 100"), timeout=PATIENCE)
         first.kill()
@@ -108,5 +108,5 @@ def test_the_progress_continues_across_a_restart(
         expect(page.locator("#state")).to_have_text(re.compile(r"\d+ of 100"), timeout=PATIENCE)
         page.screenshot(path=tmp_path / "progress.png")
         expect(page.locator("#state")).to_have_text("Done.", timeout=2 * PATIENCE)
-        expect(page.locator("button")).to_be_enabled(timeout=PATIENCE)  # it does not come back
+        expect(page.locator("button")).to_be_enabled(timeout=PATIENCE)  # it has not reconnected
     assert no_surprise(faults)

@@ -1,4 +1,4 @@
-"""Child processes that hold copies of the server's sockets, or had better not."""
+"""Child processes with copies of the server's sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="open files are 
 
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
-    """Copies of all connections that are accepted, as a child process has that C code forked."""
+    """Copies of all accepted connections, like those of a child that C code has forked."""
     held: list[socket.socket] = []
     accept = socket.socket.accept
 
@@ -49,7 +49,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
 
 
 def sees_the_end(client: Client) -> None:
-    """Read until the connection is over; TLS says so in its own way."""
+    """Read until the connection has ended; with TLS that may raise an error."""
     with suppress(ConnectionResetError, ssl.SSLError):
         while client.sock.recv(1 << 16):
             pass
@@ -74,7 +74,9 @@ def test_a_disconnected_client_sees_the_end_although_a_child_holds_its_socket(
     server = serve(websocket_app(generator_echo), ssl_context=context)
     client = clients.connect(server, tls=certificates.client if secured else None)
     client.send(request_head)
-    wait_until(lambda: server.stats().requests + server.stats().websockets, "it is there")
+    wait_until(
+        lambda: server.stats().requests + server.stats().websockets, "the client is connected"
+    )
     abort_all(server)
     sees_the_end(client)
     assert len(copies) == 1
@@ -127,13 +129,13 @@ PROGRAM = """
 import os, signal, sys, time, warnings
 from wsframe.server import App, app as module
 
-warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+warnings.simplefilter("ignore")  # of a fork with several threads
 app = App()
 servers, first = [], 0
 start_server = module.serve
 
 def child_of(job):
-    # What a ProcessPoolExecutor does where processes are forked: the child lives on.
+    # Like a forking ProcessPoolExecutor: the child continues to run.
     child = os.fork()
     if child:
         return child
@@ -223,26 +225,26 @@ if __name__ == "__main__":
 
 
 class Program:
-    """The program while it runs, and its clients."""
+    """The running program and its clients."""
 
     def __init__(self, process: ServerProcess, stack: ExitStack) -> None:
         self.process = process
         self._stack = stack
 
     def websocket(self, target: str) -> WebSocketClient:
-        """A WebSocket that is closed when the test is over."""
+        """Return a WebSocket that is closed at the end of the test."""
         client = WebSocketClient(self.process.port, target)
         self._stack.callback(client.close)
         return client
 
     def stream(self, target: str) -> StreamClient:
-        """An event stream that is closed when the test is over."""
+        """Return an event stream that is closed at the end of the test."""
         client = StreamClient(self.process.port, target)
         self._stack.callback(client.close)
         return client
 
     def kill_later(self, pid: int) -> None:
-        """Kill a process when the test is over."""
+        """Kill a process at the end of the test."""
         self._stack.callback(os.kill, pid, signal.SIGKILL)
 
 
@@ -254,7 +256,7 @@ class Run(Protocol):
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Run]:
-    """Starts the program."""
+    """Return a function that starts the program."""
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     with ExitStack() as stack:
 
@@ -266,9 +268,9 @@ def program(tmp_path: Path) -> Iterator[Run]:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """The sockets that a process has open."""
+    """Return the open sockets of a process."""
     found = set()
-    with suppress(FileNotFoundError):  # it has just ended, or closed one
+    with suppress(FileNotFoundError):  # it has just ended or closed a file
         for file in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):
                 found.add(os.readlink(file))
@@ -276,7 +278,7 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def shares_no_socket(child: int, parent: int) -> None:
-    """Wait until a new child has closed its copies; it runs before it has."""
+    """Wait until a new child, which may already run, has closed its copies."""
     wait_until(lambda: not sockets_of(child) & sockets_of(parent), "the child keeps a socket")
 
 

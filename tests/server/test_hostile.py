@@ -1,4 +1,4 @@
-"""What hostile clients cost a server in a process of its own: its memory at most, measured."""
+"""The peak memory of a server process that hostile clients attack."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ BOTH_KINDS = pytest.mark.parametrize("path", ["/plain", "/generator"])
 
 MIB = 1 << 20
 MESSAGE_LIMIT = MIB
-# What a connection may cost besides: 256 KiB unsent, what one read of as much makes of it, and the
-# copy that is made to send all of it in one piece. Seen: 2.1 MiB.
+# The additional memory of a connection: 256 KiB of unsent data, the objects made of one read of the
+# same size, and a copy for sending in one piece. Measured: 2.1 MiB.
 SLACK = 3 * MIB
-# Twice what the system may keep of one direction, for the sockets of both ends.
+# Twice the kernel buffers of one direction, for the sockets of both ends.
 KERNEL = 64 * MIB
 MILLION = 1_000_000
 
@@ -215,7 +215,7 @@ def test_unread_messages_that_inflate_to_the_limit_take_little_memory(
             other.send_messages(f"{number}")
             assert other.next_event() == f"{number}"
     opened(stack, server, "/free")
-    # What one read brings the handler may have taken, when another's worth waits.
+    # The handler may have received the messages of one read while those of another wait.
     assert growth.size < at_most(2 * 4 * MESSAGE_LIMIT + SLACK)
 
 

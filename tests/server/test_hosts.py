@@ -1,4 +1,4 @@
-"""Which hosts a server answers to, so that no page reaches it by DNS rebinding."""
+"""The hosts that a server accepts, which protect it from DNS rebinding."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def app_of_all_kinds() -> App:
 
 
 def requests(host: str) -> list[bytes]:
-    """A request of each kind, to a route of each kind and to none."""
+    """Return a request of each kind, to a route of each kind and to an unknown path."""
     return [
         *(head(f"GET {path} HTTP/1.1", [("Host", host)]) for path in ("/", "/stream", "/metrics")),
         head("GET / HTTP/1.0", [("Host", host)]),
@@ -51,7 +51,7 @@ def ask(clients: Clients, server: Server, request: bytes) -> Answer:
 
 
 def is_served(clients: Clients, server: Server, host: str, *headers: tuple[str, str]) -> bool:
-    """Whether a page is answered, and not with 421."""
+    """Return True if a page is served, False if the answer is 421."""
     request = head("GET / HTTP/1.1", [("Host", host), *headers])
     status = ask(clients, server, request).status
     assert status in (200, 421)

@@ -229,11 +229,11 @@ def test_both_ends_keep_the_negotiated_compression_parameters(
     converse(watch, "server", echoed, peer.terms, terms)
 
 
-# What only websockets tells -----------------------------------------------------------------------
+# With the package websockets ----------------------------------------------------------------------
 
 
 def open_websockets(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
-    """A client of its."""
+    """Return a client of the package websockets."""
     options = {"open_timeout": TIMEOUT, "close_timeout": TIMEOUT, "proxy": None} | options
     return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.stopping import AGES, GOING_AWAY, stopping, the_one_that_was_told
+from tests.server.stopping import AGES, GOING_AWAY, next_closed, stopping
 from tests.support.clients import Clients, upgrade
 from tests.support.handlers import (
     generator_echo,
@@ -28,7 +28,7 @@ from wsframe.server.timing import Timing
 
 
 def let_all_loops_turn(server: Server) -> None:
-    """Wait until every loop has done what it was asked to, and has looked at the time."""
+    """Wait until every loop has run its calls and has checked the clock."""
     for each in loops_of(server) * 2:
         turned = threading.Event()
         each.call_soon(turned.set)
@@ -42,7 +42,7 @@ def test_a_client_is_served_until_its_turn_to_be_closed(
     server = serve(websocket_app(generator_echo), drain=60, loops=loops)
     open_ones = [clients.websocket(server, "/echo") for _ in range(12)]
     with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
+        assert next_closed(open_ones).expect_close() == GOING_AWAY
         let_all_loops_turn(server)
         for client in open_ones:
             client.send_messages("x")
@@ -67,7 +67,7 @@ def test_a_request_in_authorization_waits_for_its_turn_to_be_closed(
         judging.get(timeout=TIMEOUT)
     with stopping(server, spread=AGES):
         with suppress(ConnectionResetError):
-            assert the_one_that_was_told(waiting).read_to_end() == b""
+            assert next_closed(waiting).read_to_end() == b""
         release.set()
         assert waiting[0].read_until(b"\r\n").startswith(b"HTTP/1.1 101 ")
         waiting[0].close()
@@ -82,7 +82,7 @@ def test_a_queue_reaches_the_streams_that_are_not_closed_yet(
     server = serve(app, drain=60)
     streams = [clients.stream(server, "/time") for _ in range(3)]
     with stopping(server, spread=AGES):
-        the_one_that_was_told(streams).expect_end()
+        next_closed(streams).expect_end()
         ticks.put("x")
         for stream in streams:
             assert stream.expect(1) == ["x"]
@@ -90,7 +90,7 @@ def test_a_queue_reaches_the_streams_that_are_not_closed_yet(
 
 
 def test_all_clients_are_closed_in_the_end(serve: Serve, clients: Clients) -> None:
-    timing = Timing(sweep_interval=AGES)  # the goodbyes have an interval of their own
+    timing = Timing(sweep_interval=AGES)  # a shutdown has its own interval
     server = serve(websocket_app(generator_echo, timing=timing), drain=60, loops=2)
     open_ones = [clients.websocket(server, "/echo") for _ in range(20)]
     with stopping(server, spread=0.3):
@@ -104,7 +104,7 @@ def test_clients_that_are_not_closed_yet_are_disconnected_after_drain(
     server = serve(websocket_app(generator_echo), drain=0.3)
     open_ones = [clients.websocket(server, "/echo") for _ in range(2)]
     with stopping(server, spread=AGES):
-        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
+        assert next_closed(open_ones).expect_close() == GOING_AWAY
         assert open_ones[0].read_to_end() == b""
 
 

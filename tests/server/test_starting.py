@@ -1,4 +1,4 @@
-"""A stop signal that comes while the application is loaded or started."""
+"""A stop signal that arrives while the application is loaded or started."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.processes import ServerProcess
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-# As ServerProcess has it: where it listens, which is not known.
+# ServerProcess expects a group for the port, which is not known here.
 LOADING = re.compile("(loading)(0)?")
 
 SLOW = """
@@ -28,7 +28,7 @@ def slow():
         os.write(1, b"interrupted\\n")
 """
 
-# Each is what user code does in the course of which the signal comes.
+# User code that is running when the signal arrives.
 HABITS = {
     "waits": "slow()",
     "catches every Exception": """
@@ -37,7 +37,7 @@ try:
 except Exception:
     os.write(1, b"caught\\n")
 """,
-    "goes on regardless": """
+    "suppresses every exception": """
 try:
     slow()
 except BaseException:
@@ -74,7 +74,7 @@ if __name__ == "__main__":
 
 
 def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
-    """Start a program whose user code does this, when it is imported or started."""
+    """Start a program that runs this user code when it is imported or started."""
     if how == "import":
         program = IMPORTED.format(slow=SLOW, code=code)
         command = ["-m", "wsframe.server", "program:app", "--port", "0", "--workers", workers]
@@ -85,8 +85,8 @@ def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
     return ServerProcess(*command, directory=directory, until=LOADING)
 
 
-# A process that the kernel or Python itself ends has another exit code. It would not be ended by
-# either where it is the first of its PID namespace, as in a container.
+# A process that is ended by the kernel or by Python itself has another exit code. Neither would
+# end the first process of a PID namespace, as in a container.
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("workers", ["0", "2"])

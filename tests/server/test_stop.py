@@ -125,7 +125,7 @@ def test_new_connections_are_refused_while_old_ones_drain(
     with stopping(server, spread):
         assert client.next_event() == GOING_AWAY
         for other in (silent, begun):
-            with suppress(ConnectionResetError):  # if what it had said was not read to the end
+            with suppress(ConnectionResetError):  # if the server has not read all of its data
                 assert other.read_to_end() == b""
         with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
             clients.connect(server).read_to_end()

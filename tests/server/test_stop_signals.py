@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.stopping import GOING_AWAY, the_one_that_was_told
+from tests.server.stopping import GOING_AWAY, next_closed
 from tests.support.clients import WebSocketClient
 from tests.support.processes import ServerProcess
 from wsframe.server import (
@@ -64,7 +64,7 @@ def test_a_signal_stops_the_server_gracefully(program: Path, number: signal.Sign
             assert client.next_event() == "x"
         process.signal(number)
         process.expect(re.compile("Shutting down; press Ctrl-C again to force"))
-        assert the_one_that_was_told(open_ones).expect_close() == GOING_AWAY
+        assert next_closed(open_ones).expect_close() == GOING_AWAY
         for client in open_ones:  # whose turn has not come
             client.send_messages("x")
             assert client.next_event() == "x"
