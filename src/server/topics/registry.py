@@ -29,11 +29,11 @@ MEMORY = 256 << 20
 
 
 class Topics:
-    """Creates topics on demand, and forgets unused ones.
+    """The registry of an app's topics, which creates them on demand and forgets unused ones.
 
-    A topic exists while it has subscribers or is referenced, and then for its ``max_age``, so that
-    a client that reconnects finds it even without events. A topic that was configured before the
-    app is started exists as long as the app.
+    A topic exists while it has subscribers or is referenced, and then for its ``max_age``. So a
+    client that reconnects finds it even without events. A topic that was configured before the app
+    is started exists as long as the app.
 
     Args:
         timing: the durations of the app.

@@ -179,10 +179,10 @@ class SharedLog(ABC):
         """
 
     def begin(self) -> None:  # noqa: B027
-        """Any thread: a server starts, the first one or another."""
+        """Any thread: start the channels; called whenever a server starts."""
 
     def end(self, timeout: float) -> None:
-        """Any thread: the last server has stopped; stop, after flushing. It can begin again.
+        """Any thread: stop after flushing; called when the last server has stopped.
 
         Raises:
             EventsLost: as :meth:`close`.

@@ -62,7 +62,7 @@ class Publishable(Protocol):
 
 
 class SourceThread(ABC):
-    """Publishes the items of a source in one thread; one caller at a time starts and stops it.
+    """A thread that publishes the items of a source; one caller at a time starts and stops it.
 
     Args:
         topic: the topic that the items are published to.
@@ -217,7 +217,7 @@ class SourceThread(ABC):
 
 
 class QueueThread(SourceThread):
-    """Takes items from a queue. It puts none in, because the queue may be full, or sort items."""
+    """A thread that takes items from a queue. It puts none in: the queue may be full, or sorted."""
 
     def __init__(self, topic: Publishable, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
@@ -276,7 +276,7 @@ class QueueThread(SourceThread):
 
 
 class IterableThread(SourceThread):
-    """Takes the items of another iterable, which may block, one by one."""
+    """A thread that takes the items of another iterable, which may block, one by one."""
 
     def __init__(self, topic: Publishable, timing: Timing, source: Iterable[Any]) -> None:
         super().__init__(topic, timing)

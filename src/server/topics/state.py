@@ -61,9 +61,9 @@ class TopicState(ABC):
     Attributes:
         name: the name of the topic.
         lock: guards the topic. It is reentrant, because foreign code can interrupt any statement: a
-            signal handler, or the ``__del__`` of garbage. Such code must not change the state in
-            the middle of a change, so a method that changes it calls :meth:`entered` before it
-            takes the lock.
+            signal handler, or the ``__del__`` of garbage. Such code must not interfere with a
+            change, so a method that changes the state calls :meth:`entered` before it takes the
+            lock.
         log: the published entries; under the lock.
         timing: the durations of the app.
         client: the network of the only client that has ever been subscribed; None if several

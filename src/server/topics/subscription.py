@@ -19,8 +19,8 @@ class Subscription(Closing, ABC):
     manager; leaving it ends the subscription. It ends with the connection, too.
 
     Attributes:
-        dropped: the number of events that the client has lost, because it was too slow, or because
-            the policy keeps only the newest event of each key.
+        dropped: the number of events that the client has lost because it was too slow, or that
+            newer events of their key have replaced.
     """
 
     __slots__ = ()
@@ -160,7 +160,7 @@ class SubscribedTopic(Protocol):
 
     @property
     def name(self) -> str:
-        """Any thread: its name."""
+        """Any thread: the name of the topic."""
 
     @property
     def lock(self) -> AbstractContextManager[bool]:
@@ -197,10 +197,10 @@ class LoopDelivery(Protocol):
         """Owner: stop keeping entries for a new subscription."""
 
     def advance(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send what comes after its position, as far as the socket accepts it."""
+        """Owner: send the entries after its position, as far as the socket accepts them."""
 
     def finish(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send all that was published before, as far as the socket accepts it."""
+        """Owner: send all entries published before, as far as the socket accepts them."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
         """Owner: make a subscription lag that was caught up."""
@@ -290,7 +290,7 @@ class TopicSubscription(Subscription):
     # Owner ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Owner: send what comes after the position; the first call counts."""
+        """Owner: send the entries after the position; the first call counts."""
         if self.begun:
             return
         if self.delivery is None or self.over or self.peer.send_closed:
@@ -305,7 +305,7 @@ class TopicSubscription(Subscription):
         self.delivery.has_begun(self)
 
     def advance(self) -> None:
-        """Owner: send what can be sent, unless the client is caught up."""
+        """Owner: send the next entries, unless the client is caught up."""
         if self.delivery is not None and self.begun and not self.caught_up:
             self.delivery.advance(self)
 
@@ -322,7 +322,7 @@ class TopicSubscription(Subscription):
             self.receiver.too_slow(self.topic)
 
     def finish(self) -> None:
-        """Owner: before the end, send what was published before, if possible."""
+        """Owner: before the subscription ends, send all entries published before, if possible."""
         if self.delivery is not None and self.begun and not (self.over or self.peer.send_closed):
             self.delivery.finish(self)
 

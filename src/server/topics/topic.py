@@ -1,8 +1,9 @@
 """Topics, as users see them: an event is published to a name, and sent to all its subscribers.
 
-**A topic is a log, a subscription is a position in it, and delivery moves the position forward.** A
-new client, a client that reconnects, and a client that is too slow are the same case: they are not
-at the end of the log. So one lock, the topic's, makes the step from past to present exact.
+**A topic is a log, a subscription is a position in it, and delivery moves the position forward.**
+
+A new client, a client that reconnects, and a client that is too slow are the same case: they are
+not at the end of the log. So one lock, the topic's, makes the step from past to present exact.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class _FeedState:
 
 
 class _Listener:
-    """Listens on one connection, and holds leases on another.
+    """A listener on one connection, which holds leases on another.
 
     Args:
         connection: the connection to Redis.

@@ -55,7 +55,7 @@ class _Reading:
 
 
 class Reader:
-    """Reads the new entries of all topics with subscribers in this process, in one thread.
+    """The thread that reads the new entries of all topics with subscribers in this process.
 
     A message on the topic's channel announces new entries, and the reader then reads the stream
     after the last id that it has. So idle topics cost little. A message that is lost with the

@@ -149,8 +149,8 @@ return id
 )
 
 # Renew the expiry of a topic. Return its floor, the number of entries ever added, the id of the
-# last entry of a closed topic, the time, its life, 1 if a position is still in it, and its newest
-# entries.
+# last entry of a closed topic, the time, and its life. Return also 1 if a position is still in the
+# stream, and the newest entries.
 # Keys: the stream, its meta. Arguments: the maximum number of entries; the milliseconds to keep all
 # keys unused; the position, an id, or empty.
 OPEN = (

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # The maximum weight of a topic in Redis beyond 2 * max_bytes, and of one event beyond 3 *
 # max_bytes. Redis uses up to twice the weight of small entries, and a quarter more than the size of
-# a large one, so all keys of a topic use less than 4 * max_bytes + 64 KiB.
+# a large one. So all keys of a topic use less than 4 * max_bytes + 64 KiB.
 SPARE_WEIGHT = 24 * 1024
 LARGEST_EVENT = 48 * 1024
 
@@ -67,10 +67,10 @@ class RedisStreams(SharedLog):
 
     Subscribers are sent a gap for lost events that they have not received.
 
-    Redis keeps a topic's newest entries: the history and 10,000 more, as long as they weigh less
-    than ``2 * max_bytes + 24 KiB`` (64 bytes for each besides its fields), and are not older than
-    ``max_age`` and a minute. With the default settings for streams, ``MEMORY USAGE key SAMPLES 0``
-    of all keys of a topic is at most ``4 * max_bytes + 64 KiB``.
+    Redis keeps a topic's newest entries: the history and 10,000 more, for ``max_age`` and a minute.
+    They weigh less than ``2 * max_bytes + 24 KiB`` (64 bytes for each besides its fields). With the
+    default settings for streams, ``MEMORY USAGE key SAMPLES 0`` of all keys of a topic is at most
+    ``4 * max_bytes + 64 KiB``.
 
     Args:
         url: "redis://user:password@host:6379/0", "rediss://..." for TLS (with

@@ -58,7 +58,7 @@ class Losses:
 
 
 class Writer:
-    """Sends commands to Redis, in order, in one thread.
+    """The thread that sends commands to Redis, in order.
 
     Args:
         connection: the connection to Redis.
@@ -226,7 +226,7 @@ class Writer:
 
 
 class _Sender:
-    """Sends the writer's commands on one connection."""
+    """The commands of the writer, sent on one connection."""
 
     def __init__(self, client: Any, connection: RedisConnection, publisher: str) -> None:
         self._client = client
