@@ -260,9 +260,9 @@ def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
         masking_key: None for no mask (a server), True for a random key (a client), or 4 bytes.
 
     Raises:
-        ValueError: a number is out of range, a control frame is fragmented or has a payload of
-            more than 125 bytes (RFC 6455 section 5.5), or the text contains a lone surrogate,
-            which cannot be encoded as UTF-8.
+        ValueError: a number is out of range, or a control frame is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5).
+        UnicodeEncodeError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
     """
     cdef Span source
     cdef int code = small_number(opcode)

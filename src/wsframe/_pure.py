@@ -126,9 +126,9 @@ def encode_frame(
         masking_key: None for no mask (a server), True for a random key (a client), or 4 bytes.
 
     Raises:
-        ValueError: a number is out of range, a control frame is fragmented or has a payload of
-            more than 125 bytes (RFC 6455 section 5.5), or the text contains a lone surrogate,
-            which cannot be encoded as UTF-8.
+        ValueError: a number is out of range, or a control frame is fragmented or has a payload of
+            more than 125 bytes (RFC 6455 section 5.5).
+        UnicodeEncodeError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
     """
     if not 0 <= opcode <= 15:
         raise ValueError(f"opcode must be 0-15, not {opcode}")
@@ -189,9 +189,9 @@ def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
 def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, masked: bool) -> int:
     """Decode the leading unfragmented messages, and stop at any other frame without judging it.
 
-    A frame is decoded if it is complete, final, text or binary, without reserved bits, masked if
-    and only if ``masked``, minimal in the form of its length, within the limit and, if text, valid
-    UTF-8. Its payload is appended to ``messages``, as ``str`` or ``bytes``.
+    A frame is decoded if it is complete, final, text or binary, and without reserved bits. Its
+    masking must match ``masked``, its length must be in the shortest form and within the limit, and
+    text must be valid UTF-8. Its payload is appended to ``messages``, as ``str`` or ``bytes``.
 
     Returns:
         The number of bytes at the end of the data that were not decoded.
@@ -228,8 +228,8 @@ def take_messages(data: Buffer, start: int, messages: list[Any], limit: int, mas
 def take_frame(data: Buffer, start: int, limit: int, masked: bool) -> tuple[int, bytes, int] | None:
     """Decode the frame of any type that begins at ``start``.
 
-    A frame is decoded if it is complete, masked if and only if ``masked``, minimal in the form of
-    its length, and within the limit.
+    A frame is decoded if it is complete, its masking matches ``masked``, and its length is in the
+    shortest form and within the limit.
 
     Returns:
         The first byte, the unmasked payload, and the end of the frame; None if it is not decoded.

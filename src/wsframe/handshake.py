@@ -86,9 +86,8 @@ def accept(
     Raises:
         TypeError: subprotocols or origins are one ``str`` instead of a sequence.
         ValueError: a subprotocol is not a token, or an origin can never match.
-        HandshakeError: the request is rejected. The status is 400 for a malformed request, 403 for
-            a foreign origin, 405 for a method other than GET, and 426 for a request that is not an
-            upgrade to WebSocket version 13.
+        HandshakeError: the request is malformed (400), has a foreign origin (403) or a method other
+            than GET (405), or is not an upgrade to WebSocket version 13 (426).
     """
     check_choices(subprotocols, origins)
     fields = Fields.of(headers)

@@ -1,7 +1,8 @@
-/* The body of one xor_function, for the vector type that the including file defines with NAME,
-   FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH, SHORTER (for less than one vector) and,
-   where it is faster, PREFETCH. Prefetching is faster up to PREFETCH_UP_TO; for data that exceeds a
-   core's own caches it is up to 40 % slower (Zen 4).
+/* The body of one xor_function, for the vector type that the including file defines.
+
+   The macros are NAME, FEATURES, VECTOR, LOAD, STORE, XOR, OR, SPLAT, ANY_HIGH and SHORTER (for less
+   than one vector). PREFETCH is optional. Prefetching is faster up to PREFETCH_UP_TO; for data that
+   exceeds a core's own caches it is up to 40 % slower (Zen 4).
 
    The first and the last vector overlap the loop. So no bytes have to be processed one by one, and
    the stores can be aligned where that is faster. Both vectors are read before the loop, because it
