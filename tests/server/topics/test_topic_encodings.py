@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from tests.server.sessions.test_gzip_streams import Connect, gzip_clients
 from tests.support.clients import Clients
 from tests.support.handlers import MessageGenerator
+from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
 from tests.support.topics import log_of
 from tests.support.waiting import wait_until
@@ -24,7 +25,6 @@ from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import LARGE
 from wsframe.server.topics.registry import Topics
 
-from .test_topic_model import EVERYTHING, Client, FakeLoop, make_all_calls
 from .test_topics import confirmed
 
 __all__ = ["gzip_clients"]
@@ -111,20 +111,19 @@ def test_a_large_event_arrives_whole_at_every_kind_of_client(
 
 def test_no_loop_compresses_or_encodes_a_large_event(monkeypatch: pytest.MonkeyPatch) -> None:
     topics = Topics(Timing())
-    loop = FakeLoop(topics)
-    topics.loops = cast(Any, (loop,))
-    client = Client(loop, ["news"], None, EVERYTHING)
-    client.connect()
-    make_all_calls(loop)
+    (loop,) = manual_loops(topics, 1)
     topic = topics.get("news")
+    client = ManualReceiver(loop)
+    client.subscribe(topic)
+    loop.run()
     topic.publish("line\n" * LARGE)
 
     def fail(*arguments: object) -> None:
         raise AssertionError("this takes long")
 
     monkeypatch.setattr(encodings, "encode_event", fail)
-    make_all_calls(loop)
-    assert client.read(EVERYTHING)[-1].data == "line\n" * LARGE
+    loop.run()
+    assert client.read()[-1].data == "line\n" * LARGE
     (entry,), _ = log_of(topic).log.after(0, 1)
     monkeypatch.setattr(gzipped, "compress_block", lambda data: gzipped.store_block(short(data)))
     assert len(gzipped.GZIPPED_EVENT_STREAM.block("news", [entry])) > len(entry.payload)

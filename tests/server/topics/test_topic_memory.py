@@ -47,7 +47,7 @@ class GzipClient(Client):
 def one_loop(**options: Any) -> FakeLoop:
     topics = Topics(Timing(), **options)
     loop = FakeLoop(topics)
-    topics.loops = cast(Any, (loop,))
+    topics.loops = (loop,)
     return loop
 
 

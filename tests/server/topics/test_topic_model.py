@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
-from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -27,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.clock import ManualClock
+from tests.support.receivers import ManualLoop
 from tests.support.topics import position_of
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server.handoff.blocking import BlockingProfile
@@ -54,29 +53,16 @@ SIZES = st.lists(st.sampled_from([0, 10, 150, 500, 2000]), min_size=1, max_size=
 POLICIES: list[Policy] = ["disconnect", "drop-oldest", "latest"]
 
 
-class FakeLoop:
-    """A loop whose calls are made one by one, when the test says so."""
+class FakeLoop(ManualLoop):
+    """A loop for sockets: its calls are made one by one, when the test makes them."""
 
     def __init__(self, topics: Topics) -> None:
+        super().__init__()
         self.timing = topics.timing
         self.clock = topics.timing.clock
         self.topics = topics
-        self.owner = True
         self.unfinished: set[object] = set()
-        self.calls: deque[Callable[[], object]] = deque()
         self.clients = Connections(cast(Loop, self), Settings(heartbeat=0))
-
-    def owned(self) -> bool:
-        return self.owner
-
-    def call_soon(self, function: Callable[[], object]) -> None:
-        self.calls.append(function)
-
-    def call_safely(self, function: Callable[..., object], *arguments: object) -> None:
-        function(*arguments)
-
-    def report_error(self, error: Exception, source: object = None) -> None:
-        raise error
 
     def register(self, *ignored: object) -> None: ...
 
@@ -173,7 +159,7 @@ class Model(RuleBasedStateMachine):
         self.clients: list[Client] = []
         self.topics = Topics(Timing(clock=clock))
         self.loops = [FakeLoop(self.topics) for _ in range(2)]
-        self.topics.loops = cast(Any, tuple(self.loops))
+        self.topics.loops = tuple(self.loops)
         self.by_name: dict[str, TopicLog] = {}
         self.published: dict[str, list[str]] = {name: [] for name in NAMES}  # the keys
         self.closed: set[str] = set()
@@ -416,13 +402,8 @@ def new_loops(count: int) -> tuple[FakeLoop, ...]:
     """Loops of one app."""
     topics = Topics(Timing())
     loops = tuple(FakeLoop(topics) for _ in range(count))
-    topics.loops = cast(Any, loops)
+    topics.loops = loops
     return loops
-
-
-def make_all_calls(loop: FakeLoop) -> None:
-    while loop.calls:
-        loop.calls.popleft()()
 
 
 @pytest.mark.usefixtures("small")
@@ -439,7 +420,7 @@ def test_topics_of_one_client_take_turns() -> None:
         flood.publish("x" * 1000)
         if number == 10:
             news.publish("news")
-        make_all_calls(loop)
+        loop.run()
         received += [event.data for event in client.read(1000)]
     assert "news" in received
     assert flood.stats().dropped

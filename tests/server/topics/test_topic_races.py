@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.support.certificates import Certificates
 from tests.support.clients import Clients
 from tests.support.handlers import MessageGenerator
 from tests.support.log import ServerLog
+from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
 from tests.support.topics import position_of
 from tests.support.waiting import TIMEOUT, wait_until
@@ -23,8 +24,6 @@ from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.topic_log import AHEAD
-
-from .test_topic_model import Client, FakeLoop
 
 
 def subscribed(topic: Topic, count: int) -> None:
@@ -252,23 +251,20 @@ def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
 def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     """Two that waited for each other would wait forever."""
     topics = Topics(Timing(publish_send_timeout=TIMEOUT))
-    mine, other = FakeLoop(topics), FakeLoop(topics)
-    topics.loops = cast(Any, (mine, other))
-    client = Client(other, ["news"], None, 1 << 20)
-    client.connect()
-    other.owner = False
-    mine.owner = thread == "a loop"
+    mine, other = manual_loops(topics, 2)
     topic = topics.get("news")
+    ManualReceiver(other).subscribe(topic)
+    other.is_owner = False
+    mine.is_owner = thread == "a loop"
     publishing = threading.Thread(target=topic.publish, args=("x" * (AHEAD + 1),))
     publishing.start()
     wait_until(lambda: topic.stats().published, "it is published")
-    if mine.owner:
+    if mine.is_owner:
         publishing.join(TIMEOUT)
         assert not publishing.is_alive()
-    assert publishing.is_alive() is not mine.owner
-    other.owner = True
-    while other.calls:
-        other.calls.popleft()()
+    assert publishing.is_alive() is not mine.is_owner
+    other.is_owner = True
+    other.run()
     publishing.join(TIMEOUT)
     assert not publishing.is_alive()
 
@@ -276,12 +272,11 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
 def test_a_publisher_waits_for_a_loop_with_an_end() -> None:
     """The loop may wait for what the publisher has, such as the lock of a logging handler."""
     topics = Topics(Timing(publish_send_timeout=0.01))
-    loop = FakeLoop(topics)
-    topics.loops = cast(Any, (loop,))
-    client = Client(loop, ["news"], None, 1 << 20)
-    client.connect()
-    loop.owner = False
-    publishing = threading.Thread(target=topics.get("news").publish, args=("x" * (AHEAD + 1),))
+    (loop,) = manual_loops(topics, 1)
+    topic = topics.get("news")
+    ManualReceiver(loop).subscribe(topic)
+    loop.is_owner = False
+    publishing = threading.Thread(target=topic.publish, args=("x" * (AHEAD + 1),))
     publishing.start()
     publishing.join(TIMEOUT)
     assert not publishing.is_alive()
