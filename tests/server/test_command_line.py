@@ -192,10 +192,13 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         ),
         (["--unix-mode", "600"], "require unix"),
         (["--unix-mode", "999"], "expected permissions in octal such as 660, got '999'"),
-        (["--unix", "s", "--unix-group", "no such"], "there is no group 'no such'"),
+        (["--unix", "s", "--unix-group", "no such"], "no such group: 'no such'"),
         (["--key", "key.pem"], "key requires cert"),
         (["--cert", "none.pem"], "cannot read none.pem: No such file"),
-        (["--cert", "shop.py", "--key", "shop.py"], "shop.py holds no certificate in PEM format"),
+        (
+            ["--cert", "shop.py", "--key", "shop.py"],
+            "shop.py does not contain a certificate in PEM format",
+        ),
         (["--nothing"], "unrecognized arguments: --nothing"),
     ],
 )

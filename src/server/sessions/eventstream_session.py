@@ -216,7 +216,7 @@ class EventStreamSession(Subscriber):
 
     def too_slow(self, topic: str) -> None:
         """Owner: disconnect a client that is too slow; it reconnects automatically."""
-        self.peer.cut_off("is too slow for its event stream")
+        self.peer.cut_off("too slow for its event stream")
 
     def data_received(self, data: memoryview) -> None:
         """Owner: ignore data; a connection serves one request."""

@@ -1,1 +1,1 @@
-"""The clients' sockets: how they are listened for, let in, read, written to, and left."""
+"""The sockets of clients: listening, admission, reading, writing and closing."""

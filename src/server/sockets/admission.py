@@ -1,4 +1,4 @@
-"""Who may come in: so many connections in all, and so many of one address that have yet to ask."""
+"""Admission: the limits on connections in total, and on those of one network without a request."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from .peer import Peer
 
-# Files that are kept for other things than connections.
+# The number of files that are kept for other purposes than connections.
 SPARE_FILES = 32
-# How many that are turned away may wait, at once, until they have read why.
+# The number of refused connections that may stay open, at once, until the client reads the answer.
 LINGERING = SPARE_FILES // 2
-# How many sockets Python's select() can wait for on Windows.
+# The number of sockets that Python's select() supports on Windows.
 WITHOUT_RESOURCES = 512
 
 
 class Admission:
-    """Counts the connections of all loops; every method is for any thread.
+    """The connections of all loops, counted. All methods are for any thread.
 
     Args:
-        max_connections: how many there may be; 0 for as many as the process may have files, but
-            for a reserve.
-        max_handshakes: how many of one address may be without a complete request; 0 for half of
-            the connections.
+        max_connections: the limit on connections; 0 for the open-file limit minus 32.
+        max_handshakes: the limit on connections of one network without a complete request; 0 for
+            half of ``max_connections``.
     """
 
     def __init__(self, max_connections: int, max_handshakes: int) -> None:
         self.max_connections = max_connections or max(1, _max_files() - SPARE_FILES)
         self.max_handshakes = max_handshakes or max(1, self.max_connections // 2)
-        self._lock = threading.Lock()  # for all that follows
+        self._lock = threading.Lock()  # for the following attributes
         self._count = 0
         self._unfinished: dict[Peer, Hashable] = {}
         self._handshakes: Counter[Hashable] = Counter()
@@ -50,12 +49,12 @@ class Admission:
         self._throttled = ThrottledLog()
 
     def enter(self, peer: Peer) -> bool:
-        """Let a new connection in, if there is room."""
+        """Count a new connection; return False if a limit is reached, which is logged."""
         network = client_network(client_of(peer.address))
         with self._lock:
             room = self._count < self.max_connections
-            may_ask = network is None or self._handshakes[network] < self.max_handshakes
-            if room and may_ask:
+            may_handshake = network is None or self._handshakes[network] < self.max_handshakes
+            if room and may_handshake:
                 if network is not None:
                     self._handshakes[network] += 1
                     self._unfinished[peer] = network
@@ -64,16 +63,22 @@ class Admission:
         if room:
             self._throttled.log(
                 WARNING,
-                "no more connections of %s: %d have yet to ask for something",
+                "refusing %s: %d connections of its network have not sent a request "
+                "(max_handshakes_per_address)",
                 peer.address,
                 self.max_handshakes,
             )
         else:
-            self._throttled.log(WARNING, "no more connections: there are %d", self.max_connections)
+            self._throttled.log(
+                WARNING,
+                "refusing %s: %d connections are open (max_connections)",
+                peer.address,
+                self.max_connections,
+            )
         return False
 
     def may_linger(self, peer: Peer) -> bool:
-        """Whether one that was not let in may stay until it has read why."""
+        """Return True if a refused connection may stay open until the client reads the answer."""
         with self._lock:
             if len(self._turned_away) >= LINGERING:
                 return False
@@ -81,12 +86,12 @@ class Admission:
             return True
 
     def request_complete(self, peer: Peer) -> None:
-        """Note that a connection's request is complete."""
+        """Note that the request of a connection is complete."""
         with self._lock:
             self._end_handshake(peer)
 
     def leave(self, peer: Peer) -> None:
-        """Note that a connection is over, whether it was let in or not."""
+        """Count off a connection that has ended, whether it was admitted or not."""
         with self._lock:
             if peer in self._turned_away:
                 self._turned_away.discard(peer)
@@ -103,13 +108,13 @@ class Admission:
 
 
 def allow_all_files() -> None:
-    """Any thread: let the process have as many files as the system allows it.
+    """Any thread: raise the open-file limit of the process to the hard limit.
 
-    What is set is often 1,024, for the sake of programs that call ``select``.
+    The soft limit is often 1024, for programs that call ``select``.
     """
     if resource is not None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        with suppress(ValueError, OSError):  # macOS names a limit that it does not keep
+        with suppress(ValueError, OSError):  # macOS reports a limit that it rejects
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -1,4 +1,4 @@
-"""The server's certificate and key: the context that TLS is spoken with, and why there is none."""
+"""The certificate and key of the server: loading them, and explaining why that failed."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class CertificateError(OSError):
-    """A file does not hold the certificate or the key that it should."""
+    """A file does not contain the expected certificate or key."""
 
 
 class _EncryptedError(Exception):
-    """OpenSSL asks for a pass phrase."""
+    """OpenSSL needs a pass phrase for the key."""
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the context for TLS; None where TLS is not spoken.
+    """Return the context for TLS; None if TLS is not configured.
 
     Raises:
-        CertificateError: a file does not hold what it should, the key is encrypted, or it belongs
-            to another certificate.
-        OSError: a file cannot be read; it is the ``filename``.
+        CertificateError: a file does not contain the expected data, the key is encrypted, or it
+            belongs to another certificate.
+        OSError: the file ``filename`` cannot be read.
     """
     if settings.cert is None:
         return settings.ssl_context
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # which lets a client ask for work without end
+    context.options |= ssl.OP_NO_RENEGOTIATION  # renegotiation lets a client cause unlimited work
     context.set_alpn_protocols(["http/1.1"])
     cert = os.fspath(settings.cert)
     key = cert if settings.key is None else os.fspath(settings.key)
@@ -39,12 +39,12 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         context.load_cert_chain(cert, key, _refuse)
     except _EncryptedError:
         raise CertificateError(
-            f"the key in {key} is encrypted, and the server has no pass phrase for it; decrypt it "
-            "with openssl pkey, or start the server with an ssl_context that has loaded it"
+            f"the key in {key} is encrypted, and the server has no pass phrase; decrypt it with "
+            "openssl pkey, or pass an ssl_context that has loaded it"
         ) from None
     except ssl.SSLError as error:
         raise CertificateError(_explain(cert, key, error)) from None
-    except OSError:  # which does not name the file
+    except OSError:  # without the name of the file
         for name in (cert, key):
             with open(name, "rb"):
                 pass
@@ -53,19 +53,19 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _refuse() -> NoReturn:
-    """Take the place of OpenSSL's question on the terminal, where nobody may be."""
+    """Replace the prompt of OpenSSL on the terminal, because a server runs unattended."""
     raise _EncryptedError
 
 
 def _explain(cert: str, key: str, error: ssl.SSLError) -> str:
-    """Return what is wrong with the files, which OpenSSL says of none of them."""
+    """Return the cause of an error that OpenSSL does not attribute to a file."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"the key in {key} does not belong to the certificate in {cert}"
     if "CERTIFICATE-----" not in _text(cert):
-        return f"{cert} holds no certificate in PEM format"
+        return f"{cert} does not contain a certificate in PEM format"
     if "PRIVATE KEY-----" not in _text(key):
-        return f"{key} holds no private key in PEM format"
-    reason = error.reason or "OpenSSL cannot read what they hold"
+        return f"{key} does not contain a private key in PEM format"
+    reason = error.reason or "OpenSSL cannot read the files"
     return f"the certificate in {cert} and the key in {key} cannot be used: {reason}"
 
 

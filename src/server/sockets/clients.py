@@ -34,7 +34,7 @@ class Clients:
     Attributes:
         loop, settings: the same.
         peers: the open connections; only the owner adds and removes.
-        totals: counters over all connections, including those that have ended.
+        totals: counters over all connections, including ended ones.
         refusals: counters of the refused requests.
         sendable: guards the bytes that other threads have queued; notified when some were sent.
     """

@@ -1,4 +1,4 @@
-"""Listening sockets: bound before anything runs, and accepted from by the loop."""
+"""Listening sockets: bound before the server starts, and accepted by a loop."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# How many connections to accept, at most, before the loop looks after the others again.
+# The number of connections to accept before the loop serves others.
 ACCEPT_AT_ONCE = 64
 
 
 class ListenError(OSError):
-    """There, nobody can listen."""
+    """Binding the listening socket failed."""
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Take a port of every address that the host name has, all of them or none; to listen on.
+    """Bind a socket to a port of every address of a host name: to all of them or to none.
 
     Args:
-        host: a name or an address; "" for every interface. "localhost" is both loopback addresses,
-            whatever the system knows of it (RFC 6761 section 6.3).
-        port: 0 for one that is free, the same for all addresses.
-        shared: with other processes that say so, too (SO_REUSEPORT).
+        host: a name or an address; "" for every interface. "localhost" means both loopback
+            addresses, without asking the system (RFC 6761 section 6.3).
+        port: the port; 0 for a free one, the same for all addresses.
+        shared: True to share the port with other processes (SO_REUSEPORT).
 
     Raises:
-        ListenError: the name is unknown, or the port is taken.
+        ListenError: the name is unknown, or the port is in use.
     """
     for _ in range(FREE_PORT_TRIES if port == 0 else 0):
-        with suppress(OSError):  # the port that was free for one address was not for another
+        with suppress(OSError):  # the free port of one address is in use on another
             return _bind(host, port, shared)
     try:
         return _bind(host, port, shared)
@@ -62,11 +62,11 @@ def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
             try:
                 listeners.append(_take(family, (address[0], port, *address[2:]), shared))
             except OSError as error:
-                # A machine may know the name of an address family that it does not have.
+                # The system may resolve a name to an address family that it does not support.
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
         if not listeners:
-            raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be listened on")
+            raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on any address of {host!r}")
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -94,29 +94,29 @@ def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.sock
 
 
 def bound_buffers(sock: socket.socket, size: int) -> None:
-    """Bound what the kernel keeps for each connection that will be accepted.
+    """Limit the kernel buffers of the connections that will be accepted.
 
-    Accepted TCP sockets inherit these options from the one that listens, so they cost no system
+    Accepted TCP sockets inherit these options from the listening socket, so they cost no system
     call for each connection.
 
     Args:
-        sock: a socket that does not listen yet, because the receive buffer takes part in the
-            opening of a connection (tcp(7)).
-        size: of each buffer, in bytes; 0 leaves it to the system.
+        sock: a socket that does not listen yet, because the receive buffer affects the opening of a
+            connection (tcp(7)).
+        size: the size of each buffer, in bytes; 0 leaves it to the system.
     """
     if not size or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # What a client does not let us send stays with us, where it is counted.
+        # Keep unsent data in the process, where it is counted.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size // 4)
 
 
 def prepare(sock: socket.socket) -> None:
-    """Any thread: set the options of an accepted socket: it never blocks, and sends at once."""
+    """Any thread: make an accepted socket non-blocking, and have it send without delay."""
     sock.setblocking(False)
-    with suppress(OSError):  # the client may have left already, or the socket is a unix socket
+    with suppress(OSError):  # the client has disconnected, or it is a unix socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -135,23 +135,23 @@ class Listener:
         self._throttled = ThrottledLog()
 
     def open(self) -> None:
-        """Owner: begin to accept."""
+        """Owner: start to accept connections."""
         self._accepting = True
         self._loop.register(self._sock, READ, self)
 
     def close(self) -> None:
-        """Owner: accept no more."""
+        """Owner: stop accepting connections, and close the socket."""
         if self._accepting:
             self._loop.unregister(self._sock)
         disconnect(self._sock)
         self._close_spare()
 
     def discard(self) -> None:
-        """Any thread, instead of :meth:`open`: accept nothing, ever; the socket is its owner's."""
+        """Any thread, instead of :meth:`open`: release the spare file; the socket stays open."""
         self._close_spare()
 
     def ready(self, events: int) -> None:
-        """Owner: accept what has connected; more at once for as long as more are there."""
+        """Owner: accept connections, twice as many at once after each full batch."""
         for _ in range(self._at_once):
             try:
                 sock, address = self._sock.accept()
@@ -159,7 +159,7 @@ class Listener:
                 self._at_once = 1
                 return
             except OSError as error:
-                self._throttled.log(ERROR, "a connection is not accepted: %s", error)
+                self._throttled.log(ERROR, "failed to accept a connection: %s", error)
                 if error.errno in NO_MORE_FILES:
                     self._refuse()
                 return
@@ -168,10 +168,10 @@ class Listener:
         self._at_once = min(2 * self._at_once, ACCEPT_AT_ONCE)
 
     def _refuse(self) -> None:
-        """Let one client go: unaccepted, it would keep the socket ready and the loop busy.
+        """Accept and close one connection, because the process has reached its open-file limit.
 
-        The files have run out, and this is what one was kept in reserve for. Another thread may be
-        faster to take it; then nobody is accepted for a while.
+        Otherwise the socket would stay ready and keep the loop busy. This uses the spare file. If
+        another thread takes that file first, accepting pauses until the next tick.
         """
         self._close_spare()
         try:
@@ -184,7 +184,7 @@ class Listener:
 
     def _accept_again(self) -> None:
         if self._sock.fileno() < 0:
-            return  # closed meanwhile
+            return  # closed in the meantime
         if self._spare < 0:
             with suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY)

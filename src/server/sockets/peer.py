@@ -1,4 +1,4 @@
-"""One client's socket: what is read from it, what waits to be sent, and how it ends."""
+"""Peer: the socket of one client, its queued output, and its end."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 
-# A connection with more than this unsent is not read any more, and threads that send to it wait.
+# Back-pressure: a connection with more unsent bytes is not read, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# Within a turn only frames of more bytes are counted.
+# Within a turn, only frames of more bytes are counted.
 LARGE_FRAME = 4 * 1024
-# As long as no more frames than these are queued, and none of them is large, nobody counts bytes.
+# The queued bytes are not counted while at most this many frames are queued, and none is large.
 FEW_FRAMES = 64
-# How much is read at once before it is known what is spoken.
+# The number of bytes in one read before the protocol is known.
 READ_SIZE = 16 * 1024
-# How many times a connection is checked for progress within the time that it may stand still.
+# The number of checks for progress within the time without progress that is allowed.
 CHECKS = 8
-# The value of SO_LINGER with which a socket discards its data and resets when it is closed.
+# The value of SO_LINGER for which ``close`` discards unsent data and resets the connection.
 DISCARD = struct.pack("ii", 1, 0)
 
 
 class Transport(typing.Protocol):
-    """What a peer needs of a socket that does not block; all of it is the owner's."""
+    """The methods of a non-blocking socket that a peer uses. All are the owner's."""
 
     def fileno(self) -> int: ...
 
@@ -79,28 +79,31 @@ class Connections(typing.Protocol):
 
 
 class Peer(Progress):
-    """One client's socket, on one loop for life.
+    """The socket of one client. It stays on one loop.
 
-    Its progress is what the client's system has acknowledged, on the loop's clock.
+    Its progress is the data that the client's system has acknowledged, on the loop's clock.
 
     Attributes:
         clients: the connections of its loop.
-        loop: the loop it lives on.
-        address: the client's, as the socket module gives it.
-        out: frames to be sent, in order. The owner appends and flushes; others call :meth:`send`.
-        in_turn: the owner runs user code of this connection, and flushes when that is done. Never
-            set while that code has another thread, which would not wait when it should.
-        halted: the turn is to end early, for too much is unsent, or the connection is over.
-        read_size: how many bytes are read at once, at most; 0 for the loop's whole buffer.
-        deadline: when, on the loop's clock, the protocol's ``deadline_passed`` is due.
-        next_look: when the owner checks next what the client has acknowledged.
-        opened: when it was accepted, on the clock of ``loop.timing``.
+        loop: its loop.
+        address: the client's address, as the socket module returns it.
+        out: the queued frames, in order. The owner appends and flushes; others call :meth:`send`.
+        in_turn: True while the owner runs user code of this connection; it flushes afterwards.
+            False while that code runs in another thread, because such a thread must wait in
+            :meth:`send`.
+        stop_turn: True if the turn should end early, because too much is unsent or the connection
+            ends.
+        read_size: the limit on the bytes of one read; 0 for the whole buffer of the loop.
+        deadline: the time of the session's ``deadline_passed``, on the loop's clock.
+        next_check: the time of the next :meth:`check_progress`, on the loop's clock.
+        opened: the time of the accept, on the clock of ``loop.timing``.
         record: the facts about the connection beyond its socket.
-        tell_when_sent: the protocol wants to be told, once, when nothing is unsent any more.
-        bytes_in, bytes_out: what was read and sent.
-        messages_in: how many messages of the client were decoded.
-        scheme: what its clients call what is spoken here.
-        frames_out: how many items of ``out`` have been gathered, less those that are no messages.
+        notify_when_sent: True to call the session's ``sent_all`` once, when no data is unsent.
+        bytes_in, bytes_out: the number of bytes read and sent.
+        messages_in: the number of messages decoded.
+        scheme: the scheme of its URLs.
+        frames_out: the number of frames taken from ``out``, except the head of an answer.
+        state: the state of the connection; it only ever increases.
     """
 
     scheme = "http"
@@ -157,35 +160,40 @@ class Peer(Progress):
         self._sock: Transport = sock
         self._session: Session = NO_SESSION
         self._unsent: bytes | memoryview = b""
-        # Nothing is unsent, nobody waits for it, and there is no end in sight.
+        # No data is unsent, no thread waits for the socket, and the state is OPEN.
         self._unobstructed = True
-        self._blocked = False  # the socket took no more
-        self._reading = READ  # or 0, or LEFT
+        self._blocked = False  # the socket accepted no more data
+        self._reading = READ  # or 0, or HANGUP
         self._interest = 0
         self._flush_scheduled = False
         self._in_turn_size = 0  # bytes of large frames queued in this turn
-        self._waiting = 0  # threads, until less is unsent; under clients.sendable
+        self._waiting = 0  # threads that wait to send; under clients.sendable
 
     # Owner ------------------------------------------------------------------------------------
 
     def open(self, session: Session, timeout: float) -> None:
-        """Owner: begin, with a protocol that has this many seconds for its first word."""
+        """Owner: start to serve the client.
+
+        Args:
+            session: the first session.
+            timeout: the time until its ``deadline_passed``, in seconds.
+        """
         self.clients.add(self)
         self.switch(session, timeout)
         self._update_interest()
 
     def switch(self, session: Session, timeout: float = inf) -> None:
-        """Owner: speak another protocol from here on."""
+        """Owner: use another session from now on."""
         self._session = session
         self.due_in(timeout)
 
     def due_in(self, seconds: float) -> None:
-        """Owner: have the protocol's ``deadline_passed`` called then, and not before."""
+        """Owner: set the deadline of the session, this many seconds from now."""
         self.deadline = self.loop.clock() + seconds
 
     @property
     def congested(self) -> bool:
-        """Owner: whether too much is unsent."""
+        """Owner: True if too much data is unsent."""
         return len(self._unsent) > HIGH_WATER
 
     @property
@@ -195,55 +203,55 @@ class Peer(Progress):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: whether nothing more is sent than what is queued."""
+        """Owner: True if frames that are queued from now on are not sent."""
         return self.state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: whether the client has not taken all that was sent."""
+        """Owner: True if the socket has not accepted all the data."""
         return bool(self._unsent)
 
     @property
     def position(self) -> int:
-        """Owner: how many bytes were sent, counting those that the socket has not taken yet."""
+        """Owner: the number of bytes sent, including bytes not yet accepted by the socket."""
         return self.bytes_out + len(self._unsent)
 
     @property
     def awaiting_request(self) -> bool:
-        """Owner: whether the client has yet to ask for something."""
+        """Owner: True until a complete request has been received."""
         return self._session.awaiting_request
 
     @property
     def network(self) -> Hashable:
-        """Any thread: the client network whose share of the threads it uses, if limited."""
+        """Any thread: the client network that its threads count for; None if not limited."""
         return self.clients.network_of(self)
 
     @property
     def messages_out(self) -> int:
-        """Any thread: how many messages or events were handed to the socket."""
+        """Any thread: the number of messages or events handed to the socket."""
         return max(0, self.frames_out)
 
     def begin_answer(self, head: bytes) -> None:
         """Owner: queue the head of an answer that messages follow."""
         self.out.append(head)
-        self.frames_out = -1  # for the head is none
+        self.frames_out = -1  # the head is not a message
 
     def send_control(self, *frames: bytes) -> None:
-        """Owner: send what is queued, and then these frames, which are no messages."""
+        """Owner: send the queued frames, then these control frames."""
         self.queue_control(*frames)
         self.flush()
 
     def queue_control(self, *frames: bytes) -> None:
-        """Owner: queue these frames, which are no messages; to be flushed."""
+        """Owner: queue these control frames behind the others; :meth:`flush` sends them."""
         if self.state is OPEN:
             self._gather(*frames)
 
     def pause_reading(self, *, until_hangup: bool = False) -> None:
-        """Owner: leave what the client sends to TCP, which will slow it down.
+        """Owner: stop reading, so that the flow control of TCP stops the client.
 
         Args:
-            until_left: read what it has sent as soon as it has closed its side, where the system
-                reports that without a read (Linux does).
+            until_hangup: resume reading when the client has closed its side. Only Linux reports
+                that without a read.
         """
         self._reading = HANGUP if until_hangup else 0
         self._update_interest()
@@ -254,10 +262,10 @@ class Peer(Progress):
         self._update_interest()
 
     def flush(self) -> None:
-        """Owner: send what is queued, as far as the socket takes it."""
+        """Owner: send the queued frames, as far as the socket accepts them."""
         out = self.out
         if self._unobstructed:
-            # The common case, written out: nothing is unsent, and the socket takes everything.
+            # The common case, inlined: no data is unsent, and the socket accepts everything.
             queued = len(out)  # other threads may append meanwhile
             if not queued:
                 return
@@ -278,12 +286,12 @@ class Peer(Progress):
         self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
-        """Owner: another thread has queued something, or another connection's handler."""
+        """Owner: flush what another thread, or the handler of another connection, has queued."""
         self._flush_scheduled = False
         self.flush()
 
     def _flush_slowly(self) -> None:
-        """Send what is queued where the socket, another thread or the end has a say in it."""
+        """Send the queued frames when the socket is full, a thread waits, or the end is near."""
         assert self.loop.owned()
         if self.state is CLOSED:
             return
@@ -306,19 +314,19 @@ class Peer(Progress):
             self._session.sent_all()
 
     def close_send(self, *last: bytes) -> None:
-        """Owner: queue these last words; what other threads append after them is not sent."""
+        """Owner: queue these last frames; frames that are appended later are not sent."""
         if self.state is not OPEN:
             return
         self._gather(*last)
         self.state = SEALED
         self.next_check = 0.0  # from now on close_timeout counts
-        self._notify_writers()  # nobody waits for what will not be sent
+        self._notify_writers()  # their frames will not be sent
 
     def finish(self, *last: bytes) -> None:
-        """Owner: send what is queued, then these last words, then nothing ever again, and close.
+        """Owner: send the queued frames and these last ones, then close the connection.
 
-        Our side is closed first, and what the client still sends is read and thrown away, so that
-        no reset overtakes the last words on their way (RFC 9112 section 9.6).
+        Our side is shut first. Data that the client still sends is discarded, so that no reset
+        destroys the last frames on their way (RFC 9112 section 9.6).
         """
         if self.state >= FINISHING:
             return
@@ -330,8 +338,8 @@ class Peer(Progress):
     def abort(self) -> None:
         """Owner: close the socket now.
 
-        The system goes on to send what it has taken. Of a client that has stopped,
-        :meth:`_discard_unacknowledged` discards it first.
+        The system still sends the data that the socket has accepted, unless
+        :meth:`_discard_unacknowledged` was called.
         """
         if self.state is CLOSED:
             return
@@ -345,9 +353,9 @@ class Peer(Progress):
         try:
             self._session.disconnected()
         finally:
-            self._notify_writers()  # only now: who waited to send is to find that it is over
+            self._notify_writers()  # last, so that a waiting thread finds the session ended
             self.clients.remove(self)
-            self._session = NO_SESSION  # a session and its peer would keep each other
+            self._session = NO_SESSION  # break the reference cycle
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
@@ -358,7 +366,7 @@ class Peer(Progress):
         self._session.after_fork()
 
     def check_progress(self, now: float) -> None:
-        """Owner: check what the client has acknowledged; cut it off if it has stopped.
+        """Owner: check the data that the client has acknowledged; disconnect a stalled client.
 
         Args:
             now: the time on the loop's clock.
@@ -375,17 +383,15 @@ class Peer(Progress):
             if self.state is SHUT and not (self._reading or held):
                 self.abort()  # the client has closed its side, and has acknowledged everything
         elif now - self.waiting_since >= timeout:
-            self.cut_off(
-                f"acknowledged nothing of what it was sent for {timeout:g} s (send_timeout)"
-            )
+            self.cut_off(f"acknowledged no data for {timeout:g} s (send_timeout)")
         if self.state is not CLOSED:
             self.next_check = min(self.loop.instant(timeout / CHECKS), self.waiting_since + timeout)
 
     def deadline_passed(self) -> None:
-        """Owner: the loop saw that the deadline is over."""
+        """Owner: the deadline has passed."""
         if self.state is not OPEN:
             now = self.loop.clock()
-            self.check_progress(now)  # which moves the deadline if the client has made progress
+            self.check_progress(now)  # may move the deadline
             if self.state is CLOSED or self.deadline > now:
                 return
             self._discard_unacknowledged()
@@ -397,30 +403,30 @@ class Peer(Progress):
         self.flush()
 
     def cut_off(self, why: str) -> None:
-        """Owner: close the socket now, because the client is too slow."""
+        """Owner: close the socket now, because the client is too slow; log the reason."""
         if self.state is not CLOSED:
-            log.warning("%s %s and is cut off", self.address, why)
+            log.warning("disconnecting %s: %s", self.address, why)
             self.clients.totals.slow_clients += 1
             self._discard_unacknowledged()
             self.abort()
 
     def _discard_unacknowledged(self) -> None:
-        """Have the socket reset when it is closed, if the client has not acknowledged everything.
+        """Have ``close`` reset the connection if data is unacknowledged.
 
-        The system would keep the data, and try to send them, for many minutes.
+        Otherwise the system would keep the data and retry for many minutes.
         """
         if self.waiting_since < inf:
             with suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
-        """Owner: the server stops; an answer that is on its way still arrives."""
+        """Owner: the server stops; an answer that is being sent is completed."""
         if self.state < FINISHING:
             self._session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
-        """Owner: the socket may be ready. A hint only: what counts is what it then says."""
+        """Owner: the socket may be ready; the events are a hint."""
         if events != READ and not self._may_read(events):
             return None
         loop = self.loop
@@ -442,31 +448,31 @@ class Peer(Progress):
         return None
 
     def _may_read(self, events: int) -> bool:
-        """Act on what else the socket is ready for than a read; whether to read it as well."""
+        """Handle the events other than READ; return True if the socket must be read, too."""
         if self._reading == HANGUP and events & ~WRITE:
-            self.resume_reading()  # the end is behind what has not been read
+            self.resume_reading()  # the end comes after the unread data
         if events & WRITE:
             self._blocked = False
             self._flush_slowly()
-            self._update_interest()  # even if nothing was left to send
+            self._update_interest()  # even if no data was unsent
         return self.state is not CLOSED and events != WRITE
 
     def _notify_writers(self) -> None:
-        """Have threads that wait look again."""
+        """Wake the threads that wait to send."""
         with self.clients.sendable:
             self.clients.sendable.notify_all()
 
-    def _gather(self, *aside: bytes) -> None:
-        """Put what is queued behind what is unsent, and behind that what is no message."""
+    def _gather(self, *control: bytes) -> None:
+        """Append the queued frames, then these control frames, to the unsent data."""
         queued = len(self.out)
         before = [self._unsent] if self._unsent else []
-        self._unsent = b"".join([*before, *self._take(queued), *aside])
+        self._unsent = b"".join([*before, *self._take(queued), *control])
         self._unobstructed = False
         self.frames_out += queued
         self._in_turn_size = 0
 
     def _take(self, queued: int) -> list[bytes]:
-        """Take so many frames; other threads may append meanwhile."""
+        """Remove and return this many frames; other threads may append meanwhile."""
         frames = self.out[:queued]
         del self.out[:queued]
         return frames
@@ -485,12 +491,12 @@ class Peer(Progress):
             self._unsent = b""
             return
         if self.waiting_since == inf:
-            self.next_check = 0.0  # the time that it may stand still begins
+            self.next_check = 0.0  # the time without progress begins
         self._unsent = memoryview(data)[sent:]
         self._blocked = True
 
     def _end_of_input(self) -> None:
-        """The client has closed its side, or is gone; what was sent still arrives if possible."""
+        """Handle the end of the client's data; unacknowledged data is still sent."""
         if self.state is CLOSED or not (self._unsent or unacknowledged(self._sock)):
             self.abort()
             return
@@ -502,7 +508,7 @@ class Peer(Progress):
             self.finish()
 
     def _shut_write(self) -> None:
-        """All has gone out; what still comes is thrown away until the client closes, too."""
+        """Shut our side, because all data was sent; discard the client's until it closes, too."""
         self.state = SHUT
         session, self._session = self._session, NO_SESSION
         self._reading = READ
@@ -514,7 +520,7 @@ class Peer(Progress):
         session.disconnected()
 
     def _update_interest(self) -> None:
-        """Wait for just what can be acted on: a socket that is always ready would spin the loop."""
+        """Poll only for events that can be handled; others would keep the loop busy."""
         wanted = 0 if self.state is CLOSED else self._wanted()
         if wanted == self._interest:
             return
@@ -533,21 +539,21 @@ class Peer(Progress):
     # Any thread -------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Any thread: queue a frame; it goes out at the end of this turn, or else soon."""
+        """Any thread: queue a frame; it is sent at the end of this turn, or soon."""
         self.out.append(frame)
         if not self.in_turn or len(frame) > LARGE_FRAME:
             self.schedule_flush(len(frame))
 
     def schedule_flush(self, size: int, *, wait: bool = True) -> None:
-        """Any thread: after appending to ``out``, have the owner flush it.
+        """Any thread: have the owner flush frames that were appended to ``out``.
 
-        Not needed within the connection's own turn, but for large frames, which are counted there.
-        A thread other than the owner waits here while too much is unsent; when it is the owner, on
-        behalf of another connection, a client that is too slow is cut off.
+        Within the connection's own turn this is needed only for large frames, which are counted. A
+        thread other than the owner waits while too much is unsent. The owner cannot wait: if it
+        sends for another connection, a client that is too slow is disconnected.
 
         Args:
-            size: how many bytes were appended.
-            wait: False to return at once whatever is unsent: :meth:`wait_for_room` came before.
+            size: the number of bytes appended.
+            wait: False to return at once, after :meth:`wait_for_room`.
         """
         owned = self.loop.owned()
         if owned and self.in_turn:
@@ -562,24 +568,24 @@ class Peer(Progress):
             return
         if owned:
             if self.congested:
-                # The one who sends cannot wait here, and the others must not.
-                self.loop.call_soon(partial(self.cut_off, "is too slow for what it is sent"))
+                # The sender must not block the loop.
+                self.loop.call_soon(partial(self.cut_off, "too slow for the data sent to it"))
         elif (size > LARGE_FRAME or len(self.out) > FEW_FRAMES or self._unsent) and self._too_much:
             self._wait()
 
     @property
     def _too_much(self) -> bool:
-        """Any thread: whether one that sends has to wait."""
+        """Any thread: True if a thread that sends must wait."""
         unsent = len(self._unsent) + sum(map(len, self.out))
         return unsent > HIGH_WATER and self.state is OPEN
 
     def wait_for_room(self, timeout: float) -> bool:
-        """Any thread: wait until a frame can be queued without waiting, or the connection is over.
+        """Any thread: wait until a frame can be queued, or the connection has ended.
 
         A turn that waits here on the loop's thread loses the loop.
 
         Args:
-            timeout: for how long, in seconds.
+            timeout: the longest time to wait, in seconds.
 
         Returns:
             False if the time is over and too much is still unsent.
@@ -587,9 +593,9 @@ class Peer(Progress):
         return not self._too_much or self._wait(timeout)
 
     def _wait(self, timeout: float | None = None) -> bool:
-        """Any thread: wait until less is unsent, or nothing will be sent; whether that is so."""
+        """Any thread: wait while too much is unsent; return False if the time is over first."""
         with self.clients.sendable:
-            # Announced before it is looked at once more, so that no flush between is missed.
+            # Announce the wait, then check: no flush is missed in between.
             self._waiting += 1
             try:
                 limit = None if timeout is None else waitable(timeout)
@@ -599,7 +605,7 @@ class Peer(Progress):
 
 
 def no_room(timeout: float) -> TimeoutError:
-    """What to raise where :meth:`Peer.wait_for_room` was in vain."""
+    """Return the error for a :meth:`Peer.wait_for_room` that returned False."""
     return TimeoutError(
-        f"nothing was queued: for {timeout:g} seconds more than {HIGH_WATER >> 10} KiB were unsent"
+        f"nothing was queued: more than {HIGH_WATER >> 10} KiB were unsent for {timeout:g} s"
     )

@@ -1,7 +1,7 @@
-"""TLS: clients whose bytes go through the ssl module, without ever waiting for one.
+"""TLS connections, without blocking the loop.
 
-An ``SSLSocket`` breaks when two threads are in it, even if one reads and the other writes. Here it
-needs no lock for that: only the loop's owner touches it, as it does any socket.
+An ``SSLSocket`` must not be used by two threads at once, even if one reads and the other writes. No
+lock is needed here, because only the owner of the loop uses it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-# The most that a record has (RFC 8446 section 5.1). More in one call is not sent in part: all of
-# it would be tried again and again, and no progress seen.
+# The largest record (RFC 8446 section 5.1). OpenSSL does not send a part of more data in one call:
+# it would retry all of it, without visible progress.
 RECORD = 16 * 1024
-# After so many bytes for one client, the others are looked after.
+# The number of bytes for one client before the loop serves others.
 SEND_AT_ONCE = 256 * 1024
 
 
 class TLSSocket:
-    """A socket that speaks TLS, as a peer is used to sockets; all its methods are the owner's.
+    """A TLS socket with the methods that a peer uses. All methods are the owner's.
 
-    What TLS has to say on its own may make a read wait until the socket can be written to, and the
-    other way round.
+    Because of messages of TLS itself, a read may have to wait until the socket is writable, and a
+    write until it is readable.
 
     Attributes:
-        secured: the handshake is over.
-        shakes_on: what the handshake waits for.
-        receives_on: what :meth:`recv_into` waits for.
-        sends_on: what :meth:`send` waits for.
-        has_pending: there is more to be read, which is not in the socket any more.
+        secured: True after the handshake.
+        handshakes_on: the event that the handshake waits for.
+        receives_on: the event that :meth:`recv_into` waits for.
+        sends_on: the event that :meth:`send` waits for.
+        has_pending: True if decrypted data is buffered, which the poller does not see.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class TLSSocket:
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock
-        self._again = 0  # the length of what could not be sent, and has to be tried next
+        self._again = 0  # the length of a record that must be retried
         self.secured = False
         self.handshakes_on = READ
         self.receives_on = READ
@@ -62,10 +62,10 @@ class TLSSocket:
         self.has_pending = False
 
     def shake_hands(self) -> None:
-        """Owner: go on with the handshake, as far as it goes.
+        """Owner: continue the handshake, as far as possible.
 
         Raises:
-            OSError: it has failed.
+            OSError: the handshake has failed.
         """
         try:
             self._sock.do_handshake()
@@ -76,22 +76,22 @@ class TLSSocket:
             self.handshakes_on = WRITE
 
     def close_notify(self) -> bool:
-        """Owner: say that nothing more is sent (RFC 8446 section 6.1); False to be tried again."""
+        """Owner: send close_notify (RFC 8446 section 6.1); return False to retry later."""
         try:
             self._sock.unwrap()
         except ssl.SSLWantWriteError:
             self.sends_on = WRITE
             return False
         except (OSError, ValueError):
-            pass  # it is said, and not answered yet; or nobody is there to hear it
+            pass  # sent and not answered yet, or the client has disconnected
         return True
 
     def fileno(self) -> int:
-        """Owner: the socket's."""
+        """Owner: return the descriptor."""
         return self._sock.fileno()
 
     def recv_into(self, buffer: bytearray, size: int = 0, /) -> int:
-        """Owner: as the method of a socket; what is left of a record is for the next call."""
+        """Owner: receive, as with a socket; the rest of a record is for the next call."""
         self.has_pending = False
         try:
             count = self._sock.recv_into(buffer, size)
@@ -106,12 +106,12 @@ class TLSSocket:
         return count
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: as the method of a socket; what it does not take must come first the next time."""
+        """Owner: send, as with a socket; the data that was not sent must come first next time."""
         view = memoryview(data)
         sent = 0
         try:
             while sent < len(view) and sent < SEND_AT_ONCE:
-                # A record may have been begun, which must be given again just as it was.
+                # A record that OpenSSL has begun must be passed again unchanged.
                 record = view[sent : sent + (self._again or RECORD)]
                 self._again = len(record)
                 sent += self._sock.send(record)
@@ -125,33 +125,33 @@ class TLSSocket:
         return sent
 
     def shutdown(self, how: int, /) -> None:
-        """Owner: as the method of a socket; what still comes is not decrypted any more."""
+        """Owner: shut down, as with a socket; later data is not decrypted."""
         self.has_pending = False
         self._sock.shutdown(how)
 
     def getsockopt(self, level: int, name: int, /) -> int:
-        """Owner: as the method of a socket."""
+        """Owner: the same as for a socket."""
         return self._sock.getsockopt(level, name)
 
     def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
-        """Owner: as the method of a socket."""
+        """Owner: the same as for a socket."""
         self._sock.setsockopt(level, name, value)
 
     def close(self) -> None:
-        """Owner: as the method of a socket."""
+        """Owner: the same as for a socket."""
         self._sock.close()
 
     def into_plain(self) -> socket.socket:
-        """Owner: the socket below, which is not this object's any more."""
+        """Owner: return the underlying socket, and detach it from this object."""
         sock = socket.socket(fileno=self._sock.detach())
         sock.setblocking(False)
         return sock
 
 
 class TLSPeer(Peer):
-    """A client that speaks TLS, or ought to. The handshake has its share of the head's time.
+    """A client of a server with TLS. ``handshake_timeout`` includes the TLS handshake.
 
-    All its methods are the owner's.
+    All methods are the owner's.
 
     Args:
         clients: the connections of its loop.
@@ -178,21 +178,21 @@ class TLSPeer(Peer):
         self._context = context
         self._tls: TLSSocket | None = None
 
-    def open(self, protocol: Session, timeout: float) -> None:
-        """Owner: begin, with the handshake."""
+    def open(self, session: Session, timeout: float) -> None:
+        """Owner: start to serve the client, with the TLS handshake."""
         assert isinstance(self._sock, socket.socket)
         try:
             sock = self._context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False
             )
-        except OSError:  # the client has gone already, and its socket with the exception
+        except OSError:  # the client has disconnected, and wrap_socket has closed the socket
             self.abort()
             return
         self._sock = self._tls = TLSSocket(sock)
-        super().open(protocol, timeout)
+        super().open(session, timeout)
 
     def ready(self, events: int) -> Task | None:
-        """Owner: the socket may be ready."""
+        """Owner: the socket may be ready; the events are a hint."""
         tls = self._tls
         if tls is None:
             return super().ready(events)
@@ -200,7 +200,7 @@ class TLSPeer(Peer):
             self._shake_hands(tls)
             return None
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
-        if crossed:  # the event does not tell which of the two can go on
+        if crossed:  # the event may be for either direction
             events = READ | WRITE if self._reading == READ else WRITE | (events & HANGUP)
         task = super().ready(events)
         if crossed or tls.has_pending or tls.receives_on == WRITE:
@@ -211,7 +211,7 @@ class TLSPeer(Peer):
         try:
             tls.shake_hands()
         except OSError as error:
-            log.debug("%s: the TLS handshake fails: %s", self.address, error)
+            log.debug("%s: the TLS handshake failed: %s", self.address, error)
             if getattr(error, "reason", None) == "HTTP_REQUEST":
                 self._answer_in_plain(tls)
             else:
@@ -220,7 +220,7 @@ class TLSPeer(Peer):
         self._update_interest()
 
     def _answer_in_plain(self, tls: TLSSocket) -> None:
-        """Tell a client that speaks plain HTTP, instead of leaving it to guess."""
+        """Answer a client that sends plain HTTP, because it could not read an answer in TLS."""
         self._tls = None
         self._sock = tls.into_plain()
         self._update_interest()
@@ -239,7 +239,7 @@ class TLSPeer(Peer):
 
     def _update_interest(self) -> None:
         super()._update_interest()
-        # The poller does not see what is left.
+        # The poller does not see pending data.
         if self._has_pending():
             self.loop.call_soon(self._read_pending)
 

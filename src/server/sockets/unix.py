@@ -1,4 +1,4 @@
-"""Unix sockets: a file through which clients of this machine come."""
+"""Unix sockets: a file through which clients on the same machine connect."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from .listener import BACKLOG, ListenError
 
 try:
     import grp
-except ImportError:  # Windows, which has no such sockets for Python either
+except ImportError:  # Windows, where Python has no unix sockets either
     grp = None  # type: ignore[assignment]
 
 
 class UnixFile:
-    """The file of a unix socket that is listened on.
+    """The file of a listening unix socket.
 
-    A file that a dead server has left behind is replaced. Two servers that find it at the same
-    moment are not kept apart.
-
-    Its permissions and its group are set before the first client can connect.
+    The stale file of a dead server is replaced. Two servers that replace it at the same moment are
+    not prevented from doing so. The permissions and the group are set before the first client can
+    connect.
 
     Args:
-        path: where it is to be.
-        mode: the permissions, as in 0o660; None for those that the umask leaves.
-        group: the group, by name or number; None for the process's own.
+        path: the path of the file.
+        mode: the permissions, as in 0o660; None for the default of the umask.
+        group: the group, by name or number; None for the group of the process.
 
     Attributes:
-        path: the same, absolute.
-        sock: what listens there.
+        path: the absolute path.
+        sock: the listening socket.
 
     Raises:
-        ListenError: a server is there, or a file that is no socket, or it cannot be written; or
-            the process may not give the file to the group.
-        ValueError: there is a null in the path, or no such group.
+        ListenError: a server listens there, another kind of file exists, the file cannot be
+            created, or the process must not assign the group.
+        ValueError: the path contains a null character, or the group does not exist.
     """
 
     def __init__(
@@ -47,10 +46,10 @@ class UnixFile:
         group: str | int | None = None,
     ) -> None:
         self.path = os.path.abspath(path)
-        if "\0" in self.path:  # to the system it would end there, or begin a name without a file
-            raise ValueError(f"a path has no null in it: {self.path!r}")
+        if "\0" in self.path:  # to the system the path would end there, or be an abstract name
+            raise ValueError(f"the path must not contain a null character: {self.path!r}")
         if not hasattr(socket, "AF_UNIX"):
-            raise ListenError(errno.EAFNOSUPPORT, "this system has no unix sockets")
+            raise ListenError(errno.EAFNOSUPPORT, "this system does not support unix sockets")
         self.sock = close_in_children(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             self._bind(os.fspath(path))
@@ -60,7 +59,7 @@ class UnixFile:
             except BaseException:
                 self.remove()
                 raise
-            self.sock.listen(BACKLOG)  # at once: another server would take it for left behind
+            self.sock.listen(BACKLOG)  # at once, or another server would consider the file stale
             self.sock.setblocking(False)
         except BaseException as error:
             self.sock.close()
@@ -69,55 +68,53 @@ class UnixFile:
             raise
 
     def remove(self) -> None:
-        """Any thread, before the socket is closed: remove the file, unless it is another by now."""
+        """Any thread, before the socket is closed: remove the file, unless it was replaced."""
         with suppress(OSError):
             if os.path.samestat(self._identity, os.stat(self.path)):
                 os.unlink(self.path)
 
     def _restrict(self, mode: int | None, group: str | int | None) -> None:
-        """Set group and permissions; nobody can connect yet, because the socket does not listen."""
+        """Set group and permissions before the socket listens, so that no client connects first."""
         if group is not None:
             try:
                 os.chown(self.path, -1, group_number(group), follow_symlinks=False)
             except OSError as error:
-                reason = (
-                    f"the socket cannot have the group {group!r} (unix_group): {error.strerror}"
-                )
-                raise OSError(error.errno, reason) from None
+                message = f"cannot assign the group {group!r} to the socket (unix_group)"
+                raise OSError(error.errno, f"{message}: {error.strerror}") from None
         if mode is not None:
             os.chmod(self.path, mode)
 
     def _bind(self, path: str) -> None:
-        """Bind to the path as it was given: the absolute one may be longer than is allowed."""
+        """Bind to the original path, because the absolute one may be too long for a socket."""
         try:
             self.sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_left_behind(path):
+            if error.errno != errno.EADDRINUSE or not _is_stale(path):
                 raise
             os.unlink(path)
             self.sock.bind(path)
 
 
 def group_number(group: str | int) -> int:
-    """The number of a group.
+    """Return the number of a group.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: no group has this name.
     """
     if isinstance(group, int):
         return group
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
-        raise ValueError(f"there is no group {group!r} (unix_group)") from None
+        raise ValueError(f"no such group: {group!r} (unix_group)") from None
 
 
-def _is_left_behind(path: str) -> bool:
-    """Whether this is a socket on which nobody listens."""
+def _is_stale(path: str) -> bool:
+    """Return True if this is the file of a socket on which no server listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # one that listens may be too busy to take it
+        probe.setblocking(False)  # a listening server may be too busy to accept
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -110,6 +110,6 @@ def test_a_family_that_the_machine_does_not_have_is_left_out(
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socket", Socket)
         server = serve(app, host=host)
-        with pytest.raises(OSError, match="no address of '::1' can be listened on"):
+        with pytest.raises(OSError, match="cannot listen on any address of '::1'"):
             app.start("::1")
     assert is_served("127.0.0.1", server.port)

@@ -78,7 +78,7 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
     scene.pass_time(DEFAULT.send_timeout - 1)
     assert not scene.is_over()
     scene.expect_end(DEFAULT.send_timeout / 2)
-    log.expect("30 s (send_timeout) and is cut off", logging.WARNING)
+    log.expect("30 s (send_timeout)", logging.WARNING)
     with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):  # the system keeps nothing of it
         everything(client)
 
@@ -95,7 +95,7 @@ def test_a_client_that_stops_after_a_while_is_cut_off_in_time(
     scene.pass_time(DEFAULT.send_timeout - 5)
     assert not scene.is_over()
     scene.expect_end(DEFAULT.send_timeout / 2)
-    log.expect("(send_timeout) and is cut off", logging.WARNING)
+    log.expect("(send_timeout)", logging.WARNING)
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["reads slowly", "stops"])
@@ -113,7 +113,7 @@ def test_a_client_of_a_unix_socket_is_served_as_long_as_it_reads(
     else:
         scene.until_nothing_moves()
         scene.expect_end(DEFAULT.send_timeout * 1.5)
-        log.expect("(send_timeout) and is cut off", logging.WARNING)
+        log.expect("(send_timeout)", logging.WARNING)
 
 
 class Network:
@@ -149,7 +149,7 @@ def test_a_client_that_has_vanished_is_cut_off_in_time(
     network.cut(scene.peers[0])
     scene.expect_end(60)
     if path == "/silent":
-        log.expect("(send_timeout) and is cut off", logging.WARNING)
+        log.expect("(send_timeout)", logging.WARNING)
 
 
 def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clients) -> None:

@@ -85,11 +85,23 @@ def test_no_version_is_spoken_that_is_not_safe(files: Path) -> None:
         ({"cert": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
         ({"cert": "cert.pem", "key": "missing.pem"}, FileNotFoundError, "'.*missing.pem'"),
         ({"cert": "."}, OSError, "directory"),
-        ({"cert": "cert.pem"}, CertificateError, "cert.pem holds no private key"),
-        ({"cert": "cert.pem", "key": "ca.pem"}, CertificateError, "ca.pem holds no private key"),
-        ({"cert": "key.pem"}, CertificateError, "key.pem holds no certificate"),
-        ({"cert": "cert.pem", "key": "empty.pem"}, CertificateError, "empty.pem holds no private"),
-        ({"cert": "empty.pem", "key": "key.pem"}, CertificateError, "empty.pem holds no cert"),
+        ({"cert": "cert.pem"}, CertificateError, "cert.pem does not contain a private key"),
+        (
+            {"cert": "cert.pem", "key": "ca.pem"},
+            CertificateError,
+            "ca.pem does not contain a private key",
+        ),
+        ({"cert": "key.pem"}, CertificateError, "key.pem does not contain a certificate"),
+        (
+            {"cert": "cert.pem", "key": "empty.pem"},
+            CertificateError,
+            "empty.pem does not contain a private",
+        ),
+        (
+            {"cert": "empty.pem", "key": "key.pem"},
+            CertificateError,
+            "empty.pem does not contain a cert",
+        ),
         (
             {"cert": "junk.pem", "key": "key.pem"},
             CertificateError,

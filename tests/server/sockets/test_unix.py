@@ -249,9 +249,11 @@ def test_a_group_that_the_file_cannot_have_leaves_nothing(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", chown)
-    with pytest.raises(OSError, match=r"cannot have the group 7 \(unix_group\): Operation not"):
+    with pytest.raises(
+        OSError, match=r"cannot assign the group 7 to the socket \(unix_group\): Operation not"
+    ):
         page_app().start(unix=path, unix_group=7)
-    with pytest.raises(ValueError, match=r"there is no group 'no such group' \(unix_group\)"):
+    with pytest.raises(ValueError, match=r"no such group: 'no such group' \(unix_group\)"):
         page_app().start(unix=path, unix_group="no such group")
     assert not path.exists()
 
