@@ -15,6 +15,8 @@ from types import TracebackType
 
 from .waiting import TIMEOUT
 
+# The arguments of the interpreter that start the command line.
+COMMAND = ("-m", "wsframe.server")
 URL = re.compile(r"Serving on (https?://\S+:(\d+));")
 
 

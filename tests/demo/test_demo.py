@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.command_line import COMMAND
 from tests.support.clients import StreamClient, WebSocketClient
-from tests.support.processes import ServerProcess
+from tests.support.processes import COMMAND, ServerProcess
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
 

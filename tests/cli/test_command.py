@@ -16,10 +16,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.server.command_line import COMMAND
 from tests.support.certificates import Certificates
 from tests.support.clients import Answer, Client, WebSocketClient, get
-from tests.support.processes import ServerProcess, run
+from tests.support.processes import COMMAND, ServerProcess, run
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
 from wsframe.cli import command
