@@ -245,4 +245,4 @@ class Dispatcher:
         peer.switch(session)
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
         peer.begin_answer(head)
-        session.start(worker)
+        session.open(worker)

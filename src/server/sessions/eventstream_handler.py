@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
 
-from ..handoff.task import ENDED, Task
+from ..handoff.task import ENDED
 from ..reports.loggers import log
 from ..topics.encodings import StreamOfMany
 from .eventstream import EventStream
@@ -45,7 +45,7 @@ class EventStreamHandler(EventStreamSession):
 
     # Owner ------------------------------------------------------------------------------------
 
-    def start(self, worker: WorkerThread | None = None) -> None:
+    def open(self, worker: WorkerThread | None = None) -> None:
         """Owner, once: start the handler, after the head and the opening were queued.
 
         Args:
@@ -54,7 +54,7 @@ class EventStreamHandler(EventStreamSession):
         self.begin_heartbeat()
         self.work = [None]  # for the one turn
         self.needs_finish = True
-        Task.start(self, worker)
+        self.start(worker)
 
     @property
     def handler_ended(self) -> bool:

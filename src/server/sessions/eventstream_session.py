@@ -136,7 +136,7 @@ class EventStreamSession(Subscriber):
         self._gzip.put(retry, blocks.append)
         return b"".join(blocks)
 
-    def start(self, worker: WorkerThread | None = None) -> None:
+    def open(self, worker: WorkerThread | None = None) -> None:
         """Owner, once: start, after the head and the opening were queued.
 
         Args:

@@ -9,13 +9,15 @@ import pytest
 
 from tests.support.clients import Answer, Clients, get, upgrade
 from tests.support.serving import Serve
+from wsframe.fields import Fields
 from wsframe.server import App, Server, WebSocket
+from wsframe.server.http.proxies import Hop, Proxies
 
 CHAIN = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
 OWN = ("127.0.0.1", "http", "localhost")
 
 
-def said_by(ws: WebSocket) -> None:
+def send_identity(ws: WebSocket) -> None:
     """Send the client its address, scheme and host as the server sees them."""
     request = ws.request
     ws.send(f"{request.client} {request.scheme} {request.host}")
@@ -29,11 +31,11 @@ def trusting(serve: Serve) -> Server:
 
 def start(serve: Serve, trusted: tuple[str, ...]) -> Server:
     app = App()
-    app.websocket("/")(said_by)
+    app.websocket("/")(send_identity)
     return serve(app, trusted_proxies=trusted, hosts="*")
 
 
-def heard(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[str, ...]:
+def seen_by_server(clients: Clients, server: Server, *headers: tuple[str, str]) -> tuple[str, ...]:
     """Return the client, scheme and host of a request as the server sees them."""
     client = clients.websocket(server, "/", *headers)
     message = client.next_event()
@@ -48,6 +50,21 @@ def xff(value: str) -> tuple[str, str]:
 
 def forwarded(value: str) -> tuple[str, str]:
     return "Forwarded", value
+
+
+@pytest.mark.parametrize(
+    ("fields", "hop"),
+    [
+        ([("Host", "example.com")], Hop()),
+        ([("X-Forwarded-For", "203.0.113.7, 10.1.2.3")], Hop("203.0.113.7")),
+        ([("X-Forwarded-Proto", "wss"), ("X-Forwarded-Host", "a")], Hop("", "https", "a")),
+        ([forwarded("for=203.0.113.7;proto=http;host=a")], Hop("203.0.113.7", "http", "a")),
+    ],
+)
+def test_forwarding_headers_are_resolved_without_a_request(
+    fields: list[tuple[str, str]], hop: Hop
+) -> None:
+    assert Proxies(CHAIN).resolve(Fields(fields)) == hop
 
 
 @pytest.mark.parametrize(
@@ -88,7 +105,7 @@ def forwarded(value: str) -> tuple[str, str]:
 def test_the_client_is_the_first_untrusted_address(
     trusting: Server, clients: Clients, headers: list[tuple[str, str]], client: str
 ) -> None:
-    assert heard(clients, trusting, *headers) == (client, "http", "localhost")
+    assert seen_by_server(clients, trusting, *headers) == (client, "http", "localhost")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +144,7 @@ def test_the_client_is_the_first_untrusted_address(
 def test_scheme_and_host_are_those_that_the_client_used(
     trusting: Server, clients: Clients, headers: list[tuple[str, str]], scheme: str, host: str
 ) -> None:
-    assert heard(clients, trusting, *headers)[1:] == (scheme, host)
+    assert seen_by_server(clients, trusting, *headers)[1:] == (scheme, host)
 
 
 EVERYTHING = [
@@ -143,7 +160,7 @@ EVERYTHING = [
 def test_forwarding_headers_of_untrusted_clients_are_ignored(
     serve: Serve, clients: Clients, trusted: tuple[str, ...], headers: list[tuple[str, str]]
 ) -> None:
-    assert heard(clients, start(serve, trusted), *headers) == OWN
+    assert seen_by_server(clients, start(serve, trusted), *headers) == OWN
 
 
 @pytest.mark.parametrize(
@@ -194,7 +211,7 @@ def test_an_origin_is_compared_with_the_forwarded_host(
 ) -> None:
     value = "shop.example:81" if host != "Forwarded" else 'for=1.2.3.4;host="shop.example:81"'
     headers = [(host, value), ("Origin", "https://shop.example:81")]
-    assert heard(clients, trusting, *headers)[2] == "shop.example:81"
+    assert seen_by_server(clients, trusting, *headers)[2] == "shop.example:81"
     assert ask(clients, start(serve, ()), *headers).status == 403
     foreign = [(host, value), ("Origin", "http://localhost")]
     assert ask(clients, trusting, *foreign).status == 403

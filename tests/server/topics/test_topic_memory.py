@@ -40,7 +40,7 @@ class GzipClient(Client):
             self.peer, profile, self._loop.topics, request, None, gzip=True
         )
         self.peer.open(session, 10)
-        session.start(None)
+        session.open()
         EventStream(session, request).subscribe("news")
 
 

@@ -126,7 +126,7 @@ class Client:
         )
         self.peer.open(session, 10)
         self.peer.begin_answer(b"")
-        session.start(None)
+        session.open()
         self.left.clear()
         self.came_with = names_in(self.last_id)
         self.ambiguous = len(self.names) > 1 and self.last_id[:1] not in ("", "?")
