@@ -46,7 +46,7 @@ def subscribed(topic: Topic, count: int) -> None:
     )
 
 
-def test_two_servers_share_everything(redis: RedisServer, serve: Serve, clients: Clients) -> None:
+def test_two_servers_share_topics(redis: RedisServer, serve: Serve, clients: Clients) -> None:
     apps = [shared_app(redis) for _ in range(2)]
     servers = [serve(app) for app in apps]
     streams = [clients.stream(server, "/events") for server in servers]
@@ -129,7 +129,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     assert not sending.is_alive()
 
 
-def test_a_client_that_leaves_while_it_is_slowed_down_is_noticed(
+def test_a_disconnect_of_a_slowed_down_client_is_noticed(
     redis: RedisServer, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING", 10 * outbox.EVENT_WEIGHT)

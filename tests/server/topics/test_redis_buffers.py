@@ -28,7 +28,7 @@ from wsframe.server.topics.redis import outbox, scripts
 from wsframe.server.topics.redis.streams import RedisStreams
 
 
-def test_what_does_not_fit_is_refused_and_the_rest_comes(
+def test_publish_raises_when_the_outbox_is_full_and_other_events_arrive(
     redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
@@ -52,9 +52,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_comes(
     RecordingTopic(others, "quiet").follow().expect("y1", "y2")
 
 
-def test_what_is_lost_at_the_end_is_raised(
-    redis_server: RedisServer, streams: RedisStreams
-) -> None:
+def test_close_raises_for_lost_events(redis_server: RedisServer, streams: RedisStreams) -> None:
     redis_server.kill()
     RecordingTopic(streams).publish_all(*numbers(3))
     with pytest.raises(EventsLost, match="3 published events are lost") as raised:
@@ -63,9 +61,7 @@ def test_what_is_lost_at_the_end_is_raised(
     streams.close(0.1)  # and not again
 
 
-def test_what_was_published_last_is_there_after_the_end(
-    streams: RedisStreams, others: RedisStreams
-) -> None:
+def test_close_sends_the_last_events(streams: RedisStreams, others: RedisStreams) -> None:
     here = RecordingTopic(streams)
     here.publish_all(*numbers(200))
     streams.close(TIMEOUT)
@@ -76,7 +72,7 @@ def test_what_was_published_last_is_there_after_the_end(
 
 
 @pytest.mark.slow
-def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: RedisStreams) -> None:
+def test_publishing_continues_during_close(streams: RedisStreams, others: RedisStreams) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     with Publishing(here) as publishing:
         for count in range(1, 6):
@@ -89,14 +85,16 @@ def test_publishing_goes_on_while_it_is_closed(streams: RedisStreams, others: Re
     wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
 
 
-def test_who_leaves_after_the_end_starts_nothing(streams: RedisStreams) -> None:
+def test_a_member_that_leaves_after_close_starts_no_thread(streams: RedisStreams) -> None:
     streams.join(replica("news"), "ann")
     streams.close(TIMEOUT)
     streams.leave(replica("news"), "ann")
     assert not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")]
 
 
-def test_a_program_that_only_publishes(redis_server: RedisServer, others: RedisStreams) -> None:
+def test_a_program_without_a_server_publishes(
+    redis_server: RedisServer, others: RedisStreams
+) -> None:
     app = App(redis=redis_server.url)
     app.topic("news").publish("hello")
     app.close()
@@ -124,7 +122,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_fork_publishes_nothing_twice(redis_server: RedisServer, others: RedisStreams) -> None:
+def test_a_fork_publishes_no_event_twice(redis_server: RedisServer, others: RedisStreams) -> None:
     redis_server.kill()
     with subprocess.Popen(
         [sys.executable, "-c", FORK, redis_server.url], stdout=subprocess.PIPE
@@ -141,7 +139,7 @@ def test_a_fork_publishes_nothing_twice(redis_server: RedisServer, others: Redis
     assert len(there.entries) == 3
 
 
-def test_a_fed_topic_is_shared(
+def test_a_topic_with_a_source_is_shared(
     redis_server: RedisServer, others: RedisStreams, serve: Serve
 ) -> None:
     app, source = App(redis=redis_server.url), Queue[str]()
@@ -152,13 +150,17 @@ def test_a_fed_topic_is_shared(
     there.expect("hello")
 
 
-def test_the_oldest_are_forgotten_where_there_are_too_many(redis_server: RedisServer) -> None:
+def test_the_oldest_entries_are_removed_beyond_the_maximum_number(
+    redis_server: RedisServer,
+) -> None:
     with redis_server.client() as client:
         ids = [publish_by_script(client, n, n - 1, str(n), entries=3) for n in range(1, 6)]
         assert kept(client) == ([b"3", b"4", b"5"], ids[1], 3 * (scripts.ENTRY_WEIGHT + 2))
 
 
-def test_the_oldest_are_forgotten_where_they_weigh_too_much(redis_server: RedisServer) -> None:
+def test_the_oldest_entries_are_removed_beyond_the_maximum_weight(
+    redis_server: RedisServer,
+) -> None:
     each = scripts.ENTRY_WEIGHT + 10
     with redis_server.client() as client:
         ids = [
@@ -171,7 +173,7 @@ def test_the_oldest_are_forgotten_where_they_weigh_too_much(redis_server: RedisS
         assert place_of(last.decode()) > place_of(ids[4].decode())
 
 
-def test_very_many_are_forgotten_at_once(redis_server: RedisServer) -> None:
+def test_very_many_entries_are_removed_at_once(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         with client.pipeline() as pipe:
             for n in range(1, 3001):
@@ -194,7 +196,7 @@ def old_topic(client: Any, *ages: float) -> list[str]:
     return ids
 
 
-def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServer) -> None:
+def test_entries_beyond_the_maximum_age_are_removed(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         ids = old_topic(client, 300, 200, 100, 10)
         publish_by_script(client, 1, 0, "new", ms=150_000)
@@ -202,7 +204,7 @@ def test_the_oldest_are_forgotten_where_they_are_too_old(redis_server: RedisServ
         assert kept(client) == ([b"3", b"4", b"new"], ids[1].encode(), size)
 
 
-def test_a_topic_keeps_more_than_its_bounds_for_those_who_are_late(
+def test_redis_keeps_more_than_the_history_for_slow_readers(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     here = RecordingTopic(streams, history=0, max_bytes=0, max_age=0).follow()
@@ -223,9 +225,7 @@ def test_history_is_as_old_as_the_events_are(
     assert (here.log.floor_id, here.log.head_id) == (ids[1], ids[3])
 
 
-def test_all_that_redis_has_of_a_topic_expires(
-    redis_server: RedisServer, streams: RedisStreams
-) -> None:
+def test_all_keys_of_a_topic_expire(redis_server: RedisServer, streams: RedisStreams) -> None:
     here = RecordingTopic(streams, max_age=1).follow()
     here.publish_all("hello")
     here.expect("hello")
@@ -236,7 +236,7 @@ def test_all_that_redis_has_of_a_topic_expires(
 
 
 @pytest.mark.slow
-def test_what_is_followed_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
+def test_a_followed_topic_does_not_expire(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url, redis_ttl_margin=3.0, redis_read_timeout=0.1)
     RecordingTopic(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"

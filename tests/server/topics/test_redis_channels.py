@@ -49,7 +49,7 @@ def heard_by(program: Any, channel: str) -> int:
     return int(count)
 
 
-def test_what_another_program_says_comes_once(
+def test_a_message_of_another_program_is_published_once(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
@@ -66,7 +66,7 @@ def test_what_another_program_says_comes_once(
         topic.expect(*said, "the end")
 
 
-def test_clients_hear_what_another_program_says(
+def test_clients_receive_messages_of_another_program(
     redis_server: RedisServer, program: Any, serve: Serve, clients: Clients
 ) -> None:
     app = App(redis=redis_server.url)
@@ -91,7 +91,7 @@ def test_clients_hear_what_another_program_says(
     assert not program.get(LEASE)
 
 
-def test_what_an_access_control_list_has_to_allow(
+def test_a_sufficient_access_control_list(
     redis_server: RedisServer, program: Any, connect: Connect
 ) -> None:
     allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
@@ -107,7 +107,7 @@ def test_what_an_access_control_list_has_to_allow(
     assert here.members() == ["ann"]
 
 
-def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
+def test_a_holder_that_stops_loses_no_message(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
     there = RecordingTopic(others).follow()
@@ -136,7 +136,7 @@ def test_who_stops_leaves_it_to_another_and_nothing_is_lost(
     )
 
 
-def test_who_has_the_lease_is_heard(
+def test_changes_of_the_lease_are_messages(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:
     with program.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -162,7 +162,7 @@ def test_who_has_the_lease_is_heard(
         assert hear() == program.get(LEASE) != holder
 
 
-def test_a_redis_that_hangs_does_not_hold_up_the_end(
+def test_a_hanging_redis_does_not_delay_close(
     redis_server: RedisServer, program: Any, connect: Connect
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=10 * TIMEOUT, redis_stop_timeout=0.1)
@@ -170,7 +170,7 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     assert redis_server.ends_while_hanging(streams.channels.stop)
 
 
-def test_a_connection_that_falls_silent_is_made_anew(
+def test_a_silent_connection_is_replaced(
     redis_server: RedisServer,
     program: Any,
     connect: Connect,
@@ -213,7 +213,7 @@ def test_a_holder_that_dies_is_replaced(
 
 
 @pytest.mark.slow
-def test_a_holder_that_was_suspended_doubles_and_loses_nothing(
+def test_a_suspended_holder_loses_and_doubles_no_message(
     program: Any,
     redis_server: RedisServer,
     connect: Connect,
@@ -265,7 +265,7 @@ class Listening(subprocess.Popen[bytes]):
         super().__exit__(*error)
 
 
-def test_a_connection_that_is_cut_is_made_again(
+def test_a_cut_connection_is_replaced(
     program: Any, redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -286,7 +286,7 @@ def test_a_connection_that_is_cut_is_made_again(
     assert after == numbers(count)[-len(after) :]
 
 
-def test_what_cannot_be_published_is_told(
+def test_a_message_that_cannot_be_published_is_logged(
     program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     listen(program, streams)
@@ -300,7 +300,7 @@ def test_what_cannot_be_published_is_told(
     assert streams.flush(TIMEOUT)
 
 
-def test_a_lease_that_redis_refuses_is_told(
+def test_a_rejected_lease_is_logged(
     program: Any, streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     program.hset(LEASE, "taken", "by something else")
@@ -312,7 +312,7 @@ def test_a_lease_that_redis_refuses_is_told(
     log.records.clear()
 
 
-def test_there_is_no_channel_without_a_redis() -> None:
+def test_channels_require_redis() -> None:
     with pytest.raises(
         RuntimeError, match="the topic 'news' to a channel: it is not kept in Redis"
     ):
@@ -320,7 +320,7 @@ def test_there_is_no_channel_without_a_redis() -> None:
 
 
 @pytest.mark.parametrize("apart", ["database", "prefix"])
-def test_deployments_that_share_a_redis_have_nothing_in_common(
+def test_deployments_in_one_redis_are_separate(
     redis_server: RedisServer, program: Any, connect: Connect, apart: str
 ) -> None:
     """But for the channels of other programs, which belong to no database."""
@@ -355,7 +355,7 @@ def test_deployments_that_share_a_redis_have_nothing_in_common(
         streams.channels.stop()
 
 
-def test_a_channel_that_may_not_be_heard_concerns_no_other(
+def test_a_rejected_channel_does_not_affect_others(
     redis_server: RedisServer, program: Any, connect: Connect, log: ServerLog
 ) -> None:
     allowed = ["~wsframe:*", "resetchannels", "&wsframe:*", "&prices", "+@all"]
@@ -373,6 +373,6 @@ def test_a_channel_that_may_not_be_heard_concerns_no_other(
 
 
 @pytest.mark.parametrize("prefix", ["", "a{b", "a}", "a b", "ä", "x" * 65, "a*"])
-def test_a_prefix_that_is_not_allowed(redis_server: RedisServer, prefix: str) -> None:
+def test_an_invalid_prefix_is_rejected(redis_server: RedisServer, prefix: str) -> None:
     with pytest.raises(ValueError, match="invalid prefix of Redis keys: expected 1 to 64"):
         App(redis=redis_server.url, redis_prefix=prefix)

@@ -107,7 +107,7 @@ def behind(client: Any, hours: int) -> None:
     client.hset(META, "last", ids[-1])
 
 
-def test_a_clock_that_is_behind_holds_nothing_up(
+def test_a_new_primary_with_a_late_clock_continues(
     pair: Pair, connect: Connect, log: ServerLog
 ) -> None:
     """The ids of the old primary are ahead of the new one's, which has not got its last events."""
@@ -133,7 +133,7 @@ def test_a_clock_that_is_behind_holds_nothing_up(
     log.expect("Redis has lost acknowledged events of the topic 'news'")
 
 
-def test_a_tail_that_was_lost_is_a_gap_whatever_follows(
+def test_events_lost_in_a_failover_are_a_gap(
     pair: Pair, connect: Connect, others: Any, log: ServerLog
 ) -> None:
     """Even if as many events have been published to the new primary as were lost."""
@@ -163,7 +163,7 @@ def test_a_tail_that_was_lost_is_a_gap_whatever_follows(
     log.records.clear()
 
 
-def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
+def test_a_client_whose_last_event_was_lost_receives_a_gap(
     redis_server: RedisServer, serve: Serve, clients: Clients
 ) -> None:
     app = App(redis=redis_server.url)
@@ -187,7 +187,7 @@ def test_a_client_whose_last_event_was_lost_is_told_of_a_gap(
 
 
 @pytest.mark.slow
-def test_a_pause_of_redis_loses_nothing(
+def test_a_pause_of_redis_loses_no_event(
     redis_server: RedisServer, connect: Connect, others: Any
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=0.3)
@@ -202,7 +202,7 @@ def test_a_pause_of_redis_loses_nothing(
         topic.expect("1", *numbers(50))
 
 
-def test_an_eviction_is_a_gap_for_those_who_come_back(
+def test_an_eviction_is_a_gap_for_clients_that_reconnect(
     redis_server: RedisServer, streams: Any, others: Any
 ) -> None:
     here = RecordingTopic(streams).follow()

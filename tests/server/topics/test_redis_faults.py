@@ -17,7 +17,7 @@ from wsframe.server.topics.redis.streams import RedisStreams
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
 
-def check_that_others_go_on(*everybody: RedisStreams) -> None:
+def check_that_others_continue(*everybody: RedisStreams) -> None:
     """Publish to another topic, and hear that in every process."""
     topics = [RecordingTopic(streams, "quiet").follow() for streams in everybody]
     for topic in topics:
@@ -53,7 +53,7 @@ def damage(client: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
+def test_a_topic_with_damaged_keys_continues_after_a_gap(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, kind: str
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
@@ -66,7 +66,7 @@ def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
     here.publish_all("new")
     for topic in (here, there):
         wait_until(lambda: data_of(topic.entries)[-1] == "new", "it does not come")  # noqa: B023
-    check_that_others_go_on(streams, others)
+    check_that_others_continue(streams, others)
     # Whoever comes later is told that what it has seen is not all that is gone.
     late = RecordingTopic(others).follow()
     floor = place_of(late.floors[0])
@@ -74,7 +74,7 @@ def test_a_topic_whose_keys_are_damaged_goes_on_behind_a_gap(
     assert data_of(late.kept_entries()) == ["new"]
 
 
-def test_a_life_that_was_overwritten_has_nothing_come_twice(
+def test_an_overwritten_life_doubles_no_event(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
@@ -84,12 +84,12 @@ def test_a_life_that_was_overwritten_has_nothing_come_twice(
         client.hset(META, "life", "another")
     here.publish_all("new", "newer")
     there.expect(*numbers(3), "new", "newer")
-    check_that_others_go_on(streams, others)
+    check_that_others_continue(streams, others)
 
 
 @pytest.mark.parametrize("key", [STREAM, META])
 @pytest.mark.parametrize("wrong", ["APPEND", "SADD", "LPUSH"])
-def test_a_key_of_another_type_concerns_its_topic_alone(
+def test_a_key_of_another_type_affects_only_its_topic(
     redis_server: RedisServer,
     connect: Connect,
     others: RedisStreams,
@@ -106,7 +106,7 @@ def test_a_key_of_another_type_concerns_its_topic_alone(
         client.execute_command(wrong, key, "x")
         here.publish_all("lost")
         log.expect("dropping event: Redis rejected the topic 'news': ")
-        check_that_others_go_on(streams, others)
+        check_that_others_continue(streams, others)
         client.delete(key)
     wait_until(lambda: publishes(here, "2"), "it is refused for ever")
     wait_until(lambda: data_of(here.entries)[-1] == "2", "it does not come")
@@ -134,7 +134,7 @@ GARBAGE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_an_entry_that_is_no_event_becomes_a_gap(
+def test_an_invalid_entry_is_a_gap(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog, kind: str
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -156,7 +156,7 @@ def test_an_entry_that_is_no_event_becomes_a_gap(
     log.expect("of the topic 'news' in Redis: ")
 
 
-def test_a_hole_in_the_middle_becomes_a_gap(
+def test_missing_entries_are_a_gap(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -176,7 +176,7 @@ LIMITS = [("proto-max-bulk-len", 1 << 20), ("client-query-buffer-limit", 1 << 20
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "value"), LIMITS)
-def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
+def test_an_event_beyond_a_limit_of_redis_affects_no_other(
     redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
@@ -196,10 +196,10 @@ def test_an_event_over_a_limit_of_redis_concerns_nothing_else(
     log.expect("dropping event: Redis rejected an event of ")
     with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
         streams.flush(TIMEOUT)
-    check_that_others_go_on(streams, others)
+    check_that_others_continue(streams, others)
 
 
-def test_an_event_over_a_known_limit_is_refused_by_publish(
+def test_publish_rejects_an_event_beyond_a_known_limit_of_redis(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     with redis_server.client() as client:
@@ -211,7 +211,7 @@ def test_an_event_over_a_known_limit_is_refused_by_publish(
     here.expect("hello")
 
 
-def test_an_event_that_the_topic_has_no_room_for_is_refused_by_publish(
+def test_publish_rejects_an_event_beyond_the_limit_of_its_topic(
     streams: RedisStreams,
 ) -> None:
     here = RecordingTopic(streams, max_bytes=1000)

@@ -19,7 +19,7 @@ from wsframe.server.topics.redis import reader
 from wsframe.server.topics.redis.streams import RedisStreams
 
 
-def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
+def test_a_wiped_redis_is_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
     here = RecordingTopic(streams).follow()
     here.publish_all(*numbers(3))
     here.expect(*numbers(3))
@@ -34,7 +34,7 @@ def test_a_wiped_redis_is_told_as_a_gap(redis_server: RedisServer, streams: Redi
     assert data_of(here.wait_for_entries(6))[5:] == ["next"]
 
 
-def test_a_redis_that_begins_anew_is_told_as_a_gap(tmp_path: Path, connect: Connect) -> None:
+def test_a_restarted_empty_redis_is_a_gap(tmp_path: Path, connect: Connect) -> None:
     with RedisServer(tmp_path, persistent=False) as redis_server:
         here = RecordingTopic(connect(redis_server.url)).follow()
         here.publish_all(*numbers(3))
@@ -49,7 +49,7 @@ def test_a_redis_that_begins_anew_is_told_as_a_gap(tmp_path: Path, connect: Conn
         assert here.streams.flush(TIMEOUT)
 
 
-def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
+def test_entries_removed_before_they_were_read_are_a_gap(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -69,7 +69,7 @@ def test_what_was_removed_before_it_was_read_is_told_as_a_gap(
     ]
 
 
-def test_redis_that_has_lost_what_it_acknowledged_goes_on(
+def test_publishing_continues_after_redis_lost_acknowledged_events(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -85,7 +85,7 @@ def test_redis_that_has_lost_what_it_acknowledged_goes_on(
 
 
 @pytest.mark.slow
-def test_a_key_that_is_no_stream_concerns_its_topic_alone(
+def test_a_key_that_is_not_a_stream_affects_only_its_topic(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -123,7 +123,7 @@ def test_a_key_that_is_no_stream_concerns_its_topic_alone(
     log.records.clear()
 
 
-def test_an_entry_that_is_no_event_is_left_out(
+def test_an_invalid_entry_is_dropped(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -135,7 +135,7 @@ def test_an_entry_that_is_no_event_is_left_out(
 
 
 @pytest.mark.parametrize("what", ["publish", "follow", "join", "key"])
-def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -> None:
+def test_text_with_a_lone_surrogate_is_rejected(streams: RedisStreams, what: str) -> None:
     topic, bad = RecordingTopic(streams), RecordingTopic(streams, "\ud800")
     attempts: dict[str, Callable[[], object]] = {
         "publish": lambda: bad.publish("x"),
@@ -147,7 +147,7 @@ def test_text_that_cannot_be_sent_is_refused(streams: RedisStreams, what: str) -
         attempts[what]()
 
 
-def test_what_comes_at_once_is_read_piece_by_piece(
+def test_many_new_entries_are_read_in_chunks(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", 3)
@@ -163,7 +163,9 @@ def test_what_comes_at_once_is_read_piece_by_piece(
         topic.expect("hello")
 
 
-def test_nobody_listens_to_what_nobody_follows(redis_server: RedisServer, connect: Connect) -> None:
+def test_channels_of_unfollowed_topics_are_unsubscribed(
+    redis_server: RedisServer, connect: Connect
+) -> None:
     streams = connect(redis_server.url, redis_read_timeout=0.1)
     here, there = RecordingTopic(streams).follow(), RecordingTopic(streams, "other").follow()
     streams.unfollow(here)

@@ -65,7 +65,7 @@ WHAT = {
 @pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [0, 1 << 16, 1 << 20])
 @pytest.mark.parametrize("kind", WHAT)
-def test_memory_is_bounded_whatever_is_published(
+def test_the_memory_in_redis_is_limited(
     redis_server: RedisServer, kind: str, max_bytes: int
 ) -> None:
     largest = 3 * max_bytes + LARGEST_EVENT

@@ -19,7 +19,7 @@ from wsframe.server.topics.redis.streams import RedisStreams
 THREADS = ("wsframe-writer", "wsframe-reader")
 
 
-def test_a_killed_redis_loses_and_doubles_nothing(
+def test_killing_redis_loses_and_doubles_no_event(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
@@ -40,7 +40,7 @@ def test_a_killed_redis_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("thread", THREADS)
-def test_a_cut_connection_loses_and_doubles_nothing(
+def test_cutting_a_connection_loses_and_doubles_no_event(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
@@ -52,7 +52,7 @@ def test_a_cut_connection_loses_and_doubles_nothing(
     check_that_all_came(publishing, here, there)
 
 
-def test_an_event_whose_answer_is_lost_is_not_doubled(
+def test_an_event_with_a_lost_reply_is_not_doubled(
     redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
     there = RecordingTopic(others).follow()
@@ -68,7 +68,7 @@ def test_an_event_whose_answer_is_lost_is_not_doubled(
     there.expect(*(d for n in range(3) for d in [*numbers(20, f"{n}-"), f"the last of {n}"]))
 
 
-def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
+def test_redis_recognizes_events_that_are_sent_again(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         first = publish_by_script(client, 3, 0)
         assert place_of(first.decode())
@@ -82,7 +82,7 @@ def test_redis_knows_what_it_was_sent_before(redis_server: RedisServer) -> None:
         assert client.hget("wsframe:{news}:meta", "n") == b"2"
 
 
-def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
+def test_an_outage_and_its_end_are_logged_once(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = RecordingTopic(streams).follow()
@@ -97,7 +97,7 @@ def test_it_is_logged_once_that_redis_is_away_and_once_that_it_is_back(
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
-def test_a_redis_that_does_not_answer_is_away(
+def test_a_redis_that_does_not_reply_is_unavailable(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
     streams = connect(redis_server.url, redis_timeout=0.5, redis_read_timeout=0.1)
@@ -111,7 +111,7 @@ def test_a_redis_that_does_not_answer_is_away(
     assert streams.flush(TIMEOUT)
 
 
-def test_a_connection_that_falls_silent_is_made_anew(
+def test_a_silent_connection_is_replaced(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
     """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
@@ -128,9 +128,7 @@ def test_a_connection_that_falls_silent_is_made_anew(
         streams.close(TIMEOUT)
 
 
-def test_a_redis_that_hangs_does_not_hold_up_the_end(
-    redis_server: RedisServer, connect: Connect
-) -> None:
+def test_a_hanging_redis_does_not_delay_close(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url, redis_timeout=10 * TIMEOUT, redis_stop_timeout=0.1)
     here = RecordingTopic(streams).follow()
 
@@ -150,7 +148,7 @@ def test_a_redis_that_hangs_does_not_hold_up_the_end(
     ],
     ids=["OOM", "READONLY"],
 )
-def test_a_redis_that_cannot_write_now_is_waited_for(
+def test_a_temporarily_read_only_redis_is_waited_for(
     redis_server: RedisServer,
     streams: RedisStreams,
     log: ServerLog,
@@ -169,7 +167,7 @@ def test_a_redis_that_cannot_write_now_is_waited_for(
     assert streams.flush(TIMEOUT)
 
 
-def test_scripts_that_redis_has_forgotten_are_loaded_again(
+def test_flushed_scripts_are_loaded_again(
     redis_server: RedisServer, streams: RedisStreams, log: ServerLog
 ) -> None:
     here = RecordingTopic(streams).follow()

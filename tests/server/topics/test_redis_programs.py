@@ -41,7 +41,7 @@ def run(program: str, url: str, patience: float = TIMEOUT) -> subprocess.Complet
     )
 
 
-def test_what_a_program_publishes_is_there_after_its_end(
+def test_the_events_of_a_program_are_stored_after_its_exit(
     redis_server: RedisServer, others: Any
 ) -> None:
     done = run("for n in range(500): topic.publish(str(n))", redis_server.url)
@@ -50,7 +50,7 @@ def test_what_a_program_publishes_is_there_after_its_end(
 
 
 @pytest.mark.slow
-def test_what_a_program_loses_at_its_end_is_an_error_with_a_number(
+def test_events_lost_at_exit_are_an_error_with_their_number(
     redis_server: RedisServer,
 ) -> None:
     redis_server.kill()
@@ -74,14 +74,14 @@ except EventsLost as error:
 
 
 @pytest.mark.slow
-def test_a_program_that_redis_refuses_does_not_wait_at_its_end(redis_server: RedisServer) -> None:
+def test_a_program_that_redis_rejects_does_not_wait_at_exit(redis_server: RedisServer) -> None:
     done = run('topic.publish("x")', redis_server.url.replace("://", "://:wrong@"), 10 * TIMEOUT)
     # The refusal may be there before the event waits.
     expected = "EventsLost: 1 published events are lost: ", "BrokerRefused: "
     assert any(error in done.stderr for error in expected)
 
 
-def test_flush_waits_for_what_was_published(redis_server: RedisServer, others: Any) -> None:
+def test_flush_waits_for_published_events(redis_server: RedisServer, others: Any) -> None:
     app = App(redis=redis_server.url)
     app.flush()  # nothing was
     topic = app.topic("news")
@@ -106,7 +106,7 @@ def test_flush_waits_for_what_was_published(redis_server: RedisServer, others: A
 @pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("ends", ["os._exit(0)", "sys.exit()"])
-def test_forked_children_publish_what_is_theirs(
+def test_forked_children_publish_only_their_own_events(
     redis_server: RedisServer, others: Any, ends: str
 ) -> None:
     program = f"""
@@ -151,7 +151,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @needs_fork
-def test_processes_of_multiprocessing_send_what_they_published(
+def test_processes_of_multiprocessing_send_their_events_at_exit(
     redis_server: RedisServer, others: Any
 ) -> None:
     """They end without the functions that the program has registered for its end."""
@@ -255,7 +255,7 @@ gc.collect()
     )
 
 
-def test_a_flooded_topic_leaves_room_for_the_others(
+def test_a_flooded_topic_leaves_room_for_other_topics(
     redis_server: RedisServer, connect: Connect, others: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING", 1 << 20)
@@ -288,7 +288,7 @@ def test_a_flooded_topic_leaves_room_for_the_others(
     assert streams.flush(3 * TIMEOUT)
 
 
-def test_losses_are_told_once(redis_server: RedisServer, connect: Connect) -> None:
+def test_losses_are_reported_once(redis_server: RedisServer, connect: Connect) -> None:
     streams = connect(redis_server.url)
     redis_server.kill()
     RecordingTopic(streams).publish_all("1", "2")
@@ -297,7 +297,7 @@ def test_losses_are_told_once(redis_server: RedisServer, connect: Connect) -> No
     streams.close(0.1)
 
 
-def test_what_a_finalizer_publishes_after_the_end_of_the_program_is_an_error(
+def test_publishing_in_a_finalizer_at_exit_is_an_error(
     redis_server: RedisServer,
 ) -> None:
     """No thread can begin any more by then."""

@@ -75,7 +75,7 @@ def raises_if(count: int, match: str) -> AbstractContextManager[object]:
     return pytest.raises(EventsLost, match=match) if count else nullcontext()
 
 
-def test_publish_raises_and_nothing_is_waited_for(
+def test_publish_raises_without_waiting(
     refusing: tuple[str, str], connect: Connect, log: ServerLog
 ) -> None:
     url, why = refusing
@@ -96,7 +96,7 @@ def test_publish_raises_and_nothing_is_waited_for(
     log.records.clear()
 
 
-def test_a_redis_that_is_away_lets_a_server_start(
+def test_a_server_starts_without_reaching_redis(
     redis_server: RedisServer, serve: Serve, log: ServerLog
 ) -> None:
     redis_server.kill()
@@ -108,7 +108,7 @@ def test_a_redis_that_is_away_lets_a_server_start(
     app.close()
 
 
-def test_a_redis_that_is_configured_anew_is_used_again(
+def test_a_reconfigured_redis_is_used_again(
     tmp_path: Path, connect: Connect, log: ServerLog
 ) -> None:
     with RedisServer(tmp_path, password="secret") as server:
@@ -136,7 +136,7 @@ def test_a_redis_that_is_configured_anew_is_used_again(
 
 
 @pytest.mark.slow
-def test_the_command_line_names_the_reason(tmp_path: Path) -> None:
+def test_the_command_line_prints_the_reason(tmp_path: Path) -> None:
     with RedisServer(tmp_path, "--cluster-enabled", "yes") as server:
         for workers in ("0", "1"):
             command = ["-m", "wsframe.server", "--port", "0", "--redis", server.url]

@@ -24,7 +24,7 @@ from wsframe.server.topics.redis import interests, reader
 from wsframe.server.topics.redis.streams import RedisStreams
 
 
-def test_all_processes_hear_the_same(streams: RedisStreams, others: RedisStreams) -> None:
+def test_all_processes_receive_the_same_events(streams: RedisStreams, others: RedisStreams) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     publishing = [
         threading.Thread(target=topic.publish_all, args=numbers(300, who))
@@ -46,7 +46,7 @@ def test_all_processes_hear_the_same(streams: RedisStreams, others: RedisStreams
     assert [entry.id for entry in entries] == [entry.stream_id for entry in entries]
 
 
-def test_an_event_comes_as_it_was_published(streams: RedisStreams, others: RedisStreams) -> None:
+def test_an_event_is_unchanged_by_redis(streams: RedisStreams, others: RedisStreams) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     here.publish("héllo\n", event="greeting", id="mine", key="k")
     here.publish(b"\x00\xff")
@@ -61,7 +61,7 @@ def test_an_event_comes_as_it_was_published(streams: RedisStreams, others: Redis
     assert len(here.wait_for_entries(5)) == 5
 
 
-def test_what_follows_later_has_the_history(streams: RedisStreams, others: RedisStreams) -> None:
+def test_a_later_follower_loads_the_history(streams: RedisStreams, others: RedisStreams) -> None:
     here = RecordingTopic(streams, history=3).follow()
     here.publish_all(*numbers(5))
     entries = here.wait_for_entries(5)
@@ -71,7 +71,7 @@ def test_what_follows_later_has_the_history(streams: RedisStreams, others: Redis
     assert streams.flush(TIMEOUT)
 
 
-def test_a_topic_that_is_followed_again_is_loaded_again(
+def test_following_a_topic_again_loads_it_again(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
     here, there = RecordingTopic(streams), RecordingTopic(others).follow()
@@ -86,7 +86,7 @@ def test_a_topic_that_is_followed_again_is_loaded_again(
     assert data_of(here.kept_entries()) == numbers(20)
 
 
-def test_what_comes_while_a_topic_is_loaded_is_there(
+def test_entries_added_while_a_topic_is_loaded_are_read(
     streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
@@ -104,7 +104,7 @@ def test_what_comes_while_a_topic_is_loaded_is_there(
     wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "it is not there")
 
 
-def test_what_comes_before_it_is_listened_to_again_is_there(
+def test_entries_added_before_a_channel_is_subscribed_again_are_read(
     redis_server: RedisServer,
     streams: RedisStreams,
     others: RedisStreams,
@@ -126,7 +126,7 @@ def test_what_comes_before_it_is_listened_to_again_is_there(
     here.expect("hello")
 
 
-def test_nothing_comes_after_the_end(
+def test_a_closed_topic_accepts_no_events(
     streams: RedisStreams, others: RedisStreams, log: ServerLog
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
@@ -145,7 +145,7 @@ def test_nothing_comes_after_the_end(
     assert len(here.entries) == 2
 
 
-def test_the_end_is_known_to_those_who_come_later(
+def test_a_later_follower_finds_the_topic_closed(
     streams: RedisStreams, others: RedisStreams
 ) -> None:
     RecordingTopic(streams).publish_all("hello")
@@ -162,7 +162,7 @@ def members(streams: RedisStreams, *expected: str) -> None:
     wait_until(lambda: topic.members() == list(expected), f"not {expected}")
 
 
-def test_who_is_there_is_known_to_all(streams: RedisStreams, others: RedisStreams) -> None:
+def test_all_processes_know_the_members(streams: RedisStreams, others: RedisStreams) -> None:
     streams.join(replica("news"), "ann")
     streams.join(replica("news"), "ann")
     others.join(replica("news"), "ann")
@@ -179,9 +179,7 @@ def test_who_is_there_is_known_to_all(streams: RedisStreams, others: RedisStream
         members(each)
 
 
-def test_who_is_there_is_there_no_more_after_the_end(
-    streams: RedisStreams, others: RedisStreams
-) -> None:
+def test_close_removes_the_members(streams: RedisStreams, others: RedisStreams) -> None:
     streams.join(replica("news"), "ann")
     members(others, "ann")
     streams.close(TIMEOUT)
@@ -189,9 +187,7 @@ def test_who_is_there_is_there_no_more_after_the_end(
 
 
 @pytest.mark.slow
-def test_members_of_a_process_that_is_silent_expire(
-    redis_server: RedisServer, connect: Connect
-) -> None:
+def test_members_of_a_silent_process_expire(redis_server: RedisServer, connect: Connect) -> None:
     silent = connect(redis_server.url, presence_ttl=0.5)
     others = connect(redis_server.url, presence_ttl=0.5, presence_renewal=0.05)
     silent.join(replica("news"), "ann")
@@ -204,7 +200,7 @@ def test_members_of_a_process_that_is_silent_expire(
     )
 
 
-def test_members_are_there_again_when_redis_has_forgotten_them(
+def test_members_return_after_redis_was_wiped(
     redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
     streams = connect(redis_server.url, presence_renewal=0.05)
@@ -215,7 +211,7 @@ def test_members_are_there_again_when_redis_has_forgotten_them(
     members(others, "ann")
 
 
-def test_who_is_there_is_not_known_while_redis_is_away(
+def test_members_raises_while_redis_is_unavailable(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
     topic = RecordingTopic(streams)
@@ -227,7 +223,7 @@ def test_who_is_there_is_not_known_while_redis_is_away(
     assert topic.members() == []
 
 
-def test_coming_and_going_takes_no_memory_while_redis_is_away(
+def test_changes_of_members_use_bounded_memory_while_redis_is_unavailable(
     redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interests, "MAX_LEAVING", 10)
@@ -252,7 +248,7 @@ def check_that_it_works(url: str, connect: Connect) -> None:
         streams.close(TIMEOUT)  # before the Redis ends
 
 
-def test_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
+def test_a_redis_with_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
     with RedisServer(tmp_path, password="p@ss/w:rd") as redis_server:
         check_that_it_works(redis_server.url, connect)
         wrong = connect(f"redis://:wrong@127.0.0.1:{redis_server.port}")
@@ -264,17 +260,17 @@ def test_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:
         log.records.clear()
 
 
-def test_tls(tmp_path: Path, connect: Connect, certificates: Certificates) -> None:
+def test_redis_over_tls(tmp_path: Path, connect: Connect, certificates: Certificates) -> None:
     with RedisServer(tmp_path, certificates=certificates) as redis_server:
         check_that_it_works(redis_server.url, connect)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets")
-def test_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
+def test_redis_over_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
     with RedisServer(tmp_path, unix="s", password="secret") as redis_server:
         check_that_it_works(redis_server.url, connect)
 
 
-def test_a_url_that_is_none() -> None:
+def test_an_invalid_url_is_rejected() -> None:
     with pytest.raises(ValueError, match="must specify one of"):
         App(redis="http://localhost")

@@ -167,7 +167,7 @@ end()
         ),
     ],
 )
-def test_publish_ends_wherever_it_is_called(script: str) -> None:
+def test_publish_returns_in_any_context(script: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LISTENING + script],
         capture_output=True,
@@ -204,7 +204,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     assert stream.expect(2) == ["1", "2"]
 
 
-def test_what_was_queued_is_in_the_history_without_a_server() -> None:
+def test_events_published_in_a_method_of_the_topic_reach_the_history() -> None:
     topic = App().topic("news")
     with log_of(topic).lock:  # as where a finalizer runs in a method of the topic
         topic.publish("1")
@@ -217,7 +217,7 @@ def test_what_was_queued_is_in_the_history_without_a_server() -> None:
     assert topic.stats().history == 2
 
 
-def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> None:
+def test_code_that_interrupts_a_method_of_a_topic_does_not_change_its_log() -> None:
     topic = App().topic("news", history=3)
     for number in range(3):
         topic.publish(f"{number}")
@@ -229,14 +229,14 @@ def test_what_interrupts_a_method_of_a_topic_changes_nothing_in_its_log() -> Non
     assert topic.stats().history == 1
 
 
-def test_what_interrupts_a_method_of_a_topic_cannot_change_what_kind_of_log_it_has() -> None:
+def test_code_that_interrupts_a_method_of_a_topic_cannot_change_its_kind_of_log() -> None:
     topic = App().topic("news")
     with log_of(topic).lock, pytest.raises(StateError, match="is in a method of the topic"):
         log_of(topic).configure(policy="latest")
     log_of(topic).configure(policy="latest")
 
 
-def test_a_topic_that_is_made_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_created_twice_at_once_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finalizer may ask for the topic that is just being made in its thread."""
     app = App()
     interrupting: list[Topic] = []
@@ -304,7 +304,7 @@ class Shouting(str):
 
 
 @pytest.mark.parametrize("envelope", [False, True])
-def test_no_methods_of_the_users_classes_are_called_by_a_loop(
+def test_a_loop_calls_no_methods_of_the_users_classes(
     serve: Serve, clients: Clients, envelope: bool
 ) -> None:
     app = App()

@@ -68,7 +68,7 @@ def serve_every_kind(serve: Serve) -> tuple[Any, Topic]:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "from the history"])
-def test_a_large_event_arrives_whole_at_every_kind_of_client(
+def test_every_kind_of_client_receives_a_large_event(
     serve: Serve, clients: Clients, gzip_clients: Connect, late: bool
 ) -> None:
     server, topic = serve_every_kind(serve)
@@ -136,7 +136,7 @@ def short(data: bytes) -> bytes:
     return data
 
 
-def test_few_kinds_of_compression_are_kept() -> None:
+def test_clients_share_few_compressed_encodings() -> None:
     """However many sizes of windows clients ask for."""
     agreed = {
         message_encoding(

@@ -26,7 +26,7 @@ from wsframe.server.topics.places import Place, Places
     "given",
     ["a\x01b", "\x7f", "a\tb", " a", "a ", "\t", "x" * 1025, "\U0001f600" * 257, "\x85" * 600],
 )
-def test_an_id_that_no_client_could_come_back_with_is_refused(
+def test_an_id_that_no_header_can_contain_is_rejected(
     serve: Serve, clients: Clients, log: ServerLog, given: str
 ) -> None:
     topic = App().topic("news")
@@ -55,7 +55,7 @@ def test_an_id_that_no_client_could_come_back_with_is_refused(
 @example("\U0001f600" * 256)
 @example("\x80\x85\xa0\u2028\ufeff")
 @example("%3D&a=b+c;\"'\\")
-def test_whoever_has_an_id_can_come_back_with_it(serves_ids: Any, text: str) -> None:
+def test_a_client_can_reconnect_with_any_valid_id(serves_ids: Any, text: str) -> None:
     """Alone or as one of several topics, in a header or in the query."""
     server, topic, connect = serves_ids
     try:
@@ -90,7 +90,7 @@ def serves_ids(serve: Serve, clients: Clients) -> Any:
 
 
 @pytest.mark.parametrize("count", [70, 1000])
-def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, count: int) -> None:
+def test_a_stream_of_many_topics_reconnects(serve: Serve, clients: Clients, count: int) -> None:
     """With an id that fits into any request, and after one id for all that begin together."""
     app = App()
     names = [f"room {number}".ljust(30, "x") for number in range(count)]
@@ -125,9 +125,7 @@ def test_a_stream_of_many_topics_comes_back(serve: Serve, clients: Clients, coun
             again.close()
 
 
-def test_a_place_that_is_not_remembered_is_a_gap_in_every_topic(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_forgotten_place_is_a_gap_in_every_topic(serve: Serve, clients: Clients) -> None:
     app = two_topics_app()
     server = serve(app)
     for number, unknown in enumerate(("?abcdefghijk.1", "?.", "?a.b", "?x." + "9" * 30, "?")):
@@ -137,7 +135,7 @@ def test_a_place_that_is_not_remembered_is_a_gap_in_every_topic(
         assert {json.loads(gap.data)["topic"] for gap in gaps if gap.event == "gap"} == {"a", "b"}
 
 
-def test_places_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "MAX_BYTES", 100 * places.PLACE_COST)
     monkeypatch.setattr(places, "MAX_LISTED", 20)
     monkeypatch.setattr(places, "MAX_MOVES", 10)

@@ -24,7 +24,7 @@ from wsframe.server.topics.log import Bounds, LatestLog, Log
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
-def test_text_without_a_form_is_refused_where_it_is_published(name: str) -> None:
+def test_publish_rejects_lone_surrogates(name: str) -> None:
     """Such as json.loads makes of what a client sends; and not at the subscribers."""
     topic = App().topic("news")
     with pytest.raises(ValueError, match="surrogates not allowed"):
@@ -32,20 +32,20 @@ def test_text_without_a_form_is_refused_where_it_is_published(name: str) -> None
     assert topic.stats().published == 0
 
 
-def test_a_name_without_a_form_is_refused() -> None:
+def test_a_topic_name_with_a_lone_surrogate_is_rejected() -> None:
     with pytest.raises(ValueError, match="surrogates not allowed"):
         App().topic("\ud800")
 
 
 @pytest.mark.parametrize("given", ["?a=1", "?", ":end"])
-def test_ids_that_mean_something_else_are_refused(given: str) -> None:
+def test_reserved_ids_are_rejected(given: str) -> None:
     topic = App().topic("news")
     for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
         with pytest.raises(ValueError, match=r"must not begin with '\?'|ends a stream permanently"):
             topic.publish(**wrong)
 
 
-def test_an_empty_id_forgets_its_topic_alone(serve: Serve, clients: Clients) -> None:
+def test_an_empty_id_is_forgotten_for_its_topic_only(serve: Serve, clients: Clients) -> None:
     app = two_topics_app()
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
@@ -64,7 +64,7 @@ ODD = ["a&b=c", "%3F+ x", "ü?\u2028", "#;=", "", "1-1", '"\\']
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_names_and_ids(serve: Serve, clients: Clients, name: str) -> None:
+def test_topic_names_may_contain_any_characters(serve: Serve, clients: Clients, name: str) -> None:
     app = App()
     topic, other = app.topic(name), app.topic("other")
 
@@ -88,7 +88,7 @@ def test_odd_names_and_ids(serve: Serve, clients: Clients, name: str) -> None:
     assert sorted(in_query.expect(2)) == ["2", "3"]
 
 
-def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
+def test_a_topic_missing_in_the_last_id_begins_as_for_a_new_client(
     serve: Serve, clients: Clients
 ) -> None:
     app = App()
@@ -110,7 +110,7 @@ def test_a_topic_that_the_last_id_does_not_tell_of_begins_like_a_new_one(
     assert again.expect(1) == ["c1"]
 
 
-def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
+def test_a_client_disconnected_while_it_reconnects_misses_no_event(
     serve: Serve, clients: Clients
 ) -> None:
     """Its newest id tells of the topics, too, that its stream has not been subscribed to again."""
@@ -143,7 +143,7 @@ def test_a_client_that_is_cut_off_while_it_comes_back_loses_nothing(
     assert last.expect(1) == ["b1"]
 
 
-def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
+def test_ids_omit_topics_to_which_the_client_does_not_return(
     serve: Serve, clients: Clients
 ) -> None:
     app = App()
@@ -165,7 +165,7 @@ def test_ids_tell_of_no_topic_that_a_client_does_not_come_back_to(
     assert sorted(parse_qs(str(again.next_event().id)[1:])) == ["b", "d"]
 
 
-def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> None:
+def test_ids_omit_topics_that_were_unsubscribed(serve: Serve, clients: Clients) -> None:
     """They would become longer and longer."""
     app = App()
     subscriptions: list[Subscription] = []
@@ -184,7 +184,7 @@ def test_ids_tell_of_no_topic_that_was_left(serve: Serve, clients: Clients) -> N
     assert list(parse_qs(str(stream.next_event().id)[1:])) == ["room 0", "room 9"]
 
 
-def test_names_are_short() -> None:
+def test_the_length_of_names_is_limited() -> None:
     app = App()
     for name in ("x" * 1025, "\U0001f600" * 257):
         with pytest.raises(ValueError, match="the name of a topic is too long: "):
@@ -196,7 +196,9 @@ def test_names_are_short() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stream", "websocket"])
-def test_a_connection_has_so_many_subscriptions(serve: Serve, clients: Clients, kind: str) -> None:
+def test_the_subscriptions_of_a_connection_are_limited(
+    serve: Serve, clients: Clients, kind: str
+) -> None:
     app = App()
     refused: list[str] = []
 
@@ -274,7 +276,7 @@ def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) 
 
 
 @pytest.mark.parametrize("what", ["events", "names"])
-def test_topics_hold_so_much_memory_in_all(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_unused_topics_is_limited(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unused, "MAX_UNUSED_BYTES", 1 << 20)
     app = App()
     for number in range(100 if what == "events" else 1000):
@@ -292,7 +294,7 @@ def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> N
 
 
 @pytest.mark.parametrize("talk", [False, True], ids=["empty rooms", "rooms with a history"])
-def test_the_rooms_that_a_client_makes_up_drive_out_no_others(
+def test_topics_invented_by_one_client_drive_out_no_others(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, talk: bool
 ) -> None:
     monkeypatch.setattr(unused, "MAX_UNUSED", 80)
@@ -335,7 +337,7 @@ def test_topics_without_events_are_forgotten_first(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["event", "id", "key"])
-def test_all_of_an_event_has_a_size(name: str) -> None:
+def test_the_size_of_an_event_includes_all_its_texts(name: str) -> None:
     topic = App().topic("news", max_bytes=1000)
     for number in range(10):
         topic.publish("", **{name: f"{number}" * 400})
@@ -343,7 +345,7 @@ def test_all_of_an_event_has_a_size(name: str) -> None:
     assert topic.stats().history_bytes == 800
 
 
-def test_clients_that_differ_in_what_they_send_get_the_same_bytes() -> None:
+def test_clients_with_different_client_parameters_share_bytes() -> None:
     """What a client asks for must not multiply what is kept of an event."""
     agreed = [
         PerMessageDeflate(
@@ -361,7 +363,7 @@ def test_clients_that_differ_in_what_they_send_get_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("kind", [Log, LatestLog])
-def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
+def test_a_large_event_is_sent_alone(kind: type[Log]) -> None:
     """So that all who are behind share its bytes; in a piece with others each would have a copy."""
     events = kind(Bounds(), monotonic)
     for size in (10, 10, 10_000, 10, 10):
@@ -374,7 +376,7 @@ def test_a_large_event_goes_out_by_itself(kind: type[Log]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Log, LatestLog])
-def test_what_is_left_between_two_places(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_between_two_positions(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "SPARE_POSITIONS", 1)
     random, events = Random(1), kind(Bounds(history=6), monotonic)
     left: dict[int, str] = {}

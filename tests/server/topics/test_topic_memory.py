@@ -88,7 +88,7 @@ PUBLISHED: dict[str, tuple[int, int, Callable[[int], dict[str, Any]]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", PUBLISHED)
-def test_a_topic_takes_so_much_memory_at_most(memory: Callable[[], int], what: str) -> None:
+def test_the_memory_of_a_topic_is_limited(memory: Callable[[], int], what: str) -> None:
     loop = one_loop()
     count, max_bytes, options = PUBLISHED[what]
     topic = loop.topics.get("news", 100_000, max_bytes, policy="drop-oldest")
@@ -108,7 +108,7 @@ def test_a_topic_takes_so_much_memory_at_most(memory: Callable[[], int], what: s
     assert topic.stats().subscribers == len(clients)
 
 
-def test_who_is_at_ease_loses_what_a_loop_did_not_take_in_time() -> None:
+def test_a_caught_up_client_loses_events_that_its_loop_did_not_take_in_time() -> None:
     """The loop may stand still, and a turn may publish more than there is room for."""
     loop = one_loop()
     topic = loop.topics.get("news", policy="drop-oldest", max_bytes=0)
@@ -126,7 +126,7 @@ def test_who_is_at_ease_loses_what_a_loop_did_not_take_in_time() -> None:
     assert topic.publish("next").reached == 1
 
 
-def test_all_topics_take_so_much_memory_and_small_ones_keep_theirs() -> None:
+def test_the_memory_of_all_topics_is_limited_and_small_ones_keep_their_events() -> None:
     loop = one_loop(memory=4 * MIB)
     clients = [Client(loop, [name], None, EVERYTHING) for name in "abcdefgh"]
     for client in clients:
@@ -143,7 +143,7 @@ def test_all_topics_take_so_much_memory_and_small_ones_keep_theirs() -> None:
     assert all(topic.stats().history > 1 for topic in large)
 
 
-def test_the_memory_of_topics_that_are_forgotten_is_free() -> None:
+def test_the_memory_of_forgotten_topics_is_freed() -> None:
     app = App()
     for number in range(10):
         topic = app.topic(f"{number}", max_age=0.0)
@@ -154,7 +154,7 @@ def test_the_memory_of_topics_that_are_forgotten_is_free() -> None:
     assert topics_of(app).weight < 1000
 
 
-def test_an_event_that_is_too_large_in_some_form_is_refused() -> None:
+def test_an_event_that_is_too_large_in_one_encoding_is_rejected() -> None:
     topic = App().topic("news", max_bytes=0)
     limit = 2 * MIB
     for small in ("x" * limit, "\n" * (limit // 7), b"x" * (limit // 4 * 3), '"' * (limit // 2)):
@@ -181,9 +181,7 @@ def test_encodings_are_forgotten_before_events() -> None:
     assert topic.stats().history == 15
 
 
-def test_what_is_not_needed_any_more_is_forgotten_little_by_little(
-    serve: Serve, clients: Clients
-) -> None:
+def test_unneeded_entries_are_forgotten_in_small_steps(serve: Serve, clients: Clients) -> None:
     """A reader that is cut off must not hold up the others while its past is forgotten."""
     loop = one_loop()
     topic = loop.topics.get("news", 0, 64 * MIB, policy="drop-oldest")

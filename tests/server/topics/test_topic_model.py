@@ -214,7 +214,7 @@ class Model(RuleBasedStateMachine):
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data())
-    def come_back(self, data: st.DataObject) -> None:
+    def reconnect(self, data: st.DataObject) -> None:
         """Be cut off, with what is on the way, and come back; or come back after the end."""
         client = data.draw(st.sampled_from(self.clients))
         client.peer.abort()
@@ -313,7 +313,7 @@ class Model(RuleBasedStateMachine):
         return [number for number in missing if keys[number] not in keys[number + 1 :]]
 
     @rule()
-    def stand_still(self) -> None:
+    def settle(self) -> None:
         """When all has been done and read, nobody who is there misses anything."""
         busy = True
         while busy:
@@ -333,7 +333,7 @@ class Model(RuleBasedStateMachine):
             assert topic.stats().lagging == 0
 
     @invariant()
-    def what_is_counted_is_there(self) -> None:
+    def lagging_subscriptions_are_counted(self) -> None:
         for topic in self.by_name.values():
             waiting = topic._lagging._at
             behind = sum(map(len, waiting.values()))
@@ -345,10 +345,10 @@ class Model(RuleBasedStateMachine):
         for client in self.clients:
             if client.peer.closed:
                 self.connect(client)
-        self.stand_still()
+        self.settle()
         for client in self.clients:
             client.peer.abort()
-        self.stand_still()
+        self.settle()
         for topic in self.by_name.values():
             assert topic.stats().subscribers == 0
             assert not topic._deliveries

@@ -30,7 +30,7 @@ def join(app: App, path: str, **options: Any) -> None:
             yield
 
 
-def test_all_of_the_history_first(serve: Serve, clients: Clients) -> None:
+def test_the_history_comes_before_new_events(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("room", history=3)
     join(app, "/room", after="")
@@ -43,7 +43,7 @@ def test_all_of_the_history_first(serve: Serve, clients: Clients) -> None:
     assert client.next_event() == "f"
 
 
-def test_a_websocket_goes_on_after_an_id(serve: Serve, clients: Clients) -> None:
+def test_a_websocket_resumes_after_an_id(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app()
     server = serve(app)
     first = clients.websocket(server, "/envelopes")
@@ -68,7 +68,7 @@ def test_a_websocket_goes_on_after_an_id(serve: Serve, clients: Clients) -> None
     assert json.loads(str(lost.next_event())) == one
 
 
-def test_given_ids(serve: Serve, clients: Clients) -> None:
+def test_a_client_resumes_after_ids_chosen_by_the_publisher(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app()
     server = serve(app)
     for number in range(5):
@@ -79,7 +79,7 @@ def test_given_ids(serve: Serve, clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("bound", ["history", "max_bytes", "max_age"])
-def test_what_is_past_a_bound_is_a_gap(serve: Serve, clients: Clients, bound: str) -> None:
+def test_events_beyond_the_bounds_are_a_gap(serve: Serve, clients: Clients, bound: str) -> None:
     app, topic = topics_app(**{bound: {"history": 2, "max_bytes": 200, "max_age": 0.0}[bound]})
     server = serve(app)
     first = clients.stream(server, "/events")
@@ -96,7 +96,7 @@ def test_what_is_past_a_bound_is_a_gap(serve: Serve, clients: Clients, bound: st
     assert again.expect(1) == ["d"]
 
 
-def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
+def test_a_topic_without_a_history(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(history=0)
     server = serve(app)
     stream = clients.stream(server, "/events")
@@ -107,7 +107,7 @@ def test_a_history_of_nothing(serve: Serve, clients: Clients) -> None:
     wait_until(lambda: topic.stats().history == 0, "nothing is kept")
 
 
-def test_an_id_of_an_earlier_topic_of_the_name_is_a_gap(serve: Serve, clients: Clients) -> None:
+def test_an_id_of_an_earlier_topic_with_this_name_is_a_gap(serve: Serve, clients: Clients) -> None:
     ids: list[str] = []
     for _ in range(2):
         app, topic = topics_app()
@@ -122,7 +122,7 @@ def test_an_id_of_an_earlier_topic_of_the_name_is_a_gap(serve: Serve, clients: C
 
 
 @pytest.mark.slow
-def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> None:
+def test_a_large_history_is_sent_in_pieces(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(history=10_000, max_bytes=64 << 20)
     server = serve(app)
     first = clients.stream(server, "/events")
@@ -140,7 +140,7 @@ def test_a_large_past_is_sent_piece_by_piece(serve: Serve, clients: Clients) -> 
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_or_doubled_however_clients_come_and_go(
+def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     high_file_limit: None, serve: Serve, clients: Clients
 ) -> None:
     """Published as fast as it can be, while hundreds of clients reconnect again and again."""

@@ -34,7 +34,7 @@ def subscribed(topic: Topic, count: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["streams", "sockets"])
-def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, kind: str) -> None:
+def test_events_before_a_stop_reach_all_clients(serve: Serve, clients: Clients, kind: str) -> None:
     """Who is sent to by and by is told of the stop by and by, too."""
     app = App()
     topic = app.topic("news")
@@ -58,7 +58,7 @@ def test_the_last_words_before_a_stop_reach_all(serve: Serve, clients: Clients, 
         client.close()
 
 
-def test_who_has_just_subscribed_is_not_too_slow(serve: Serve, clients: Clients) -> None:
+def test_a_new_subscriber_is_not_too_slow(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("news", max_bytes=100, history=1)
 
@@ -73,7 +73,7 @@ def test_who_has_just_subscribed_is_not_too_slow(serve: Serve, clients: Clients)
     assert clients.websocket(server, "/news").expect(2) == ["x" * 200, "y" * 200]
 
 
-def test_subscribing_another_connection_is_left_to_its_owner(
+def test_the_owner_begins_a_subscription_of_another_connection(
     serve: Serve, clients: Clients
 ) -> None:
     """A turn may lose the loop at any time, so nothing of the owner's is done within one."""
@@ -137,7 +137,9 @@ def all_over(subscriptions: list[Subscription], count: int) -> bool:
 
 
 @pytest.mark.parametrize("after", [None, ""])
-def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str | None) -> None:
+def test_a_client_that_subscribes_to_a_closed_topic_receives_the_history_and_the_end(
+    serve: Serve, clients: Clients, after: str | None
+) -> None:
     """It is sent what is asked for, however short the history; and that was all."""
     app = App()
     topic = app.topic("news", history=1)
@@ -172,7 +174,7 @@ def test_who_comes_to_a_closed_topic(serve: Serve, clients: Clients, after: str 
     assert topic.stats().subscribers == 0
 
 
-def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> None:
+def test_last_id_of_a_subscription(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("news")
     subscriptions: list[Subscription] = []
@@ -202,7 +204,7 @@ def test_a_subscription_knows_where_it_was(serve: Serve, clients: Clients) -> No
 
 
 @pytest.mark.parametrize("path", ["/now", "/all"])
-def test_an_event_that_cannot_be_encoded_ends_whom_it_is_for(
+def test_an_encoding_error_ends_the_connections_concerned(
     serve: Serve,
     clients: Clients,
     log: ServerLog,
@@ -269,7 +271,7 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     assert not publishing.is_alive()
 
 
-def test_a_publisher_waits_for_a_loop_with_an_end() -> None:
+def test_a_publisher_waits_for_a_loop_with_a_timeout() -> None:
     """The loop may wait for what the publisher has, such as the lock of a logging handler."""
     topics = Topics(Timing(publish_send_timeout=0.01))
     (loop,) = manual_loops(topics, 1)
@@ -337,7 +339,7 @@ def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Ce
     subscribed(topic, 1)
 
 
-def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
+def test_a_stream_subscribes_to_a_topic_twice(serve: Serve, clients: Clients) -> None:
     """It is sent twice, until one of both is closed; and its ids tell of it all the time."""
     app = App()
     subscriptions: list[Subscription] = []
@@ -361,7 +363,7 @@ def test_a_topic_twice_on_one_stream(serve: Serve, clients: Clients) -> None:
     assert again.expect(2) == ["3", "3"]
 
 
-def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
+def test_a_closed_topic_stays_closed_while_it_is_kept(serve: Serve) -> None:
     app = App()
     serve(app)
     app.topic("soon forgotten", max_age=0.0).close()
@@ -372,7 +374,7 @@ def test_what_is_closed_stays_so_while_it_is_remembered(serve: Serve) -> None:
         app.topic("news").publish("1")
 
 
-def test_publishing_from_wherever_user_code_runs(serve: Serve, clients: Clients) -> None:
+def test_publishing_from_all_places_of_user_code(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("news", history=10)
     app.sse("/news", source=topic, authorize=lambda request: topic.publish("authorize"))

@@ -20,7 +20,7 @@ from wsframe.server import Published, Topic
 CHUNK = "x" * (1 << 16)
 
 
-def stick(topic: Topic, others: list[StreamClient]) -> Published:
+def fill_the_socket(topic: Topic, others: list[StreamClient]) -> Published:
     """Publish until somebody has lost something; the others take it all."""
     for _ in range(1000):
         published = topic.publish(CHUNK)
@@ -31,16 +31,18 @@ def stick(topic: Topic, others: list[StreamClient]) -> Published:
     raise AssertionError("nobody is too slow")
 
 
-def test_disconnect(serve: Serve, clients: Clients, log: ServerLog) -> None:
+def test_the_policy_disconnect_closes_slow_clients(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
     app, topic = topics_app()
     server = serve(app)
     slow_stream = clients.stream(server, "/events", receive_buffer=1 << 14)
     slow_socket = clients.websocket(server, "/messages", receive_buffer=1 << 14)
     fast = clients.stream(server, "/events")
     subscribed(topic, 3)
-    lost = sum(stick(topic, [fast]).dropped for _ in range(1))
+    lost = sum(fill_the_socket(topic, [fast]).dropped for _ in range(1))
     while lost < 2:
-        lost += stick(topic, [fast]).dropped
+        lost += fill_the_socket(topic, [fast]).dropped
     log.expect("too slow for its event stream", WARNING)
     log.expect("too slow for topic 'news'", WARNING)
     received = []
@@ -60,7 +62,9 @@ def test_disconnect(serve: Serve, clients: Clients, log: ServerLog) -> None:
         pass
 
 
-def test_drop_oldest(serve: Serve, clients: Clients) -> None:
+def test_the_policy_drop_oldest_skips_events_of_slow_clients(
+    serve: Serve, clients: Clients
+) -> None:
     app, topic = topics_app(policy="drop-oldest")
     server = serve(app)
     slow = clients.stream(server, "/events", receive_buffer=1 << 14)
@@ -90,7 +94,9 @@ def test_drop_oldest(serve: Serve, clients: Clients) -> None:
     assert number - len(received) == topic.stats().dropped
 
 
-def test_latest(serve: Serve, clients: Clients) -> None:
+def test_the_policy_latest_sends_the_newest_event_of_each_key(
+    serve: Serve, clients: Clients
+) -> None:
     app, topic = topics_app(policy="latest")
     server = serve(app)
     slow = clients.stream(server, "/events", receive_buffer=1 << 14)
@@ -109,7 +115,7 @@ def test_latest(serve: Serve, clients: Clients) -> None:
     assert (a["data"][:4], b["data"]) == ("499 ", "499 b")
 
 
-def test_a_stuck_client_costs_the_same_memory_as_any(serve: Serve, clients: Clients) -> None:
+def test_a_stuck_client_uses_no_more_memory_than_others(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(policy="drop-oldest", max_bytes=1 << 20)
     server = serve(app)
     stuck = [clients.stream(server, "/events", receive_buffer=1 << 14) for _ in range(20)]

@@ -65,7 +65,7 @@ def published(topic: Topic, count: int) -> None:
     wait_until(lambda: topic.stats().published == count, f"there are not {count} events")
 
 
-def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: ServerLog) -> None:
+def test_a_blocking_source_continues_with_the_next_server(serve: Serve, log: ServerLog) -> None:
     app, topic, items = fed()
     server = serve(app)
     items.wait_until_asked()
@@ -80,7 +80,7 @@ def test_a_source_that_blocks_goes_on_with_the_next_server(serve: Serve, log: Se
     wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
-def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
+def test_a_source_thread_that_ends_while_the_next_server_starts_is_replaced() -> None:
     """It had seen already that it was not wanted."""
     _, topic, items = fed()
     thread = IterableThread(log_of(topic), Timing(), items)
@@ -112,7 +112,7 @@ def test_a_thread_that_ends_when_the_next_server_starts_is_replaced() -> None:
     wait_until(lambda: not thread.running, "it has ended")
 
 
-def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None:
+def test_a_source_that_ends_or_fails_has_no_thread(serve: Serve, log: ServerLog) -> None:
     for last in (None, RuntimeError("the source is broken")):
         app, topic, items = fed()
         for _ in range(2):
@@ -127,7 +127,7 @@ def test_a_source_that_has_ended_or_failed(serve: Serve, log: ServerLog) -> None
             last = None
 
 
-def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
+def test_closing_a_topic_stops_its_iterable(serve: Serve, log: ServerLog) -> None:
     app, topic, items = fed()
     topic.close()
     serve(app)
@@ -136,7 +136,7 @@ def test_a_closed_topic_ends_its_iterable(serve: Serve, log: ServerLog) -> None:
     wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
 
 
-def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
+def test_a_closed_topic_still_takes_items_from_its_queue(serve: Serve, log: ServerLog) -> None:
     """Whoever fills it must not wait forever."""
     app, source = App(), Queue[str](1)
     topic = app.topic("news")
@@ -149,7 +149,7 @@ def test_a_closed_topic_drains_its_queue(serve: Serve, log: ServerLog) -> None:
     log.expect("dropping item from event source: the topic 'news' is closed", logging.WARNING)
 
 
-def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerLog) -> None:
+def test_a_failing_queue_does_not_delay_the_stop(serve: Serve, log: ServerLog) -> None:
     class Broken(Queue[Any]):
         def get(self, *arguments: Any, **options: Any) -> Any:
             super().get(*arguments, **options)
@@ -165,7 +165,7 @@ def test_a_queue_that_fails_does_not_hold_up_the_stop(serve: Serve, log: ServerL
     assert source.empty()
 
 
-def test_a_queue_goes_on_with_the_next_server(serve: Serve, clients: Clients) -> None:
+def test_a_queue_continues_with_the_next_server(serve: Serve, clients: Clients) -> None:
     app, source = App(), Queue[str]()
     topic = app.topic("news")
     topic.feed(source)
@@ -194,7 +194,7 @@ class Blocks(dict[str, str]):
         return super().items()
 
 
-def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
+def test_an_abandoned_queue_thread_continues() -> None:
     """With what is left in the queue to end it: that was meant for the last server."""
     source: Queue[Any] = Queue()
     topic = App().topic("news")
@@ -215,7 +215,7 @@ def test_a_thread_of_a_queue_that_was_left_behind_goes_on() -> None:
     assert not thread.running
 
 
-def test_what_a_queue_has_is_published_before_the_goodbye() -> None:
+def test_the_items_of_a_queue_are_published_before_the_shutdown() -> None:
     taken, go_on = threading.Event(), threading.Event()
 
     class Slow(Queue[Any]):
@@ -245,7 +245,7 @@ PROCESSES = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
 
 
 @pytest.mark.parametrize("kind", [asyncio.Queue, PROCESSES.Queue])
-def test_queues_that_are_not_for_threads(kind: Any) -> None:
+def test_queues_that_are_not_for_threads_are_rejected(kind: Any) -> None:
     source = kind()
     with pytest.raises(TypeError, match="invalid source"):
         App().topic("news").feed(source)
@@ -255,7 +255,7 @@ def test_queues_that_are_not_for_threads(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Queue, PriorityQueue, LifoQueue, SimpleQueue])
-def test_every_kind_of_queue_feeds_and_stops(kind: Any, serve: Serve) -> None:
+def test_every_kind_of_queue_feeds_a_topic_and_stops(kind: Any, serve: Serve) -> None:
     app, source = App(), kind()
     topic = app.topic("news")
     topic.feed(source)
@@ -268,7 +268,7 @@ def test_every_kind_of_queue_feeds_and_stops(kind: Any, serve: Serve) -> None:
     assert source.empty()
 
 
-def test_a_full_queue_does_not_hold_up_the_stop(serve: Serve) -> None:
+def test_a_full_queue_does_not_delay_the_stop(serve: Serve) -> None:
     """Neither while its items are published nor while one of them takes for ever."""
     app, source = App(), Queue[str](1)
     topic = app.topic("news")
@@ -293,7 +293,7 @@ def test_a_full_queue_does_not_hold_up_the_stop(serve: Serve) -> None:
 
 
 @pytest.mark.slow
-def test_a_queue_keeps_what_redis_has_not_accepted(
+def test_a_queue_keeps_items_that_redis_has_not_acknowledged(
     redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
 ) -> None:
     app, source = App(redis=redis_server.url), Queue[str]()
@@ -336,7 +336,7 @@ def test_an_iterable_waits_for_redis(
     server.stop()
 
 
-def test_items_of_a_topic_that_redis_refuses_wait_in_order(
+def test_items_of_a_topic_that_redis_rejects_wait_in_order(
     redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
 ) -> None:
     app, source = App(redis=redis_server.url), Queue[Any]()
@@ -356,7 +356,7 @@ def test_items_of_a_topic_that_redis_refuses_wait_in_order(
     log.records.clear()
 
 
-def test_one_item_that_cannot_be_published_is_left_out(
+def test_an_item_that_cannot_be_published_is_dropped(
     redis_server: RedisServer, others: RedisStreams, serve: Serve, log: ServerLog
 ) -> None:
     app, source = App(redis=redis_server.url), Queue[str]()

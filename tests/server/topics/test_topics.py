@@ -26,7 +26,7 @@ from wsframe import (
 from wsframe.server import App, EventStream, Published, WebSocket
 
 
-def test_one_publish_reaches_both_kinds(serve: Serve, clients: Clients) -> None:
+def test_publish_reaches_websockets_and_event_streams(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app()
     server = serve(app)
     stream = clients.stream(server, "/events")
@@ -42,7 +42,7 @@ def test_one_publish_reaches_both_kinds(serve: Serve, clients: Clients) -> None:
     assert told == {"topic": "news", "id": received.id, "event": "greeting", "data": "hello"}
 
 
-def test_the_order_is_the_same_for_all(serve: Serve, clients: Clients) -> None:
+def test_all_clients_receive_the_same_order(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(history=10_000)
     server = serve(app)
     streams = [clients.stream(server, "/events") for _ in range(3)]
@@ -67,7 +67,9 @@ def test_the_order_is_the_same_for_all(serve: Serve, clients: Clients) -> None:
         ]
 
 
-def test_a_stream_that_comes_back_gets_just_what_it_missed(serve: Serve, clients: Clients) -> None:
+def test_a_stream_that_reconnects_receives_exactly_the_missed_events(
+    serve: Serve, clients: Clients
+) -> None:
     app, topic = topics_app()
     server = serve(app)
     first = clients.stream(server, "/events")
@@ -83,7 +85,7 @@ def test_a_stream_that_comes_back_gets_just_what_it_missed(serve: Serve, clients
     assert again.expect(1) == ["5"]
 
 
-def test_a_stream_that_was_cut_before_its_first_event_misses_none(
+def test_a_stream_disconnected_before_its_first_event_misses_no_event(
     serve: Serve, clients: Clients
 ) -> None:
     app, topic = topics_app()
@@ -126,7 +128,7 @@ def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: s
     assert again.expect(3) == ["1", "2", "3"]
 
 
-def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
+def test_a_stream_subscribes_to_two_topics(serve: Serve, clients: Clients) -> None:
     app = two_topics_app()
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
@@ -150,7 +152,7 @@ def test_two_topics_on_one_stream(serve: Serve, clients: Clients) -> None:
     assert third.expect(1) == ["a4"]
 
 
-def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
+def test_a_closed_subscription_receives_no_more_events(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("room")
 
@@ -177,9 +179,7 @@ def test_a_subscription_ends(serve: Serve, clients: Clients) -> None:
     assert server.stats().subscriptions == 0
 
 
-def test_members_are_there_as_long_as_one_of_their_connections(
-    serve: Serve, clients: Clients
-) -> None:
+def test_a_member_stays_until_its_last_connection_ends(serve: Serve, clients: Clients) -> None:
     app = App()
     topic = app.topic("room")
 
@@ -203,7 +203,7 @@ def test_members_are_there_as_long_as_one_of_their_connections(
 
 
 @pytest.mark.parametrize("loops", [1, 2])
-def test_compression_and_loops(serve: Serve, clients: Clients, loops: int) -> None:
+def test_compressed_clients_on_several_loops(serve: Serve, clients: Clients, loops: int) -> None:
     app = App()
     topic = app.topic("t")
     settings: dict[str, PerMessageDeflate | bool] = {
@@ -246,7 +246,7 @@ def confirmed(client: WebSocketClient) -> Connection:
     return Connection(Role.CLIENT, deflate=request.confirm(101, [*headers.items()]).deflate)
 
 
-def test_a_handler_publishes_much_at_once(serve: Serve, clients: Clients) -> None:
+def test_a_handler_publishes_a_burst(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(history=0)
 
     @app.websocket("/burst")
@@ -264,7 +264,7 @@ def test_a_handler_publishes_much_at_once(serve: Serve, clients: Clients) -> Non
         assert stream.expect(5000) == list(map(str, range(5000)))
 
 
-def test_what_cannot_be_published() -> None:
+def test_invalid_events_are_rejected_by_publish() -> None:
     _, topic = topics_app()
     for wrong in (object(), {1, 2}):
         with pytest.raises(TypeError):
@@ -278,7 +278,7 @@ def test_what_cannot_be_published() -> None:
     assert topic.stats().published == 0
 
 
-def test_options_of_topics() -> None:
+def test_topics_are_configured_by_name() -> None:
     app = App()
     assert app.topic("a") is app.topic("a")
     topic = app.topic("a", history=5)
@@ -318,7 +318,7 @@ def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: st
         log.expect("event source failed")
 
 
-def test_what_feeds_a_topic() -> None:
+def test_invalid_sources_are_rejected() -> None:
     app, topic = topics_app()
     queue: Queue[str] = Queue()
     topic.feed(queue)
@@ -332,7 +332,7 @@ def test_what_feeds_a_topic() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_ids_after_a_fork_are_others() -> None:
+def test_a_fork_makes_new_ids() -> None:
     _, topic = topics_app()
     topic.publish("before")
     mine = log_of(topic).cursor(1)
