@@ -12,7 +12,7 @@ from wsframe.server.topics.redis import scripts
 
 
 class Publishing:
-    """Publishes numbers in a thread, never too many ahead; a context manager that stops it."""
+    """A thread that publishes numbers; a context manager that stops it."""
 
     def __init__(self, topic: RecordingTopic) -> None:
         self.count = 0
@@ -42,7 +42,7 @@ def check_that_all_came(publishing: Publishing, *topics: RecordingTopic) -> None
 
 
 def publish_by_script(client: Any, number: int, before: int, data: str = "x", **bounds: int) -> Any:
-    """As the publisher "p" does it, by whatever connection."""
+    """Publish as the publisher "p", on any connection."""
     kept = {"entries": 1000, "weight": 1 << 20, "ms": 60_000, "last": 0, **bounds}
     keys = [f"wsframe:{{news}}{kind}" for kind in ("", ":meta", ":by:p")]
     arguments = (number, before, *kept.values(), "wsframe:{news}@0", 0, "d", data)
@@ -50,7 +50,7 @@ def publish_by_script(client: Any, number: int, before: int, data: str = "x", **
 
 
 def kept(client: Any) -> tuple[list[bytes], bytes, int]:
-    """What the stream has, the id after which nothing is gone, and how many bytes it counts."""
+    """Return the data in the stream, its floor, and the bytes that it counts."""
     entries = client.execute_command("XRANGE", "wsframe:{news}", "-", "+")
     floor, size = client.hmget("wsframe:{news}:meta", "floor", "bytes")
     return [fields[b"d"] for _, fields in entries], floor, int(size)

@@ -1,4 +1,4 @@
-"""Redis and server processes are killed while events are published: none is missed or doubled."""
+"""Redis and server processes are killed while events are published: no event is lost or doubled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 COUNT = 10_000
 CLIENTS = 20
 HISTORY = 20_000
-# After so many events, one or the other is killed.
+# After so many events, Redis or a server process is killed.
 KILLS = {2000: "redis", 4000: "worker", 6000: "redis", 7000: "worker", 9000: "redis"}
 
 PROGRAM = f"""
@@ -38,13 +38,13 @@ def events(stream):
 
 
 def workers(server: ServerProcess) -> list[int]:
-    """The processes that serve."""
+    """Return the worker processes."""
     text = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text(encoding="ascii")
     return [int(pid) for pid in text.split()]
 
 
 def follow(url: str) -> list[str]:
-    """What a client sees that comes back by itself, as an EventSource does."""
+    """Yield the events of a client that reconnects, as an EventSource does."""
     seen: list[str] = []
     with closing(events(url, retry=0.05, read_timeout=6 * TIMEOUT)) as stream:
         for event in stream:
@@ -55,7 +55,7 @@ def follow(url: str) -> list[str]:
 
 
 class Publisher(threading.Thread):
-    """Publishes the numbers in order, and waits while Redis has no room for more."""
+    """A publisher of numbers in order, which waits while the outbox is full."""
 
     def __init__(self, topic: Topic) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class Publisher(threading.Thread):
         self.published = 0
 
     def has_published(self, number: int) -> bool:
-        """Whether so many are published."""
+        """Return True if so many numbers are published."""
         return self.published >= number
 
     def run(self) -> None:
-        """Publish them all, and the end."""
+        """Publish all numbers, and the end."""
         pause = threading.Event()
         while self.published < COUNT:
             try:
@@ -95,7 +95,7 @@ def test_no_event_is_lost_or_doubled(tmp_path: Path) -> None:
             publisher = Publisher(app.topic("news", history=HISTORY, max_bytes=8 << 20))
             publisher.start()
             for number, victim in KILLS.items():
-                wait_until(partial(publisher.has_published, number), "it is not published")
+                wait_until(partial(publisher.has_published, number), "the events are not published")
                 if victim == "redis":
                     redis.kill()
                     redis.start()

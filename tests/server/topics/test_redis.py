@@ -20,7 +20,7 @@ from wsframe.server.topics.redis import outbox
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """Return a Redis of the test's own."""
     with RedisServer(tmp_path) as server:
         yield server
 
@@ -60,7 +60,7 @@ def test_two_servers_share_topics(redis: RedisServer, serve: Serve, clients: Cli
     apps[1].topic("news").publish("from the second", event="x")
     for client in everybody:
         assert client.expect(1) == ["from the second"]
-    # A client comes back to the other server.
+    # A client reconnects to the other server.
     again = clients.stream(servers[1], "/events", ("Last-Event-ID", streams[0].last_event_id))
     subscribed(apps[1].topic("news"), 3)
     apps[0].topic("news").publish("after")
@@ -72,13 +72,13 @@ def test_members_of_all_processes(redis: RedisServer, serve: Serve, clients: Cli
     servers = [serve(app) for app in apps]
     ann = clients.websocket(servers[0], "/messages?name=Ann")
     subscribed(apps[0].topic("news"), 1)
-    assert apps[0].topic("news").members() == ["Ann"]  # who has just come is there
+    assert apps[0].topic("news").members() == ["Ann"]  # a new member is included
     bob = clients.websocket(servers[1], "/messages?name=Bob")
     subscribed(apps[1].topic("news"), 1)
     assert apps[1].topic("news").members() == ["Ann", "Bob"]
     ann.leave()
     subscribed(apps[0].topic("news"), 0)
-    assert apps[0].topic("news").members() == ["Bob"]  # who has just left is not
+    assert apps[0].topic("news").members() == ["Bob"]  # a member that left is not
     bob.leave()
 
 
@@ -91,7 +91,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    """Redis is too slow for it: the client is read more slowly, and other topics go on."""
+    """Redis is too slow: the client is read more slowly, and other topics continue."""
     monkeypatch.setattr(outbox, "MAX_WAITING", 40 * (outbox.EVENT_WEIGHT + 1000))
     app = App(redis=redis.url)
     heard = app.topic("flooded", history=2000, max_bytes=8 << 20)
@@ -121,7 +121,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
         client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
     sending = threading.Thread(target=flooding.send_messages, args=messages)
     sending.start()
-    wait_until(lambda: heard.stats().published >= 10, "nothing is published")
+    wait_until(lambda: heard.stats().published >= 10, "no events are published")
     quiet.send_messages("hello")
     assert streams[1].expect(1) == ["hello"]
     assert streams[0].expect(1000) == messages
@@ -150,6 +150,6 @@ def test_a_disconnect_of_a_slowed_down_client_is_noticed(
         for number in range(5):
             client.send_messages(str(number))
         (loop,) = loops_of(server)
-        wait_until(lambda: loop._slowed, "it is not slowed down")
+        wait_until(lambda: loop._slowed, "the client is not slowed down")
         client.reset()
         assert ended.wait(TIMEOUT)

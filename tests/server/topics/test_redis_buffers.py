@@ -43,7 +43,7 @@ def test_publish_raises_when_the_outbox_is_full_and_other_events_arrive(
     ):
         here.publish("too much")
     assert here.stats().published == 5
-    # There is room for other topics, of each as much as is free.
+    # Other topics have room, each as much as is free.
     quiet.publish_all("y1", "y2")
     redis_server.start()
     assert streams.flush(TIMEOUT)
@@ -58,7 +58,7 @@ def test_close_raises_for_lost_events(redis_server: RedisServer, streams: RedisS
     with pytest.raises(EventsLost, match="3 published events are lost") as raised:
         streams.close(0.1)
     assert raised.value.count == 3
-    streams.close(0.1)  # and not again
+    streams.close(0.1)  # and not a second time
 
 
 def test_close_sends_the_last_events(streams: RedisStreams, others: RedisStreams) -> None:
@@ -79,10 +79,10 @@ def test_publishing_continues_during_close(streams: RedisStreams, others: RedisS
             there.wait_for_entries(30 * count)
             streams.close(TIMEOUT)
     check_that_all_came(publishing, there)
-    # Each run loads again what is followed.
+    # Each run loads the followed topics again.
     here.publish_all("one more")
     there.wait_for_entries(publishing.count + 1)
-    wait_until(lambda: here.log.head_id == there.log.head_id, "it is not followed any more")
+    wait_until(lambda: here.log.head_id == there.log.head_id, "the topic is not followed any more")
 
 
 def test_a_member_that_leaves_after_close_starts_no_thread(streams: RedisStreams) -> None:
@@ -105,7 +105,7 @@ FORK = """
 import os, sys, time, warnings
 from wsframe.server import App
 
-warnings.simplefilter("ignore")  # of Pythons that warn of forks beside threads
+warnings.simplefilter("ignore")  # of forks beside threads
 app = App(redis=sys.argv[1])
 topic = app.topic("news")
 topic.publish("before")
@@ -167,7 +167,7 @@ def test_the_oldest_entries_are_removed_beyond_the_maximum_weight(
             publish_by_script(client, n, n - 1, 9 * str(n), weight=3 * each) for n in range(1, 6)
         ]
         assert kept(client) == ([9 * b"3", 9 * b"4", 9 * b"5"], ids[1], 3 * each)
-        # One that is alone is kept, whatever it has.
+        # A single entry is kept, however large it is.
         last = publish_by_script(client, 6, 5, 1000 * "6", weight=3 * each)
         assert kept(client) == ([1000 * b"6"], ids[4], scripts.ENTRY_WEIGHT + 1001)
         assert place_of(last.decode()) > place_of(ids[4].decode())
@@ -184,7 +184,7 @@ def test_very_many_entries_are_removed_at_once(redis_server: RedisServer) -> Non
 
 
 def old_topic(client: Any, *ages: float) -> list[str]:
-    """A topic whose entries are so many seconds old; their ids."""
+    """Make a topic whose entries are so many seconds old; return their ids."""
     seconds, _ = client.time()
     ids = [f"{(seconds - round(age)) * 1000}-0" for age in ages]
     for n, id_ in enumerate(ids, 1):
@@ -241,7 +241,7 @@ def test_a_followed_topic_does_not_expire(redis_server: RedisServer, connect: Co
     RecordingTopic(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
-        wait_until(lambda: client.pttl(meta) < 2700, "it is not to expire at all")
-        wait_until(lambda: client.pttl(meta) > 2800, "it is let expire")
+        wait_until(lambda: client.pttl(meta) < 2700, "the key does not expire")
+        wait_until(lambda: client.pttl(meta) > 2800, "the expiry is not renewed")
         client.flushall()
-        wait_until(lambda: client.exists(meta), "it is not there again")
+        wait_until(lambda: client.exists(meta), "the key does not exist again")

@@ -1,4 +1,4 @@
-"""What another program says with a plain PUBLISH comes to a topic, once."""
+"""A message that another program sends with PUBLISH is published to a topic, once."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from wsframe.server import App
 from wsframe.server.topics.redis.streams import RedisStreams
 
 LEASE = "wsframe:{news}:from:prices"
-CHANGES = f"{LEASE}@0"  # the channel on which it is published who holds it
+CHANGES = f"{LEASE}@0"  # the channel of changes of the lease
 
 
 @pytest.fixture
 def program(redis_server: RedisServer) -> Iterator[Any]:
-    """Another program's connection to the Redis."""
+    """Return another program's connection to Redis."""
     with redis_server.client() as client:
         yield client
 
 
 def listen(program: Any, *everybody: RedisStreams) -> None:
-    """Have these listen, and wait until all hear what is said, and one has the lease."""
+    """Subscribe these processes, and wait until one of them holds the lease."""
     for streams in everybody:
         RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
-    wait_until(lambda: heard_by(program, CHANGES) == len(everybody), "not all listen")
-    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    wait_until(
+        lambda: heard_by(program, CHANGES) == len(everybody), "not all processes have subscribed"
+    )
+    wait_until(lambda: program.get(LEASE), "no process holds the lease")
 
 
 def heard_by(program: Any, channel: str) -> int:
@@ -60,7 +62,7 @@ def test_a_message_of_another_program_is_published_once(
         program.publish("other", each)
     for topic in (here, there):
         topic.expect(*said)
-    # Nothing comes behind it.
+    # No further event follows.
     here.publish_all("the end")
     for topic in (here, there):
         topic.expect(*said, "the end")
@@ -72,15 +74,17 @@ def test_clients_receive_messages_of_another_program(
     app = App(redis=redis_server.url)
     topic = app.topic("news")
     app.sse("/events", source=topic)
-    topic.subscribe_pubsub("prices")  # before the start
+    topic.subscribe_pubsub("prices")  # before the server starts
     assert not heard_by(program, "prices")
     server = serve(app)
-    topic.subscribe_pubsub("more")  # and after it
+    topic.subscribe_pubsub("more")  # and after it has started
     topic.subscribe_pubsub("more")
     client = clients.stream(server, "/events")
-    wait_until(lambda: topic.stats().lagging < topic.stats().subscribers, "it is not subscribed")
-    wait_until(lambda: program.get(LEASE), "nobody has the lease")
-    wait_until(lambda: program.get("wsframe:{news}:from:more"), "nobody has the other lease")
+    wait_until(
+        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is not subscribed"
+    )
+    wait_until(lambda: program.get(LEASE), "no process holds the lease")
+    wait_until(lambda: program.get("wsframe:{news}:from:more"), "no process holds the other lease")
     program.publish("prices", "9.50")
     assert client.expect(1) == ["9.50"]
     program.publish("more", "news")
@@ -128,9 +132,9 @@ def test_a_holder_that_stops_loses_no_message(
             program.publish("prices", str(count))
             count += 1
         thread.join()
-        there.wait_for_entries(count)  # from the one that is left
+        there.wait_for_entries(count)  # from the remaining process
         holder.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "it does not listen again")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "the channel is not subscribed again")
     assert sorted(data_of(there.wait_for_entries(count)), key=lambda data: int(data)) == numbers(
         count
     )
@@ -144,7 +148,7 @@ def test_changes_of_the_lease_are_messages(
         def hear() -> bytes:
             until = time.monotonic() + TIMEOUT
             while (message := pubsub.get_message(timeout=1)) is None:
-                assert time.monotonic() < until, "nothing is said"
+                assert time.monotonic() < until, "no message has been sent"
             return bytes(message["data"])
 
         listen(program, streams)
@@ -152,8 +156,8 @@ def test_changes_of_the_lease_are_messages(
         holder = program.get(LEASE)
         RecordingTopic(others).subscribe_pubsub("prices")
         others.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 3, "not all listen")
-        others.channels.stop()  # which takes it from nobody
+        wait_until(lambda: heard_by(program, CHANGES) == 3, "not all processes have subscribed")
+        others.channels.stop()  # which does not take the lease
         assert program.get(LEASE) == holder
         streams.channels.stop()
         assert program.get(LEASE) is None
@@ -186,8 +190,11 @@ def test_a_silent_connection_is_replaced(
         relay.fall_silent()
         log.expect("lost connection to Redis, retrying: no message or ping reply", logging.WARNING)
         log.expect("reconnected to Redis", logging.WARNING)
-        # It begins again when it has heard so on the new connection.
-        wait_until(lambda: program.publish("prices", "2") and len(there.entries) > 1, "it is not")
+        # It publishes again after it has received the lease on the new connection.
+        wait_until(
+            lambda: program.publish("prices", "2") and len(there.entries) > 1,
+            "the message has not arrived",
+        )
         streams.channels.stop()
         streams.close(TIMEOUT)
 
@@ -200,14 +207,14 @@ def test_a_holder_that_dies_is_replaced(
 ) -> None:
     streams = connect(redis_server.url, lease_renewal=0.1)
     with Listening(redis_server) as process:
-        wait_until(lambda: program.get(LEASE), "nobody has the lease")
+        wait_until(lambda: program.get(LEASE), "no process holds the lease")
         dead = program.get(LEASE)
         here = RecordingTopic(streams).follow()
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all processes have subscribed")
         process.kill()
-        wait_until(lambda: program.get(LEASE) not in (None, dead), "nobody takes the lease")
+        wait_until(lambda: program.get(LEASE) not in (None, dead), "no process takes the lease")
         program.publish("prices", "hello")
         here.expect("hello")
 
@@ -221,23 +228,23 @@ def test_a_suspended_holder_loses_and_doubles_no_message(
     streams = connect(redis_server.url, lease_renewal=0.1)
     here = RecordingTopic(streams).follow()
     with Listening(redis_server) as process:
-        wait_until(lambda: program.get(LEASE), "nobody has the lease")
+        wait_until(lambda: program.get(LEASE), "no process holds the lease")
         first = program.get(LEASE)
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all listen")
+        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all processes have subscribed")
         program.publish("prices", "a")
         here.expect("a")
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
         for data in numbers(10, "b"):
             program.publish("prices", data)
-        wait_until(lambda: program.get(LEASE) not in (None, first), "nobody takes the lease")
+        wait_until(lambda: program.get(LEASE) not in (None, first), "no process takes the lease")
         for data in numbers(10, "c"):
             program.publish("prices", data)
         here.expect("a", *numbers(10, "c"))
         process.send_signal(signal.SIGCONT)
-        # What was said while it had the lease is its own to publish, however late.
+        # It publishes the messages sent while it held the lease, however late.
         here.expect("a", *numbers(10, "c"), *numbers(10, "b"))
         program.publish("prices", "d")
         here.expect("a", *numbers(10, "c"), *numbers(10, "b"), "d")
@@ -255,7 +262,7 @@ with app.start(port=0):
 
 
 class Listening(subprocess.Popen[bytes]):
-    """A process that listens; a context manager that kills it."""
+    """A process that listens to a channel; a context manager that kills it."""
 
     def __init__(self, redis_server: RedisServer) -> None:
         super().__init__([sys.executable, "-c", LISTENER, redis_server.url])
@@ -273,15 +280,15 @@ def test_a_cut_connection_is_replaced(
     program.publish("prices", "before")
     here.expect("before")
     assert redis_server.cut("wsframe-channels") == 4
-    wait_until(lambda: heard_by(program, CHANGES) == 2, "they do not listen again")
-    # It is not known when who has the lease begins again, but then everything comes, and once.
+    wait_until(lambda: heard_by(program, CHANGES) == 2, "the channel is not subscribed again")
+    # The time at which the holder begins again is unknown; later messages come once each.
     count = 0
     while len(here.entries) < 20:
         program.publish("prices", str(count))
         count += 1
         assert count < 100_000
     program.publish("prices", "the end")
-    wait_until(lambda: "the end" in data_of(here.entries), "the end does not come")
+    wait_until(lambda: "the end" in data_of(here.entries), "the last event has not arrived")
     _, *after, _ = data_of(here.entries)
     assert after == numbers(count)[-len(after) :]
 
@@ -293,7 +300,7 @@ def test_a_message_that_cannot_be_published_is_logged(
     topic = RecordingTopic(streams)
     topic.subscribe_pubsub("closed")
     lease = "wsframe:{news}:from:closed"
-    wait_until(lambda: program.get(lease), "nobody has the lease")
+    wait_until(lambda: program.get(lease), "no process holds the lease")
     topic.close()
     program.publish("closed", "too late")
     log.expect("dropping message from Redis channel 'closed': ")
@@ -308,7 +315,7 @@ def test_a_rejected_lease_is_logged(
     streams.channels.start()
     log.expect("Redis rejected the lease of channel 'prices': ")
     program.delete(LEASE)
-    wait_until(lambda: program.get(LEASE), "nobody has the lease")
+    wait_until(lambda: program.get(LEASE), "no process holds the lease")
     log.records.clear()
 
 
@@ -323,7 +330,7 @@ def test_channels_require_redis() -> None:
 def test_deployments_in_one_redis_are_separate(
     redis_server: RedisServer, program: Any, connect: Connect, apart: str
 ) -> None:
-    """But for the channels of other programs, which belong to no database."""
+    """Only the channels of other programs are shared, because they belong to no database."""
     if apart == "database":
         each = [connect(redis_server.url.replace("/0", f"/{number}")) for number in range(2)]
         changes = [f"{LEASE}@{number}" for number in range(2)]
@@ -335,7 +342,7 @@ def test_deployments_in_one_redis_are_separate(
         RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     for name in changes:
-        wait_until(lambda: heard_by(program, name) == 1, "it does not listen")  # noqa: B023
+        wait_until(lambda: heard_by(program, name) == 1, "the channel is not subscribed")  # noqa: B023
     for topic in topics:
         wait_until(
             lambda: program.publish("prices", "hello") and topic.entries,  # noqa: B023
@@ -345,10 +352,10 @@ def test_deployments_in_one_redis_are_separate(
     for data in numbers(100):
         program.publish("prices", data)
     for topic in topics:
-        wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "not all came")  # noqa: B023
+        wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "events missing")  # noqa: B023
     assert [len(topic.entries) for topic in topics] >= counts
     topics[0].publish_all("mine")
-    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "it does not come")
+    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "the event has not arrived")
     assert each[0].flush(TIMEOUT)
     assert data_of(topics[1].entries)[-100:] == numbers(100)
     for streams in each:
@@ -366,8 +373,10 @@ def test_a_rejected_channel_does_not_affect_others(
     here.subscribe_pubsub("prices")
     streams.channels.start()
     log.expect("Redis rejected channel 'secrets': ")
-    wait_until(lambda: program.get(LEASE), "nobody has the lease")
-    wait_until(lambda: program.publish("prices", "1") and here.entries, "it is not heard")
+    wait_until(lambda: program.get(LEASE), "no process holds the lease")
+    wait_until(
+        lambda: program.publish("prices", "1") and here.entries, "the message has not arrived"
+    )
     assert not program.get("wsframe:{news}:from:secrets")
     streams.channels.stop()
 

@@ -1,4 +1,4 @@
-"""Another Redis takes over, with less than there was, or with a clock that is behind."""
+"""Another Redis takes over, with fewer events, or with a late clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
 
 class Pair:
-    """A primary, its replica, and the address at which clients reach whichever is the primary."""
+    """A primary, its replica, and the address at which clients reach the current primary."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         for name in ("a", "b"):
@@ -40,18 +40,18 @@ class Pair:
         self.sync()
 
     def sync(self) -> None:
-        """Wait until the replica has what the primary has."""
+        """Wait until the replica has all data of the primary."""
         with self.primary.client() as client:
             client.set("sync", time.monotonic())
             wait_until(lambda: client.wait(1, 100) == 1, "the replica does not follow")
 
     def detach(self) -> None:
-        """Have the replica miss what comes."""
+        """Have the replica miss further data."""
         with self.replica.client() as client:
             client.replicaof("NO", "ONE")
 
     def switch(self) -> None:
-        """Have clients reach the replica, which is the primary now, with their next connection."""
+        """Route new connections to the replica, which is the primary now."""
         self.detach()
         self.relay.redirect(self.replica)
 
@@ -63,7 +63,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def demote(pair: Pair) -> None:
-    """Make the old primary a replica of the new one; its connections stay as they are."""
+    """Make the old primary a replica of the new one, and keep its connections."""
     with pair.primary.client() as client:
         client.replicaof("127.0.0.1", pair.replica.port)
 
@@ -71,13 +71,13 @@ def demote(pair: Pair) -> None:
 def test_every_thread_follows_a_primary_that_becomes_a_replica(
     pair: Pair, connect: Connect, log: ServerLog
 ) -> None:
-    """Nobody cuts their connections: the first that is refused has all of them connect again."""
+    """Their connections stay open: the first rejected thread makes all of them reconnect."""
     streams = connect(pair.url)
     here = RecordingTopic(streams).follow()
     here.subscribe_pubsub("prices")
     streams.channels.start()
     with pair.replica.client() as program:
-        wait_until(lambda: program.get("wsframe:{news}:from:prices"), "nobody has the lease")
+        wait_until(lambda: program.get("wsframe:{news}:from:prices"), "no process holds the lease")
         here.publish_all("1")
         here.expect("1")
         pair.sync()
@@ -88,17 +88,19 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
         log.expect("lost connection to Redis, retrying: ", logging.WARNING)
         wait_until(lambda: not streams.connection.unavailable, "not all have followed")
         channel = "wsframe:{news}:from:prices@0"
-        wait_until(lambda: program.pubsub_numsub(channel)[0][1] == 1, "it does not listen")
+        wait_until(
+            lambda: program.pubsub_numsub(channel)[0][1] == 1, "the channel is not subscribed"
+        )
         wait_until(
             lambda: program.publish("prices", "3") and data_of(here.entries)[-1] == "3",
-            "the channel is not heard",
+            "the channel is not subscribed",
         )
     streams.channels.stop()
     streams.close(TIMEOUT)
 
 
 def behind(client: Any, hours: int) -> None:
-    """Make all ids of the topic older, as if the clock had been behind all the time."""
+    """Make all ids of the topic older, as if the clock had been late from the beginning."""
     entries = client.xrange(STREAM)
     client.delete(STREAM)
     ids = [f"{place_of(id_.decode())[0] + hours * 3_600_000}-0" for id_, _ in entries]
@@ -110,7 +112,7 @@ def behind(client: Any, hours: int) -> None:
 def test_a_new_primary_with_a_late_clock_continues(
     pair: Pair, connect: Connect, log: ServerLog
 ) -> None:
-    """The ids of the old primary are ahead of the new one's, which has not got its last events."""
+    """The new primary lacks the last events of the old one, and its clock is late."""
     streams = connect(pair.url)
     first = RecordingTopic(streams)
     first.publish_all("1")
@@ -125,7 +127,7 @@ def test_a_new_primary_with_a_late_clock_continues(
     assert streams.flush(TIMEOUT)
     pair.switch()
     pair.primary.kill()
-    # It is told at once, and not only when something is published.
+    # The gap comes at once, not only with the next event.
     assert here.wait_for_entries(4)[3].oldest is not None
     here.publish_all("4")
     assert data_of(here.wait_for_entries(5))[4:] == ["4"]
@@ -136,7 +138,7 @@ def test_a_new_primary_with_a_late_clock_continues(
 def test_events_lost_in_a_failover_are_a_gap(
     pair: Pair, connect: Connect, others: Any, log: ServerLog
 ) -> None:
-    """Even if as many events have been published to the new primary as were lost."""
+    """Even if the new primary has as many new events as were lost."""
     streams = connect(pair.url)
     here = RecordingTopic(streams).follow()
     here.publish_all("1")
@@ -159,7 +161,7 @@ def test_events_lost_in_a_failover_are_a_gap(
     pair.primary.kill()
     assert here.wait_for_entries(count + 1)[count].oldest is not None
     here.publish_all("7")
-    wait_until(lambda: data_of(here.entries)[-1] == "7", "it does not come")
+    wait_until(lambda: data_of(here.entries)[-1] == "7", "the event has not arrived")
     log.records.clear()
 
 
@@ -171,13 +173,15 @@ def test_a_client_whose_last_event_was_lost_receives_a_gap(
     app.sse("/events", source=topic)
     server = serve(app)
     stream = clients.stream(server, "/events")
-    wait_until(lambda: topic.stats().lagging < topic.stats().subscribers, "it is not subscribed")
+    wait_until(
+        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is not subscribed"
+    )
     ids = []
     for item in numbers(3):
         topic.publish(item)
         assert stream.expect(1) == [item]
         ids.append(stream.last_event_id)
-        time.sleep(0.01)  # so that there are ids between theirs
+        time.sleep(0.01)  # so that ids exist between theirs
     time_, number = place_of(ids[0])
     between = clients.stream(server, "/events", ("Last-Event-ID", f"{time_}-{number + 1}"))
     (gap,) = between.expect(1)
@@ -216,7 +220,7 @@ def test_an_eviction_is_a_gap_for_clients_that_reconnect(
                 client.set("x", "y")
         client.config_set("maxmemory", 0)
     here.publish_all("after")
-    wait_until(lambda: data_of(here.entries)[-1] == "after", "it does not come")
+    wait_until(lambda: data_of(here.entries)[-1] == "after", "the event has not arrived")
     late = RecordingTopic(others).follow()
     assert data_of(late.kept_entries()) == ["after"]
     assert place_of(late.floors[0]) >= place_of(entries[4].stream_id)

@@ -1,4 +1,4 @@
-"""What goes wrong with one topic or one event in Redis concerns nothing else, and loses nothing."""
+"""An error of one topic or one event in Redis affects no other, and loses no event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
 
 def check_that_others_continue(*everybody: RedisStreams) -> None:
-    """Publish to another topic, and hear that in every process."""
+    """Publish to another topic, and receive the event in every process."""
     topics = [RecordingTopic(streams, "quiet").follow() for streams in everybody]
     for topic in topics:
         topic.publish_all("hello")
@@ -26,17 +26,17 @@ def check_that_others_continue(*everybody: RedisStreams) -> None:
         topic.expect(*["hello"] * len(topics))
 
 
-# Keys that somebody has changed ------------------------------------------------------------------
+# Keys changed by other programs ------------------------------------------------------------------
 
 
 DAMAGE = {
     "meta without its fields": ("DEL", META, "HSET", META, "x", "1"),
-    "a number that is none": ("HSET", META, "n", "many"),
+    "an invalid number": ("HSET", META, "n", "many"),
     "a number that is huge": ("HSET", META, "n", 30 * "9"),
-    "bytes that are none": ("HSET", META, "bytes", "nan"),
-    "a floor that is no id": ("HSET", META, "floor", "here"),
-    "a last id that is none": ("HDEL", META, "last"),
-    "an end that is no id": ("HSET", META, "closed", "yes"),
+    "an invalid byte count": ("HSET", META, "bytes", "nan"),
+    "a floor that is not an id": ("HSET", META, "floor", "here"),
+    "an invalid last id": ("HDEL", META, "last"),
+    "an end that is not an id": ("HSET", META, "closed", "yes"),
     "no life": ("HDEL", META, "life"),
     "no meta": ("DEL", META),
     "no stream": ("DEL", STREAM),
@@ -60,14 +60,14 @@ def test_a_topic_with_damaged_keys_continues_after_a_gap(
     here.publish_all(*numbers(3))
     for topic in (here, there):
         topic.expect(*numbers(3))
-    seen = here.entries[1].stream_id  # by a client that is one behind
+    seen = here.entries[1].stream_id  # by a client that lags by one entry
     with redis_server.client() as client:
         damage(client, kind)
     here.publish_all("new")
     for topic in (here, there):
-        wait_until(lambda: data_of(topic.entries)[-1] == "new", "it does not come")  # noqa: B023
+        wait_until(lambda: data_of(topic.entries)[-1] == "new", "the event has not arrived")  # noqa: B023
     check_that_others_continue(streams, others)
-    # Whoever comes later is told that what it has seen is not all that is gone.
+    # A later client is sent a gap, because other events are lost, too.
     late = RecordingTopic(others).follow()
     floor = place_of(late.floors[0])
     assert floor > place_of(seen)
@@ -108,9 +108,9 @@ def test_a_key_of_another_type_affects_only_its_topic(
         log.expect("dropping event: Redis rejected the topic 'news': ")
         check_that_others_continue(streams, others)
         client.delete(key)
-    wait_until(lambda: publishes(here, "2"), "it is refused for ever")
-    wait_until(lambda: data_of(here.entries)[-1] == "2", "it does not come")
-    assert here.entries[1].oldest is not None  # a gap
+    wait_until(lambda: publishes(here, "2"), "the topic is still rejected")
+    wait_until(lambda: data_of(here.entries)[-1] == "2", "the event has not arrived")
+    assert here.entries[1].oldest is not None  # the gap
     with pytest.raises(EventsLost):
         streams.flush(TIMEOUT)
     log.records.clear()
@@ -118,7 +118,7 @@ def test_a_key_of_another_type_affects_only_its_topic(
 
 GARBAGE: dict[str, dict[str, Any]] = {
     "no number": {"d": "x"},
-    "a number that is none": {"n": "two", "d": "x"},
+    "an invalid number": {"n": "two", "d": "x"},
     "no data": {"n": "2"},
     "no text": {"n": "2", "d": b"\xff"},
     "an id that ends streams": {"n": "2", "d": "x", "i": ":end"},
@@ -127,8 +127,8 @@ GARBAGE: dict[str, dict[str, Any]] = {
     "an event type with a line break": {"n": "2", "d": "x", "e": "a\rb"},
     "an event type that is too long": {"n": "2", "d": "x", "e": "a" * 1025},
     "a key that is too long": {"n": "2", "d": "x", "k": "a" * 1025},
-    "a retry time that is none": {"n": "2", "d": "x", "r": "soon"},
-    "an end that is none": {"n": "2", "d": "", "l": "1"},
+    "an invalid retry time": {"n": "2", "d": "x", "r": "soon"},
+    "an invalid end": {"n": "2", "d": "", "l": "1"},
     "nothing": {"x": "y"},
 }
 
@@ -150,7 +150,7 @@ def test_an_invalid_entry_is_a_gap(
     assert here.entries[1].oldest is not None
     assert not any(entry.last for entry in here.entries)
     log.expect("of the topic 'news' in Redis: ")
-    # It is not believed by those who come later either.
+    # Later followers do not accept it either.
     late = RecordingTopic(streams).follow()
     assert data_of(late.kept_entries()) == ["1", "", "2"]
     log.expect("of the topic 'news' in Redis: ")
@@ -168,7 +168,7 @@ def test_missing_entries_are_a_gap(
     assert data_of(there.kept_entries()) == ["0", "1", "", "3", "4"]
 
 
-# Events that Redis does not take -----------------------------------------------------------------
+# Events that Redis rejects -----------------------------------------------------------------------
 
 
 LIMITS = [("proto-max-bulk-len", 1 << 20), ("client-query-buffer-limit", 1 << 20)]
@@ -189,7 +189,7 @@ def test_an_event_beyond_a_limit_of_redis_affects_no_other(
     here.expect("1")
     with redis_server.client() as client:
         client.config_set(limit, value)
-    assert streams.connection.largest > 4 << 20  # which is not true any more
+    assert streams.connection.largest > 4 << 20  # the limit known to the writer is outdated
     here.publish_all("2", "x" * (4 << 20), "3")
     assert data_of(here.wait_for_entries(4)) == ["1", "2", "", "3"]
     assert here.entries[2].oldest is not None

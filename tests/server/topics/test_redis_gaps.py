@@ -78,7 +78,7 @@ def test_publishing_continues_after_redis_lost_acknowledged_events(
     assert streams.flush(TIMEOUT)
     with redis_server.client() as client:
         (publisher,) = client.keys("*:by:*")
-        client.set(publisher, 1)  # as after the end of one that writes to its disk now and then
+        client.set(publisher, 1)  # as after a crash of a Redis that syncs its disk periodically
     here.publish_all("third", "fourth")
     assert data_of(here.wait_for_entries(4)) == ["first", "second", "third", "fourth"]
     log.expect("Redis has lost acknowledged events of the topic 'news'")
@@ -101,23 +101,23 @@ def test_a_key_that_is_not_a_stream_affects_only_its_topic(
     with redis_server.client() as client:
         client.set("wsframe:{worse}", "taken")
         client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
-    wait_until(lambda: publishes(bad, "good"), "it is still refused")
+    wait_until(lambda: publishes(bad, "good"), "the topic is still rejected")
     lost, good = bad.follow().wait_for_entries(2)
     assert (lost.oldest, good.data) == ("", "good")
     with redis_server.client() as client:
-        client.set("wsframe:{bad}", "taken")  # while it is read
+        client.set("wsframe:{bad}", "taken")  # while the topic is read
         client.publish("wsframe:{bad}@0", "")
     log.expect("Redis rejected reading the topic 'bad': ")
     here.publish_all("world")
     here.expect("hello", "world")
-    wait_until(lambda: publishes(bad, "lost, too"), "it is still refused")
+    wait_until(lambda: publishes(bad, "lost, too"), "the topic is still rejected")
     with pytest.raises(EventsLost, match="2 published events are lost: Redis rejected the topic"):
         streams.flush(TIMEOUT)
     log.expect("dropping event: Redis rejected the topic 'bad': ")
-    # When the key is free again, subscribers see a gap and what comes behind it.
+    # When the key is free again, subscribers receive a gap and the next events.
     with redis_server.client() as client:
         client.delete("wsframe:{bad}")
-    wait_until(lambda: publishes(bad, "again"), "it is still refused")
+    wait_until(lambda: publishes(bad, "again"), "the topic is still rejected")
     *_, lost, again = bad.wait_for_entries(4)
     assert (lost.oldest, again.data) == ("", "again")
     log.records.clear()
@@ -174,6 +174,6 @@ def test_channels_of_unfollowed_topics_are_unsubscribed(
         def channels() -> list[bytes]:
             return [name for name in client.pubsub_channels() if b"wake" not in name]
 
-        wait_until(lambda: channels() == [b"wsframe:{other}@0"], "it is listened to")
+        wait_until(lambda: channels() == [b"wsframe:{other}@0"], "the channel is still subscribed")
     there.publish_all("hello")
     there.expect("hello")

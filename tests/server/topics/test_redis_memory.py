@@ -1,4 +1,4 @@
-"""What a topic takes of Redis' memory is bounded by its max_bytes, whatever is published."""
+"""The memory of a topic in Redis is bounded by its max_bytes, with any events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wsframe.server.topics.redis.wire import fields
 
 
 def memory_of(client: Any, topic: str) -> int:
-    """What all keys of a topic take."""
+    """Return the memory of all keys of a topic."""
     keys = client.keys(f"wsframe:{{{topic}}}*")
     return sum(client.memory_usage(key, samples=0) for key in keys)
 
 
 class Topic:
-    """A topic that is published to by its script, as fast as Redis runs that."""
+    """A topic that the script fills, as fast as Redis runs it."""
 
     def __init__(self, client: Any, max_bytes: int, history: int = 256) -> None:
         self._client, self._max_bytes, self._history = client, max_bytes, history
@@ -32,7 +32,7 @@ class Topic:
         self._number = 0
 
     def publish(self, *entries: Entry) -> None:
-        """Publish these, and see that the bound holds after each piece."""
+        """Publish entries, and check the bound after each chunk."""
         for begin in range(0, len(entries), 400):
             pipe = self._client.pipeline(transaction=False)
             for entry in entries[begin : begin + 400]:
@@ -85,7 +85,7 @@ def test_the_largest_event_fits(redis_server: RedisServer) -> None:
 
 
 def test_the_history_is_kept(redis_server: RedisServer, connect: Connect) -> None:
-    """As far as its bounds say: with the default ones, 256 events of 4 KiB."""
+    """With the default bounds, 256 events of 4 KiB."""
     streams = connect(redis_server.url)
     here = RecordingTopic(streams)
     assert entries_kept(here) == 256 + SPARE

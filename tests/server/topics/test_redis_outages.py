@@ -29,12 +29,12 @@ def test_killing_redis_loses_and_doubles_no_event(
             redis_server.kill()
             wait_until(
                 lambda: streams.connection.unavailable and others.connection.unavailable,
-                "nobody misses it",
+                "the outage is not noticed",
             )
             redis_server.start()
             wait_until(
                 lambda: not (streams.connection.unavailable or others.connection.unavailable),
-                "it is not found",
+                "Redis is not found again",
             )
     check_that_all_came(publishing, here, there)
 
@@ -73,7 +73,7 @@ def test_redis_recognizes_events_that_are_sent_again(redis_server: RedisServer) 
         first = publish_by_script(client, 3, 0)
         assert place_of(first.decode())
         assert publish_by_script(client, 3, 0) == b"known"
-        # What an old connection has left in the network comes late, or what is before it is lost.
+        # Commands of an old connection may arrive late, or earlier ones may be lost.
         assert publish_by_script(client, 2, 0) == b"known"
         assert publish_by_script(client, 9, 8) == b"hole"
         second = publish_by_script(client, 8, 3)
@@ -88,12 +88,14 @@ def test_an_outage_and_its_end_are_logged_once(
     here = RecordingTopic(streams).follow()
     for _ in range(2):
         redis_server.kill()
-        here.publish_all("while it is away")
+        here.publish_all("during the outage")
         log.expect("lost connection to Redis, retrying: ", logging.WARNING)
-        wait_until(lambda: len(streams.connection._failures) == 2, "one has not noticed")
+        wait_until(
+            lambda: len(streams.connection._failures) == 2, "one thread has not noticed the outage"
+        )
         redis_server.start()
         log.expect("reconnected to Redis", logging.WARNING)
-    here.expect("while it is away", "while it is away")
+    here.expect("during the outage", "during the outage")
     assert not [record for record in log.records if "Redis" in record.getMessage()]
 
 
@@ -114,7 +116,7 @@ def test_a_redis_that_does_not_reply_is_unavailable(
 def test_a_silent_connection_is_replaced(
     redis_server: RedisServer, connect: Connect, log: ServerLog
 ) -> None:
-    """Such as one whose other end is gone without a goodbye: nothing fails, and nothing comes."""
+    """As when the other end has vanished: no call fails, and no data arrives."""
     with Relay(redis_server) as relay:
         streams = connect(relay.url, redis_timeout=1.0, redis_read_timeout=0.1)
         here = RecordingTopic(streams).follow()

@@ -1,4 +1,4 @@
-"""Programs that publish and end, fork, or are interrupted: nothing is lost without an error."""
+"""Programs that publish and exit, fork, or are interrupted: no event is lost without an error."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ except EventsLost as error:
 @pytest.mark.slow
 def test_a_program_that_redis_rejects_does_not_wait_at_exit(redis_server: RedisServer) -> None:
     done = run('topic.publish("x")', redis_server.url.replace("://", "://:wrong@"), 10 * TIMEOUT)
-    # The refusal may be there before the event waits.
+    # The refusal may be known before the event waits.
     expected = "EventsLost: 1 published events are lost: ", "BrokerRefused: "
     assert any(error in done.stderr for error in expected)
 
 
 def test_flush_waits_for_published_events(redis_server: RedisServer, others: Any) -> None:
     app = App(redis=redis_server.url)
-    app.flush()  # nothing was
+    app.flush()  # no event was published
     topic = app.topic("news")
     for number in numbers(100):
         topic.publish(number)
@@ -97,7 +97,7 @@ def test_flush_waits_for_published_events(redis_server: RedisServer, others: Any
     redis_server.start()
     app.flush(TIMEOUT)
     app.close()
-    App().flush()  # without Redis there is nothing to wait for
+    App().flush()  # without Redis flush returns at once
 
 
 # Forks -------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ if __name__ == "__main__":
 def test_processes_of_multiprocessing_send_their_events_at_exit(
     redis_server: RedisServer, others: Any
 ) -> None:
-    """They end without the functions that the program has registered for its end."""
+    """They exit without the functions that are registered with atexit."""
     done = run(POOL, redis_server.url)
     assert (done.returncode, done.stderr) == (0, "")
     there = RecordingTopic(others).follow()
@@ -200,7 +200,7 @@ assert codes == [0] * 50, codes
         assert [client.xlen(name) for name in children] == [10] * 5
 
 
-# Where nobody can wait ----------------------------------------------------------------------------
+# Contexts that cannot wait -----------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ print(count)
 
 @pytest.mark.slow
 def test_publishing_in_a_finalizer(redis_server: RedisServer, others: Any) -> None:
-    """Garbage may be collected anywhere, also while the writer takes what was published."""
+    """Garbage may be collected anywhere, also while the writer takes events."""
     program = """
 import gc
 gc.set_threshold(20)
@@ -267,7 +267,7 @@ def test_a_flooded_topic_leaves_room_for_other_topics(
     def flood() -> None:
         while not stop.is_set():
             try:
-                streams.publish(flooded, Entry(1000 * "x"))  # a topic would slow it down
+                streams.publish(flooded, Entry(1000 * "x"))  # a topic would slow the publisher down
             except BrokerUnavailable:
                 refused.set()
 
@@ -280,7 +280,7 @@ def test_a_flooded_topic_leaves_room_for_other_topics(
     for number in numbers(100):
         quiet.publish(number)
     there = RecordingTopic(others, "quiet").follow()
-    wait_until(lambda: len(there.entries) == 100, "they do not come")
+    wait_until(lambda: len(there.entries) == 100, "the events have not arrived")
     stop.set()
     for thread in flooding:
         thread.join()
@@ -300,7 +300,7 @@ def test_losses_are_reported_once(redis_server: RedisServer, connect: Connect) -
 def test_publishing_in_a_finalizer_at_exit_is_an_error(
     redis_server: RedisServer,
 ) -> None:
-    """No thread can begin any more by then."""
+    """No thread can start then."""
     program = """
 class Garbage:
     def __init__(self):

@@ -1,4 +1,4 @@
-"""A Redis that cannot be used as it is configured: that is told at once, and not waited out."""
+"""A Redis whose configuration prevents its use: the error is raised at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_ALLOWED = {
 def refusing(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, str]]:
-    """The URL of a Redis that cannot be used, and why."""
+    """Return the URL of a Redis that cannot be used, and the reason."""
     kind = request.param
     options = ("--cluster-enabled", "yes") if kind == "cluster" else ()
     with RedisServer(tmp_path, *options, sentinel=kind == "sentinel") as server:
@@ -82,7 +82,7 @@ def test_publish_raises_without_waiting(
     topic = RecordingTopic(connect(url))
     accepted = 0
     error: BrokerRefused | None = None
-    while error is None:  # it is not known at once
+    while error is None:  # the refusal is not known at once
         try:
             topic.publish("lost")
             accepted += 1
@@ -118,17 +118,17 @@ def test_a_reconfigured_redis_is_used_again(
         here.expect("1")
         with server.client() as client:
             client.config_set("requirepass", "other")
-            # A connection that was let in stays so.
+            # An authenticated connection stays authenticated.
             for name in ("wsframe-writer", "wsframe-reader"):
                 assert [
                     client.client_kill_filter(_id=each["id"])
                     for each in client.client_list()
                     if each["name"] == name
                 ]
-            wait_until(lambda: streams.connection.refusal, "it is not refused")
+            wait_until(lambda: streams.connection.refusal, "the refusal is not known")
             log.expect("this Redis does not support topics: ")
             client.config_set("requirepass", "secret")
-        wait_until(lambda: not streams.connection.unavailable, "it is not used again")
+        wait_until(lambda: not streams.connection.unavailable, "Redis is not used again")
         here.publish_all("2")
         here.expect("1", "2")
         streams.close(TIMEOUT)
@@ -161,5 +161,5 @@ def test_the_certificate_must_be_for_the_host(tmp_path: Path, connect: Connect, 
         url = server.url.replace("127.0.0.1", host)
         with pytest.raises(BrokerRefused, match="certificate"):
             connect(url).check()
-        # Who wants neither can have that.
+        # Both checks can be switched off.
         connect(f"{url}&ssl_cert_reqs=none").check()

@@ -94,14 +94,16 @@ def test_entries_added_while_a_topic_is_loaded_are_read(
 
     def begin_late(self: reader.Reader, *opened: Any) -> None:
         there.publish_all("hello")
-        here.wait_for_entries(1)  # it was heard of, and read to what is followed no more
+        here.wait_for_entries(
+            1
+        )  # its message came, and was read for the topic that is not followed any more
         begin(self, *opened)
 
     monkeypatch.setattr(reader.Reader, "begin", begin_late)
     streams.unfollow(here)
     here.floors.clear()
     here.follow()
-    wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "it is not there")
+    wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "the event has not arrived")
 
 
 def test_entries_added_before_a_channel_is_subscribed_again_are_read(
@@ -112,7 +114,9 @@ def test_entries_added_before_a_channel_is_subscribed_again_are_read(
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
     with redis_server.client() as client:
-        wait_until(lambda: client.pubsub_channels("wsframe:{news}@0"), "it is not listened to")
+        wait_until(
+            lambda: client.pubsub_channels("wsframe:{news}@0"), "the channel is not subscribed"
+        )
     listen = reader.Reader._listen
 
     def listen_late(self: reader.Reader, pubsub: Any) -> None:
@@ -245,7 +249,7 @@ def check_that_it_works(url: str, connect: Connect) -> None:
     others = connect(url)
     members(others, "ann")
     for streams in (here.streams, others):
-        streams.close(TIMEOUT)  # before the Redis ends
+        streams.close(TIMEOUT)  # before Redis ends
 
 
 def test_a_redis_with_a_password(tmp_path: Path, connect: Connect, log: ServerLog) -> None:

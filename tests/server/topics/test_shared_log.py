@@ -260,7 +260,10 @@ def test_servers_share_their_topics(
         streams.append(stream)
     apps[0].topic("news").feed(source)
     source.put("1")
-    wait_until(lambda: all(app.topic("news").stats().history == 1 for app in apps), "not there")
+    wait_until(
+        lambda: all(app.topic("news").stats().history == 1 for app in apps),
+        "the event has not arrived",
+    )
     apps[1].topic("news").publish("2")
     for stream in streams:
         assert stream.expect(2) == ["1", "2"]

@@ -1,7 +1,7 @@
-"""Publishing from wherever Python may run code: it never waits without an end, nor loses an event.
+"""Publishing in any context: it never waits without a limit, and loses no event.
 
-Finalizers, signal handlers and forks come at any time, so these run for a while in a process of
-their own, which is killed if it stands still.
+Finalizers, signal handlers and forks happen at any time, so these tests run for a while in a
+process of their own, which is killed if it hangs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wsframe import StateError
 from wsframe.server import App, EventStream, Published, Topic, WebSocket
 from wsframe.server.timing import Timing
 
-# A client of a server in the same process hears everything that is published.
+# A client of a server in the same process receives all events.
 LISTENING = """
 import gc, os, signal, socket, sys, threading, time
 from wsframe.server import App
@@ -181,12 +181,12 @@ def test_publish_returns_in_any_context(script: str) -> None:
 def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     serve: Serve, clients: Clients
 ) -> None:
-    """As when a finalizer that runs there waits for what the publisher has."""
+    """As when a finalizer in that thread waits for the publisher."""
     app = App(timing=Timing(publish_lock_timeout=0.01))
     topic = app.topic("news")
     app.sse("/news", source=topic)
     stream = clients.stream(serve(app), "/news")
-    wait_until(lambda: topic.stats().subscribers, "it is there")
+    wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
     busy, published = threading.Event(), threading.Event()
 
     def keep_busy() -> None:
@@ -206,7 +206,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
 
 def test_events_published_in_a_method_of_the_topic_reach_the_history() -> None:
     topic = App().topic("news")
-    with log_of(topic).lock:  # as where a finalizer runs in a method of the topic
+    with log_of(topic).lock:  # as if a finalizer ran in a method of the topic
         topic.publish("1")
         topic.close()
     assert topic.stats().history == 1
@@ -221,7 +221,7 @@ def test_code_that_interrupts_a_method_of_a_topic_does_not_change_its_log() -> N
     topic = App().topic("news", history=3)
     for number in range(3):
         topic.publish(f"{number}")
-    with log_of(topic).lock:  # as where a signal handler runs in a method of the topic
+    with log_of(topic).lock:  # as if a signal handler ran in a method of the topic
         topic.publish("3")
         log_of(topic).configure(history=1)
         assert topic.stats().history == 3
@@ -237,14 +237,14 @@ def test_code_that_interrupts_a_method_of_a_topic_cannot_change_its_kind_of_log(
 
 
 def test_a_topic_created_twice_at_once_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finalizer may ask for the topic that is just being made in its thread."""
+    """A finalizer may look up the topic that its thread is just creating."""
     app = App()
     interrupting: list[Topic] = []
 
     class Reference(weakref.KeyedRef[str, Any]):
         def __new__(cls, *arguments: Any) -> Any:
             if not interrupting and isinstance(arguments[0], Topic):
-                interrupting.append(arguments[0])  # which ends the recursion
+                interrupting.append(arguments[0])  # ends the recursion
                 interrupting[0] = app.topic("news")
             return super().__new__(cls, *arguments)
 
@@ -253,14 +253,14 @@ def test_a_topic_created_twice_at_once_is_one_object(monkeypatch: pytest.MonkeyP
 
 
 def test_a_subscription_may_begin_in_a_signal_handler(serve: Serve, clients: Clients) -> None:
-    """It may interrupt its thread in a method of the topic; then the loop begins it."""
+    """If it interrupts a method of the topic, the loop begins the subscription."""
     app = App()
     topic = app.topic("news")
     begun = threading.Event()
 
     @app.websocket("/news")
     def news(ws: WebSocket) -> None:
-        with log_of(topic).lock:  # as where a signal handler runs in a method of the topic
+        with log_of(topic).lock:  # as if a signal handler ran in a method of the topic
             ws.subscribe(topic)
             assert not log_of(topic)._subscribers
         begun.set()
@@ -269,7 +269,7 @@ def test_a_subscription_may_begin_in_a_signal_handler(serve: Serve, clients: Cli
 
     client = clients.websocket(serve(app), "/news")
     assert begun.wait(TIMEOUT)
-    wait_until(lambda: topic.stats().subscribers, "it is there")
+    wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
     topic.publish("1")
     assert client.next_event() == "1"
 
@@ -286,12 +286,12 @@ def test_a_subscription_may_be_closed_by_a_finalizer(serve: Serve, clients: Clie
     clients.stream(serve(app), "/news").read_opening()
     with log_of(topic).lock:
         subscriptions[0].close()
-        assert topic.stats().subscribers == 1  # nothing has changed under the feet of the method
-    wait_until(lambda: not topic.stats().subscribers, "it is removed")
+        assert topic.stats().subscribers == 1  # the interrupted method sees no change
+    wait_until(lambda: not topic.stats().subscribers, "the subscription is removed")
 
 
 class Shouting(str):
-    """Text of a class whose methods are the user's."""
+    """Text of a user's class with its own methods."""
 
     __slots__ = ()
 
@@ -317,7 +317,7 @@ def test_a_loop_calls_no_methods_of_the_users_classes(
 
     client = clients.websocket(serve(app), "/news")
     topic = app.topic("news")
-    wait_until(lambda: topic.stats().subscribers, "it is there")
+    wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
     topic.publish(Shouting("1"), Shouting("event"), Shouting("id"), key=Shouting("key"))
     if envelope:
         assert json.loads(str(client.next_event()))["event"] == "open"

@@ -89,7 +89,8 @@ def test_every_kind_of_client_receives_a_large_event(
             sockets[f"{path} {deflate}"] = client
     if not late:
         wait_until(
-            lambda: (topic.stats().subscribers, topic.stats().lagging) == (8, 0), "all are there"
+            lambda: (topic.stats().subscribers, topic.stats().lagging) == (8, 0),
+            "all clients are subscribed",
         )
         topic.publish(TEXT, "text")
         topic.publish(BINARY)
@@ -137,7 +138,7 @@ def short(data: bytes) -> bytes:
 
 
 def test_clients_share_few_compressed_encodings() -> None:
-    """However many sizes of windows clients ask for."""
+    """The number does not grow with the window sizes that clients request."""
     agreed = {
         message_encoding(
             PerMessageDeflate(server_no_context_takeover=True, server_max_window_bits=bits),

@@ -56,7 +56,7 @@ def test_an_id_that_no_header_can_contain_is_rejected(
 @example("\x80\x85\xa0\u2028\ufeff")
 @example("%3D&a=b+c;\"'\\")
 def test_a_client_can_reconnect_with_any_valid_id(serves_ids: Any, text: str) -> None:
-    """Alone or as one of several topics, in a header or in the query."""
+    """As the id of one topic or in a composed id, in a header or in the query."""
     server, topic, connect = serves_ids
     try:
         topic.publish("x", id=text)
@@ -76,7 +76,7 @@ def test_a_client_can_reconnect_with_any_valid_id(serves_ids: Any, text: str) ->
 
 @pytest.fixture
 def serves_ids(serve: Serve, clients: Clients) -> Any:
-    """A server of a topic, alone and together with another."""
+    """Serve one topic alone, and together with another one."""
     app = App()
     topic = app.topic("news")
     app.sse("/one", source=topic)
@@ -91,7 +91,7 @@ def serves_ids(serve: Serve, clients: Clients) -> Any:
 
 @pytest.mark.parametrize("count", [70, 1000])
 def test_a_stream_of_many_topics_reconnects(serve: Serve, clients: Clients, count: int) -> None:
-    """With an id that fits into any request, and after one id for all that begin together."""
+    """The id fits into any request, and subscriptions that begin together send one id."""
     app = App()
     names = [f"room {number}".ljust(30, "x") for number in range(count)]
 
@@ -102,7 +102,7 @@ def test_a_stream_of_many_topics_reconnects(serve: Serve, clients: Clients, coun
 
     server = serve(app)
     first = clients.stream(server, "/rooms")
-    wait_until(lambda: server.stats().subscriptions == count, "all have begun")
+    wait_until(lambda: server.stats().subscriptions == count, "all subscriptions have begun")
     app.topic(names[0]).publish("1")
     app.topic(names[-1]).publish("2")
     received = first.read_until(b"data: 2\n\n")
@@ -150,7 +150,7 @@ def test_places_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known.find(other.id) == {"a": "before", "b": "before", "c": "before"}
     one.forget("a")
     assert known.find(one.id) == {"b": "before", "c": "before"}
-    for _ in range(20):  # others take what there is
+    for _ in range(20):  # the other streams use the memory
         place = Place(known)
         for topic in "abcdefgh":
             place.move(topic, "before")

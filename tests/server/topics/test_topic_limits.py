@@ -25,7 +25,7 @@ from wsframe.server.topics.log import Bounds, LatestLog, Log
 
 @pytest.mark.parametrize("name", ["event", "id"])
 def test_publish_rejects_lone_surrogates(name: str) -> None:
-    """Such as json.loads makes of what a client sends; and not at the subscribers."""
+    """json.loads makes them of a client's input; the subscribers see no error."""
     topic = App().topic("news")
     with pytest.raises(ValueError, match="surrogates not allowed"):
         topic.publish("x", **{name: "\ud800"})
@@ -50,7 +50,7 @@ def test_an_empty_id_is_forgotten_for_its_topic_only(serve: Serve, clients: Clie
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
     first = clients.stream(server, "/both")
-    wait_until(lambda: b.stats().subscribers, "it is there")
+    wait_until(lambda: b.stats().subscribers, "the client is subscribed")
     a.publish("1", id="")
     assert first.expect(1) == ["1"]
     first.close()
@@ -75,7 +75,7 @@ def test_topic_names_may_contain_any_characters(serve: Serve, clients: Clients, 
 
     server = serve(app)
     first = clients.stream(server, "/both")
-    wait_until(lambda: other.stats().subscribers, "it is there")
+    wait_until(lambda: other.stats().subscribers, "the client is subscribed")
     topic.publish("1", id=name or "empty")
     assert first.expect(1) == ["1"]
     first.close()
@@ -102,7 +102,7 @@ def test_a_topic_missing_in_the_last_id_begins_as_for_a_new_client(
     a, b, c = (app.topic(name) for name in "abc")
     c.publish("c1")
     first = clients.stream(server, "/ab")
-    wait_until(lambda: b.stats().subscribers, "it is there")
+    wait_until(lambda: b.stats().subscribers, "the client is subscribed")
     a.publish("a1")
     assert first.expect(1) == ["a1"]
     first.close()
@@ -113,7 +113,7 @@ def test_a_topic_missing_in_the_last_id_begins_as_for_a_new_client(
 def test_a_client_disconnected_while_it_reconnects_misses_no_event(
     serve: Serve, clients: Clients
 ) -> None:
-    """Its newest id tells of the topics, too, that its stream has not been subscribed to again."""
+    """Its newest id includes the topics to which the stream has not subscribed again."""
     app = App()
     may_go_on = threading.Event()
 
@@ -128,11 +128,11 @@ def test_a_client_disconnected_while_it_reconnects_misses_no_event(
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
     first = clients.stream(server, "/both")
-    wait_until(lambda: b.stats().subscribers, "it is there")
+    wait_until(lambda: b.stats().subscribers, "the client is subscribed")
     a.publish("a1")
     assert first.expect(1) == ["a1"]
     first.close()
-    wait_until(lambda: not b.stats().subscribers, "it is gone")
+    wait_until(lambda: not b.stats().subscribers, "the client is unsubscribed")
     a.publish("a2")
     b.publish("b1")
     again = clients.stream(server, "/both?slowly=1", ("Last-Event-ID", first.last_event_id))
@@ -155,18 +155,18 @@ def test_ids_omit_topics_to_which_the_client_does_not_return(
 
     server = serve(app)
     first = clients.stream(server, "/abc")
-    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    wait_until(lambda: server.stats().subscriptions == 3, "all subscriptions have begun")
     app.topic("b").publish("b1")
     assert first.expect(1) == ["b1"]
     first.close()
     again = clients.stream(server, "/bd", ("Last-Event-ID", first.last_event_id))
-    wait_until(lambda: app.topic("d").stats().subscribers, "it is back")
+    wait_until(lambda: app.topic("d").stats().subscribers, "the client is subscribed again")
     app.topic("b").publish("b2")
     assert sorted(parse_qs(str(again.next_event().id)[1:])) == ["b", "d"]
 
 
 def test_ids_omit_topics_that_were_unsubscribed(serve: Serve, clients: Clients) -> None:
-    """They would become longer and longer."""
+    """They would grow without a limit."""
     app = App()
     subscriptions: list[Subscription] = []
 
@@ -176,7 +176,7 @@ def test_ids_omit_topics_that_were_unsubscribed(serve: Serve, clients: Clients) 
 
     server = serve(app)
     stream = clients.stream(server, "/rooms")
-    wait_until(lambda: server.stats().subscriptions == 10, "all have begun")
+    wait_until(lambda: server.stats().subscriptions == 10, "all subscriptions have begun")
     for subscription in subscriptions[1:-1]:
         subscription.close()
     wait_until(lambda: server.stats().subscriptions == 2, "most have ended")
@@ -228,9 +228,9 @@ def test_the_subscriptions_of_a_connection_are_limited(
     wait_until(lambda: len(refused) == 2, "two are refused")
     assert "has 3 subscriptions" in refused[0]
     assert "(max_subscriptions)" in refused[0]
-    assert app.stats().topics == 3  # none was made for those that were refused
+    assert app.stats().topics == 3  # rejected subscriptions have created no topic
     if kind == "websocket":
-        client.send_messages("go on")
+        client.send_messages("next")
         assert client.next_event() == "done"
 
 
@@ -246,9 +246,9 @@ def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
 
     server = serve(app)
     client = clients.websocket(server, "/room")
-    wait_until(lambda: app.stats().topics == 2, "the room is there")
+    wait_until(lambda: app.stats().topics == 2, "the topic exists")
     client.leave()
-    wait_until(lambda: app.stats().topics == 1, "the room is forgotten")
+    wait_until(lambda: app.stats().topics == 1, "the topic is forgotten")
     for number in range(100):
         app.topic(f"old {number}", max_age=0.0).publish("x")
     assert app.stats().topics <= 2
@@ -258,7 +258,7 @@ def test_topics_are_forgotten(serve: Serve, clients: Clients) -> None:
 
 
 def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) -> None:
-    """Its only client comes back, to hear that there was no gap."""
+    """Its only client reconnects, and receives no gap."""
     app = App()
 
     @app.sse("/room")
@@ -269,7 +269,7 @@ def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) 
     first = clients.stream(server, "/room")
     first.read_opening()
     first.close()
-    wait_until(lambda: not server.stats().subscriptions, "it is gone")
+    wait_until(lambda: not server.stats().subscriptions, "the client is unsubscribed")
     again = clients.stream(server, "/room", ("Last-Event-ID", first.last_event_id))
     again.read_opening()
     assert again.last_event_id == first.last_event_id
@@ -282,12 +282,12 @@ def test_the_memory_of_unused_topics_is_limited(what: str, monkeypatch: pytest.M
     for number in range(100 if what == "events" else 1000):
         for _ in range(100 if what == "events" else 1):
             app.topic(f"{number}".ljust(10 if what == "events" else 1024)).publish("")
-    # A topic has 100 events of 512 bytes and more, or a name and an event, and 2 KiB for itself.
+    # The memory of a topic: 100 events of 512 bytes and more, or a name and an event; and 2 KiB.
     assert app.stats().topics <= (21 if what == "events" else 300)
 
 
 def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> None:
-    """Subscribe to as many rooms, one after the other, and leave each again."""
+    """Subscribe to so many topics, one after the other, and unsubscribe again."""
     client.send_messages(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
     client.send_messages("done")
     assert client.next_event() == "done"
@@ -317,11 +317,11 @@ def test_topics_invented_by_one_client_drive_out_no_others(
     first = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.1"))
     second = clients.websocket(server, "/rooms", ("X-Forwarded-For", "192.0.2.2"))
     visit_rooms(first, 5, talk=True)
-    visit_rooms(second, 5)  # so that these rooms are not the first one's alone
+    visit_rooms(second, 5)  # so that these topics do not belong to the first client alone
     visit_rooms(first, 300, talk=talk)
     assert all(app.topic(f"kept {number}").stats().history for number in range(20))
     assert all(app.topic(f"{number}").stats().history for number in range(5))
-    wait_until(lambda: app.stats().topics <= 80, "the others are forgotten")
+    wait_until(lambda: app.stats().topics <= 80, "the other topics are forgotten")
 
 
 def test_topics_without_events_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +346,7 @@ def test_the_size_of_an_event_includes_all_its_texts(name: str) -> None:
 
 
 def test_clients_with_different_client_parameters_share_bytes() -> None:
-    """What a client asks for must not multiply what is kept of an event."""
+    """Parameters of clients must not multiply the encodings of an event."""
     agreed = [
         PerMessageDeflate(
             server_no_context_takeover=True,
@@ -364,7 +364,7 @@ def test_clients_with_different_client_parameters_share_bytes() -> None:
 
 @pytest.mark.parametrize("kind", [Log, LatestLog])
 def test_a_large_event_is_sent_alone(kind: type[Log]) -> None:
-    """So that all who are behind share its bytes; in a piece with others each would have a copy."""
+    """All lagging clients share its bytes; in a piece with other events each would have a copy."""
     events = kind(Bounds(), monotonic)
     for size in (10, 10, 10_000, 10, 10):
         events.append(Entry("x" * size, key=f"{events.head}"))

@@ -1,4 +1,4 @@
-"""Topics: what they take in memory, whatever is published and however slowly it is read."""
+"""The memory of topics, with any events and any slow clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 
 class GzipClient(Client):
-    """A client that is sent its stream compressed; it reads and understands nothing of it."""
+    """A client whose stream is compressed; it does not decode the stream."""
 
     def connect(self) -> None:
         self.sock = FakeSocket(self._room)
@@ -54,14 +54,14 @@ def one_loop(**options: Any) -> FakeLoop:
 def make_calls(loop: FakeLoop, clients: list[Client]) -> None:
     while loop.calls:
         loop.calls.popleft()()
-    for client in clients:  # who reads, and keeps nothing
+    for client in clients:  # read, and drop the bytes
         if client.sock._room == EVERYTHING:
             client.sock.unread.clear()
 
 
 @pytest.fixture
 def memory() -> Iterator[Callable[[], int]]:
-    """How many bytes more are in use than at the beginning."""
+    """Return the increase of the used memory since the beginning, in bytes."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -69,7 +69,7 @@ def memory() -> Iterator[Callable[[], int]]:
     tracemalloc.stop()
 
 
-# How many events of a kind, and the bound of their topic.
+# The number of events of a kind, and the bound of their topic.
 PUBLISHED: dict[str, tuple[int, int, Callable[[int], dict[str, Any]]]] = {
     "empty": (25_000, 0, lambda number: {"data": ""}),
     "one byte": (25_000, 0, lambda number: {"data": b"x"}),
@@ -109,7 +109,7 @@ def test_the_memory_of_a_topic_is_limited(memory: Callable[[], int], what: str) 
 
 
 def test_a_caught_up_client_loses_events_that_its_loop_did_not_take_in_time() -> None:
-    """The loop may stand still, and a turn may publish more than there is room for."""
+    """The loop may be blocked, and a turn may publish more than the topic keeps."""
     loop = one_loop()
     topic = loop.topics.get("news", policy="drop-oldest", max_bytes=0)
     client = Client(loop, ["news"], None, EVERYTHING)
@@ -182,7 +182,7 @@ def test_encodings_are_forgotten_before_events() -> None:
 
 
 def test_unneeded_entries_are_forgotten_in_small_steps(serve: Serve, clients: Clients) -> None:
-    """A reader that is cut off must not hold up the others while its past is forgotten."""
+    """Forgetting the entries of a disconnected client must not delay the others."""
     loop = one_loop()
     topic = loop.topics.get("news", 0, 64 * MIB, policy="drop-oldest")
     slow = Client(loop, ["news"], None, 100)

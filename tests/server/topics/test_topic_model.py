@@ -1,9 +1,9 @@
-"""What becomes of a topic's events, in whatever order things happen: against a simple model.
+"""Topics against a simple model, with events in any order.
 
-Connections are real but for their sockets, which are buffers; loops are made of nothing but calls.
-The test says when a call is made, when a client reads, and what the time is. So what a client has
-been sent can be compared with what was published: all of it, in order, nothing twice, or it was
-told of a gap just where there is one.
+Connections are real except their sockets, which are buffers; loops only make calls. The test
+decides when a call is made, when a client reads, and the time. So the received events can be
+compared with the published ones: all of them, in order, without duplicates, and a gap exactly where
+events are missing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from wsframe.server.topics.state import Policy
 from wsframe.server.topics.subscription import TopicSubscription
 from wsframe.server.topics.topic_log import TopicLog
 
-# What is sent at once, and to how many, small enough for the examples to go beyond it.
+# The limits of one delivery, small enough for the examples to exceed them.
 PIECE, PIECES, FANOUT_BATCH = 400, 2, 1
 EVERYTHING = 1 << 30
 
@@ -70,7 +70,7 @@ class FakeLoop(ManualLoop):
 
 
 class FakeSocket:
-    """A socket that holds so many bytes until the client reads them."""
+    """A socket that accepts so many bytes until the client reads them."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -89,16 +89,16 @@ class FakeSocket:
 
 
 class Client:
-    """A client that comes back again and again, with the last id that it has seen.
+    """A client that reconnects repeatedly, with its last event id.
 
     Attributes:
         names: the topics that it is subscribed to.
-        after: where it begins with those that its last id does not tell of.
-        seen: of each topic, up to which event it has seen them, or knows that they are gone; None
-            if it has yet to learn where it begins.
-        came_with: the topics that its last id told of when it came back.
-        left: which topics it is not subscribed to any more, until it comes back.
-        ambiguous: it came back to several topics with the id of one.
+        after: the beginning in topics that its last id does not contain.
+        seen: the last event of each topic that it has received, or knows to be lost; None while it
+            does not know where it begins.
+        came_with: the topics in its last id when it reconnected.
+        left: the topics that it has unsubscribed since it connected.
+        ambiguous: True if it reconnected to several topics with the id of one.
     """
 
     def __init__(self, loop: FakeLoop, names: list[str], after: str | None, room: int) -> None:
@@ -114,7 +114,7 @@ class Client:
         self.subscriptions: dict[str, TopicSubscription] = {}
 
     def connect(self) -> None:
-        """Begin to listen, for as long as that lasts."""
+        """Connect and subscribe."""
         self.sock = FakeSocket(self._room)
         self.peer = Peer(self._loop.clients, cast(Any, self.sock), "client")
         self.decoder = EventStreamDecoder(last_event_id=self.last_id)
@@ -136,7 +136,7 @@ class Client:
         }
 
     def read(self, count: int) -> list[ServerSentEvent]:
-        """Take so many bytes off the socket."""
+        """Read so many bytes from the socket."""
         if self.peer.closed:
             return []
         received = bytes(self.sock.unread[:count])
@@ -172,7 +172,7 @@ class Model(RuleBasedStateMachine):
         for name in NAMES:
             self.by_name[name] = self.topics.get(name, history, max_bytes, 100.0, self.policy)
 
-    # What happens ---------------------------------------------------------------------------------
+    # Rules ----------------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), sizes=SIZES, key=st.sampled_from("xyz"))
     def publish(self, name: str, sizes: list[int], key: str) -> None:
@@ -204,7 +204,7 @@ class Model(RuleBasedStateMachine):
 
     def connect(self, client: Client) -> None:
         if client.last_id == END:
-            return  # it would be answered 204
+            return  # the server would answer 204
         known = dict(parse_qsl(client.last_id[1:])) if client.last_id[:1] == "?" else client.names
         for name in client.names:
             if not client.last_id or name not in known:
@@ -215,7 +215,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.clients)
     @rule(data=st.data())
     def reconnect(self, data: st.DataObject) -> None:
-        """Be cut off, with what is on the way, and come back; or come back after the end."""
+        """Drop the connection with the bytes in flight, and reconnect."""
         client = data.draw(st.sampled_from(self.clients))
         client.peer.abort()
         self.connect(client)
@@ -236,7 +236,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.clients)
     @rule(data=st.data())
     def shut_down(self, data: st.DataObject) -> None:
-        """A stream is ended; what was published before is sent before that."""
+        """End a stream; earlier events are sent before the end."""
         client = data.draw(st.sampled_from(self.clients))
         if client.peer.closed:
             return
@@ -271,10 +271,10 @@ class Model(RuleBasedStateMachine):
         self.by_name[name].close()
         self.closed.add(name)
 
-    # What has to come of it -----------------------------------------------------------------------
+    # Checks -------------------------------------------------------------------------------------
 
     def let_read(self, client: Client, count: int) -> bool:
-        """Have a client read, and compare what it is sent with what was published."""
+        """Have a client read, and compare its events with the published ones."""
         something = bool(client.sock.unread) and not client.peer.closed
         for event in client.read(count):
             self.take(client, event)
@@ -293,19 +293,19 @@ class Model(RuleBasedStateMachine):
         cursors = dict(parse_qsl(event.id[1:])) if event.id[:1] == "?" else {name: event.id}
         here, seen = number_before(cursors[name]), client.seen[name]
         if is_gap:
-            # Ids that were given are forgotten with what a newer event has replaced.
+            # The ids of publishers are forgotten with events that a newer one has replaced.
             if not (client.ambiguous or (self.policy == "latest" and self.with_ids)):
                 assert seen is None or here > seen, "a gap where nothing is missing"
         else:
             assert here == int(event.data.split()[1])
             assert seen is None or here > seen, "an event came twice"
-            assert not self.missing(client, name, here), "events are missing; nobody was told"
+            assert not self.missing(client, name, here), "events are missing without a gap"
         client.seen[name] = here
         for other, cursor in cursors.items():
             assert not self.missing(client, other, number_before(cursor) + 1)
 
     def missing(self, client: Client, name: str, end: int | None = None) -> list[int]:
-        """Which events, of those before one, a client was to see and has not seen."""
+        """Return the events before one that a client should have received and has not."""
         seen, keys = client.seen[name], self.published[name]
         missing = [] if seen is None else range(len(keys))[seen + 1 : end]
         if self.policy != "latest":
@@ -314,7 +314,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """When all has been done and read, nobody who is there misses anything."""
+        """After all calls and reads no connected client misses an event."""
         busy = True
         while busy:
             busy = False
@@ -341,7 +341,7 @@ class Model(RuleBasedStateMachine):
             assert all(position >= topic.log.floor for position in waiting)
 
     def teardown(self) -> None:
-        """Whoever comes back in the end has seen all of it; and nothing is left of them."""
+        """After a last reconnect each client has received all events; then nothing remains."""
         for client in self.clients:
             if client.peer.closed:
                 self.connect(client)
@@ -359,12 +359,12 @@ class Model(RuleBasedStateMachine):
 
 
 def names_in(last_id: str) -> set[str]:
-    """The topics that an id tells of, if it tells of several."""
+    """Return the topics in a composed id."""
     return set(dict(parse_qsl(last_id[1:]))) if last_id[:1] == "?" else set()
 
 
 def number_before(cursor: str) -> int:
-    """The number of the last event before the place that an id names."""
+    """Return the number of the last event before the position of an id."""
     given, _, number = cursor.partition("&=")
     return int(number) if given in NAMES else int(cursor.rpartition("-")[2]) - 1
 
@@ -378,7 +378,7 @@ def test_against_the_model(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.ERROR, "wsframe.server")  # clients that are too slow are no news here
+    caplog.set_level(logging.ERROR, "wsframe.server")  # slow clients are expected here
     clock = ManualClock()
     monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
     monkeypatch.setattr(delivery, "PIECE", PIECE)
@@ -392,14 +392,14 @@ def test_against_the_model(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little is sent at once, and to few."""
+    """Send little at once, and to few clients."""
     monkeypatch.setattr(delivery, "PIECE", PIECE)
     monkeypatch.setattr(delivery, "PIECES", 1)
     monkeypatch.setattr(delivery, "FANOUT_BATCH", 1)
 
 
 def new_loops(count: int) -> tuple[FakeLoop, ...]:
-    """Loops of one app."""
+    """Return loops of one app."""
     topics = Topics(Timing())
     loops = tuple(FakeLoop(topics) for _ in range(count))
     topics.loops = loops
@@ -408,7 +408,7 @@ def new_loops(count: int) -> tuple[FakeLoop, ...]:
 
 @pytest.mark.usefixtures("small")
 def test_topics_of_one_client_take_turns() -> None:
-    """One that is published to faster than the client reads leaves room for the other."""
+    """A topic with more events than the client reads leaves room for the other."""
     (loop,) = new_loops(1)
     flood = loop.topics.get("flood", max_bytes=5000, policy="drop-oldest")
     news = loop.topics.get("news")

@@ -21,7 +21,7 @@ from wsframe.server import App, WebSocket
 
 
 def join(app: App, path: str, **options: Any) -> None:
-    """A WebSocket that is subscribed to the topic of its path."""
+    """Return a WebSocket that is subscribed to the topic of its path."""
 
     @app.websocket(path)
     def handler(ws: WebSocket) -> MessageGenerator:
@@ -85,7 +85,7 @@ def test_events_beyond_the_bounds_are_a_gap(serve: Serve, clients: Clients, boun
     first = clients.stream(server, "/events")
     first.read_opening()
     first.close()
-    wait_until(lambda: not topic.stats().subscribers, "it is gone")
+    wait_until(lambda: not topic.stats().subscribers, "the client is unsubscribed")
     for data in "abc":
         topic.publish(data * 100)
     again = clients.stream(server, "/events", ("Last-Event-ID", first.last_event_id))
@@ -104,7 +104,7 @@ def test_a_topic_without_a_history(serve: Serve, clients: Clients) -> None:
     for number in range(1000):
         topic.publish(str(number))
     assert stream.expect(1000) == list(map(str, range(1000)))
-    wait_until(lambda: topic.stats().history == 0, "nothing is kept")
+    wait_until(lambda: topic.stats().history == 0, "the history is empty")
 
 
 def test_an_id_of_an_earlier_topic_with_this_name_is_a_gap(serve: Serve, clients: Clients) -> None:
@@ -143,7 +143,7 @@ def test_a_large_history_is_sent_in_pieces(serve: Serve, clients: Clients) -> No
 def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     high_file_limit: None, serve: Serve, clients: Clients
 ) -> None:
-    """Published as fast as it can be, while hundreds of clients reconnect again and again."""
+    """Events are published at full speed while hundreds of clients reconnect repeatedly."""
     count = 600
     texts = list(map(str, range(count)))
     app, topic = topics_app(history=count)

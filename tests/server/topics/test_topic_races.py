@@ -1,4 +1,4 @@
-"""Topics: what happens together, and in an unlucky order."""
+"""Races between topics, their clients and their loops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def subscribed(topic: Topic, count: int) -> None:
 
 @pytest.mark.parametrize("kind", ["streams", "sockets"])
 def test_events_before_a_stop_reach_all_clients(serve: Serve, clients: Clients, kind: str) -> None:
-    """Who is sent to by and by is told of the stop by and by, too."""
+    """Clients that receive events in batches are shut down in batches, too."""
     app = App()
     topic = app.topic("news")
     app.sse("/streams", source=topic)
@@ -76,7 +76,7 @@ def test_a_new_subscriber_is_not_too_slow(serve: Serve, clients: Clients) -> Non
 def test_the_owner_begins_a_subscription_of_another_connection(
     serve: Serve, clients: Clients
 ) -> None:
-    """A turn may lose the loop at any time, so nothing of the owner's is done within one."""
+    """A turn may lose the loop at any time, so it must not do the owner's work."""
     app = App()
     topic = app.topic("news")
     others: list[WebSocket] = []
@@ -96,7 +96,7 @@ def test_the_owner_begins_a_subscription_of_another_connection(
 
     server = serve(app)
     first = clients.websocket(server, "/other")
-    wait_until(lambda: others, "the other is there")
+    wait_until(lambda: others, "the other client is connected")
     clients.websocket(server, "/news")
     subscribed(topic, 1)
     topic.publish("1")
@@ -106,7 +106,7 @@ def test_the_owner_begins_a_subscription_of_another_connection(
 
 def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: Clients) -> None:
     app = App()
-    over, going_on = app.topic("over"), app.topic("going on")
+    over, going_on = app.topic("over"), app.topic("next")
 
     @app.sse("/both")
     def both(stream: EventStream) -> None:
@@ -121,7 +121,7 @@ def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: C
     subscribed(going_on, 1)
     going_on.publish("2")
     assert stream.expect(1) == ["2"]
-    # Nor when it comes back.
+    # Nor when it reconnects.
     stream.close()
     going_on.publish("3")
     again = clients.stream(server, "/both", ("Last-Event-ID", stream.last_event_id))
@@ -132,7 +132,7 @@ def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: C
 
 
 def all_over(subscriptions: list[Subscription], count: int) -> bool:
-    """Whether there are so many, and all are over."""
+    """Return True if there are so many subscriptions, and all are over."""
     return len(subscriptions) == count and all(position_of(one).over for one in subscriptions)
 
 
@@ -140,7 +140,7 @@ def all_over(subscriptions: list[Subscription], count: int) -> bool:
 def test_a_client_that_subscribes_to_a_closed_topic_receives_the_history_and_the_end(
     serve: Serve, clients: Clients, after: str | None
 ) -> None:
-    """It is sent what is asked for, however short the history; and that was all."""
+    """It receives the requested events, however short the history is, and then the end."""
     app = App()
     topic = app.topic("news", history=1)
     ended: list[Subscription] = []
@@ -199,7 +199,7 @@ def test_last_id_of_a_subscription(serve: Serve, clients: Clients) -> None:
     client.send_messages("end it")
     assert client.expect(1) == ["over"]
     topic.publish("3")
-    client.send_messages("go on")
+    client.send_messages("next")
     assert client.expect(1) == ["3"]
 
 
@@ -211,7 +211,7 @@ def test_an_encoding_error_ends_the_connections_concerned(
     monkeypatch: pytest.MonkeyPatch,
     path: str,
 ) -> None:
-    """A defect of ours, if there is one, leaves nobody waiting, and nobody with a hole."""
+    """After an internal error no client waits forever, and no client misses an event."""
     app = App()
     topic = app.topic("news", history=1)
     encode = EventStreamEncoding.encode
@@ -251,7 +251,7 @@ def test_an_encoding_error_ends_the_connections_concerned(
 
 @pytest.mark.parametrize("thread", ["a loop", "another"])
 def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
-    """Two that waited for each other would wait forever."""
+    """Two loops that waited for each other would wait forever."""
     topics = Topics(Timing(publish_send_timeout=TIMEOUT))
     mine, other = manual_loops(topics, 2)
     topic = topics.get("news")
@@ -260,7 +260,7 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
     mine.is_owner = thread == "a loop"
     publishing = threading.Thread(target=topic.publish, args=("x" * (AHEAD + 1),))
     publishing.start()
-    wait_until(lambda: topic.stats().published, "it is published")
+    wait_until(lambda: topic.stats().published, "the event is published")
     if mine.is_owner:
         publishing.join(TIMEOUT)
         assert not publishing.is_alive()
@@ -272,7 +272,7 @@ def test_a_loop_waits_for_no_other_loop(thread: str) -> None:
 
 
 def test_a_publisher_waits_for_a_loop_with_a_timeout() -> None:
-    """The loop may wait for what the publisher has, such as the lock of a logging handler."""
+    """The loop may wait for the publisher, for example for the lock of a logging handler."""
     topics = Topics(Timing(publish_send_timeout=0.01))
     (loop,) = manual_loops(topics, 1)
     topic = topics.get("news")
@@ -285,7 +285,7 @@ def test_a_publisher_waits_for_a_loop_with_a_timeout() -> None:
 
 
 def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
-    """Whoever closes, while events come as fast as they can, to handlers of either kind."""
+    """Either end closes, with both kinds of handlers, while events come at full speed."""
     app = App()
     topic = app.topic("news", policy="drop-oldest")
 
@@ -312,7 +312,7 @@ def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
         for path in ["/waits", "/blocks"] * 10:
             client = clients.websocket(server, path)
             assert client.expect(10) == ["x" * 1000] * 10
-            client.send_messages("that is enough")  # the handler returns
+            client.send_messages("that is enough")  # the handler returns here
             while not isinstance(event := client.next_event(), Close):
                 pass
             assert event.code == 1000
@@ -321,7 +321,7 @@ def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
     finally:
         over.set()
         publishing.join()
-    wait_until(lambda: not topic.stats().subscribers, "all have gone")
+    wait_until(lambda: not topic.stats().subscribers, "all clients have left")
 
 
 def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Certificates) -> None:
@@ -340,7 +340,7 @@ def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Ce
 
 
 def test_a_stream_subscribes_to_a_topic_twice(serve: Serve, clients: Clients) -> None:
-    """It is sent twice, until one of both is closed; and its ids tell of it all the time."""
+    """Events are sent twice until one subscription is closed; the ids always contain the topic."""
     app = App()
     subscriptions: list[Subscription] = []
 
@@ -351,7 +351,7 @@ def test_a_stream_subscribes_to_a_topic_twice(serve: Serve, clients: Clients) ->
     server = serve(app)
     a, b = app.topic("a"), app.topic("b")
     stream = clients.stream(server, "/twice")
-    wait_until(lambda: server.stats().subscriptions == 3, "all have begun")
+    wait_until(lambda: server.stats().subscriptions == 3, "all subscriptions have begun")
     a.publish("1")
     assert stream.expect(2) == ["1", "1"]
     subscriptions[0].close()

@@ -21,14 +21,14 @@ CHUNK = "x" * (1 << 16)
 
 
 def fill_the_socket(topic: Topic, others: list[StreamClient]) -> Published:
-    """Publish until somebody has lost something; the others take it all."""
+    """Publish until a client has lost an event; the other clients read everything."""
     for _ in range(1000):
         published = topic.publish(CHUNK)
         for other in others:
             assert other.expect(1) == [CHUNK]
         if published.dropped:
             return published
-    raise AssertionError("nobody is too slow")
+    raise AssertionError("no client is too slow")
 
 
 def test_the_policy_disconnect_closes_slow_clients(

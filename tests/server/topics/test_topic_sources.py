@@ -1,4 +1,4 @@
-"""What feeds topics: sources that block, end or fail, when servers start and stop."""
+"""Sources of topics that block, end or fail, while servers start and stop."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from wsframe.server.topics.sources import WINDOW, IterableThread, QueueThread
 
 
 class Items:
-    """An iterable that gives what it is told to give, and tells when it is asked."""
+    """An iterable whose items the test gives, and that reports each request."""
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)
         self._items: Queue[object] = Queue()
 
     def give(self, item: object) -> None:
-        """Let the thread that waits have an item, or an exception."""
+        """Give the waiting thread an item, or an exception."""
         self._items.put(item)
 
     def wait_until_asked(self) -> None:
-        """Wait until a thread asks for an item."""
+        """Wait until a thread requests an item."""
         assert self.asked.acquire(timeout=TIMEOUT)
 
     def __iter__(self) -> Iterator[object]:
@@ -54,7 +54,7 @@ class Items:
 
 
 def fed() -> tuple[App, Topic, Items]:
-    """A topic that is fed from an iterable."""
+    """Return a topic that is fed from an iterable."""
     app, items = App(), Items()
     topic = app.topic("news")
     topic.feed(items)
@@ -77,11 +77,11 @@ def test_a_blocking_source_continues_with_the_next_server(serve: Serve, log: Ser
     items.wait_until_asked()
     published(topic, 1)
     items.give(None)
-    wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")
 
 
 def test_a_source_thread_that_ends_while_the_next_server_starts_is_replaced() -> None:
-    """It had seen already that it was not wanted."""
+    """It has already seen that it must stop."""
     _, topic, items = fed()
     thread = IterableThread(log_of(topic), Timing(), items)
     thread.start()
@@ -99,7 +99,7 @@ def test_a_source_thread_that_ends_while_the_next_server_starts_is_replaced() ->
     thread.is_unwanted = slow  # type: ignore[method-assign]
     stopping = threading.Thread(target=thread.stop)
     stopping.start()
-    wait_until(lambda: not thread._wanted, "it is to stop")
+    wait_until(lambda: not thread._wanted, "the thread must stop")
     items.give("1")
     assert seen.wait(TIMEOUT)
     stopping.join()
@@ -109,7 +109,7 @@ def test_a_source_thread_that_ends_while_the_next_server_starts_is_replaced() ->
     items.give("2")
     published(topic, 2)
     items.give(None)
-    wait_until(lambda: not thread.running, "it has ended")
+    wait_until(lambda: not thread.running, "the thread has ended")
 
 
 def test_a_source_that_ends_or_fails_has_no_thread(serve: Serve, log: ServerLog) -> None:
@@ -122,7 +122,7 @@ def test_a_source_that_ends_or_fails_has_no_thread(serve: Serve, log: ServerLog)
             if last is not None:
                 log.expect("event source failed")
             published(topic, 1)
-            wait_until(lambda: not topics_of(app).sources.running(), "it has ended")  # noqa: B023
+            wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")  # noqa: B023
             server.stop()
             last = None
 
@@ -133,11 +133,11 @@ def test_closing_a_topic_stops_its_iterable(serve: Serve, log: ServerLog) -> Non
     serve(app)
     items.give("1")
     log.expect("dropping item from event source: the topic 'news' is closed", logging.WARNING)
-    wait_until(lambda: not topics_of(app).sources.running(), "it has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")
 
 
 def test_a_closed_topic_still_takes_items_from_its_queue(serve: Serve, log: ServerLog) -> None:
-    """Whoever fills it must not wait forever."""
+    """The thread that fills the queue must not wait forever."""
     app, source = App(), Queue[str](1)
     topic = app.topic("news")
     topic.feed(source)
@@ -160,7 +160,7 @@ def test_a_failing_queue_does_not_delay_the_stop(serve: Serve, log: ServerLog) -
     server = serve(app)
     source.put("x")
     log.expect("event source failed")
-    wait_until(lambda: not topics_of(app).sources.running(), "its thread has ended")
+    wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")
     server.stop()
     assert source.empty()
 
@@ -173,7 +173,7 @@ def test_a_queue_continues_with_the_next_server(serve: Serve, clients: Clients) 
     for number in range(3):
         server = serve(app)
         stream = clients.stream(server, "/news")
-        wait_until(lambda: topic.stats().subscribers, "it is there")
+        wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
         source.put(str(number))
         assert stream.expect(1) == [str(number)]
         stream.close()
@@ -182,7 +182,7 @@ def test_a_queue_continues_with_the_next_server(serve: Serve, clients: Clients) 
 
 
 class Blocks(dict[str, str]):
-    """An item whose JSON takes as long as the test wants."""
+    """An item whose encoding takes as long as the test wants."""
 
     def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
         super().__init__(a="b")
@@ -195,7 +195,7 @@ class Blocks(dict[str, str]):
 
 
 def test_an_abandoned_queue_thread_continues() -> None:
-    """With what is left in the queue to end it: that was meant for the last server."""
+    """The queue still has an item that was meant to end it for the last server."""
     source: Queue[Any] = Queue()
     topic = App().topic("news")
     taken, go_on = threading.Event(), threading.Event()
@@ -230,7 +230,7 @@ def test_the_items_of_a_queue_are_published_before_the_shutdown() -> None:
     thread.start()
     source.put("1")
     assert taken.wait(TIMEOUT)
-    thread.catch_up(0.0)  # which takes no longer
+    thread.catch_up(0.0)  # takes no longer
     assert topic.stats().published == 0
     waiting = threading.Timer(0.1, go_on.set)
     waiting.start()
@@ -240,7 +240,7 @@ def test_the_items_of_a_queue_are_published_before_the_shutdown() -> None:
     thread.stop()
 
 
-# The default of CPython 3.14, a fork server, would leave a process and its pipes behind.
+# The default of CPython 3.14, a fork server, would leave a process and its pipes open.
 PROCESSES = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
 
 
@@ -269,7 +269,7 @@ def test_every_kind_of_queue_feeds_a_topic_and_stops(kind: Any, serve: Serve) ->
 
 
 def test_a_full_queue_does_not_delay_the_stop(serve: Serve) -> None:
-    """Neither while its items are published nor while one of them takes for ever."""
+    """Neither while its items are published nor while one of them never returns."""
     app, source = App(), Queue[str](1)
     topic = app.topic("news")
     topic.feed(source)
@@ -286,7 +286,7 @@ def test_a_full_queue_does_not_delay_the_stop(serve: Serve) -> None:
     filling = threading.Thread(target=fill)
     filling.start()
     server.stop()
-    assert filled.wait(TIMEOUT)  # nobody takes anything any more
+    assert filled.wait(TIMEOUT)  # no thread takes items any more
     stop.set()
     filling.join()
     assert source.full()
@@ -307,7 +307,7 @@ def test_a_queue_keeps_items_that_redis_has_not_acknowledged(
     redis_server.kill()
     for item in numbers(1000):
         source.put(item)
-    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "nothing is taken")
+    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "no items are taken")
     server.stop()
     assert source.qsize() == 1000 - WINDOW
     log.expect(f"Redis has not acknowledged {WINDOW} items", logging.WARNING)
@@ -329,8 +329,8 @@ def test_an_iterable_waits_for_redis(
     server = serve(app)
     shared = topics_of(app).shared
     assert isinstance(shared, RedisStreams)
-    wait_until(lambda: shared.connection.unavailable, "it is not missed")
-    assert next(items) == "1"  # one is taken
+    wait_until(lambda: shared.connection.unavailable, "the outage is not noticed")
+    assert next(items) == "1"  # one item is taken
     redis_server.start()
     there.expect("0", *numbers(100)[2:])
     server.stop()
@@ -350,7 +350,7 @@ def test_items_of_a_topic_that_redis_rejects_wait_in_order(
         client.delete("wsframe:{news}")
     source.join()
     there = RecordingTopic(others).follow()
-    wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "they are not there in order")
+    wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "the items are not in order")
     app.flush()
     server.stop()
     log.records.clear()

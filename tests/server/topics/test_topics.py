@@ -102,7 +102,7 @@ def test_a_stream_disconnected_before_its_first_event_misses_no_event(
     "last_event_id", ["7", "abc-1", "?news=abc-1", "epoch-99999999999999999999"]
 )
 def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: str) -> None:
-    """And opens no past that a new client would not see."""
+    """The client is sent no more than a new client."""
     app, topic = topics_app()
 
     @app.sse("/all")
@@ -123,7 +123,7 @@ def test_an_unknown_id_is_a_gap(serve: Serve, clients: Clients, last_event_id: s
     assert json.loads(gap.data) == {"topic": "news", "oldest": first.id}
     assert first.data == "1"
     assert stream.expect(2) == ["2", "3"]
-    # Who is cut off right behind the gap is not told of it again.
+    # A client disconnected right after the gap is not sent it again.
     again = clients.stream(server, "/events", ("Last-Event-ID", str(gap.id)))
     assert again.expect(3) == ["1", "2", "3"]
 
@@ -236,7 +236,7 @@ def test_compressed_clients_on_several_loops(serve: Serve, clients: Clients, loo
 
 
 def confirmed(client: WebSocketClient) -> Connection:
-    """The codec for what the server has agreed on."""
+    """Return a codec for the negotiated extensions."""
     request = UpgradeRequest("localhost", "/", deflate=PerMessageDeflate())
     sent = dict(line.split(": ") for line in request.encode().decode().splitlines() if ": " in line)
     headers = {

@@ -10,7 +10,7 @@ from wsframe.server import App, Topic, WebSocket
 
 
 def topics_app(**options: Any) -> tuple[App, Topic]:
-    """An app with a topic that both kinds of clients subscribe to."""
+    """Return an app with a topic for both kinds of clients."""
     app = App()
     topic = app.topic("news", **options)
     app.sse("/events", source=topic)
