@@ -61,16 +61,16 @@ class RecordingTopic(TopicLog):
         return entries
 
     def kept_entries(self) -> list[Entry]:
-        """What is in its log."""
+        """Return the entries in its log."""
         with self.lock:
             self.trim()
             return self.log.after(0, self.log.head)[0]
 
     def follow(self) -> RecordingTopic:
-        """Follow it, and wait until it is loaded."""
+        """Follow the topic, and wait until it is loaded."""
         self.streams.follow(self)
         with self._arrived:
-            assert self._arrived.wait_for(lambda: self.floors, TIMEOUT), "it is not loaded"
+            assert self._arrived.wait_for(lambda: self.floors, TIMEOUT), "the topic is not loaded"
         return self
 
 
@@ -83,7 +83,7 @@ def data_of(entries: Iterable[Entry]) -> list[str | bytes]:
 
 
 def publishes(topic: RecordingTopic, item: str) -> bool:
-    """Whether Redis does not refuse the topic just now."""
+    """Publish an item; return False if Redis rejects the topic."""
     with suppress(BrokerRefused):
         topic.publish(item)
         return True

@@ -54,11 +54,11 @@ def test_two_servers_share_topics(redis: RedisServer, serve: Serve, clients: Cli
     for app in apps:
         subscribed(app.topic("news"), 2)
     sockets[0].send_messages("from the first")
-    everybody: list[StreamClient | WebSocketClient] = [*streams, *sockets]
-    for client in everybody:
+    all_clients: list[StreamClient | WebSocketClient] = [*streams, *sockets]
+    for client in all_clients:
         assert client.expect(1) == ["from the first"]
     apps[1].topic("news").publish("from the second", event="x")
-    for client in everybody:
+    for client in all_clients:
         assert client.expect(1) == ["from the second"]
     # A client reconnects to the other server.
     again = clients.stream(servers[1], "/events", ("Last-Event-ID", streams[0].last_event_id))
@@ -94,7 +94,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     """Redis is too slow: the client is read more slowly, and other topics continue."""
     monkeypatch.setattr(outbox, "MAX_WAITING", 40 * (outbox.EVENT_WEIGHT + 1000))
     app = App(redis=redis.url)
-    heard = app.topic("flooded", history=2000, max_bytes=8 << 20)
+    flooded = app.topic("flooded", history=2000, max_bytes=8 << 20)
 
     def generator(ws: WebSocket) -> MessageGenerator:
         while True:
@@ -107,11 +107,11 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
 
     handler = function if kind == "function" else generator
     app.websocket("/say", blocking=kind == "blocking")(handler)
-    app.sse("/flooded", source=heard)
+    app.sse("/flooded", source=flooded)
     app.sse("/quiet", source=app.topic("quiet"))
     server = serve(app)
     streams = [clients.stream(server, f"/{name}") for name in ("flooded", "quiet")]
-    for topic in (heard, app.topic("quiet")):
+    for topic in (flooded, app.topic("quiet")):
         subscribed(topic, 1)
     flooding, quiet = (
         clients.websocket(server, f"/say?to={name}") for name in ("flooded", "quiet")
@@ -121,7 +121,7 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
         client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
     sending = threading.Thread(target=flooding.send_messages, args=messages)
     sending.start()
-    wait_until(lambda: heard.stats().published >= 10, "no events are published")
+    wait_until(lambda: flooded.stats().published >= 10, "no events are published")
     quiet.send_messages("hello")
     assert streams[1].expect(1) == ["hello"]
     assert streams[0].expect(1000) == messages

@@ -35,18 +35,19 @@ def program(redis_server: RedisServer) -> Iterator[Any]:
         yield client
 
 
-def listen(program: Any, *everybody: RedisStreams) -> None:
+def listen(program: Any, *processes: RedisStreams) -> None:
     """Subscribe these processes, and wait until one of them holds the lease."""
-    for streams in everybody:
+    for streams in processes:
         RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     wait_until(
-        lambda: heard_by(program, CHANGES) == len(everybody), "not all processes have subscribed"
+        lambda: subscribers_of(program, CHANGES) == len(processes),
+        "not all processes have subscribed",
     )
     wait_until(lambda: program.get(LEASE), "no process holds the lease")
 
 
-def heard_by(program: Any, channel: str) -> int:
+def subscribers_of(program: Any, channel: str) -> int:
     ((_, count),) = program.pubsub_numsub(channel)
     return int(count)
 
@@ -56,16 +57,16 @@ def test_a_message_of_another_program_is_published_once(
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others).follow()
     listen(program, streams, others)
-    said: list[str | bytes] = [*numbers(100), "héllo", b"\xff"]
-    for each in said:
+    messages: list[str | bytes] = [*numbers(100), "héllo", b"\xff"]
+    for each in messages:
         program.publish("prices", each)
         program.publish("other", each)
     for topic in (here, there):
-        topic.expect(*said)
+        topic.expect(*messages)
     # No further event follows.
     here.publish_all("the end")
     for topic in (here, there):
-        topic.expect(*said, "the end")
+        topic.expect(*messages, "the end")
 
 
 def test_clients_receive_messages_of_another_program(
@@ -75,7 +76,7 @@ def test_clients_receive_messages_of_another_program(
     topic = app.topic("news")
     app.sse("/events", source=topic)
     topic.subscribe_pubsub("prices")  # before the server starts
-    assert not heard_by(program, "prices")
+    assert not subscribers_of(program, "prices")
     server = serve(app)
     topic.subscribe_pubsub("more")  # and after it has started
     topic.subscribe_pubsub("more")
@@ -91,7 +92,7 @@ def test_clients_receive_messages_of_another_program(
     assert client.expect(1) == ["news"]
     client.close()
     server.stop()
-    assert not heard_by(program, "prices")
+    assert not subscribers_of(program, "prices")
     assert not program.get(LEASE)
 
 
@@ -134,7 +135,9 @@ def test_a_holder_that_stops_loses_no_message(
         thread.join()
         there.wait_for_entries(count)  # from the remaining process
         holder.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "the channel is not subscribed again")
+        wait_until(
+            lambda: subscribers_of(program, CHANGES) == 2, "the channel is not subscribed again"
+        )
     assert sorted(data_of(there.wait_for_entries(count)), key=lambda data: int(data)) == numbers(
         count
     )
@@ -156,7 +159,9 @@ def test_changes_of_the_lease_are_messages(
         holder = program.get(LEASE)
         RecordingTopic(others).subscribe_pubsub("prices")
         others.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 3, "not all processes have subscribed")
+        wait_until(
+            lambda: subscribers_of(program, CHANGES) == 3, "not all processes have subscribed"
+        )
         others.channels.stop()  # which does not take the lease
         assert program.get(LEASE) == holder
         streams.channels.stop()
@@ -212,7 +217,9 @@ def test_a_holder_that_dies_is_replaced(
         here = RecordingTopic(streams).follow()
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all processes have subscribed")
+        wait_until(
+            lambda: subscribers_of(program, CHANGES) == 2, "not all processes have subscribed"
+        )
         process.kill()
         wait_until(lambda: program.get(LEASE) not in (None, dead), "no process takes the lease")
         program.publish("prices", "hello")
@@ -232,7 +239,9 @@ def test_a_suspended_holder_loses_and_doubles_no_message(
         first = program.get(LEASE)
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(lambda: heard_by(program, CHANGES) == 2, "not all processes have subscribed")
+        wait_until(
+            lambda: subscribers_of(program, CHANGES) == 2, "not all processes have subscribed"
+        )
         program.publish("prices", "a")
         here.expect("a")
         process.send_signal(signal.SIGSTOP)
@@ -280,7 +289,7 @@ def test_a_cut_connection_is_replaced(
     program.publish("prices", "before")
     here.expect("before")
     assert redis_server.cut("wsframe-channels") == 4
-    wait_until(lambda: heard_by(program, CHANGES) == 2, "the channel is not subscribed again")
+    wait_until(lambda: subscribers_of(program, CHANGES) == 2, "the channel is not subscribed again")
     # The time at which the holder begins again is unknown; later messages come once each.
     count = 0
     while len(here.entries) < 20:
@@ -342,7 +351,7 @@ def test_deployments_in_one_redis_are_separate(
         RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     for name in changes:
-        wait_until(lambda: heard_by(program, name) == 1, "the channel is not subscribed")  # noqa: B023
+        wait_until(lambda: subscribers_of(program, name) == 1, "the channel is not subscribed")  # noqa: B023
     for topic in topics:
         wait_until(
             lambda: program.publish("prices", "hello") and topic.entries,  # noqa: B023

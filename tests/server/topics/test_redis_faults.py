@@ -17,9 +17,9 @@ from wsframe.server.topics.redis.streams import RedisStreams
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
 
 
-def check_that_others_continue(*everybody: RedisStreams) -> None:
+def check_that_others_continue(*processes: RedisStreams) -> None:
     """Publish to another topic, and receive the event in every process."""
-    topics = [RecordingTopic(streams, "quiet").follow() for streams in everybody]
+    topics = [RecordingTopic(streams, "quiet").follow() for streams in processes]
     for topic in topics:
         topic.publish_all("hello")
     for topic in topics:

@@ -41,10 +41,10 @@ while not topic.stats().subscribers:
 
 def hear(count):
     client.settimeout(10)
-    heard = b""
-    while heard.count(b"data:") < count:
-        heard += client.recv(1 << 16)
-    assert heard.count(b"data:") == count, heard.count(b"data:")
+    received = b""
+    while received.count(b"data:") < count:
+        received += client.recv(1 << 16)
+    assert received.count(b"data:") == count, received.count(b"data:")
 
 def end():
     server.stop()

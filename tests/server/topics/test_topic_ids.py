@@ -23,14 +23,14 @@ from wsframe.server.topics.places import Place, Places
 
 
 @pytest.mark.parametrize(
-    "given",
+    "event_id",
     ["a\x01b", "\x7f", "a\tb", " a", "a ", "\t", "x" * 1025, "\U0001f600" * 257, "\x85" * 600],
 )
 def test_an_id_that_no_header_can_contain_is_rejected(
-    serve: Serve, clients: Clients, log: ServerLog, given: str
+    serve: Serve, clients: Clients, log: ServerLog, event_id: str
 ) -> None:
     topic = App().topic("news")
-    for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
+    for wrong in ({"data": "x", "id": event_id}, {"data": ServerSentEvent("x", id=event_id)}):
         with pytest.raises(ValueError, match="event id"):
             topic.publish(**wrong)
     assert topic.stats().published == 0
@@ -38,7 +38,7 @@ def test_an_id_that_no_header_can_contain_is_rejected(
 
     @app.sse("/news")
     def news(stream: EventStream) -> Iterator[ServerSentEvent]:
-        yield ServerSentEvent("x", id=given)
+        yield ServerSentEvent("x", id=event_id)
 
     clients.stream(serve(app), "/news").expect_end()
     log.expect("the handler of /news failed")

@@ -37,10 +37,10 @@ def test_a_topic_name_with_a_lone_surrogate_is_rejected() -> None:
         App().topic("\ud800")
 
 
-@pytest.mark.parametrize("given", ["?a=1", "?", ":end"])
-def test_reserved_ids_are_rejected(given: str) -> None:
+@pytest.mark.parametrize("event_id", ["?a=1", "?", ":end"])
+def test_reserved_ids_are_rejected(event_id: str) -> None:
     topic = App().topic("news")
-    for wrong in ({"data": "x", "id": given}, {"data": ServerSentEvent("x", id=given)}):
+    for wrong in ({"data": "x", "id": event_id}, {"data": ServerSentEvent("x", id=event_id)}):
         with pytest.raises(ValueError, match=r"must not begin with '\?'|ends a stream permanently"):
             topic.publish(**wrong)
 

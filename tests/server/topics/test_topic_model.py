@@ -181,10 +181,10 @@ class Model(RuleBasedStateMachine):
         topic, published = self.by_name[name], self.published[name]
         for size in sizes:
             number = len(published)
-            given = f"{name}&={number}" if self.with_ids and number % 2 else None
+            event_id = f"{name}&={number}" if self.with_ids and number % 2 else None
             published.append(key)
-            told = topic.publish(f"{name} {number} ".ljust(size, "."), id=given, key=key)
-            assert told.reached + told.queued == sum(
+            published_to = topic.publish(f"{name} {number} ".ljust(size, "."), id=event_id, key=key)
+            assert published_to.reached + published_to.queued == sum(
                 one.state is topic and not one.removed
                 for client in self.clients
                 for one in client.subscriptions.values()
@@ -365,12 +365,12 @@ def names_in(last_id: str) -> set[str]:
 
 def number_before(cursor: str) -> int:
     """Return the number of the last event before the position of an id."""
-    given, _, number = cursor.partition("&=")
-    return int(number) if given in NAMES else int(cursor.rpartition("-")[2]) - 1
+    name, _, number = cursor.partition("&=")
+    return int(number) if name in NAMES else int(cursor.rpartition("-")[2]) - 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "given ids"])
+@pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "chosen ids"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_against_the_model(
     policy: Policy,

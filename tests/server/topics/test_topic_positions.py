@@ -149,7 +149,7 @@ def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     app, topic = topics_app(history=count)
     server = serve(app)
     opened = [clients.stream(server, "/events") for _ in range(400)]
-    heard: list[list[str]] = [[] for _ in opened]
+    received: list[list[str]] = [[] for _ in opened]
     for stream in opened:
         stream.read_opening()
 
@@ -160,9 +160,9 @@ def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     publishing = threading.Thread(target=publish)
     publishing.start()
     turn = 0
-    while any(len(data) < count for data in heard):
+    while any(len(data) < count for data in received):
         turn += 1
-        for number, data in enumerate(heard):
+        for number, data in enumerate(received):
             wanted = min(count - len(data), 150 + (turn * number) % 150)
             if wanted:
                 events = [opened[number].next_event() for _ in range(wanted)]
@@ -171,4 +171,4 @@ def test_no_event_is_lost_or_doubled_while_clients_reconnect(
                 last_id = str(events[-1].id)
                 opened[number] = clients.stream(server, "/events", ("Last-Event-ID", last_id))
     publishing.join()
-    assert all(data == texts for data in heard)
+    assert all(data == texts for data in received)

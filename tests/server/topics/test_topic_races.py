@@ -48,12 +48,12 @@ def test_events_before_a_stop_reach_all_clients(serve: Serve, clients: Clients, 
 
     server = serve(app)
     open_one: Any = clients.stream if kind == "streams" else clients.websocket
-    everybody = [open_one(server, f"/{kind}") for _ in range(2 * FANOUT_BATCH + 10)]
-    subscribed(topic, len(everybody))
+    all_clients = [open_one(server, f"/{kind}") for _ in range(2 * FANOUT_BATCH + 10)]
+    subscribed(topic, len(all_clients))
     topic.publish("one")
     topic.publish("two")
     threading.Thread(target=server.stop).start()
-    for client in everybody:
+    for client in all_clients:
         assert client.expect(2) == ["one", "two"]
         client.close()
 
@@ -106,27 +106,27 @@ def test_the_owner_begins_a_subscription_of_another_connection(
 
 def test_a_closed_topic_does_not_end_a_stream_of_others(serve: Serve, clients: Clients) -> None:
     app = App()
-    over, going_on = app.topic("over"), app.topic("next")
+    over, other = app.topic("over"), app.topic("next")
 
     @app.sse("/both")
     def both(stream: EventStream) -> None:
         stream.subscribe(over, after="")
-        stream.subscribe(going_on)
+        stream.subscribe(other)
 
     server = serve(app)
     over.publish("1")
     over.close()
     stream = clients.stream(server, "/both")
     assert stream.expect(1) == ["1"]
-    subscribed(going_on, 1)
-    going_on.publish("2")
+    subscribed(other, 1)
+    other.publish("2")
     assert stream.expect(1) == ["2"]
     # Nor when it reconnects.
     stream.close()
-    going_on.publish("3")
+    other.publish("3")
     again = clients.stream(server, "/both", ("Last-Event-ID", stream.last_event_id))
     assert again.expect(1) == ["3"]
-    going_on.close()
+    other.close()
     again.expect_end()
     assert again.last_event_id == ":end"
 

@@ -37,9 +37,14 @@ def test_publish_reaches_websockets_and_event_streams(serve: Serve, clients: Cli
     received = stream.next_event()
     assert (received.data, received.event) == ("hello", "greeting")
     assert message.next_event() == "hello"
-    opening, told = (json.loads(str(event)) for event in envelope.expect(2))
+    opening, event = (json.loads(str(event)) for event in envelope.expect(2))
     assert opening["event"] == "open"
-    assert told == {"topic": "news", "id": received.id, "event": "greeting", "data": "hello"}
+    assert event == {
+        "topic": "news",
+        "id": received.id,
+        "event": "greeting",
+        "data": "hello",
+    }
 
 
 def test_all_clients_receive_the_same_order(serve: Serve, clients: Clients) -> None:
@@ -223,13 +228,13 @@ def test_compressed_clients_on_several_loops(serve: Serve, clients: Clients, loo
 
     server = serve(app, loops=loops)
     offer = ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")
-    everybody = [clients.websocket(server, path, offer) for path in settings for _ in range(2)]
-    for client in everybody:
+    all_clients = [clients.websocket(server, path, offer) for path in settings for _ in range(2)]
+    for client in all_clients:
         client.codec = confirmed(client)
     subscribed(topic, 8)
     for number in range(100):
         topic.publish(f"{number} {'text ' * 100}")
-    for client in everybody:
+    for client in all_clients:
         assert client.expect(100) == [f"{number} {'text ' * 100}" for number in range(100)]
         client.send_messages("echo " * 100)
         assert client.next_event() == "echo " * 100
