@@ -1,4 +1,4 @@
-"""The request log: a record for each connection that has asked for something."""
+"""The request log: a record for each connection with a request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger("wsframe.access")
 
 @pytest.fixture
 def lines() -> Iterator[ServerLog]:
-    """The request log, which is turned on."""
+    """Enable the request log, and return its records."""
     handler = ServerLog()
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
@@ -39,12 +39,12 @@ def lines() -> Iterator[ServerLog]:
 
 
 def next_line(lines: ServerLog, text: str = "") -> Any:
-    """The next record; what it says are attributes that mypy knows nothing of."""
+    """Return the next record; its type is Any, because mypy does not know its attributes."""
     return lines.expect(text, logging.INFO)
 
 
-def said(record: Any) -> dict[str, object]:
-    """What a record says, but for the times."""
+def values_of(record: Any) -> dict[str, object]:
+    """Return the values of a record, except the times."""
     return {name: getattr(record, name) for name in access.FIELDS if name[:2] not in ("st", "se")}
 
 
@@ -71,7 +71,7 @@ def test_a_websocket_has_one_record(
     received = client.read_to_end()
     client.close()
     record = next_line(lines)
-    assert said(record) == {
+    assert values_of(record) == {
         "client": "127.0.0.1",
         "method": "GET",
         "path": "/echo",
@@ -176,7 +176,7 @@ def test_no_record_is_made_without_the_access_log(
     serve: Serve, clients: Clients, lines: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LOGGER.setLevel(logging.WARNING)
-    monkeypatch.setattr(access, "_fields", None)  # nor are there the pieces of one
+    monkeypatch.setattr(access, "_fields", None)  # not even the values of a record are computed
     app = App()
     app.page("/", "page")
     server = serve(app)
@@ -188,12 +188,12 @@ def test_no_record_is_made_without_the_access_log(
 
 
 def closes(ws: WebSocket) -> None:
-    """End with a code of its own."""
+    """Close with an application code."""
     ws.close(4001, "enough")
 
 
 def fails(ws: WebSocket) -> None:
-    """End with a fault."""
+    """End with an error."""
     raise LookupError("nothing there")
 
 
@@ -246,7 +246,7 @@ def test_a_refused_upgrade_has_a_record(
     assert server.stats().refused == {503: 1}
 
 
-# What strangers send ------------------------------------------------------------------------------
+# Values of clients --------------------------------------------------------------------------------
 
 HOSTILE = 'x" 200\r\n"forged\x1b[2J\x9b2K\x7f\x00\\\u2028\u202e\ud7ff'
 
@@ -263,7 +263,7 @@ def test_a_close_reason_cannot_forge_a_record(
     assert line.isprintable()
     assert line.isascii()
     assert record.close_reason.isprintable()
-    # What is escaped is not lost.
+    # Escaping loses no information.
     assert record.close_reason.encode().decode("unicode_escape") == HOSTILE
 
 
@@ -300,14 +300,14 @@ def test_long_values_are_cut_before_they_are_escaped(
 
 
 class Raises(logging.Handler):
-    """A handler that fails where it should not, as one does whose file cannot be opened again."""
+    """A log handler that raises, as one does whose file cannot be reopened."""
 
     def __init__(self) -> None:
         super().__init__()
         self.called = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Fail."""
+        """Raise an error."""
         self.called.set()
         raise OSError("no space left on device")
 
@@ -357,15 +357,15 @@ def test_a_full_disk_loses_only_log_records(
 
 
 class Unbuffered:
-    """Text, into a file that is written to at once."""
+    """A handler that writes text to a file at once."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        """Write it now."""
+        """Write the record at once."""
         written: int = self._file.write(text.encode())
         return written
 
     def flush(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing, because no record is buffered."""

@@ -1,4 +1,4 @@
-"""Where records go by default: to a file descriptor, as text or JSON, at nobody's expense."""
+"""The default output of the log: a file descriptor, text or JSON, without blocking a thread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CAPACITY = 16
 
 @pytest.fixture
 def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
-    """A small queue in place of that of the process."""
+    """A small queue instead of the queue of the process."""
     background = Background(loggers._log_losses, CAPACITY)
     for module in ("reports.loggers", "logs.stderr", "app"):
         monkeypatch.setattr(f"wsframe.server.{module}.background", background)
@@ -45,14 +45,14 @@ def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
 
 @pytest.fixture
 def logger(monkeypatch: pytest.MonkeyPatch) -> BackgroundLogger:
-    """A logger of this test alone, in place of the server's."""
+    """A logger for this test instead of the logger of the server."""
     logger = BackgroundLogger(logging.Logger("wsframe.server"))
     monkeypatch.setattr(loggers, "log", logger)
     return logger
 
 
 def fill(pipe: int) -> None:
-    """Fill a pipe, so that whoever writes to it waits."""
+    """Fill a pipe, so that a thread that writes to it blocks."""
     os.set_blocking(pipe, False)
     with suppress(BlockingIOError):
         while True:
@@ -70,7 +70,7 @@ class Pipe:
         self._background = background
 
     def close(self) -> list[str]:
-        """Read what has been written since, and close it."""
+        """Close the pipe, and return the lines written to it."""
         texts: list[bytes] = []
 
         def read() -> None:
@@ -186,7 +186,7 @@ def test_records_of_other_loggers_are_written_in_the_background_too(
     other.addHandler(pipe.handler)
     arguments = ["before"]
     fill(pipe.writing)
-    other.warning("%s\x1b", arguments)  # returns, though nobody reads
+    other.warning("%s\x1b", arguments)  # returns while the pipe is not read
     arguments[0] = "after"
     assert without_time(pipe.close()) == [r"WARNING ['before']\x1b"]
 
@@ -218,7 +218,7 @@ def test_a_server_with_an_unread_log_serves_and_counts_lost_records(
     assert any(LOST.search(line) for line in lines)
 
 
-# What is written ----------------------------------------------------------------------------------
+# The lines ----------------------------------------------------------------------------------------
 
 HOSTILE = "a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
 ESCAPED = r"a\n2000-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\x9b2K\x00\x85\u2028\u202e\ud800é"
@@ -232,7 +232,7 @@ def failed(error: BaseException) -> Any:
 
 
 def record_of(message: str, *arguments: object, error: BaseException | None = None) -> Any:
-    """A record of some other logger, or of one that has not rendered it."""
+    """A record of another logger, which has not been rendered."""
     exc_info = None if error is None else failed(error)
     return logging.LogRecord("x", logging.ERROR, "", 1, message, arguments, exc_info)
 
@@ -314,7 +314,7 @@ import os, sys
 os.close(2)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-# More than fits into a pipe that is full, and into the queue of records.
+# More records than a full pipe and the queue of records can hold.
 FAILURES = 2000
 
 
@@ -340,7 +340,7 @@ def stops(process: ServerProcess) -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> str:
-    """A program that does not configure logging unless it is told "own"."""
+    """A program that configures logging only with the argument "own"."""
     path = tmp_path / "program.py"
     path.write_text(PROGRAM, encoding="utf-8")
     return str(path)
@@ -348,7 +348,7 @@ def program(tmp_path: Path) -> str:
 
 @contextmanager
 def unread_pipe() -> Iterator[tuple[int, int]]:
-    """A full pipe: its ends, to read and to write."""
+    """Return the read end and the write end of a full pipe."""
     reading, writing = os.pipe()
     try:
         fill(writing)
@@ -439,7 +439,7 @@ if child:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_can_log() -> None:
-    # The one thread beside the main one, that of the log, is what the test is about.
+    # This test forks beside a thread on purpose: the thread of the log.
     result = run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK])
     assert result.returncode == 0, result.stderr
     words = [line.split()[-1] for line in result.stderr.splitlines()]
