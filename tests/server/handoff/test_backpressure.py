@@ -35,7 +35,7 @@ def queued(peer: Peer) -> int:
     return queued_bytes(peer)
 
 
-def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(
+def test_a_sender_without_the_loop_waits_for_a_client_that_does_not_read(
     serve: Serve, clients: Clients
 ) -> None:
     count, sent, held = 2 * KERNEL >> 16, 0, Checkpoint()
@@ -65,7 +65,7 @@ def test_who_sends_without_the_loop_waits_for_a_client_that_does_not_read(
     assert client.next_event() == "answered at last"
 
 
-def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_client_has_read(
+def test_a_sender_on_the_loop_does_not_wait_but_receives_no_more_until_the_client_reads(
     serve: Serve, clients: Clients
 ) -> None:
     seen: Queue[str | bytes] = Queue()
@@ -95,7 +95,7 @@ def test_who_sends_on_the_loop_does_not_wait_but_is_not_given_more_until_its_cli
     assert client.leave() == Close(1000)
 
 
-def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_closes(
+def test_messages_that_wait_for_the_client_are_dropped_when_another_thread_closes(
     serve: Serve, clients: Clients
 ) -> None:
     seen: Queue[object] = Queue()
@@ -118,7 +118,7 @@ def test_what_waits_until_the_client_has_read_is_dropped_when_another_thread_clo
     assert client.expect(2) == [bytes(KERNEL), Close(4000)]
 
 
-def test_many_answers_to_one_read_cost_little_and_who_takes_none_is_cut_off(
+def test_many_answers_to_one_read_take_little_memory_and_a_stuck_client_is_disconnected(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     answered, ends = 0, Queue[int]()
@@ -171,7 +171,7 @@ def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: 
     assert ended.wait(TIMEOUT)
 
 
-def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_order(
+def test_a_turn_that_loses_the_loop_leaves_its_messages_in_order(
     serve: Serve, clients: Clients
 ) -> None:
     """It ends early for what it sent on the loop; what was left comes before what came since."""
@@ -201,7 +201,7 @@ def test_a_turn_that_has_sent_much_and_loses_the_loop_leaves_its_messages_in_ord
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["reads", "reads nothing"])
-def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
+def test_a_client_that_closed_is_sent_no_more_until_it_reads(
     serve: Serve, clients: Clients, reads: bool
 ) -> None:
     seen: Queue[str | int | bytes] = Queue()
@@ -234,7 +234,7 @@ def test_a_client_that_has_closed_is_not_given_more_either_until_it_has_read(
 
 
 @pytest.mark.parametrize("where", ["loop", "thread"])
-def test_one_answer_may_be_as_large_as_it_likes(serve: Serve, clients: Clients, where: str) -> None:
+def test_one_answer_can_have_any_size(serve: Serve, clients: Clients, where: str) -> None:
     answer = bytes(range(256)) * (64 * MIB // 256)
 
     def send(ws: WebSocket) -> MessageGenerator:

@@ -63,7 +63,7 @@ def test_a_server_whose_every_handler_blocks_still_accepts_and_answers(
         one.release()
 
 
-def test_handlers_that_block_may_be_more_than_there_are_threads(
+def test_more_handlers_can_block_than_there_are_threads(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     """Past the limit it is the reserve that takes the loop on; those that are suspect wait."""
@@ -91,7 +91,7 @@ def test_handlers_that_block_may_be_more_than_there_are_threads(
 
 
 @LEARNED_OR_SAID
-def test_messages_that_come_while_it_blocks_are_handled_in_order_and_once(
+def test_messages_that_arrive_while_it_blocks_are_handled_in_order_and_once(
     serve: Serve, clients: Clients, blocking: bool | None
 ) -> None:
     handler = Blocking()
@@ -121,7 +121,7 @@ def test_pings_are_answered_while_it_blocks(serve: Serve, clients: Clients) -> N
     assert client.expect(2) == ["block", "waits"]
 
 
-def test_what_it_sent_before_goes_out_and_what_it_sends_then_too(
+def test_messages_sent_before_and_while_it_blocks_are_transmitted(
     serve: Serve, clients: Clients
 ) -> None:
     first, second = Checkpoint(), Checkpoint()
@@ -144,7 +144,7 @@ def test_what_it_sent_before_goes_out_and_what_it_sends_then_too(
 
 
 @LEARNED_OR_SAID
-def test_what_waits_for_it_is_bounded_and_nothing_is_lost(
+def test_messages_that_wait_for_a_blocked_handler_are_limited_and_none_is_lost(
     serve: Serve, clients: Clients, blocking: bool | None
 ) -> None:
     handler = Blocking()
@@ -187,7 +187,7 @@ LEAVING = pytest.mark.parametrize(
 
 @LEARNED_OR_SAID
 @LEAVING
-def test_a_client_that_leaves_meanwhile_is_heard_to_the_end(
+def test_messages_of_a_client_that_disconnected_are_handled(
     serve: Serve,
     clients: Clients,
     leave: Callable[[WebSocketClient], None],
@@ -230,7 +230,7 @@ def test_a_client_that_leaves_meanwhile_is_heard_to_the_end(
 
 
 @pytest.mark.parametrize("leave", [WebSocketClient.half_close, WebSocketClient.reset])
-def test_it_learns_that_its_client_has_left_when_it_sends(
+def test_a_send_of_a_blocked_handler_fails_after_the_client_disconnected(
     serve: Serve, clients: Clients, leave: Callable[[WebSocketClient], None]
 ) -> None:
     handler = Blocking()
@@ -247,7 +247,7 @@ def test_it_learns_that_its_client_has_left_when_it_sends(
 
 @LEARNED_OR_SAID
 @pytest.mark.parametrize("more", [(), ("in the same read",)], ids=["", "more"])
-def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
+def test_a_handler_that_closes_its_connection_receives_no_more_messages(
     serve: Serve, clients: Clients, blocking: bool | None, more: tuple[str, ...]
 ) -> None:
     seen: Queue[object] = Queue()
@@ -286,7 +286,9 @@ def test_it_may_close_its_own_connection_and_hears_no_message_after_it(
 
 
 @pytest.mark.parametrize("other", ["waits", "blocks"])
-def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other: str) -> None:
+def test_a_blocked_handler_can_close_another_connection(
+    serve: Serve, clients: Clients, other: str
+) -> None:
     handler = Blocking()
     held = Checkpoint()
 
@@ -316,7 +318,7 @@ def test_it_may_close_anothers_connection(serve: Serve, clients: Clients, other:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
 @pytest.mark.parametrize("where", ["loop", "thread"])
-def test_whatever_a_handler_raises_ends_its_connection_alone(
+def test_an_exception_of_a_handler_ends_only_its_connection(
     serve: Serve, clients: Clients, log: ServerLog, where: str, error: type[BaseException]
 ) -> None:
     held = Checkpoint()

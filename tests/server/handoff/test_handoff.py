@@ -24,7 +24,7 @@ from wsframe.server.handoff.quotas import Shortage
 from wsframe.server.timing import Timing
 
 
-def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
+def test_a_blocking_function_of_an_event_stream_loses_the_loop(
     serve: Serve, clients: Clients
 ) -> None:
     held = [Checkpoint(), Checkpoint()]
@@ -49,7 +49,7 @@ def test_an_event_streams_plain_function_that_blocks_loses_the_loop(
     assert loops_of(server)[0].handoffs == 1
 
 
-def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients) -> None:
+def test_a_route_with_blocking_handlers_is_recognized(serve: Serve, clients: Clients) -> None:
     handler = Blocking()
     server = serve(handler.app())
     blocked = [clients.websocket(server, "/block") for _ in range(6)]
@@ -65,7 +65,7 @@ def test_a_route_whose_handlers_block_is_learned(serve: Serve, clients: Clients)
     assert max(session.probation for session in sessions(server)) >= ROUTE_PROBATION - 2
 
 
-def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
+def test_without_a_thread_a_started_handler_continues_on_the_loop(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(websocket_app(generator_echo, blocking=True))
@@ -79,7 +79,7 @@ def test_without_a_thread_a_handler_that_has_begun_goes_on_on_the_loop(
     assert client.leave() == Close(1000)
 
 
-def test_a_stop_tells_handlers_that_block_and_waits_for_those_that_return(
+def test_a_stop_notifies_blocked_handlers_and_waits_for_those_that_return(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     handler = Blocking()

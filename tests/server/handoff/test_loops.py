@@ -30,7 +30,7 @@ def sizes(server: Server) -> list[int]:
 
 
 @BOTH_KINDS
-def test_connections_are_dealt_out_evenly(
+def test_connections_are_distributed_evenly(
     serve: Serve, clients: Clients, echo: Callable[..., Any]
 ) -> None:
     server = serve(websocket_app(echo), loops=LOOPS)
@@ -60,7 +60,7 @@ def test_a_queue_reaches_the_streams_of_all_loops(serve: Serve, clients: Clients
         stream.expect_end()
 
 
-def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Clients) -> None:
+def test_a_handler_can_send_to_clients_of_other_loops(serve: Serve, clients: Clients) -> None:
     present: list[WebSocket] = []
 
     def chat(ws: WebSocket) -> MessageGenerator:
@@ -79,7 +79,7 @@ def test_a_handler_sends_to_the_clients_of_other_loops(serve: Serve, clients: Cl
             assert each.next_event() == str(number)
 
 
-def test_a_loop_that_is_blocked_does_not_hold_up_the_others(serve: Serve, clients: Clients) -> None:
+def test_a_blocked_loop_does_not_delay_the_others(serve: Serve, clients: Clients) -> None:
     release = threading.Event()
 
     def block(ws: WebSocket) -> MessageGenerator:
@@ -115,7 +115,7 @@ def test_all_loops_stop(serve: Serve, clients: Clients, echo: Callable[..., Any]
 
 
 @pytest.mark.parametrize("loops", range(3))
-def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loops: int) -> None:
+def test_a_failed_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, loops: int) -> None:
     app = App()
     app.sse("/time", source=Queue())
     started = 0
@@ -136,7 +136,7 @@ def test_a_start_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, loop
         pass
 
 
-def test_a_feed_without_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feed_that_gets_no_thread_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App()
     app.sse("/time", source=Queue())
     app.sse("/date", source=Queue())

@@ -38,7 +38,7 @@ def queues(count: int) -> list[SimpleQueue[None]]:
     return [SimpleQueue() for _ in range(count)]
 
 
-def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
+def test_the_loop_wakes_one_sender_which_wakes_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
@@ -54,7 +54,7 @@ def test_the_loop_wakes_one_and_who_is_woken_wakes_the_next(
     held.release()
 
 
-def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_wakes_all_senders_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
     held = Checkpoint()
     ready_signal = queues(20)
@@ -64,7 +64,7 @@ def test_the_loop_wakes_all_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch
         queue.get(timeout=TIMEOUT)
 
 
-def test_all_are_woken_at_once_where_there_is_no_gil(
+def test_all_senders_are_woken_at_once_without_a_gil(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", False)
@@ -75,7 +75,7 @@ def test_all_are_woken_at_once_where_there_is_no_gil(
     held.release()
 
 
-def test_frames_go_out_in_order_before_and_after_the_handoff(rig: Rig) -> None:
+def test_frames_are_sent_in_order_before_and_after_the_handoff(rig: Rig) -> None:
     holds = [Checkpoint(), Checkpoint()]
 
     def act(task: Conversation, item: bytes) -> None:
@@ -123,7 +123,7 @@ def test_two_turns_of_a_connection_are_never_at_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("how", ["loop", "handed off", "thread"])
-def test_only_the_owner_settles(rig: Rig, how: str) -> None:
+def test_only_the_owner_finishes_a_turn(rig: Rig, how: str) -> None:
     act = Blocks()
     task, client = rig.connect(act, blocking=True if how == "thread" else None)
 
@@ -148,7 +148,7 @@ def test_only_the_owner_settles(rig: Rig, how: str) -> None:
         assert task.settled.get(timeout=TIMEOUT)
 
 
-def test_a_turn_is_asked_for_once(rig: Rig) -> None:
+def test_a_turn_is_scheduled_once(rig: Rig) -> None:
     task, client = rig.connect(echo)
 
     def ask() -> None:
@@ -209,7 +209,7 @@ def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("how", ["loop", "handed off", "thread"])
-def test_a_connection_that_is_over_is_forgotten(rig: Rig, how: str) -> None:
+def test_a_closed_connection_is_removed(rig: Rig, how: str) -> None:
     act = Blocks()
     task, client = rig.connect(act, blocking=True if how == "thread" else None)
     if how == "handed off":

@@ -14,7 +14,7 @@ from wsframe.server.handoff import monitor as monitor_module
 from wsframe.server.timing import Timing
 
 
-def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(rig: Rig) -> None:
+def test_queued_turns_and_their_followers_run_before_the_loop_ends(rig: Rig) -> None:
     called: Queue[bytes] = Queue()
 
     def act(task: Conversation, item: bytes) -> None:
@@ -35,7 +35,7 @@ def test_turns_that_are_queued_and_what_they_ask_for_run_before_the_loop_ends(ri
     assert [called.get(timeout=TIMEOUT) for _ in connections] == [b"x"] * 3
 
 
-def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
+def test_a_loop_can_end_while_a_turn_continues_without_it(rig: Rig) -> None:
     act = Blocks()
     task, client = rig.connect(act)
     block(rig, client, act.held[b"A"])
@@ -44,7 +44,7 @@ def test_a_loop_may_end_while_a_turn_goes_on_without_it(rig: Rig) -> None:
     wait_until(lambda: task.ran[0].name == "wsframe-idle", "the thread is free")
 
 
-def test_a_call_wakes_a_loop_that_sleeps(rig: Rig) -> None:
+def test_a_call_wakes_a_sleeping_loop(rig: Rig) -> None:
     for _ in range(3):
         wait_until(rig.loop.sleeps, "it has nothing to do")
         rig.owner()  # without a connection it would sleep for ever
@@ -98,7 +98,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
     rig.close()
 
 
-def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
+def test_the_monitor_parks_while_idle_and_work_wakes_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor_module, "QUIET_CHECKS", 2)
@@ -117,7 +117,7 @@ def test_the_monitor_parks_when_all_is_quiet_and_work_wakes_it(
     assert rig.loop.handoffs == 3
 
 
-def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None:
+def test_the_monitor_does_not_park_while_a_loop_is_awake(rig: Rig) -> None:
     """It may have looked whether there is a monitor to be woken just before."""
     act = Blocks()
     _, client = rig.connect(act)
@@ -129,7 +129,7 @@ def test_the_monitor_does_not_park_beside_a_loop_that_is_awake(rig: Rig) -> None
     act.held[b"A"].release()
 
 
-def test_a_monitor_that_looks_by_itself_stays_parked(
+def test_a_parked_monitor_that_checks_by_itself_stays_parked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.monitor._timing = Timing(monitor_interval=0.001)

@@ -17,7 +17,7 @@ from wsframe.server.handoff.task import BUSY, IDLE, Task
 from wsframe.server.handoff.threads import Charge, WorkerThread
 
 
-def test_who_asks_again_and_again_does_not_keep_others_waiting(rig: Rig) -> None:
+def test_a_task_that_schedules_itself_repeatedly_does_not_delay_others(rig: Rig) -> None:
     done = threading.Event()
 
     def go_on(task: Conversation, item: bytes) -> None:
@@ -32,7 +32,7 @@ def test_who_asks_again_and_again_does_not_keep_others_waiting(rig: Rig) -> None
     done.set()
 
 
-def test_a_defect_after_a_turn_without_the_loop_ends_its_connection(
+def test_an_internal_error_after_a_turn_without_the_loop_ends_its_connection(
     rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
@@ -67,7 +67,7 @@ def test_a_turn_that_returns_keeps_the_loop(rig: Rig) -> None:
     assert rig.loop.handoffs == 0
 
 
-def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: Rig) -> None:
+def test_a_turn_seen_by_two_checks_loses_the_loop_and_others_continue(rig: Rig) -> None:
     act = Blocks()
     task, client = rig.connect(act)
     other, others_client = rig.connect(echo)
@@ -88,7 +88,7 @@ def test_a_turn_that_is_there_at_two_looks_loses_the_loop_and_others_go_on(rig: 
     assert rig.loop.handoffs == 1
 
 
-def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
+def test_two_turns_at_two_checks_are_not_one_slow_turn(rig: Rig) -> None:
     """Even if they look the same, and nothing was seen in between."""
     holds = [Checkpoint(), Checkpoint()]
     entered = iter(holds)
@@ -106,9 +106,7 @@ def test_two_turns_at_two_looks_are_not_one_slow_one(rig: Rig) -> None:
     holds[1].release()
 
 
-def test_a_handoff_that_comes_too_late_changes_nothing(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_handoff_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The turn returns when a thread is taken, and the token is not yet."""
     act = Blocks()
     task, client = rig.connect(act)
@@ -131,7 +129,7 @@ def test_a_handoff_that_comes_too_late_changes_nothing(
     assert receive(client, 8) == b"A<A>b<b>"
 
 
-def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
+def test_without_a_free_thread_the_turn_keeps_the_loop_until_it_returns(
     rig: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
@@ -153,7 +151,7 @@ def test_without_a_thread_left_the_turn_keeps_the_loop_until_it_returns(
     assert not log.records, "once is enough for one turn"
 
 
-def test_a_turn_that_lost_the_loop_cannot_take_a_later_ones_token(rig: Rig) -> None:
+def test_a_turn_that_lost_the_loop_cannot_take_the_token_of_a_later_one(rig: Rig) -> None:
     act = Blocks()
     one, first = rig.connect(act)
     two, second = rig.connect(act)
@@ -171,7 +169,7 @@ def test_a_turn_that_lost_the_loop_cannot_take_a_later_ones_token(rig: Rig) -> N
     assert receive(second, 4) == b"B<B>"
 
 
-def test_a_turn_may_return_before_the_new_owner_has_begun(
+def test_a_turn_can_return_before_the_new_owner_has_started(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
@@ -193,7 +191,7 @@ def test_a_turn_may_return_before_the_new_owner_has_begun(
     assert receive(client, 4) == b"b<b>"
 
 
-def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
+def test_a_thread_that_lost_the_loop_is_not_its_owner_even_before_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, owned = Checkpoint(), Queue[bool]()
@@ -222,7 +220,7 @@ def test_who_has_lost_the_loop_is_not_its_owner_even_before_there_is_another(
     assert rig.owner() is worker.thread
 
 
-def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog) -> None:
+def test_the_token_is_returned_after_any_exception_of_a_turn(rig: Rig, log: ServerLog) -> None:
     def fail(task: Conversation, item: bytes) -> None:
         task.peer.send(item)
         raise KeyboardInterrupt
@@ -238,7 +236,7 @@ def test_whatever_a_turn_raises_the_token_is_taken_back(rig: Rig, log: ServerLog
     assert task.state is IDLE
 
 
-def test_whatever_a_turn_raises_in_a_thread_the_owner_hears_of_it(rig: Rig, log: ServerLog) -> None:
+def test_the_owner_receives_any_exception_of_a_turn_in_a_thread(rig: Rig, log: ServerLog) -> None:
     def fail(task: Conversation, item: bytes) -> None:
         task.peer.send(item)
         raise KeyboardInterrupt

@@ -25,7 +25,7 @@ def where(task: Conversation, client: socket.socket, rig: Rig) -> str:
     return "loop" if task.ran[-1] is rig.owner() else "thread"
 
 
-def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
+def test_a_task_that_blocked_runs_in_threads_until_it_was_fast_for_long(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop_module, "PROBATION", 3)
@@ -40,7 +40,9 @@ def test_who_has_blocked_runs_in_threads_until_it_was_quick_for_long(
     assert found == ["thread", "thread", "thread", "loop", "loop"]
 
 
-def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_turn_in_a_thread_restarts_the_probation(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop_module, "PROBATION", 2)
     rig.set_timing(turn_slice=inf)
     task, client = rig.connect(Blocks())
@@ -52,7 +54,7 @@ def test_who_is_slow_in_its_thread_begins_anew(rig: Rig, monkeypatch: pytest.Mon
     assert [where(task, client, rig) for _ in range(3)] == ["thread", "thread", "loop"]
 
 
-def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second() -> None:
+def test_a_route_is_suspected_after_three_blocking_turns_in_a_second() -> None:
     clock = ManualClock()
     timing = Timing(clock=clock)
     profile = BlockingProfile("/", None, timing)
@@ -67,7 +69,7 @@ def test_a_route_is_suspect_when_three_turns_have_blocked_in_a_second() -> None:
     assert not profile.has_blocked()
 
 
-def test_all_connections_of_a_suspect_route_are_on_probation(rig: Rig) -> None:
+def test_all_connections_of_a_suspected_route_are_on_probation(rig: Rig) -> None:
     clock = ManualClock()
     rig.set_timing(clock=clock)
     act = Blocks()
@@ -91,14 +93,14 @@ def test_all_connections_of_a_suspect_route_are_on_probation(rig: Rig) -> None:
     assert not rig.connect(act)[0].needs_thread
 
 
-def test_a_handler_that_is_said_to_block_never_has_the_loop(rig: Rig) -> None:
+def test_a_handler_declared_as_blocking_never_has_the_loop(rig: Rig) -> None:
     rig.set_timing(turn_slice=inf)
     task, client = rig.connect(Blocks(), blocking=True)
     assert {where(task, client, rig) for _ in range(20)} == {"thread"}
     assert task.needs_thread
 
 
-def test_a_handler_that_is_said_not_to_block_begins_on_the_loop_and_loses_it_all_the_same(
+def test_a_handler_declared_as_not_blocking_starts_on_the_loop_and_can_lose_it(
     rig: Rig,
 ) -> None:
     act = Blocks()
@@ -118,7 +120,7 @@ def no_more(self: threading.Thread) -> None:
 
 
 @pytest.mark.parametrize("blocking", [None, True])
-def test_where_the_system_has_no_thread_a_suspect_begins_on_the_loop_and_loses_it(
+def test_without_threads_a_suspected_task_starts_on_the_loop_and_loses_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, blocking: bool | None
 ) -> None:
     act = Blocks()
@@ -136,7 +138,7 @@ def test_where_the_system_has_no_thread_a_suspect_begins_on_the_loop_and_loses_i
         assert receive(others_client, 1) == b"x"
 
 
-def test_what_waits_goes_on_when_the_system_starts_threads_again(
+def test_waiting_tasks_continue_when_threads_can_be_started_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()

@@ -72,7 +72,7 @@ def test_silent_clients_of_one_route_leave_threads_to_the_others(
 
 @on_linux
 @pytest.mark.parametrize("path", ATTACKS)
-def test_silent_clients_of_one_address_leave_the_route_to_others_and_other_routes_to_them(
+def test_silent_clients_of_one_address_leave_the_route_and_other_routes_to_others(
     serve: Serve, clients: Clients, attacked: Attacked, path: str
 ) -> None:
     part = PART if path in ("/plain", "/events") else PART + OF_RESERVE
@@ -88,7 +88,7 @@ def test_silent_clients_of_one_address_leave_the_route_to_others_and_other_route
 
 @on_linux
 @pytest.mark.parametrize("kind", ["plain", "events"])
-def test_one_address_leaves_threads_to_the_others(
+def test_one_address_leaves_threads_to_other_addresses(
     serve: Serve, clients: Clients, log: ServerLog, kind: str
 ) -> None:
     held = Checkpoint()
@@ -144,7 +144,7 @@ def plain_app(held: Checkpoint, routes: int = 8) -> App:
         (("127.0.0.1",), None, 2 * SHARE),  # nobody knows who it is
     ],
 )
-def test_behind_a_trusted_proxy_the_address_that_it_reports_counts(
+def test_behind_a_trusted_proxy_the_forwarded_address_counts(
     serve: Serve,
     clients: Clients,
     trusted: tuple[str, ...],

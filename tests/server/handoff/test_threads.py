@@ -110,7 +110,7 @@ def engaged(found: WorkerThread | Shortage) -> WorkerThread:
         ([Holder(name, None) for name in "aabbc"], Shortage.ALL),
     ],
 )
-def test_a_route_and_an_address_have_half_and_an_address_half_of_a_route(
+def test_a_route_and_an_address_get_half_the_threads_and_an_address_half_of_a_route(
     pool: Pool, kind: str, holders: list[Holder], shortage: Shortage
 ) -> None:
     engage = pool.turn if kind == "turn" else pool.threads.engage_handler
@@ -131,7 +131,7 @@ def test_no_kind_of_work_uses_the_threads_of_another(pool: Pool) -> None:
     pool.end(*workers)
 
 
-def test_what_has_lost_the_loop_counts_as_a_turn_and_may_use_the_reserve(pool: Pool) -> None:
+def test_a_turn_that_lost_the_loop_can_use_the_spare_threads(pool: Pool) -> None:
     """Of 4 threads and 4 in reserve a route may use 2 and 2."""
     owners = [pool.loop]
     holder, other = Holder("a", None), Holder("b", None)
@@ -151,7 +151,7 @@ def test_what_has_lost_the_loop_counts_as_a_turn_and_may_use_the_reserve(pool: P
     owners[-1].jobs.put(("loop", int))
 
 
-def test_a_hand_off_that_comes_too_late_is_undone(pool: Pool) -> None:
+def test_a_late_handoff_is_undone(pool: Pool) -> None:
     taken = pool.threads.hand_off(pool.loop, ONE)
     assert taken is not None
     worker, charge = taken
@@ -173,7 +173,7 @@ def test_a_charge_moves_to_another_holder(pool: Pool) -> None:
     wait_until(lambda: pool.threads.counts()[1] == 1, "only the old owner counts")
 
 
-def test_who_finds_no_thread_is_told_once_when_one_is_free(pool: Pool) -> None:
+def test_a_job_without_a_thread_is_notified_once_when_one_is_free(pool: Pool) -> None:
     workers = [engaged(pool.turn()) for _ in range(2)]
     assert pool.turn() is Shortage.ROUTE
     assert pool.threads.turn_shortage(ONE, pool.tell) is Shortage.ROUTE
@@ -187,7 +187,7 @@ def test_who_finds_no_thread_is_told_once_when_one_is_free(pool: Pool) -> None:
 # Which one it is ---------------------------------------------------------------------------------
 
 
-def test_a_thread_is_used_again_and_one_that_is_not_used_ends(pool: Pool) -> None:
+def test_an_idle_thread_is_reused_and_ends_if_unused(pool: Pool) -> None:
     first = pool.run()
     assert pool.run() is first
     pool.threads.idle_time = 0.001
@@ -195,7 +195,7 @@ def test_a_thread_is_used_again_and_one_that_is_not_used_ends(pool: Pool) -> Non
     wait_until(lambda: pool.threads.counts() == (2, 0), "only the reserve is left")
 
 
-def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
+def test_a_job_for_a_thread_about_to_end_is_not_lost(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool.threads.idle_time = 0.001
@@ -218,7 +218,7 @@ def test_a_task_that_is_given_to_a_thread_about_to_end_is_not_lost(
     wait_until(lambda: pool.threads.counts() == (2, 0), "only the reserve is left")
 
 
-def test_a_thread_survives_what_its_task_raises(pool: Pool, log: ServerLog) -> None:
+def test_a_thread_survives_an_exception_of_its_job(pool: Pool, log: ServerLog) -> None:
     def fail() -> None:
         raise SystemExit
 
@@ -229,9 +229,7 @@ def test_a_thread_survives_what_its_task_raises(pool: Pool, log: ServerLog) -> N
     assert pool.run() is worker.thread
 
 
-def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_thread_keeps_no_object_alive(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, held = Queue[bool](), Checkpoint()
     run = partial(held.wait)
     function = weakref.ref(run)
@@ -251,7 +249,7 @@ def test_a_thread_that_counts_as_idle_keeps_nothing_alive(
 # When the system has no more ---------------------------------------------------------------------
 
 
-def test_without_more_threads_the_reserve_is_there_and_nothing_else_uses_it(
+def test_only_handoffs_use_the_spare_threads_when_no_more_can_be_started(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -300,14 +298,14 @@ def room_of(*holders: Holder) -> WaitingRoom:
     return room
 
 
-def test_routes_take_turns_and_so_do_the_addresses_of_one() -> None:
+def test_waiting_routes_and_their_addresses_take_turns() -> None:
     a1, a2, b1 = Holder("a", 1), Holder("a", 2), Holder("b", 1)
     room = room_of(a1, a1, a1, a2, b1, b1)
     assert in_order(room) == ["a1.0", "b1.4", "a2.3", "b1.5", "a1.1", "a1.2"]
     assert len(room) == 0
 
 
-def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
+def test_a_route_or_address_that_uses_its_share_delays_no_other() -> None:
     a1, a2, b1 = Holder("a", 1), Holder("a", 2), Holder("b", 1)
     room = room_of(a1, a2, b1)
     assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
@@ -318,7 +316,7 @@ def test_a_route_or_an_address_that_uses_its_share_holds_up_no_other() -> None:
     assert in_order(room) == ["a1.0"]
 
 
-def test_who_does_not_wait_any_more_is_passed_over() -> None:
+def test_a_cancelled_wait_is_skipped() -> None:
     room, gone, left = WaitingRoom(), MessageGenerator("gone"), MessageGenerator("left")
     room.add(gone, ONE)
     room.add(left, ONE)

@@ -32,7 +32,7 @@ from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 
 
-def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
+def test_a_request_whose_client_disconnects_before_its_hook_is_dropped(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
@@ -57,7 +57,7 @@ def test_a_request_whose_client_leaves_before_its_hook_begins_is_dropped(
     assert attacked.entered.empty()
 
 
-def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
+def test_a_client_that_disconnects_while_its_hook_runs_is_removed_at_once(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
     server = serve(attacked.app)
@@ -71,7 +71,7 @@ def test_a_client_that_leaves_while_its_hook_runs_is_forgotten_at_once(
     assert server.stats().handlers_in_threads == 3  # nobody can end these
 
 
-def test_a_request_waits_for_a_thread_in_vain_no_longer_than_it_may(
+def test_a_request_waits_for_a_thread_only_for_a_limited_time(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 0.2})
@@ -104,7 +104,7 @@ def test_requests_that_wait_are_answered_when_threads_are_free(
         assert client.read_until(b"sent while it waits")
 
 
-def test_the_turns_of_open_connections_wait_and_other_routes_go_on(
+def test_turns_of_open_connections_wait_while_other_routes_continue(
     serve: Serve, clients: Clients, log: ServerLog, attacked: Attacked
 ) -> None:
     """However many handlers of a route block, the loop stays free."""
@@ -194,7 +194,7 @@ def test_two_routes_that_block_leave_the_loop_free(
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
+def test_a_waiting_handler_is_not_called_after_its_client_disconnected(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     held, entered = Checkpoint(), Queue[str]()
@@ -230,7 +230,7 @@ def test_a_handler_that_cannot_begin_is_not_entered_once_its_client_has_left(
         assert late.read_until(b"hello")
 
 
-def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
+def test_an_internal_error_in_a_delayed_answer_ends_its_connection(
     serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attacked = Attacked()
@@ -249,7 +249,7 @@ def test_a_defect_in_an_answer_that_had_to_wait_ends_its_connection(
     wait_for_disconnects(server, SHARE + OF_RESERVE)
 
 
-def test_a_stop_ends_requests_that_wait(serve: Serve, clients: Clients, attacked: Attacked) -> None:
+def test_a_stop_ends_waiting_requests(serve: Serve, clients: Clients, attacked: Attacked) -> None:
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60})
     running = attack(clients, server, "/turns", SHARE + OF_RESERVE)
     attacked.until_entered(SHARE + OF_RESERVE)

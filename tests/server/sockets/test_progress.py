@@ -212,7 +212,7 @@ def test_the_time_of_a_pong_counts_from_the_acknowledgement_of_its_ping(
     assert client.next_event() == Close(1011, "no pong within 10 s (ping_timeout)")
 
 
-def test_after_a_standstill_of_the_process_nobody_is_taken_for_dead(
+def test_no_client_times_out_after_a_suspension_of_the_process(
     serve: Serve, clients: Clients
 ) -> None:
     """Neither who was pinged before and has answered meanwhile, nor any other."""
@@ -235,7 +235,7 @@ def test_after_a_standstill_of_the_process_nobody_is_taken_for_dead(
         assert client.next_event() == "still there"
 
 
-def test_after_a_standstill_a_silent_client_has_its_time_to_answer_a_ping(
+def test_after_a_suspension_a_client_has_its_full_time_to_answer_a_ping(
     serve: Serve, clients: Clients
 ) -> None:
     scene = Scene(serve)

@@ -35,7 +35,7 @@ SO_MEMINFO = 55  # the numbers that "ss -m" shows; Linux has the option, Python 
 @BUFFERS
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("path", ["/page", "/ends", "/closes"])
-def test_the_last_words_reach_a_slow_client_whatever_it_sends_meanwhile(
+def test_the_close_reaches_a_slow_client_that_keeps_sending(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -63,7 +63,7 @@ def test_the_last_words_reach_a_slow_client_whatever_it_sends_meanwhile(
     wait_until(scene.is_over, "the connection is over")
 
 
-def test_a_slow_client_that_has_closed_is_sent_the_answers_to_what_it_sent_before(
+def test_a_slow_client_that_closed_receives_the_answers_to_its_messages(
     serve: Serve, clients: Clients
 ) -> None:
     scene = Scene(serve, size=500_000)
@@ -76,7 +76,7 @@ def test_a_slow_client_that_has_closed_is_sent_the_answers_to_what_it_sent_befor
 
 
 @pytest.mark.parametrize("path", ["/page", "/ends", "/closes"])
-def test_a_client_that_stops_before_the_last_words_is_cut_off_in_time(
+def test_a_client_that_stops_reading_before_the_close_is_disconnected_in_time(
     serve: Serve, clients: Clients, path: str
 ) -> None:
     scene = Scene(serve)
@@ -92,7 +92,7 @@ def test_a_client_that_stops_before_the_last_words_is_cut_off_in_time(
         everything(client)
 
 
-def test_a_client_that_takes_all_and_does_not_leave_is_left(serve: Serve, clients: Clients) -> None:
+def test_a_client_that_reads_all_and_stays_is_disconnected(serve: Serve, clients: Clients) -> None:
     scene = Scene(serve, size=10)
     client = clients.connect(scene.server)
     client.send(get("/page"))
@@ -101,7 +101,7 @@ def test_a_client_that_takes_all_and_does_not_leave_is_left(serve: Serve, client
     assert scene.is_over()
 
 
-def test_a_client_that_closes_its_side_is_waited_for_until_it_has_acknowledged_all(
+def test_the_server_waits_until_a_half_closed_client_has_acknowledged_all(
     serve: Serve, clients: Clients
 ) -> None:
     scene = Scene(serve, size=MUCH)
@@ -115,9 +115,7 @@ def test_a_client_that_closes_its_side_is_waited_for_until_it_has_acknowledged_a
 
 
 @pytest.mark.parametrize("kind", ["frame", "fragments", "head"])
-def test_a_message_that_trickles_in_has_a_time_limit(
-    serve: Serve, clients: Clients, kind: str
-) -> None:
+def test_a_trickling_message_has_a_time_limit(serve: Serve, clients: Clients, kind: str) -> None:
     begin, more = {
         "frame": (masked(Opcode.BINARY, bytes(5000))[:-1000], b"x"),
         "fragments": (
@@ -175,7 +173,7 @@ def kernel_memory(peer: Peer) -> int:
     not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no SO_MEMINFO"
 )
 @pytest.mark.parametrize("kind", ["websocket", "stream", "flood"])
-def test_clients_that_read_nothing_occupy_little_of_the_kernels_memory(
+def test_clients_that_read_nothing_take_little_kernel_memory(
     serve: Serve, clients: Clients, log: ServerLog, kind: str
 ) -> None:
     scene = Scene(serve)
@@ -210,7 +208,7 @@ def test_connections_have_the_kernel_buffers_that_the_settings_name(
         assert lowat == 0
 
 
-def test_clients_that_read_nothing_are_cut_off_all_of_them(
+def test_all_clients_that_read_nothing_are_disconnected(
     serve: Serve, clients: Clients, log: ServerLog, high_file_limit: None
 ) -> None:
     scene = Scene(serve, size=500_000, send_timeout=5)

@@ -78,7 +78,7 @@ def hear(client: Any, count: int) -> list[str]:
     return [getattr(event, "data", event) for event in (client.next_event() for _ in range(count))]
 
 
-def test_a_message_that_found_no_room_is_not_queued_and_all_others_arrive(
+def test_a_message_without_room_is_not_queued_and_all_others_arrive(
     serve: Serve, clients: Clients, kind: Kind
 ) -> None:
     client, connection = kind.connect(clients, serve(kind.app))
@@ -91,7 +91,7 @@ def test_a_message_that_found_no_room_is_not_queued_and_all_others_arrive(
     assert hear(client, 1) == ["last"]
 
 
-def test_one_thread_serves_the_others_while_a_client_takes_nothing(
+def test_one_thread_serves_others_while_a_client_reads_nothing(
     serve: Serve, clients: Clients, kind: Kind
 ) -> None:
     server = serve(kind.app)
@@ -129,7 +129,7 @@ def test_a_message_is_queued_as_soon_as_there_is_room(
 
 
 @pytest.mark.parametrize("how", ["close", "leave"])
-def test_who_waits_for_room_learns_of_the_end(
+def test_a_sender_that_waits_for_room_is_woken_by_the_end(
     serve: Serve, clients: Clients, kind: Kind, how: str
 ) -> None:
     client, connection = kind.connect(clients, serve(kind.app))
@@ -156,7 +156,7 @@ def test_who_waits_for_room_learns_of_the_end(
         connection.send("x", timeout=0)
 
 
-def test_a_turn_on_the_loop_cuts_off_nobody_when_it_sends_in_time(
+def test_a_timed_send_on_the_loop_disconnects_no_client(
     serve: Serve, clients: Clients, kind: Kind
 ) -> None:
     """Without a time-out, a client with so much unsent would be cut off."""
@@ -189,7 +189,7 @@ def test_a_turn_on_the_loop_cuts_off_nobody_when_it_sends_in_time(
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
-def test_what_is_compressed_is_queued_or_not_in_the_same_way(
+def test_a_compressed_message_without_room_is_not_queued(
     serve: Serve, clients: Clients, name: str
 ) -> None:
     """Random text, which stays as long as it is."""

@@ -32,7 +32,7 @@ from wsframe.server import WebSocket
 pytestmark = resets_under_tls
 
 
-def test_the_servers_end_is_told_by_tls(
+def test_the_server_ends_tls_with_close_notify(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server)
@@ -54,7 +54,7 @@ def unwrap(client: Client) -> None:
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close, unwrap])
 @BOTH_KINDS
-def test_a_client_that_leaves_without_a_word_has_left(
+def test_a_client_that_disconnects_without_close_notify_is_removed(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -120,7 +120,7 @@ def context_of(certificates: Certificates, kind: type[ssl.SSLSocket]) -> ssl.SSL
     return context
 
 
-def test_a_read_may_wait_until_it_can_send(
+def test_a_tls_read_can_wait_until_it_can_send(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     context = context_of(certificates, ReadsWhenWritable)
@@ -132,7 +132,7 @@ def test_a_read_may_wait_until_it_can_send(
     assert client.leave().code == 1000
 
 
-def test_a_send_may_wait_until_something_comes(
+def test_a_tls_send_can_wait_until_it_can_read(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     context = context_of(certificates, SendsWhenReadable)
@@ -163,7 +163,7 @@ class SaysGoodbyeLate(ssl.SSLSocket):
         return super().unwrap()
 
 
-def test_a_goodbye_may_have_to_wait(
+def test_a_close_notify_can_wait_for_room(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), ssl_context=context_of(certificates, SaysGoodbyeLate))
@@ -172,7 +172,7 @@ def test_a_goodbye_may_have_to_wait(
     assert client.answer().body == b"hello"  # an end that is not told would be an error
 
 
-def test_who_waits_for_the_client_does_not_spin(
+def test_a_wait_for_the_client_does_not_spin(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     class Counting(ssl.SSLSocket):
@@ -206,7 +206,7 @@ def test_who_waits_for_the_client_does_not_spin(
     assert deaf.expect(2) == ["deaf", "now"]
 
 
-def test_a_change_of_keys_is_answered(serve: Serve, certificates: Certificates) -> None:
+def test_a_key_update_is_answered(serve: Serve, certificates: Certificates) -> None:
     program = shutil.which("openssl")
     if program is None:
         missing_tool("openssl")

@@ -65,7 +65,7 @@ class Handshake:
 
 
 @VERSIONS
-def test_a_handshake_may_come_a_byte_at_a_time_and_holds_up_nobody(
+def test_a_handshake_byte_by_byte_delays_no_other_client(
     serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server)
@@ -81,7 +81,7 @@ def test_a_handshake_may_come_a_byte_at_a_time_and_holds_up_nobody(
 
 
 @pytest.mark.parametrize("share", [0, 1, 50, 100], ids="{}%".format)
-def test_a_handshake_that_does_not_come_in_time_is_waited_for_no_longer(
+def test_a_late_handshake_is_disconnected(
     serve: Serve, clients: Clients, certificates: Certificates, share: int
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server, handshake_timeout=0.3)
@@ -102,7 +102,7 @@ def test_a_handshake_that_does_not_come_in_time_is_waited_for_no_longer(
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
 @VERSIONS
-def test_a_handshake_may_break_off_anywhere(
+def test_a_handshake_can_break_off_anywhere(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -130,7 +130,7 @@ def test_a_handshake_may_break_off_anywhere(
     assert client.answer().body == b"hello"
 
 
-def test_a_client_may_be_gone_before_it_is_greeted(
+def test_a_client_can_disconnect_before_the_handshake(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server)
@@ -142,7 +142,9 @@ def test_a_client_may_be_gone_before_it_is_greeted(
     wait_until(partial(nobody_is_there, server), "a connection is left behind")
 
 
-def test_plain_http_is_told_so(serve: Serve, clients: Clients, certificates: Certificates) -> None:
+def test_plain_http_receives_an_explanation(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
     server = serve(page_app(), ssl_context=certificates.server)
     for request in (get("/"), upgrade("/echo"), get("/", method="POST")):
         client = clients.connect(server)
@@ -153,7 +155,7 @@ def test_plain_http_is_told_so(serve: Serve, clients: Clients, certificates: Cer
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 100, b"SSH-2.0-x\r\n", os.urandom(8) * 2000])
-def test_what_is_no_tls_is_cut_off(
+def test_a_client_without_tls_is_disconnected(
     serve: Serve, clients: Clients, certificates: Certificates, garbage: bytes
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server)
@@ -162,7 +164,7 @@ def test_what_is_no_tls_is_cut_off(
     wait_until(partial(nobody_is_there, server), "a connection is left behind")
 
 
-def test_a_client_that_does_not_trust_the_certificate_leaves(
+def test_a_client_that_does_not_trust_the_certificate_is_no_error(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), ssl_context=certificates.server)

@@ -45,7 +45,7 @@ def paths(directory: Path, names: dict[str, str]) -> dict[str, Any]:
     ids=["two files", "one file"],
 )
 @VERSIONS
-def test_a_certificate_makes_the_server_speak_tls(
+def test_a_certificate_enables_tls(
     files: Path, certificates: Certificates, options: dict[str, str], version: ssl.TLSVersion
 ) -> None:
     app = websocket_app(generator_echo)
@@ -61,7 +61,7 @@ def test_a_certificate_makes_the_server_speak_tls(
             assert client.socket.selected_alpn_protocol() == "http/1.1"
 
 
-def test_a_context_may_be_given_instead(
+def test_a_context_can_be_passed_instead(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(websocket_app(generator_echo), ssl_context=certificates.server)
@@ -72,7 +72,7 @@ def test_a_context_may_be_given_instead(
     client.leave()
 
 
-def test_no_version_is_spoken_that_is_not_safe(files: Path) -> None:
+def test_insecure_versions_of_tls_are_refused(files: Path) -> None:
     context = tls_context(Settings(cert=files / "both.pem"))
     assert context is not None
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -118,7 +118,7 @@ def test_no_version_is_spoken_that_is_not_safe(files: Path) -> None:
         ({"key": "key.pem"}, ValueError, "key requires cert"),
     ],
 )
-def test_a_certificate_that_cannot_work_is_refused_and_its_file_is_named(
+def test_an_unusable_certificate_is_refused_and_its_file_is_named(
     files: Path, options: dict[str, str], error: type[Exception], message: str
 ) -> None:
     key = load_pem_private_key((files / "key.pem").read_bytes(), None)
@@ -136,6 +136,8 @@ def test_a_certificate_that_cannot_work_is_refused_and_its_file_is_named(
         App().start("127.0.0.1", **paths(files, options))
 
 
-def test_a_context_has_a_certificate_already(files: Path, certificates: Certificates) -> None:
+def test_a_context_and_a_certificate_exclude_each_other(
+    files: Path, certificates: Certificates
+) -> None:
     with pytest.raises(ValueError, match="cannot be combined"):
         App().start(cert=files / "both.pem", ssl_context=certificates.server)

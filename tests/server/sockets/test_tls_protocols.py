@@ -34,7 +34,7 @@ MUCH = 32 * MIB  # more than the kernel's own buffers hold of a connection
 
 @BOTH_KINDS
 @VERSIONS
-def test_messages_come_back(
+def test_messages_are_echoed_over_tls(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -59,7 +59,7 @@ def test_messages_come_back(
 @pytest.mark.slow
 @BOTH_KINDS
 @VERSIONS
-def test_large_messages_pass_each_other(
+def test_large_messages_can_cross(
     serve: Serve, certificates: Certificates, echo: Callable[..., Any], version: ssl.TLSVersion
 ) -> None:
     server = serve(websocket_app(echo, max_message_size=MUCH), ssl_context=certificates.server)
@@ -82,7 +82,7 @@ def test_large_messages_pass_each_other(
 
 
 @VERSIONS
-def test_a_stream_is_fed(
+def test_an_event_stream_works_over_tls(
     serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     app, ticks = App(), Queue[str]()
@@ -103,7 +103,7 @@ def test_a_stream_is_fed(
 
 
 @VERSIONS
-def test_a_slow_reader_holds_up_nobody_and_gets_all_of_it(
+def test_a_slow_reader_delays_no_other_client_and_receives_everything(
     serve: Serve, clients: Clients, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     messages = [bytes([number]) * MIB for number in range(MUCH // MIB)]
@@ -125,7 +125,7 @@ def test_a_slow_reader_holds_up_nobody_and_gets_all_of_it(
     assert slow.expect_close().code == 1000
 
 
-def test_a_client_that_never_reads_is_not_read_and_loses_nothing(
+def test_a_client_that_never_reads_is_not_read_and_loses_no_message(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(
@@ -154,7 +154,7 @@ OFFER = ("Sec-WebSocket-Extensions", "permessage-deflate")
 
 
 @BOTH_KINDS
-def test_what_is_left_of_a_record_is_read(
+def test_the_rest_of_a_record_is_read(
     serve: Serve, clients: Clients, certificates: Certificates, echo: Callable[..., Any]
 ) -> None:
     # A connection that may compress is read by less than a record has.
@@ -165,7 +165,7 @@ def test_what_is_left_of_a_record_is_read(
         assert client.expect(len(SMALL)) == SMALL
 
 
-def test_what_is_left_of_a_record_is_read_when_there_is_room(
+def test_the_rest_of_a_record_is_read_when_there_is_room(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     go = threading.Event()

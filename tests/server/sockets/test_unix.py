@@ -61,7 +61,7 @@ def ask(path: Path, request: bytes, tls: ssl.SSLContext | None = None) -> bytes:
 
 
 @BOTH_KINDS
-def test_websockets_come_through_a_file(path: Path, echo: Callable[..., None]) -> None:
+def test_a_websocket_works_over_a_unix_socket(path: Path, echo: Callable[..., None]) -> None:
     with websocket_app(echo).start(unix=path) as server:
         assert server.url == f"http+unix://{quote(str(path.absolute()), safe='')}"
         assert (server.host, server.port) == ("", 0)
@@ -71,13 +71,13 @@ def test_websockets_come_through_a_file(path: Path, echo: Callable[..., None]) -
                 assert client.recv(TIMEOUT) == message
 
 
-def test_tls_may_be_spoken_there(path: Path, certificates: Certificates) -> None:
+def test_tls_works_over_a_unix_socket(path: Path, certificates: Certificates) -> None:
     with page_app().start(unix=path, ssl_context=certificates.server) as server:
         assert server.url.startswith("https+unix://")
         assert parse_answer(ask(path, get("/"), certificates.client)).body == b"hello"
 
 
-def test_the_servers_path_stands_for_a_client(path: Path) -> None:
+def test_the_client_of_a_unix_socket_is_named_by_its_path(path: Path) -> None:
     app = App()
 
     @app.websocket("/address")
@@ -88,7 +88,7 @@ def test_the_servers_path_stands_for_a_client(path: Path) -> None:
         assert client.recv(TIMEOUT) == repr(str(path.absolute()))
 
 
-def test_the_rules_for_host_and_origin_hold(path: Path) -> None:
+def test_host_and_origin_are_checked_on_a_unix_socket(path: Path) -> None:
     with page_app().start(unix=path):
         assert parse_answer(ask(path, b"GET / HTTP/1.1\r\n\r\n")).status == 400
         with pytest.raises(InvalidStatus, match="403"):
@@ -97,7 +97,9 @@ def test_the_rules_for_host_and_origin_hold(path: Path) -> None:
             pass
 
 
-def test_the_file_goes_with_the_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_removed_when_the_server_stops(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with page_app().start(unix=path):
         assert stat.S_ISSOCK(os.stat(path).st_mode)
         monkeypatch.chdir("/")
@@ -105,7 +107,7 @@ def test_the_file_goes_with_the_server(path: Path, monkeypatch: pytest.MonkeyPat
     assert not path.exists()
 
 
-def test_the_file_goes_when_the_start_fails(path: Path) -> None:
+def test_the_file_is_removed_when_the_start_fails(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         page_app().start(unix=path, cert="missing.pem")
     assert not path.exists()
@@ -118,7 +120,7 @@ def leave_behind(path: Path) -> None:
         sock.listen()
 
 
-def test_a_file_that_was_left_behind_is_replaced(path: Path) -> None:
+def test_a_stale_socket_file_is_replaced(path: Path) -> None:
     leave_behind(path)
     with page_app().start(unix=path):
         assert parse_answer(ask(path, get("/"))).body == b"hello"
@@ -126,7 +128,7 @@ def test_a_file_that_was_left_behind_is_replaced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_the_file_of_a_living_server_is_an_error(path: Path, busy: bool) -> None:
+def test_the_file_of_a_running_server_is_an_error(path: Path, busy: bool) -> None:
     with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as waiting:
         living.bind(str(path))
         living.listen(0 if busy else 10)
@@ -147,7 +149,9 @@ def make_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_file, make_link, Path.mkdir])
-def test_what_is_no_socket_is_left_alone(path: Path, make: Callable[[Path], None]) -> None:
+def test_a_file_that_is_not_a_socket_is_not_removed(
+    path: Path, make: Callable[[Path], None]
+) -> None:
     make(path)
     before = os.lstat(path)
     with pytest.raises(OSError, match="in use"):
@@ -156,7 +160,7 @@ def test_what_is_no_socket_is_left_alone(path: Path, make: Callable[[Path], None
 
 
 @pytest.mark.parametrize("make", [make_file, leave_behind])
-def test_a_file_that_has_taken_its_place_is_left_alone(
+def test_a_file_that_replaced_the_socket_is_not_removed(
     path: Path, make: Callable[[Path], None]
 ) -> None:
     with page_app().start(unix=path):
@@ -166,12 +170,12 @@ def test_a_file_that_has_taken_its_place_is_left_alone(
 
 
 @pytest.mark.parametrize("path", [Path("no such directory") / "s", Path("x" * 200)])
-def test_a_path_that_cannot_be_is_an_error(path: Path) -> None:
+def test_an_invalid_path_is_an_error(path: Path) -> None:
     with pytest.raises(OSError, match=r"No such file|too long"):
         page_app().start(unix=path)
 
 
-def test_curl_comes_through_a_file(path: Path) -> None:
+def test_curl_works_over_a_unix_socket(path: Path) -> None:
     program = shutil.which("curl")
     if program is None:
         missing_tool("curl")
@@ -180,7 +184,7 @@ def test_curl_comes_through_a_file(path: Path) -> None:
         assert (result.stdout, result.stderr) == ("hello", "")
 
 
-def test_no_client_is_left_when_one_leaves(path: Path) -> None:
+def test_a_client_that_disconnects_is_removed(path: Path) -> None:
     with page_app().start(unix=path) as server:
         for _ in range(3):
             with socket.socket(socket.AF_UNIX) as sock:
@@ -190,7 +194,7 @@ def test_no_client_is_left_when_one_leaves(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\0a"])
-def test_a_path_that_cannot_be_one_leaves_nothing(
+def test_a_path_that_cannot_be_bound_leaves_no_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,14 +208,14 @@ def test_a_path_that_cannot_be_one_leaves_nothing(
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
-def test_the_file_has_the_permissions_that_were_asked_for(path: Path, mode: int) -> None:
+def test_the_file_has_the_permissions_of_the_setting(path: Path, mode: int) -> None:
     with page_app().start(unix=path, unix_mode=mode):
         assert stat.S_IMODE(os.stat(path).st_mode) == mode
         assert parse_answer(ask(path, get("/"))).body == b"hello"
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_the_file_has_the_group_that_was_asked_for(
+def test_the_file_has_the_group_of_the_setting(
     path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = os.getgid()
@@ -226,7 +230,7 @@ def test_the_file_has_the_group_that_was_asked_for(
         assert parse_answer(ask(path, get("/"))).body == b"hello"
 
 
-def test_nobody_connects_before_the_permissions_are_set(
+def test_no_client_can_connect_before_the_permissions_are_set(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chmod, refused = os.chmod, []
@@ -242,9 +246,7 @@ def test_nobody_connects_before_the_permissions_are_set(
         assert refused == [0o600]
 
 
-def test_a_group_that_the_file_cannot_have_leaves_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_impossible_group_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def chown(name: str, user: int, group: int, **options: bool) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -268,6 +270,6 @@ def test_a_group_that_the_file_cannot_have_leaves_nothing(
         ({"unix": "s", "unix_group": -1}, "unix_group must not be negative"),
     ],
 )
-def test_settings_of_the_file_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings_of_the_file_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         App().start(**options)
