@@ -61,7 +61,7 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
         else:
             continue
         for source in sources:
-            # What is installed as wsframe.server is in src/server.
+            # The package wsframe.server is in src/server.
             parts = source.removeprefix("wsframe.").split(".")
             local = ".".join(parts) if parts[0] in ("server", "demo", "cli") else source
             while local and local not in known:

@@ -1,4 +1,4 @@
-"""What is built from the sources, and what is left where it cannot be."""
+"""Wheels with and without the compiled extension, and installs without a compiler."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import pytest
 
 from tests.support.tools import missing_tool
 
-# One after another, for each keeps a core busy; `--dist loadgroup` heeds it.
+# One after another, because each keeps a core busy; `--dist loadgroup` uses this mark.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
-SAID = "wsframe: building the compiled kernels failed; the pure kernels will be used."
+WARNING = "wsframe: building the compiled kernels failed; the pure kernels will be used."
 
-# MSVC is found by other means than CC.
+# MSVC is not found by the variable CC.
 unix = pytest.mark.skipif(sys.platform == "win32", reason="CC does not choose the compiler here")
 
 ECHO = """
 import wsframe
 client, server = wsframe.Connection(wsframe.Role.CLIENT), wsframe.Connection(wsframe.Role.SERVER)
 for message in ("Hello", b"\\x00\\xff", "grün" * 1000):
-    (heard,) = server.receive(client.encode(message))
-    assert client.receive(server.encode(heard)) == [message]
+    (received,) = server.receive(client.encode(message))
+    assert client.receive(server.encode(received)) == [message]
 print(wsframe.__file__)
 print(wsframe.ACCELERATED)
 """
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, without what would decide for a build or an import."""
+    """Return this environment without variables that affect a build or an import."""
     decide = ("WSFRAME_", "PIP_", "PYTHON", "COV")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(decide)}
     return {**clean, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", **changes}
@@ -46,7 +46,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """The sources alone, so that builds do not share what they leave behind."""
+    """A copy of the sources, so that builds do not share their files."""
     if not (ROOT / "setup.py").exists():
         missing_tool("the source tree of wsframe")
     copy = tmp_path / "sources"
@@ -59,7 +59,7 @@ def sources(tmp_path: Path) -> Path:
 
 
 def can_build_here() -> bool:
-    """Whether what pyproject.toml requires for a build is installed."""
+    """Return True if the build requirements of pyproject.toml are installed."""
     required = {"setuptools": (77,), "Cython": (3, 1)}
     try:
         return all(
@@ -71,7 +71,7 @@ def can_build_here() -> bool:
 
 
 def pip(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run pip; where what a build needs is installed, it is used, and nothing is fetched."""
+    """Run pip; without downloads if the build requirements are installed."""
     if importlib.util.find_spec("pip") is None:
         missing_tool("pip")
     return subprocess.run(
@@ -89,7 +89,7 @@ def pip(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[s
 
 
 def build_wheel(sources: Path, **changes: str) -> Path:
-    """Build the wheel, and return where it is."""
+    """Build the wheel and return its path."""
     target = sources.parent / "wheels"
     done = pip("wheel", sources, "-w", target, **changes)
     assert done.returncode == 0, done.stdout
@@ -98,7 +98,7 @@ def build_wheel(sources: Path, **changes: str) -> Path:
 
 
 def names_in(wheel: Path) -> list[str]:
-    """Every file of the wheel, after what must be true of any wheel of wsframe."""
+    """Check properties that every wheel must have; return the names of its files."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
@@ -115,7 +115,7 @@ def names_in(wheel: Path) -> list[str]:
 
 
 def run_installed(target: Path, code: str, *options: str, **changes: str) -> list[str]:
-    """Run code on what was installed into the directory; return the lines it prints."""
+    """Run code with the packages installed in the directory; return the lines it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *options, "-c", code],
         env=environment(PYTHONPATH=str(target), **changes),
@@ -133,7 +133,7 @@ def compiled_files(names: list[str]) -> list[str]:
 
 
 def test_a_wheel_contains_the_compiled_kernels(compiled: ModuleType, sources: Path) -> None:
-    # ``compiled``: where this environment has them, they can be built.
+    # The fixture ``compiled`` skips the test if the kernels cannot be built here.
     wheel = build_wheel(sources, WSFRAME_BUILD_EXT="require")
     (extension,) = compiled_files(names_in(wheel))
     assert extension.startswith("wsframe/_kernels.")
@@ -167,7 +167,7 @@ def test_without_extras_the_codec_works_and_errors_name_the_missing_extra(source
     target = sources.parent / "target"
     done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="no")
     assert done.returncode == 0, done.stdout
-    # -S: without the packages that are installed here.
+    # -S hides the packages that are installed here.
     without_stream, without_host = run_installed(target, ALONE, "-S")
     for line in (without_stream, without_host):
         assert line.endswith("pip install 'wsframe[client]'")
@@ -178,7 +178,7 @@ def test_without_a_compiler_the_install_succeeds_with_a_warning(sources: Path) -
     target = sources.parent / "target"
     done = pip("install", sources, "--target", target, **NO_COMPILER)
     assert done.returncode == 0, done.stdout
-    assert SAID in done.stdout
+    assert WARNING in done.stdout
     assert not list(target.rglob("*.so"))
     file, accelerated = run_installed(target, ECHO)
     assert (Path(file).parent.parent, accelerated) == (target, "False")
@@ -190,7 +190,7 @@ def test_without_a_compiler_the_install_fails_if_the_extension_is_required(sourc
     done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="require", **NO_COMPILER)
     assert done.returncode != 0
     assert "/nonexistent/cc" in done.stdout
-    assert SAID not in done.stdout
+    assert WARNING not in done.stdout
     assert not (target / "wsframe").exists()
 
 
@@ -201,7 +201,7 @@ def test_an_invalid_value_of_the_build_variable_is_refused(sources: Path) -> Non
 
 
 def import_here(**changes: str) -> str:
-    """ACCELERATED in a fresh interpreter, of the wsframe that these tests run against."""
+    """Return ACCELERATED of the tested wsframe in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", "import wsframe; print(wsframe.ACCELERATED)"],
         env=environment(**changes),
@@ -223,6 +223,6 @@ def test_the_pure_kernels_can_be_chosen(pure: ModuleType, value: str) -> None:
 def test_the_compiled_kernels_are_in_use_otherwise(
     compiled: ModuleType, changes: dict[str, str]
 ) -> None:
-    # Which in CI fails where they are not built.
+    # In CI the fixture ``compiled`` fails if they are not built.
     assert compiled.ACCELERATED
     assert import_here(**changes) == "True"
