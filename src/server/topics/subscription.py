@@ -73,7 +73,7 @@ class ReceiverSocket(Protocol):
 
     Attributes:
         frames_out: the number of messages and events sent.
-        tell_when_sent: set to have the receiver's subscriptions advanced, once, when nothing is
+        notify_when_sent: set to have the receiver's subscriptions advanced, once, when nothing is
             unsent.
     """
 

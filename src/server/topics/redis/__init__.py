@@ -1,1 +1,1 @@
-"""Topics whose logs are Redis Streams; ``streams.py`` is the way in."""
+"""Topics whose logs are Redis streams: ``streams.py`` implements the interface to a broker."""

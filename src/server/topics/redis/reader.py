@@ -289,7 +289,7 @@ class Reader:
         is_past = place_of(now.floor_id) >= place_of(reading.last_id)
         reading.life = now.life
         # An existing entry is valid, even if the life was overwritten.
-        if now.found and (is_same or not is_past):
+        if now.has_position and (is_same or not is_past):
             if now.n != reading.n:
                 self._changed.add(reading.key)
             return

@@ -210,14 +210,14 @@ class RedisStreams(SharedLog):
         if not self.connection.unavailable:
             self._interests.wait_for_presence(replica.name, self._timing.redis_timeout)
         try:
-            found = self._members_client.eval(
+            members = self._members_client.eval(
                 scripts.MEMBERS, 1, self.connection.key(replica.name, "members")
             )
         except redis.RedisError as error:
             raise BrokerUnavailable(
                 f"cannot read the members of the topic {replica.name!r} from Redis: {error}"
             ) from error
-        return sorted({member.decode().partition("\0")[2] for member in found})
+        return sorted({member.decode().partition("\0")[2] for member in members})
 
     def subscribe_pubsub(
         self, channel: str, topic: str, publish: Callable[[str | bytes], object]

@@ -41,7 +41,7 @@ class TopicSnapshot:
         closed_id: the id of the last entry; "" if the topic is not closed.
         time: the clock of Redis, in milliseconds.
         life: distinguishes the topic from an earlier one of this name.
-        found: True if the requested position is in the stream.
+        has_position: True if the requested position is in the stream.
         entries: the newest, in order.
     """
 
@@ -50,7 +50,7 @@ class TopicSnapshot:
     closed_id: str
     time: int
     life: bytes
-    found: bool
+    has_position: bool
     entries: list[StreamEntry]
 
 
@@ -112,14 +112,14 @@ def read_snapshot(
     reply: tuple[bytes, bytes, bytes, bytes, bytes, int, Iterable[tuple[bytes, list[bytes]]]],
 ) -> TopicSnapshot:
     """Return the result of the script OPEN as a snapshot."""
-    floor_id, n, closed_id, now, life, found, newest = reply
+    floor_id, n, closed_id, now, life, has_position, newest = reply
     entries = [
         read_entry(stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
         for stream_id, fields in newest
     ]
     entries.reverse()
     return TopicSnapshot(
-        floor_id.decode(), int(n), closed_id.decode(), int(now), life, bool(found), entries
+        floor_id.decode(), int(n), closed_id.decode(), int(now), life, bool(has_position), entries
     )
 
 
