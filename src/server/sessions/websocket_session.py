@@ -249,7 +249,7 @@ class WebSocketSession(Subscriber):
 
     def too_slow(self, topic: str) -> None:
         """Owner: close the connection of a client that is too slow for a topic."""
-        log.warning("closing slow client %s: too slow for topic %r", self.peer.address, topic)
+        log.warning("closing %s: too slow for topic %r", self.peer.address, topic)
         self.peer.clients.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
