@@ -34,9 +34,9 @@ from .task import (
     BUSY,
     ENDED,
     IDLE,
+    MAX_WORK_PER_TURN,
     QUEUED,
     WAITING,
-    WORK_A_TURN,
     Connection,
     Task,
 )
@@ -61,7 +61,7 @@ RECEIVE_BUFFER = 256 * 1024
 # message.
 SHORT_READ = 512
 # The number of queued calls that are made before sockets are polled again.
-CALLS_A_ROUND = 256
+MAX_CALLS_PER_ROUND = 256
 
 
 class Source(Protocol):
@@ -137,10 +137,10 @@ class Loop:
         self._threads = threads
         self._monitor = monitor
         self._poller = Poller()
-        self._ready: dict[int, Source] = {}
+        self._sources: dict[int, Source] = {}
         self._waker = Waker()
         self._poller.register(self._waker.fileno(), READ)
-        self._ready[self._waker.fileno()] = self
+        self._sources[self._waker.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._queue: deque[Task] = deque()
         self._wakes: deque[SimpleQueue[None]] = deque()
@@ -315,15 +315,15 @@ class Loop:
         task, owner = ownership.task, ownership.worker
         if task is None or owner is None:
             return  # the turn has just ended
-        taken = self._threads.hand_off(owner, Holder(task.route, task.peer.network))
-        if taken is None:
+        handoff = self._threads.hand_off(owner, Holder(task.route, task.peer.network))
+        if handoff is None:
             if token is not self._not_handed_off:  # once for each turn
                 self._not_handed_off = token
                 log.warning(
                     "%s blocks the loop: %s to take it over", task.path, Shortage.SYSTEM.value
                 )
             return
-        worker, charge = taken
+        worker, charge = handoff
         try:
             ownership.token.pop()
         except IndexError:  # the turn has just ended
@@ -339,16 +339,16 @@ class Loop:
         self._owner = 0
         ownership.thread.name = f"{HANDLER_NAME} {ownership.task.path}"
         worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
-        self._threads.restore_reserve()
+        self._threads.restore_spares()
 
     # Owner ------------------------------------------------------------------------------------
 
-    def register(self, sock: HasFileno, events: int, ready: Source) -> None:
-        """Owner: call ``ready.ready`` when the socket is ready, until :meth:`unregister`."""
+    def register(self, sock: HasFileno, events: int, source: Source) -> None:
+        """Owner: call ``source.ready`` when the socket is ready, until :meth:`unregister`."""
         assert self.owned()
         fd = sock.fileno()
         self._poller.register(fd, events)
-        self._ready[fd] = ready
+        self._sources[fd] = source
 
     def modify(self, sock: HasFileno, events: int) -> None:
         """Owner: change the events to wait for."""
@@ -360,7 +360,7 @@ class Loop:
         assert self.owned()
         fd = sock.fileno()
         self._poller.unregister(fd)
-        del self._ready[fd]
+        del self._sources[fd]
 
     def profile(self, owner: object, blocking: bool | None) -> BlockingProfile:
         """Owner: return the blocking profile of a route or a hook on this loop."""
@@ -402,10 +402,10 @@ class Loop:
         Returns:
             None if no thread is free, which is logged; the caller refuses the request.
         """
-        found = self._threads.engage_handler(Holder(route, peer.network))
-        if isinstance(found, WorkerThread):
-            return found
-        self.waiting.log_refusal(route, self._threads.handler_quota.explain(found))
+        result = self._threads.engage_handler(Holder(route, peer.network))
+        if isinstance(result, WorkerThread):
+            return result
+        self.waiting.log_refusal(route, self._threads.handler_quota.explain(result))
         return None
 
     def run_in(self, worker: WorkerThread, task: Task) -> None:
@@ -440,7 +440,7 @@ class Loop:
             self.call_safely(self._take_over, ownership.task)
         peer: Connection | None
         source: Any  # a Source, or the connection whose turn runs; an error ends it
-        poll, sources, queue, calls = self._poller.poll, self._ready, self._queue, self._calls
+        poll, sources, queue, calls = self._poller.poll, self._sources, self._queue, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, ownership.token
         threads = self._threads
         myself = (self._waker.fileno(), 0)
@@ -449,22 +449,22 @@ class Loop:
             if wakes:
                 self._wake_some()
             if queue or calls or wakes or spins:
-                found = poll(0)
+                ready = poll(0)
             else:
                 # Announce the sleep, then check once more: no wake-up is lost in between.
                 asleep.append(None)
-                found = poll(0 if calls else self._poll_timeout())
+                ready = poll(0 if calls else self._poll_timeout())
                 asleep.clear()
-            spins = SPIN_POLLS if found else spins - 1 if spins else 0
+            spins = SPIN_POLLS if ready else spins - 1 if spins else 0
             if calls:
-                for _ in range(min(len(calls), CALLS_A_ROUND)):
+                for _ in range(min(len(calls), MAX_CALLS_PER_ROUND)):
                     self.call_safely(calls.popleft())
             if queue:
                 # Queued turns come first; turns that are queued meanwhile come after the sockets.
-                found[:0] = [myself] * len(queue)
-            if found and monitor.parked:
+                ready[:0] = [myself] * len(queue)
+            if ready and monitor.parked:
                 monitor.unpark()
-            for fd, events in found:
+            for fd, events in ready:
                 source = sources.get(fd)
                 if source is None:
                     continue  # closed in this round
@@ -477,7 +477,7 @@ class Loop:
                     if (task.needs_thread or threads.scarce) and self._held_back(task):
                         continue
                     work = task.work
-                    if work is None or len(work) > WORK_A_TURN:
+                    if work is None or len(work) > MAX_WORK_PER_TURN:
                         work = task.next_batch()
                         if work is None:
                             continue
@@ -516,9 +516,9 @@ class Loop:
             return True
         holder = Holder(task.route, task.peer.network)
         if task.needs_thread:
-            found = self.waiting.engage_turn(holder)
-            if isinstance(found, WorkerThread):
-                self.run_in(found, task)
+            result = self.waiting.engage_turn(holder)
+            if isinstance(result, WorkerThread):
+                self.run_in(result, task)
                 return True
         shortage = self.waiting.shortage(task.needs_thread, holder)
         if shortage is None:

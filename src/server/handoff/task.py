@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # The number of work items in one turn. After that the loop sends the answers, and other tasks run.
-WORK_A_TURN = 256
+MAX_WORK_PER_TURN = 256
 
 
 class State(Enum):
@@ -141,13 +141,13 @@ class Task(ABC):
     def next_batch(self) -> list[Any] | None:
         """Owner: remove and return the work of the next turn, a new list; None if there is no work.
 
-        The loop skips this call if ``work`` has at most ``WORK_A_TURN`` items.
+        The loop skips this call if ``work`` has at most ``MAX_WORK_PER_TURN`` items.
         """
         work = self.work
-        if work is not None and len(work) > WORK_A_TURN:
+        if work is not None and len(work) > MAX_WORK_PER_TURN:
             self.needs_finish = True
-            first = work[:WORK_A_TURN]
-            del work[:WORK_A_TURN]
+            first = work[:MAX_WORK_PER_TURN]
+            del work[:MAX_WORK_PER_TURN]
             return first
         self.work = None
         return work

@@ -138,7 +138,7 @@ class Threads:
         """
         with self._lock:
             worker = self._start_worker()
-            enough = worker is not None and self._fill_reserve(len(self._idle) + 1)
+            enough = worker is not None and self._fill_spares(len(self._idle) + 1)
         if worker is None or not enough:
             raise RuntimeError("the system cannot start a thread for the I/O loop")
         return worker
@@ -156,16 +156,16 @@ class Threads:
             notify: called once, by any thread, when another attempt may succeed.
         """
         with self._lock:
-            found = self._engage(self._turns, self.turn_quota, holder)
-            if isinstance(found, Shortage):
+            result = self._engage(self._turns, self.turn_quota, holder)
+            if isinstance(result, Shortage):
                 self._waiting.add(notify)
-            return found
+            return result
 
     def turn_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
         """Return the reason why :meth:`engage_turn` would fail; None if it would succeed."""
         with self._lock:
             shortage = self._turns.shortage(self.turn_quota, holder)
-            if shortage is None and not self._fill_reserve(self._spare + 1):
+            if shortage is None and not self._fill_spares(self._spare + 1):
                 shortage = Shortage.SYSTEM
             if shortage is not None:
                 self._waiting.add(notify)
@@ -175,7 +175,7 @@ class Threads:
         """Return the reason why a turn must not begin on a loop; None if it may."""
         with self._lock:
             shortage = self._turns.shortage(self.handoff_quota, holder)
-            if shortage is None and not self._fill_reserve(self._spare):
+            if shortage is None and not self._fill_spares(self._spare):
                 shortage = Shortage.SYSTEM
             if shortage is not None:
                 self._waiting.add(notify)
@@ -213,10 +213,10 @@ class Threads:
                 self._turns.add(holder)
             self._update_scarce()
 
-    def restore_reserve(self) -> None:
+    def restore_spares(self) -> None:
         """Start a spare thread in place of one that a hand-off has used, if possible."""
         with self._lock:
-            self._fill_reserve(self._spare)
+            self._fill_spares(self._spare)
 
     def finished(self, worker: WorkerThread) -> None:
         """Mark a worker as idle, and notify the loops that wait for a thread."""
@@ -308,7 +308,7 @@ class Threads:
         self._workers.add(worker)
         return worker
 
-    def _fill_reserve(self, size: int) -> bool:
+    def _fill_spares(self, size: int) -> bool:
         """Ensure this number of idle workers; return False if they cannot be started."""
         while len(self._idle) < size:
             worker = self._start_worker()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 # The number of connections whose deadlines are checked before sockets are polled again.
-SWEEP_SLICE = 512
+SWEEP_BATCH = 512
 
 
 class Clients:
@@ -115,13 +115,13 @@ class Clients:
                 for peer in self._shutdown.due(now):
                     self.loop.call_safely(peer.shut_down)
             self._sweep = iter(tuple(self.peers))
-        peers = list(islice(self._sweep, SWEEP_SLICE))
+        peers = list(islice(self._sweep, SWEEP_BATCH))
         for peer in peers:
             if peer.next_check <= now:
                 self.loop.call_safely(peer.check_progress, now)
             if peer.deadline <= now:
                 self.loop.call_safely(peer.deadline_passed)
-        if len(peers) == SWEEP_SLICE:
+        if len(peers) == SWEEP_BATCH:
             return 0
         self._sweep = None
         if not self.peers:

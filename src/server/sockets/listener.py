@@ -47,7 +47,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
 
 
 def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
-    found = [
+    addresses = [
         address
         for name in (LOOPBACK if host == "localhost" else (host or None,))
         for address in socket.getaddrinfo(
@@ -56,7 +56,7 @@ def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
     ]
     listeners: list[socket.socket] = []
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, _, _, address in dict.fromkeys(addresses):
             if listeners:
                 port = listeners[0].getsockname()[1]
             try:

@@ -12,7 +12,7 @@ import pytest
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff.task import BUSY, HELD, QUEUED, WORK_A_TURN
+from wsframe.server.handoff.task import BUSY, HELD, MAX_WORK_PER_TURN, QUEUED
 from wsframe.server.sockets.peer import HIGH_WATER
 
 
@@ -174,7 +174,7 @@ def test_a_turn_is_scheduled_once(rig: Rig) -> None:
 
 def test_much_work_is_done_in_many_turns(rig: Rig) -> None:
     task, client = rig.connect(echo)
-    work = [b"%04d" % number for number in range(2 * WORK_A_TURN + 1)]
+    work = [b"%04d" % number for number in range(2 * MAX_WORK_PER_TURN + 1)]
 
     def ask() -> None:
         task.work = list(work)

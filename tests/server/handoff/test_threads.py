@@ -259,13 +259,13 @@ def test_only_handoffs_use_the_spare_threads_when_no_more_can_be_started(
         assert pool.threads.hand_off_shortage(ONE, pool.tell) is None
         taken = pool.threads.hand_off(pool.loop, ONE)
         assert taken is not None
-        pool.threads.restore_reserve()
+        pool.threads.restore_spares()
         assert pool.threads.scarce
         assert pool.threads.hand_off_shortage(ONE, pool.tell) is Shortage.SYSTEM
         assert pool.threads.hand_off(taken[0], ONE) is None
         with pytest.raises(RuntimeError, match="cannot start a thread for the I/O loop"):
             pool.threads.start_loop()
-    pool.threads.restore_reserve()
+    pool.threads.restore_spares()
     assert not pool.threads.scarce
     taken[0].jobs.put(("loop", int))
 
