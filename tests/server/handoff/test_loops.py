@@ -130,7 +130,7 @@ def test_a_failed_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, l
 
     with monkeypatch.context() as patch:
         patch.setattr(Threads, "start_loop", start)
-        with pytest.raises(RuntimeError, match="no thread left"):
+        with pytest.raises(RuntimeError, match="cannot start a thread"):
             app.start("127.0.0.1", loops=3)
     with app.start("127.0.0.1", loops=3):  # as if nothing had been
         pass
