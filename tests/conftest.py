@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def runs_on(item: pytest.Item, kernel: str) -> bool:
-    """Whether a test uses these kernels."""
+    """Return True if a test uses these kernels."""
     assert isinstance(item, pytest.Function)
     asked_for = item.callspec.params.get("codec") if hasattr(item, "callspec") else None
     return asked_for == kernel or kernel in item.fixturenames

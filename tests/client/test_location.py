@@ -37,7 +37,7 @@ def has_ipv6() -> bool:
 ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 
-# Hosts ---------------------------------------------------------------------------------------
+# Hosts --------------------------------------------------------------------------------------------
 
 HOSTS = [
     ("example.org", "example.org"),
@@ -211,7 +211,7 @@ def test_without_the_extra_an_error_names_it(
     client.connect(play(close_at_once).url()).close()
 
 
-# The rest of a URL ---------------------------------------------------------------------------
+# The rest of a URL --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

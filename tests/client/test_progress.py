@@ -126,7 +126,7 @@ def test_a_sending_thread_aborts_if_a_closed_server_acknowledges_nothing(
     given_up.set()
 
 
-# Pings ----------------------------------------------------------------------------------------
+# Pings --------------------------------------------------------------------------------------------
 
 
 def receive(ws: Any) -> object:

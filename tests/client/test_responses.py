@@ -48,7 +48,7 @@ def data(source: Any, count: int = 9) -> list[str]:
     return [event.data for event in islice(source, count)]
 
 
-# Framing -------------------------------------------------------------------------------------
+# Framing ------------------------------------------------------------------------------------------
 
 UNDERSTOOD = {
     "until-the-end": (OK, EVENTS),
@@ -200,7 +200,7 @@ def test_a_truncated_body_ends_the_connection(events: Connect, play: Play) -> No
     assert data(events(play(first, second, gone).http_url())) == ["one", "two"]
 
 
-# Content codings -----------------------------------------------------------------------------
+# Content codings ----------------------------------------------------------------------------------
 
 
 def deflate_raw(data: bytes, level: int = 6) -> bytes:

@@ -38,7 +38,7 @@ def texts(thread: int) -> list[str]:
     return [f"{thread} {number} " + "abc" * (number**2 * 10) for number in range(MESSAGES)]
 
 
-# Sending and receiving at once ---------------------------------------------------------------
+# Sending and receiving at once --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("secured", [False, True])
@@ -151,7 +151,7 @@ def test_a_receiving_thread_sends_for_others(
     assert sent.result(TIMEOUT) is None
 
 
-# Receiving -----------------------------------------------------------------------------------
+# Receiving ----------------------------------------------------------------------------------------
 
 
 def test_each_message_is_returned_to_one_waiting_thread(
@@ -244,7 +244,7 @@ def test_another_thread_polls_when_the_polling_thread_times_out(
     assert received.result(TIMEOUT) == "message"
 
 
-# A full inbox --------------------------------------------------------------------------------
+# A full inbox -------------------------------------------------------------------------------------
 
 
 def flood(visit: Visit) -> None:
@@ -299,7 +299,7 @@ def test_taking_a_message_wakes_the_polling_thread(
     assert answered.result(TIMEOUT) > 0
 
 
-# Pings ---------------------------------------------------------------------------------------
+# Pings --------------------------------------------------------------------------------------------
 
 
 def test_only_the_last_of_many_pings_are_answered(connect: Connect, play: Play) -> None:

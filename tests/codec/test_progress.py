@@ -146,7 +146,7 @@ def test_received_bytes_restart_the_interval() -> None:
     assert look(keepalive, 120.0, progress, received=1) is Life.PING_DUE
 
 
-# The system's word ----------------------------------------------------------------------------
+# The system's word --------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(

@@ -123,7 +123,7 @@ def assert_given_back(server: ServerProcess, crowd: Callable[[], None], size: in
     assert growth.size < at_most(size)
 
 
-# Slow and silent ---------------------------------------------------------------------------------
+# Slow and silent ----------------------------------------------------------------------------------
 
 
 def test_thousands_of_silent_connections_do_not_stop_others(start: Start) -> None:
@@ -207,7 +207,7 @@ def test_frames_sent_byte_by_byte_take_little_memory(start: Start, stack: ExitSt
         assert client.next_event() == "slowly"
 
 
-# Floods ------------------------------------------------------------------------------------------
+# Floods -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])

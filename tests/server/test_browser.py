@@ -140,7 +140,7 @@ def brightness(color: str) -> float:
     return sum(parts) / 3
 
 
-# Event streams that pages open -------------------------------------------------------------------
+# Event streams that pages open --------------------------------------------------------------------
 
 FOLLOW = """url => {
     window.received = [];

@@ -123,7 +123,7 @@ def test_no_client_is_accepted_after_a_stop_although_a_child_holds_the_socket(
                 pass
 
 
-# Forks that Python makes -------------------------------------------------------------------------
+# Forks that Python makes --------------------------------------------------------------------------
 
 PROGRAM = """
 import os, signal, sys, time, warnings

@@ -1,4 +1,4 @@
-"""A real browser."""
+"""Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 15_000  # milliseconds
-# What a page says on its console while its server is away.
+# Errors on a page's console while its server is unreachable.
 AWAY = re.compile("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests here."""
+    """One browser for all tests of a module."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         missing_tool("chromium")
@@ -42,12 +42,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def faults() -> list[str]:
-    """What went wrong in a page: exceptions, and errors on its console."""
+    """The errors of the pages: exceptions, and errors on the console."""
     return []
 
 
 class Pages:
-    """Opens windows that share nothing."""
+    """Opens windows that share no cookies and no storage."""
 
     def __init__(self, browser: Browser, stack: ExitStack, faults: list[str]) -> None:
         self._browser = browser
@@ -55,7 +55,7 @@ class Pages:
         self._faults = faults
 
     def open(self, url: str, **options: str) -> Page:
-        """Open the page in a window of its own."""
+        """Open the page in a new window."""
         context = self._stack.enter_context(
             self._browser.new_context(**options)  # type: ignore[arg-type]
         )

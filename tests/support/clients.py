@@ -1,6 +1,6 @@
-"""The clients of these tests: plain sockets, and the two protocols on the codec's client side.
+"""Clients on blocking sockets: plain HTTP, WebSockets and event streams, decoded by the codec.
 
-Every socket has a timeout, so that what does not come is an error and no hang.
+Every socket has a timeout, so that missing data is an error and no test hangs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -47,13 +47,13 @@ Pairs: TypeAlias = Iterable[tuple[str, str]]
 
 
 def head(first_line: str, headers: Pairs) -> bytes:
-    """The head of a request."""
+    """Return the head of a request."""
     lines = [first_line, *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
 def get(target: str, *headers: tuple[str, str], method: str = "GET") -> bytes:
-    """A request that is in order."""
+    """Return a valid request."""
     return head(f"{method} {target} HTTP/1.1", [("Host", "localhost"), *headers])
 
 
@@ -64,20 +64,20 @@ def upgrade(
     version: str = "1.1",
     method: str = "GET",
 ) -> bytes:
-    """An upgrade request in order, but for these changes (None: left out) and additions."""
+    """Return a valid upgrade request with these changes (None removes a header) and additions."""
     changed: dict[str, str | None] = {**dict(UPGRADE), **(changes or {})}
     headers = [(name, value) for name, value in changed.items() if value is not None]
     return head(f"{method} {target} HTTP/{version}", [*headers, *more])
 
 
 def masked(opcode: Opcode, payload: bytes | str, *, fin: bool = True) -> bytes:
-    """A client's frame."""
+    """Return a frame of a client."""
     return encode_frame(opcode, payload, fin=fin, masking_key=b"\x01\x82\x7f\xfc")
 
 
 @dataclass
 class Answer:
-    """What a server answered."""
+    """A response of the server."""
 
     status: int
     headers: Message
@@ -85,7 +85,7 @@ class Answer:
 
 
 def parse_answer(data: bytes) -> Answer:
-    """One answer, and nothing behind it."""
+    """Return the response; fail if bytes follow it."""
     status_line, _, rest = data.partition(b"\r\n")
     version, status, phrase = status_line.decode().split(" ", 2)
     assert version == "HTTP/1.1", data
@@ -98,10 +98,10 @@ class Client:
     """A socket that is connected to a server on this machine.
 
     Args:
-        receive_buffer: a small one makes the server's side of the connection run full early.
-        tls: the context, to speak TLS; an end that is not told by TLS is an error then.
-        source: the address to come from.
-        unix: the path of a unix socket to connect to, in place of host and port.
+        receive_buffer: the size of the socket's buffer; a small one fills the server's side early.
+        tls: the context for TLS; an end without close_notify is an error.
+        source: the local address.
+        unix: the path of a Unix socket, instead of host and port.
     """
 
     def __init__(
@@ -134,18 +134,27 @@ class Client:
             raise
         self._received = bytearray()
 
+    @contextmanager
+    def timeout(self, seconds: float) -> Iterator[None]:
+        """Limit each wait within it to this time."""
+        self.sock.settimeout(seconds)
+        try:
+            yield
+        finally:
+            self.sock.settimeout(TIMEOUT)
+
     def send(self, data: bytes) -> None:
-        """Send it all."""
+        """Send all bytes."""
         self.sock.sendall(data)
 
     def send_bytewise(self, data: bytes) -> None:
-        """Send every byte by itself, with time for the server to read it by itself."""
+        """Send the bytes one by one, with time for the server to read each of them."""
         for byte in data:
             self.sock.sendall(bytes([byte]))
             time.sleep(0.0002)
 
     def receive(self, most: int = 1 << 16) -> bytes:
-        """What comes next, however much; b"" at the end."""
+        """Return the next bytes, however many; b"" at the end."""
         if self._received:
             data = bytes(self._received[:most])
             del self._received[:most]
@@ -153,7 +162,7 @@ class Client:
         return self.sock.recv(most)
 
     def read_until(self, end: bytes) -> bytes:
-        """All up to these bytes, with them."""
+        """Return all bytes up to and including these."""
         while (found := self._received.find(end)) < 0:
             data = self.sock.recv(1 << 16)
             if not data:
@@ -164,14 +173,14 @@ class Client:
         return result
 
     def read_to_end(self) -> bytes:
-        """All that the server sends until it closes its side in order: no reset."""
+        """Return all bytes until the server closes its side; a reset is an error."""
         data = bytearray(self.receive())
         while chunk := self.sock.recv(1 << 16):
             data += chunk
         return bytes(data)
 
     def answer(self) -> Answer:
-        """The one answer to a request, after which the server closes."""
+        """Return the response to a request, after which the server must close the connection."""
         answer = parse_answer(self.read_to_end())
         self.close()
         connection = ",".join(answer.headers.get_all("Connection", []))
@@ -183,7 +192,7 @@ class Client:
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Leave with a reset: RST."""
+        """Abort the connection with a reset (RST)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -193,11 +202,11 @@ class Client:
 
 
 class WebSocketClient(Client):
-    """A client that has asked for a WebSocket and got it.
+    """A client with an open WebSocket.
 
     Args:
-        first: what to send in one segment with the request.
-        bytewise: send the request, and what follows, one byte at a time.
+        first: bytes that are sent in one segment with the request.
+        bytewise: send the request and these bytes one by one.
     """
 
     def __init__(
@@ -228,11 +237,11 @@ class WebSocketClient(Client):
             raise
 
     def send_messages(self, *messages: str | bytes) -> None:
-        """Send messages, all in one segment."""
+        """Send the messages, all in one segment."""
         self.send(b"".join(map(self.codec.encode, messages)))
 
     def next_event(self) -> Event:
-        """The next message or whatever else comes."""
+        """Return the next event: a message, a pong, a close."""
         while not self._events:
             data = self.receive()
             if not data:
@@ -240,12 +249,13 @@ class WebSocketClient(Client):
             self._events += self.codec.receive(data)
         return self._events.popleft()
 
-    def expect(self, count: int) -> list[Event]:
-        """The next events."""
-        return [self.next_event() for _ in range(count)]
+    def expect(self, count: int, timeout: float = TIMEOUT) -> list[Event]:
+        """Return the next events; raise TimeoutError if one takes longer."""
+        with self.timeout(timeout):
+            return [self.next_event() for _ in range(count)]
 
     def leave(self, code: int = 1000, reason: str = "") -> Close:
-        """Close, and return the server's answer."""
+        """Send a close frame; return the close frame with which the server answers."""
         self.send(self.codec.close(code, reason))
         close = self.next_event()
         assert isinstance(close, Close), close
@@ -253,7 +263,7 @@ class WebSocketClient(Client):
         return close
 
     def expect_close(self) -> Close:
-        """Wait for the server to close, answer it, and return how it closed."""
+        """Wait until the server closes; answer its close frame and return it."""
         while not isinstance(event := self.next_event(), Close):
             assert isinstance(event, Pong), event
         if not self.codec.close_sent:
@@ -262,14 +272,14 @@ class WebSocketClient(Client):
         return event
 
     def expect_end(self) -> None:
-        """Nothing more comes, and the server closes; so does the client."""
+        """Fail if more data arrives before the server closes; close the socket."""
         assert self.read_to_end() == b""
         assert not self._events
         self.close()
 
 
 class StreamClient(Client):
-    """A client that has asked for an event stream and got it."""
+    """A client with an open event stream."""
 
     def __init__(
         self,
@@ -293,14 +303,11 @@ class StreamClient(Client):
 
     @property
     def last_event_id(self) -> str:
-        """What to say as ``Last-Event-ID`` after the end."""
+        """The value of ``Last-Event-ID`` when it reconnects."""
         return self.decoder.last_event_id
 
     def read_opening(self) -> bytes:
-        """What a stream that is subscribed to a topic begins with, before there is any data.
-
-        How long to wait before coming back, and where it begins.
-        """
+        """Return the beginning of a stream with a topic: the reconnection time and its position."""
         opening = self.read_until(b"\n\n")
         if opening.startswith(b"retry: "):
             opening += self.read_until(b"\n\n")
@@ -310,7 +317,7 @@ class StreamClient(Client):
         return opening
 
     def next_event(self) -> ServerSentEvent:
-        """The next event."""
+        """Return the next event."""
         while not self._events:
             data = self.receive()
             if not data:
@@ -318,12 +325,13 @@ class StreamClient(Client):
             self._events += self.decoder.receive(data)
         return self._events.popleft()
 
-    def expect(self, count: int) -> list[str]:
-        """The data of the next events."""
-        return [self.next_event().data for _ in range(count)]
+    def expect(self, count: int, timeout: float = TIMEOUT) -> list[str]:
+        """Return the data of the next events; raise TimeoutError if one takes longer."""
+        with self.timeout(timeout):
+            return [self.next_event().data for _ in range(count)]
 
     def expect_end(self) -> None:
-        """No event more comes, and the server ends the stream; so does the client."""
+        """Fail if more events arrive before the server ends the stream; close the socket."""
         assert not self.decoder.receive(self.read_to_end())
         assert not self._events
         self.close()

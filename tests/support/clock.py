@@ -18,7 +18,7 @@ STEP = Timing().sweep_interval
 
 
 class ManualClock:
-    """The clock of a :class:`Timing`; the time stands still until the test advances it.
+    """The clock of a :class:`Timing`; only the test advances it.
 
     ``App(timing=Timing(clock=clock))`` gives it to an app.
     """

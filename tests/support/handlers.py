@@ -1,4 +1,4 @@
-"""Handlers of these tests: one in both ways to write one, and what a handler is held by."""
+"""Handlers: an echo in both styles, and a checkpoint at which a handler waits for the test."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MessageGenerator: TypeAlias = Generator[None, "str | bytes", None]
 
 
 def plain_echo(ws: WebSocket) -> None:
-    """Send every message back, from a thread."""
+    """Echo every message, in a thread."""
     for message in ws:
         ws.send(message)
 
 
 def generator_echo(ws: WebSocket) -> MessageGenerator:
-    """Send every message back, from the loop."""
+    """Echo every message, on the loop."""
     while True:
         message = yield
         ws.send(message)
@@ -61,21 +61,21 @@ NO_HANDOFFS = Timing(turn_slice=60)
 
 
 class Checkpoint:
-    """A handler's thread waits here until the test lets it go on."""
+    """A point at which the thread of a handler waits until the test releases it."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
         self._released = threading.Event()
 
     def wait(self) -> None:
-        """The handler: wait."""
+        """The handler: wait for :meth:`release`."""
         self.reached.set()
         assert self._released.wait(3 * TIMEOUT)
 
     def wait_until_reached(self) -> None:
-        """The test: wait until the handler does."""
+        """The test: wait until the handler waits."""
         assert self.reached.wait(TIMEOUT)
 
     def release(self) -> None:
-        """The test: let the handler go on, now and whenever it comes."""
+        """The test: release the handler, and all that reach the checkpoint later."""
         self._released.set()

@@ -26,7 +26,7 @@ class ServerLog(logging.Handler):
 
     @property
     def records(self) -> list[logging.LogRecord]:
-        """All records logged so far, except those that :meth:`expect` has removed."""
+        """All records logged so far, without the records that :meth:`expect` has removed."""
         assert background.flush(TIMEOUT)
         return self._records
 

@@ -1,4 +1,4 @@
-"""An nginx of the test's own, in front of a server."""
+"""An nginx as a proxy of a server."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ http {{
 
 
 class Nginx:
-    """A context manager: nginx listens on a unix socket, so that no port can be taken.
+    """A context manager: an nginx that listens on a Unix socket, so that no port is in use.
 
     Args:
-        port: of the server on 127.0.0.1 that it proxies, which is the upstream "backend", too.
-        location: the directives of its one location.
+        port: the port of the server on 127.0.0.1, which is also the upstream "backend".
+        location: the directives of its only location.
     """
 
     def __init__(self, port: int, location: str) -> None:
@@ -82,7 +82,7 @@ class Nginx:
         shutil.rmtree(self._directory)
 
     def ask(self, request: bytes) -> bytes:
-        """Send a request, and return the head of its answer."""
+        """Send a request, and return the head of the response."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(TIMEOUT)
             sock.connect(str(self._directory / "socket"))

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, as users start them."""
+"""Servers in separate processes, as users start them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ URL = re.compile(r"Serving on (https?://\S+:(\d+));")
 
 
 class ServerProcess:
-    """A server that was started with a command; a context manager that kills it and its children.
+    """A server started by a command; a context manager that kills it and its children.
 
-    It is the leader of a process group, as the foreground of a terminal is.
+    It is the leader of a process group, like the foreground program of a terminal.
 
     Args:
-        *arguments: of the command, behind the interpreter.
-        directory: where it is started.
-        stderr: the descriptor that is its standard error; by default the same as its output.
-        until: what is printed when it has started; by default, where it listens.
+        *arguments: the arguments of the interpreter.
+        directory: the working directory.
+        stderr: the file descriptor of its standard error; by default its standard output.
+        until: a pattern of the line that it prints when it has started.
 
     Attributes:
-        pid: the number of its process.
-        port: where it listens, as it has said.
-        url: the same, whole.
+        pid: the process id.
+        port: the port that it has printed.
+        url: the URL that it has printed.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ServerProcess:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        # Nothing here waits for ever, not even for a line: it is killed, and that ends the output.
+        # A process that hangs is killed, which ends its output and so every wait for a line.
         self._alarm = threading.Timer(6 * TIMEOUT, self._process.kill)
         self._alarm.start()
         try:
@@ -92,24 +92,24 @@ class ServerProcess:
         raise AssertionError(f"{pattern.pattern!r} was not printed, but {''.join(lines)!r}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def signal_all(self, number: int) -> None:
-        """Send it and its children a signal, as a terminal or a service manager does."""
+        """Send a signal to the process and its children, as a terminal does."""
         os.killpg(self.pid, number)
 
     def wait(self) -> tuple[int, str]:
-        """Wait for its end; its exit code and what it has printed since the last line expected.
+        """Wait for the exit; return the exit code and the output since the last expected line.
 
-        A child that it has left behind would keep the output open.
+        An orphaned child would keep the output open.
         """
         assert self._process.stdout is not None
         rest = self._process.stdout.read()
         return self._process.wait(TIMEOUT), rest
 
     def kill(self) -> None:
-        """End it with no chance to say goodbye."""
+        """Kill the process group."""
         if sys.platform != "win32":
             with suppress(ProcessLookupError, PermissionError):  # gone, or a zombie
                 os.killpg(self.pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ class ServerProcess:
 def run(
     arguments: Sequence[str], directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and wait for its exit."""
     return subprocess.run(
         arguments,
         stdin=subprocess.DEVNULL,

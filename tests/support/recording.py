@@ -1,4 +1,4 @@
-"""Topics in a Redis, without a server around them."""
+"""Topics in a Redis, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .waiting import TIMEOUT
 
 
 class RecordingTopic(TopicLog):
-    """A topic that keeps all that its stream has brought."""
+    """A topic that records all entries of its stream."""
 
     def __init__(self, streams: RedisStreams, name: str = "news", **bounds: Any) -> None:
         super().__init__(name, Topics(Timing()), streams)
@@ -43,19 +43,19 @@ class RecordingTopic(TopicLog):
         return published
 
     def publish_all(self, *items: object) -> None:
-        """Publish these."""
+        """Publish the items, one after the other."""
         for item in items:
             self.publish(item)
 
     def wait_for_entries(self, count: int) -> list[Entry]:
-        """Wait until there are so many entries."""
+        """Wait until this number of entries has arrived; return all entries."""
         with self._arrived:
             came = self._arrived.wait_for(lambda: len(self.entries) >= count, TIMEOUT)
             assert came, f"there are not {count} entries but {len(self.entries)}"
             return list(self.entries)
 
     def expect(self, *items: str | bytes) -> list[Entry]:
-        """Wait for just these, and nothing else, since the beginning."""
+        """Wait for exactly these entries since the beginning."""
         entries = self.wait_for_entries(len(items))
         assert [entry.data for entry in entries] == list(items)
         return entries
@@ -91,6 +91,6 @@ def publishes(topic: RecordingTopic, item: str) -> bool:
 
 
 class Connect(Protocol):
-    """Makes what each process has one of."""
+    """Create the Redis streams of one process."""
 
     def __call__(self, url: str, prefix: str = ..., **timing: float) -> RedisStreams: ...

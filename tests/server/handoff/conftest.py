@@ -12,7 +12,7 @@ from tests.server.handoff.thread_limits import Attacked
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    """A loop that runs."""
+    """A running loop."""
     rig = Rig()
     rig.loop.start()
     yield rig

@@ -31,7 +31,7 @@ TIMING = Timing()
 
 
 class Conversation(Session, Task):
-    """Every read is work, and the test says what is done with it.
+    """A task for which every read is work; the test defines the work.
 
     Attributes:
         ran: the threads of its turns.
@@ -108,7 +108,7 @@ class Rig:
         route: str = "/",
         blocking: bool | None = None,
     ) -> tuple[Conversation, socket.socket]:
-        """A connection, and its client's socket."""
+        """Return a connection and its client's socket."""
         ours, theirs = socket.socketpair()
         self._sockets += ours, theirs
         ours.setblocking(False)
@@ -127,21 +127,21 @@ class Rig:
         return self.ask(begin), theirs
 
     def ask(self, function: Callable[[], Result]) -> Result:
-        """Have the owner call this, and return what it returns."""
+        """Call the function on the owner's thread; return its result."""
         answers: Queue[Result] = Queue()
         self.loop.call_soon(lambda: answers.put(function()))
         return answers.get(timeout=TIMEOUT)
 
     def set_timing(self, **durations: Any) -> None:
-        """Change what the loop reads of its timing."""
+        """Change the timing of the loop."""
         self.loop.timing = replace(self.loop.timing, **durations)
 
     def owner(self) -> threading.Thread:
-        """The owner's thread."""
+        """Return the owner's thread."""
         return self.ask(threading.current_thread)
 
     def look_twice(self) -> None:
-        """Take the loop from the turn that is under way."""
+        """Take the loop from the running turn."""
         assert self.loop.watch()
         assert not self.loop.watch()
 
@@ -156,12 +156,12 @@ class Rig:
 
 
 def echo(task: Conversation, item: bytes) -> None:
-    """Send it back."""
+    """Echo the item."""
     task.peer.send(item)
 
 
 class Blocks:
-    """Sends ``item<`` and ``item>``, and is held in between if the item is upper case."""
+    """Sends ``item<`` and ``item>``, and waits in between if the item is in upper case."""
 
     def __init__(self) -> None:
         self.held = {item: Checkpoint() for item in (b"A", b"B", b"C")}
@@ -174,14 +174,14 @@ class Blocks:
 
 
 def block(rig: Rig, client: socket.socket, held: Checkpoint, item: bytes = b"A") -> None:
-    """Send what blocks, and take the loop from it."""
+    """Send an item that blocks, and take the loop from its turn."""
     client.sendall(item)
     held.wait_until_reached()
     rig.look_twice()
 
 
 def receive(client: socket.socket, size: int) -> bytes:
-    """So many bytes."""
+    """Receive this number of bytes."""
     data = b""
     while len(data) < size:
         data += client.recv(size - len(data))
@@ -189,6 +189,6 @@ def receive(client: socket.socket, size: int) -> bytes:
 
 
 def exchange(client: socket.socket, data: bytes) -> None:
-    """See that the connection is served."""
+    """Check that the connection is served."""
     client.sendall(data)
     assert receive(client, len(data)) == data

@@ -31,7 +31,7 @@ from wsframe.server.timing import Timing
 
 
 def queued(peer: Peer) -> int:
-    """The bytes that wait in our own memory for a client."""
+    """Return the number of bytes that wait for a client in our own memory."""
     return queued_bytes(peer)
 
 
@@ -150,7 +150,7 @@ def test_many_answers_to_one_read_take_little_memory_and_a_stuck_client_is_disco
 
 
 def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: Clients) -> None:
-    """The turn ends early, for so much is sent; the end follows the messages that are left."""
+    """The turn ends early because it sends so much; the end follows the remaining messages."""
     ended = threading.Event()
 
     def answer(ws: WebSocket) -> MessageGenerator:
@@ -174,9 +174,9 @@ def test_many_answers_and_the_end_of_one_read_all_arrive(serve: Serve, clients: 
 def test_a_turn_that_loses_the_loop_leaves_its_messages_in_order(
     serve: Serve, clients: Clients
 ) -> None:
-    """It ends early for what it sent on the loop; what was left comes before what came since."""
+    """It ends early for the data sent on the loop; its remaining messages precede later ones."""
     held = Checkpoint()
-    # Much for a turn, but not too much to be waiting while the client is read.
+    # Much for a turn, but little enough that the client is still read.
     much = bytes(HIGH_WATER + 1024)
 
     def handler(ws: WebSocket) -> MessageGenerator:
@@ -229,7 +229,7 @@ def test_a_client_that_closed_is_sent_no_more_until_it_reads(
         client.expect_end()
         assert [seen.get(timeout=TIMEOUT) for _ in range(3)] == ["x", "x", 4000]
     else:
-        # The answer to the second one is refused.
+        # The second answer is refused.
         assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["x", 4000]
 
 

@@ -23,8 +23,10 @@ from wsframe.server.handoff.loop import RECEIVE_BUFFER
 from wsframe.server.handoff.task import BUSY
 from wsframe.server.sessions.websocket_session import INBOX_SIZE
 
-# Learned from what it does, or said to be quick: that one begins on the loop again every time.
-LEARNED_OR_SAID = pytest.mark.parametrize("blocking", [None, False], ids=["learned", "said"])
+# A handler with unknown behavior, and one declared as fast, which always starts on the loop.
+LEARNED_OR_DECLARED = pytest.mark.parametrize(
+    "blocking", [None, False], ids=["learned", "declared"]
+)
 
 
 def test_eight_handlers_block_and_twenty_others_are_served(serve: Serve, clients: Clients) -> None:
@@ -54,7 +56,7 @@ def test_a_server_whose_every_handler_blocks_still_accepts_and_answers(
     for _ in range(2):
         held.append(blocking.block(server, clients.websocket(server, "/block")))
     for _ in range(3):
-        # New ones, whose first turn is to come.
+        # New connections, whose first turn has not started.
         clients.websocket(server, "/block")
         client = clients.connect(server)
         client.send(get("/"))
@@ -66,7 +68,7 @@ def test_a_server_whose_every_handler_blocks_still_accepts_and_answers(
 def test_more_handlers_can_block_than_there_are_threads(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
-    """Past the limit it is the reserve that takes the loop on; those that are suspect wait."""
+    """Beyond the limit a spare thread takes the loop over; suspected handlers wait."""
     blocking = Blocking()
     server = serve(blocking.app(), max_threads=2)
     blocked = [clients.websocket(server, "/block") for _ in range(6)]
@@ -74,7 +76,7 @@ def test_more_handlers_can_block_than_there_are_threads(
     blocking.held.extend(held)
     for client in blocked:
         client.send_messages("block")
-    # Three lose the loop; then the route is suspect, and the others get no thread.
+    # Three lose the loop; then the route is suspected, and the others get no thread.
     for one in held[:3]:
         one.wait_until_reached()
     wait_until(lambda: server.stats().handlers_waiting == 3, "three wait")
@@ -90,7 +92,7 @@ def test_more_handlers_can_block_than_there_are_threads(
     log.expect("waits for a thread", logging.WARNING)
 
 
-@LEARNED_OR_SAID
+@LEARNED_OR_DECLARED
 def test_messages_that_arrive_while_it_blocks_are_handled_in_order_and_once(
     serve: Serve, clients: Clients, blocking: bool | None
 ) -> None:
@@ -143,7 +145,7 @@ def test_messages_sent_before_and_while_it_blocks_are_transmitted(
     assert client.next_event() == "after"
 
 
-@LEARNED_OR_SAID
+@LEARNED_OR_DECLARED
 def test_messages_that_wait_for_a_blocked_handler_are_limited_and_none_is_lost(
     serve: Serve, clients: Clients, blocking: bool | None
 ) -> None:
@@ -165,9 +167,9 @@ def test_messages_that_wait_for_a_blocked_handler_are_limited_and_none_is_lost(
         assert client.next_event() == message[:8]
     sending.join(TIMEOUT)
     client.sock.settimeout(TIMEOUT)
-    client.send_messages("goes on")
-    assert client.next_event() == "goes on"
-    assert handler.next_seen(len(messages) + 2) == ["block", *messages, "goes on"]
+    client.send_messages("resumed")
+    assert client.next_event() == "resumed"
+    assert handler.next_seen(len(messages) + 2) == ["block", *messages, "resumed"]
     assert client.leave() == Close(1000)
 
 
@@ -185,7 +187,7 @@ LEAVING = pytest.mark.parametrize(
 )
 
 
-@LEARNED_OR_SAID
+@LEARNED_OR_DECLARED
 @LEAVING
 def test_messages_of_a_client_that_disconnected_are_handled(
     serve: Serve,
@@ -245,7 +247,7 @@ def test_a_send_of_a_blocked_handler_fails_after_the_client_disconnected(
     assert handler.seen.empty()
 
 
-@LEARNED_OR_SAID
+@LEARNED_OR_DECLARED
 @pytest.mark.parametrize("more", [(), ("in the same read",)], ids=["", "more"])
 def test_a_handler_that_closes_its_connection_receives_no_more_messages(
     serve: Serve, clients: Clients, blocking: bool | None, more: tuple[str, ...]
@@ -376,7 +378,7 @@ def test_context_variables_stay_with_their_connection(
         assert client.next_event() == name
     pair[0][1].send_messages("block")
     held.wait_until_reached()
-    # On another thread than before, whoever has the loop now.
+    # On another thread than before, independent of the present owner of the loop.
     for _ in range(3):
         pair[1][1].send_messages("x")
         assert pair[1][1].next_event() == "two"

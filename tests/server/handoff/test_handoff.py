@@ -105,7 +105,7 @@ def test_a_stop_notifies_blocked_handlers_and_waits_for_those_that_return(
 
 
 class Visitor(threading.Thread):
-    """One client of the stress: it sends bursts of numbered messages, and looks at the answers."""
+    """A client of the stress test: it sends bursts of numbered messages, and checks the answers."""
 
     def __init__(self, server: Server, number: int) -> None:
         super().__init__(daemon=True)
@@ -151,7 +151,7 @@ class Visitor(threading.Thread):
             while not isinstance(self.client.next_event(), Close):
                 pass
         elif self.leaves == "rst":
-            # It goes while there is much to do.
+            # It disconnects while much work is waiting.
             self.client.send_messages(*("0 2" for _ in range(3)))
             self.client.reset()
 
@@ -168,7 +168,7 @@ class Visitor(threading.Thread):
 def test_forty_clients_whose_handlers_block_at_random(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, loops: int
 ) -> None:
-    """Order, nothing lost, nothing twice, every ``finally`` once."""
+    """The order is kept, no message is lost or doubled, and every ``finally`` runs once."""
     piece = 0.001
     monkeypatch.setattr(loop_module, "PROBATION", 5)
     monkeypatch.setattr(loop_module, "ROUTE_PROBATION", 1)

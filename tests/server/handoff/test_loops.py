@@ -1,4 +1,4 @@
-"""Several loops, as there are on a Python without a GIL: they share all there is to do."""
+"""Several loops, as on a Python without a GIL: they share all work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOPS = 3
 
 
 def sizes(server: Server) -> list[int]:
-    """How many connections each loop has."""
+    """Return the number of connections of each loop."""
     return [len(clients.peers) for clients in clients_of(server)]
 
 
@@ -72,7 +72,7 @@ def test_a_handler_can_send_to_clients_of_other_loops(serve: Serve, clients: Cli
 
     server = serve(websocket_app(chat), loops=LOOPS)
     open_ones = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
-    wait_until(lambda: len(present) == LOOPS, "all are there")
+    wait_until(lambda: len(present) == LOOPS, "all are connected")
     for number, client in enumerate(open_ones):
         client.send_messages(str(number))
         for each in open_ones:
@@ -93,13 +93,13 @@ def test_a_blocked_loop_does_not_delay_the_others(serve: Serve, clients: Clients
     blocked = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
     others = [clients.websocket(server, "/echo") for _ in range(LOOPS)]
     for client in blocked:
-        client.send_messages("block", "go on")
+        client.send_messages("block", "continue")
     for client in others:
         client.send_messages("x")
         assert client.next_event() == "x"
     release.set()
     for client in blocked:
-        assert client.expect(2) == ["block", "go on"]
+        assert client.expect(2) == ["block", "continue"]
 
 
 @BOTH_KINDS

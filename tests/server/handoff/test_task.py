@@ -17,7 +17,7 @@ from wsframe.server.sockets.peer import HIGH_WATER
 
 
 def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None]) -> None:
-    """Have the loop told of these queues in one turn, and held in the next."""
+    """Register these queues with the loop in one turn, and block the next."""
 
     def act(task: Conversation, item: bytes) -> None:
         if item == b"held":
@@ -34,7 +34,7 @@ def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None])
 
 
 def queues(count: int) -> list[SimpleQueue[None]]:
-    """So many, on which nothing is."""
+    """Return this number of empty queues."""
     return [SimpleQueue() for _ in range(count)]
 
 
@@ -48,7 +48,7 @@ def test_the_loop_wakes_one_sender_which_wakes_the_next(
     assert [queue.qsize() for queue in (first, second, third)] == [1, 0, 0]
     rig.loop.wake_next()
     assert second.qsize() == 1
-    rig.loop.wake_next()  # the second has been told already
+    rig.loop.wake_next()  # the second has been woken already
     assert [queue.qsize() for queue in (first, second, third)] == [1, 1, 1]
     rig.loop.wake_next()
     held.release()
@@ -187,7 +187,7 @@ def test_much_work_is_done_in_many_turns(rig: Rig) -> None:
 
 
 def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
-    """The turn does not count for it, and would not end for it."""
+    """The turn is not charged for the data of the other thread, and would not end because of it."""
     act = Blocks()
     task, client = rig.connect(act)
     client.sendall(b"A")

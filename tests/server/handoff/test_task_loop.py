@@ -118,7 +118,7 @@ def test_the_monitor_parks_while_idle_and_work_wakes_it(
 
 
 def test_the_monitor_does_not_park_while_a_loop_is_awake(rig: Rig) -> None:
-    """It may have looked whether there is a monitor to be woken just before."""
+    """The loop may have checked just before whether a monitor must be woken."""
     act = Blocks()
     _, client = rig.connect(act)
     client.sendall(b"A")

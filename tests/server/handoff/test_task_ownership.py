@@ -89,7 +89,7 @@ def test_a_turn_seen_by_two_checks_loses_the_loop_and_others_continue(rig: Rig) 
 
 
 def test_two_turns_at_two_checks_are_not_one_slow_turn(rig: Rig) -> None:
-    """Even if they look the same, and nothing was seen in between."""
+    """Even if they look the same, and no check saw the loop idle in between."""
     holds = [Checkpoint(), Checkpoint()]
     entered = iter(holds)
     task, client = rig.connect(lambda task, item: next(entered).wait())
@@ -107,7 +107,7 @@ def test_two_turns_at_two_checks_are_not_one_slow_turn(rig: Rig) -> None:
 
 
 def test_a_late_handoff_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The turn returns when a thread is taken, and the token is not yet."""
+    """The turn returns after a thread was taken and before the token was."""
     act = Blocks()
     task, client = rig.connect(act)
     owner = rig.owner()
@@ -159,7 +159,7 @@ def test_a_turn_that_lost_the_loop_cannot_take_the_token_of_a_later_one(rig: Rig
     second.sendall(b"B")
     act.held[b"B"].wait_until_reached()
     act.held[b"A"].release()
-    # Nobody hears that it has returned as long as the other one has the loop.
+    # Its return is not noticed while the other turn has the loop.
     wait_until(lambda: one.ran[0].name == "wsframe-idle", "the first one has returned")
     rig.look_twice()
     assert rig.ask(lambda: (one.state, two.state)) == (IDLE, BUSY)

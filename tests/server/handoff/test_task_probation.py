@@ -18,10 +18,10 @@ from wsframe.server.timing import Timing
 
 
 def where(task: Conversation, client: socket.socket, rig: Rig) -> str:
-    """Where the next turn of a connection runs."""
+    """Return where the next turn of a connection runs."""
     client.sendall(b"x")
     assert receive(client, 4) == b"x<x>"
-    wait_until(lambda: rig.ask(lambda: task.state) is IDLE, "the owner has heard of its end")
+    wait_until(lambda: rig.ask(lambda: task.state) is IDLE, "the owner has received its end")
     return "loop" if task.ran[-1] is rig.owner() else "thread"
 
 
@@ -130,7 +130,7 @@ def test_without_threads_a_suspected_task_starts_on_the_loop_and_loses_it(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more)
         block(rig, client, act.held[b"A"])
-        # The reserve is used up, so nothing begins on the loop until a thread is free again.
+        # No spare thread is left, so no task starts on the loop until a thread is free again.
         others_client.sendall(b"x")
         wait_until(lambda: len(rig.loop.waiting) == 1, "the other one waits")
         act.held[b"A"].release()

@@ -136,12 +136,12 @@ def plain_app(held: Checkpoint, routes: int = 8) -> App:
 @pytest.mark.parametrize(
     ("trusted", "forwarded", "granted"),
     [
-        ((), "203.0.113.{}", SHARE),  # anybody may send this header
+        ((), "203.0.113.{}", SHARE),  # every client can send this header
         (("127.0.0.1",), "203.0.113.{}", 2 * SHARE),
         (("127.0.0.1",), "203.0.113.1", SHARE),
         (("127.0.0.1",), "2001:db8::{}", SHARE),  # one network
         (("127.0.0.1",), "2001:db8:{}::1", 2 * SHARE),
-        (("127.0.0.1",), None, 2 * SHARE),  # nobody knows who it is
+        (("127.0.0.1",), None, 2 * SHARE),  # the client is unknown
     ],
 )
 def test_behind_a_trusted_proxy_the_forwarded_address_counts(

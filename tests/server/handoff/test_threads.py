@@ -1,4 +1,4 @@
-"""The threads of a server: who gets one, who waits for one, and when they end."""
+"""The threads of a server: which jobs get one, which wait for one, and when threads end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def threads_of(settings: Settings) -> Threads:
 
 
 class Pool:
-    """Threads with one loop, which sleeps, and what they are given to do."""
+    """Threads with one sleeping loop, and their jobs."""
 
     def __init__(self, **settings: object) -> None:
         self.threads = threads_of(Settings(**settings))  # type: ignore[arg-type]
@@ -56,14 +56,14 @@ class Pool:
         return self.threads.engage_turn(holder, self.tell)
 
     def end(self, *workers: WorkerThread) -> None:
-        """Have these do what they were engaged for: nothing."""
+        """Let the threads run their job, which does nothing."""
         before = self.threads.counts()[1]
         for worker in workers:
             worker.jobs.put(("task", int))
         wait_until(lambda: self.threads.counts()[1] == before - len(workers), "they have ended")
 
     def run(self) -> threading.Thread:
-        """Have a thread run something; return it when it is idle."""
+        """Let a thread run the function; return the thread when it is idle."""
         worker = self.turn()
         assert isinstance(worker, WorkerThread)
         self.end(worker)
@@ -93,7 +93,7 @@ def engaged(found: WorkerThread | Shortage) -> WorkerThread:
     return found
 
 
-# Who gets one ------------------------------------------------------------------------------------
+# Jobs that get a thread ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["turn", "handler"])
@@ -132,7 +132,7 @@ def test_no_kind_of_work_uses_the_threads_of_another(pool: Pool) -> None:
 
 
 def test_a_turn_that_lost_the_loop_can_use_the_spare_threads(pool: Pool) -> None:
-    """Of 4 threads and 4 in reserve a route may use 2 and 2."""
+    """A route can use two of four threads and two of four spare threads."""
     owners = [pool.loop]
     holder, other = Holder("a", None), Holder("b", None)
     for _ in range(4):
@@ -158,7 +158,7 @@ def test_a_late_handoff_is_undone(pool: Pool) -> None:
     assert pool.threads.counts()[1] == 1
     pool.threads.take_back(pool.loop, charge, worker)
     assert pool.threads.counts() == (2, 0)
-    # Whose charge has ended already is not changed any more.
+    # A holder whose charge has ended is not changed any more.
     pool.threads.recharge(pool.loop, charge, ONE)
     assert pool.threads.counts() == (2, 0)
 
@@ -184,7 +184,7 @@ def test_a_job_without_a_thread_is_notified_once_when_one_is_free(pool: Pool) ->
     assert pool.told.empty()
 
 
-# Which one it is ---------------------------------------------------------------------------------
+# Which thread is used -----------------------------------------------------------------------------
 
 
 def test_an_idle_thread_is_reused_and_ends_if_unused(pool: Pool) -> None:
@@ -246,7 +246,7 @@ def test_an_idle_thread_keeps_no_object_alive(pool: Pool, monkeypatch: pytest.Mo
     assert gone.get(timeout=TIMEOUT)
 
 
-# When the system has no more ---------------------------------------------------------------------
+# When the system has no more threads --------------------------------------------------------------
 
 
 def test_only_handoffs_use_the_spare_threads_when_no_more_can_be_started(
@@ -270,11 +270,11 @@ def test_only_handoffs_use_the_spare_threads_when_no_more_can_be_started(
     taken[0].jobs.put(("loop", int))
 
 
-# Who waits ---------------------------------------------------------------------------------------
+# Jobs that wait -----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
-class MessageGenerator:
+class Waiter:
     name: str
     needs_thread: bool = False
 
@@ -283,10 +283,10 @@ class MessageGenerator:
 
 
 def in_order(room: WaitingRoom, *lacking: tuple[Holder, Shortage]) -> list[str]:
-    """The names of those that find a thread, where these holders lack one."""
+    """Return the names of the waiters that find a thread, while these holders lack one."""
     names = []
     while (waiter := room.next(lambda _, holder: dict(lacking).get(holder))) is not None:
-        assert isinstance(waiter, MessageGenerator)
+        assert isinstance(waiter, Waiter)
         names.append(waiter.name)
     return names
 
@@ -294,7 +294,7 @@ def in_order(room: WaitingRoom, *lacking: tuple[Holder, Shortage]) -> list[str]:
 def room_of(*holders: Holder) -> WaitingRoom:
     room = WaitingRoom()
     for number, (route, origin) in enumerate(holders):
-        room.add(MessageGenerator(f"{route}{origin}.{number}"), Holder(route, origin))
+        room.add(Waiter(f"{route}{origin}.{number}"), Holder(route, origin))
     return room
 
 
@@ -310,14 +310,14 @@ def test_a_route_or_address_that_uses_its_share_delays_no_other() -> None:
     room = room_of(a1, a2, b1)
     assert in_order(room, (a1, Shortage.ROUTE), (a2, Shortage.ROUTE)) == ["b1.2"]
     assert in_order(room, (a1, Shortage.NETWORK)) == ["a2.1"]
-    room.add(MessageGenerator("a2.3"), a2)
+    room.add(Waiter("a2.3"), a2)
     assert in_order(room, (a1, Shortage.PART)) == ["a2.3"]
     assert len(room) == 1
     assert in_order(room) == ["a1.0"]
 
 
 def test_a_cancelled_wait_is_skipped() -> None:
-    room, gone, left = WaitingRoom(), MessageGenerator("gone"), MessageGenerator("left")
+    room, gone, left = WaitingRoom(), Waiter("gone"), Waiter("left")
     room.add(gone, ONE)
     room.add(left, ONE)
     room.discard(gone)

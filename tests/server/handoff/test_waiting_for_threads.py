@@ -68,7 +68,7 @@ def test_a_client_that_disconnects_while_its_hook_runs_is_removed_at_once(
     clients_[1].close()
     clients_[2].close()
     wait_for_disconnects(server)
-    assert server.stats().handlers_in_threads == 3  # nobody can end these
+    assert server.stats().handlers_in_threads == 3  # these cannot be ended
 
 
 def test_a_request_waits_for_a_thread_only_for_a_limited_time(
@@ -107,7 +107,7 @@ def test_requests_that_wait_are_answered_when_threads_are_free(
 def test_turns_of_open_connections_wait_while_other_routes_continue(
     serve: Serve, clients: Clients, log: ServerLog, attacked: Attacked
 ) -> None:
-    """However many handlers of a route block, the loop stays free."""
+    """The loop stays free for any number of blocking handlers of a route."""
     held = Checkpoint()
     blocked: Queue[str] = Queue()
 
@@ -132,7 +132,7 @@ def test_turns_of_open_connections_wait_while_other_routes_continue(
     wait_until(lambda: server.stats().handlers_waiting == 20 - SHARE, "they wait")
     log.expect("/block waits for a thread: the route uses its share", WARNING)
     assert_others_are_served(clients, server)
-    # What such a client sends stays with it; one that leaves is forgotten.
+    # Data of such a client stays in its kernel buffer; a client that disconnects is removed.
     read = sum(peer.bytes_in for peer in peers_of(server))
     for client in opened:
         client.send_messages("x" * 10_000)
@@ -154,14 +154,14 @@ def test_turns_of_open_connections_wait_while_other_routes_continue(
 def test_turns_of_one_route_wait_on_several_loops(
     serve: Serve, clients: Clients, attacked: Attacked, loops: int
 ) -> None:
-    """A thread that comes free on one loop is for what waits on another."""
+    """A thread that becomes free on one loop serves a job that waits on another."""
     server = serve(attacked.app, **{**NO_ADDRESS, "thread_timeout": 60}, loops=loops)
     share = SHARE + OF_RESERVE * loops
     waiting = attack(clients, server, "/turns", share + 20)
     for client in waiting:
         client.send(masked(Opcode.TEXT, "hello"))
     attacked.until_entered(share)
-    # Each of the other loops may have begun one more at the same time.
+    # Each of the other loops may have started one more at the same time.
     wait_until(lambda: server.stats().handlers_waiting > 20 - loops, "the others wait")
     attacked.held.release()
     for client in waiting:
@@ -172,7 +172,7 @@ def test_turns_of_one_route_wait_on_several_loops(
 def test_two_routes_that_block_leave_the_loop_free(
     serve: Serve, clients: Clients, attacked: Attacked
 ) -> None:
-    """All threads for turns are in use, those of the reserve as well."""
+    """All threads for turns are in use, including the spare ones."""
     server = serve(attacked.app, **NO_ADDRESS)
     for path in ("/turns", "/other-turns"):
         attack(clients, server, path, SHARE + OF_RESERVE)

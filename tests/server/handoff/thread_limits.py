@@ -13,7 +13,7 @@ from wsframe import ConnectionClosed, Opcode
 from wsframe.server import App, EventStream, Request, Server, WebSocket
 from wsframe.server.timing import Timing
 
-# How many threads one route, or one address, may use in these tests, and one address of a route.
+# The threads that one route or address can use in these tests, and one address of a route.
 SHARE = 4
 
 
@@ -25,7 +25,7 @@ LIMITS: dict[str, Any] = {
 }
 
 
-# Clients that come straight from a trusted proxy are limited by route alone.
+# Clients that are a trusted proxy themselves are limited only by route.
 NO_ADDRESS = {**LIMITS, "trusted_proxies": ["127.0.0.1"]}
 
 
@@ -33,7 +33,7 @@ OF_RESERVE = 1  # of turns that have lost the loop, beyond that
 
 
 class Attacked:
-    """An app whose handlers, of every kind, are held until the test lets them go.
+    """An app whose handlers, of every kind, wait until the test releases them.
 
     Attributes:
         entered: the paths of the requests whose user code has begun.
@@ -42,13 +42,13 @@ class Attacked:
     def __init__(self) -> None:
         self.held = Checkpoint()
         self.entered: Queue[str] = Queue()
-        # Whatever the machine is busy with, a route is suspected after three hand-offs.
+        # On a busy machine, too, a route is suspected after three hand-offs.
         app = self.app = App(timing=Timing(handoff_window=60))
         app.metrics()
         app.page("/page", "page")
         app.websocket("/echo")(generator_echo)
         app.websocket("/plain")(self.plain)
-        # These begin on the loop every time, and lose it.
+        # These start on the loop every time, and lose it.
         app.websocket("/turns", blocking=False)(self.turns)
         app.websocket("/other-turns", blocking=False)(self.turns)
         app.websocket("/authorize", authorize=self.authorize)(generator_echo)
@@ -103,7 +103,7 @@ def request_to(path: str) -> bytes:
 def attack(
     clients: Clients, server: Server, path: str, count: int, source: str | None = None
 ) -> list[Client]:
-    """So many clients that ask, and are silent from then on."""
+    """Connect this number of clients, which send a request and then nothing."""
     attackers = []
     for _ in range(count):
         client = clients.connect(server, source=source)
@@ -124,7 +124,7 @@ def status_of(client: Client) -> int:
 
 
 def assert_others_are_served(clients: Clients, server: Server, source: str | None = None) -> None:
-    """Routes of every kind that nobody attacks answer."""
+    """Check that routes of every kind answer, except the attacked one."""
     for path in ("/free-plain", "/free-authorize"):
         client = clients.connect(server, source=source)
         client.send(upgrade(path))

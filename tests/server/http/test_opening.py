@@ -300,7 +300,7 @@ def test_no_interim_answer_is_sent(server: Server, clients: Clients) -> None:
     assert client.answer().status == 200
 
 
-# permessage-deflate ------------------------------------------------------------------------------
+# permessage-deflate -------------------------------------------------------------------------------
 
 MALFORMED_OFFERS = (
     *("permessage-deflate;", "permessage-deflate; =", "permessage-deflate; =1", "; x", ";"),
@@ -345,7 +345,7 @@ def test_an_unacceptable_offer_is_declined(server: Server, clients: Clients, off
     assert client.headers[header] == agreed
 
 
-# The deadline ------------------------------------------------------------------------------------
+# The deadline -------------------------------------------------------------------------------------
 
 
 def test_the_handshake_timeout_is_ten_seconds() -> None:
@@ -353,7 +353,7 @@ def test_the_handshake_timeout_is_ten_seconds() -> None:
     assert Settings().handshake_timeout == 10
 
 
-# Values of the client that are sent back ---------------------------------------------------------
+# Values of the client that are sent back ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_two_parameters_must_have_a_text_between_them() -> None:
         App().page("/{a}{b}", "")
 
 
-# Targets in absolute-form ---------------------------------------------------------------------
+# Targets in absolute-form -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_an_origin_is_compared_with_the_authority_of_the_target(
     assert ask(clients, serve(app), request).status == 403
 
 
-# Memory ---------------------------------------------------------------------------------------
+# Memory -------------------------------------------------------------------------------------------
 
 
 def leave(clients: Clients, server: Server, target: str) -> None:

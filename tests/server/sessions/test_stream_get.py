@@ -267,7 +267,7 @@ def test_a_stop_ends_the_wait(serve: Serve, clients: Clients) -> None:
     client.close()
 
 
-# Handlers that wait in another way ---------------------------------------------------------------
+# Handlers that wait in another way ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["events", "plain", "authorize", "turn"])

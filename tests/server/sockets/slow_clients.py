@@ -47,7 +47,7 @@ def is_acknowledged(peer: Peer) -> bool:
 
 
 class Scene:
-    """A server that sends much at once, whose clock a test advances."""
+    """A server that sends much at once, and whose clock the test advances."""
 
     def __init__(self, serve: Serve, size: int = MUCH, **options: Any) -> None:
         self.clock = ManualClock()
@@ -98,38 +98,38 @@ class Scene:
         self.clock.pass_time(self.server, seconds)
 
     def until_nothing_moves(self) -> None:
-        """Wait until the clients' systems have taken what they can (TCP probes in real time)."""
+        """Wait until the clients' kernels have accepted all they can (TCP probes in real time)."""
         wait_until_stable(lambda: sum(unacknowledged(socket_of(peer)) for peer in self.peers))
 
     def until_all_is_acknowledged(self) -> None:
-        """Wait until the client's system has taken everything."""
+        """Wait until the client's kernel has accepted everything."""
         (peer,) = self.peers
         wait_until(
             lambda: peer.bytes_out > self.size and not unacknowledged(socket_of(peer)),
-            "its system has taken everything",
+            "its kernel has accepted everything",
         )
 
     def until_acknowledged(self) -> None:
-        """Wait for what is delayed in real time: acknowledgements of what is short, such as pings.
+        """Wait for the acknowledgements of short data such as pings, delayed in real time.
 
-        An acknowledgement of more, where the client's window is closed, is not waited for.
+        It does not wait for acknowledgements of more data, which need an open window.
         """
         for peer in self.peers:
             with suppress(ValueError):  # it is closed meanwhile
                 wait_until(partial(is_acknowledged, peer), "it is acknowledged")
 
     def expect_end(self, seconds: float) -> None:
-        """The server ends every connection within this time."""
+        """Check that the server ends every connection within this time."""
         end = self.clock.now + seconds
         while not self.is_over():
-            assert self.clock.now < end, "a connection is still there"
+            assert self.clock.now < end, "a connection is still open"
             self.pass_time(STEP)
 
     def is_over(self) -> bool:
         return not peers_of(self.server)
 
     def read_slowly(self, client: Client, size: int) -> bytearray:
-        """Have the client read that many bytes at a slow but steady pace."""
+        """Let the client read this number of bytes at a slow but steady pace."""
         received = bytearray()
         while len(received) < size:
             step = min(len(received) + int(SLOWLY * STEP), size)

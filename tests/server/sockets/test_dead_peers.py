@@ -1,4 +1,4 @@
-"""Clients that die, in whatever state their connection is: nobody else notices, nothing stays."""
+"""Clients that die in every state of a connection: others are served, and nothing is left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 MUCH = 8 * MIB  # more than the kernel takes for a client with a small buffer
 END_OF_HEAD = b"\r\n\r\n"
 
-# What the client sends, what it waits for before it dies, and whether user code is to hear of that.
+# The bytes that the client sends, the bytes after which it dies, and whether a handler must end.
 STATES: dict[str, tuple[bytes, bytes, bool]] = {
     "silent": (b"", b"", False),
     "half a head": (get("/")[:-1], b"", False),
@@ -47,9 +47,9 @@ class Scene:
     """An app with a handler for every state.
 
     Attributes:
-        go: what handlers that block wait for.
-        ended: has the path of every handler that has ended.
-        begun: has that of every one that has begun to block.
+        go: the event for which blocking handlers wait.
+        ended: the path of every handler that has ended.
+        begun: the path of every handler that has started to block.
     """
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ def test_a_client_dies(
     other.send_messages("still there?")
     assert other.next_event() == "still there?"
     scene.go.set()
-    if leave is Client.half_close:  # it may still be sent what it is owed
+    if leave is Client.half_close:  # it may still receive data
         with suppress(ConnectionError, ssl.SSLError):
             while client.sock.recv(MIB):
                 pass

@@ -1,4 +1,4 @@
-"""Limits on connections: how many in all, how many of one address, and when the files run out."""
+"""Limits on connections: of the server, of one address, and of open files."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def page_app() -> App:
 
 
 def assert_no_room(client: Client) -> None:
-    """The server answers 503 before anything is asked, and closes."""
+    """Check that the server answers 503 before a request, and closes."""
     answer = client.answer()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
 
 def count(server: Server) -> int:
-    """How many connections there are, those that are turned away included."""
+    """Return the number of connections, including refused ones."""
     return len(peers_of(server))
 
 
@@ -50,7 +50,7 @@ def echoes(client: WebSocketClient) -> None:
     assert client.next_event() == "hello"
 
 
-# In all ------------------------------------------------------------------------------------------
+# Of the server ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loops", [1, 3])
@@ -143,7 +143,7 @@ def test_a_place_is_free_again_however_its_client_went(
     tls = certificates.client if secured else None
     for _ in range(3):
         going = [clients.connect(server, tls=tls) for _ in range(2)]
-        going.append(clients.connect(server))  # where TLS is spoken, this one speaks none
+        going.append(clients.connect(server))  # a client without TLS
         for client in going:
             with suppress(ConnectionError, ssl.SSLError):
                 WAYS[way](client)
@@ -156,7 +156,7 @@ def test_a_place_is_free_again_however_its_client_went(
         echoes(client)
 
 
-# Of one address ----------------------------------------------------------------------------------
+# Of one address -----------------------------------------------------------------------------------
 
 
 def test_an_address_has_so_many_that_have_yet_to_ask(
@@ -219,7 +219,7 @@ def test_clients_of_a_unix_socket_have_no_address(
         assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
-# When the files run out --------------------------------------------------------------------------
+# Of open files ------------------------------------------------------------------------------------
 
 FILES = 100
 PROGRAM = f"""
@@ -268,11 +268,9 @@ def opened(stack: ExitStack, process: ServerProcess) -> WebSocketClient:
 
 
 def fill(stack: ExitStack, process: ServerProcess) -> list[WebSocketClient]:
-    """Open WebSockets until there is one too many."""
+    """Open WebSockets until one is refused."""
     inside: list[WebSocketClient] = []
-    with suppress(
-        AssertionError, EOFError, ConnectionError
-    ):  # an answer that is none, or no answer
+    with suppress(AssertionError, EOFError, ConnectionError):  # an invalid answer, or none
         while len(inside) < 2 * FILES:
             inside.append(opened(stack, process))
     assert len(inside) < 2 * FILES
@@ -315,7 +313,7 @@ def test_without_a_file_left_those_inside_are_served(
         code, output = process.wait()
         assert code == 0
         if log_to == "standard-error":
-            # Not a line for each of them.
+            # There is not a line for each of them.
             assert 1 <= output.count("failed to accept a connection: ") < 100
 
 
@@ -330,7 +328,7 @@ def test_a_log_that_cannot_be_written_costs_no_connection(stack: ExitStack, prog
 
 
 class Exhausted:
-    """A listening socket for which there are no files."""
+    """A listening socket that finds no free file descriptor."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.fileno, self.shutdown, self.close = sock.fileno, sock.shutdown, sock.close
@@ -360,7 +358,7 @@ def test_without_even_the_file_in_reserve_the_server_does_not_spin(
     log.expect("failed to accept a connection: [Errno 24]")
     for _ in range(200):
         echoes(client)
-    # Once, once more with the file in reserve, and again after every half second.
+    # Once, once more with the spare file, and again after every half second.
     asked = exhausted.asked
     assert asked <= 8
     client.close()  # without a client, nothing else is waited for

@@ -27,7 +27,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 
 @pytest.fixture
 def app() -> App:
-    """Says where its clients come from."""
+    """Sends its clients their addresses."""
     app = App()
     app.page("/", "hello")
 

@@ -47,7 +47,7 @@ def test_a_slow_but_steady_client_is_sent_everything(
     receive_buffer: int,
     size: int,
 ) -> None:
-    """With the default settings, and also where the client's system takes it all at once."""
+    """With the default settings, also when the client's kernel accepts everything at once."""
     scene = Scene(serve, size, ssl_context=certificates.server if secured else None)
     tls = certificates.client if secured else None
     client = connect(clients, scene, KINDS[kind], tls=tls, receive_buffer=receive_buffer)
@@ -117,7 +117,7 @@ def test_a_client_of_a_unix_socket_is_served_as_long_as_it_reads(
 
 
 class Network:
-    """Between the server and its clients; it can be cut, so that nothing is acknowledged."""
+    """A link between server and clients that can be cut, so that nothing is acknowledged."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._cut_at: int | None = None
@@ -125,7 +125,7 @@ class Network:
         monkeypatch.setattr(peer_module, "unacknowledged", self._unacknowledged_now)
 
     def cut(self, peer: Peer) -> None:
-        """From here on the peer's client acknowledges nothing."""
+        """Let the peer's client acknowledge nothing from now on."""
         self._peer, self._cut_at = peer, peer.bytes_out
 
     def _unacknowledged_now(self, sock: Any) -> int:
@@ -138,7 +138,7 @@ class Network:
 def test_a_client_that_has_vanished_is_cut_off_in_time(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, log: ServerLog, path: str
 ) -> None:
-    """It does not acknowledge the ping, or the comment, that it is sent in its silence."""
+    """It does not acknowledge the ping or the comment that it is sent while it is silent."""
     network = Network(monkeypatch)
     scene = Scene(serve)
     if path == "/echo":
@@ -168,7 +168,7 @@ def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clien
 def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
     serve: Serve, clients: Clients
 ) -> None:
-    """Its program may have stopped: the system acknowledges for it."""
+    """Its program may be suspended while its kernel acknowledges."""
     scene = Scene(serve)
     client = clients.websocket(scene.server, "/topic")
     count = 0
@@ -215,7 +215,7 @@ def test_the_time_of_a_pong_counts_from_the_acknowledgement_of_its_ping(
 def test_no_client_times_out_after_a_suspension_of_the_process(
     serve: Serve, clients: Clients
 ) -> None:
-    """Neither who was pinged before and has answered meanwhile, nor any other."""
+    """Neither a client that has answered an earlier ping meanwhile, nor any other."""
     scene = Scene(serve)
     pinged = clients.websocket(scene.server, "/echo")
     scene.pass_time(DEFAULT.ping_interval * 1.5)
@@ -223,7 +223,7 @@ def test_no_client_times_out_after_a_suspension_of_the_process(
     idle = clients.websocket(scene.server, "/echo")
     request = clients.connect(scene.server)
     request.send(get("/silent")[:-1])
-    wait_until(lambda: len(scene.peers) == 3, "all are there")
+    wait_until(lambda: len(scene.peers) == 3, "all are connected")
     scene.clock.jump(scene.server, 3600)
     scene.pass_time(STEP)
     pinged.send(pinged.codec.pong(b""))

@@ -29,7 +29,7 @@ from wsframe import Close, Connection, Opcode, Role
 from wsframe.progress import SLOWEST_READER
 from wsframe.server.sockets.peer import Peer
 
-SO_MEMINFO = 55  # the numbers that "ss -m" shows; Linux has the option, Python has no name for it
+SO_MEMINFO = 55  # the numbers of "ss -m"; Linux has this option, but Python does not define it
 
 
 @BUFFERS
@@ -86,7 +86,7 @@ def test_a_client_that_stops_reading_before_the_close_is_disconnected_in_time(
     scene.until_nothing_moves()
     scene.pass_time(DEFAULT.close_timeout - 2)
     assert not scene.is_over()
-    # What its system has acknowledged, it could still be reading.
+    # It could still be reading the data that its kernel has acknowledged.
     scene.expect_end(DEFAULT.close_timeout + LARGE / SLOWEST_READER)
     with pytest.raises(ConnectionResetError):
         everything(client)
@@ -163,7 +163,7 @@ def test_a_message_of_a_slow_but_steady_sender_has_no_time_limit(
 
 
 def kernel_memory(peer: Peer) -> int:
-    """What the kernel keeps for a socket, in bytes: all that "ss -m" counts but the limits."""
+    """Return the kernel's memory for a socket, in bytes: "ss -m" without its limits."""
     numbers = struct.unpack("9I", socket_of(peer).getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
     received, _, sent, _, reserved, queued, options, backlog, _ = numbers
     return int(received + max(sent, queued) + reserved + options + backlog)

@@ -18,14 +18,14 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
 from wsframe.server import App, EventStream, WebSocket
 
-# Longer than any test may take.
+# Longer than any test.
 LONG = 3 * TIMEOUT
 SIZE = 1 << 16
 BUFFER = 1 << 16
 
 
 class Kind:
-    """Clients of one kind, all of which the test's own thread sends to."""
+    """Clients of one kind, to which the test's own thread sends."""
 
     def __init__(self, name: str) -> None:
         self.streams = name != "websocket"
@@ -64,7 +64,7 @@ def text(number: int) -> str:
 
 
 def fill(connection: Any) -> int:
-    """Send until the client's socket takes no more, and ours; how many messages were queued."""
+    """Send until both sockets accept no more; return the number of queued messages."""
     count = 0
     while not websocket_session(connection).peer.congested:
         with suppress(TimeoutError):
@@ -159,7 +159,7 @@ def test_a_sender_that_waits_for_room_is_woken_by_the_end(
 def test_a_timed_send_on_the_loop_disconnects_no_client(
     serve: Serve, clients: Clients, kind: Kind
 ) -> None:
-    """Without a time-out, a client with so much unsent would be cut off."""
+    """Without a timeout, a client with so much unsent data would be disconnected."""
 
     @kind.app.websocket("/all")
     def send_to_all(ws: WebSocket) -> MessageGenerator:
@@ -192,7 +192,7 @@ def test_a_timed_send_on_the_loop_disconnects_no_client(
 def test_a_compressed_message_without_room_is_not_queued(
     serve: Serve, clients: Clients, name: str
 ) -> None:
-    """Random text, which stays as long as it is."""
+    """Random text, which does not get shorter when compressed."""
     kind = Kind(name)
     client, connection = kind.connect(clients, serve(kind.app))
     noise = random.Random(1).randbytes(SIZE).hex()

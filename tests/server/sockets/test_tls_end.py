@@ -38,7 +38,7 @@ def test_the_server_ends_tls_with_close_notify(
     server = serve(page_app(), ssl_context=certificates.server)
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
-    assert client.answer().body == b"hello"  # an end that is not told would be an error
+    assert client.answer().body == b"hello"  # an end without close_notify would be an error
     client = clients.websocket(server, "/echo", tls=certificates.client)
     stopping = threading.Thread(target=server.stop)
     stopping.start()
@@ -47,7 +47,7 @@ def test_the_server_ends_tls_with_close_notify(
 
 
 def unwrap(client: Client) -> None:
-    """Tell by TLS that nothing more comes, and see the server do so."""
+    """Send close_notify, and check that the server does so."""
     assert isinstance(client.sock, ssl.SSLSocket)
     client.sock = client.sock.unwrap()
 
@@ -97,7 +97,7 @@ class ReadsWhenWritable(ssl.SSLSocket):
 
 
 class SendsWhenReadable(ReadsWhenWritable):
-    """A socket whose sends wait until something comes, too, and mostly some more."""
+    """A socket whose sends also wait until data arrives, and usually longer."""
 
     sends = 0
     begun: bytes | None = None
@@ -113,7 +113,7 @@ class SendsWhenReadable(ReadsWhenWritable):
 
 
 def context_of(certificates: Certificates, kind: type[ssl.SSLSocket]) -> ssl.SSLContext:
-    """A server's context, which makes such sockets."""
+    """Return a context of a server that creates such sockets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificates.configure(context)
     context.sslsocket_class = kind
@@ -142,7 +142,7 @@ def test_a_tls_send_can_wait_until_it_can_read(
     client.sock.settimeout(0.05)
     received = b""
     for _ in range(100):
-        client.send(masked(Opcode.TEXT, "x"))  # which lets go out what waits
+        client.send(masked(Opcode.TEXT, "x"))  # which lets the waiting data be sent
         with suppress(TimeoutError):
             received += client.receive()
         if b"\x81\x01x" * 5 in received:
@@ -151,8 +151,8 @@ def test_a_tls_send_can_wait_until_it_can_read(
         pytest.fail(f"only {received!r} came")
 
 
-class SaysGoodbyeLate(ssl.SSLSocket):
-    """A socket that has no room for a goodbye at first."""
+class SendsCloseNotifyLate(ssl.SSLSocket):
+    """A socket that has no room for close_notify at first."""
 
     asked = 0
 
@@ -166,17 +166,17 @@ class SaysGoodbyeLate(ssl.SSLSocket):
 def test_a_close_notify_can_wait_for_room(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
-    server = serve(page_app(), ssl_context=context_of(certificates, SaysGoodbyeLate))
+    server = serve(page_app(), ssl_context=context_of(certificates, SendsCloseNotifyLate))
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
-    assert client.answer().body == b"hello"  # an end that is not told would be an error
+    assert client.answer().body == b"hello"  # an end without close_notify would be an error
 
 
 def test_a_wait_for_the_client_does_not_spin(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     class Counting(ssl.SSLSocket):
-        """A socket that says how often it is asked for what it cannot do."""
+        """A socket that counts the calls that it cannot perform."""
 
         handshakes, sends, deaf = 0, 0, True
 
@@ -199,7 +199,7 @@ def test_a_wait_for_the_client_does_not_spin(
     for number in range(200):
         other.send_messages(str(number))
         assert other.next_event() == str(number)
-    assert 1 <= Counting.handshakes <= 2  # once it was accepted, and once its byte was there
+    assert 1 <= Counting.handshakes <= 2  # after it was accepted, and after its byte arrived
     assert 1 <= Counting.sends <= 3
     Counting.deaf = False
     deaf.send_messages("now")
@@ -218,7 +218,7 @@ def test_a_key_update_is_answered(serve: Serve, certificates: Certificates) -> N
     assert talk.stdin is not None
     assert talk.stdout is not None
     try:
-        # By itself: of lines that are read together, only the first may be a command.
+        # Separately: of lines that are read together, only the first can be a command.
         talk.stdin.write(b"K\n")
         talk.stdin.flush()
         while b"KEYUPDATE" not in (said := talk.stdout.readline()):

@@ -27,7 +27,7 @@ def nobody_is_there(server: Server) -> bool:
 
 
 class Handshake:
-    """The client's side of a TLS handshake, by hand, over a socket without TLS."""
+    """The client's side of a TLS handshake, step by step, over a socket without TLS."""
 
     def __init__(self, client: Client, context: ssl.SSLContext) -> None:
         self._client = client
@@ -35,7 +35,7 @@ class Handshake:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
 
     def flights(self) -> Any:
-        """What to send, one flight after the other; the answer to each is read in between."""
+        """Yield the flights to send, one after the other; each answer is read in between."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -47,7 +47,7 @@ class Handshake:
                 return
 
     def ask(self, request: bytes) -> bytes:
-        """Send a request, and read all of the answer."""
+        """Send a request, and read the whole response."""
         self.tls.write(request)
         self._client.send(self._outgoing.read())
         answer = b""

@@ -30,7 +30,7 @@ pytestmark = resets_under_tls
 
 @pytest.fixture
 def files(tmp_path: Path, certificates: Certificates) -> Path:
-    """A directory with certificates in it."""
+    """A directory with certificates."""
     certificates.write(tmp_path)
     return tmp_path
 

@@ -132,7 +132,7 @@ def test_a_client_that_never_reads_is_not_read_and_loses_no_message(
         websocket_app(generator_echo, max_message_size=MUCH), ssl_context=certificates.server
     )
     client = clients.websocket(server, "/echo", tls=certificates.client, receive_buffer=1 << 16)
-    # One owner a socket: the sending ends before the reading begins.
+    # A socket has one owner: the sending ends before the reading starts.
     message = bytes(MIB)
     frame = memoryview(client.codec.encode(message))
     client.sock.settimeout(0.3)
@@ -157,7 +157,7 @@ OFFER = ("Sec-WebSocket-Extensions", "permessage-deflate")
 def test_the_rest_of_a_record_is_read(
     serve: Serve, clients: Clients, certificates: Certificates, echo: Callable[..., Any]
 ) -> None:
-    # A connection that may compress is read by less than a record has.
+    # A connection with compression is read in pieces smaller than a record.
     server = serve(websocket_app(echo, deflate=True), ssl_context=certificates.server)
     client = clients.websocket(server, "/echo", OFFER, tls=certificates.client)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Unix sockets: a file that is there while the server is, and clients without an address."""
+"""Unix sockets: a file that exists while the server runs, and clients without an address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no unix sockets
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a socket can be: such paths must be short."""
+    """The path for a socket; such paths must be short."""
     monkeypatch.chdir(tmp_path)
     return Path("s")
 
@@ -114,7 +114,7 @@ def test_the_file_is_removed_when_the_start_fails(path: Path) -> None:
 
 
 def leave_behind(path: Path) -> None:
-    """The file of a server that has died."""
+    """Create the file of a server that has died."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         sock.listen()
@@ -204,7 +204,7 @@ def test_a_path_that_cannot_be_bound_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
-# Who may connect ---------------------------------------------------------------------------------
+# Permissions --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])

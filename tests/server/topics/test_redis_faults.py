@@ -26,7 +26,7 @@ def check_that_others_continue(*processes: RedisStreams) -> None:
         topic.expect(*["hello"] * len(topics))
 
 
-# Keys changed by other programs ------------------------------------------------------------------
+# Keys changed by other programs -------------------------------------------------------------------
 
 
 DAMAGE = {
@@ -168,7 +168,7 @@ def test_missing_entries_are_a_gap(
     assert data_of(there.kept_entries()) == ["0", "1", "", "3", "4"]
 
 
-# Events that Redis rejects -----------------------------------------------------------------------
+# Events that Redis rejects ------------------------------------------------------------------------
 
 
 LIMITS = [("proto-max-bulk-len", 1 << 20), ("client-query-buffer-limit", 1 << 20)]

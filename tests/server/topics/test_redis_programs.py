@@ -100,7 +100,7 @@ def test_flush_waits_for_published_events(redis_server: RedisServer, others: Any
     App().flush()  # without Redis flush returns at once
 
 
-# Forks -------------------------------------------------------------------------------------------
+# Forks --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ assert codes == [0] * 50, codes
         assert [client.xlen(name) for name in children] == [10] * 5
 
 
-# Contexts that cannot wait -----------------------------------------------------------------------
+# Contexts that cannot wait ------------------------------------------------------------------------
 
 
 @pytest.mark.slow

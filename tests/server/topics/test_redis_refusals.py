@@ -152,7 +152,7 @@ def test_the_command_line_prints_the_reason(tmp_path: Path) -> None:
             assert "Traceback" not in done.stderr
 
 
-# TLS ---------------------------------------------------------------------------------------------
+# TLS ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

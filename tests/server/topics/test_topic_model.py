@@ -387,7 +387,7 @@ def test_against_the_model(
     run_state_machine_as_test(cast(Any, lambda: Model(policy, with_ids, clock)))
 
 
-# By hand -----------------------------------------------------------------------------------------
+# By hand ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

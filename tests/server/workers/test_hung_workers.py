@@ -81,7 +81,7 @@ def test_without_a_timeout_no_request_is_sent() -> None:
     assert not watched.requests
 
 
-# Processes ---------------------------------------------------------------------------------------
+# Processes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from wsframe.server.workers.worker import MAX_WAITING, SupervisorLink
 WAIT = 1.0
 
 
-# Collecting the numbers --------------------------------------------------------------------------
+# Collecting the numbers ---------------------------------------------------------------------------
 
 
 class Workers:
@@ -201,7 +201,7 @@ def test_a_worker_limits_its_waiting_requests_and_answers_none_when_the_supervis
     assert set(answers) == {None}
 
 
-# A service ---------------------------------------------------------------------------------------
+# A service ----------------------------------------------------------------------------------------
 
 PROGRAM = """
 import ctypes, os, sys, time

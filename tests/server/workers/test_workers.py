@@ -161,7 +161,7 @@ def test_every_worker_calls_the_functions_of_on_start(directory: Path, stack: Ex
     assert received == set(crowd.clients)
 
 
-# The end -----------------------------------------------------------------------------------------
+# The end ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -243,7 +243,7 @@ def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) 
     assert code == -signal.SIGKILL
 
 
-# Workers that die --------------------------------------------------------------------------------
+# Workers that die ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -348,7 +348,7 @@ def test_a_failed_fork_counts_as_a_failed_start(
     assert signal.set_wakeup_fd(-1) == -1
 
 
-# Errors at the start ---------------------------------------------------------------------------
+# Errors at the start ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shared", [False, True])
