@@ -27,9 +27,11 @@ from wsframe.waker import Waker
 
 from ..reports.loggers import log
 from .blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
+from .clock import LoopClock
 from .overdue import OverdueHandlers
 from .poller import HANGUP, READ, WRITE, Poller
 from .quotas import Holder, Shortage
+from .slowdown import Slowdowns
 from .task import (
     BUSY,
     ENDED,
@@ -98,23 +100,18 @@ class Ownership:
         self.worker: WorkerThread | None = None
 
 
-class Loop:
+class Loop(LoopClock):
     """One I/O loop.
 
     Attributes:
         unfinished: the tasks whose user code has begun and not ended; only the owner uses it.
         waiting: the turns and requests that wait for a thread.
         overdue: the handlers that outlive their client.
+        slowdowns: the tasks whose next turn is delayed.
         buffer: the buffer of every read. Data that is kept is copied from it.
         received: a view of the buffer.
         received_short: views of the beginning of the buffer, by length.
-        tick: a hook, called with the time on the loop's clock after :meth:`start_ticks`. It returns
-            the pause until the next call in seconds, 0 for the next round of the loop, or None to
-            stop the calls.
         on_task_end: a hook, called when the user code of a task has ended.
-        timing: the timing of the app.
-        checked_at: the time of the last check of the deadlines, on the loop's clock. Idle
-            connections share this one object.
         handoffs: the number of turns that have lost the loop.
     """
 
@@ -124,12 +121,12 @@ class Loop:
         threads: Threads,
         monitor: Monitor,
     ) -> None:
-        self.timing = timing
-        self.tick: Callable[[float], float | None] = lambda now: None
+        super().__init__(timing)
         self.on_task_end: Callable[[], object] = lambda: None
         self.unfinished: set[Task] = set()
         self.waiting = ThreadQueue(self, threads)
         self.overdue = OverdueHandlers(self)
+        self.slowdowns = Slowdowns(self.call_soon)
         self.buffer = bytearray(RECEIVE_BUFFER)
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
@@ -148,20 +145,9 @@ class Loop:
         self._profiles: dict[object, BlockingProfile] = {}
         # One item while the owner is about to sleep; the thread that pops it wakes the owner.
         self._asleep: list[None] = []
-        self._clock = timing.clock
-        self._stalled = 0.0  # the time excluded from the clock, in seconds
-        self.checked_at = self.clock()
-        self._instants: dict[float, float] = {}  # times after ``checked_at``, by the difference
-        self._ticking = False
-        self._tick_again = False  # the last tick is not finished
-        self._next_tick = 0.0
-        self._tick_by = 0.0  # a later tick means that the process was suspended
-        self._at_tick: list[Callable[[], object]] = []
         self._started = False
         self._running = True
         self._ended = threading.Event()
-        # Tasks whose next turn must not begin yet, by the reason.
-        self._slowed: dict[object, set[Task]] = {}
         self._ownership = Ownership()
         # The monitor's: the token at its last check, and the last one without a hand-off.
         self._seen: list[Any] | None = None
@@ -212,14 +198,6 @@ class Loop:
         """Any thread: return True if the calling thread is the owner."""
         return threading.get_ident() == self._owner
 
-    def clock(self) -> float:
-        """Any thread: return the time for deadlines, in seconds.
-
-        The time in which the process was suspended does not count, because the loop has not seen
-        what clients sent meanwhile.
-        """
-        return self._clock() - self._stalled
-
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
@@ -230,31 +208,8 @@ class Loop:
             when_over: called with a function; any thread calls that function to end the delay.
         """
         task = self._ownership.task
-        if task is None:
-            return
-        task.peer.stop_turn = True
-        if reason in self._slowed:
-            self._slowed[reason].add(task)
-            return
-        self._slowed[reason] = {task}
-        when_over(partial(self.call_soon, partial(self._end_slow_down, reason)))
-
-    def is_slowed(self, task: Task) -> bool:
-        """Owner: return True if the next turn of this task must not begin yet."""
-        return any(task in waiting for waiting in self._slowed.values())
-
-    def resume_slowed(self, task: Task) -> None:
-        """Owner: end the delay of this task, because its client has disconnected."""
-        if self.is_slowed(task):
-            for waiting in self._slowed.values():
-                waiting.discard(task)
-            if task.state is WAITING:
-                task.resume()
-
-    def _end_slow_down(self, reason: object) -> None:
-        for task in self._slowed.pop(reason, ()):
-            if task.state is WAITING and not self.is_slowed(task):
-                task.resume()
+        if task is not None:
+            self.slowdowns.add(task, reason, when_over)
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: have the owner call this, after all earlier calls."""
@@ -372,24 +327,9 @@ class Loop:
         """Owner: the user code of this task has ended."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
-        for waiting in self._slowed.values():
-            waiting.discard(task)
+        self.slowdowns.discard(task)
         self.overdue.discard(task)
         self.on_task_end()
-
-    def at_next_tick(self, function: Callable[[], object]) -> None:
-        """Owner: call this at the next check of the deadlines."""
-        self.start_ticks()
-        self._at_tick.append(function)
-
-    def instant(self, seconds: float) -> float:
-        """Owner: return the time that many seconds after ``checked_at``.
-
-        Connections that are checked together share one object, which saves memory.
-        """
-        if seconds not in self._instants:
-            self._instants[seconds] = self.checked_at + seconds
-        return self._instants[seconds]
 
     def queue_turn(self, task: Task) -> None:
         """Owner: queue a turn of this task."""
@@ -552,47 +492,9 @@ class Loop:
         except Exception as error:
             self.report_error(error, task.peer)
 
-    def _tick_if_due(self) -> None:
-        """Call the hook ``tick`` and the functions of :meth:`at_next_tick`, if they are due."""
-        now = self._clock() - self._stalled
-        if now < self._next_tick:
-            return
-        late = now - self._tick_by
-        if late > self.timing.stall_threshold:
-            self._stalled += late
-            now = self._tick_by
-        self._tick_by = now + self.timing.sweep_interval
-        self.checked_at = now
-        self._instants.clear()
-        if not self._tick_again:
-            due, self._at_tick = self._at_tick, []
-            for function in due:
-                self.call_safely(function)
-        pause = self.tick(now)
-        self._tick_again = pause == 0
-        if pause is None and not self._at_tick:
-            self._ticking = False
-        self._next_tick = now + (self.timing.sweep_interval if pause is None else pause)
-
-    def start_ticks(self) -> None:
-        """Owner: call the hook ``tick`` regularly, until it returns None."""
-        if not self._ticking:
-            self._ticking = True
-            self.checked_at = self.clock()
-            self._instants.clear()
-            self._next_tick = self._tick_by = self.checked_at + self.timing.sweep_interval
-
-    def tick_soon(self) -> None:
-        """Owner: call the hook ``tick`` in the next round, unless the calls have stopped."""
-        self._next_tick = self.clock()
-
     def _wake_some(self) -> None:
         for _ in range(1 if self._wake_one_at_a_time else len(self._wakes)):
             self.wake_next()
-
-    def _poll_timeout(self) -> float | None:
-        """Return the time for which the poller may block, in seconds; None for no limit."""
-        return max(0.0, self._next_tick - self.clock()) if self._ticking else None
 
     def _end(self) -> None:
         self._running = False

@@ -82,7 +82,7 @@ class GeneratorSession(WebSocketSession):
             self._end = end
             self.needs_finish = True  # another turn must follow one that is queued or running
         if self.state is WAITING:
-            self.peer.loop.resume_slowed(self)
+            self.peer.loop.slowdowns.resume(self)
         if self.state is HELD:
             if self.over is None:
                 return  # the handler still answers messages, as fast as the client receives
@@ -136,7 +136,7 @@ class GeneratorSession(WebSocketSession):
                 self.peer.resume_reading()
         # Reading resumes, or the end is delivered, after a later turn.
         self.needs_finish = self._paused or self._end is not None
-        if self._end is None and self.over is None and self.peer.loop.is_slowed(self):
+        if self._end is None and self.over is None and self.peer.loop.slowdowns.delays(self):
             self.state = WAITING
             self.hold()
         elif self.work is not None and self.peer.congested and self.over is None:

@@ -150,6 +150,6 @@ def test_a_disconnect_of_a_slowed_down_client_is_noticed(
         for number in range(5):
             client.send_messages(str(number))
         (loop,) = loops_of(server)
-        wait_until(lambda: loop._slowed, "the client is not slowed down")
+        wait_until(lambda: loop.slowdowns, "the client is not slowed down")
         client.reset()
         assert ended.wait(TIMEOUT)
