@@ -109,7 +109,9 @@ def test_an_address_of_ipv6(connect: Connect, play: Play) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_tls(connect: Connect, play: Play, certificates: Certificates, host: str) -> None:
+def test_tls_connections_are_verified(
+    connect: Connect, play: Play, certificates: Certificates, host: str
+) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade(first=visit.codec.encode("secret"))
         assert visit.headers["Host"] == f"{host}:{server.port}"

@@ -11,7 +11,7 @@ import pytest
 from tests.support.vectors import CLOSE_CODES_ALLOWED, CLOSE_CODES_REFUSED
 
 
-def test_opcodes(codec: ModuleType) -> None:
+def test_the_opcodes_are_those_of_the_rfc(codec: ModuleType) -> None:
     # RFC 6455 section 5.2
     assert issubclass(codec.Opcode, IntEnum)
     assert {opcode.name: opcode.value for opcode in codec.Opcode} == {
@@ -24,7 +24,7 @@ def test_opcodes(codec: ModuleType) -> None:
     }
 
 
-def test_close_codes(codec: ModuleType) -> None:
+def test_the_close_codes_are_those_of_the_rfc(codec: ModuleType) -> None:
     # RFC 6455 section 11.7 and its registry
     assert issubclass(codec.CloseCode, IntEnum)
     assert {code.value: code.name for code in codec.CloseCode} == {
@@ -85,7 +85,7 @@ def test_events_are_values(codec: ModuleType) -> None:
     assert codec.Close() == codec.Close(1005, "")
 
 
-def test_every_public_name_is_there(codec: ModuleType) -> None:
+def test_every_public_name_exists(codec: ModuleType) -> None:
     assert sorted(codec.__all__) == codec.__all__
     for name in codec.__all__:
         assert hasattr(codec, name)

@@ -107,7 +107,7 @@ def test_an_end_that_acknowledges_nothing_is_not_pinged() -> None:
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_the_time_of_a_pong_counts_from_the_acknowledgement_of_its_ping(answers: bool) -> None:
+def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(answers: bool) -> None:
     progress, keepalive = Progress(), Keepalive(0.0)
     keepalive.pinged(20.0, 102, progress, TIMEOUT)
     progress.note(25.0, 102, 50, False)

@@ -252,7 +252,7 @@ def test_two_servers_that_share_a_queue_can_stop_one_by_one(
 
 @pytest.mark.parametrize("spelling", ["/caf%C3%A9/a", "/%63af%c3%a9/a", "/caf%C3%A9/%61"])
 @pytest.mark.parametrize("pattern", ["/café/a", "/caf%C3%A9/a", "/café/{name}"])
-def test_a_path_is_the_same_however_it_is_spelled(
+def test_equivalent_spellings_of_a_path_are_one_path(
     serve: Serve, clients: Clients, pattern: str, spelling: str
 ) -> None:
     client = clients.websocket(serve(parameters_app(pattern)), spelling)

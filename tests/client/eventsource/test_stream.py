@@ -97,7 +97,9 @@ def test_an_incomplete_event_at_the_end_is_discarded(events: Connect, play: Play
     assert data(events(play(first, second).http_url()), 2) == ["one", "two"]
 
 
-def test_tls(events: Connect, play: Play, certificates: Certificates) -> None:
+def test_tls_connections_are_verified(
+    events: Connect, play: Play, certificates: Certificates
+) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: secret\n\n")
 

@@ -246,7 +246,7 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_metrics(serve: Serve, clients: Clients) -> None:
+def test_metrics_are_served_as_text(serve: Serve, clients: Clients) -> None:
     app = websocket_app(generator_echo)
     app.metrics()
     server = serve(app)

@@ -174,7 +174,7 @@ EXPIRING = (
 
 
 @pytest.mark.parametrize("happens", CASES, ids=lambda happens: happens.__name__)
-def test_a_transition(
+def test_every_case_makes_its_transitions(
     serve: Serve, clients: Clients, states: list[ClosingState], happens: Callable[[Case], None]
 ) -> None:
     case = Case(serve, clients, states, SHORT if happens in EXPIRING else TIMEOUT)

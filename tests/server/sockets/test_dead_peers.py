@@ -117,7 +117,7 @@ class Scene:
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
-def test_a_client_dies(
+def test_a_dead_client_ends_only_its_own_connection(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,

@@ -54,7 +54,7 @@ def echoes(client: WebSocketClient) -> None:
 
 
 @pytest.mark.parametrize("loops", [1, 3])
-def test_one_too_many_is_told_to_come_later(
+def test_a_connection_beyond_max_connections_is_answered_with_503(
     serve: Serve, clients: Clients, log: ServerLog, loops: int
 ) -> None:
     server = serve(page_app(), max_connections=4, loops=loops)
@@ -72,7 +72,7 @@ def test_one_too_many_is_told_to_come_later(
         echoes(client)
 
 
-def test_what_is_asked_of_a_full_server_is_answered_too(serve: Serve, clients: Clients) -> None:
+def test_requests_to_a_full_server_are_answered(serve: Serve, clients: Clients) -> None:
     server = serve(page_app(), max_connections=1)
     echoes(inside := clients.websocket(server, "/echo"))
     for request in (get("/"), upgrade("/echo"), get("/", method="HEAD")):
@@ -82,7 +82,7 @@ def test_what_is_asked_of_a_full_server_is_answered_too(serve: Serve, clients: C
     echoes(inside)
 
 
-def test_many_may_be_turned_away_at_once(serve: Serve, clients: Clients) -> None:
+def test_many_connections_can_be_refused_at_once(serve: Serve, clients: Clients) -> None:
     server = serve(page_app(), max_connections=1)
     echoes(inside := clients.websocket(server, "/echo"))
     outside = [clients.connect(server) for _ in range(3 * LINGERING)]
@@ -97,7 +97,7 @@ def test_many_may_be_turned_away_at_once(serve: Serve, clients: Clients) -> None
     echoes(clients.websocket(server, "/echo"))
 
 
-def test_with_tls_one_too_many_is_cut_off_before_the_handshake(
+def test_a_refused_tls_connection_is_closed_before_the_handshake(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), max_connections=1, ssl_context=certificates.server)
@@ -130,7 +130,7 @@ WAYS: dict[str, Callable[[Client], object]] = {
 @resets_under_tls
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_place_is_free_again_however_its_client_went(
+def test_a_slot_is_free_again_after_every_kind_of_disconnect(
     serve: Serve, clients: Clients, certificates: Certificates, way: str, secured: bool
 ) -> None:
     server = serve(
@@ -159,7 +159,7 @@ def test_a_place_is_free_again_however_its_client_went(
 # Of one address -----------------------------------------------------------------------------------
 
 
-def test_an_address_has_so_many_that_have_yet_to_ask(
+def test_the_connections_of_an_address_without_a_request_are_limited(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     server = serve(page_app(), max_handshakes_per_address=2)
@@ -181,7 +181,7 @@ def test_an_address_has_so_many_that_have_yet_to_ask(
     echoes(clients.websocket(server, "/echo"))
 
 
-def test_a_handshake_of_tls_counts(
+def test_a_tls_handshake_counts_as_a_connection_without_a_request(
     serve: Serve, clients: Clients, certificates: Certificates
 ) -> None:
     server = serve(page_app(), max_handshakes_per_address=1, ssl_context=certificates.server)
@@ -192,7 +192,7 @@ def test_a_handshake_of_tls_counts(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.1 is the only loopback address")
-def test_another_address_has_its_own(serve: Serve, clients: Clients) -> None:
+def test_each_address_has_its_own_limit(serve: Serve, clients: Clients) -> None:
     server = serve(page_app(), max_handshakes_per_address=1)
     clients.connect(server)
     assert_no_room(clients.connect(server))
@@ -278,7 +278,7 @@ def fill(stack: ExitStack, process: ServerProcess) -> list[WebSocketClient]:
 
 
 @on_linux
-def test_by_default_some_files_are_kept(stack: ExitStack, program: str) -> None:
+def test_by_default_some_file_descriptors_are_spared(stack: ExitStack, program: str) -> None:
     with ServerProcess(program, "0") as process:
         inside = fill(stack, process)
         assert len(inside) == FILES - 32
@@ -289,7 +289,7 @@ def test_by_default_some_files_are_kept(stack: ExitStack, program: str) -> None:
 
 @on_linux
 @pytest.mark.parametrize("log_to", ["standard-error", "full-disk"])
-def test_without_a_file_left_those_inside_are_served(
+def test_open_connections_are_served_when_no_file_descriptor_is_left(
     stack: ExitStack, program: str, log_to: str
 ) -> None:
     with ServerProcess(program, "10000", log_to) as process:
@@ -318,7 +318,7 @@ def test_without_a_file_left_those_inside_are_served(
 
 
 @on_linux
-def test_a_log_that_cannot_be_written_costs_no_connection(stack: ExitStack, program: str) -> None:
+def test_a_log_that_cannot_be_written_ends_no_connection(stack: ExitStack, program: str) -> None:
     with ServerProcess(program, "0", "full-disk") as process:
         client = opened(stack, process)
         for _ in range(20):
@@ -344,7 +344,7 @@ class Exhausted:
 
 
 @pytest.mark.parametrize("recovers", [True, False])
-def test_without_even_the_file_in_reserve_the_server_does_not_spin(
+def test_without_the_spare_file_descriptor_the_server_does_not_spin(
     serve: Serve, clients: Clients, log: ServerLog, recovers: bool
 ) -> None:
     server = serve(page_app())

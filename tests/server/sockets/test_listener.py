@@ -61,7 +61,9 @@ def is_served(host: str, port: int) -> bool:
         ("::", False, True),
     ],
 )
-def test_a_host_is_these_addresses(serve: Serve, app: App, host: str, v4: bool, v6: bool) -> None:
+def test_a_host_resolves_to_these_addresses(
+    serve: Serve, app: App, host: str, v4: bool, v6: bool
+) -> None:
     server = serve(app, host=host)
     assert is_served("127.0.0.1", server.port) is v4
     assert is_served("::1", server.port) is v6
@@ -78,7 +80,7 @@ def test_a_client_has_the_address_of_its_family(serve: Serve, app: App) -> None:
 
 
 @needs_ipv6
-def test_both_families_may_have_servers_of_their_own_on_a_port(serve: Serve, app: App) -> None:
+def test_each_family_can_have_its_own_server_on_a_port(serve: Serve, app: App) -> None:
     first = serve(app, host="::")
     with app.start("0.0.0.0", first.port) as second:
         assert is_served("127.0.0.1", second.port)
@@ -96,7 +98,7 @@ def test_it_listens_on_all_addresses_or_on_none(serve: Serve, app: App, host: st
 
 
 @pytest.mark.parametrize("host", ["", "localhost"])
-def test_a_family_that_the_machine_does_not_have_is_left_out(
+def test_an_unsupported_address_family_is_skipped(
     serve: Serve, app: App, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     bind = socket.socket.bind

@@ -38,7 +38,7 @@ EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 @BUFFERS
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @EVERY_KIND
-def test_a_slow_but_steady_client_is_sent_everything(
+def test_a_slow_but_steady_client_receives_everything(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -62,7 +62,7 @@ def test_a_slow_but_steady_client_is_sent_everything(
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @EVERY_KIND
-def test_a_client_that_reads_nothing_is_cut_off_in_time(
+def test_a_client_that_reads_nothing_is_disconnected_in_time(
     serve: Serve,
     clients: Clients,
     certificates: Certificates,
@@ -84,7 +84,7 @@ def test_a_client_that_reads_nothing_is_cut_off_in_time(
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
-def test_a_client_that_stops_after_a_while_is_cut_off_in_time(
+def test_a_client_that_stops_reading_is_disconnected_in_time(
     serve: Serve, clients: Clients, certificates: Certificates, log: ServerLog, secured: bool
 ) -> None:
     scene = Scene(serve, ssl_context=certificates.server if secured else None)
@@ -135,7 +135,7 @@ class Network:
 
 
 @pytest.mark.parametrize("path", ["/echo", "/silent"])
-def test_a_client_that_has_vanished_is_cut_off_in_time(
+def test_a_vanished_client_is_disconnected_in_time(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, log: ServerLog, path: str
 ) -> None:
     """It does not acknowledge the ping or the comment that it is sent while it is silent."""
@@ -152,7 +152,7 @@ def test_a_client_that_has_vanished_is_cut_off_in_time(
         log.expect("(send_timeout)", logging.WARNING)
 
 
-def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clients) -> None:
+def test_no_ping_is_sent_while_data_is_acknowledged(serve: Serve, clients: Clients) -> None:
     scene = Scene(serve, send_timeout=600)
     client = WebSocketClient(scene.server.port, "/websocket", receive_buffer=SMALL)
     with client.sock:
@@ -165,7 +165,7 @@ def test_while_data_are_acknowledged_no_ping_is_due(serve: Serve, clients: Clien
 
 
 @pytest.mark.slow
-def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
+def test_a_client_that_only_acknowledges_is_pinged_at_intervals(
     serve: Serve, clients: Clients
 ) -> None:
     """Its program may be suspended while its kernel acknowledges."""
@@ -191,7 +191,7 @@ def test_a_client_that_only_acknowledges_is_pinged_now_and_then(
     assert events[-1].code == 1011
 
 
-def test_the_time_of_a_pong_counts_from_the_acknowledgement_of_its_ping(
+def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Network(monkeypatch)

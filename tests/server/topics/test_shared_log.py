@@ -235,7 +235,7 @@ def test_a_topic_that_is_in_use_cannot_be_shared(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_a_log_without_channels_says_so(is_shared: bool, broker: Broker) -> None:
+def test_a_log_without_channels_refuses_a_channel(is_shared: bool, broker: Broker) -> None:
     log: SharedLog = MemoryLog(broker) if is_shared else LocalLog()
     topics = Topics(Timing())
     topics.share(log)
