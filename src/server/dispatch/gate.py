@@ -25,7 +25,7 @@ class PendingRequest(Session):
         peer: the connection.
     """
 
-    __slots__ = ()  # so that it can be combined with Turns
+    __slots__ = ()  # so that it can be combined with Task
 
     peer: Peer
     needs_thread: bool  # as that of Task
