@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     advice: str
 
 
-def _rule(name: str, pattern: str, advice: str) -> Rule:
-    return Rule(name, re.compile(pattern), advice)
+def _rule(name: str, pattern: str, advice: str, flags: re.RegexFlag = re.IGNORECASE) -> Rule:
+    return Rule(name, re.compile(pattern, flags), advice)
 
 
 # Files that quote the phrases.
@@ -66,7 +66,7 @@ RULES = (
     ),
     _rule(
         "person",
-        r"\b(?:[Nn]obody|[Ss]omebody|[Ee]verybody|[Aa]nybody|[Ww]hoever|[Ww]hom|[Ww]hatever)\b",
+        r"\b(?:nobody|somebody|everybody|anybody|whoever|whom|whatever)\b",
         "name the client, the thread or the caller",
     ),
     _rule("return", r"\bcom(?:es?|ing) back\b|\bcame back\b", "reconnect, return, resume"),
@@ -81,6 +81,7 @@ RULES = (
         r"\b(?:is|are|was|were|be) none\b|\bthat (?:is|are|was|were) no (?!longer|more|less|later)"
         r"|\b(?:if|where|unless) there is one\b",
         "invalid, missing, not a ..., no ... exists",
+        re.NOFLAG,
     ),
     _rule(
         "there",
@@ -97,7 +98,7 @@ RULES = (
         rf"|where\b|if\b)[\w'-]+ ){{0,3}}?{VERB} ",
         "because",
     ),
-    _rule("but for", r"\b[Bb]ut for\b", "except"),
+    _rule("but for", r"\bbut for\b", "except"),
     _rule(
         "in order",
         r"\b(?:is|are|was|were|be|everything) in order\b(?! (?:to|of)\b)",
@@ -105,12 +106,12 @@ RULES = (
     ),
     _rule(
         "headless",
-        r"(?:^|[.,;:(!] |\b(?:of|for|with|from|and|or|by|to|as|than|in|on) )[Ww]hat "
+        r"(?:^|[.,;:(!] |\b(?:of|for|with|from|and|or|by|to|as|than|in|on) )what "
         r"(?:is|are|was|were|has|have|had|comes?|came|goes|went|waits?|must|can|cannot|may|follows"
         r"|remains|needs?|lasts?|belongs?)\b(?! [^.;:!]*\?)",
         "name the thing: data, bytes, entry, request, the rest",
     ),
-    _rule("those", r"\b[Tt]hose (?:that|who)\b", "repeat the noun"),
+    _rule("those", r"\bthose (?:that|who)\b", "repeat the noun"),
     _rule(
         "of which", r"(?<!\beach )(?<!\ball )(?<!\bboth )(?<!\bsome )\bof which\b", "two sentences"
     ),
@@ -123,7 +124,7 @@ RULES = (
     _rule("defect", r"\ba defect in\b", "internal error (please report this)"),
     _rule(
         "metaphor",
-        r"\bat ease\b|\b[Gg]oodbyes?\b|\blets? go\b|\bletting go\b|\bgo(?:es|ing)? on\b|\bwent on\b"
+        r"\bat ease\b|\bgoodbyes?\b|\blets? go\b|\bletting go\b|\bgo(?:es|ing)? on\b|\bwent on\b"
         r"|\b(?:is|are) away\b|\bby now\b|\borphans?\b|\bpass(?:es|ed)? by\b",
         "continue, disconnect, caught up, close",
     ),
@@ -131,6 +132,7 @@ RULES = (
         "subject",
         r"(?:^|[.;] )(?:What|Who|Whether)\b(?![^.]*\?)",
         "the subject of a sentence is a noun",
+        re.NOFLAG,
     ),
 )
 
