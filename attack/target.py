@@ -38,14 +38,16 @@ class Target:
         runs: bool = False,
     ) -> None:
         mode = ["--run"] if runs else []
+        # With several heaps, glibc keeps freed memory, which would hide real growth.
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONUNBUFFERED": "1"}
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would take time and memory
         self._process = subprocess.Popen(
             [sys.executable, "-m", "attack.app", *mode, *settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=Path(__file__).parent.parent,
-            # With several heaps, glibc keeps freed memory, which would hide real growth.
-            env={**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONUNBUFFERED": "1"},
+            env=environment,
         )
         self.pid = self._process.pid
         assert self._process.stdout is not None
