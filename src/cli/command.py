@@ -35,7 +35,7 @@ def main() -> None:
         parser.error(f"cannot read {error.filename}: {error.strerror}")
     host, port, workers = arguments.host, arguments.port, arguments.workers
     if workers and settings.unix is not None:
-        parser.error("workers cannot share a unix socket")
+        parser.error("workers cannot share a unix socket: remove --workers or --unix")
     configure_log(arguments)  # in the parent of workers, too; the app may change it
     try:
         run(partial(start, arguments), host, port, workers, settings)

@@ -56,18 +56,18 @@ def disconnect(sock: Connected) -> None:
 
 
 def close_in_children(file: AnyClosable) -> AnyClosable:
-    """Any thread: close this file in the children of forks; return it."""
+    """Any thread: return this file, which child processes will close right after a fork."""
     _files.add(file)
     return file
 
 
 def release_in_children(part: ForkAware) -> None:
-    """Any thread: call ``part.after_fork()`` in the children of forks."""
+    """Any thread: make child processes call ``part.after_fork()`` right after a fork."""
     _released.add(part)
 
 
 def recreate_in_children(part: ForkAware) -> None:
-    """Any thread: call ``part.after_fork()`` in the children of forks, and in their children."""
+    """Any thread: make child processes, and their children, call ``part.after_fork()``."""
     _recreated.add(part)
 
 

@@ -59,8 +59,8 @@ class Routing:
 
         Args:
             path: begins with a slash.
-            subprotocols: supported subprotocols. The first one in the client's list that is
-                supported is agreed on.
+            subprotocols: supported subprotocols. The server chooses the first one in the client's
+                list that it supports.
             origins: web sites, besides the server's own, whose pages may connect, such as
                 "https://example.com"; "*" for all. Each must be exactly as browsers send it:
                 scheme and host in lower case, without a path, and without the default port of the
@@ -70,9 +70,9 @@ class Routing:
                 between two messages. A PerMessageDeflate sets the parameters in detail. Context
                 takeover compresses better and needs about 300 KiB per connection.
             blocking: True for a generator that blocks at nearly every message: its turns always
-                run in a thread of their own. False for one that never blocks: the server does not
-                learn from other handlers of the route. By default the server learns which handlers
-                block. It has no effect on plain functions.
+                run in a thread of their own. False for one that never blocks: its first turn always
+                begins on the loop. By default the server learns which handlers block. The option
+                has no effect on plain functions.
             authorize: called with the :class:`Request` before it is answered; it may block. Its
                 result becomes ``request.identity``; if the result is false, the answer is 403. It
                 may raise :class:`wsframe.HandshakeError` for another answer.
@@ -146,8 +146,8 @@ class Routing:
         missed; a new client is sent only new events.
 
         Without a source, this is a decorator for a handler, ``handler(stream, **parameters)``. A
-        generator function yields such items and has a thread of its own. When it returns, the
-        stream ends and the client does not reconnect. When it raises an exception, or calls
+        generator function yields items of these types and has a thread of its own. When it returns,
+        the stream ends and the client does not reconnect. When it raises an exception, or calls
         ``stream.close()`` before it returns, the client reconnects and the handler starts again.
 
         A plain function sends items with ``stream.send``, and the stream stays open after it
@@ -155,7 +155,7 @@ class Routing:
         as its stream should be a generator.
 
         A handler notices that its client has disconnected when it sends. A generator that waits
-        for an item of a queue should call ``stream.get(queue)``, which ends then as well. Any other
+        for an item of a queue should call ``stream.get(queue)``, which then ends, too. Any other
         wait needs a time-out and a check of ``stream.closed``.
 
         ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`. A page of another
@@ -195,7 +195,7 @@ class Routing:
     def page(
         self, path: str, body: str | bytes, *, content_type: str = "text/html; charset=utf-8"
     ) -> None:
-        """Answer a path with a fixed page.
+        """Serve a fixed page at a path.
 
         Raises:
             ValueError: the path is malformed or taken, or the content type is not a valid header

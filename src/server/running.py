@@ -57,7 +57,7 @@ class StartServer(Protocol):
 def run(start: StartServer, host: str, port: int, workers: int, settings: Settings) -> None:
     """The main thread: serve in this process, or in workers, until a stop signal.
 
-    A stop signal that arrives while the application is loaded and started ends that at once.
+    A stop signal interrupts the loading and the start of the application at once.
 
     Raises:
         OSError, RuntimeError, SystemExit, ValueError: as :meth:`wsframe.server.App.run`.
@@ -112,7 +112,7 @@ def _run_here(start: StartServer, host: str, port: int, settings: Settings) -> N
 
 def _check_workers(settings: Settings) -> None:
     if settings.unix is not None:
-        raise ValueError("workers cannot share a unix socket")
+        raise ValueError("workers cannot share a unix socket: remove workers or unix")
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError(
             errno.ENOTSUP, "workers require os.fork and SO_REUSEPORT, which this platform lacks"

@@ -86,12 +86,12 @@ class Connection:
 
     Args:
         role: the end of the connection that this is.
-        max_message_size: the most bytes of one message; a text message is measured in UTF-8. A
+        max_message_size: the maximum size of one message in bytes, for text in UTF-8. A
             longer message is rejected when its frame header arrives, before memory is allocated. A
             compressed one is rejected once it has inflated to more, or once its frames exceed
             2 * max_message_size + 1024 bytes.
-        max_fragments: the most frames of one message; by default max_message_size / 16, and at
-            least 1024.
+        max_fragments: the maximum number of frames of one message; by default
+            max_message_size / 16, and at least 1024.
         deflate: the negotiated compression, as :func:`wsframe.accept` and
             :meth:`wsframe.UpgradeRequest.confirm` return it; or None.
         subprotocol: the negotiated subprotocol; stored for the application.
@@ -489,7 +489,7 @@ class Connection:
                 raise self._too_big(f"a message that inflates to {size} bytes or more is")
             if not inflater.pending:
                 return piece
-            # Starting a new DEFLATE stream costs as much as a fragment, for fewer bytes.
+            # Starting a DEFLATE stream costs as much time as a fragment, but fewer bytes.
             if inflater.ends > self._max_fragments:
                 raise self._too_many_fragments()
             self._append(piece)

@@ -28,7 +28,8 @@ EXTENSION: Final = "permessage-deflate"
 # The end of a flushed stream, which is removed from each message (section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
 EMPTY = b"\x00"  # an empty message (section 7.2.3.6)
-# The most bytes to inflate at once, and the most that a decompression bomb takes beyond the limit.
+# The maximum number of bytes to inflate at once. A decompression bomb takes at most this many bytes
+# beyond the limit.
 STEP = 1 << 16
 
 SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (

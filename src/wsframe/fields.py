@@ -35,8 +35,8 @@ FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 PARAMETER = re.compile(
     rf'[ \t]*;[ \t]*({TOKEN.pattern})(?:[ \t]*=[ \t]*({TOKEN.pattern}|"(?:[^"\\]|\\.)*"))?'
 )
-# The most items of a list, empty ones included. RFC 9110 section 5.6.1.2 requires recipients to
-# ignore empty items, but not so many of them that they cause a denial of service.
+# The maximum number of items of a list, including empty ones. RFC 9110 section 5.6.1.2 requires
+# recipients to ignore empty items, but not so many of them that they cause a denial of service.
 MAX_ITEMS = 100
 END_OF_ITEM = re.compile(r"[ \t]*(?:,|$)")
 BETWEEN_ITEMS = re.compile(r"[ \t,]*")

@@ -30,11 +30,11 @@ def check_host(headers: Headers | Fields) -> None:
     """Check the ``Host`` header of any HTTP/1.1 request (RFC 9112 section 3.2).
 
     Raises:
-        HandshakeError: there is not exactly one, or it is malformed; status 400.
+        HandshakeError: 400, because the Host header is missing, repeated or malformed.
     """
     host = Fields.of(headers).single("host")
     if host is None:
-        raise HandshakeError(400, "no Host header")
+        raise HandshakeError(400, "the request has no Host header")
     if split_host(host) is None:
         raise HandshakeError(400, "the Host header is malformed")
 

@@ -24,7 +24,7 @@ SO_NWRITE = 0x1024
 
 # The slowest reading program, in bytes per second; a slower one may be considered dead.
 SLOWEST_READER = 20_000
-# The most acknowledged bytes that a program may not have read: more than most systems buffer.
+# The maximum number of acknowledged but unread bytes: more than most systems buffer.
 MOST_UNREAD = 8 << 20
 # A program that only acknowledges is pinged after this many intervals, a silent one after one.
 ACKNOWLEDGED_INTERVALS = 4
@@ -50,7 +50,7 @@ def unacknowledged(sock: HasOptions) -> int:
         if fcntl is not None:
             return int.from_bytes(fcntl.ioctl(sock.fileno(), SIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
-        pass  # the system lacks the request, or the socket is disconnected
+        pass  # the system does not support this ioctl, or the socket is disconnected
     return 0
 
 

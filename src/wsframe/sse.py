@@ -80,7 +80,7 @@ class EventStreamDecoder:
     Only one thread at a time may use it.
 
     Args:
-        max_event_size: the most characters of an incomplete event or line.
+        max_event_size: the maximum number of characters of an incomplete event or line.
         last_event_id: the ``last_event_id`` of the stream that this one continues.
 
     Attributes:

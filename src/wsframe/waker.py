@@ -30,7 +30,7 @@ class Waker:
         return self._sender.fileno()
 
     def wake(self) -> None:
-        """Any thread, in any context: wake the thread that polls; do nothing after a close."""
+        """Any thread, also in a signal handler: wake the thread that polls; a no-op once closed."""
         try:
             self._sender.send(b"\0")
         except OSError:

@@ -187,7 +187,7 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--hosts", "localhost,"], "the host '' can never match"),
         (
             ["--unix", "s", "--workers", "2"],
-            "workers cannot share a unix socket",
+            "workers cannot share a unix socket: remove --workers or --unix",
         ),
         (["--unix-mode", "600"], "require unix"),
         (["--unix-mode", "999"], "expected permissions in octal such as 660, got '999'"),

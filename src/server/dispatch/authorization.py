@@ -26,10 +26,10 @@ FORBIDDEN = RefusalError(
 class Authorization(PendingRequest, Task):
     """One call of the ``authorize`` of a route: a turn like any other, which may block.
 
-    If the client leaves before the call has started, the hook is not called.
+    If the client disconnects before the call has started, the hook is not called.
 
     Args:
-        peer: the connection, which is not read meanwhile.
+        peer: the connection, which is not read during the call.
         profile: the blocking profile of the hook on this loop.
         request: the valid request.
         route: the route of the request.
@@ -111,7 +111,7 @@ class Authorization(PendingRequest, Task):
                 # would be added to it, which keeps this request in memory.
                 error.__traceback__ = None
             else:
-                log.exception("authorize of %s failed", self.path)
+                log.exception("the authorize function of %s failed", self.path)
 
     def finish_turn(self) -> None:
         """Owner: answer the request by its route, or refuse it."""
@@ -125,7 +125,9 @@ class Authorization(PendingRequest, Task):
         try:
             self.refuse(error, FAILED if error is AUTHORIZATION_FAILED else AUTHORIZE)
         except (TypeError, ValueError):  # its status or a header is invalid
-            log.exception("authorize of %s raised an answer that cannot be sent", self.path)
+            log.exception(
+                "the authorize function of %s raised an answer that cannot be sent", self.path
+            )
             self.refuse(AUTHORIZATION_FAILED)
 
     def _answer(self) -> HandshakeError | None:

@@ -16,16 +16,16 @@ from ..sockets.session import Session
 
 
 class PendingRequest(Session):
-    """A valid request without an answer; all methods are the owner's.
+    """A valid request without an answer. Only the loop's owner calls its methods.
 
-    Data that the client sends meanwhile stays unread. If the client leaves, the request is
-    cancelled.
+    Data that the client sends before the answer stays unread. If the client disconnects, the
+    request is cancelled.
 
     Attributes:
         peer: the connection.
     """
 
-    __slots__ = ()  # so that it can be combined with Task
+    __slots__ = ()  # so that a subclass can also inherit from Task
 
     peer: Peer
     needs_thread: bool  # as that of Task
@@ -65,10 +65,10 @@ class PendingRequest(Session):
         refuse(self.peer, error, request=request, with_body=request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore data; it is read only to find the end of a client that has left."""
+        """Owner: ignore data; it is read only to detect the disconnect of the client."""
 
     def disconnected(self) -> None:
-        """Owner: cancel the request, because its client has left."""
+        """Owner: cancel the request, because its client has disconnected."""
         self.cancel()
 
     def deadline_passed(self) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..timing import Timing
 
 # The number of turns that must be quick in a thread before a connection that has blocked runs on
-# the loop again. So many handovers to a thread cost about as much as one lost time slice.
+# the loop again. That many switches to a thread cost about as much as one lost time slice.
 PROBATION = 200
 # The same for connections of a suspected route: other connections of it have lost the loop
 # HANDOFFS_OF_A_ROUTE times within ``Timing.handoff_window``.
@@ -20,7 +20,7 @@ HANDOFFS_OF_A_ROUTE = 3
 
 
 class BlockingProfile:
-    """The blocking behaviour of one route on one loop. All methods are the owner's.
+    """The blocking behaviour of one route on one loop. Only the owner calls its methods.
 
     Args:
         route: the route; for a hook, the hook.

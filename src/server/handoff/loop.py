@@ -59,7 +59,7 @@ __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 # more CPU; under load it never happens.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
-# Views of up to this many bytes are made in advance. Slicing costs as much as decoding a short
+# Views of up to this many bytes are created in advance. Slicing costs as much as decoding a short
 # message.
 SHORT_READ = 512
 # The number of queued calls that are made before sockets are polled again.
@@ -70,7 +70,7 @@ class Source(Protocol):
     """The callback of a file that the loop polls."""
 
     def ready(self, events: int) -> Task | None:
-        """Owner: the file is ready.
+        """Owner: read or write the file, which may be ready.
 
         Args:
             events: a hint; they may belong to a closed file with the same descriptor.
@@ -212,7 +212,7 @@ class Loop(LoopClock):
             self.slowdowns.add(task, reason, when_over)
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread: have the owner call this, after all earlier calls."""
+        """Any thread: queue this function for the owner to call, after all earlier ones."""
         self._calls.append(function)
         if self._asleep:
             try:
@@ -275,7 +275,9 @@ class Loop(LoopClock):
             if token is not self._not_handed_off:  # once for each turn
                 self._not_handed_off = token
                 log.warning(
-                    "%s blocks the loop: %s to take it over", task.path, Shortage.SYSTEM.value
+                    "%s blocks the loop, and no thread can take it over: %s",
+                    task.path,
+                    Shortage.SYSTEM.value,
                 )
             return
         worker, charge = handoff
@@ -324,7 +326,7 @@ class Loop(LoopClock):
         return self._profiles[owner]
 
     def finished(self, task: Task) -> None:
-        """Owner: the user code of this task has ended."""
+        """Owner: forget a task whose user code has ended."""
         self.unfinished.discard(task)
         self.waiting.discard(task)
         self.slowdowns.discard(task)

@@ -1,4 +1,4 @@
-"""Overdue handlers: they still occupy a thread long after their client has disconnected."""
+"""Overdue handlers, which occupy a thread long after their client has disconnected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ticking(Protocol):
 
 
 class OverdueHandlers:
-    """The handlers of one loop that outlive their client. All methods are the owner's.
+    """The handlers of one loop that outlive their client. Only the owner calls its methods.
 
     Args:
         loop: the loop.
@@ -45,9 +45,9 @@ class OverdueHandlers:
         return len(self._overdue)
 
     def watch(self, task: Task) -> None:
-        """Owner: the client of this task has disconnected, and its handler occupies a thread.
+        """Owner: watch a handler that occupies a thread although its client has disconnected.
 
-        If it still does after ``Timing.overdue_after``, it is logged, and counted until it ends.
+        After ``Timing.overdue_after`` the handler is logged, and counted until it ends.
         """
         if task not in self._due and task not in self._overdue:
             if not self._due:
@@ -55,7 +55,7 @@ class OverdueHandlers:
             self._due[task] = self._loop.clock() + self._loop.timing.overdue_after
 
     def discard(self, task: Task) -> None:
-        """Owner: the handler of this task has ended."""
+        """Owner: stop watching this task, because its handler has ended."""
         self._due.pop(task, None)
         self._overdue.discard(task)
 

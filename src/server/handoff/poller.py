@@ -12,7 +12,7 @@ if sys.platform == "linux":
     HANGUP = select.EPOLLRDHUP
 
     class Poller:
-        """The files to wait for, with their events. All methods are the owner's.
+        """The files to wait for, with their events. Only the owner calls its methods.
 
         Epoll is used directly, because the selectors module makes an object for each ready file.
         """
@@ -31,7 +31,7 @@ else:
     HANGUP = 0  # selectors do not report it
 
     class Poller:
-        """The files to wait for, with their events. All methods are the owner's."""
+        """The files to wait for, with their events. Only the owner calls its methods."""
 
         def __init__(self) -> None:
             self._selector = selectors.DefaultSelector()

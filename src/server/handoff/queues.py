@@ -44,7 +44,7 @@ def next_item(
 
 
 def wake(queue: Queue[Item] | SimpleQueue[Item]) -> bool:
-    """Any thread: have the threads that wait here check whether their clients have disconnected.
+    """Any thread: wake the threads that wait here, to check if their clients have disconnected.
 
     This never waits for the lock of the queue, which the application may hold.
 
@@ -72,7 +72,7 @@ def _next_of_condition(
     queue: Queue[Item], has_disconnected: Callable[[], bool], deadline: float
 ) -> Item:
     def is_shut_down() -> bool:
-        return getattr(queue, "is_shutdown", False)  # CPython 3.13 and later
+        return getattr(queue, "is_shutdown", False)  # exists since CPython 3.13
 
     with queue.not_empty:
         while not (has_disconnected() or queue._qsize() or is_shut_down()):
@@ -82,7 +82,7 @@ def _next_of_condition(
             queue.not_empty.wait(None if remaining is None else waitable(remaining))
         if has_disconnected():
             if queue._qsize():
-                queue.not_empty.notify()  # perhaps only this thread was notified of it
+                queue.not_empty.notify()  # perhaps only this thread was notified of the item
             raise Empty
         if queue._qsize():
             item: Item = queue._get()

@@ -46,7 +46,7 @@ IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
 class Scheduler(Protocol):
-    """The loop, as far as tasks need it. All methods are the owner's."""
+    """The loop, as far as tasks need it. Only the owner calls its methods."""
 
     unfinished: set[Task]
 
@@ -57,7 +57,7 @@ class Scheduler(Protocol):
         """Owner: run a turn in this thread, if the task has work."""
 
     def finished(self, task: Task, /) -> None:
-        """Owner: the user code of this task has ended."""
+        """Owner: forget a task whose user code has ended."""
 
 
 class Connection(Protocol):
@@ -196,7 +196,7 @@ class Task(ABC):
             self.peer.loop.run_in(worker, self)
 
     def end(self) -> None:
-        """Owner: the user code has ended."""
+        """Owner: record that the user code has ended."""
         self.state = ENDED
         self.work = None
         self.peer.loop.finished(self)

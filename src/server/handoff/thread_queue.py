@@ -19,7 +19,7 @@ class Scheduler(Protocol):
     """The loop, as far as the queue needs it."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
-        """Any thread: have the owner call this."""
+        """Any thread: queue this function for the owner to call."""
 
     def call_safely(self, function: Callable[[], object], /) -> None:
         """Owner: call this; an error ends only the connection it concerns."""
@@ -31,7 +31,7 @@ class Scheduler(Protocol):
 class ThreadQueue:
     """The turns and requests of one loop that wait for a thread.
 
-    All methods are the owner's, except where stated.
+    Only the owner calls its methods, except where stated.
 
     Args:
         loop: the loop.
@@ -113,7 +113,7 @@ class ThreadQueue:
         return quota.explain(shortage)
 
     def _retry_soon(self) -> None:
-        """Any thread: a thread may be free now."""
+        """Any thread: make the owner check whether a thread is free now."""
         self._loop.call_soon(self._resume_next)
 
     def _resume_next(self) -> None:

@@ -182,10 +182,10 @@ class Threads:
             return shortage
 
     def hand_off(self, owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
-        """Return a thread for a loop, and charge its current owner to the holder.
+        """Return a thread to take over a loop, and charge the old owner's thread to the holder.
 
         Returns:
-            None if no thread is free; the monitor tries again.
+            The thread and the charge; None if no thread is free, so that the monitor tries again.
         """
         with self._lock:
             worker = self._take_worker(0)
@@ -202,7 +202,7 @@ class Threads:
         self.finished(worker)
 
     def recharge(self, owner: WorkerThread, charge: Charge, holder: Holder | None) -> None:
-        """Charge this work to another holder or to none, unless it has ended meanwhile."""
+        """Charge this work to another holder or to none, unless the work has ended."""
         with self._lock:
             if owner.charge is not charge:
                 return

@@ -26,7 +26,7 @@ Queue: TypeAlias = "OrderedDict[Waiter, None]"
 
 
 class WaitingRoom:
-    """The turns and requests of one loop that wait for a thread. All methods are the owner's.
+    """The turns and requests of one loop that wait for a thread. Only the owner calls its methods.
 
     Routes alternate, and within a route the client networks do. Waiters of one network are served
     in order. Every operation takes constant time, except that :meth:`next` takes one step for each

@@ -8,14 +8,14 @@ from typing import Literal
 from wsframe import HandshakeError
 from wsframe.fields import TOKEN, Fields
 
-# The seconds for which a browser may cache the answer to a preflight request.
+# The time, in seconds, for which a browser may cache the answer to a preflight request.
 MAX_AGE = 600
 
 Pairs = tuple[tuple[str, str], ...]
 
 
 def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
-    """Return the headers that let the page of a request read the answer, even a refusal.
+    """Return the headers that permit the requesting page to read the answer, even a refusal.
 
     Credentials are allowed if the origins are named, but not if all origins are allowed.
 
@@ -41,8 +41,8 @@ def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> P
 def preflight_headers(method: str, fields: Fields) -> Pairs | None:
     """Return the headers of the answer to a preflight request; None for any other request.
 
-    Browsers send one for a page that sets headers of its own. All headers are allowed, because
-    only the application uses them, and it checks them in the request itself.
+    Browsers send a preflight request if a page sets additional headers. All headers are allowed,
+    because the application can check them in the request that follows.
 
     Raises:
         HandshakeError: 400, because Access-Control-Request-Headers is malformed.

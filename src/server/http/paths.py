@@ -23,7 +23,7 @@ def _stays_encoded(byte: int) -> bool:
 
 
 def _replacements() -> dict[bytes, bytes]:
-    """Return the replacement for each match of ESCAPE."""
+    """Return a dictionary with the replacement for every possible match of ESCAPE."""
     replacements = {b"%": b"%25"}
     for byte in range(256):
         replacement = b"%%%02X" % byte if _stays_encoded(byte) else bytes([byte])

@@ -1,8 +1,8 @@
 """The headers in which proxies report the client, the scheme and the host of a request.
 
 Any client can send these headers, so they count only from trusted addresses. Each proxy of a chain
-appends the address that it sees on the right. The client is the first address from the right that
-is not trusted: it may have made up everything to the left of its own.
+appends, on the right, the address that it is connected to. The client is the first address from the
+right that is not trusted. Everything to its left may be forged by the client.
 
 ``X-Forwarded-For``, ``-Proto`` and ``-Host`` take precedence over ``Forwarded`` (RFC 7239), which
 is read only if none of the three is present. Most proxies set the former, and pass on the latter
@@ -22,8 +22,8 @@ from ..addresses import TrustedNetworks, parse_address
 
 FORWARDING = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-# RFC 7239 section 4. Many proxies omit the quotes that the colon of an address with a port needs.
 MAX_PAIRS = 400  # four for each item of a list of the maximum length
+# RFC 7239 section 4. Many proxies omit the quotes that the colon of an address with a port needs.
 PAIR = re.compile(
     rf'({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*(?:([;,])[ \t]*|$)'
 )
@@ -79,7 +79,7 @@ class Proxies(TrustedNetworks):
 
 
 def _x_forwarded(fields: Fields) -> list[Hop]:
-    """Return the hops in the X-Forwarded headers, whose last items the nearest proxy has added."""
+    """Return the hops in the X-Forwarded headers. The nearest proxy has added the last items."""
     lists = [fields.items(f"x-forwarded-{name}") for name in ("for", "proto", "host")]
     length = max(map(len, lists))
     filled = ([""] * (length - len(items)) + items for items in lists)
@@ -110,5 +110,5 @@ def _node(text: str) -> str:
     """Return the address of a node in normal form, without its port."""
     match = NODE.fullmatch(text)
     if match is None:
-        raise ValueError(f"not an address: {text!r}")
+        raise ValueError(f"not an IP address: {text!r}")
     return str(parse_address(match[1] or match[2] or match[3]))

@@ -29,11 +29,11 @@ MAX_PATH = 2 * 1024  # handlers keep the decoded path for as long as the connect
 MAX_LINE = 512  # bytes of a malformed head that are logged
 END_OF_HEAD = b"\r\n\r\n"
 MAX_PARAMETERS = 500  # of the query; each takes some microseconds of the loop's time
-# RFC 9112 section 3: single spaces, and no fragment. Only an empty line may precede the request
-# line (section 2.2). HTTP/0.9, without a version, is refused later with a clear status.
+# RFC 9112 section 3: a request line has single spaces and no fragment. Only an empty line may
+# precede it (section 2.2). HTTP/0.9, without a version, is refused later with a clear status.
 REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
 # RFC 9112 section 3.2.2: absolute-form. The authority must not have user information (RFC 9110
-# section 4.2.4), and the scheme must be one of this server (section 7.4).
+# section 4.2.4), and the server must support the scheme (section 7.4).
 ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
 
 
@@ -58,7 +58,7 @@ class RequestReader(Session):
         self._complete = False
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: feed the parser up to the end of the head, and no byte of the data after it."""
+        """Owner: pass data to the parser up to the end of the head, and nothing after it."""
         parser = self._parser
         if parser is None:
             return  # the one request of this connection is being answered
@@ -87,10 +87,10 @@ class RequestReader(Session):
             refuse(self._peer, error, request=request, with_body=with_body, line=line)
 
     def disconnected(self) -> None:
-        """Owner: do nothing, because the client has left without a complete request."""
+        """Owner: do nothing, because the client has not sent a complete request."""
 
     def deadline_passed(self) -> None:
-        """Owner: close the connection, because the head is not complete in time."""
+        """Owner: close the connection, because the head was not complete in time."""
         self._peer.abort()
 
     @property
@@ -99,7 +99,7 @@ class RequestReader(Session):
         return not self._complete
 
     def shut_down(self) -> None:
-        """Owner: close the connection, which has no answer yet."""
+        """Owner: close the connection, because no complete request has been received."""
         self._peer.abort()
 
     def _release(self) -> None:
@@ -156,7 +156,7 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # raised for an upgrade request; the data ends with its head
+        pass  # raised for an upgrade request; nothing follows its head in this data
     except httptools.HttpParserCallbackError as error:
         if isinstance(error.__context__, HandshakeError):
             raise error.__context__ from None

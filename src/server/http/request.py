@@ -15,7 +15,7 @@ from ..addresses import client_of
 from .paths import Path, normal_path, segments_of
 from .proxies import Hop
 
-MAX_USER_AGENT = 512  # characters of the User-Agent that are kept of a long head
+MAX_USER_AGENT = 512  # the limit, in characters, if the User-Agent of a long head is stored
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 

@@ -116,7 +116,7 @@ def message_of(text: object, arguments: Any) -> str:
     try:
         # As in :mod:`logging`, a message without arguments is not a format.
         message = str(text) % arguments if arguments else str(text)
-    except Exception as error:  # from an argument's __str__
+    except Exception as error:  # raised by an argument's __str__, for example
         what = text if type(text) is str else type(text).__name__
         message = f"{what} (rendering it raised {type(error).__name__})"
     return printable(message)

@@ -56,7 +56,7 @@ class EventStream:
         self.request = request
         self.last_event_id = last_event_id(request)  # parsed once for all topics
         self._session = session
-        self._resume: str | Mapping[str, str] | None = None  # by subscribe
+        self._resume: str | Mapping[str, str] | None = None  # set by subscribe
 
     @property
     def closed(self) -> bool:
@@ -74,11 +74,11 @@ class EventStream:
             timeout: seconds to wait, before the event is queued, while more than 256 KiB are
                 unsent; 0 does not wait. Use it in a thread that serves several clients in turn.
                 None is as in :meth:`WebSocket.send`. The events of a plain handler remain unsent
-                until it returns or loses the loop. So with 0 it can queue at most 256 KiB, however
-                fast the client is.
+                until it returns or the loop is handed off. So with 0 it can queue at most 256 KiB,
+                however fast the client is.
 
         Raises:
-            ConnectionClosed: the client has left, or the stream was closed.
+            ConnectionClosed: the client has disconnected, or the stream was closed.
             TimeoutError: more than 256 KiB were still unsent at the end of the ``timeout``. The
                 event was *not* queued. The stream stays open, and the call may be repeated.
             TypeError: the item cannot be encoded as JSON.
@@ -91,9 +91,9 @@ class EventStream:
         """The handler's thread: remove and return the next item of a queue; wait for one.
 
         Use this in a generator instead of ``queue.get``, which would wait, and keep the thread,
-        after the client has left. This wait ends within about a second. No item is taken for a
-        client that is known to have left. If the client leaves while an item is taken from a
-        ``SimpleQueue``, the item is put back at the end of the queue.
+        after the client has disconnected. This wait ends within about a second. No item is taken
+        for a client that is known to have disconnected. If the client disconnects while an item is
+        taken from a ``SimpleQueue``, the item is put back at the end of the queue.
 
         Args:
             queue: a ``queue.Queue``, an instance of a subclass, or a ``queue.SimpleQueue``. Any
@@ -101,8 +101,8 @@ class EventStream:
             timeout: the limit in seconds; None waits without a limit.
 
         Raises:
-            ConnectionClosed: the client has left, or the stream was closed. A generator need not
-                catch it.
+            ConnectionClosed: the client has disconnected, or the stream was closed. A generator
+                need not catch it.
             TimeoutError: no item arrived in time.
             ShutDown: the queue was shut down (CPython 3.13 and later).
         """
@@ -125,7 +125,7 @@ class EventStream:
 
         The events are sent in the order of the topic, between the events of the handler. A client
         that reconnects first receives the events that it has missed. If some of them are no longer
-        in the log, it receives a "gap" event before. The data of that event is JSON, with the
+        in the log, it receives a "gap" event first. The data of that event is JSON, with the
         ``topic`` and the ``oldest`` id in the log. The policy of the topic applies to a client that
         is too slow; see :meth:`wsframe.server.App.topic`.
 
@@ -136,13 +136,13 @@ class EventStream:
         Args:
             topic: the topic, or its name, which has at most 1,024 bytes.
             after: the position for a new client: None to start with the next event, "" with the
-                oldest event in the log, as in :meth:`WebSocket.subscribe`. A client whose last id
-                the topic does not know starts there, too, after a "gap" event, because a client
-                can make up any id.
+                oldest event in the log, as in :meth:`WebSocket.subscribe`. A client
+                whose last id is unknown to the topic starts at the same position, after a "gap"
+                event, because a client can send any id.
             member: the name of the subscriber for :meth:`Topic.members`.
 
         Raises:
-            ConnectionClosed: the client has left, or the stream was closed.
+            ConnectionClosed: the client has disconnected, or the stream was closed.
             StateError: the stream has the maximum number of subscriptions (``max_subscriptions``).
             ValueError: the name is too long, or contains a lone surrogate, which cannot be encoded
                 as UTF-8.

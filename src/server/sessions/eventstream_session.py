@@ -76,7 +76,7 @@ class EventStreamSession(Subscriber):
     """The server's side of one event stream, which may have no handler but only a topic.
 
     Attributes:
-        over: True once the client has left or the stream was closed; then nothing is sent.
+        over: True once the client has disconnected or the stream was closed; then nothing is sent.
         encoding: the encoding for the events of topics; only the owner changes it.
         request: the request that opened the stream.
         awaited_queue: the queue that the handler's thread waits for; that thread sets it.
@@ -326,6 +326,6 @@ class EventStreamSession(Subscriber):
             self.peer.schedule_flush(len(event), wait=False)
 
     def request_close(self, *, final: bool = False) -> None:
-        """Any thread: have the owner end the stream, after the events sent before."""
+        """Any thread: make the owner end the stream, after the events sent before."""
         self.over = True
         self.peer.loop.call_soon(self.end_for_good if final else self.finish)

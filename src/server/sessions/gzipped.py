@@ -38,7 +38,7 @@ _spare: list[Any] = []
 
 
 def accepts_gzip(fields: Fields) -> bool:
-    """Return True if gzip is the coding that the client prefers, by its Accept-Encoding."""
+    """Return True if the Accept-Encoding of the request prefers gzip to no compression."""
     codings = filter(None, map(CODING.fullmatch, fields.items("accept-encoding")))
     weights = {match[1].lower(): float(match[2] or 1) for match in codings}
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
@@ -78,7 +78,7 @@ def compress_block(data: bytes) -> Block:
 
 
 def store_block(data: bytes) -> Block:
-    """Any thread: return a block with this data stored, not compressed, which is fast."""
+    """Any thread: return a block that contains this data uncompressed, which is fast."""
     compressor = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
     return Block(compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH), data)
 
@@ -93,7 +93,7 @@ class GzippedEncoding(EventStreamEncoding):
         return Block(b"".join(blocks), b"".join([block.plain for block in blocks]))
 
     def once(self, topic: str, entry: Entry) -> Block:
-        """Return the block of an entry, which the first call compresses."""
+        """Return the block of an entry. Only the first call for an entry compresses it."""
         block = super().once(topic, entry)
         assert isinstance(block, Block)
         return block
@@ -125,7 +125,7 @@ GZIPPED_EVENT_STREAM = GzippedEncoding()
 class GzipStream:
     """The compressed stream of one client, after the header, with its size and checksum.
 
-    Under the lock, blocks are counted in the order in which they are queued.
+    The lock ensures that blocks are counted in the order in which they are queued.
     """
 
     __slots__ = ("_checksum", "_lock", "_size")
@@ -141,7 +141,7 @@ class GzipStream:
         return self.put(store_block(data) if large else data, queue)
 
     def put(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """Any thread: queue data as a block, or a block unchanged, and return its size."""
+        """Any thread: queue a block, or data as a new block; return the size of the block."""
         block = data if isinstance(data, Block) else compress_block(data)
         with self._lock:
             self._count(block)

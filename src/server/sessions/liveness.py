@@ -42,7 +42,7 @@ class Verdict(NamedTuple):
 
 
 class Liveness(Keepalive):
-    """The checks of one client; all methods are the owner's."""
+    """The checks of one client; only the owner calls its methods."""
 
     __slots__ = ("_unfinished",)
 

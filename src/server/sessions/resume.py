@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # For clients that cannot set headers, such as a page that creates an EventSource.
 PARAMETERS = frozenset(("lasteventid", "last-event-id", "last_event_id"))
 # An id cannot contain NUL, which browsers ignore, or line breaks (WHATWG HTML section 9.2.6). They
-# are replaced as invalid UTF-8 is: the result is a valid id that was never sent.
+# are replaced by U+FFFD, like invalid UTF-8. The result is a valid id that the server never sent.
 IMPOSSIBLE = re.compile("[\0\r\n]")
 
 

@@ -101,7 +101,7 @@ class Subscriber(Session, Task):
         return subscription
 
     def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: prepare for a subscription that starts."""
+        """Owner: prepare for the start of a subscription."""
 
     def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
         """Owner: send the notice, if any, of the position where a subscription starts."""
@@ -112,7 +112,7 @@ class Subscriber(Session, Task):
         self.subscriptions.remove(subscription)
 
     def leave_topics(self) -> None:
-        """Owner: end all subscriptions, after the events published before, as far as possible."""
+        """Owner: send the events published before, as far as possible; end all subscriptions."""
         for subscription in tuple(self.subscriptions):
             subscription.finish()
         for number, subscription in enumerate(tuple(self.subscriptions)):
@@ -123,7 +123,7 @@ class Subscriber(Session, Task):
                 self.peer.loop.call_soon(subscription.end)
 
     def sent_all(self) -> None:
-        """Owner: send more events, of each topic in turn, because the client has received all."""
+        """Owner: send more events, of each topic in turn, because no data is unsent."""
         if self.subscriptions:
             self.subscriptions.append(self.subscriptions.pop(0))
         for subscription in tuple(self.subscriptions):

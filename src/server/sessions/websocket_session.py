@@ -321,7 +321,7 @@ class WebSocketSession(Subscriber):
         self.peer.send(frame)
 
     def request_close(self, code: int, reason: str) -> None:
-        """Any thread: have the owner close, after the messages sent before."""
+        """Any thread: make the owner close, after the messages sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
             self.close_requested = self.peer.stop_turn = True

@@ -23,9 +23,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """Return the context for TLS; None if TLS is not configured.
 
     Raises:
-        CertificateError: a file does not contain the expected data, the key is encrypted, or it
-            belongs to another certificate.
-        OSError: the file ``filename`` cannot be read.
+        CertificateError: a file does not contain the expected data, the key is encrypted, or
+            the key does not belong to the certificate.
+        OSError: a file cannot be read; ``filename`` contains its name.
     """
     if settings.cert is None:
         return settings.ssl_context
@@ -44,7 +44,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         ) from None
     except ssl.SSLError as error:
         raise CertificateError(_explain(cert, key, error)) from None
-    except OSError:  # without the name of the file
+    except OSError:  # The error does not contain the name of the file; that of open() does.
         for name in (cert, key):
             with open(name, "rb"):
                 pass

@@ -61,7 +61,7 @@ class Clients:
         loop.on_task_end = self._check_empty
 
     def add(self, peer: Peer) -> None:
-        """Owner: a connection begins."""
+        """Owner: add a new connection."""
         assert self.loop.owned()
         self.loop.start_ticks()
         with self.totals.lock:
@@ -69,7 +69,7 @@ class Clients:
             self.totals.accepted += 1
 
     def remove(self, peer: Peer) -> None:
-        """Owner: a connection has ended."""
+        """Owner: remove a connection that has ended."""
         assert self.loop.owned()
         with self.totals.lock:
             self.peers.discard(peer)

@@ -193,7 +193,7 @@ class Peer(Progress):
 
     @property
     def congested(self) -> bool:
-        """Owner: True if too much data is unsent."""
+        """Owner: True if more than ``HIGH_WATER`` bytes are unsent."""
         return len(self._unsent) > HIGH_WATER
 
     @property
@@ -388,7 +388,7 @@ class Peer(Progress):
             self.next_check = min(self.loop.instant(timeout / CHECKS), self.waiting_since + timeout)
 
     def deadline_passed(self) -> None:
-        """Owner: the deadline has passed."""
+        """Owner: act on the passed deadline of the session or of the close."""
         if self.state is not OPEN:
             now = self.loop.clock()
             self.check_progress(now)  # may move the deadline
@@ -420,13 +420,13 @@ class Peer(Progress):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
-        """Owner: the server stops; an answer that is being sent is completed."""
+        """Owner: close because the server stops; first complete an answer that is being sent."""
         if self.state < FINISHING:
             self._session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
-        """Owner: the socket may be ready; the events are a hint."""
+        """Owner: read and send as far as the socket is ready; the events are a hint."""
         if events != READ and not self._may_read(events):
             return None
         loop = self.loop
@@ -545,7 +545,7 @@ class Peer(Progress):
             self.schedule_flush(len(frame))
 
     def schedule_flush(self, size: int, *, wait: bool = True) -> None:
-        """Any thread: have the owner flush frames that were appended to ``out``.
+        """Any thread: make the owner flush frames that were appended to ``out``.
 
         Within the connection's own turn this is needed only for large frames, which are counted. A
         thread other than the owner waits while too much is unsent. The owner cannot wait: if it

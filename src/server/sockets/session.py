@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Session(ABC):
-    """The protocol that a connection currently uses. All methods are the owner's."""
+    """The protocol that a connection currently uses. Only the owner calls its methods."""
 
     __slots__ = ()
 
@@ -27,15 +27,15 @@ class Session(ABC):
 
     @abstractmethod
     def disconnected(self) -> None:
-        """Owner, once and as the last call: nothing more can be received or sent."""
+        """Owner, once and as the last call: end, because the connection is closed."""
 
     @abstractmethod
     def deadline_passed(self) -> None:
-        """Owner: the deadline that was set on the peer has passed."""
+        """Owner: act on the passed deadline, which was set on the peer."""
 
     @abstractmethod
     def shut_down(self) -> None:
-        """Owner: the server stops; close the connection in the way of the protocol."""
+        """Owner: close the connection as the protocol requires, because the server stops."""
 
     @property
     def awaiting_request(self) -> bool:
@@ -43,13 +43,13 @@ class Session(ABC):
         return False
 
     def after_fork(self) -> None:  # noqa: B027 - most sessions have no handler
-        """The child of a fork: end the connection for a handler that runs on in the child."""
+        """The child of a fork: end the connection for a handler that continues in the child."""
 
     def drained(self) -> None:  # noqa: B027 - most sessions have nothing to do then
-        """Owner: the unsent data fell below the limit; continue sending."""
+        """Owner: continue sending, because the unsent data fell below the limit."""
 
     def sent_all(self) -> None:  # noqa: B027 - most sessions do not request it
-        """Owner: all data was sent, as requested with ``notify_when_sent``."""
+        """Owner: continue after all data was sent; requested with ``notify_when_sent``."""
 
 
 class NoSession(Session):

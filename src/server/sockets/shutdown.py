@@ -19,7 +19,7 @@ SPREAD = 0.8
 
 
 class PacedShutdown:
-    """The connections of one loop, to be closed in random order. All methods are the owner's.
+    """The connections of one loop, to be closed in random order. Only the owner calls its methods.
 
     Args:
         peers: the connections.

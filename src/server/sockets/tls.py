@@ -29,7 +29,7 @@ SEND_AT_ONCE = 256 * 1024
 
 
 class TLSSocket:
-    """A TLS socket with the methods that a peer uses. All methods are the owner's.
+    """A TLS socket with the methods that a peer uses. Only the owner calls its methods.
 
     Because of messages of TLS itself, a read may have to wait until the socket is writable, and a
     write until it is readable.
@@ -130,15 +130,15 @@ class TLSSocket:
         self._sock.shutdown(how)
 
     def getsockopt(self, level: int, name: int, /) -> int:
-        """Owner: the same as for a socket."""
+        """Owner: call this method of the underlying socket."""
         return self._sock.getsockopt(level, name)
 
     def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
-        """Owner: the same as for a socket."""
+        """Owner: call this method of the underlying socket."""
         self._sock.setsockopt(level, name, value)
 
     def close(self) -> None:
-        """Owner: the same as for a socket."""
+        """Owner: call this method of the underlying socket."""
         self._sock.close()
 
     def into_plain(self) -> socket.socket:
@@ -151,7 +151,7 @@ class TLSSocket:
 class TLSPeer(Peer):
     """A client of a server with TLS. ``handshake_timeout`` includes the TLS handshake.
 
-    All methods are the owner's.
+    Only the owner calls its methods.
 
     Args:
         clients: the connections of its loop.
@@ -192,7 +192,7 @@ class TLSPeer(Peer):
         super().open(session, timeout)
 
     def ready(self, events: int) -> Task | None:
-        """Owner: the socket may be ready; the events are a hint."""
+        """Owner: read and send as far as the socket is ready; the events are a hint."""
         tls = self._tls
         if tls is None:
             return super().ready(events)

@@ -74,7 +74,7 @@ class UnixFile:
                 os.unlink(self.path)
 
     def _restrict(self, mode: int | None, group: str | int | None) -> None:
-        """Set group and permissions before the socket listens, so that no client connects first."""
+        """Set group and permissions. No client can connect yet, as listen() is called later."""
         if group is not None:
             try:
                 os.chown(self.path, -1, group_number(group), follow_symlinks=False)

@@ -19,14 +19,14 @@ PIECES = 16
 
 
 class Delivery:
-    """The subscriptions to one topic on one loop; everything is the owner's unless stated.
+    """The subscriptions to one topic on one loop; only the owner uses it, except as stated.
 
     Subscriptions that are caught up share one position, and receive the same bytes object.
 
     Attributes:
         loop: the loop of the subscriptions.
-        position: the position up to which the loop has taken the log; written under the topic's
-            lock.
+        position: the position of the last entry that the loop has taken from the log; written
+            under the topic's lock.
         offset: the weight of all entries up to the position.
         base: the position after which entries are kept, for subscriptions that are caught up or
             have not begun; under the topic's lock.

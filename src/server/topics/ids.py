@@ -22,10 +22,10 @@ def check_id(event_id: str) -> None:
 
     Raises:
         ValueError: the id is too long, or contains an invalid character or a lone surrogate, or is
-            the id that ends a stream permanently.
+            reserved for the end of a stream.
     """
     if event_id == END:
-        raise ValueError(f"invalid event id {END!r}: it ends a stream permanently")
+        raise ValueError(f"invalid event id {END!r}: it is reserved for the end of a stream")
     if NO_HEADER.search(event_id):
         raise ValueError(
             f"invalid event id {event_id[:MAX_ID]!r}: a Last-Event-ID header must not contain "

@@ -191,17 +191,17 @@ class Topics:
         return topic if isinstance(topic, Topic) else None
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread, in any context: have the owner of a loop call this, if a loop exists."""
+        """Any thread, also in a signal handler: make the owner of a loop, if any, call this."""
         for loop in self.loops[:1]:
             loop.call_soon(function)
 
     def keep(self, topic: TopicState) -> None:
-        """Any thread, in any context: keep a topic without subscribers for later ones."""
+        """Any thread, also in a signal handler: keep a topic without subscribers for later ones."""
         self._changes.append((topic, True))
         self._tend()
 
     def is_used(self, topic: TopicState) -> None:
-        """Any thread, in any context: note that a topic has a subscriber."""
+        """Any thread, also in a signal handler: record that a topic has a subscriber."""
         self._changes.append((topic, False))
         self._tend()
 
@@ -219,14 +219,14 @@ class Topics:
                 self._keeping.release()
 
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
-        """Any thread, in any context: count events, events that subscribers lost, and memory."""
+        """Any thread, also in a signal handler: count events, lost events, and memory."""
         with self._tally:
             self.published += published
             self.dropped += dropped
             self.weight += weight
 
     def fair_share(self) -> float:
-        """Any thread, in any context: return the memory that the entries of a topic may take."""
+        """Any thread, also in a signal handler: return the memory that one topic may use."""
         if self.weight <= self._memory:
             return inf
         return self._memory / max(1, len(self._all) - len(self._unused))

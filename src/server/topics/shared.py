@@ -191,7 +191,7 @@ class SharedLog(ABC):
 
     @property
     def trouble(self) -> str:
-        """Any thread: the reason why the broker accepts nothing; "" if it does, as far as known."""
+        """Any thread: the reason why the broker rejects all commands; "" if none is known."""
         return ""
 
     def flush(self, timeout: float) -> bool:
@@ -214,7 +214,7 @@ class LocalLog(SharedLog):
     """The logs of topics that only this process has: the replica is the log."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler of the same thread may enter
+        self._lock = threading.RLock()  # a signal handler may interrupt the holder
         self._members: dict[Replica, Counter[str]] = {}
         recreate_in_children(self)
 

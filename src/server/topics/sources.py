@@ -46,14 +46,14 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class _Kept:
-    """An item that may have to be published again; it has no receipt before it was published."""
+    """An item that may have to be published again. It has no receipt until it is published."""
 
     entry: Entry
     receipt: Receipt | None = None
 
 
 class Publishable(Protocol):
-    """The part of a topic that a source uses."""
+    """The part of a topic that a source needs."""
 
     name: str
 
@@ -67,7 +67,7 @@ class SourceThread(ABC):
     Args:
         topic: the topic that the items are published to.
         timing: the durations of the app.
-        done: is called after each item that is finished.
+        done: called after each item that was published or dropped.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class SourceThread(ABC):
         self._thread: threading.Thread | None = None  # takes the items; under the lock
         self._wanted = False  # under the lock
         self._unwanted = threading.Event()
-        self._kept: deque[_Kept] = deque()  # its thread's
-        self._is_closed = False  # True if the topic is closed; its thread's
+        self._kept: deque[_Kept] = deque()  # used only by its thread
+        self._is_closed = False  # True if the topic is closed; used only by its thread
 
     @property
     def running(self) -> bool:
@@ -140,7 +140,7 @@ class SourceThread(ABC):
             return not self._wanted
 
     def take(self, item: object) -> None:
-        """Its thread: publish an item, and keep it until it is."""
+        """Its thread: publish an item, and keep it until the log has accepted it."""
         try:
             entry = as_entry(item)
         except Exception:  # the next item may be valid
@@ -210,14 +210,17 @@ class SourceThread(ABC):
         try:
             self.run()
         except Exception:
-            log.exception("event source failed")
+            log.exception("event source of the topic %.100r failed", self.topic.name)
         with self._lock:
             if self._thread is threading.current_thread():
                 self._thread = None
 
 
 class QueueThread(SourceThread):
-    """A thread that takes items from a queue. It puts none in: the queue may be full, or sorted."""
+    """A thread that takes items from a queue.
+
+    It never puts an item back, because the queue may be full or sorted.
+    """
 
     def __init__(self, topic: Publishable, timing: Timing, source: Queue[Any]) -> None:
         super().__init__(topic, timing, getattr(source, "task_done", _nothing))
@@ -225,7 +228,7 @@ class QueueThread(SourceThread):
         self._size: Callable[[], int] = getattr(source, "qsize", int)
         # A round publishes the items that the queue has at its beginning, or lets them wait.
         self._rounds = 0
-        self._remaining = 0  # items of this round; its thread's
+        self._remaining = 0  # items of this round; used only by its thread
         self._round_ended = threading.Condition()
         self._round_awaited = False  # a thread waits for the end of a round
 
@@ -276,7 +279,7 @@ class QueueThread(SourceThread):
 
 
 class IterableThread(SourceThread):
-    """A thread that takes the items of another iterable, which may block, one by one."""
+    """A thread that takes items one by one from an iterable, which may block."""
 
     def __init__(self, topic: Publishable, timing: Timing, source: Iterable[Any]) -> None:
         super().__init__(topic, timing)

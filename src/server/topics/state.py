@@ -89,7 +89,7 @@ class TopicState(ABC):
         # lock; the thread that holds the lock moves them into the log.
         self._posted: list[Entry] = []
         self._weight = 0  # bytes of memory that the registry has counted
-        self._trim_scheduled = False  # a loop will continue trimming
+        self._trim_scheduled = False  # True if a loop will continue trimming
         self._taken = threading.Condition(self.lock)
 
     def __del__(self) -> None:

@@ -149,7 +149,7 @@ class SubscribedLog(TopicState, Replica):
                     if self.timing.clock() < until or not self._known:
                         self._unplaced.append((subscription, after, otherwise, until))
                         continue
-                    # The event of its id has not come in time, so the id is not of this log.
+                    # No event with the client's last id arrived in time: this log does not know it.
                     self._place(subscription, otherwise, None)
                     subscription.missed = True
                 subscription.loop.call_soon(subscription.begin)

@@ -49,7 +49,7 @@ class EventLoop(Protocol):
         """Any thread: return True if the calling thread is the owner."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
-        """Any thread, in any context: have the owner call this."""
+        """Any thread, also in a signal handler: queue this function for the owner to call."""
 
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object], /
@@ -203,7 +203,7 @@ class LoopDelivery(Protocol):
         """Owner: send all entries published before, as far as the socket accepts them."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
-        """Owner: make a subscription lag that was caught up."""
+        """Owner: change a subscription from caught up to lagging."""
 
     def forget(self, subscription: TopicSubscription, /) -> None:
         """Owner: remove a subscription."""
@@ -218,11 +218,12 @@ class TopicSubscription(Subscription):
         peer: its socket.
         loop: the loop of its connection.
         member: the name for :meth:`Topic.members`; None for an anonymous subscriber.
-        encoding: the encoding of events for this client; the owner's.
+        encoding: the encoding of events for this client; only the owner uses it.
         delivery: sends the events; None before the subscription is added to the topic.
-        begun: True after the owner has begun to send; the owner's.
-        caught_up: True if the client was sent all entries that the loop has taken; the owner's.
-        position: up to which the client was sent the log, or has lost it.
+        begun: True after the owner has begun to send; only the owner uses it.
+        caught_up: True if the client was sent all entries up to the loop's common position; only
+            the owner uses it.
+        position: the position of the last entry that the client was sent, or has missed.
         placed: True if the position is known; under the topic's lock.
         missed: True if events before the position were lost, and the client must be sent a gap;
             under the topic's lock.
@@ -310,7 +311,7 @@ class TopicSubscription(Subscription):
             self.delivery.advance(self)
 
     def change_encoding(self, encoding: Encoding) -> None:
-        """Owner: send events in this encoding from here on."""
+        """Owner: send later events in this encoding."""
         if self.delivery is not None and self.caught_up:
             self.delivery.start_lagging(self)
         self.encoding = encoding

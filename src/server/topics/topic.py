@@ -135,4 +135,4 @@ class Topic(ABC):
 
     @abstractmethod
     def stats(self) -> TopicStats:
-        """Any thread, in any context: return the statistics of the topic."""
+        """Any thread, also in a signal handler: return the statistics of the topic."""

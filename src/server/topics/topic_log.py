@@ -161,7 +161,7 @@ class TopicLog(SubscribedLog, Topic):
             self.submit(Entry("", last=True))
 
     def append(self, entries: Sequence[Entry]) -> Published:
-        """Any thread, in any context: append entries to the log, and have the loops send them.
+        """Any thread, also in a signal handler: append entries to the log, for the loops to send.
 
         The wait for the lock is limited, because another thread may hold it while foreign code
         waits for this thread. After ``publish_lock_timeout`` a loop appends the entries, or the
@@ -220,7 +220,7 @@ class TopicLog(SubscribedLog, Topic):
         return StateError(f"the topic {self.name!r} is closed")
 
     def _slow_down(self) -> None:
-        """Any thread, in any context: slow down, because the broker is slower than this thread.
+        """Any thread, also in a signal handler: slow down, because the broker is slower.
 
         A turn on a loop is the last of its connection until there is room; a thread waits.
         """
@@ -263,7 +263,7 @@ class TopicLog(SubscribedLog, Topic):
         return self._shared.members(self)
 
     def stats(self) -> TopicStats:
-        """Any thread, in any context: see :meth:`Topic.stats`."""
+        """Any thread, also in a signal handler: see :meth:`Topic.stats`."""
         entered = self.entered()
         with self.lock:
             if not entered:

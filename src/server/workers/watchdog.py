@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-# Checks within the time-out.
+# The number of checks per time-out.
 CHECKS = 4
 
 

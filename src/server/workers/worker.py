@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..server import Server
 
-# Writes the stacks of all threads and ends the process. Applications hardly use this signal.
+# Writes the stacks of all threads and ends the process. Applications rarely use this signal.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
 # The maximum number of requests for metrics that wait at once.
 MAX_WAITING = 1000

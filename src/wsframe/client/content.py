@@ -10,7 +10,7 @@ from ..errors import HandshakeError
 INFLATED = frozenset(("gzip", "x-gzip", "deflate"))
 GZIP_OR_ZLIB = zlib.MAX_WBITS + 32  # either format, detected from the first bytes
 RAW = -zlib.MAX_WBITS
-# The most bytes to inflate at once, so that a small body cannot take much memory.
+# The maximum number of bytes to inflate at once, so that a small body cannot take much memory.
 STEP = 1 << 16
 
 

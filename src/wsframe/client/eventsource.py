@@ -97,7 +97,7 @@ class EventSource(Closing):
     def retry(self) -> float:
         """The delay before reconnecting, in seconds, limited to 0.5-3600.
 
-        The server can change it.
+        The ``retry`` field of an event changes it.
         """
         return self._pause.retry
 
@@ -227,7 +227,7 @@ class EventSource(Closing):
 
     def _read(self, answer: Response) -> None:
         """Wait for the next data; at the end of the stream, close the connection."""
-        self._decoder.receive(b"")  # raise an error behind the last events before waiting
+        self._decoder.receive(b"")  # raises an error that was found after the last events
         try:
             data = answer.read()
         except OSError as error:
@@ -285,7 +285,7 @@ def events(
             comments end a silence. None for no limit; then a server that disappears without closing
             the connection is not detected.
         retry: the delay before reconnecting, in seconds, until the server sends another.
-        max_event_size: the most characters of one event.
+        max_event_size: the maximum number of characters of one event.
 
     Raises:
         HandshakeError: the status is not 200 or 204, the response is not an event stream, or its

@@ -22,7 +22,7 @@ AUTHORITY = re.compile(
 )
 LABEL = r"[a-z0-9_-]{1,63}"
 NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
-MAX_NAME = 253  # without a trailing dot
+MAX_NAME = 253  # characters, without a trailing dot
 # Browsers (WHATWG URL section 3.5) and the resolver treat such a name as an IPv4 address.
 ENDS_IN_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 ZONE = re.compile(r"[!-$&-~]{1,16}")  # no system has longer interface names

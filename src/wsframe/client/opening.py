@@ -66,10 +66,10 @@ def connect(
         ping_timeout: the limit for the pong, in seconds, counted from the acknowledgement of the
             ping. The time that a server needs to read the data before the ping, at 20 KB a second,
             is added for up to 8 MiB.
-        max_message_size: the most bytes of one message from the server.
-        max_queue: the most bytes of memory for received messages that no thread has taken; reading
-            pauses beyond it. None for 16 times ``max_message_size``. One read may exceed it by
-            64 KiB, or by up to 16 MiB of UTF-8 in compressed messages.
+        max_message_size: the maximum size of one message from the server, in bytes.
+        max_queue: the maximum memory, in bytes, for received messages that no thread has taken;
+            reading pauses beyond it. None for 16 times ``max_message_size``. One read may exceed it
+            by 64 KiB, or by up to 16 MiB of UTF-8 in compressed messages.
 
     Raises:
         HandshakeError: the server rejected the request, with the status of its response; or its

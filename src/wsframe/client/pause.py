@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 # In seconds: the range of the server's ``retry``, and the limit of the delay after failures.
 MIN_RETRY, MAX_RETRY = 0.5, 3600.0
 MAX_BACK_OFF = 60.0
-# As a part of the delay, so that disconnected clients do not all reconnect at the same time.
+# The maximum random increase, as a fraction of the delay. It prevents that all disconnected clients
+# reconnect at the same time.
 MAX_JITTER = 0.25
 
 
@@ -24,7 +25,7 @@ class Pause:
 
     def __init__(self, retry: float) -> None:
         self.failures = 0
-        self._asked_for = 0.0  # the last Retry-After, in seconds
+        self._retry_after = 0.0  # the last Retry-After, in seconds
         self.retry = retry
 
     @property
@@ -39,7 +40,7 @@ class Pause:
     def succeed(self) -> None:
         """Record a successful connection."""
         self.failures = 0
-        self._asked_for = 0.0
+        self._retry_after = 0.0
 
     def fail(self, retry_after: float = 0.0) -> None:
         """Record a failed connection.
@@ -48,12 +49,12 @@ class Pause:
             retry_after: the server's ``Retry-After``, in seconds; limited to one hour.
         """
         self.failures += 1
-        self._asked_for = min(retry_after, MAX_RETRY)
+        self._retry_after = min(retry_after, MAX_RETRY)
 
     def seconds(self) -> float:
-        """Return the delay from now on, in seconds; at least what the server asked for."""
+        """Return the next delay, in seconds; at least the last ``Retry-After`` of the server."""
         doubled = min(self.retry * 2.0 ** min(self.failures, 20), MAX_BACK_OFF)
-        return max(self.retry, doubled, self._asked_for) * random.uniform(1, 1 + MAX_JITTER)
+        return max(self.retry, doubled, self._retry_after) * random.uniform(1, 1 + MAX_JITTER)
 
 
 def retry_after(values: Iterable[str], dates: Iterable[str]) -> float:

@@ -46,5 +46,5 @@ void accept_key_compute(char accept[ACCEPT_SIZE], const char key[KEY_SIZE])
     for (int i = 0; i < 20; i++)
         digest[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
     base64(accept, digest, 7);
-    accept[ACCEPT_SIZE - 1] = '='; /* 20 bytes are six groups of three, and two bytes */
+    accept[ACCEPT_SIZE - 1] = '='; /* 20 bytes are six groups of three bytes and one group of two */
 }

@@ -78,7 +78,7 @@ def test_a_malformed_host(codec: ModuleType, host: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ([("Accept", "*/*")], "no Host header"),
+        ([("Accept", "*/*")], "the request has no Host header"),
         ([("Host", "a.example"), ("host", "a.example")], "more than one Host header"),
         ({"HOST": "a.example:x"}, "the Host header is malformed"),
     ],

@@ -126,7 +126,7 @@ BAD_KEY = "Sec-WebSocket-Key must be 16 bytes in base64"
 
 
 REFUSED: dict[str, tuple[Pairs, int, str]] = {
-    "no-host": (request(host=None), 400, "no Host header"),
+    "no-host": (request(host=None), 400, "the request has no Host header"),
     "two-hosts": (request(("host", "server.example.com")), 400, "more than one Host header"),
     "no-key": (request(sec_websocket_key=None), 400, "no Sec-WebSocket-Key header"),
     "two-keys": (

@@ -95,7 +95,7 @@ def test_a_hook_that_fails_is_logged_and_answered_500(
     answer = ask(clients, server, upgrade("/ws"))
     assert answer.status == 500
     assert str(error).encode() not in answer.body
-    assert log.expect("authorize of /ws failed").exc_info
+    assert log.expect("the authorize function of /ws failed").exc_info
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_answer_that_cannot_be_sent_is_logged_and_500(
     answer = ask(clients, serve(protected(authorize)), upgrade("/ws"))
     assert (answer.status, answer.body) == (500, b"authorization check failed\n")
     assert answer.headers["X-User"] is answer.headers["Set-Cookie"] is None
-    assert log.expect("authorize of /ws raised an answer that cannot be sent").exc_info
+    assert log.expect("the authorize function of /ws raised an answer that cannot be sent").exc_info
 
 
 def test_an_invalid_request_is_refused_without_calling_the_hook(

@@ -147,7 +147,7 @@ def test_without_a_free_thread_the_turn_keeps_the_loop_until_it_returns(
     assert rig.owner() is owner
     assert rig.loop.handoffs == 0
     assert not task.needs_thread
-    log.expect("/test blocks the loop: the system cannot start another thread", logging.WARNING)
+    log.expect("/test blocks the loop, and no thread can take it over: the system", logging.WARNING)
     assert not log.records, "once is enough for one turn"
 
 

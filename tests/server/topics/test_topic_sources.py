@@ -120,7 +120,7 @@ def test_a_source_that_ends_or_fails_has_no_thread(serve: Serve, log: ServerLog)
             items.give("1")
             items.give(last)
             if last is not None:
-                log.expect("event source failed")
+                log.expect("event source of the topic 'news' failed")
             published(topic, 1)
             wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")  # noqa: B023
             server.stop()
@@ -159,7 +159,7 @@ def test_a_failing_queue_does_not_delay_the_stop(serve: Serve, log: ServerLog) -
     app.topic("news").feed(source)
     server = serve(app)
     source.put("x")
-    log.expect("event source failed")
+    log.expect("event source of the topic 'news' failed")
     wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")
     server.stop()
     assert source.empty()

@@ -320,7 +320,7 @@ def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: st
     log.expect("dropping item from event source: not a valid event")
     if kind == "iterable":
         source.put(None)
-        log.expect("event source failed")
+        log.expect("event source of the topic 'news' failed")
 
 
 def test_invalid_sources_are_rejected() -> None:

@@ -132,7 +132,7 @@ class Channels:
 
 @dataclass(eq=False)
 class _FeedState:
-    """The state of a feed in one process, as of the last received message.
+    """The state of a feed in one process after the last received message.
 
     Attributes:
         feed: the channel and its topic.
@@ -140,7 +140,8 @@ class _FeedState:
         changes: the channel of the changes of the lease.
         is_subscribed: True if both subscriptions are confirmed.
         holds_lease: True if this process holds the lease, and publishes the messages.
-        unconfirmed: True if the lease was acquired and released before the message about it came.
+        unconfirmed: True if the lease was acquired and released, but the message about it has not
+            arrived.
         kept: messages received since the lease was released; None while a process holds it.
         is_refused: True if Redis has rejected one of the subscriptions.
     """
@@ -264,7 +265,7 @@ class _Listener:
                     )
 
     def _lease_changes(self, state: _FeedState, holder: bytes) -> None:
-        """Note the new holder of a lease; it is empty if the lease was released."""
+        """Record the new holder of a lease; it is empty if the lease was released."""
         kept, state.kept = state.kept, None
         state.holds_lease = holder == self._holder.encode()
         if state.holds_lease:

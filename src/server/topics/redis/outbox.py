@@ -25,11 +25,12 @@ MAX_NUMBERS = 10_000
 
 
 class Mark(Receipt):
-    """A receipt for all events put in before it; LOST if one of them was dropped."""
+    """A receipt for all earlier events of the outbox; LOST if one of them was dropped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.before: set[Event] = set()  # the last waiting event of each topic; the writer's
+        # The last waiting event of each topic. Only the writer uses it.
+        self.before: set[Event] = set()
 
 
 @dataclass(eq=False, slots=True)
@@ -43,7 +44,7 @@ class Event:
         bounds: the limits of the topic in Redis: entries, their weight, their age in ms.
         fields: the fields of the entry; empty if it was dropped, and only its gap is published.
         receipt: the receipt of the publisher; None if it has not requested one.
-        number: the number of the event within a run, given by the writer.
+        number: the number of the event since the threads started, assigned by the writer.
         before: the number of the previous event of its topic; 0 if unknown.
         lost: the number of dropped events just before it in its topic.
         is_counted: True if it is counted in the weights.
@@ -68,18 +69,18 @@ class Event:
 
 
 class ClosedError(Exception):
-    """The outbox accepts no more events, because another run has begun."""
+    """The outbox accepts no more events, because its writer stops."""
 
 
 class Outbox:
-    """Events of one run that wait for Redis.
+    """Events that wait for Redis, from a start of the writer to its stop.
 
     Any thread puts events in, even a signal handler or a finalizer that interrupts this class: the
-    lock is reentrant, and the events of such a nested call are counted later. All other methods are
-    the writer's.
+    lock is reentrant, and the events of such a nested call are counted later. Only the
+    writer calls the other methods.
 
-    The waiting events of a topic may weigh as much as is still free for all. So a flooded topic
-    gets half, and the others always have room.
+    The waiting events of a topic may weigh as much as the free part of ``MAX_WAITING``. So a
+    flooded topic uses at most half of the limit, and the others always have room.
     """
 
     def __init__(self) -> None:
@@ -87,11 +88,11 @@ class Outbox:
         self._weight = 0
         self._weights: dict[str, int] = {}  # by topic
         self._is_counting = False
-        self.is_closed = False  # this run ends
+        self.is_closed = False  # the writer stops
         self._new: deque[Event | Mark] = deque()
         # Functions to call when a topic has room again; any thread appends.
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
-        # The writer's. The first topic is the next to be sent.
+        # Only the writer uses these. The first topic is the next to be sent.
         self._queues: OrderedDict[str, deque[Event]] = OrderedDict()
         self._marks: list[Mark] = []
         self._number = 0
@@ -101,7 +102,7 @@ class Outbox:
     # Any thread -------------------------------------------------------------------------------
 
     def put(self, item: Event | Mark) -> None:
-        """Any thread: add an event, or a mark.
+        """Any thread: add an event, or a receipt for all events before it.
 
         Raises:
             BrokerUnavailable: too many events wait for Redis.
@@ -125,7 +126,7 @@ class Outbox:
         return self._weights.get(topic, 0) / max(1, MAX_WAITING - self._weight)
 
     def when_room(self, topic: str, call: Callable[[], object]) -> None:
-        """Any thread: have the writer call this when fewer events of the topic wait."""
+        """Any thread: make the writer call a function when fewer events of the topic wait."""
         self._waiting.append((topic, call))
 
     def __bool__(self) -> bool:

@@ -45,7 +45,7 @@ LARGEST_EVENT = 48 * 1024
 
 @dataclass(eq=False)
 class _Run:
-    """The threads from their start to their stop, with their outbox."""
+    """The writer and reader threads from one start to the next stop, with their outbox."""
 
     outbox: Outbox
     writer: Writer
@@ -327,7 +327,7 @@ class RedisStreams(SharedLog):
             )
 
     def _running(self) -> _Run:
-        """Return the run, and begin one if there is no run."""
+        """Return the running threads and their outbox; start them if necessary."""
         run = self._run
         if run is not None:
             return run
@@ -335,7 +335,7 @@ class RedisStreams(SharedLog):
             return self._run or self._begin_run()
 
     def _begin_run(self) -> _Run:
-        """Under the lock: begin a run.
+        """Under the lock: start the threads with a new outbox.
 
         Raises:
             BrokerUnavailable: the program exits. A new thread would never run, and waiting for its
