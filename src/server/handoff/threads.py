@@ -114,7 +114,7 @@ class Threads:
         # Every other loop may begin a turn at the same moment, and all these turns may block.
         limit = self.turn_quota.limit + reserve.limit - (loops - 1)
         self.handoff_quota = Quota(
-            "max_threads and reserve_threads",
+            "max_threads + reserve_threads",
             limit,
             min(limit, self.turn_quota.share + reserve.share),
             min(limit, self.turn_quota.part + reserve.part),
