@@ -63,21 +63,23 @@ def _measure(
     begin = monotonic()
     for number in range(rounds):
         for key, by_server in results.items():
-            _say(f"\n{monotonic() - begin:4.0f} s, round {number + 1} of {rounds}, {key}:")
+            _print_progress(
+                f"\n{monotonic() - begin:4.0f} s, round {number + 1} of {rounds}, {key}:"
+            )
             names = list(by_server)
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                _say(f" {name}")
+                _print_progress(f" {name}")
                 figures = None
                 try:
                     figures = scenarios[key].measure(name, seconds)
                 except BenchError as failure:
-                    _say(" (failed)")
+                    _print_progress(" (failed)")
                     failures.append(f"round {number + 1}, {key}, {name}: {failure}")
                 by_server[name].append(figures)
-    _say(f"\n{monotonic() - begin:4.0f} s, done\n")
+    _print_progress(f"\n{monotonic() - begin:4.0f} s, done\n")
     return failures
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)

@@ -121,7 +121,7 @@ def test_texts_of_python_are_found(tmp_path: Path) -> None:
 x = 1  # another comment
 
 
-def run() -> None:
+def test_a_name() -> None:
     """Function docstring."""
     log.info("a line of %s", "the log")
     raise ValueError(f"an error in {x!r}" " and more")
@@ -132,6 +132,7 @@ def run() -> None:
         (1, "docstring", "Module docstring."),
         (3, "comment", "One comment on two lines."),
         (5, "comment", "another comment"),
+        (8, "name", "a name"),
         (9, "docstring", "Function docstring."),
         (10, "message", "a line of %s"),
         (10, "message", "the log"),

@@ -181,7 +181,7 @@ def long_sentences(paths: Iterable[Path], words: int) -> Iterator[tuple[Text, st
     """Return the sentences in these files that have more words, with their texts."""
     for path in paths:
         for text in read(path):
-            if text.kind != "string":
+            if text.kind not in ("string", "name"):
                 for sentence in sentences(text.text):
                     if len(sentence.split()) > words:
                         yield text, sentence

@@ -34,7 +34,7 @@ class Text(NamedTuple):
         path: the file.
         line: the number of its first line.
         kind: "docstring", "comment", "message" (an error, a log line or a help text), "string" (any
-            other string with a space) or "prose" (Markdown).
+            other string with a space), "name" (of a test, as words) or "prose" (Markdown).
         text: the words, on one line unless it is a docstring.
     """
 
@@ -86,6 +86,8 @@ def _strings(source: str) -> Found:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:
                 docstrings.add(node.body[0].value)  # type: ignore[attr-defined]
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield node.lineno, "name", node.name.removeprefix("test_").replace("_", " ")
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             shown.update(ast.walk(node.exc))
         elif isinstance(node, ast.Call) and _name(node.func) in READ_CALLS:

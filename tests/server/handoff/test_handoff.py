@@ -79,7 +79,7 @@ def test_without_a_thread_a_started_handler_continues_on_the_loop(
     assert client.leave() == Close(1000)
 
 
-def test_a_stop_notifies_blocked_handlers_and_waits_for_those_that_return(
+def test_a_stop_notifies_blocked_handlers_and_waits_for_their_return(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     handler = Blocking()

@@ -20,12 +20,12 @@ from wsframe.server.handoff.threads import Charge, WorkerThread
 def test_a_task_that_schedules_itself_repeatedly_does_not_delay_others(rig: Rig) -> None:
     done = threading.Event()
 
-    def go_on(task: Conversation, item: bytes) -> None:
+    def schedule_again(task: Conversation, item: bytes) -> None:
         if not done.is_set():
             task.work = [item]
             task.needs_finish = True
 
-    _, restless = rig.connect(go_on)
+    _, restless = rig.connect(schedule_again)
     _, client = rig.connect(echo)
     restless.sendall(b"x")
     exchange(client, b"hello")

@@ -141,7 +141,7 @@ def test_the_client_is_the_first_untrusted_address(
         ),
     ],
 )
-def test_scheme_and_host_are_those_that_the_client_used(
+def test_scheme_and_host_are_the_ones_of_the_client(
     trusting: Server, clients: Clients, headers: list[tuple[str, str]], scheme: str, host: str
 ) -> None:
     assert seen_by_server(clients, trusting, *headers)[1:] == (scheme, host)

@@ -150,6 +150,6 @@ def test_a_dead_client_ends_only_its_own_connection(
         scene.ended.get(timeout=TIMEOUT)
     elif state == "a stream":
         wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
-    wait_until(lambda: peers_of(server) == stay, "it is left behind")
+    wait_until(lambda: peers_of(server) == stay, "a connection remains")
     other.send_messages("and now?")
     assert other.next_event() == "and now?"

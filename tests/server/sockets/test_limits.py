@@ -65,7 +65,7 @@ def test_a_connection_beyond_max_connections_is_answered_with_503(
     for client in inside:
         echoes(client)
     inside.pop().leave()
-    wait_until(lambda: count(server) == 3, "a connection is left behind")
+    wait_until(lambda: count(server) == 3, "a connection remains")
     inside.append(clients.websocket(server, "/echo"))
     assert_no_room(clients.connect(server))
     for client in inside:
@@ -91,9 +91,9 @@ def test_many_connections_can_be_refused_at_once(serve: Serve, clients: Clients)
     assert count(server) <= 1 + LINGERING  # while none of them leaves
     for client in outside:
         client.close()
-    wait_until(lambda: count(server) == 1, "a connection is left behind")
+    wait_until(lambda: count(server) == 1, "a connection remains")
     inside.leave()
-    wait_until(lambda: count(server) == 0, "a connection is left behind")
+    wait_until(lambda: count(server) == 0, "a connection remains")
     echoes(clients.websocket(server, "/echo"))
 
 
@@ -151,7 +151,7 @@ def test_a_slot_is_free_again_after_every_kind_of_disconnect(
         last = clients.websocket(server, "/echo", tls=tls)  # the others have been let in before
         echoes(last)
         last.leave()
-        wait_until(lambda: count(server) == 0, "a connection is left behind")
+        wait_until(lambda: count(server) == 0, "a connection remains")
     for client in [clients.websocket(server, "/echo", tls=tls) for _ in range(4)]:
         echoes(client)
 
@@ -177,7 +177,7 @@ def test_the_connections_of_an_address_without_a_request_are_limited(
     assert_no_room(clients.connect(server))
     for client in (first, third):
         client.close()
-    wait_until(lambda: count(server) == 3, "a connection is left behind")
+    wait_until(lambda: count(server) == 3, "a connection remains")
     echoes(clients.websocket(server, "/echo"))
 
 

@@ -217,7 +217,7 @@ def test_only_an_open_connection_sends_what_is_queued_later(case: Case) -> None:
     assert received == b"firstlast"
 
 
-def test_a_closed_connection_keeps_nothing_of_what_is_queued(case: Case) -> None:
+def test_a_closed_connection_keeps_no_queued_data(case: Case) -> None:
     case.abort()
     case.peer.send_control(b"too late")
     case.peer.close_send(b"too late")

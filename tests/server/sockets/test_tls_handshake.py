@@ -22,7 +22,7 @@ from wsframe.server import Server
 pytestmark = resets_under_tls
 
 
-def nobody_is_there(server: Server) -> bool:
+def has_no_clients(server: Server) -> bool:
     return not peers_of(server)
 
 
@@ -123,7 +123,7 @@ def test_a_handshake_can_break_off_anywhere(
             if cut <= whole:
                 break
         leave(client)
-        wait_until(partial(nobody_is_there, server), "a connection is left behind")
+        wait_until(partial(has_no_clients, server), "a connection remains")
         cut += 97
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
@@ -139,7 +139,7 @@ def test_a_client_can_disconnect_before_the_handshake(
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
     assert client.answer().body == b"hello"
-    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+    wait_until(partial(has_no_clients, server), "a connection remains")
 
 
 def test_plain_http_receives_an_explanation(
@@ -151,7 +151,7 @@ def test_plain_http_receives_an_explanation(
         client.send(request)
         answer = client.answer()
         assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
-    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+    wait_until(partial(has_no_clients, server), "a connection remains")
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 100, b"SSH-2.0-x\r\n", os.urandom(8) * 2000])
@@ -161,7 +161,7 @@ def test_a_client_without_tls_is_disconnected(
     server = serve(page_app(), ssl_context=certificates.server)
     client = clients.connect(server)
     client.send(garbage)
-    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+    wait_until(partial(has_no_clients, server), "a connection remains")
 
 
 def test_a_client_that_does_not_trust_the_certificate_is_no_error(
@@ -170,4 +170,4 @@ def test_a_client_that_does_not_trust_the_certificate_is_no_error(
     server = serve(page_app(), ssl_context=certificates.server)
     with pytest.raises(ssl.SSLCertVerificationError):
         clients.connect(server, tls=ssl.create_default_context())
-    wait_until(partial(nobody_is_there, server), "a connection is left behind")
+    wait_until(partial(has_no_clients, server), "a connection remains")
