@@ -14,6 +14,7 @@ from tests.support.clock import STEP, ManualClock
 from tests.support.handlers import MessageGenerator, generator_echo
 from tests.support.inspection import peers_of, socket_of
 from tests.support.serving import Serve
+from tests.support.slow_reader import SlowReader
 from tests.support.waiting import wait_until, wait_until_stable
 from wsframe.progress import unacknowledged
 from wsframe.server import App, EventStream, Server, WebSocket
@@ -130,16 +131,11 @@ class Scene:
 
     def read_slowly(self, client: Client, size: int) -> bytearray:
         """Let the client read this number of bytes at a slow but steady pace."""
-        received = bytearray()
-        while len(received) < size:
-            step = min(len(received) + int(SLOWLY * STEP), size)
-            while len(received) < step:
-                data = client.receive(step - len(received))
-                assert data, f"the end came after {len(received)} bytes"
-                received += data
-            self.pass_time(STEP)
-            self.until_acknowledged()
-        return received
+        return SlowReader(client, int(SLOWLY * STEP), self._pause).read(size)
+
+    def _pause(self) -> None:
+        self.pass_time(STEP)
+        self.until_acknowledged()
 
 
 def connect(clients: Clients, scene: Scene, request: bytes, **options: Any) -> Client:

@@ -6,7 +6,6 @@ import logging
 import socket
 import ssl
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,11 +25,10 @@ from tests.support.clients import END_OF_HEAD, Clients, WebSocketClient, get, ma
 from tests.support.clock import STEP
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
+from tests.support.vanishing_peer import VanishingPeer
 from tests.support.waiting import wait_until
 from wsframe import Close, Opcode, Ping
-from wsframe.progress import ACKNOWLEDGED_INTERVALS, unacknowledged
-from wsframe.server.sockets import peer as peer_module
-from wsframe.server.sockets.peer import Peer
+from wsframe.progress import ACKNOWLEDGED_INTERVALS
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -116,37 +114,19 @@ def test_a_client_of_a_unix_socket_is_served_as_long_as_it_reads(
         log.expect("(send_timeout)", logging.WARNING)
 
 
-class Network:
-    """A link between server and clients that can be cut, so that nothing is acknowledged."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._cut_at: int | None = None
-        self._peer: Peer | None = None
-        monkeypatch.setattr(peer_module, "unacknowledged", self._unacknowledged_now)
-
-    def cut(self, peer: Peer) -> None:
-        """Let the peer's client acknowledge nothing from now on."""
-        self._peer, self._cut_at = peer, peer.bytes_out
-
-    def _unacknowledged_now(self, sock: Any) -> int:
-        if self._peer is None or self._cut_at is None:
-            return unacknowledged(sock)
-        return self._peer.bytes_out - self._cut_at
-
-
 @pytest.mark.parametrize("path", ["/echo", "/silent"])
 def test_a_vanished_client_is_disconnected_in_time(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, log: ServerLog, path: str
 ) -> None:
     """It does not acknowledge the ping or the comment that it is sent while it is silent."""
-    network = Network(monkeypatch)
+    vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve)
     if path == "/echo":
         clients.websocket(scene.server, path)
     else:
         clients.stream(scene.server, path).read_opening()
     scene.pass_time(1)
-    network.cut(scene.peers[0])
+    vanishing.vanish(scene.peers[0])
     scene.expect_end(60)
     if path == "/silent":
         log.expect("(send_timeout)", logging.WARNING)
@@ -194,17 +174,17 @@ def test_a_client_that_only_acknowledges_is_pinged_at_intervals(
 def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = Network(monkeypatch)
+    vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve, ping_timeout=10, send_timeout=600)
     client = clients.websocket(scene.server, "/echo")
     (peer,) = scene.peers
     scene.pass_time(DEFAULT.ping_interval - 1)
-    network.cut(peer)
+    vanishing.vanish(peer)
     before = peer.bytes_out
     while peer.bytes_out == before:
         scene.pass_time(STEP)
     scene.pass_time(8)
-    network.cut(peer)  # the ping arrives after all
+    vanishing.vanish(peer)  # the ping arrives after all
     scene.pass_time(8)
     assert client.next_event() == Ping(b"")
     assert not scene.is_over()
