@@ -288,7 +288,7 @@ class WebSocketSession(Subscriber):
 
     def _client_closes(self, end: ConnectionClosed) -> None:
         """Owner: act on the client's close frame, or its fault."""
-        if self.closing is CLOSING:
+        if self.closing >= CLOSING:  # an answer to an earlier event may have found the socket lost
             self.peer.finish()
             return
         self._enter(CLIENT_CLOSING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from itertools import pairwise
 from queue import Queue
@@ -10,6 +11,8 @@ import pytest
 
 from tests.support.clients import Clients, WebSocketClient
 from tests.support.handlers import Checkpoint
+from tests.support.inspection import peers_of, socket_of
+from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, encode_frame
@@ -188,3 +191,17 @@ def test_every_case_makes_its_transitions(
 
 def test_the_cases_reach_every_transition() -> None:
     assert {step for path in CASES.values() for step in pairwise(path)} == TRANSITIONS
+
+
+def test_a_close_frame_after_a_ping_whose_answer_finds_the_connection_lost(
+    serve: Serve, clients: Clients, states: list[ClosingState], log: ServerLog
+) -> None:
+    case = Case(serve, clients, states, TIMEOUT)
+    (peer,) = peers_of(case.server)
+    socket_of(peer).shutdown(socket.SHUT_WR)  # sending the pong fails
+    codec = case.client.codec
+    case.client.send(codec.ping() + codec.close(1000))
+    case.reach(CLOSED)
+    stop_within(case.server, 20)
+    assert tuple(states) == (OPEN, CLOSED)
+    assert not log.records
