@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -131,7 +130,7 @@ class SharedLog(ABC):
 
     @abstractmethod
     def join(self, replica: Replica, member: str) -> None:
-        """Any thread: add a member to a topic; a member may be added several times.
+        """Any thread, under the topic's lock: add a member; it may be added several times.
 
         Raises:
             ValueError: the broker cannot store a name.
@@ -139,7 +138,7 @@ class SharedLog(ABC):
 
     @abstractmethod
     def leave(self, replica: Replica, member: str) -> None:
-        """Any thread: undo one call of :meth:`join`."""
+        """Any thread, under the topic's lock: undo one call of :meth:`join`."""
 
     @abstractmethod
     def members(self, replica: Replica) -> list[str]:
@@ -211,16 +210,18 @@ class SharedLog(ABC):
 
 
 class LocalLog(SharedLog):
-    """The logs of topics that only this process has: the replica is the log."""
+    """The logs of topics that only this process has: the replica is the log.
+
+    It has no lock of its own. A thread with such a lock could run a finalizer that waits for a
+    topic whose thread waits for the lock. The lock of each topic guards its members instead.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may interrupt the holder
-        self._members: dict[Replica, Counter[str]] = {}
+        self._members: dict[Replica, dict[str, int]] = {}
         recreate_in_children(self)
 
     def after_fork(self) -> None:
         """The child of a fork: forget the members, whose connections are the parent's."""
-        self._lock = threading.RLock()
         self._members = {}
 
     def publish(
@@ -244,21 +245,19 @@ class LocalLog(SharedLog):
         """Any thread: do nothing."""
 
     def join(self, replica: Replica, member: str) -> None:
-        """Any thread: add a member."""
-        with self._lock:
-            self._members.setdefault(replica, Counter())[member] += 1
+        """Any thread, under the topic's lock: add a member."""
+        counts = self._members.setdefault(replica, {})
+        counts[member] = counts.get(member, 0) + 1
 
     def leave(self, replica: Replica, member: str) -> None:
-        """Any thread: undo one call of :meth:`join`."""
-        with self._lock:
-            members = self._members[replica]
-            members[member] -= 1
-            if not members[member]:
-                del members[member]
-            if not members:
-                del self._members[replica]
+        """Any thread, under the topic's lock: undo one call of :meth:`join`."""
+        counts = self._members[replica]
+        counts[member] -= 1
+        if not counts[member]:
+            del counts[member]
+        if not counts:
+            del self._members[replica]
 
     def members(self, replica: Replica) -> list[str]:
         """Any thread: return the members of a topic, sorted."""
-        with self._lock:
-            return sorted(self._members.get(replica, ()))
+        return sorted(self._members.get(replica, ()))

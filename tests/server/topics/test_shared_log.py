@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Queue
+from typing import cast
 
 import pytest
 
@@ -23,7 +25,7 @@ from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import as_entry
 from wsframe.server.topics.receipts import Fate, Receipt
 from wsframe.server.topics.registry import Topics
-from wsframe.server.topics.shared import LocalLog, SharedLog
+from wsframe.server.topics.shared import LocalLog, Replica, SharedLog
 
 
 @dataclass
@@ -170,6 +172,40 @@ def test_members_of_all_processes(here: Process, there: Process) -> None:
     assert here.topic().members() == ["ann", "bob"]
     clients[2].subscriptions[0].close()
     assert here.topic().members() == ["bob"]
+
+
+class Interrupted:
+    """A replica whose first use runs foreign code, as a finalizer does at any place."""
+
+    def __init__(self, foreign: Callable[[], object]) -> None:
+        self._foreign = foreign
+
+    def __hash__(self) -> int:
+        foreign, self._foreign = self._foreign, lambda: None
+        foreign()
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_a_member_of_one_topic_does_not_wait_for_another_topic() -> None:
+    log, joined, in_time = LocalLog(), threading.Event(), list[bool]()
+
+    def join_another_topic() -> None:
+        log.join(cast(Replica, Interrupted(joined.clear)), "bob")
+        joined.set()
+
+    def wait_for_another_topic() -> None:
+        threading.Thread(target=join_another_topic, daemon=True).start()
+        in_time.append(joined.wait(TIMEOUT))
+
+    topic = cast(Replica, Interrupted(wait_for_another_topic))
+    log.join(topic, "ann")
+    assert in_time == [True]
+    assert log.members(topic) == ["ann"]
+    log.leave(topic, "ann")
+    assert log.members(topic) == []
 
 
 def test_a_topic_that_is_closed_is_closed_in_all_processes(here: Process, there: Process) -> None:

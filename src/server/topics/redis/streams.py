@@ -182,7 +182,7 @@ class RedisStreams(SharedLog):
         self._interests.unfollow(replica)
 
     def join(self, replica: Replica, member: str) -> None:
-        """Any thread: add a member to a topic.
+        """Any thread, under the topic's lock: add a member.
 
         Raises:
             ValueError: a name contains a lone surrogate, which cannot be encoded as UTF-8.
@@ -191,7 +191,7 @@ class RedisStreams(SharedLog):
         self._running().writer.wake()
 
     def leave(self, replica: Replica, member: str) -> None:
-        """Any thread: undo one call of :meth:`join`."""
+        """Any thread, under the topic's lock: undo one call of :meth:`join`."""
         run = self._run
         self._interests.leave(replica.name, member)
         if run is None:
