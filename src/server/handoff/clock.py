@@ -20,7 +20,7 @@ class LoopClock(ABC):
         timing: the same.
         tick: a hook, called with the time on this clock after :meth:`start_ticks`. It returns the
             pause until the next call in seconds, 0 for the next round of the loop, or None to stop
-            the calls.
+            the calls. After calls in successive rounds the pause counts from the first one.
         checked_at: the time of the last tick. Idle connections share this one object.
     """
 
@@ -33,6 +33,7 @@ class LoopClock(ABC):
         self._instants: dict[float, float] = {}  # times after ``checked_at``, by the difference
         self._ticking = False
         self._tick_again = False  # the last tick is not finished
+        self._ticked_at = 0.0  # the time of the first tick of a sequence without a pause
         self._next_tick = 0.0
         self._tick_by = 0.0  # a later tick means that the process was suspended
         self._at_tick: list[Callable[[], object]] = []
@@ -88,6 +89,7 @@ class LoopClock(ABC):
         self.checked_at = now
         self._instants.clear()
         if not self._tick_again:
+            self._ticked_at = now
             due, self._at_tick = self._at_tick, []
             for function in due:
                 self.call_safely(function)
@@ -95,7 +97,8 @@ class LoopClock(ABC):
         self._tick_again = pause == 0
         if pause is None and not self._at_tick:
             self._ticking = False
-        self._next_tick = now + (self.timing.sweep_interval if pause is None else pause)
+        # From the first tick of several, so that the ticks of many connections are not late.
+        self._next_tick = self._ticked_at + (self.timing.sweep_interval if pause is None else pause)
 
     def _poll_timeout(self) -> float | None:
         """Return the time for which the poller may block, in seconds; None for no limit."""

@@ -9,8 +9,10 @@ from queue import Queue
 import pytest
 
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
+from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff import monitor as monitor_module
+from wsframe.server.handoff.loop import Loop
 from wsframe.server.timing import Timing
 
 
@@ -138,3 +140,26 @@ def test_a_parked_monitor_that_checks_by_itself_stays_parked(
     rig.monitor._loops = [rig.loop]
     rig.monitor._park()
     assert not list(looks)
+
+
+def test_the_pause_between_ticks_counts_from_the_first_of_successive_ones() -> None:
+    clock = ManualClock()
+    interval = Timing().sweep_interval
+    rig = Rig()
+    loop = Loop(Timing(clock=clock), rig.threads, rig.monitor)
+    pauses = [0.0, 0.0, interval, interval]
+    ticks = []
+
+    def tick(now: float) -> float:
+        ticks.append(now - start)
+        return pauses.pop(0)
+
+    loop.tick = tick
+    start = clock.now
+    loop.start_ticks()
+    for _ in range(20):
+        clock.now += interval / 8
+        loop._tick_if_due()
+    assert [8 * time / interval for time in ticks] == [8, 9, 10, 16]
+    loop.discard()
+    rig.loop.discard()
