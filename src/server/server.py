@@ -233,11 +233,12 @@ class Server:
 
         This is part of the engine: it shows whether a handler blocks one of the loops.
         """
-        remaining = [None] * len(self._loops)
+        others = [None] * (len(self._loops) - 1)
 
         def turned() -> None:
-            remaining.pop()
-            if not remaining:
+            try:
+                others.pop()
+            except IndexError:  # raised once, on the last loop
                 function()
 
         for loop in self._loops:
