@@ -166,10 +166,16 @@ class Topics:
         return topic
 
     def find(self, topic: str | Topic) -> TopicLog:
-        """Any thread: return the implementation of a topic, by its name or object."""
+        """Any thread: return the implementation of a topic, by its name or object.
+
+        Raises:
+            TypeError: the argument is neither a name nor a topic of an app.
+            ValueError: the name is invalid.
+        """
         if isinstance(topic, str):
             return self.get(topic)
-        assert isinstance(topic, TopicLog)
+        if not isinstance(topic, TopicLog):
+            raise TypeError(f"expected the name of a topic or a Topic, got {topic!r}")
         return topic
 
     def unnamed(self, name: str) -> TopicLog:

@@ -124,8 +124,7 @@ class TopicLog(SubscribedLog, Topic):
 
     def submit(self, entry: Entry, receipt: Receipt | None = None) -> Published:
         """Any thread: publish an entry; the receipt is settled when the log has it."""
-        if LARGEST_GROWTH * len(entry.payload) > SPARE_BYTES:
-            self._check_size(entry)
+        self._check_size(entry)
         if self._closed:
             raise self._closed_error()
         published = self._shared.publish(self, entry, receipt)

@@ -140,7 +140,7 @@ class _FeedState:
         changes: the channel of the changes of the lease.
         is_subscribed: True if both subscriptions are confirmed.
         holds_lease: True if this process holds the lease, and publishes the messages.
-        unconfirmed: True if the lease was acquired and released, but the message about it has not
+        awaits_lease: True if the lease was acquired and released, but the message about it has not
             arrived.
         kept: messages received since the lease was released; None while a process holds it.
         is_refused: True if Redis has rejected one of the subscriptions.
@@ -151,7 +151,7 @@ class _FeedState:
     changes: str
     is_subscribed: bool = False
     holds_lease: bool = False
-    unconfirmed: bool = False
+    awaits_lease: bool = False
     kept: list[bytes] | None = None
     is_refused: bool = False
 
@@ -269,7 +269,7 @@ class _Listener:
         kept, state.kept = state.kept, None
         state.holds_lease = holder == self._holder.encode()
         if state.holds_lease:
-            state.unconfirmed = False
+            state.awaits_lease = False
             for data in kept or ():
                 self._publish(state.feed, data)
         elif not holder:
@@ -296,8 +296,10 @@ class _Listener:
         replies = pipe.execute(raise_on_error=False)
         self._check(held, replies)
         for state, reply in zip(held, replies, strict=True):
-            state.unconfirmed = reply == 1 and not state.holds_lease
+            state.awaits_lease = reply == 1 and not state.holds_lease
         timing = self._connection.timing
         until = monotonic() + timing.redis_timeout
-        while any(state.holds_lease or state.unconfirmed for state in held) and monotonic() < until:
+        while any(state.holds_lease or state.awaits_lease for state in held):
+            if monotonic() >= until:
+                return
             self.receive(timing.channel_read_timeout)
