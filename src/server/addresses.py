@@ -54,7 +54,7 @@ class TrustedNetworks:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         if isinstance(trusted, str):
-            raise TypeError('trusted proxies are a sequence of str, as in ["127.0.0.1"]')
+            raise TypeError('trusted_proxies must be a sequence of str, as in ["127.0.0.1"]')
         self._unix = UNIX in trusted
         self._networks = [ip_network(item) for item in trusted if item != UNIX]
 

@@ -74,7 +74,7 @@ class App(Routing):
             raise ValueError(f"topic_memory must be positive: {topic_memory!r}")
         self._on_start: list[Callable[[], object]] = []
         self._servers: list[Server] = []
-        self._link: SupervisorLink | None = None  # of a worker
+        self._link: SupervisorLink | None = None  # None outside a worker
         self._timing = timing or Timing()
         super().__init__(Topics(self._timing, topic_memory))
         if redis is not None:

@@ -42,7 +42,7 @@ class Hosts:
         self, hosts: Sequence[str] | Literal["*"] | None, more: Iterable[str] = ()
     ) -> None:
         if isinstance(hosts, str) and hosts != "*":
-            raise TypeError('hosts are a sequence of str, as in ["example.com"], or "*"')
+            raise TypeError('hosts must be a sequence of str, as in ["example.com"], or "*"')
         self._all = hosts is not None and "*" in hosts
         self.by_default = hosts is None
         self._names: set[str] = {name.lower().removesuffix(".") for name in more}

@@ -106,7 +106,7 @@ class Server:
         self._stopping = False
         self._stopped = threading.Event()
         release_in_children(self)
-        with ExitStack() as undo:  # in case the system has no more threads
+        with ExitStack() as undo:  # if the system cannot start a thread
             for listener in self._listeners:
                 undo.callback(listener.discard)
             for loop in self._loops:
@@ -145,7 +145,7 @@ class Server:
         return replace(
             total(clients.stats() for clients in self._clients),
             uptime=monotonic() - self._started,
-            threads=workers + self._topics.sources.running() + 1,  # and the monitor
+            threads=workers + self._topics.sources.running() + 1,  # one for the monitor
             handlers_in_threads=handlers,
         )
 
@@ -229,7 +229,7 @@ class Server:
             self._loops[0].call_soon(partial(self._accepted, sock, address))
 
     def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
-        """Any thread: call this as soon as every loop has run a callback, on the last loop.
+        """Any thread: call ``function``, on the last loop, once every loop has run a callback.
 
         This is part of the engine: it shows whether a handler blocks one of the loops.
         """

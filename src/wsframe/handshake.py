@@ -258,7 +258,7 @@ def _check_key(fields: Fields) -> str:
     """Return the key: 16 bytes in base64, in exactly one header (RFC 6455 section 4.2.1)."""
     key = fields.single("sec-websocket-key")
     if key is None:
-        raise HandshakeError(400, "no Sec-WebSocket-Key header")
+        raise HandshakeError(400, "the request has no Sec-WebSocket-Key header")
     if not KEY.fullmatch(key):
         raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     return key

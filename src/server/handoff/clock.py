@@ -30,12 +30,12 @@ class LoopClock(ABC):
         self._clock = timing.clock
         self._suspended = 0.0  # the excluded time, in seconds
         self.checked_at = self.clock()
-        self._instants: dict[float, float] = {}  # times after ``checked_at``, by the difference
+        self._instants: dict[float, float] = {}  # times, by their distance to ``checked_at``
         self._ticking = False
-        self._tick_again = False  # the last tick is not finished
+        self._tick_again = False  # True if the last tick is not finished
         self._ticked_at = 0.0  # the time of the first tick of a sequence without a pause
         self._next_tick = 0.0
-        self._tick_by = 0.0  # a later tick means that the process was suspended
+        self._tick_by = 0.0  # if the next tick is later, the process was suspended
         self._at_tick: list[Callable[[], object]] = []
 
     def clock(self) -> float:
@@ -48,10 +48,10 @@ class LoopClock(ABC):
 
     @abstractmethod
     def call_safely(self, function: Callable[[], object], /) -> None:
-        """Owner: call this; an error ends only the connection whose method it is."""
+        """Owner: call ``function``; an error ends only the connection whose method it is."""
 
     def at_next_tick(self, function: Callable[[], object]) -> None:
-        """Owner: call this at the next check of the deadlines."""
+        """Owner: call ``function`` at the next check of the deadlines."""
         self.start_ticks()
         self._at_tick.append(function)
 

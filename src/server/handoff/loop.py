@@ -149,7 +149,8 @@ class Loop(LoopClock):
         self._running = True
         self._ended = threading.Event()
         self._ownership = Ownership()
-        # The monitor's: the token at its last check, and the last one without a hand-off.
+        # Only the monitor uses these: the token at its last check, and the last token without a
+        # hand-off.
         self._seen: list[Any] | None = None
         self._not_handed_off: list[Any] | None = None
         self._owner = 0
@@ -168,7 +169,7 @@ class Loop(LoopClock):
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
-        """Any thread, before the start: call this when the loop has ended; it must not raise."""
+        """Any thread, before the start: call ``function``, which must not raise, at the end."""
         self._at_end.append(function)
 
     def discard(self) -> None:
@@ -212,7 +213,7 @@ class Loop(LoopClock):
             self.slowdowns.add(task, reason, when_over)
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread: queue this function for the owner to call, after all earlier ones."""
+        """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
         self._calls.append(function)
         if self._asleep:
             try:
@@ -513,7 +514,7 @@ class Loop(LoopClock):
             function()
 
     def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Owner: call this; an error ends only the connection whose method it is."""
+        """Owner: call ``function``; an error ends only the connection whose method it is."""
         try:
             function(*arguments)
         except Exception as error:

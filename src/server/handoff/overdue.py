@@ -24,7 +24,7 @@ class Ticking(Protocol):
         """Any thread: return the time on the loop's clock, in seconds."""
 
     def at_next_tick(self, function: Callable[[], object], /) -> None:
-        """Owner: call this at the next check of the deadlines."""
+        """Owner: call ``function`` at the next check of the deadlines."""
 
 
 class OverdueHandlers:
@@ -66,7 +66,7 @@ class OverdueHandlers:
                 break  # the others are due later
             del self._due[task]
             if task.state is not BUSY:
-                continue  # it waits for its last turn
+                continue  # the handler has no thread; it waits for its last turn
             self._overdue.add(task)
             self._log.log(
                 WARNING,

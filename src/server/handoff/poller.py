@@ -28,7 +28,7 @@ if sys.platform == "linux":
 
 else:
     READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-    HANGUP = 0  # selectors do not report it
+    HANGUP = 0  # selectors do not report this event
 
     class Poller:
         """The files to wait for, with their events. Only the owner calls its methods."""

@@ -19,13 +19,13 @@ class Scheduler(Protocol):
     """The loop, as far as the queue needs it."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
-        """Any thread: queue this function for the owner to call."""
+        """Any thread: queue ``function`` for the owner to call."""
 
     def call_safely(self, function: Callable[[], object], /) -> None:
-        """Owner: call this; an error ends only the connection it concerns."""
+        """Owner: call ``function``; an error ends only the connection concerned."""
 
     def at_next_tick(self, function: Callable[[], object], /) -> None:
-        """Owner: call this at the next check of the deadlines."""
+        """Owner: call ``function`` at the next check of the deadlines."""
 
 
 class ThreadQueue:
@@ -44,18 +44,18 @@ class ThreadQueue:
         self._room = WaitingRoom()
         self._log = ThrottledLog()
         self._refusal_log = ThrottledLog()
-        self._retries = False  # a retry at the next tick is scheduled
+        self._retries = False  # True if a retry at the next tick is scheduled
 
     def __len__(self) -> int:
         """Any thread: return the number of turns and requests that wait."""
         return len(self._room)
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: remove this, if it waits."""
+        """Owner: remove this turn or request, if it waits."""
         self._room.discard(waiter)
 
     def wait_if_needed(self, waiter: Waiter, connection: Connection, route: Hashable) -> bool:
-        """Owner: queue this unless a thread is free for it now.
+        """Owner: queue this turn or request unless a thread is free for it now.
 
         ``waiter.resume()`` is called when a thread is free, unless the waiter is discarded before.
 
@@ -71,7 +71,7 @@ class ThreadQueue:
         return shortage is not None
 
     def add(self, waiter: Waiter, holder: Holder, shortage: Shortage) -> None:
-        """Owner: queue this, and log the reason."""
+        """Owner: queue this turn or request, and log the reason."""
         self._room.add(waiter, holder)
         reason = self._explain(waiter.needs_thread, shortage)
         self._log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
@@ -84,7 +84,7 @@ class ThreadQueue:
         return self._threads.engage_turn(holder, self._retry_soon)
 
     def shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
-        """Owner: return the reason why this must wait for a thread; None if it need not.
+        """Owner: return the reason to wait for a thread; None if one is free.
 
         A turn of a route that blocks may begin on the loop only if the system starts no thread.
         Then the spare threads are better than no thread.

@@ -122,9 +122,10 @@ class Threads:
         self.handler_quota = Quota.of("max_handler_threads", max_handler_threads, share)
         self.scarce = True
         self._spare = loops
-        self._lock = threading.Lock()  # for the following attributes
+        self._lock = threading.Lock()  # guards the following attributes
         self._workers: set[WorkerThread] = set()
-        self._idle: list[WorkerThread] = []  # used from the end, so that the first ones can retire
+        # The last idle thread is used first, so that the others can retire.
+        self._idle: list[WorkerThread] = []
         self._turns = Usage()
         self._handlers = Usage()
         self._waiting: set[Callable[[], object]] = set()

@@ -160,12 +160,12 @@ class Request:
 
 
 def is_longer(request: Request, limit: int) -> bool:
-    """Any thread: return whether the head of a request takes more bytes than the limit."""
+    """Any thread: return True if the head of a request has more bytes than the limit."""
     return len(request._target) + len(request._fields) > limit
 
 
 def shorten(request: Request, limit: int) -> None:
-    """The handler's thread, or the owner: of a head over the limit keep only what logs need."""
+    """The handler's thread, or the owner: reduce a head over the limit to the data for logs."""
     if request._shortened or not is_longer(request, limit):
         return
     agent = (request.user_agent or "")[:MAX_USER_AGENT]

@@ -29,7 +29,7 @@ class TextFormatter(logging.Formatter):
         record = rendered(record)
         text = super().format(record)
         if record.name == ACCESS:
-            return text  # it begins with a time
+            return text  # an access log line begins with its own time
         return f"{timestamp(record.created)} {record.levelname} {text}"
 
 
@@ -69,8 +69,8 @@ class DescriptorHandler(logging.Handler):
     def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._lost = 0  # lines since the last report; only the log's thread
-        self._torn = False  # the last line is incomplete
+        self._lost = 0  # lines since the last report; only the log's thread uses it
+        self._torn = False  # True if the last line is incomplete
 
     def createLock(self) -> None:  # noqa: N802
         """Create no lock: only one thread writes, and closing the log must not wait for it."""
@@ -101,7 +101,7 @@ class DescriptorHandler(logging.Handler):
             self.handleError(record)
             return
         if not self._write_line(line):
-            number = getattr(record, "lost", None)  # it reports other lost records
+            number = getattr(record, "lost", None)  # set if this record reports lost records
             if number is None:
                 background.lost.add()
             self._lost += number or 1

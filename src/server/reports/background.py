@@ -41,7 +41,7 @@ class AtomicCounter:
     def __init__(self) -> None:
         self._sum = 0
         self._new: deque[int] = deque()
-        self._adding = threading.Lock()  # never waited for
+        self._adding = threading.Lock()  # acquired without waiting
 
     def add(self, number: int = 1) -> None:
         """Any thread: add a number."""
@@ -86,17 +86,18 @@ class Background:
     def _begin(self) -> None:
         self.lost = AtomicCounter()
         self._dropped = AtomicCounter()
-        self._reported = 0  # of the dropped jobs; background thread
-        # Each with its units, and True if another job has put it.
+        # The number of dropped jobs that were reported; only the background thread uses it.
+        self._reported = 0
+        # Jobs with their number of units, and True if another job has queued them.
         self._jobs: SimpleQueue[tuple[Job | threading.Event, int, bool]] = SimpleQueue()
-        self._room: deque[None] = deque(repeat(None, self._capacity))  # an item per free unit
+        self._room: deque[None] = deque(repeat(None, self._capacity))  # one item for each free unit
         self._thread_token: list[None] = [None]  # its holder starts the thread
         self._loss_token: list[None] = [None]  # its holder queues the report of losses
         self._thread: threading.Thread | None = None
-        self._nested = False  # the running job was put by another; background thread
-        self._delayed: list[tuple[float, Job]] = []  # background thread
-        self._exiting = False  # the interpreter exits
-        self._stuck = False  # the interpreter exits and the thread is blocked
+        self._nested = False  # True if another job has queued the running one
+        self._delayed: list[tuple[float, Job]] = []  # only the background thread uses it
+        self._exiting = False  # True once the interpreter exits
+        self._stuck = False  # True if the interpreter exits and the thread is blocked
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ class Background:
                 if not self._delayed:
                     return job
                 self._run_delayed(sys.maxsize)
-                self._jobs.put((job, 0, False))  # after the jobs that these have put
+                self._jobs.put((job, 0, False))  # after the jobs that the delayed ones have queued
                 continue
             self._run_job(job)
             del job  # while idle, keep no record alive

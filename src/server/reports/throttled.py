@@ -25,7 +25,7 @@ class ThrottledLog:
         self._interval = interval
         self._next = -inf
         self._suppressed = AtomicCounter()
-        self._reported = 0  # of the suppressed lines
+        self._reported = 0  # the number of suppressed lines that were reported
         self._last = (0, "")  # level and text of the last suppressed line
         self._count_token: list[None] = [None]  # its holder may change self._reported
         self._summary_token: list[None] = [None]  # its holder schedules a summary

@@ -52,7 +52,7 @@ class EventStreamHandler(EventStreamSession):
             worker: the thread for a generator.
         """
         self.begin_heartbeat()
-        self.work = [None]  # for the one turn
+        self.work = [None]  # the work of the only turn
         self.needs_finish = True
         self.start(worker)
 

@@ -64,7 +64,7 @@ def encode_retry(seconds: float) -> bytes:
     return f"retry: {round(1000 * seconds * uniform(0.5, 1.5))}\n\n".encode() if seconds else b""
 
 
-NO_POSITIONS: Mapping[str, str] = {}  # of a new client
+NO_POSITIONS: Mapping[str, str] = {}  # the positions of a new client
 
 
 def over_error() -> ConnectionClosed:

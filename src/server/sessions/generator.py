@@ -85,7 +85,7 @@ class GeneratorSession(WebSocketSession):
             self.peer.loop.slowdowns.resume(self)
         if self.state is HELD:
             if self.over is None:
-                return  # the handler still answers messages, as fast as the client receives
+                return  # the handler answers the waiting messages at the speed of the client
             if self.close_requested:
                 self.work = None
         self.schedule()
@@ -97,12 +97,12 @@ class GeneratorSession(WebSocketSession):
         return waits and inspect.getgeneratorstate(self._generator) == inspect.GEN_CREATED
 
     def drained(self) -> None:
-        """Owner: have a turn with the messages that waited for the client to receive."""
+        """Owner: schedule a turn for the messages that waited until the client received data."""
         if self.state is HELD:
             self.schedule()
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: return the next messages, or after the last one the end of the connection."""
+        """Owner: return the next messages; after the last one, the error for the handler."""
         if self.state is ENDED:
             return None
         work = super().next_batch()
@@ -116,7 +116,7 @@ class GeneratorSession(WebSocketSession):
         return work
 
     def finish_turn(self) -> None:
-        """Owner: end with the handler, or schedule a turn for the messages that wait."""
+        """Owner: end if the handler has ended; otherwise schedule a turn for waiting messages."""
         self.peer.stop_turn = False
         self.shorten_request()
         if self._outcome is not None:

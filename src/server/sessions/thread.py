@@ -51,16 +51,17 @@ class ThreadSession(WebSocketSession):
     ) -> None:
         super().__init__(peer, profile, topics, codec, request)
         self._handler = partial(handler, **request.parameters)
-        # The messages of each read, and their size in bytes. The end is the last item, and stays.
+        # The messages of each read, and their size in bytes. The last item is the end of the
+        # connection, and is never removed.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
         # The thread waits for this signal. A lock would take 4 KiB more for each thread.
         self._ready_signal: SimpleQueue[None] = SimpleQueue()
         self._waiting: list[None] = []  # not empty while the thread waits, or is about to
-        self._batch: Iterator[str | bytes] = iter(())  # only the handler's thread
-        self.work = [None]  # for the one turn
+        self._batch: Iterator[str | bytes] = iter(())  # only the handler's thread uses it
+        self.work = [None]  # the work of the only turn
         self._end_queued = False
-        self._delivered = 0  # total bytes; only the owner
-        self._received = 0  # bytes of these; only the handler's thread
+        self._delivered = 0  # bytes put into the inbox; only the owner uses it
+        self._received = 0  # bytes taken from it; only the handler's thread uses it
         self._outcome: BaseException | None = None
 
     # Owner ------------------------------------------------------------------------------------

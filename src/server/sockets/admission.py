@@ -41,7 +41,7 @@ class Admission:
     def __init__(self, max_connections: int, max_handshakes: int) -> None:
         self.max_connections = max_connections or max(1, _max_files() - SPARE_FILES)
         self.max_handshakes = max_handshakes or max(1, self.max_connections // 2)
-        self._lock = threading.Lock()  # for the following attributes
+        self._lock = threading.Lock()  # guards the following attributes
         self._count = 0
         self._unfinished: dict[Peer, Hashable] = {}
         self._handshakes: Counter[Hashable] = Counter()

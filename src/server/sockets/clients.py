@@ -78,7 +78,7 @@ class Clients:
         self._check_empty()
 
     def for_each_peer(self, function: Callable[[Peer], object]) -> None:
-        """Owner: call this with every connection; an error ends only the connection it concerns."""
+        """Owner: call ``function`` with every connection; an error ends only that connection."""
         for peer in tuple(self.peers):
             self.loop.call_safely(function, peer)
 
@@ -95,7 +95,7 @@ class Clients:
         self.loop.tick_soon()
 
     def when_empty(self, function: Callable[[], object]) -> None:
-        """Owner: call this as soon as no connection and no user code of one is left."""
+        """Owner: call ``function`` once no connection is open and no user code runs."""
         self._when_empty = function
         self._check_empty()
 

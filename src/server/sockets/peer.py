@@ -39,7 +39,7 @@ LARGE_FRAME = 4 * 1024
 FEW_FRAMES = 64
 # The number of bytes in one read before the protocol is known.
 READ_SIZE = 16 * 1024
-# The number of checks for progress within the time without progress that is allowed.
+# The number of checks for progress in the maximum time without progress.
 CHECKS = 8
 # The value of SO_LINGER for which ``close`` discards unsent data and resets the connection.
 DISCARD = struct.pack("ii", 1, 0)
@@ -163,7 +163,7 @@ class Peer(Progress):
         # No data is unsent, no thread waits for the socket, and the state is OPEN.
         self._unobstructed = True
         self._blocked = False  # the socket accepted no more data
-        self._reading = READ  # or 0, or HANGUP
+        self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
         self._interest = 0
         self._flush_scheduled = False
         self._in_turn_size = 0  # bytes of large frames queued in this turn
@@ -319,8 +319,8 @@ class Peer(Progress):
             return
         self._gather(*last)
         self.state = SEALED
-        self.next_check = 0.0  # from now on close_timeout counts
-        self._notify_writers()  # their frames will not be sent
+        self.next_check = 0.0  # close_timeout applies from now on
+        self._notify_writers()  # because their frames will not be sent
 
     def finish(self, *last: bytes) -> None:
         """Owner: send the queued frames and these last ones, then close the connection.

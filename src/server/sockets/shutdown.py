@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .peer import Peer
 
-# The part of ``drain`` over which a stop signal spreads the closing of connections. The rest is
-# left for the last ones to answer.
+# The part of ``drain`` over which a stop signal spreads the closing of connections. In the rest of
+# the time the last clients can complete the closing handshake.
 SPREAD = 0.8
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-# The largest record (RFC 8446 section 5.1). OpenSSL does not send a part of more data in one call:
-# it would retry all of it, without visible progress.
+# The largest record (RFC 8446 section 5.1). OpenSSL does not accept a part of
+# longer data: the whole call would be retried, without visible progress.
 RECORD = 16 * 1024
 # The number of bytes for one client before the loop serves others.
 SEND_AT_ONCE = 256 * 1024

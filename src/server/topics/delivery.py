@@ -58,7 +58,7 @@ class Delivery:
         self._topic = topic
         self._totals = totals
         self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
-        self._joining: list[TopicSubscription] = []  # whose position is past the loop's
+        self._joining: list[TopicSubscription] = []  # ahead of the loop's position
         self._scheduled = False  # True while one call of _deliver is scheduled; under the lock
         self._fan_out: Iterator[bool] | None = None
 
@@ -183,7 +183,7 @@ class Delivery:
             if subscription.position == self.position:
                 subscription.caught_up = True
                 self._caught_up.setdefault(subscription.encoding, set()).add(subscription)
-                topic.trim()  # the entries that were kept for it
+                topic.trim()  # drop the entries that were kept for it
             else:
                 topic.mark_lagging(subscription)
         return (entries, notice) if entries or notice else None
@@ -237,7 +237,7 @@ class Delivery:
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
-                # A subscription that has advanced by itself meanwhile has these entries already.
+                # A subscription that has advanced by itself has these entries already.
                 if (
                     subscription.over
                     or not subscription.caught_up

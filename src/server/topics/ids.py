@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# The last id of a stream that has ended permanently. A browser reconnects after any end until it is
-# answered 204 (WHATWG HTML sections 9.2.2 and 9.2.3); a client that reconnects with this id is, by
-# any process at any time.
+# The last id of a stream that has ended permanently. A browser reconnects after any end until it
+# receives 204 (WHATWG HTML sections 9.2.2 and 9.2.3). So a request with this id receives 204, from
+# any process and at any time.
 END = ":end"
 # The maximum bytes of an id: it must fit into a request header, or into a query, which encodes a
 # byte in up to three characters.

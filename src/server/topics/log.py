@@ -252,7 +252,7 @@ class LatestLog(Log):
     ) -> None:
         super().__init__(bounds, clock, head, offset, floor_id)
         self._newest: dict[str | None, Entry] = {}
-        self._order: list[int] = []  # positions, some of them of forgotten entries
+        self._order: list[int] = []  # the positions of all entries, and of some forgotten ones
 
     def append(self, entry: Entry) -> None:
         """Append an entry, and forget the entry that it replaces."""

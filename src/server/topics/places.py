@@ -78,9 +78,10 @@ class _Stream:
     def __init__(self, ids: dict[str, str]) -> None:
         self.token = token_urlsafe(8)
         self.counted = 0
-        self._ids = ids  # at the oldest place that is kept
+        self._ids = ids  # the ids at the oldest place that is kept
         self._first = 0  # the number of that place
-        self._moves: deque[tuple[str, str]] = deque()  # from each place to the next
+        # The change from each place to the next: a topic and its new id.
+        self._moves: deque[tuple[str, str]] = deque()
 
     def cost(self) -> int:
         return PLACE_COST * (len(self._ids) + len(self._moves) + 4)

@@ -66,7 +66,7 @@ class Topics:
         self._memory = memory
         self._make_locks()
         self._all: WeakValueDictionary[str, TopicLog] = WeakValueDictionary()
-        self._added: dict[str, TopicLog] = {}  # topics on their way into self._all
+        self._added: dict[str, TopicLog] = {}  # topics that are being added to self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
         self._unused = Unused()  # under self._keeping
@@ -197,7 +197,7 @@ class Topics:
         return topic if isinstance(topic, Topic) else None
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread, also in a signal handler: make the owner of a loop, if any, call this."""
+        """Any thread, also in a signal handler: let a loop, if any, call ``function``."""
         for loop in self.loops[:1]:
             loop.call_soon(function)
 

@@ -96,7 +96,7 @@ class SharedLog(ABC):
         return False
 
     def when_room(self, replica: Replica, call: Callable[[], object]) -> None:
-        """Any thread: call this, from any thread, when fewer entries of the topic wait."""
+        """Any thread: call ``call``, from any thread, when fewer entries of the topic wait."""
         call()
 
     def wait_for_room(self, replica: Replica, timeout: float) -> None:

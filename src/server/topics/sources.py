@@ -144,7 +144,11 @@ class SourceThread(ABC):
         try:
             entry = as_entry(item)
         except Exception:  # the next item may be valid
-            log.exception("dropping item from event source: not a valid event: %.200r", item)
+            log.exception(
+                "dropping item from event source of the topic %.100r: not a valid event: %.200r",
+                self.topic.name,
+                item,
+            )
             self._done()
             return
         self._kept.append(_Kept(entry))
@@ -175,14 +179,22 @@ class SourceThread(ABC):
         try:
             self.topic.submit(kept.entry, receipt)
         except (BrokerUnavailable, BrokerRefused) as error:
-            self._trouble.log(logging.WARNING, "event source waits: %s", error)
+            self._trouble.log(
+                logging.WARNING,
+                "event source of the topic %.100r waits: %s",
+                self.topic.name,
+                error,
+            )
             return False
         except StateError as error:
             self._late.log(logging.WARNING, "dropping item from event source: %s", error)
             self._is_closed = True
             receipt.settle(Fate.UNFIT)
         except Exception:
-            log.exception("dropping item from event source: publishing it failed")
+            log.exception(
+                "dropping item from event source: publishing it to the topic %.100r failed",
+                self.topic.name,
+            )
             receipt.settle(Fate.UNFIT)
         kept.receipt = receipt
         return True

@@ -37,7 +37,7 @@ class Registry(Protocol):
         """The loops of the app's servers."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
-        """Have the owner of a loop call this, if there is a loop."""
+        """Queue ``function`` for a loop to call, if a loop exists."""
 
     def count(self, published: int = 0, dropped: int = 0, weight: int = 0) -> None:
         """Count published events, events that subscribers lost, and bytes of memory."""
@@ -198,7 +198,8 @@ class TopicState(ABC):
             entries = self._posted[:]
             del self._posted[: len(entries)]
             for entry in entries:
-                mine = not entry.stream_id  # else the broker has numbered it, and closes topics
+                # An entry with a stream_id was numbered by the broker, which also closes topics.
+                mine = not entry.stream_id
                 if mine and self._closed:
                     continue
                 self.log.append(entry)

@@ -87,7 +87,7 @@ class SubscribedLog(TopicState, Replica):
         """Any thread: end a subscription; the first call counts."""
         with self.lock:
             self._remove(subscription)
-            self.trim()  # the entries that were kept for it
+            self.trim()  # drop the entries that were kept for it
             unused = not self._subscribers
         if unused:
             self._registry.keep(self)

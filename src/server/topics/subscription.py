@@ -49,7 +49,7 @@ class EventLoop(Protocol):
         """Any thread: return True if the calling thread is the owner."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
-        """Any thread, also in a signal handler: queue this function for the owner to call."""
+        """Any thread, also in a signal handler: queue ``function`` for the owner."""
 
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object], /
@@ -62,7 +62,7 @@ class EventLoop(Protocol):
         """
 
     def call_safely(self, function: Callable[..., Any], /, *arguments: object) -> None:
-        """Owner: call this; an exception ends only the connection concerned."""
+        """Owner: call ``function``; an exception ends only the connection concerned."""
 
     def report_error(self, error: Exception, source: object = None, /) -> None:
         """Owner: log an internal error, and end the connection concerned."""
@@ -284,7 +284,7 @@ class TopicSubscription(Subscription):
     def close(self) -> None:
         """Any thread: end the subscription; closing twice does nothing."""
         self.over = True
-        if not self.state.entered():  # else the owner removes it
+        if not self.state.entered():  # otherwise the owner removes it
             self.state.remove(self)
         self.loop.call_soon(self._close)
 
@@ -300,7 +300,7 @@ class TopicSubscription(Subscription):
         self.begun = True
         self.receiver.totals.subscriptions += 1
         self.receiver.subscribed(self)
-        if not self.missed:  # else the gap contains the id at which it begins
+        if not self.missed:  # otherwise the gap contains this id
             self.receiver.open_at(self.topic, self.last_id, self.encoding)
         self.advance()
         self.delivery.has_begun(self)

@@ -106,7 +106,7 @@ class TopicLog(SubscribedLog, Topic):
                 self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
             self.log.bounds = bounds
             self._policy = policy or self._policy
-            if not entered:  # else the next event trims the log
+            if not entered:  # otherwise the next event trims the log
                 self.trim()
 
     # Publishing -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from .state import TopicState
 # The limits of topics without subscribers, because clients often choose the names.
 MAX_UNUSED = 10_000
 MAX_UNUSED_BYTES = 64 << 20
-# The part of both for topics to which only one client has been subscribed.
+# The part of both limits for topics to which only one client was ever subscribed.
 SHARE_OF_A_CLIENT = 1 / 8
 # The memory of a topic without its events and its name.
 TOPIC_COST = 2048
@@ -22,7 +22,7 @@ class _Kept(NamedTuple):
     until: float
     size: int
     client: Hashable
-    orders: tuple[OrderedDict[TopicState, None], ...]  # that contain it
+    orders: tuple[OrderedDict[TopicState, None], ...]  # the orders that contain the topic
 
 
 class _Client:

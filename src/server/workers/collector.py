@@ -63,8 +63,8 @@ class Collector:
         self._began = clock()
         self._past = Stats()  # the counters of workers that have ended
         self._all: list[Participant] = []
-        self._waiting: list[Participant] = []  # for the end of this round
-        self._next_waiting: list[Participant] = []  # for the end of the next one
+        self._waiting: list[Participant] = []  # they wait for the end of this round
+        self._next_waiting: list[Participant] = []  # they wait for the end of the next one
 
     def add(self, worker: Participant) -> None:
         """Add a worker that has started."""

@@ -71,13 +71,13 @@ class Supervisor:
         self._on_serving = on_serving
         self._on_stopping = on_stopping
         self._workers: list[WorkerProcess] = []
-        self._fork_at = [0.0] * count  # an item for each missing worker
+        self._fork_at = [0.0] * count  # one time for each missing worker
         self._kill_at: float | None = None  # set when the supervisor stops
         self._exit_code = 0
         self._any_started = self._all_started = False
-        self._failures = 0  # in a row
-        self._pause = 0.0  # before the latest replacement
-        self._last_reason = ""  # of a failure
+        self._failures = 0  # failed starts in a row
+        self._pause = 0.0  # seconds before the latest replacement
+        self._last_reason = ""  # the reason of the last failed start
         self._signals = signals
         self._signals_handled = 0
         self._collector = Collector(monotonic, Timing.stats_timeout)
@@ -223,7 +223,7 @@ class Supervisor:
         if reason != self._last_reason:
             self._last_reason = reason
             lines = reason.splitlines()
-            above = {"stack": "\n".join(lines[:-1])} if len(lines) > 1 else None  # of a traceback
+            above = {"stack": "\n".join(lines[:-1])} if len(lines) > 1 else None  # a traceback
             log.error("a worker failed to start: %s", lines[-1], extra=above)
         self._failures += 1
         if self._failures == MAX_FAILURES:

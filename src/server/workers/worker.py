@@ -62,9 +62,9 @@ class SupervisorLink:
     def __init__(self, channel: Channel, closed: Callable[[], object]) -> None:
         self._channel = channel
         self._closed = closed
-        self._lock = threading.Lock()  # for the two lists
-        self._requested: list[MetricsCallback] = []  # wait for an answer that was requested
-        self._waiting: list[MetricsCallback] = []  # wait for the next one
+        self._lock = threading.Lock()  # guards the two lists
+        self._requested: list[MetricsCallback] = []  # they wait for the requested metrics
+        self._waiting: list[MetricsCallback] = []  # they wait for the next request
         self._server: Server | None = None
         self._stats: Callable[[], Stats] = Stats
 

@@ -33,7 +33,7 @@ class SocketSlot:
         with self._lock:
             self._sock = sock
             if self._cut:
-                raise ConnectionAbortedError("closed by another thread")
+                raise ConnectionAbortedError("another thread has closed the connection")
 
     def close(self) -> None:
         """The working thread: close the socket."""

@@ -139,7 +139,7 @@ def _follow(
         url = urldefrag(urljoin(url, targets[0])).url
         there = Location.of(url, SCHEMES)
         if location.secure and not there.secure:
-            raise ValueError("a redirect from https to http")
+            raise ValueError("a redirect from https to http is not allowed")
     except (ValueError, ImportError) as error:
         raise HandshakeError(answer.status, str(error), answer.headers) from None
     if there.origin != location.origin:

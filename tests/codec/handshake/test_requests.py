@@ -128,7 +128,7 @@ BAD_KEY = "Sec-WebSocket-Key must be 16 bytes in base64"
 REFUSED: dict[str, tuple[Pairs, int, str]] = {
     "no-host": (request(host=None), 400, "the request has no Host header"),
     "two-hosts": (request(("host", "server.example.com")), 400, "more than one Host header"),
-    "no-key": (request(sec_websocket_key=None), 400, "no Sec-WebSocket-Key header"),
+    "no-key": (request(sec_websocket_key=None), 400, "the request has no Sec-WebSocket-Key header"),
     "two-keys": (
         request(("sec-websocket-key", RFC_KEY)),
         400,

@@ -346,7 +346,7 @@ def test_items_of_a_topic_that_redis_rejects_wait_in_order(
         server = serve(app)
         for item in numbers(20):
             source.put(item)
-        log.expect("event source waits: ", logging.WARNING)
+        log.expect("event source of the topic 'news' waits: ", logging.WARNING)
         client.delete("wsframe:{news}")
     source.join()
     there = RecordingTopic(others).follow()
@@ -366,6 +366,6 @@ def test_an_item_that_cannot_be_published_is_dropped(
     for item in ("before", 100_000 * "x", "after"):
         source.put(item)
     there.expect("before", "after")
-    log.expect("dropping item from event source: publishing it failed")
+    log.expect("dropping item from event source: publishing it to the topic")
     source.join()
     server.stop()

@@ -317,7 +317,7 @@ def test_a_topic_is_fed(serve: Serve, clients: Clients, log: ServerLog, kind: st
     source.put(object())
     source.put({"b": 1})
     assert stream.expect(2) == ["a", '{"b": 1}']
-    log.expect("dropping item from event source: not a valid event")
+    log.expect("dropping item from event source of the topic 'news': not a valid event")
     if kind == "iterable":
         source.put(None)
         log.expect("event source of the topic 'news' failed")

@@ -189,7 +189,7 @@ class _Listener:
                 self._states[feed] = state
                 self._by_lease[state.changes.encode()] = state
                 self._by_channel.setdefault(feed.channel.encode(), []).append(state)
-                # In this order: a process that receives changes of the lease receives messages.
+                # In this order, a process that receives lease changes also receives messages.
                 for channel in (feed.channel, state.changes):
                     self._pubsub.subscribe(channel)
                     self._unconfirmed.append(state)
@@ -208,7 +208,7 @@ class _Listener:
         held = [state for state in self._states.values() if state.is_subscribed]
         pipe = self._client.pipeline(transaction=False)
         for state in held:
-            # After a reconnect a holder must receive again the message with which it begins.
+            # After a reconnect the holder needs another message that it holds the lease.
             again = int(not state.holds_lease)
             arguments = (self._holder, round(timing.lease_ttl * 1000), again, state.changes)
             pipe.eval(scripts.TAKE, 1, state.lease, *arguments)

@@ -62,9 +62,9 @@ class RedisConnection:
         self._prefix = prefix
         self._options = _options(url)
         self._lock = threading.Lock()
-        self._failures: dict[str, str] = {}  # by thread: why it cannot use Redis now
-        self._refusals: dict[str, str] = {}  # by thread: why Redis rejects it permanently
-        self._generation = 0  # of the connections; an older one may be to a replica
+        self._failures: dict[str, str] = {}  # temporary errors, by thread
+        self._refusals: dict[str, str] = {}  # permanent errors, by thread
+        self._generation = 0  # connections of an older generation may be to a replica
         self._clients: dict[threading.Thread, Any] = {}
         # An invalid URL raises here. All late imports happen here, too, such as the codec for host
         # names: a module that a thread imports during a fork stays incomplete, and maybe locked, in
@@ -203,7 +203,7 @@ class RedisConnection:
         def succeeded() -> None:
             nonlocal pause
             if generation != self._generation:
-                raise redis.ConnectionError("the Redis is a replica now")
+                raise redis.ConnectionError("this Redis has become a replica")
             pause = timing.redis_min_backoff
             self._report_success(name)
 

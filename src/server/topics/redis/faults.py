@@ -44,7 +44,7 @@ _REFUSAL_CLASSES = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
     exceptions.AuthenticationWrongNumberOfArgsError,
-    exceptions.AskError,  # MovedError is one
+    exceptions.AskError,  # the base class of MovedError
     exceptions.ClusterDownError,
     exceptions.ClusterCrossSlotError,
     exceptions.TryAgainError,

@@ -40,7 +40,7 @@ class Interests:
     """The followed topics, the members, and the changes that Redis has not received yet."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()  # its lock guards all of it
+        self._changed = threading.Condition()  # its lock guards all attributes
         self._followed: dict[str, FollowRequest] = {}
         self._requests: dict[str, FollowRequest] = {}
         self._refused: dict[str, FollowRequest] = {}  # rejected requests, for a later retry

@@ -126,7 +126,7 @@ class Outbox:
         return self._weights.get(topic, 0) / max(1, MAX_WAITING - self._weight)
 
     def when_room(self, topic: str, call: Callable[[], object]) -> None:
-        """Any thread: make the writer call a function when fewer events of the topic wait."""
+        """Any thread: make the writer call ``call`` when fewer events of the topic wait."""
         self._waiting.append((topic, call))
 
     def __bool__(self) -> bool:

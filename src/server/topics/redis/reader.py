@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The number of entries that Redis keeps beyond the history, for slow readers.
 SPARE = 10_000
-LONGEST = 10 * 365 * 86400.0  # for max_age, which may be infinite
+LONGEST = 10 * 365 * 86400.0  # seconds; the limit of max_age, which may be infinite
 
 MESSAGES = 1000  # messages taken from channels before the streams are read
 CHUNK = 100  # streams read at once, and entries read of each
@@ -250,7 +250,7 @@ class Reader:
             floor_id = news.pop(0).id
         entries, _ = self._entries(topic, news, None, snapshot.closed_id)
         now = self._connection.timing.clock()
-        for entry in entries:  # the age in Redis is the age here
+        for entry in entries:  # keep the age that the entry has in Redis
             entry.published = now - age_of(entry.stream_id, snapshot.time)
         if snapshot.closed_id and not (entries and entries[-1].last):
             entries.append(Entry("", last=True, stream_id=snapshot.closed_id))

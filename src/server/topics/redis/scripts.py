@@ -15,7 +15,7 @@ Both keys expire when the topic has not been used for a while. Redis may also ev
 # The weight of an entry in a stream besides its fields, rounded.
 ENTRY_WEIGHT = 64
 
-# Redis 6 replicates a script that reads the time by its effects only after this call.
+# In Redis 6, a script that reads the time must call this to be replicated by its effects.
 _TIME = """
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')

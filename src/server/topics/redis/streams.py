@@ -153,7 +153,7 @@ class RedisStreams(SharedLog):
         return run is not None and run.outbox.load(replica.name) > CROWDED
 
     def when_room(self, replica: Replica, call: Callable[[], object]) -> None:
-        """Any thread: call this, from any thread, when fewer events of the topic wait."""
+        """Any thread: call ``call``, from any thread, when fewer events of the topic wait."""
         run = self._run
         if run is None or run.outbox.is_closed:
             call()
@@ -279,7 +279,7 @@ class RedisStreams(SharedLog):
             self._interests.withdraw()
             self._wait(run, timeout)
             with self._lock:
-                mine = self._run is run  # else another thread has closed it
+                mine = self._run is run  # False if another thread has closed it
                 if mine:
                     self._run = None
                     run.outbox.close()

@@ -96,7 +96,7 @@ def _entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Entry:
     event, key = text(b"e"), text(b"k")
     check_names(event, own_id, key)
     if binary is None and b"d" not in fields:
-        raise ValueError("it has no data")
+        raise ValueError("the entry has no data")
     return Entry(
         (text(b"d") or "") if binary is None else binary,
         event,

@@ -30,7 +30,7 @@ from .wire import read_snapshot
 if TYPE_CHECKING:
     from .connection import RedisConnection
 
-# After Redis has closed the connection so often on one large event, the event is dropped.
+# An event is dropped after Redis has closed the connection this many times while receiving it.
 STRIKES = 5
 # The number of rejected topics that are remembered.
 MAX_REFUSED = 1000
@@ -92,7 +92,7 @@ class Writer:
         self._is_woken = False
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._suspect: Event | None = None  # a large event on which Redis closed the connection
-        self._strikes = 0  # and how often
+        self._strikes = 0  # the number of times
         self._trouble, self._late = ThrottledLog(), ThrottledLog()
 
     def wake(self) -> None:
