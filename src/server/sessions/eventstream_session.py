@@ -15,7 +15,8 @@ from wsframe.fields import encode_response
 from ..handoff.queues import wake
 from ..handoff.task import BUSY, WAITING
 from ..http.request import shorten
-from ..sockets.peer import Peer, no_room
+from ..sockets.output import no_room
+from ..sockets.peer import Peer
 from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
 from ..topics.ids import END
 from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream

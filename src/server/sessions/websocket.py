@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wsframe import CloseCode, ConnectionClosed, StateError, encode_frame
 from wsframe.frames import BINARY, TEXT, check_close
 
-from ..sockets.peer import LARGE_FRAME, no_room
+from ..sockets.output import LARGE_FRAME, no_room
 from ..topics.encodings import message_encoding
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from wsframe import Close, ConnectionClosed
 from wsframe.frames import Opcode
 from wsframe.server import WebSocket
 from wsframe.server.handoff.task import BUSY, HELD
-from wsframe.server.sockets.peer import HIGH_WATER, Peer
+from wsframe.server.sockets.output import HIGH_WATER
+from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
 
 

@@ -13,7 +13,7 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.task import BUSY, HELD, MAX_WORK_PER_TURN, QUEUED
-from wsframe.server.sockets.peer import HIGH_WATER
+from wsframe.server.sockets.output import HIGH_WATER
 
 
 def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None]) -> None:

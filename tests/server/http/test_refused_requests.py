@@ -15,7 +15,7 @@ from tests.support.inspection import peers_of, queued_bytes
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until_stable
 from wsframe.server import App, Server, WebSocket
-from wsframe.server.sockets.peer import HIGH_WATER
+from wsframe.server.sockets.output import HIGH_WATER
 
 MALFORMED = {
     "no words": b"\r\n\r\n",

@@ -29,7 +29,7 @@ from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import Close
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
-from wsframe.server.sockets.peer import HIGH_WATER
+from wsframe.server.sockets.output import HIGH_WATER
 
 
 def numbered(number: int, size: int = 1 << 14) -> bytes:
