@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wsframe.server.sessions.websocket_session import WebSocketSession
     from wsframe.server.sockets.clients import Clients
     from wsframe.server.sockets.peer import Peer
+    from wsframe.server.topics.redis.streams import RedisStreams
     from wsframe.server.topics.registry import Topics
 
 
@@ -67,6 +68,13 @@ def websocket_session(ws: WebSocket) -> WebSocketSession:
 def topics_of(app: App) -> Topics:
     """Return the topics of an app."""
     return app._topics
+
+
+def channel_listener(streams: RedisStreams, client: Any, pubsub: Any) -> Any:
+    """Return a listener to the Redis channels, which the test drives instead of a thread."""
+    from wsframe.server.topics.redis.channels import _Listener
+
+    return _Listener(streams.connection, client, pubsub, "holder")
 
 
 def listening_sockets(server: Server) -> list[socket.socket]:

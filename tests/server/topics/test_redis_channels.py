@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.inspection import channel_listener
 from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer, Relay
@@ -22,6 +23,7 @@ from tests.support.serving import Serve
 from tests.support.topics import replica
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App
+from wsframe.server.topics.redis.channels import Feed
 from wsframe.server.topics.redis.streams import RedisStreams
 
 LEASE = "wsframe:{news}:from:prices"
@@ -141,6 +143,24 @@ def test_a_holder_that_stops_loses_no_message(
     assert sorted(data_of(there.wait_for_entries(count)), key=lambda data: int(data)) == numbers(
         count
     )
+
+
+def test_a_holder_that_stops_before_it_knows_of_its_lease_loses_no_message(
+    program: Any, streams: RedisStreams
+) -> None:
+    published: list[str | bytes] = []
+    with streams.connection.client("test") as client, client.pubsub() as pubsub:
+        listener = channel_listener(streams, client, pubsub)
+        listener.listen_to([Feed("prices", "news", published.append)])
+        for _ in ("prices", CHANGES):
+            listener.receive(TIMEOUT)
+        listener.hold_leases()  # the message about it is not received yet
+        assert program.get(LEASE) == b"holder"
+        program.publish("prices", "1")
+        listener.release_leases()
+        program.publish("prices", "2")
+        assert published == ["1"]
+    assert program.get(LEASE) is None
 
 
 def test_changes_of_the_lease_are_messages(
