@@ -245,7 +245,7 @@ class Server:
             loop.call_soon(turned)
 
     def after_fork(self) -> None:
-        """The child of a fork: mark the server as stopped; it runs on in the parent."""
+        """The child of a fork: mark the server as stopped; it continues in the parent."""
         self._stopping = True
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -310,7 +310,7 @@ class Server:
         return None if self._proxies.trust(client) else client_network(client)
 
     def _shut_down_paced(self, spread: float, empty: list[threading.Event]) -> None:
-        """Owner of the first loop: have every loop close its connections."""
+        """Owner of the first loop: make every loop close its connections."""
         for number, (clients, event) in enumerate(zip(self._clients, empty, strict=True)):
             phase = number / len(self._clients)
             clients.loop.call_soon(partial(clients.shut_down_paced, spread, phase))

@@ -82,7 +82,7 @@ class Signals:
         """The main thread: run user code that the first stop signal interrupts.
 
         Raises:
-            Interrupted: a signal has arrived, before or meanwhile.
+            Interrupted: a signal has arrived before or during the call.
         """
         if self.count:
             raise Interrupted

@@ -12,7 +12,7 @@ from .routes import MetricsRoute
 
 
 class PendingMetrics(Session):
-    """A request for the metrics; all methods except :meth:`receive` are the owner's.
+    """A request for the metrics. Only the owner calls its methods, except :meth:`receive`.
 
     Args:
         peer: the connection.
@@ -38,7 +38,7 @@ class PendingMetrics(Session):
         """Owner: ignore data; a connection serves one request."""
 
     def disconnected(self) -> None:
-        """Owner: do nothing; the answer finds the connection closed."""
+        """Owner: do nothing, because a later answer to a closed connection is dropped."""
 
     def deadline_passed(self) -> None:
         """Owner: answer with 503, because the supervisor did not answer in time."""

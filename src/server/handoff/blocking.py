@@ -37,7 +37,7 @@ class BlockingProfile:
         self._suspected = -inf
 
     def probation(self) -> int:
-        """Owner: return how many turns of a new connection must be quick in a thread first."""
+        """Owner: return the number of turns for which a new connection is on probation."""
         age = self._timing.clock() - self._suspected
         return ROUTE_PROBATION if age < self._timing.route_memory else 0
 
@@ -46,7 +46,7 @@ class BlockingProfile:
         return bool(self.blocking) or self.probation() > 0
 
     def has_blocked(self) -> bool:
-        """Owner: note that a turn lost the loop; return True if that makes the route suspect."""
+        """Owner: record that a turn lost the loop; return True if that makes the route suspect."""
         now = self._timing.clock()
         self._handoffs.append(now)
         suspect = (

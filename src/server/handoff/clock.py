@@ -42,7 +42,7 @@ class LoopClock(ABC):
         """Any thread: return the time for deadlines, in seconds.
 
         The time in which the process was suspended does not count, because the loop has not seen
-        what clients sent meanwhile.
+        the data that clients sent in that time.
         """
         return self._clock() - self._suspended
 

@@ -529,7 +529,7 @@ class Loop(LoopClock):
             self.call_safely(abort)
 
     def ready(self, events: int) -> Task | None:
-        """Owner: another thread has woken the loop, or turns are queued."""
+        """Owner: continue after a wake-up; return the task of the next queued turn, if any."""
         if events:
             self._waker.drain()
         return self._next_queued() if self._queue else None

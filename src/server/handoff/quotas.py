@@ -93,7 +93,7 @@ class Usage:
             self._parts[holder] += 1
 
     def remove(self, holder: Holder) -> None:
-        """Count off a thread that has worked for this holder."""
+        """Subtract a thread that has worked for this holder."""
         self.busy -= 1
         _count_down(self._routes, holder.route)
         if holder.network is not None:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Slowdowns:
-    """The delayed tasks of one loop, by the cause. All methods are the owner's.
+    """The delayed tasks of one loop, by the cause. Only the owner calls its methods.
 
     Args:
-        call_soon: has the owner call a function; for any thread.
+        call_soon: queues a function for the owner to call; any thread may use it.
     """
 
     def __init__(self, call_soon: Callable[[Callable[[], object]], None]) -> None:

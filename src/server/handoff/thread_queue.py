@@ -117,7 +117,7 @@ class ThreadQueue:
         self._loop.call_soon(self._resume_next)
 
     def _resume_next(self) -> None:
-        """Resume the next waiter that finds a thread; it uses the thread before another look."""
+        """Resume the next waiter for which a thread is free. It occupies the thread at once."""
         waiter = self._room.next(lambda waiter, holder: self.shortage(waiter.needs_thread, holder))
         if waiter is not None:
             self._loop.call_safely(waiter.resume)

@@ -72,7 +72,7 @@ class WorkerThread:
 
 
 class Threads:
-    """The threads of a server, except those of its monitor and its feeds. For any thread.
+    """The threads of a server, except those of its monitor and of event sources. For any thread.
 
     The three kinds of work have limits of their own:
 

@@ -65,7 +65,7 @@ class WaitingRoom:
 
         Args:
             shortage: returns the reason why no thread is free for a waiter of this holder; None if
-                one is.
+                one is free.
         """
         for route, networks in self._queues.items():
             for network, queue in networks.items():

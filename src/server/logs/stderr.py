@@ -77,7 +77,7 @@ class DescriptorHandler(logging.Handler):
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Any thread: filter the record and have it written, without the lock of the base class."""
+        """Any thread: filter the record and emit it, without the lock of the base class."""
         permitted: object = self.filter(record)
         if isinstance(permitted, logging.LogRecord):  # a replacement (Python 3.12 and later)
             record = permitted
@@ -86,7 +86,7 @@ class DescriptorHandler(logging.Handler):
         return bool(permitted)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Any thread: have the record written."""
+        """Any thread: write the record, or queue it for the log's thread."""
         if background.running_here():
             self._write(record)
         else:

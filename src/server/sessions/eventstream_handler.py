@@ -62,7 +62,7 @@ class EventStreamHandler(EventStreamSession):
         return self.state is ENDED
 
     def finish_turn(self) -> None:
-        """Owner: clean up after the handler, which has closed the stream itself if it wanted to."""
+        """Owner: clean up after the handler; its thread has closed the stream if necessary."""
         self.end()
         if self.resumed:
             names = {one.topic for one in self.subscriptions}

@@ -204,7 +204,7 @@ class EventStreamSession(Subscriber):
             self.peer.flush()
 
     def topic_ended(self, subscription: TopicSubscription) -> None:
-        """Owner: end a subscription, and with the last one the stream."""
+        """Owner: end a subscription; end the stream after its last subscription."""
         super().topic_ended(subscription)
         self._complete = not self.subscriptions
         if self._complete and self.handler_ended:

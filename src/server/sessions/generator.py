@@ -60,7 +60,7 @@ class GeneratorSession(WebSocketSession):
     # Owner ------------------------------------------------------------------------------------
 
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: have a turn with the messages; during a turn, keep them for the next one."""
+        """Owner: schedule a turn for the messages; during a turn, keep them for the next one."""
         if self.state is IDLE:
             self.work = messages
             return self
@@ -73,7 +73,7 @@ class GeneratorSession(WebSocketSession):
         return None
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: have a last turn, after the messages."""
+        """Owner: schedule a last turn, after the messages."""
         if self._never_started:
             self.end()
             self._generator.close()
@@ -92,7 +92,7 @@ class GeneratorSession(WebSocketSession):
 
     @property
     def _never_started(self) -> bool:
-        """Owner: True if the client left while the handler waited for a thread to start."""
+        """Owner: True if the client disconnected while the handler waited for a thread to start."""
         waits = self.state is WAITING and self.peer.closed
         return waits and inspect.getgeneratorstate(self._generator) == inspect.GEN_CREATED
 

@@ -58,7 +58,7 @@ class Liveness(Keepalive):
         Args:
             peer: the connection.
             codec: its codec.
-            unread: the client is not being read, so its silence means nothing.
+            unread: True if the client is not being read, so that its silence means nothing.
 
         Returns:
             The reason to close the connection; None if there is no reason.
@@ -93,7 +93,7 @@ class Liveness(Keepalive):
         return None
 
     def _is_late(self, peer: Peer, now: float) -> bool:
-        """Return whether the incomplete message of the client takes too long."""
+        """Return True if the incomplete message of the client takes too long."""
         if self._unfinished is None or self._unfinished.number != peer.messages_in:
             self._unfinished = Unfinished(now, peer.messages_in, peer.bytes_in)
         seconds = (peer.bytes_in - self._unfinished.bytes_in) / SLOWEST_SENDER

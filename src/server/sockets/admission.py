@@ -86,12 +86,12 @@ class Admission:
             return True
 
     def request_complete(self, peer: Peer) -> None:
-        """Note that the request of a connection is complete."""
+        """Record that the request of a connection is complete."""
         with self._lock:
             self._end_handshake(peer)
 
     def leave(self, peer: Peer) -> None:
-        """Count off a connection that has ended, whether it was admitted or not."""
+        """Subtract a connection that has ended, whether it was admitted or not."""
         with self._lock:
             if peer in self._turned_away:
                 self._turned_away.discard(peer)

@@ -86,7 +86,7 @@ class Clients:
         """Owner: from now on close the connections one by one; see :class:`PacedShutdown`.
 
         Connections that await a request are closed at once. Browsers (RFC 9110 section 9.2.2) and
-        proxies send a request that was not read again, to another server.
+        proxies repeat an unread request, at another server.
         """
         for peer in tuple(self.peers):
             if peer.awaiting_request:
@@ -131,7 +131,7 @@ class Clients:
     def stats(self) -> Stats:
         """Any thread: the statistics of this loop and its connections."""
         totals = self.totals
-        # A connection that ends meanwhile is counted once, here or there, so no sum decreases.
+        # A connection that ends during this call is counted exactly once, so no sum decreases.
         with totals.lock:
             peers = self.peers.copy()
             messages_in, messages_out = totals.messages_in, totals.messages_out

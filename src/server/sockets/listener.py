@@ -114,7 +114,7 @@ def bound_buffers(sock: socket.socket, size: int) -> None:
 
 
 def prepare(sock: socket.socket) -> None:
-    """Any thread: make an accepted socket non-blocking, and have it send without delay."""
+    """Any thread: make an accepted socket non-blocking, and disable the delay of small packets."""
     sock.setblocking(False)
     with suppress(OSError):  # the client has disconnected, or it is a unix socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

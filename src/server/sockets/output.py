@@ -29,7 +29,7 @@ FEW_FRAMES = 64
 
 
 class Transport(typing.Protocol):
-    """The methods of a non-blocking socket that a peer uses. All are the owner's."""
+    """The methods of a non-blocking socket that a peer uses. Only the owner calls them."""
 
     def fileno(self) -> int: ...
 
@@ -209,7 +209,7 @@ class Output(Progress, ABC):
         self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
-        """Owner: flush what another thread, or the handler of another connection, has queued."""
+        """Owner: flush frames from another thread or from the handler of another connection."""
         self._flush_scheduled = False
         self.flush()
 

@@ -234,7 +234,7 @@ class Peer(Output):
             self.abort()
 
     def _discard_unacknowledged(self) -> None:
-        """Have ``close`` reset the connection if data is unacknowledged.
+        """Make ``close`` reset the connection if data is unacknowledged.
 
         Otherwise the system would keep the data and retry for many minutes.
         """

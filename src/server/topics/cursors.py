@@ -18,8 +18,8 @@ class Ids(Protocol):
     def position(self, log: Log, cursor: str) -> int | None:
         """Return the position that a cursor names; None if the cursor is not of this log.
 
-        A position before the floor means that entries are gone; one past the head means that the
-        entry has not come yet.
+        At a position before the floor, entries are gone. At a position past the head, the entry has
+        not arrived yet.
         """
 
 

@@ -73,7 +73,7 @@ class Delivery:
         return list(self._caught_up)
 
     def expect(self, subscription: TopicSubscription) -> None:
-        """Any thread, under the topic's lock: keep the entries after its position."""
+        """Any thread, under the topic's lock: keep the entries after a subscription's position."""
         self.new.add(subscription)
         self.base = min(self.base, subscription.position)
 
@@ -90,7 +90,7 @@ class Delivery:
         self.has_begun(subscription)
 
     def advance(self, subscription: TopicSubscription) -> None:
-        """Owner: send the entries after its position, as far as the socket accepts them.
+        """Owner: send the next entries of a subscription, as far as the socket accepts them.
 
         After some pieces other clients have their turn.
         """
@@ -130,7 +130,7 @@ class Delivery:
             del self._caught_up[subscription.encoding]
 
     def start_lagging(self, subscription: TopicSubscription) -> None:
-        """Owner: make a subscription lag that was caught up."""
+        """Owner: change a subscription from caught up to lagging."""
         self.leave(subscription)
         with self._topic.lock:
             if not subscription.removed:
@@ -267,7 +267,10 @@ class Delivery:
                 self._topic.count_lost(lost)
 
     def _overtake_all(self, before: int) -> Iterator[bool]:
-        """Overtake the caught-up subscriptions, because the loop was too slow; yield at times."""
+        """Apply the policy to the caught-up subscriptions, which the floor has passed.
+
+        The loop was too slow to send the entries. This yields after each batch.
+        """
         members = [one for group in self._caught_up.values() for one in group]
         for number, subscription in enumerate(members, 1):
             if subscription.caught_up and subscription.position == before:

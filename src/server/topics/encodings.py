@@ -58,7 +58,7 @@ class Encoding(ABC):
         return b"".join([self.once(topic, entry) for entry in entries])
 
     def once(self, topic: str, entry: Entry) -> bytes:
-        """Return an entry's encoding, and make it at the first call."""
+        """Return an entry's encoding, which the first call creates."""
         encoded = entry.encoded.get(self)
         if encoded is None:
             # If two loops encode it at the same time, both use the first result.
@@ -66,7 +66,7 @@ class Encoding(ABC):
         return encoded
 
     def prepared(self, topic: str, entry: Entry) -> bytes:
-        """Return the prepared encoding, which is used only once; else make it now."""
+        """Return the prepared encoding, which is used only once; or else create the encoding."""
         return entry.encoded.pop(self, None) or self._encode_any(topic, entry)
 
     def _encode_any(self, topic: str, entry: Entry) -> bytes:

@@ -131,7 +131,7 @@ class Topics:
                 log.error("the server has stopped, and %s", error)
 
     def fix(self) -> None:
-        """Any thread: forget topics that are configured from now on like any other topic."""
+        """Any thread: from now on, configured topics are forgotten like all others when unused."""
         self._fixed = True
 
     def get(
@@ -179,7 +179,7 @@ class Topics:
         return topic
 
     def unnamed(self, name: str) -> TopicLog:
-        """Any thread: return a new topic that is not registered under its name, nor shared."""
+        """Any thread: return a new topic that is neither registered under its name nor shared."""
         return TopicLog(name, self, self.local)
 
     def feed(self, source: Any, topic: Publishable) -> None:

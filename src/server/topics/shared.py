@@ -108,7 +108,7 @@ class SharedLog(ABC):
     # Following --------------------------------------------------------------------------------
 
     def ids(self) -> Ids:
-        """Return the naming of positions in one log; ids of entries are TIME-NUMBER."""
+        """Return the cursors of one log; the ids of its entries have the form TIME-NUMBER."""
         return StreamIds()
 
     @abstractmethod
@@ -234,7 +234,7 @@ class LocalLog(SharedLog):
         return published
 
     def ids(self) -> Ids:
-        """Return the naming of positions in one log."""
+        """Return the cursors of one log."""
         return EpochIds()
 
     def follow(self, replica: Replica) -> bool:

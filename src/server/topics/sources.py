@@ -156,7 +156,7 @@ class SourceThread(ABC):
         self._forget_settled()
 
     def retry(self) -> bool:
-        """Its thread: publish the kept items, and wait; return True if there are fewer then."""
+        """Its thread: publish the kept items, and wait; return True if some were accepted."""
         before = len(self._kept)
         self._submit_all()
         if self._kept:

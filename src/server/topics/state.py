@@ -102,13 +102,13 @@ class TopicState(ABC):
 
     @abstractmethod
     def remove(self, subscription: TopicSubscription) -> None:
-        """Any thread: end a subscription; the first call counts."""
+        """Any thread: end a subscription; later calls do nothing."""
 
     # Under the lock ---------------------------------------------------------------------------
 
     @abstractmethod
     def _remove(self, subscription: TopicSubscription) -> None:
-        """End a subscription; the first call counts."""
+        """End a subscription; later calls do nothing."""
 
     def cursor(self, position: int) -> str:
         """Return the id to continue from after this position."""
@@ -161,13 +161,17 @@ class TopicState(ABC):
             self.trim()
 
     def _overtake_at(self, position: int) -> int:
-        """Overtake all subscriptions at a position; return how many lost events."""
+        """Apply the policy to all subscriptions at a position, which the floor has passed.
+
+        Returns:
+            The number of lost events, or of lost clients.
+        """
         if self._policy == "disconnect":
             waiting = self._lagging.pop(position)
             for subscription in waiting:
                 self.overtake(subscription)
             return len(waiting)
-        # All of them are moved at once, however many they are.
+        # The time does not depend on the number of subscriptions.
         moved = self._lagging.move(position, self.log.floor)
         self.count_lost(moved * (self.log.floor - position))
         return moved

@@ -84,7 +84,7 @@ class SubscribedLog(TopicState, Replica):
             self.client = None
 
     def remove(self, subscription: TopicSubscription) -> None:
-        """Any thread: end a subscription; the first call counts."""
+        """Any thread: end a subscription; later calls do nothing."""
         with self.lock:
             self._remove(subscription)
             self.trim()  # drop the entries that were kept for it
@@ -139,7 +139,7 @@ class SubscribedLog(TopicState, Replica):
         return True
 
     def place(self) -> None:
-        """The broker's thread: begin the subscriptions whose position is known, or is due."""
+        """The broker's thread: begin subscriptions with a known position or a passed deadline."""
         if not self._unplaced:  # the common case
             return
         with self.lock:

@@ -1,4 +1,4 @@
-"""Subscriptions, and the interfaces of everything that they connect."""
+"""Subscriptions, and the interfaces of the topic, the session and the loop that they use."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EventLoop(Protocol):
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object], /
     ) -> None:
-        """Owner: begin no other turn of the connection whose turn runs, until there is room.
+        """Owner: start no further turn of the current connection until the wait is over.
 
         Args:
             reason: identifies the wait.
@@ -73,7 +73,7 @@ class ReceiverSocket(Protocol):
 
     Attributes:
         frames_out: the number of messages and events sent.
-        notify_when_sent: set to have the receiver's subscriptions advanced, once, when nothing is
+        notify_when_sent: True to advance the receiver's subscriptions, once, when nothing is
             unsent.
     """
 
@@ -173,7 +173,7 @@ class SubscribedTopic(Protocol):
         """Under the lock: return the id to continue from after this position."""
 
     def remove(self, subscription: TopicSubscription, /) -> None:
-        """Any thread: end a subscription; the first call counts."""
+        """Any thread: end a subscription; later calls do nothing."""
 
 
 class LoopDelivery(Protocol):
@@ -191,13 +191,13 @@ class LoopDelivery(Protocol):
         """Any thread: return the encodings of the subscriptions that are caught up."""
 
     def expect(self, subscription: TopicSubscription, /) -> None:
-        """Any thread, under the topic's lock: keep the entries after its position."""
+        """Any thread, under the topic's lock: keep the entries after a subscription's position."""
 
     def has_begun(self, subscription: TopicSubscription, /) -> None:
         """Owner: stop keeping entries for a new subscription."""
 
     def advance(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send the entries after its position, as far as the socket accepts them."""
+        """Owner: send the next entries of a subscription, as far as the socket accepts them."""
 
     def finish(self, subscription: TopicSubscription, /) -> None:
         """Owner: send all entries published before, as far as the socket accepts them."""
@@ -291,7 +291,7 @@ class TopicSubscription(Subscription):
     # Owner ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Owner: send the entries after the position; the first call counts."""
+        """Owner: start to send the entries after the position; later calls do nothing."""
         if self.begun:
             return
         if self.delivery is None or self.over or self.peer.send_closed:

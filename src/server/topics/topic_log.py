@@ -180,7 +180,7 @@ class TopicLog(SubscribedLog, Topic):
 
     def _prepare(self, entry: Entry) -> None:
         """The publisher: encode a large entry for the kinds of clients that are subscribed."""
-        # Copied in one step, because the owners of the loops change the dictionary meanwhile.
+        # Copied in one step, because the owners of the loops may change the dictionary.
         for delivery in list(self._deliveries.values()):
             for encoding in delivery.encodings():
                 encoding.prepare(self.name, entry)
@@ -221,7 +221,8 @@ class TopicLog(SubscribedLog, Topic):
     def _slow_down(self) -> None:
         """Any thread, also in a signal handler: slow down, because the broker is slower.
 
-        A turn on a loop is the last of its connection until there is room; a thread waits.
+        A turn on a loop is followed by no other turn of its connection until there is room. Any
+        other thread waits.
         """
         for loop in self._registry.loops:
             if loop.owned():

@@ -44,7 +44,7 @@ class Participant:
 
 
 class Collector:
-    """Collects the numbers of all workers on request. All methods are the supervisor's.
+    """Collects the numbers of all workers on request. Only the supervisor calls its methods.
 
     Args:
         clock: returns the time in seconds.

@@ -114,7 +114,7 @@ class WebSocket(Closing):
             The time until the pong, in seconds.
 
         Raises:
-            ConnectionClosed: the connection is closed, or was closed meanwhile.
+            ConnectionClosed: the connection is closed, or was closed during the call.
             TimeoutError: no pong was received in time; the connection stays open. A pong behind
                 more messages than ``max_queue`` allows cannot be received.
         """

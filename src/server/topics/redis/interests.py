@@ -97,10 +97,10 @@ class Interests:
         """Any thread: True if Redis has not received all changes."""
         return bool(self._requests or self._presence)
 
-    # When a run begins and ends ---------------------------------------------------------------
+    # When the threads start and stop ----------------------------------------------------------
 
     def begin(self) -> None:
-        """Any thread: request all followed topics again, for a new run."""
+        """Any thread: request all followed topics again, because the threads start again."""
         with self._changed:
             for name, request in self._followed.copy().items():
                 self._followed[name] = self._requests[name] = FollowRequest(request.topic)

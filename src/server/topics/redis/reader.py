@@ -94,11 +94,11 @@ class Reader:
     # The writer's thread ----------------------------------------------------------------------
 
     def begin(self, request: FollowRequest, snapshot: TopicSnapshot) -> None:
-        """The writer: begin with a topic as it is now; :meth:`wake` must follow."""
+        """The writer: start reading a topic after this snapshot; :meth:`wake` must follow."""
         self._snapshots.append((request, snapshot))
 
     def wake(self, client: Any) -> None:
-        """The writer: wake the reader, which else checks for snapshots once a second."""
+        """The writer: wake the reader, which otherwise checks for snapshots once a second."""
         client.publish(self._wake, "")
 
     # Its own thread ---------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Reader:
                 self._load(client, request.topic, snapshot)
 
     def _listen(self, pubsub: Any) -> None:
-        """Subscribe to the channels of all topics; each subscription makes its stream be read."""
+        """Subscribe to the channels of all topics; after each confirmation, read its stream."""
         new = self._readings.keys() - self._listening
         if new:
             pubsub.subscribe(*map(self._connection.channel, new))
@@ -229,7 +229,7 @@ class Reader:
     def _entries(
         self, topic: Replica, news: Iterable[StreamEntry], n: int | None, closed_id: str
     ) -> tuple[list[Entry], int | None]:
-        """Convert the entries after the n-th, with gaps; return them and the last number."""
+        """Convert the entries after number ``n``, with gaps; return them and the last number."""
         entries: list[Entry] = []
         for item in news:
             entry, fault = item.entry, item.fault

@@ -62,7 +62,7 @@ class Writer:
 
     Args:
         connection: the connection to Redis.
-        publisher: the name of this run in Redis.
+        publisher: the name of this writer in Redis; each start has a new one.
         outbox: the events.
         interests: the follow requests and the presence of members.
         reader: reads the followed topics.
