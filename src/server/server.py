@@ -223,6 +223,8 @@ class Server:
             RuntimeError: the server is shutting down; the caller still owns the socket.
         """
         prepare(sock)
+        with suppress(OSError):  # the client has disconnected
+            bound_buffers(sock, self.settings.socket_buffer)
         with self._lock:  # stop() closes only the connections that were queued before it
             if self._stopping:
                 raise RuntimeError("the server is shutting down and adopts no connections")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.clients import Client, StreamClient, WebSocketClient, get
 from tests.support.handlers import generator_echo, plain_echo
-from tests.support.inspection import topics_of
+from tests.support.inspection import peers_of, socket_of, topics_of
 from tests.support.serving import stop_within
 from tests.support.waiting import wait_until
 from wsframe.server import App, EventStream, Server, Settings
@@ -91,6 +91,19 @@ def test_an_adopted_connection_becomes_a_websocket(acceptor: Acceptor, path: str
     client.send_messages("a", b"b")
     assert client.expect(2) == ["a", b"b"]
     assert client.leave().code == 1000
+
+
+def test_the_kernel_buffers_of_an_adopted_connection_are_limited(
+    server: Server, acceptor: Acceptor
+) -> None:
+    client = Client(acceptor.port)
+    acceptor.accept()
+    wait_until(lambda: peers_of(server), "the connection is served")
+    (peer,) = peers_of(server)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        # Linux doubles the value for its own data.
+        assert socket_of(peer).getsockopt(socket.SOL_SOCKET, option) <= 2 * 64 * 1024
+    client.close()
 
 
 @pytest.mark.slow

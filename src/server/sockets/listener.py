@@ -94,14 +94,14 @@ def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.sock
 
 
 def bound_buffers(sock: socket.socket, size: int) -> None:
-    """Limit the kernel buffers of the connections that will be accepted.
+    """Limit the kernel buffers of a connection, or of all that a socket will accept.
 
     Accepted TCP sockets inherit these options from the listening socket, so they cost no system
     call for each connection.
 
     Args:
         sock: a socket that does not listen yet, because the receive buffer affects the opening of a
-            connection (tcp(7)).
+            connection (tcp(7)); or a connection that another socket has accepted.
         size: the size of each buffer, in bytes; 0 leaves it to the system.
     """
     if not size or sock.family not in (socket.AF_INET, socket.AF_INET6):
