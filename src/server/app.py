@@ -53,8 +53,8 @@ class App(Routing):
             prefix in the same database share their topics. It has 1 to 64 of the characters A-Z,
             a-z, 0-9 and ``._:/-``.
         topic_memory: maximum memory for the logs of all topics in this process, in bytes. When it
-            is exceeded, a topic that is published to keeps no more than its share, which is equal
-            for all topics in use. Topics with smaller logs are not affected.
+            is exceeded, a new event reduces its topic to an equal share of the memory. Topics with
+            smaller logs are not affected.
         timing: the durations that no setting changes, and the clock; for tests.
 
     Raises:
@@ -142,8 +142,8 @@ class App(Routing):
         """Any thread: send all published events to Redis, and close the connections to it.
 
         The last server that stops does this, and so does the exit of the program. A program that
-        only publishes should call it to get the error: an error at exit is printed and does not
-        change the exit code.
+        only publishes should call this method to get the error: an error at exit is printed and
+        does not change the exit code.
 
         Raises:
             RuntimeError: a server of the app is running.
@@ -163,7 +163,7 @@ class App(Routing):
 
         Raises:
             RuntimeError: the app has been started.
-            TypeError: it is a coroutine function.
+            TypeError: the function is a coroutine function.
         """
         if inspect.iscoroutinefunction(function):
             raise TypeError("a function for on_start must not be a coroutine function")

@@ -31,7 +31,8 @@ class Settings:
         handshake_timeout: time in which a client must send the head of its request.
         send_timeout: time without an acknowledgement of sent data after which a client is
             disconnected. A slow client that keeps reading is never disconnected. Acknowledgements
-            are checked eight times within this time, so that the end may come an eighth later.
+            are checked eight times within this time, so the client may stay connected for up to an
+            eighth longer.
         close_timeout: time without an acknowledgement after which a closing connection is aborted.
             While the client acknowledges data, the server waits. After the last acknowledgement it
             waits for the time that a client needs to read the data at 20 KB/s, plus
@@ -52,8 +53,8 @@ class Settings:
         heartbeat: silence after which an event stream's client is sent a comment; 0 for no
             comments. It keeps proxies from closing the connection. A client that has vanished does
             not acknowledge the comment and is disconnected after ``send_timeout``.
-        retry: average time that clients of event streams wait before they reconnect; 0 to send
-            none. Each client gets a random value from half to one and a half times this, so that
+        retry: average time that clients of event streams wait before they reconnect; 0 to send no
+            time. Each client gets a random value from half to one and a half times this, so that
             they do not reconnect all at once.
         socket_buffer: size of each of the two kernel buffers of a client's TCP connection; 0 for
             the system's default. In bytes; Linux doubles it for its own overhead. With the
@@ -69,14 +70,14 @@ class Settings:
             lasts. These are plain functions of WebSockets and generators of event streams. A
             further request is answered with 503. A waiting thread costs about 20 KiB.
         reserve_threads: number of additional turns that may block, for each I/O loop, after they
-            began on the loop. These threads are used for nothing else. A turn that might block the
-            loop while no thread can take the loop over waits as well.
-        max_thread_share: share of these threads that one route, or one client address, may use,
-            from 0 to 1. It applies to each of these limits; an IPv6 address counts as its network
-            of 64 bits. One address may use this share of a route's share. So by default an address
-            may use a quarter of the threads on one route, and half of them on several. The address
-            is the one that a trusted proxy reports. Clients of a unix socket, or of a trusted proxy
-            that reports no address, are not limited by address.
+            began on the loop. These threads are used for nothing else. A turn also waits if it
+            might block the loop and no thread could take the loop over.
+        max_thread_share: share of the threads that one route, or one client address, may use, from
+            0 to 1. It applies to each of the three limits above; an IPv6 address counts as its
+            network of 64 bits. One address may use this share of a route's share. So by default an
+            address may use a quarter of the threads on one route, and half of them on several. The
+            address is the one that a trusted proxy reports. Clients of a unix socket, or of a
+            trusted proxy that reports no address, are not limited by address.
         thread_timeout: time that a new request may wait for a thread before it is answered with
             503. The thread is for its ``authorize``, or for the first turn of its handler.
         worker_timeout: time without progress of its I/O loops after which a worker is replaced; 0
@@ -95,8 +96,8 @@ class Settings:
             names below it, every address, and the name that it was given to listen on. So no page
             of another site reaches it by DNS rebinding. Any other server serves every host.
         max_kept_head: maximum size of a request head that is kept while its connection is open, in
-            bytes. Of a larger one, ``request.headers`` and ``request.query`` are available only in
-            ``authorize`` and at the beginning of the handler; see :class:`Request`.
+            bytes. For a larger head, ``request.headers`` and ``request.query`` are available only
+            in ``authorize`` and at the beginning of the handler; see :class:`Request`.
         max_connections: maximum number of clients; 0 for the open-file limit minus 32. Further
             clients are answered with 503.
         max_handshakes_per_address: maximum number of clients of one address that have not sent a
@@ -110,7 +111,7 @@ class Settings:
         unix_group: group of the unix socket, by name or number; by default the group of the
             process. The process must be root or a member of the group.
         cert: file with a certificate for TLS and its chain.
-        key: file with the private key of the certificate; by default the same file.
+        key: file with the private key of the certificate; by default the file ``cert``.
         ssl_context: TLS context, instead of ``cert`` and ``key``.
     """
 

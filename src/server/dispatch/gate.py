@@ -28,7 +28,7 @@ class PendingRequest(Session):
     __slots__ = ()  # so that a subclass can also inherit from Task
 
     peer: Peer
-    needs_thread: bool  # as that of Task
+    needs_thread: bool  # as in Task
     _request: Request
     _proceed: Callable[[], None]  # answers the request; a HandshakeError becomes the answer
 

@@ -486,7 +486,7 @@ class Loop(LoopClock):
         lost.peer.flush()
 
     def _returned(self, task: Task, quick: bool = False) -> None:
-        """Finish a turn that ran without the loop."""
+        """Finish a turn that ran in a thread without owning the loop."""
         task.state = IDLE
         task.set_probation(max(0, task.probation - 1) if quick else PROBATION)
         try:

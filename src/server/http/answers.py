@@ -94,7 +94,7 @@ def _report(
     if kind in LOGGED_ELSEWHERE:
         return
     if request is None:
-        # Without the query, which may be a secret.
+        # The query is omitted, because it may contain a secret.
         subject = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
     else:
         subject = _describe(request)

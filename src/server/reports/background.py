@@ -229,8 +229,8 @@ class Background:
         self._queue(self._report_dropped, 0)
 
     def _run_at_exit(self, job: Job) -> None:
-        # A blocked handler holds its lock, so waiting for it would never end. Other threads than
-        # the main one may be loops that still run.
+        # A blocked handler holds its lock, so waiting for it would never end. A thread other than
+        # the main thread may be a loop that still runs.
         if self._stuck or threading.current_thread() is not threading.main_thread():
             self.lost.add()
         else:

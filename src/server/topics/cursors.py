@@ -33,7 +33,7 @@ class EpochIds:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Invalidate all cursors so far."""
+        """Invalidate all cursors that were issued before."""
         self._epoch = token_urlsafe(8)
 
     def cursor(self, log: Log, position: int) -> str:

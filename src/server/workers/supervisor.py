@@ -95,7 +95,7 @@ class Supervisor:
             self._wait()
             self._handle_signals()
             for worker in tuple(self._workers):
-                if worker in self._workers:  # the end of one may be the end of all
+                if worker in self._workers:  # the check of another worker may have removed it
                     self._check(worker)
             self._collector.check()
             while self._kill_at is None and self._fork_at and min(self._fork_at) <= monotonic():

@@ -145,7 +145,7 @@ class Interests:
             ]
 
     def done(self, task: FollowRequest | Presence, *, refused: bool = False) -> None:
-        """The writer: note the reply of Redis to a task."""
+        """The writer: record the reply of Redis to a task."""
         with self._changed:
             if isinstance(task, FollowRequest):
                 name = task.topic.name

@@ -207,7 +207,7 @@ class Writer:
         event.last = False
 
     def _lose(self, event: Event, fate: Fate, reason: str) -> None:
-        # A gap was counted as an event before, and the owner of a receipt may publish again.
+        # A gap replaces a counted event, and the owner of a receipt may publish the event again.
         if event.fields and (event.receipt is None or fate is Fate.UNFIT):
             self._losses.add(reason)
         event.settle(fate)
