@@ -331,6 +331,14 @@ def serves(process: ServerProcess) -> None:
     client.leave()
 
 
+def lost_records(process: ServerProcess) -> int:
+    client = Client(process.port)
+    client.send(get("/metrics"))
+    found = re.search(rb"\nwsframe_lost_log_records_total (\d+)\n", client.answer().body)
+    assert found is not None
+    return int(found[1])
+
+
 def stops(process: ServerProcess) -> None:
     process.signal(signal.SIGTERM)
     code, output = process.wait()
@@ -414,9 +422,7 @@ def test_a_program_without_standard_error_serves_and_stops(program: str, broken:
         with ServerProcess(*command, stderr=writing) as process:
             fail(process, 100)
             serves(process)
-            client = Client(process.port)
-            client.send(get("/metrics"))
-            assert b"\nwsframe_lost_log_records_total 100\n" in client.answer().body
+            wait_until(lambda: lost_records(process) == 100, "100 records are counted as lost")
             stops(process)
     finally:
         os.close(writing)
