@@ -1,7 +1,7 @@
-"""Check the coverage of the tests: ``python -m tools.coverage_gate``.
+"""Check the coverage of the tests against its gates: ``python -m tools.coverage_gate``.
 
-Lines and branches have separate gates, which ``coverage report`` does not support. Tests must reach
-every line that Linux can reach; pyproject.toml lists the others. The exit status is 1 below a gate.
+Lines and branches have a gate each, which ``coverage report`` cannot express. pyproject.toml lists
+the lines that no test on Linux can reach. The exit status is 1 if a number is below its gate.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# Percent of all branches; raise it when the tests reach more, and never lower it.
-BRANCHES = 90.0
+# Percent of all lines and branches. Raise them when the tests reach more; never lower them.
+LINES = 97.5
+BRANCHES = 93.0
 
 
 def totals() -> dict[str, Any]:
@@ -28,25 +29,28 @@ def totals() -> dict[str, Any]:
         return result
 
 
-def failures(found: dict[str, Any], branches: float) -> list[str]:
+def failures(found: dict[str, Any], lines: float, branches: float) -> list[str]:
     """Return a sentence for each gate that the totals are below."""
-    problems = []
-    if found["missing_lines"]:
-        problems.append(f"{found['missing_lines']} lines are not reached")
-    reached = 100 * found["covered_branches"] / found["num_branches"]
-    if reached < branches:
-        problems.append(f"{reached:.2f} % of the branches are reached, fewer than {branches} %")
-    return problems
+    reached = {
+        "lines": (100 * found["covered_lines"] / found["num_statements"], lines),
+        "branches": (100 * found["covered_branches"] / found["num_branches"], branches),
+    }
+    return [
+        f"the tests reach {percent:.2f} % of the {what}, the gate is {gate} %"
+        for what, (percent, gate) in reached.items()
+        if percent < gate
+    ]
 
 
 def main() -> int:
     """Print the report and the gates; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
-    parser.add_argument("--branches", type=float, default=BRANCHES, help="percent to reach")
+    parser.add_argument("--lines", type=float, default=LINES, help="percent of the lines")
+    parser.add_argument("--branches", type=float, default=BRANCHES, help="percent of the branches")
     options = parser.parse_args()
     subprocess.run([sys.executable, "-m", "coverage", "report"], check=True)
     found = totals()
-    problems = failures(found, options.branches)
+    problems = failures(found, options.lines, options.branches)
     print(
         f"{found['covered_lines']} of {found['num_statements']} lines, "
         f"{found['covered_branches']} of {found['num_branches']} branches"
