@@ -204,10 +204,10 @@ class WebSocketSession(Subscriber):
         if self.closing >= CLOSING:
             return
         self.over = self.over or ConnectionClosed(code, reason)
-        self.leave_topics()
+        self.leave_topics()  # this sends the last events, and may find the socket lost
         if self.closing is CLIENT_CLOSING:
             self.answer_client()
-        else:
+        elif self.closing is OPEN:
             self._enter(CLOSING)
             self.peer.close_send(self.codec.close(code, reason))
             self.peer.due_in(self.peer.clients.settings.close_timeout)
@@ -240,8 +240,9 @@ class WebSocketSession(Subscriber):
 
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
+        if self.closing is CLIENT_CLOSING:
+            self.leave_topics()  # this sends the last events, and may find the socket lost
         if self.closing is CLIENT_CLOSING and self._client_end is not None:
-            self.leave_topics()
             self._enter(CLOSING)
             # The reply to a close frame has only its code (section 5.5.1).
             reason = "" if self.codec.close_received else self._client_end.reason

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.clients import Clients, WebSocketClient
 from tests.support.handlers import Checkpoint
-from tests.support.inspection import peers_of, socket_of
+from tests.support.inspection import peers_of, socket_of, websocket_session
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -204,4 +204,47 @@ def test_a_close_frame_after_a_ping_whose_answer_finds_the_connection_lost(
     case.reach(CLOSED)
     stop_within(case.server, 20)
     assert tuple(states) == (OPEN, CLOSED)
+    assert not log.records
+
+
+@pytest.mark.parametrize("client_closes", [False, True])
+def test_the_last_events_of_a_topic_find_the_connection_lost(
+    serve: Serve,
+    clients: Clients,
+    states: list[ClosingState],
+    log: ServerLog,
+    client_closes: bool,
+) -> None:
+    app, held, sockets = App(), Checkpoint(), Queue[WebSocket]()
+    topic = app.topic("news")
+
+    @app.websocket("/")
+    def subscribe(ws: WebSocket) -> None:
+        ws.subscribe(topic)
+        sockets.put(ws)
+        held.wait()
+
+    server = serve(app)
+    client = clients.websocket(server, "/")
+    session = websocket_session(sockets.get(timeout=TIMEOUT))
+    wait_until(lambda: session.subscriptions[0].begun, "the subscription has begun")
+    if client_closes:
+        client.send(client.codec.close(1000))
+        wait_until(lambda: states[-1] is CLIENT_CLOSING, "the close frame is received")
+    (peer,) = peers_of(server)
+    socket_of(peer).shutdown(socket.SHUT_WR)  # sending the event fails
+
+    def publish_and_close() -> None:
+        topic.publish("the last event")
+        if client_closes:
+            session.answer_client()
+        else:
+            session.close(1000, "")
+
+    peer.loop.call_soon(publish_and_close)
+    wait_until(lambda: states[-1] is CLOSED, "the connection is closed")
+    held.release()
+    stop_within(server, 20)
+    before = (OPEN, CLIENT_CLOSING) if client_closes else (OPEN,)
+    assert tuple(states) == (*before, CLOSED)
     assert not log.records
