@@ -36,7 +36,7 @@ def main() -> None:
     host, port, workers = arguments.host, arguments.port, arguments.workers
     if workers and settings.unix is not None:
         parser.error("workers cannot share a unix socket: remove --workers or --unix")
-    configure_log(arguments)  # in the parent of workers, too; the app may change it
+    configure_log(arguments)  # before the app is loaded, and in the parent of workers, too
     try:
         run(partial(start, arguments), host, port, workers, settings)
     except BrokerRefused as error:

@@ -211,7 +211,7 @@ class App(Routing):
         """Start a server in threads of its own; return when it accepts connections.
 
         Args:
-            host: name or address to listen on, with all addresses that it has; "" for all
+            host: name or address to listen on; a name means all of its addresses; "" means all
                 interfaces.
             port: port to listen on; 0 for a free one.
             **options: the fields of :class:`wsframe.server.Settings`.

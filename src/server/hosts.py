@@ -52,7 +52,7 @@ class Hosts:
         self._below = tuple(entry[1:] for entry in normal if entry.startswith("*."))
 
     def admit(self, host: str) -> bool:
-        """Any thread: return True if a Host is served; "" is a request in HTTP/1.0 without one."""
+        """Any thread: return True if a Host is served; "" if the request (HTTP/1.0) has no Host."""
         if self._all or not host:
             return True
         parts = split_host(host)

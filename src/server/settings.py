@@ -54,7 +54,7 @@ class Settings:
             comments. It keeps proxies from closing the connection. A client that has vanished does
             not acknowledge the comment and is disconnected after ``send_timeout``.
         retry: average time that clients of event streams wait before they reconnect; 0 to send no
-            time. Each client gets a random value from half to one and a half times this, so that
+            value. Each client gets a random value from half to one and a half times this, so that
             they do not reconnect all at once.
         socket_buffer: size of each of the two kernel buffers of a client's TCP connection; 0 for
             the system's default. In bytes; Linux doubles it for its own overhead. With the
@@ -69,9 +69,9 @@ class Settings:
         max_handler_threads: number of running handlers that keep a thread while their connection
             lasts. These are plain functions of WebSockets and generators of event streams. A
             further request is answered with 503. A waiting thread costs about 20 KiB.
-        reserve_threads: number of additional turns that may block, for each I/O loop, after they
-            began on the loop. These threads are used for nothing else. A turn also waits if it
-            might block the loop and no thread could take the loop over.
+        reserve_threads: number of additional threads for each I/O loop, only for turns that block
+            after they began on the loop. A turn also waits if it might block the loop and no thread
+            could take the loop over.
         max_thread_share: share of the threads that one route, or one client address, may use, from
             0 to 1. It applies to each of the three limits above; an IPv6 address counts as its
             network of 64 bits. One address may use this share of a route's share. So by default an
@@ -111,7 +111,7 @@ class Settings:
         unix_group: group of the unix socket, by name or number; by default the group of the
             process. The process must be root or a member of the group.
         cert: file with a certificate for TLS and its chain.
-        key: file with the private key of the certificate; by default the file ``cert``.
+        key: file with the private key of the certificate; by default the file of the certificate.
         ssl_context: TLS context, instead of ``cert`` and ``key``.
     """
 

@@ -56,7 +56,7 @@ __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 
 
 # Spin: this many empty polls before blocking. A single ping-pong client gets 1.4x the rate for 10 %
-# more CPU; under load it never happens.
+# more CPU. Under load no poll is empty.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 # Views of up to this many bytes are created in advance. Slicing costs as much as decoding a short

@@ -180,7 +180,7 @@ class WebSocket:
         Raises:
             ValueError: the code must not be sent, or the reason exceeds 123 bytes of UTF-8.
         """
-        check_close(code, reason)  # raises for the caller, not later on the loop
+        check_close(code, reason)  # raises an error in the caller, not later on the loop
         self._session.request_close(code, reason)
 
     def receive(self, timeout: float | None = None) -> str | bytes:

@@ -125,7 +125,7 @@ class Topic(ABC):
 
     @abstractmethod
     def members(self) -> list[str]:
-        """Any thread: return the names of the subscribers that gave one, sorted.
+        """Any thread: return the names of the subscribers that have one, sorted.
 
         Over Redis it waits for the reply of Redis, and includes all processes.
 

@@ -278,7 +278,7 @@ class Exchange:
             self.state.release()
             ready = self._transport.poll(self._polled_for, timeout)
         finally:
-            # First, because after an interrupt here no thread may wait for a poll that is over.
+            # This comes first: an exception after it leaves no thread waiting for a finished poll.
             self._poller = None
             self.state.acquire()
             self.state.notify_all()

@@ -70,7 +70,9 @@ class Location:
             raise ValueError(f"a URL must begin with {' or '.join(schemes)}: {url!r}")
         authority = AUTHORITY.fullmatch(parts.netloc)
         if authority is None:
-            raise ValueError(f"a URL must have a host, and a port of digits if any: {url!r}")
+            raise ValueError(
+                f"a URL must have a host, and its port must consist of digits: {url!r}"
+            )
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not target.isascii():
             raise ValueError(f"a path and a query must be in ASCII, percent-encoded: {target!r}")

@@ -300,7 +300,7 @@ class Reader:
             reading.last_id, reading.n = now.floor_id, None
             reading.topic.lose(now.floor_id, rest[0][0].decode() if rest else "")
             return
-        # The ids have gone back, so the ids that clients have are invalid.
+        # The newest id in Redis has decreased, so the ids that clients have are invalid.
         newest = now.entries[-1].id if is_same and now.entries else now.floor_id
         reading.last_id, reading.n = newest, now.n if is_same else None
         reading.topic.load(newest, [_gap(newest)])
