@@ -39,8 +39,8 @@ from .task import (
     MAX_WORK_PER_TURN,
     QUEUED,
     WAITING,
-    Connection,
     Task,
+    TaskPeer,
 )
 from .thread_queue import ThreadQueue
 from .threads import HANDLER_NAME, LOOP_NAME, WorkerThread, has_gil, stack_of
@@ -339,7 +339,7 @@ class Loop(LoopClock):
         assert self.owned()
         self._queue.append(task)
 
-    def engage(self, peer: Connection, route: Hashable) -> WorkerThread | None:
+    def engage(self, peer: TaskPeer, route: Hashable) -> WorkerThread | None:
         """Owner: return a thread for a handler that keeps it until the connection ends.
 
         Returns:
@@ -381,7 +381,7 @@ class Loop(LoopClock):
         ownership.thread = threading.current_thread()
         if ownership.task is not None:
             self.call_safely(self._take_over, ownership.task)
-        peer: Connection | None
+        peer: TaskPeer | None
         source: Any  # a Source, or the connection whose turn runs; an error ends it
         poll, sources, queue, calls = self._poller.poll, self._sources, self._queue, self._calls
         wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, ownership.token

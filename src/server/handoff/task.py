@@ -45,7 +45,7 @@ class State(Enum):
 IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
-class Scheduler(Protocol):
+class TaskLoop(Protocol):
     """The loop, as far as tasks need it. Only the owner calls its methods."""
 
     unfinished: set[Task]
@@ -60,7 +60,7 @@ class Scheduler(Protocol):
         """Owner: forget a task whose user code has ended."""
 
 
-class Connection(Protocol):
+class TaskPeer(Protocol):
     """A connection, as far as its task and the loop need it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Connection(Protocol):
     stop_turn: bool
 
     @property
-    def loop(self) -> Scheduler:
+    def loop(self) -> TaskLoop:
         """Any thread: the loop of the connection."""
 
     @property
@@ -111,7 +111,7 @@ class Task(ABC):
         "work",
     )
 
-    def __init__(self, peer: Connection, profile: BlockingProfile) -> None:
+    def __init__(self, peer: TaskPeer, profile: BlockingProfile) -> None:
         self.peer = peer
         self.profile = profile
         self.probation = profile.probation()

@@ -11,11 +11,11 @@ from .quotas import Holder, Shortage, name_of
 from .waiting import Waiter, WaitingRoom
 
 if TYPE_CHECKING:
-    from .task import Connection
+    from .task import TaskPeer
     from .threads import Threads, WorkerThread
 
 
-class Scheduler(Protocol):
+class QueueLoop(Protocol):
     """The loop, as far as the queue needs it."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
@@ -38,7 +38,7 @@ class ThreadQueue:
         threads: the threads of the server.
     """
 
-    def __init__(self, loop: Scheduler, threads: Threads) -> None:
+    def __init__(self, loop: QueueLoop, threads: Threads) -> None:
         self._loop = loop
         self._threads = threads
         self._room = WaitingRoom()
@@ -54,7 +54,7 @@ class ThreadQueue:
         """Owner: remove this turn or request, if it waits."""
         self._room.discard(waiter)
 
-    def wait_if_needed(self, waiter: Waiter, connection: Connection, route: Hashable) -> bool:
+    def wait_if_needed(self, waiter: Waiter, connection: TaskPeer, route: Hashable) -> bool:
         """Owner: queue this turn or request unless a thread is free for it now.
 
         ``waiter.resume()`` is called when a thread is free, unless the waiter is discarded before.
@@ -95,7 +95,7 @@ class ThreadQueue:
                 return shortage
         return self._threads.hand_off_shortage(holder, self._retry_soon)
 
-    def explain(self, needs_thread: bool, connection: Connection, route: Hashable) -> str:
+    def explain(self, needs_thread: bool, connection: TaskPeer, route: Hashable) -> str:
         """Owner: return the reason why no thread is free, for the log."""
         shortage = self.shortage(needs_thread, Holder(route, connection.network))
         if shortage is None:

@@ -32,7 +32,7 @@ class Clients:
             if it is not limited.
 
     Attributes:
-        loop, settings: the same.
+        loop, settings, network_of: the same.
         peers: the open connections; only the owner adds and removes.
         totals: counters over all connections, including ended ones.
         refusals: counters of the refused requests.
