@@ -3,8 +3,8 @@
  * load MODE --port P [--pid P]... [--path PATH] [--connections N] [--in-flight M] [--size S]
  *           [--seconds T] [--warm-up T] [--spin] [--beside K] [--beside-path PATH]
  *
- *   echo        keep M text messages of S bytes in flight on each of N connections, and one on each of K more
- *   handshakes  connect, upgrade and close, one connection after another
+ *   echo        keep M text messages of S bytes in flight on each of N connections, and one on each of K more;
+ *   handshakes  connect, upgrade and close, one connection after another;
  *   storm       N connect at once; each has one echo, and stays connected until all have been served
  *   idle        hold N WebSockets and K event streams; "echo COUNT" on stdin measures, "quit" ends
  *
