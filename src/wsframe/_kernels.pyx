@@ -183,7 +183,7 @@ cdef uint32_t random_key() except? 0:
     if keys_left == 0:
         block = bytes(os.urandom(KEY_STOCK))
         if len(block) != KEY_STOCK:
-            raise RuntimeError(f"os.urandom gave {len(block)} bytes for {KEY_STOCK}")
+            raise RuntimeError(f"os.urandom returned {len(block)} bytes, not {KEY_STOCK}")
         memcpy(key_stock, PyBytes_AS_STRING(block), KEY_STOCK)
         keys_left = KEY_STOCK // 4
     keys_left -= 1

@@ -11,9 +11,9 @@ from .subscription import DeliveryTotals, EventLoop, TopicSubscription
 
 # The number of clients that are sent events before the loop polls its sockets again.
 FANOUT_BATCH = 128
-# The weight of the entries that a lagging client is sent at once. The next piece follows when its
-# socket has accepted the piece, and after PIECES of them when other clients have had their turn.
-# Publishers are slowed down to this pace.
+# The weight of the entries that a lagging client is sent at once. The next piece is sent
+# when the socket has accepted this one. After PIECES pieces, other clients come first. Publishers
+# are slowed down to this pace.
 PIECE = 64 * 1024
 PIECES = 16
 

@@ -212,8 +212,8 @@ class SharedLog(ABC):
 class LocalLog(SharedLog):
     """The logs of topics that only this process has: the replica is the log.
 
-    It has no lock of its own. A thread with such a lock could run a finalizer that waits for a
-    topic whose thread waits for the lock. The lock of each topic guards its members instead.
+    The lock of each topic guards its members. One lock for all topics could cause a deadlock: its
+    holder could run a finalizer that waits for a topic, whose thread waits for that lock.
     """
 
     def __init__(self) -> None:

@@ -96,7 +96,8 @@ class Outbox:
         self._queues: OrderedDict[str, deque[Event]] = OrderedDict()
         self._marks: list[Mark] = []
         self._number = 0
-        self._numbers: OrderedDict[str, int] = OrderedDict()  # of the last event of each topic
+        # The number of the last event of each topic.
+        self._numbers: OrderedDict[str, int] = OrderedDict()
         self._lost: OrderedDict[str, int] = OrderedDict()  # dropped events without a gap so far
 
     # Any thread -------------------------------------------------------------------------------
