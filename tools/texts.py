@@ -210,6 +210,6 @@ def _markdown(source: str) -> Found:
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text; code, lists of arguments and directives count as no words."""
-    plain = re.sub(r"``.*?``|`[^`]*`", "code", text, flags=re.DOTALL)
+    plain = re.sub(r"``.*?``|`[^`]*`", "code", text, flags=re.DOTALL).replace("**", "")
     parts = re.split(r"(?<=[.;:?!])\s+|\n\s*\n|\n\s*(?=\w+: )", plain)
     return [" ".join(part.split()) for part in parts if part.strip()]
