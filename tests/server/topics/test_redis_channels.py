@@ -163,6 +163,21 @@ def test_a_holder_that_stops_before_it_knows_of_its_lease_loses_no_message(
     assert program.get(LEASE) is None
 
 
+def test_a_lease_of_an_earlier_connection_does_not_delay_a_stop(
+    program: Any, streams: RedisStreams
+) -> None:
+    program.set(LEASE, "holder")
+    with streams.connection.client("test") as client, client.pubsub() as pubsub:
+        listener = channel_listener(streams, client, pubsub)
+        listener.listen_to([Feed("prices", "news", list[str | bytes]().append)])
+        for _ in ("prices", CHANGES):
+            listener.receive(TIMEOUT)
+        begin = time.monotonic()
+        listener.release_leases()  # this connection will receive no message about its lease
+        assert time.monotonic() - begin < streams.connection.timing.redis_timeout
+    assert program.get(LEASE) is None
+
+
 def test_changes_of_the_lease_are_messages(
     program: Any, streams: RedisStreams, others: RedisStreams
 ) -> None:

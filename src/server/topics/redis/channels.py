@@ -140,8 +140,8 @@ class _FeedState:
         changes: the channel of the changes of the lease.
         is_subscribed: True if both subscriptions are confirmed.
         holds_lease: True if this process holds the lease, and publishes the messages.
-        awaits_lease: True if the lease was acquired and released, but the message about it has not
-            arrived.
+        awaits_lease: True if this connection has acquired the lease, but the message about it has
+            not arrived.
         kept: messages received since the lease was released; None while a process holds it.
         is_refused: True if Redis has rejected one of the subscriptions.
     """
@@ -212,7 +212,10 @@ class _Listener:
             again = int(not state.holds_lease)
             arguments = (self._holder, round(timing.lease_ttl * 1000), again, state.changes)
             pipe.eval(scripts.TAKE, 1, state.lease, *arguments)
-        self._check(held, pipe.execute(raise_on_error=False))
+        replies = pipe.execute(raise_on_error=False)
+        self._check(held, replies)
+        for state, reply in zip(held, replies, strict=True):
+            state.awaits_lease = reply == 1 and not state.holds_lease
 
     def _check(self, feeds: Iterable[_FeedState], replies: Iterable[object]) -> None:
         """Log the errors of single leases; raise an error that concerns all, such as READONLY."""
@@ -296,7 +299,7 @@ class _Listener:
         replies = pipe.execute(raise_on_error=False)
         self._check(held, replies)
         for state, reply in zip(held, replies, strict=True):
-            state.awaits_lease = reply == 1 and not state.holds_lease
+            state.awaits_lease = reply == 1 and state.awaits_lease
         timing = self._connection.timing
         until = monotonic() + timing.redis_timeout
         while any(state.holds_lease or state.awaits_lease for state in held):
