@@ -150,8 +150,8 @@ class Connection:
         self.close_sent = False
         #: True once the peer's close frame was received.
         self.close_received = False
-        #: True if the last call of :meth:`receive` returned only messages. It may be False although
-        #: this is so.
+        #: True if the last call of :meth:`receive` returned only messages. It may also be False
+        #: after such a call.
         self.only_messages = True
         self._may_close: list[None] = [None]  # the thread that pops the item closes
         self._max_message_size = max_message_size

@@ -180,8 +180,8 @@ class Loop(LoopClock):
     def stop(self, timeout: float) -> None:
         """Any thread but the owner, once: stop the loop, and wait for its end.
 
-        A handler blocks the loop for longer only if no thread was free to take over the loop. It is
-        logged with its stack, and keeps running.
+        A handler blocks the loop for longer only if no thread was free to take over the loop. Such
+        a handler is logged with its stack, and keeps running.
 
         Args:
             timeout: the longest time to wait, in seconds.

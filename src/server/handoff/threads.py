@@ -186,7 +186,7 @@ class Threads:
         """Return a thread to take over a loop, and charge the old owner's thread to the holder.
 
         Returns:
-            The thread and the charge; None if no thread is free, so that the monitor tries again.
+            The thread and the charge; None if no thread is free; then the monitor tries again.
         """
         with self._lock:
             worker = self._take_worker(0)
