@@ -300,6 +300,7 @@ def first_difference(compiled: ModuleType, pure: ModuleType, stream: Stream) -> 
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_both_kernels_return_the_same_events_for_any_stream(
     compiled: ModuleType, pure: ModuleType, seed: int

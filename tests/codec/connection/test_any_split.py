@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def messages_and_frames(draw: st.DrawFn) -> tuple[list[Any], list[tuple[int, byt
     return events, parts
 
 
+@pytest.mark.slow
 @ends
 @given(data=st.data(), stream=messages_and_frames())
 def test_any_split_gives_the_same_events(

@@ -264,6 +264,7 @@ class Closing(RuleBasedStateMachine):
             assert connection.close_received == ((party.ended_by or "?")[0] == "Close")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deflate", [None, {}, NO_TAKEOVER], ids=["plain", "context", "no-context"])
 def test_the_closing_handshake(codec: ModuleType, deflate: dict[str, Any] | None) -> None:
     ways: Counter[str] = Counter()

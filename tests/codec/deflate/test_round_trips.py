@@ -83,6 +83,7 @@ def in_fragments(frame: Read, cuts: list[int]) -> list[tuple[int, bytes]]:
     return list(zip(firsts, pieces, strict=True))
 
 
+@pytest.mark.slow
 @ends
 @given(data=st.data(), ready=SETTINGS, offered=SETTINGS)
 def test_any_fragments_and_any_split_give_the_same_events(

@@ -84,6 +84,7 @@ def test_a_window_of_8_bits_is_respected(
     check_window(codec, 8, 1200, backend=backend, level=level, memory_level=memory_level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [9, 10, 12, 15])
 @pytest.mark.parametrize(
     ("backend", "level"),

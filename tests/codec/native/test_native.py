@@ -6,12 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.tools import missing_tool
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[2] / "src" / "wsframe" / "native"
 
 
+@pytest.mark.slow
 def test_every_instruction_set_under_sanitizers(tmp_path: Path) -> None:
     """Compile the test with sanitizers, which abort it at the first error."""
     compiler = shutil.which("cc")
