@@ -31,7 +31,7 @@ test-all: ## run the tests on every interpreter in PYTHONS
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
 
 coverage: $(VENV)/installed-test ## run the tests and check which lines and branches they reach
-	rm -rf build/coverage
+	rm -rf build/coverage; mkdir -p build/coverage
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
 
