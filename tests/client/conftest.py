@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -116,7 +117,8 @@ def events(
 ) -> Iterator[Connect]:
     """Opens event streams with bounded waits, and closes them before the servers are stopped."""
     if "waits" not in request.fixturenames:  # see the tests of the delay
-        monkeypatch.setattr(codec.client.pause, "MIN_RETRY", 0.01)
+        pause = partial(codec.client.pause.Pause, min_retry=0.01)
+        monkeypatch.setattr(codec.client.eventsource, "Pause", pause)
     with ExitStack() as clients:
 
         def open_stream(url: str, **options: Any) -> Any:

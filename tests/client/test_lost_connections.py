@@ -107,9 +107,10 @@ def test_a_poll_that_is_interrupted_at_its_beginning_is_over(
         raise KeyboardInterrupt
 
     ws = connect(play(script).url())
-    release = ws._state.release
+    state = exchange_of(ws).state
+    release = state.release
     with monkeypatch.context() as patched:
-        patched.setattr(ws._state, "release", interrupted)
+        patched.setattr(state, "release", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ws.receive()
     ws.close()  # does not wait for a poll

@@ -70,7 +70,7 @@ def test_the_user_agent_has_no_version_if_the_package_is_not_installed(
     def fail(name: str) -> NoReturn:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    user_agent = codec.client.identity._user_agent
+    user_agent = codec.client.identity.user_agent
     user_agent.cache_clear()
     monkeypatch.setattr(importlib.metadata, "version", fail)
     try:

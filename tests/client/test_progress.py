@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -235,7 +236,12 @@ def test_a_server_is_not_dead_while_reading_is_paused(connect: Connect, play: Pl
 
 @pytest.mark.parametrize("waits", [False, True], ids=["no thread waits", "a thread waits"])
 def test_time_without_a_waiting_thread_does_not_count(
-    connect: Connect, play: Play, in_thread: InThread, waits: bool
+    connect: Connect,
+    play: Play,
+    in_thread: InThread,
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: bool,
 ) -> None:
     """No thread of the program waits meanwhile, or the process is suspended."""
 
@@ -245,13 +251,19 @@ def test_time_without_a_waiting_thread_does_not_count(
         visit.send_messages("still there")
         visit.answer_close()
 
-    go = threading.Event()
+    go, polling = threading.Event(), threading.Event()
+    poll = codec.client.transport.Transport.poll
+
+    def announce_and_poll(*arguments: Any) -> Any:
+        polling.set()
+        return poll(*arguments)
+
     ws = connect(play(script).url())
     clock = ManualClock(ws)
     if waits:
+        monkeypatch.setattr(codec.client.transport.Transport, "poll", announce_and_poll)
         receiving = in_thread(ws.receive)
-        while not exchange_of(ws)._poller:
-            pass
+        assert polling.wait(TIMEOUT)
         clock.jump(3600)
         clock.pass_time(1)
         go.set()

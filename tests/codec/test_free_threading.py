@@ -214,12 +214,12 @@ def test_concurrent_calls_of_encode_with_a_context_are_an_error(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
-    compress = codec.deflate._compress
+    new_compressor = codec.PerMessageDeflate.new_compressor
 
     def waiting(*arguments: Any) -> Any:
         inside.set()
         assert go_on.wait(30)
-        return compress(*arguments)
+        return new_compressor(*arguments)
 
     deflate = agreement(codec, takeover=True)
     connection = end.connect(codec, deflate=deflate)
@@ -227,7 +227,7 @@ def test_concurrent_calls_of_encode_with_a_context_are_an_error(
     frames: list[tuple[bytes, bytes]] = []
     thread = threading.Thread(target=lambda: frames.append((payload, connection.encode(payload))))
     with monkeypatch.context() as patch:
-        patch.setattr(codec.deflate, "_compress", waiting)
+        patch.setattr(codec.PerMessageDeflate, "new_compressor", waiting)
         thread.start()
         try:
             assert inside.wait(30)

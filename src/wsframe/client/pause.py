@@ -19,23 +19,28 @@ MAX_JITTER = 0.25
 class Pause:
     """The delay between two connections: the server's ``retry``, doubled after each failure.
 
+    Args:
+        retry: the delay without failures, in seconds.
+        min_retry: the shortest delay, in seconds.
+
     Attributes:
         failures: the number of consecutive connections that failed.
     """
 
-    def __init__(self, retry: float) -> None:
+    def __init__(self, retry: float, *, min_retry: float = MIN_RETRY) -> None:
         self.failures = 0
+        self._min_retry = min_retry
         self._retry_after = 0.0  # the last Retry-After, in seconds
         self.retry = retry
 
     @property
     def retry(self) -> float:
-        """The delay without failures, in seconds, limited to 0.5-3600."""
+        """The delay without failures, in seconds, limited to ``min_retry``-3600."""
         return self._retry
 
     @retry.setter
     def retry(self, seconds: float) -> None:
-        self._retry = min(max(seconds, MIN_RETRY), MAX_RETRY)
+        self._retry = min(max(seconds, self._min_retry), MAX_RETRY)
 
     def succeed(self) -> None:
         """Record a successful connection."""

@@ -96,20 +96,26 @@ def test_no_event_is_returned_after_closing(events: Connect, play: Play) -> None
     assert list(source) == []
 
 
-def test_one_thread_iterates_at_a_time(events: Connect, play: Play, in_thread: InThread) -> None:
+def test_one_thread_iterates_at_a_time(
+    events: Connect,
+    play: Play,
+    in_thread: InThread,
+    codec: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def script(visit: Visit) -> None:
         visit.stream(b"data: one\n\n")
         visit.wait_for_end()
 
     source = events(play(script).http_url())
     reading = threading.Event()
-    read = source._read
+    read = codec.client.http.Response.read
 
-    def tell(answer: Any) -> None:
+    def announce_and_read(answer: Any) -> Any:
         reading.set()
-        read(answer)
+        return read(answer)
 
-    source._read = tell
+    monkeypatch.setattr(codec.client.http.Response, "read", announce_and_read)
     assert data(source, 1) == ["one"]
     reading.clear()
     rest = in_thread(list, source)

@@ -178,12 +178,16 @@ def test_an_invalid_message_is_an_error_and_changes_nothing(
             sender.encode(message, compress=compress)
 
 
-class Broken:
-    """A compressor that fails after the message has entered its window."""
+class Breakable:
+    """A compressor that can fail after the message has entered its window.
 
-    def __init__(self, real: Any, method: str) -> None:
+    Attributes:
+        broken: the method that fails; none at first.
+    """
+
+    def __init__(self, real: Any) -> None:
         self._real = real
-        self._method = method
+        self.broken = ""
 
     def compress(self, data: Any) -> Any:
         return self._call("compress", data)
@@ -193,7 +197,7 @@ class Broken:
 
     def _call(self, name: str, argument: Any) -> Any:
         result = getattr(self._real, name)(argument)
-        if name == self._method:
+        if name == self.broken:
             raise MemoryError
         return result
 
@@ -204,6 +208,14 @@ class Broken:
 def test_an_error_while_compressing_starts_a_new_window(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch, fault: str, backend: str, end: End
 ) -> None:
+    made: list[Breakable] = []
+    new_compressor = codec.PerMessageDeflate.new_compressor
+
+    def breakable(settings: Any, bits: int) -> Breakable:
+        made.append(Breakable(new_compressor(settings, bits)))
+        return made[-1]
+
+    monkeypatch.setattr(codec.PerMessageDeflate, "new_compressor", breakable)
     sender, receiver = compressing(codec, end, backend=backend), compressing(codec, end.peer)
     words = b"words that are there again and again, "
     assert receiver.receive(sender.encode(words * 5)) == [words * 5]
@@ -215,13 +227,14 @@ def test_an_error_while_compressing_starts_a_new_window(
 
             patch.setattr(codec.deflate, "encode_frame", no_memory)
         else:
-            (idle,) = sender._deflater._idle
-            sender._deflater._idle[:] = [Broken(idle, fault)]
+            (compressor_in_use,) = made
+            compressor_in_use.broken = fault
         with pytest.raises(MemoryError):
             sender.encode(b"not to be looked back at" * 5 + words)
     for _ in range(3):
         wire = sender.encode(b"not to be looked back at" * 5 + words)
         assert receiver.receive(wire) == [b"not to be looked back at" * 5 + words]
+    assert len(made) == 2
 
 
 @ends
@@ -285,18 +298,24 @@ def test_few_spare_compressors_are_kept(codec: ModuleType, monkeypatch: pytest.M
     senders = [SERVER.connect(codec, deflate=settings) for _ in range(6)]
     made: list[int] = []
     together = threading.Barrier(len(senders))
-    new_compressor, compress = codec.PerMessageDeflate.new_compressor, codec.deflate._compress
+    new_compressor = codec.PerMessageDeflate.new_compressor
 
-    def counted(settings: Any, bits: int) -> Any:
-        made.append(bits)
-        return new_compressor(settings, bits)
+    class Together:
+        """A compressor that waits until all senders have one."""
 
-    def at_once(*arguments: Any) -> Any:
-        together.wait(30)
-        return compress(*arguments)
+        def __init__(self, settings: Any, bits: int) -> None:
+            made.append(bits)
+            self._real = new_compressor(settings, bits)
+            self.flush = self._real.flush
 
-    monkeypatch.setattr(codec.PerMessageDeflate, "new_compressor", counted)
-    monkeypatch.setattr(codec.deflate, "_compress", at_once)
+        def compress(self, data: Any) -> Any:
+            together.wait(30)
+            return self._real.compress(data)
+
+    def new_together(settings: Any, bits: int) -> Together:
+        return Together(settings, bits)
+
+    monkeypatch.setattr(codec.PerMessageDeflate, "new_compressor", new_together)
     for expected in (6, 2, 2):
         made.clear()
         threads = [
