@@ -22,6 +22,7 @@ from .sockets.unix import UnixFile
 from .timing import Timing
 from .topics.errors import BrokerUnavailable
 from .topics.registry import MEMORY, Topics
+from .topics.sizes import Sizes
 from .topics.state import Policy
 from .topics.topic import Topic
 from .workers.worker import MetricsCallback, SupervisorLink
@@ -56,6 +57,7 @@ class App(Routing):
             is exceeded, a new event reduces its topic to an equal share of the memory. Topics with
             smaller logs are not affected.
         timing: the durations that no setting changes, and the clock; for tests.
+        topic_sizes: the sizes of topics that no setting changes; for tests.
 
     Raises:
         ModuleNotFoundError: redis-py is not installed.
@@ -69,6 +71,7 @@ class App(Routing):
         redis_prefix: str = REDIS_PREFIX,
         topic_memory: int = MEMORY,
         timing: Timing | None = None,
+        topic_sizes: Sizes | None = None,
     ) -> None:
         if topic_memory <= 0:
             raise ValueError(f"topic_memory must be positive: {topic_memory!r}")
@@ -76,7 +79,8 @@ class App(Routing):
         self._servers: list[Server] = []
         self._link: SupervisorLink | None = None  # None outside a worker
         self._timing = timing or Timing()
-        super().__init__(Topics(self._timing, topic_memory))
+        self._topic_sizes = topic_sizes or Sizes()
+        super().__init__(Topics(self._timing, topic_memory, self._topic_sizes))
         if redis is not None:
             self.share_topics(redis, redis_prefix)
 
@@ -124,7 +128,7 @@ class App(Routing):
         """
         from .topics.redis.streams import RedisStreams
 
-        self._topics.share(RedisStreams(redis, prefix, self._timing))
+        self._topics.share(RedisStreams(redis, prefix, self._timing, self._topic_sizes))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Any thread: wait until Redis, if it is used, has acknowledged all published events.

@@ -17,6 +17,7 @@ from tests.support.waiting import TIMEOUT
 from wsframe.server import EventsLost
 from wsframe.server.timing import Timing
 from wsframe.server.topics.redis.streams import RedisStreams
+from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
 
 __all__ = ["certificates", "leak_check", "log", "serve"]
 
@@ -58,8 +59,11 @@ def connect() -> Iterator[Connect]:
             with suppress(EventsLost):  # a test that cares has checked before
                 streams.close(TIMEOUT)
 
-        def make(url: str, prefix: str = "wsframe:", **timing: float) -> RedisStreams:
-            streams = RedisStreams(url, prefix, Timing(**timing))  # type: ignore[arg-type]
+        def make(
+            url: str, prefix: str = "wsframe:", sizes: Sizes = DEFAULT_SIZES, **timing: float
+        ) -> RedisStreams:
+            timings = Timing(**timing)  # type: ignore[arg-type]
+            streams = RedisStreams(url, prefix, timings, sizes)
             stack.callback(close, streams)
             stack.callback(streams.channels.stop)
             return streams

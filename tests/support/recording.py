@@ -12,6 +12,7 @@ from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.sizes import Sizes
 from wsframe.server.topics.topic_log import TopicLog
 
 from .waiting import TIMEOUT
@@ -93,4 +94,6 @@ def publishes(topic: RecordingTopic, item: str) -> bool:
 class Connect(Protocol):
     """Create the Redis streams of one process."""
 
-    def __call__(self, url: str, prefix: str = ..., **timing: float) -> RedisStreams: ...
+    def __call__(
+        self, url: str, prefix: str = ..., sizes: Sizes = ..., **timing: float
+    ) -> RedisStreams: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -204,6 +205,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._lose_answer_to = b""
+        self._is_old = False
         self.lost = threading.Event()
         self._listening: set[socket.socket] = set()
         self._silent: set[socket.socket] = set()
@@ -214,6 +216,10 @@ class Relay:
         """Close the connection that sends a request with these bytes, instead of the reply."""
         self.lost.clear()
         self._lose_answer_to = request
+
+    def report_old_version(self) -> None:
+        """Let the Redis report the major version 5."""
+        self._is_old = True
 
     def redirect(self, server: RedisServer) -> None:
         """Connect new clients to another Redis."""
@@ -258,6 +264,8 @@ class Relay:
                     break
                 if b"\r\nsubscribe\r\n" in data:
                     self._listening.add(client)
+                if self._is_old:
+                    data = re.sub(rb"(\nredis_version:)\d", rb"\g<1>5", data)
                 if client not in self._silent:
                     client.sendall(data)
         _shut(client)

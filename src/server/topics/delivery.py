@@ -9,14 +9,6 @@ from .entry import Entry
 from .state import TopicState
 from .subscription import DeliveryTotals, EventLoop, TopicSubscription
 
-# The number of clients that are sent events before the loop polls its sockets again.
-FANOUT_BATCH = 128
-# The weight of the entries that a lagging client is sent at once. The next piece is sent
-# when the socket has accepted this one. After PIECES pieces, other clients come first. Publishers
-# are slowed down to this pace.
-PIECE = 64 * 1024
-PIECES = 16
-
 
 class Delivery:
     """The subscriptions to one topic on one loop; only the owner uses it, except as stated.
@@ -35,9 +27,12 @@ class Delivery:
     """
 
     __slots__ = (
+        "_batch",
         "_caught_up",
         "_fan_out",
         "_joining",
+        "_piece",
+        "_pieces",
         "_scheduled",
         "_topic",
         "_totals",
@@ -56,6 +51,8 @@ class Delivery:
         self.new: set[TopicSubscription] = set()
         self.subscriptions = 0
         self._topic = topic
+        self._batch = topic.sizes.fanout_batch
+        self._piece, self._pieces = topic.sizes.piece, topic.sizes.pieces
         self._totals = totals
         self._caught_up: dict[Encoding, set[TopicSubscription]] = {}
         self._joining: list[TopicSubscription] = []  # ahead of the loop's position
@@ -97,7 +94,7 @@ class Delivery:
         peer = subscription.peer
         timing = self._topic.timing
         until = timing.clock() + timing.delivery_slice
-        for _ in range(PIECES):
+        for _ in range(self._pieces):
             if peer.has_unsent or subscription.caught_up:
                 break
             if not self._send_piece(subscription, self.position):
@@ -170,7 +167,7 @@ class Delivery:
             subscription.dropped += position - subscription.position
             missed = subscription.missed or position > subscription.position
             subscription.missed = False
-            entries, subscription.position = log.after(position, to, PIECE)
+            entries, subscription.position = log.after(position, to, self._piece)
             replaced = subscription.position - position - len(entries)
             if replaced:
                 topic.count_lost(replaced)
@@ -234,6 +231,7 @@ class Delivery:
         replaced = self.position - before - len(entries)
         groups = [(encoding, tuple(members)) for encoding, members in self._caught_up.items()]
         since = lost = 0
+        batch = self._batch
         for encoding, members in groups:
             block = encoding.block(self._topic.name, entries)
             for subscription in members:
@@ -258,7 +256,7 @@ class Delivery:
                     self.start_lagging(subscription)
                     peer.notify_when_sent = True
                 since += 1
-                if since == FANOUT_BATCH:
+                if since == batch:
                     since = 0
                     yield True
         with self._topic.lock:
@@ -272,13 +270,14 @@ class Delivery:
         The loop was too slow to send the entries. This yields after each batch.
         """
         members = [one for group in self._caught_up.values() for one in group]
+        batch = self._batch
         for number, subscription in enumerate(members, 1):
             if subscription.caught_up and subscription.position == before:
                 self.leave(subscription)
                 with self._topic.lock:
                     if not subscription.removed:
                         self._topic.overtake(subscription)
-            if number % FANOUT_BATCH == 0:
+            if number % batch == 0:
                 yield True
 
     def _send(

@@ -36,6 +36,10 @@ class Lagging:
                     del self._at[position]
                 return
 
+    def by_position(self) -> dict[int, int]:
+        """Return the number of subscriptions at each position."""
+        return {position: len(waiting) for position, waiting in self._at.items()}
+
     def passed(self, old_floor: int, floor: int) -> list[int]:
         """Return the positions of subscriptions that the floor has passed."""
         # Look through the smaller set: the floor may have moved by one, or by millions.

@@ -10,11 +10,10 @@ from math import inf
 from typing import Any
 
 from .entry import Entry
+from .sizes import DEFAULT_SIZES
 
 # The weight of an entry besides its bytes, as a measure of work.
 ENTRY_WEIGHT = 64
-# The number of positions of forgotten entries that are kept, in addition to one per entry.
-SPARE_POSITIONS = 100
 # The maximum number of entries that a loop forgets at once.
 TRIM_SLICE = 256
 # The memory of a topic beyond its history: for the newest event, lagging clients and encodings.
@@ -106,6 +105,10 @@ class Log:
         self._encoded: OrderedDict[int, Entry] = OrderedDict()  # entries with encodings
         self._published_ids: dict[str, int] = {}  # positions by ids that publishers chose
         self._published_id_of_floor: str | None = None
+
+    def successor(self, floor_id: str) -> Log:
+        """Return an empty log that continues this one after the id of its floor."""
+        return Log(self.bounds, self.clock, self.head, self.offset, floor_id)
 
     def __len__(self) -> int:
         return len(self._entries) - self.ended
@@ -240,7 +243,11 @@ class Log:
 
 
 class LatestLog(Log):
-    """A log that keeps only the newest entry of each key."""
+    """A log that keeps only the newest entry of each key.
+
+    Args:
+        spare_positions: see :class:`wsframe.server.topics.sizes.Sizes`.
+    """
 
     def __init__(
         self,
@@ -249,10 +256,24 @@ class LatestLog(Log):
         head: int = 0,
         offset: int = 0,
         floor_id: str = "",
+        *,
+        spare_positions: int = DEFAULT_SIZES.spare_positions,
     ) -> None:
         super().__init__(bounds, clock, head, offset, floor_id)
+        self._spare_positions = spare_positions
         self._newest: dict[str | None, Entry] = {}
         self._order: list[int] = []  # the positions of all entries, and of some forgotten ones
+
+    def successor(self, floor_id: str) -> LatestLog:
+        """Return an empty log that continues this one after the id of its floor."""
+        return LatestLog(
+            self.bounds,
+            self.clock,
+            self.head,
+            self.offset,
+            floor_id,
+            spare_positions=self._spare_positions,
+        )
 
     def append(self, entry: Entry) -> None:
         """Append an entry, and forget the entry that it replaces."""
@@ -263,7 +284,7 @@ class LatestLog(Log):
             self._newest[entry.key] = entry
         super().append(entry)
         self._order.append(self.head)
-        if len(self._order) > 2 * len(self._entries) + SPARE_POSITIONS:
+        if len(self._order) > 2 * len(self._entries) + self._spare_positions:
             self._order = list(self._entries)
 
     def begin(self) -> int:

@@ -14,22 +14,21 @@ from collections.abc import Collection, Mapping
 from secrets import token_urlsafe
 from urllib.parse import parse_qsl, urlencode
 
-# The maximum length of an id that lists its topics. Proxies often allow 8 KiB for a header.
-MAX_LISTED = 2048
-# The number of events of one stream whose positions are kept: a disconnected client has not
-# received the events in flight.
-MAX_MOVES = 1024
-# The memory of all streams with tokens. Beyond it the stream that was used longest ago is
-# forgotten, and its client is sent a gap when it reconnects.
-MAX_BYTES = 64 << 20
+from .sizes import DEFAULT_SIZES, Sizes
+
 # The memory counted for a position in one topic.
 PLACE_COST = 256
 
 
 class Places:
-    """The streams of an app with tokens; every method is for any thread."""
+    """The streams of an app with tokens; every method is for any thread.
 
-    def __init__(self) -> None:
+    Attributes:
+        sizes: the sizes of the app's topics.
+    """
+
+    def __init__(self, sizes: Sizes = DEFAULT_SIZES) -> None:
+        self.sizes = sizes
         self._lock = threading.Lock()  # guards the streams, too
         self._streams: OrderedDict[str, _Stream] = OrderedDict()  # by token
         self._cost = 0
@@ -48,7 +47,7 @@ class Places:
     def begin(self, ids: Mapping[str, str]) -> _Stream:
         """Return a stream with a token, at this place."""
         with self._lock:
-            stream = _Stream(dict(ids))
+            stream = _Stream(dict(ids), self.sizes.max_moves)
             self._keep(stream)
             return stream
 
@@ -65,7 +64,7 @@ class Places:
         self._cost += stream.cost() - (0 if known is None else stream.counted)
         stream.counted = stream.cost()
         self._streams[stream.token] = stream
-        while self._cost > MAX_BYTES and len(self._streams) > 1:
+        while self._cost > self.sizes.max_places_bytes and len(self._streams) > 1:
             _, oldest = self._streams.popitem(last=False)
             self._cost -= oldest.counted
 
@@ -73,12 +72,13 @@ class Places:
 class _Stream:
     """The places of one stream so far; under the lock of :class:`Places`."""
 
-    __slots__ = ("_first", "_ids", "_moves", "counted", "token")
+    __slots__ = ("_first", "_ids", "_max_moves", "_moves", "counted", "token")
 
-    def __init__(self, ids: dict[str, str]) -> None:
+    def __init__(self, ids: dict[str, str], max_moves: int) -> None:
         self.token = token_urlsafe(8)
         self.counted = 0
         self._ids = ids  # the ids at the oldest place that is kept
+        self._max_moves = max_moves
         self._first = 0  # the number of that place
         # The change from each place to the next: a topic and its new id.
         self._moves: deque[tuple[str, str]] = deque()
@@ -89,7 +89,7 @@ class _Stream:
     def move(self, topic: str, new: str) -> int:
         """Add the next place, where only this topic's id is new; return its number."""
         self._moves.append((topic, new))
-        if len(self._moves) > MAX_MOVES:
+        if len(self._moves) > self._max_moves:
             self._first += 1
             self._apply(self._ids, *self._moves.popleft())
         return self._first + len(self._moves)
@@ -131,7 +131,7 @@ class Place:
         self._expected = set(self._ids)  # topics that the handler may subscribe to later
         self._listed: dict[str, str] = {}  # the ids as parts of a query
         self._stream: _Stream | None = None
-        if sum(map(len, (*self._ids, *self._ids.values()))) > MAX_LISTED:
+        if sum(map(len, (*self._ids, *self._ids.values()))) > places.sizes.max_listed:
             self._begin_stream()
         for topic, event_id in self._ids.items():
             self._listed[topic] = urlencode({topic: event_id})
@@ -143,7 +143,7 @@ class Place:
             self._ids[topic] = new
             self._listed[topic] = urlencode({topic: new})
             listed = "?" + "&".join(self._listed.values())
-            if len(listed) <= MAX_LISTED:
+            if len(listed) <= self._places.sizes.max_listed:
                 self.id = listed
                 return listed
             self._begin_stream()

@@ -17,6 +17,7 @@ from .entry import check_name
 from .errors import EventsLost
 from .places import Places
 from .shared import LocalLog, SharedLog
+from .sizes import DEFAULT_SIZES, Sizes
 from .sources import Publishable, Sources
 from .state import Policy, TopicState
 from .subscription import EventLoop
@@ -38,9 +39,11 @@ class Topics:
     Args:
         timing: the durations of the app.
         memory: the bytes of memory that the logs may take before each is limited to a fair share.
+        sizes: the sizes of the topics.
 
     Attributes:
         timing: the durations of the app.
+        sizes: the sizes of the topics.
         local: the logs of topics that no other process shares.
         shared: the broker of all other topics; ``local`` without a broker.
         loops: the loops of the app's servers.
@@ -52,13 +55,14 @@ class Topics:
         dropped: events lost by subscribers, as in :class:`wsframe.server.Stats`.
     """
 
-    def __init__(self, timing: Timing, memory: int = MEMORY) -> None:
+    def __init__(self, timing: Timing, memory: int = MEMORY, sizes: Sizes = DEFAULT_SIZES) -> None:
         self.timing = timing
+        self.sizes = sizes
         self.local = LocalLog()
         self.shared: SharedLog = self.local
         self.loops: tuple[EventLoop, ...] = ()
         self.sources = Sources(timing)
-        self.places = Places()
+        self.places = Places(self.sizes)
         self.late = ThrottledLog()
         self.published = 0
         self.dropped = 0
@@ -69,7 +73,7 @@ class Topics:
         self._added: dict[str, TopicLog] = {}  # topics that are being added to self._all
         self._declared: set[TopicLog] = set()
         self._fixed = False
-        self._unused = Unused()  # under self._keeping
+        self._unused = Unused(sizes)  # under self._keeping
         # Topics that have gained their first subscriber or lost their last one, in order. Any
         # thread appends; the thread with the lock processes them, so that no other thread waits.
         self._changes: deque[tuple[TopicState, bool]] = deque()
@@ -84,7 +88,7 @@ class Topics:
     def after_fork(self) -> None:
         """The child of a fork: drop the parent's loops, and make new locks."""
         self.loops = ()
-        self.places = Places()
+        self.places = Places(self.sizes)
         self._make_locks()
 
     def share(self, shared: SharedLog) -> None:

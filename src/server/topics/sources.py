@@ -85,6 +85,11 @@ class SourceThread(ABC):
         self._is_closed = False  # True if the topic is closed; used only by its thread
 
     @property
+    def stopping(self) -> bool:
+        """Any thread: True from a stop until the next start."""
+        return self._unwanted.is_set()
+
+    @property
     def running(self) -> bool:
         """Any thread: True while it takes items."""
         return self._thread is not None

@@ -14,6 +14,7 @@ from .cursors import EpochIds, Ids
 from .entry import Entry
 from .lagging import Lagging
 from .log import TRIM_SLICE, Bounds, Log
+from .sizes import Sizes
 from .sources import Publishable
 from .subscription import EventLoop, LoopDelivery, TopicSubscription
 
@@ -26,10 +27,12 @@ class Registry(Protocol):
 
     Attributes:
         timing: the durations of the app.
+        sizes: the sizes of the app's topics.
         late: logs events that were published to a closed topic.
     """
 
     timing: Timing
+    sizes: Sizes
     late: ThrottledLog
 
     @property
@@ -66,6 +69,7 @@ class TopicState(ABC):
             lock.
         log: the published entries; under the lock.
         timing: the durations of the app.
+        sizes: the sizes of the app's topics.
         client: the network of the only client that has ever been subscribed; None if several
             have been; under the lock.
     """
@@ -74,6 +78,7 @@ class TopicState(ABC):
         self.name = name
         self.lock = threading.RLock()
         self.timing = registry.timing
+        self.sizes = registry.sizes
         self.log = Log(Bounds(), self.timing.clock)
         self._registry = registry
         self._ids: Ids = EpochIds()
@@ -99,6 +104,16 @@ class TopicState(ABC):
     def entered(self) -> bool:
         """Any thread: return True if the calling thread is in a method of this topic already."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    @property
+    def is_delivered(self) -> bool:
+        """Any thread: True while a loop delivers the topic's events."""
+        return bool(self._deliveries)
+
+    def lagging_by_position(self) -> dict[int, int]:
+        """Any thread: return the number of lagging subscriptions at each position in the log."""
+        with self.lock:
+            return self._lagging.by_position()
 
     @abstractmethod
     def remove(self, subscription: TopicSubscription) -> None:
@@ -226,4 +241,4 @@ class TopicState(ABC):
 
     def _renew_log(self, floor_id: str) -> None:
         old = self.log
-        self.log = type(old)(old.bounds, old.clock, old.head, old.offset, floor_id)
+        self.log = old.successor(floor_id)

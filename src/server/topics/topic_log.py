@@ -103,7 +103,12 @@ class TopicLog(SubscribedLog, Topic):
                         f"cannot set the policy of the topic {self.name!r} to {policy!r}: the "
                         "calling thread is in a method of the topic"
                     )
-                self.log = (LatestLog if latest else Log)(bounds, self.timing.clock)
+                clock, spare = self.timing.clock, self.sizes.spare_positions
+                self.log = (
+                    LatestLog(bounds, clock, spare_positions=spare)
+                    if latest
+                    else Log(bounds, clock)
+                )
             self.log.bounds = bounds
             self._policy = policy or self._policy
             if not entered:  # otherwise the next event trims the log

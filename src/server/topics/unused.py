@@ -7,11 +7,9 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from .entry import size_of
+from .sizes import Sizes
 from .state import TopicState
 
-# The limits of topics without subscribers, because clients often choose the names.
-MAX_UNUSED = 10_000
-MAX_UNUSED_BYTES = 64 << 20
 # The part of both limits for topics to which only one client was ever subscribed.
 SHARE_OF_A_CLIENT = 1 / 8
 # The memory of a topic without its events and its name.
@@ -40,9 +38,14 @@ class Unused:
     client have a bound of their own, so that its invented names drive out no other topics.
 
     Not thread-safe: the registry uses it in one thread at a time.
+
+    Args:
+        sizes: the sizes of the app's topics.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
+        self._max_topics = sizes.max_unused
+        self._max_bytes = sizes.max_unused_bytes
         self._kept: dict[TopicState, _Kept] = {}
         # The least recently used topic first.
         self._with_events: OrderedDict[TopicState, None] = OrderedDict()
@@ -70,7 +73,7 @@ class Unused:
         self._drop_old(now)
         if client is not None:
             self._hold_to_its_share(client)
-        while len(self._kept) > MAX_UNUSED or self._size > MAX_UNUSED_BYTES:
+        while len(self._kept) > self._max_topics or self._size > self._max_bytes:
             self.drop(next(iter(self._without or self._with_events)))
 
     def drop(self, topic: TopicState) -> None:
@@ -97,7 +100,7 @@ class Unused:
 
     def _hold_to_its_share(self, client: Hashable) -> None:
         while (own := self._clients.get(client)) is not None and (
-            len(own.order) > MAX_UNUSED * SHARE_OF_A_CLIENT
-            or own.size > MAX_UNUSED_BYTES * SHARE_OF_A_CLIENT
+            len(own.order) > self._max_topics * SHARE_OF_A_CLIENT
+            or own.size > self._max_bytes * SHARE_OF_A_CLIENT
         ):
             self.drop(next(iter(own.order)))

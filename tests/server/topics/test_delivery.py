@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.receivers import ManualLoop, ManualReceiver, manual_loops
 from wsframe.server.timing import Timing
-from wsframe.server.topics import delivery
 from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
+
+# To send little at once, and to one client.
+SMALL = Sizes(piece=400, pieces=1, fanout_batch=1)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send little at once, and to one client."""
-    monkeypatch.setattr(delivery, "PIECE", 400)
-    monkeypatch.setattr(delivery, "PIECES", 1)
-    monkeypatch.setattr(delivery, "FANOUT_BATCH", 1)
-
-
-def new_loops(count: int) -> tuple[Topics, list[ManualLoop]]:
+def new_loops(count: int, sizes: Sizes = DEFAULT_SIZES) -> tuple[Topics, list[ManualLoop]]:
     """The topics of an app, and its loops."""
-    topics = Topics(Timing())
+    topics = Topics(Timing(), sizes=sizes)
     return topics, manual_loops(topics, count)
 
 
@@ -34,9 +27,8 @@ def listeners(
     return clients
 
 
-@pytest.mark.usefixtures("small")
 def test_a_subscription_that_ends_during_a_fan_out_is_sent_all_events() -> None:
-    topics, (loop,) = new_loops(1)
+    topics, (loop,) = new_loops(1, SMALL)
     topic = topics.get("news")
     clients = listeners(topics, loop, 3)
     loop.run()
@@ -48,9 +40,8 @@ def test_a_subscription_that_ends_during_a_fan_out_is_sent_all_events() -> None:
         assert client.texts() == ["1", "2"]
 
 
-@pytest.mark.usefixtures("small")
 def test_a_subscription_that_begins_during_a_fan_out_misses_no_event() -> None:
-    topics, (loop,) = new_loops(1)
+    topics, (loop,) = new_loops(1, SMALL)
     topic = topics.get("news")
     listeners(topics, loop, 3)
     loop.run()
@@ -95,10 +86,9 @@ def test_the_history_is_kept_until_a_subscription_begins() -> None:
     assert not topic.log.size
 
 
-@pytest.mark.usefixtures("small")
 def test_a_fan_out_keeps_the_events_that_it_sends() -> None:
     """A client that lags continues from the log, although other clients have begun meanwhile."""
-    topics, (loop,) = new_loops(1)
+    topics, (loop,) = new_loops(1, SMALL)
     topic = topics.get("news", history=0, max_bytes=1000, policy="drop-oldest")
     clients = listeners(topics, loop, 3)
     loop.run()

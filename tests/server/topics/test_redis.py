@@ -15,7 +15,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Topic, WebSocket
-from wsframe.server.topics.redis import outbox
+from wsframe.server.topics.redis.outbox import EVENT_WEIGHT
+from wsframe.server.topics.sizes import Sizes
 
 
 @pytest.fixture
@@ -88,12 +89,11 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
     redis: RedisServer,
     serve: Serve,
     clients: Clients,
-    monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
     """Redis is too slow: the client is read more slowly, and other topics continue."""
-    monkeypatch.setattr(outbox, "MAX_WAITING", 40 * (outbox.EVENT_WEIGHT + 1000))
-    app = App(redis=redis.url)
+    sizes = Sizes(max_waiting_bytes=40 * (EVENT_WEIGHT + 1000))
+    app = App(redis=redis.url, topic_sizes=sizes)
     flooded = app.topic("flooded", history=2000, max_bytes=8 << 20)
 
     def generator(ws: WebSocket) -> MessageGenerator:
@@ -130,10 +130,10 @@ def test_a_client_that_floods_its_topic_is_slowed_down_and_loses_nothing(
 
 
 def test_a_disconnect_of_a_slowed_down_client_is_noticed(
-    redis: RedisServer, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, serve: Serve, clients: Clients
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING", 10 * outbox.EVENT_WEIGHT)
-    app, ended = App(redis=redis.url), threading.Event()
+    sizes = Sizes(max_waiting_bytes=10 * EVENT_WEIGHT)
+    app, ended = App(redis=redis.url, topic_sizes=sizes), threading.Event()
 
     @app.websocket("/say")
     def say(ws: WebSocket) -> MessageGenerator:

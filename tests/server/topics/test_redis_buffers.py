@@ -26,15 +26,14 @@ from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.ids import place_of
 from wsframe.server.topics.redis import outbox, scripts
 from wsframe.server.topics.redis.streams import RedisStreams
+from wsframe.server.topics.sizes import Sizes
 
 
 def test_publish_raises_when_the_outbox_is_full_and_other_events_arrive(
-    redis_server: RedisServer,
-    streams: RedisStreams,
-    others: RedisStreams,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer, connect: Connect, others: RedisStreams
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING", 10 * (outbox.EVENT_WEIGHT + 2))
+    sizes = Sizes(max_waiting_bytes=10 * (outbox.EVENT_WEIGHT + 2))
+    streams = connect(redis_server.url, sizes=sizes)
     here, quiet = RecordingTopic(streams), RecordingTopic(streams, "quiet")
     redis_server.kill()
     here.publish_all(*numbers(5, "x"))

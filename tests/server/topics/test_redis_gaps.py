@@ -15,8 +15,8 @@ from tests.support.topics import replica
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import BrokerRefused, EventsLost
 from wsframe.server.topics.ids import place_of
-from wsframe.server.topics.redis import reader
 from wsframe.server.topics.redis.streams import RedisStreams
+from wsframe.server.topics.sizes import Sizes
 
 
 def test_a_wiped_redis_is_a_gap(redis_server: RedisServer, streams: RedisStreams) -> None:
@@ -147,10 +147,8 @@ def test_text_with_a_lone_surrogate_is_rejected(streams: RedisStreams, what: str
         attempts[what]()
 
 
-def test_many_new_entries_are_read_in_chunks(
-    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "CHUNK", 3)
+def test_many_new_entries_are_read_in_batches(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(redis_server.url, sizes=Sizes(read_batch=3))
     topics = [RecordingTopic(streams, name).follow() for name in ("news", *numbers(7))]
     for topic in topics[1:]:
         topic.publish_all("hello")

@@ -91,7 +91,7 @@ def test_an_outage_and_its_end_are_logged_once(
         here.publish_all("during the outage")
         log.expect("lost connection to Redis, retrying: ", logging.WARNING)
         wait_until(
-            lambda: len(streams.connection._failures) == 2, "one thread has not noticed the outage"
+            lambda: len(streams.connection.failing) == 2, "one thread has not noticed the outage"
         )
         redis_server.start()
         log.expect("reconnected to Redis", logging.WARNING)

@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerUnavailable, EventsLost
 from wsframe.server.topics.entry import Entry
-from wsframe.server.topics.redis import outbox
+from wsframe.server.topics.sizes import Sizes
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -256,10 +256,9 @@ gc.collect()
 
 
 def test_a_flooded_topic_leaves_room_for_other_topics(
-    redis_server: RedisServer, connect: Connect, others: Any, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, connect: Connect, others: Any
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING", 1 << 20)
-    streams = connect(redis_server.url)
+    streams = connect(redis_server.url, sizes=Sizes(max_waiting_bytes=1 << 20))
     flooded, quiet = RecordingTopic(streams), RecordingTopic(streams, "quiet")
     stop = threading.Event()
     refused = threading.Event()

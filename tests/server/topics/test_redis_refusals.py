@@ -15,11 +15,10 @@ import pytest
 from tests.support.certificates import Certificates
 from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, Relay
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerRefused, EventsLost
-from wsframe.server.topics.redis import connection
 
 NOT_ALLOWED = {
     "keys": "resetchannels +@all ~other:* &wsframe:*",
@@ -30,16 +29,18 @@ NOT_ALLOWED = {
 
 
 @pytest.fixture(params=["cluster", "sentinel", "password", "none", "old", *NOT_ALLOWED])
-def refusing(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, str]]:
+def refusing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Return the URL of a Redis that cannot be used, and the reason."""
     kind = request.param
     options = ("--cluster-enabled", "yes") if kind == "cluster" else ()
-    with RedisServer(tmp_path, *options, sentinel=kind == "sentinel") as server:
+    with (
+        RedisServer(tmp_path, *options, sentinel=kind == "sentinel") as server,
+        Relay(server) as relay,
+    ):
         url = server.url
         if kind == "old":
-            monkeypatch.setattr(connection, "OLDEST", (99, 1))
+            relay.report_old_version()
+            url = relay.url
         if kind in ("password", "none", *NOT_ALLOWED):
             with server.client() as client:
                 if kind in NOT_ALLOWED:
@@ -57,7 +58,7 @@ def refusing(
                 "sentinel": "Sentinel",
                 "password": "invalid username-password pair",
                 "none": "Authentication required",
-                "old": "99.1 or newer is required",
+                "old": r"has version 5\..*: 6.2 or newer is required",
             }.get(kind, "access control list must allow"),
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.support.certificates import Certificates
 from tests.support.log import ServerLog
@@ -20,7 +21,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerRefused, BrokerUnavailable
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
-from wsframe.server.topics.redis import interests, reader
+from wsframe.server.topics.redis import reader
 from wsframe.server.topics.redis.streams import RedisStreams
 
 
@@ -117,15 +118,16 @@ def test_entries_added_before_a_channel_is_subscribed_again_are_read(
         wait_until(
             lambda: client.pubsub_channels("wsframe:{news}@0"), "the channel is not subscribed"
         )
-    listen = reader.Reader._listen
+    subscribe = redis.client.PubSub.subscribe
 
-    def listen_late(self: reader.Reader, pubsub: Any) -> None:
-        monkeypatch.undo()
-        there.publish_all("hello")
-        assert others.flush(TIMEOUT)
-        listen(self, pubsub)
+    def subscribe_late(self: redis.client.PubSub, *channels: str) -> Any:
+        if "wsframe:{news}@0" in channels:
+            monkeypatch.undo()
+            there.publish_all("hello")
+            assert others.flush(TIMEOUT)
+        return subscribe(self, *channels)
 
-    monkeypatch.setattr(reader.Reader, "_listen", listen_late)
+    monkeypatch.setattr(redis.client.PubSub, "subscribe", subscribe_late)
     assert redis_server.cut("wsframe-reader")
     here.expect("hello")
 
@@ -225,20 +227,6 @@ def test_members_raises_while_redis_is_unavailable(
         topic.members()
     redis_server.start()
     assert topic.members() == []
-
-
-def test_changes_of_members_use_bounded_memory_while_redis_is_unavailable(
-    redis_server: RedisServer, streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(interests, "MAX_LEAVING", 10)
-    here = RecordingTopic(streams).follow()
-    redis_server.kill()
-    for number in range(100):
-        streams.join(replica("news"), f"member {number}")
-        streams.unfollow(here)
-        streams.follow(here)
-        streams.leave(replica("news"), f"member {number}")
-    assert len(streams._interests.tasks()) <= 3
 
 
 def check_that_it_works(url: str, connect: Connect) -> None:

@@ -18,8 +18,8 @@ from tests.support.serving import Serve
 from tests.support.waiting import wait_until
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
-from wsframe.server.topics import places
-from wsframe.server.topics.places import Place, Places
+from wsframe.server.topics.places import PLACE_COST, Place, Places
+from wsframe.server.topics.sizes import Sizes
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,8 @@ def test_a_forgotten_place_is_a_gap_in_every_topic(serve: Serve, clients: Client
         assert {json.loads(gap.data)["topic"] for gap in gaps if gap.event == "gap"} == {"a", "b"}
 
 
-def test_places_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_BYTES", 100 * places.PLACE_COST)
-    monkeypatch.setattr(places, "MAX_LISTED", 20)
-    monkeypatch.setattr(places, "MAX_MOVES", 10)
-    known = Places()
+def test_places_are_kept_within_bounds() -> None:
+    known = Places(Sizes(max_places_bytes=100 * PLACE_COST, max_listed=20, max_moves=10))
     one, other = Place(known), Place(known)
     for place in (one, other):
         for topic in "abc":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from time import monotonic
 from typing import Any
@@ -16,11 +18,10 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, Subscription, WebSocket
-from wsframe.server.topics import log as logs
-from wsframe.server.topics import unused
 from wsframe.server.topics.encodings import message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
+from wsframe.server.topics.sizes import Sizes
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
@@ -276,9 +277,8 @@ def test_a_quiet_topic_is_not_forgotten_at_once(serve: Serve, clients: Clients) 
 
 
 @pytest.mark.parametrize("what", ["events", "names"])
-def test_the_memory_of_unused_topics_is_limited(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unused, "MAX_UNUSED_BYTES", 1 << 20)
-    app = App()
+def test_the_memory_of_unused_topics_is_limited(what: str) -> None:
+    app = App(topic_sizes=Sizes(max_unused_bytes=1 << 20))
     for number in range(100 if what == "events" else 1000):
         for _ in range(100 if what == "events" else 1):
             app.topic(f"{number}".ljust(10 if what == "events" else 1024)).publish("")
@@ -295,10 +295,9 @@ def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> N
 
 @pytest.mark.parametrize("talk", [False, True], ids=["empty rooms", "rooms with a history"])
 def test_topics_invented_by_one_client_drive_out_no_others(
-    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, talk: bool
+    serve: Serve, clients: Clients, talk: bool
 ) -> None:
-    monkeypatch.setattr(unused, "MAX_UNUSED", 80)
-    app = App()
+    app = App(topic_sizes=Sizes(max_unused=80))
 
     @app.websocket("/rooms")
     def rooms(ws: WebSocket) -> MessageGenerator:
@@ -324,9 +323,8 @@ def test_topics_invented_by_one_client_drive_out_no_others(
     wait_until(lambda: app.stats().topics <= 80, "the other topics are forgotten")
 
 
-def test_topics_without_events_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unused, "MAX_UNUSED", 10)
-    app = App()
+def test_topics_without_events_are_forgotten_first() -> None:
+    app = App(topic_sizes=Sizes(max_unused=10))
     for number in range(8):
         app.topic(f"kept {number}").publish("x")
     for number in range(100):
@@ -375,16 +373,17 @@ def test_a_large_event_is_sent_alone(kind: type[Log]) -> None:
     assert pieces == [[10, 10], [10_000], [10, 10]]
 
 
-@pytest.mark.parametrize("kind", [Log, LatestLog])
-def test_entries_between_two_positions(kind: type[Log], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "SPARE_POSITIONS", 1)
+@pytest.mark.parametrize(
+    "kind", [Log, partial(LatestLog, spare_positions=1)], ids=["all", "latest"]
+)
+def test_entries_between_two_positions(kind: Callable[..., Log]) -> None:
     random, events = Random(1), kind(Bounds(history=6), monotonic)
     left: dict[int, str] = {}
     for number in range(1, 500):
         key = random.choice("abcdefgh")
         events.append(Entry("x", key=key))
         events.trim(lambda entry: False)
-        if kind is LatestLog:
+        if isinstance(events, LatestLog):
             left = {place: other for place, other in left.items() if other != key}
         left = dict([*left.items(), (number, key)][-6:])
         position, to = sorted(random.choices(range(number + 1), k=2))

@@ -55,7 +55,7 @@ def make_calls(loop: FakeLoop, clients: list[Client]) -> None:
     while loop.calls:
         loop.calls.popleft()()
     for client in clients:  # read, and drop the bytes
-        if client.sock._room == EVERYTHING:
+        if client.sock.room == EVERYTHING:
             client.sock.unread.clear()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -37,15 +38,15 @@ from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients as Connections
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
-from wsframe.server.topics import delivery, log
 from wsframe.server.topics.ids import END
 from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.sizes import Sizes
 from wsframe.server.topics.state import Policy
 from wsframe.server.topics.subscription import TopicSubscription
 from wsframe.server.topics.topic_log import TopicLog
 
 # The limits of one delivery, small enough for the examples to exceed them.
-PIECE, PIECES, FANOUT_BATCH = 400, 2, 1
+SMALL = Sizes(piece=400, pieces=2, fanout_batch=1, spare_positions=1)
 EVERYTHING = 1 << 30
 
 NAMES = ["a", "b"]
@@ -73,11 +74,11 @@ class FakeSocket:
     """A socket that accepts so many bytes until the client reads them."""
 
     def __init__(self, room: int) -> None:
-        self._room = room
+        self.room = room
         self.unread = bytearray()
 
     def send(self, data: bytes | memoryview) -> int:
-        taken = bytes(data[: self._room - len(self.unread)])
+        taken = bytes(data[: self.room - len(self.unread)])
         if not taken:
             raise BlockingIOError
         self.unread += taken
@@ -157,7 +158,7 @@ class Model(RuleBasedStateMachine):
         self.with_ids = with_ids
         self.clock = clock
         self.clients: list[Client] = []
-        self.topics = Topics(Timing(clock=clock))
+        self.topics = Topics(Timing(clock=clock), sizes=SMALL)
         self.loops = [FakeLoop(self.topics) for _ in range(2)]
         self.topics.loops = tuple(self.loops)
         self.by_name: dict[str, TopicLog] = {}
@@ -335,9 +336,9 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def lagging_subscriptions_are_counted(self) -> None:
         for topic in self.by_name.values():
-            waiting = topic._lagging._at
-            behind = sum(map(len, waiting.values()))
-            assert topic._lagging.count == behind <= topic.stats().subscribers
+            waiting, stats = topic.lagging_by_position(), topic.stats()
+            assert all(waiting.values())
+            assert stats.lagging == sum(waiting.values()) <= stats.subscribers
             assert all(position >= topic.log.floor for position in waiting)
 
     def teardown(self) -> None:
@@ -351,8 +352,8 @@ class Model(RuleBasedStateMachine):
         self.settle()
         for topic in self.by_name.values():
             assert topic.stats().subscribers == 0
-            assert not topic._deliveries
-            assert not topic._lagging._at
+            assert not topic.is_delivered
+            assert not topic.lagging_by_position()
         for loop in self.loops:
             assert not loop.clients.peers
             assert not loop.clients.totals.subscriptions
@@ -373,40 +374,24 @@ def number_before(cursor: str) -> int:
 @pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "chosen ids"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_against_the_model(
-    policy: Policy,
-    with_ids: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    policy: Policy, with_ids: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, "wsframe.server")  # slow clients are expected here
     clock = ManualClock()
-    monkeypatch.setattr(log, "SPARE_POSITIONS", 1)
-    monkeypatch.setattr(delivery, "PIECE", PIECE)
-    monkeypatch.setattr(delivery, "PIECES", PIECES)
-    monkeypatch.setattr(delivery, "FANOUT_BATCH", FANOUT_BATCH)
     run_state_machine_as_test(cast(Any, lambda: Model(policy, with_ids, clock)))
 
 
 # By hand ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send little at once, and to few clients."""
-    monkeypatch.setattr(delivery, "PIECE", PIECE)
-    monkeypatch.setattr(delivery, "PIECES", 1)
-    monkeypatch.setattr(delivery, "FANOUT_BATCH", 1)
-
-
 def new_loops(count: int) -> tuple[FakeLoop, ...]:
     """Return loops of one app."""
-    topics = Topics(Timing())
+    topics = Topics(Timing(), sizes=replace(SMALL, pieces=1))
     loops = tuple(FakeLoop(topics) for _ in range(count))
     topics.loops = loops
     return loops
 
 
-@pytest.mark.usefixtures("small")
 def test_topics_of_one_client_take_turns() -> None:
     """A topic with more events than the client reads leaves room for the other."""
     (loop,) = new_loops(1)

@@ -19,10 +19,10 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, StateError
 from wsframe.server import App, EventStream, Subscription, Topic, WebSocket
 from wsframe.server.timing import Timing
-from wsframe.server.topics.delivery import FANOUT_BATCH
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.registry import Topics
+from wsframe.server.topics.sizes import DEFAULT_SIZES
 from wsframe.server.topics.topic_log import AHEAD
 
 
@@ -48,7 +48,7 @@ def test_events_before_a_stop_reach_all_clients(serve: Serve, clients: Clients, 
 
     server = serve(app)
     open_one: Any = clients.stream if kind == "streams" else clients.websocket
-    all_clients = [open_one(server, f"/{kind}") for _ in range(2 * FANOUT_BATCH + 10)]
+    all_clients = [open_one(server, f"/{kind}") for _ in range(2 * DEFAULT_SIZES.fanout_batch + 10)]
     subscribed(topic, len(all_clients))
     topic.publish("one")
     topic.publish("two")

@@ -99,7 +99,7 @@ def test_a_source_thread_that_ends_while_the_next_server_starts_is_replaced() ->
     thread.is_unwanted = slow  # type: ignore[method-assign]
     stopping = threading.Thread(target=thread.stop)
     stopping.start()
-    wait_until(lambda: not thread._wanted, "the thread must stop")
+    wait_until(lambda: thread.stopping, "the thread must stop")
     items.give("1")
     assert seen.wait(TIMEOUT)
     stopping.join()

@@ -75,6 +75,11 @@ class RedisConnection:
         self._suffix = f"@{connection.db}"
 
     @property
+    def failing(self) -> tuple[str, ...]:
+        """Any thread: the names of the threads that cannot use Redis."""
+        return tuple(self._failures)
+
+    @property
     def unavailable(self) -> bool:
         """Any thread: True while a thread cannot use Redis."""
         return bool(self._failures)

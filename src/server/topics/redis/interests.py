@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..shared import Replica
 
-# The maximum number of members that wait for their removal. Further ones expire.
-MAX_LEAVING = 10_000
-
 
 @dataclass(eq=False)
 class FollowRequest:
@@ -37,9 +34,14 @@ class Presence:
 
 
 class Interests:
-    """The followed topics, the members, and the changes that Redis has not received yet."""
+    """The followed topics, the members, and the changes that Redis has not received yet.
 
-    def __init__(self) -> None:
+    Args:
+        max_leaving: the maximum number of members that wait for their removal.
+    """
+
+    def __init__(self, max_leaving: int) -> None:
+        self._max_leaving = max_leaving
         self._changed = threading.Condition()  # its lock guards all attributes
         self._followed: dict[str, FollowRequest] = {}
         self._requests: dict[str, FollowRequest] = {}
@@ -83,7 +85,7 @@ class Interests:
                 return
             del self._present[here]
             self._presence.pop(here, None)
-            if len(self._presence) < MAX_LEAVING:
+            if len(self._presence) < self._max_leaving:
                 self._presence[here] = False
 
     def wait_for_presence(self, topic: str, timeout: float) -> None:

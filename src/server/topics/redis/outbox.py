@@ -11,8 +11,6 @@ from itertools import islice
 from ..errors import BrokerUnavailable
 from ..receipts import Fate, Receipt
 
-# The maximum weight of all waiting events, in bytes.
-MAX_WAITING = 32 << 20
 # Publishers to a topic are slowed down above the first load, and continue below the second.
 CROWDED, ROOMY = 0.5, 0.25
 # The memory of a waiting event besides its data.
@@ -79,11 +77,15 @@ class Outbox:
     lock is reentrant, and the events of such a nested call are counted later. Only the
     writer calls the other methods.
 
-    The waiting events of a topic may weigh as much as the free part of ``MAX_WAITING``. So a
-    flooded topic uses at most half of the limit, and the others always have room.
+    The waiting events of a topic may weigh as much as the free part of the limit. So a flooded
+    topic uses at most half of the limit, and the others always have room.
+
+    Args:
+        max_bytes: the maximum weight of all waiting events, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.RLock()  # guards the weights, the next three attributes, and put()
         self._weight = 0
         self._weights: dict[str, int] = {}  # by topic
@@ -124,7 +126,7 @@ class Outbox:
 
     def load(self, topic: str) -> float:
         """Any thread: return a topic's weight divided by the free weight; at most 1 is accepted."""
-        return self._weights.get(topic, 0) / max(1, MAX_WAITING - self._weight)
+        return self._weights.get(topic, 0) / max(1, self._max_bytes - self._weight)
 
     def when_room(self, topic: str, call: Callable[[], object]) -> None:
         """Any thread: make the writer call ``call`` when fewer events of the topic wait."""
@@ -139,12 +141,13 @@ class Outbox:
         self._is_counting = True
         try:
             mine = self._weights.get(event.topic, 0)
-            free = MAX_WAITING - self._weight
+            free = self._max_bytes - self._weight
             if self._weight and mine + event.weight > free and not in_any_case:
                 raise BrokerUnavailable(
                     f"too many events wait for Redis, which is unreachable or too slow: {mine} "
                     f"bytes of the topic {event.topic!r} and {self._weight} bytes in all; the "
-                    f"limit is {MAX_WAITING} bytes, and for one topic the bytes that are still free"
+                    f"limit is {self._max_bytes} bytes, and for one topic the bytes that are still "
+                    "free"
                 )
             self._weights[event.topic] = mine + event.weight
             self._weight += event.weight

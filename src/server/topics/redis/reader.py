@@ -30,7 +30,6 @@ SPARE = 10_000
 LONGEST = 10 * 365 * 86400.0  # seconds; the limit of max_age, which may be infinite
 
 MESSAGES = 1000  # messages taken from channels before the streams are read
-CHUNK = 100  # streams read at once, and entries read of each
 
 
 @dataclass
@@ -71,6 +70,7 @@ class Reader:
         publisher: the name of this process in Redis.
         followed: returns the followed topics by name.
         stop: is set when the thread must stop.
+        batch: the number of streams read at once, and of entries read of each.
     """
 
     def __init__(
@@ -79,9 +79,11 @@ class Reader:
         publisher: str,
         followed: Callable[[], Mapping[str, FollowRequest]],
         stop: threading.Event,
+        batch: int,
     ) -> None:
         self._connection = connection
         self._stop = stop
+        self._batch = batch
         self._wake = connection.wake_channel(publisher)
         self._followed = followed
         self._snapshots: deque[tuple[FollowRequest, TopicSnapshot]] = deque()
@@ -188,18 +190,18 @@ class Reader:
     # Entries ----------------------------------------------------------------------------------
 
     def _fetch(self, client: Any) -> None:
-        """Read the streams with new entries, in chunks."""
+        """Read the streams with new entries, in batches."""
         news = [self._readings[key] for key in self._changed if key in self._readings]
         news = [reading for reading in news if not reading.is_refused]
         self._changed.clear()
-        for begin in range(0, len(news), CHUNK):
-            self._fetch_some(client, news[begin : begin + CHUNK])
+        for begin in range(0, len(news), self._batch):
+            self._fetch_some(client, news[begin : begin + self._batch])
 
     def _fetch_some(self, client: Any, readings: list[_Reading]) -> None:
         keys = [reading.key for reading in readings]
         ids = [reading.last_id for reading in readings]
         try:
-            streams = client.execute_command("XREAD", "COUNT", CHUNK, "STREAMS", *keys, *ids)
+            streams = client.execute_command("XREAD", "COUNT", self._batch, "STREAMS", *keys, *ids)
         except redis.ResponseError as error:
             if fault_of(error) is not Fault.ITEM:
                 raise
@@ -211,7 +213,7 @@ class Reader:
             return
         for name, entries in streams or ():
             reading = self._readings[name.decode()]
-            if len(entries) == CHUNK:  # the stream may have more
+            if len(entries) == self._batch:  # the stream may have more
                 self._changed.add(reading.key)
             self._take(client, reading, [read_entry(*entry) for entry in entries])
             reading.topic.place()

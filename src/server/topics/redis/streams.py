@@ -22,6 +22,7 @@ from ...forks import recreate_in_children
 from ..errors import BrokerRefused, BrokerUnavailable, EventsLost
 from ..receipts import Fate, Receipt
 from ..shared import SharedLog
+from ..sizes import DEFAULT_SIZES, Sizes
 from . import at_exit, scripts
 from .channels import Channels, Feed
 from .connection import RedisConnection
@@ -77,13 +78,15 @@ class RedisStreams(SharedLog):
             ``?ssl_ca_certs=FILE`` for a private certificate authority), or "unix:///path".
         prefix: the prefix of all keys and channels.
         timing: the durations of the app.
+        sizes: the sizes of the app's topics.
 
     Raises:
         ValueError: the URL has another form, or the prefix contains an invalid character.
     """
 
-    def __init__(self, url: str, prefix: str, timing: Timing) -> None:
+    def __init__(self, url: str, prefix: str, timing: Timing, sizes: Sizes = DEFAULT_SIZES) -> None:
         self._url, self._prefix, self._timing = url, prefix, timing
+        self._sizes = sizes
         self._feeds: list[Feed] = []
         self._begin_anew()
         at_exit.close_at_exit(self)
@@ -94,7 +97,7 @@ class RedisStreams(SharedLog):
         self.connection = RedisConnection(self._url, self._prefix, self._timing)
         self.channels = Channels(self.connection, self._feeds)
         self._members_client = self.connection.client("members")
-        self._interests = Interests()
+        self._interests = Interests(self._sizes.max_leaving)
         self._losses = Losses()
         self._lock = threading.RLock()  # for _run
         self._run: _Run | None = None
@@ -343,8 +346,11 @@ class RedisStreams(SharedLog):
         """
         if at_exit.is_over:
             raise BrokerUnavailable("the program exits and sends no more events to Redis")
-        stop, publisher, outbox = threading.Event(), token_hex(8), Outbox()
-        reader = Reader(self.connection, publisher, self._interests.followed, stop)
+        stop, publisher = threading.Event(), token_hex(8)
+        outbox = Outbox(self._sizes.max_waiting_bytes)
+        reader = Reader(
+            self.connection, publisher, self._interests.followed, stop, self._sizes.read_batch
+        )
         writer = Writer(
             self.connection, publisher, outbox, self._interests, reader, self._losses, stop
         )
