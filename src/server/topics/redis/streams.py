@@ -198,7 +198,7 @@ class RedisStreams(SharedLog):
         run = self._run
         self._interests.leave(replica.name, member)
         if run is None:
-            self._interests.forget()
+            self._interests.forget_soon()
         else:
             run.writer.wake()
 
