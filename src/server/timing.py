@@ -18,20 +18,26 @@ def waitable(seconds: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The durations of a server in seconds, except those of :class:`Settings`.
+    """The durations and counts of a server's mechanisms, except those of :class:`Settings`.
 
     One record serves an app, its topics and its servers. Tests pass their own to
     :class:`wsframe.server.App`, with other values or with a clock that they advance themselves.
 
-    Deadlines and ages use the clock. A thread that waits for another thread waits in real time.
-    The fields below are the defaults.
+    Durations are in seconds. Deadlines and ages use the clock. A thread that waits for another
+    thread waits in real time. The fields below are the defaults.
 
     Attributes:
         clock: returns the time in seconds; it never decreases.
         turn_slice: time that a turn may hold the loop. The monitor checks at this interval, so
             another thread takes over the loop after one to two slices.
+        probation_turns: number of turns that must be quick in a thread before a connection that
+            has blocked runs on the loop again. That many switches to a thread cost about as much as
+            one lost time slice.
+        route_probation_turns: the same for the other connections of a suspected route.
         handoff_window: a route is suspected of blocking after three hand-offs within this time.
         route_memory: time for which new connections of a suspected route start in a thread.
+        monitor_quiet_checks: number of checks in a row without a turn after which the monitor
+            sleeps.
         monitor_interval: pause between two checks of the loops by the sleeping monitor.
         thread_idle_timeout: time without work after which a thread ends.
         sweep_interval: pause between two checks of all deadlines of a loop.
@@ -90,8 +96,11 @@ class Timing:
 
     clock: Callable[[], float] = time.monotonic
     turn_slice: float = 0.005
+    probation_turns: int = 200
+    route_probation_turns: int = 16
     handoff_window: float = 1.0
     route_memory: float = 60.0
+    monitor_quiet_checks: int = 20
     monitor_interval: float = 1.0
     thread_idle_timeout: float = 10.0
     sweep_interval: float = 0.5

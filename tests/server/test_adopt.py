@@ -10,11 +10,13 @@ import pytest
 
 from tests.support.clients import Client, StreamClient, WebSocketClient, get
 from tests.support.handlers import generator_echo, plain_echo
-from tests.support.inspection import peers_of, socket_of, topics_of
+from tests.support.inspection import peers_of, socket_of
 from tests.support.serving import stop_within
 from tests.support.waiting import wait_until
-from wsframe.server import App, EventStream, Server, Settings
+from wsframe.server import EventStream, Server, Settings
+from wsframe.server.dispatch.routes import EventRoute, PageRoute, Routes, WebSocketRoute
 from wsframe.server.timing import Timing
+from wsframe.server.topics.registry import Topics
 
 
 class Acceptor:
@@ -44,24 +46,24 @@ class Acceptor:
         self._sock.close()
 
 
-@pytest.fixture
-def app() -> App:
-    app = App()
-    app.page("/", "hello", content_type="text/plain")
-    app.websocket("/plain")(plain_echo)
-    app.websocket("/generator")(generator_echo)
-
-    @app.sse("/events")
-    def events(stream: EventStream) -> None:
-        stream.send("one")
-
-    return app
+def send_one(stream: EventStream) -> None:
+    stream.send("one")
 
 
 @pytest.fixture
-def server(app: App) -> Iterator[Server]:
-    app._routes.freeze()
-    server = Server(app._routes, "", [], Settings(loops=2, drain=0.5), topics_of(app), Timing())
+def routes() -> Routes:
+    routes = Routes()
+    routes.add("/", PageRoute(b"hello", "text/plain"))
+    for path, handler in (("/plain", plain_echo), ("/generator", generator_echo)):
+        routes.add(path, WebSocketRoute(path, handler, (), "*", 1 << 20, None, None, None))
+    routes.add("/events", EventRoute("/events", send_one, None, "*", False, None, None))
+    return routes
+
+
+@pytest.fixture
+def server(routes: Routes) -> Iterator[Server]:
+    timing = Timing()
+    server = Server(routes, "", [], Settings(loops=2, drain=0.5), Topics(timing), timing)
     yield server
     stop_within(server, 20)
 

@@ -20,11 +20,12 @@ import pytest
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, StreamClient, WebSocketClient, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
-from tests.support.inspection import clients_of
+from tests.support.inspection import clients_of, listening_sockets
 from tests.support.processes import ServerProcess
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Server
+from wsframe.server.sockets.admission import LINGERING
 from wsframe.server.sockets.peer import Peer
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -89,16 +90,16 @@ def test_a_refused_client_sees_the_end_although_a_child_holds_its_socket(
     clients: Clients,
     copies: list[socket.socket],
     certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
     secured: bool,
 ) -> None:
-    monkeypatch.setattr("wsframe.server.sockets.admission.LINGERING", 0)
     context = certificates.server if secured else None
     server = serve(websocket_app(generator_echo), max_connections=1, ssl_context=context)
     clients.connect(server)
+    for _ in range(LINGERING):
+        clients.connect(server)  # without TLS it stays open, because the client does not close
     for _ in range(2):
         sees_the_end(clients.connect(server))
-    assert len(copies) == 3
+    assert len(copies) == 1 + LINGERING + 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a listener has no shutdown")
@@ -110,7 +111,7 @@ def test_no_client_is_accepted_after_a_stop_although_a_child_holds_the_socket(
     server = App().start("127.0.0.1", unix="s" if unix else None)
     family = socket.AF_UNIX if unix else socket.AF_INET
     with ExitStack() as stack:
-        listener = server._listeners[0]._sock
+        (listener,) = listening_sockets(server)
         stack.enter_context(listener.dup())
         address = listener.getsockname()
         os.link("s", "kept") if unix else None

@@ -9,8 +9,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from wsframe.server.handoff.poller import READ
-
 from .waiting import wait_until
 
 if TYPE_CHECKING:
@@ -80,16 +78,6 @@ def channel_listener(streams: RedisStreams, client: Any, pubsub: Any) -> Any:
 def listening_sockets(server: Server) -> list[socket.socket]:
     """Return the sockets on which a server listens."""
     return [listener._sock for listener in server._listeners]
-
-
-def sender_waits(peer: Peer) -> bool:
-    """Return True while a thread waits until the client has read enough."""
-    return bool(peer._waiting)
-
-
-def is_read(peer: Peer) -> bool:
-    """Return True while the server reads from the client's socket."""
-    return bool(peer._interest & READ)
 
 
 def exchange_of(ws: Any) -> Any:

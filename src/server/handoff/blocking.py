@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..timing import Timing
 
-# The number of turns that must be quick in a thread before a connection that has blocked runs on
-# the loop again. That many switches to a thread cost about as much as one lost time slice.
-PROBATION = 200
-# The same for connections of a suspected route: other connections of it have lost the loop
-# HANDOFFS_OF_A_ROUTE times within ``Timing.handoff_window``.
-ROUTE_PROBATION = 16
+# A route is suspected when its connections have lost the loop this many times within
+# ``Timing.handoff_window``.
 HANDOFFS_OF_A_ROUTE = 3
 
 
@@ -39,7 +35,7 @@ class BlockingProfile:
     def probation(self) -> int:
         """Owner: return the number of turns for which a new connection is on probation."""
         age = self._timing.clock() - self._suspected
-        return ROUTE_PROBATION if age < self._timing.route_memory else 0
+        return self._timing.route_probation_turns if age < self._timing.route_memory else 0
 
     def needs_thread(self) -> bool:
         """Owner: return True if the first turn of a new connection must begin in a thread."""

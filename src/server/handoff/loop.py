@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wsframe.waker import Waker
 
 from ..reports.loggers import log
-from .blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
+from .blocking import BlockingProfile
 from .clock import LoopClock
 from .overdue import OverdueHandlers
 from .poller import HANGUP, READ, WRITE, Poller
@@ -103,6 +103,13 @@ class Ownership:
 class Loop(LoopClock):
     """One I/O loop.
 
+    Args:
+        timing: the timing of the app.
+        threads: the threads that run the loop and the handlers.
+        monitor: the monitor that checks this loop.
+        poller: the poller, by default a new one.
+        waker: the waker of the owner, by default a new one.
+
     Attributes:
         unfinished: the tasks whose user code has begun and not ended; only the owner uses it.
         waiting: the turns and requests that wait for a thread.
@@ -113,6 +120,7 @@ class Loop(LoopClock):
         received_short: views of the beginning of the buffer, by length.
         on_task_end: a hook, called when the user code of a task has ended.
         handoffs: the number of turns that have lost the loop.
+        wake_one_at_a_time: True to wake one thread in each round; see :meth:`wake_soon`.
     """
 
     def __init__(
@@ -120,6 +128,9 @@ class Loop(LoopClock):
         timing: Timing,
         threads: Threads,
         monitor: Monitor,
+        *,
+        poller: Poller | None = None,
+        waker: Waker | None = None,
     ) -> None:
         super().__init__(timing)
         self.on_task_end: Callable[[], object] = lambda: None
@@ -131,17 +142,17 @@ class Loop(LoopClock):
         self.received = memoryview(self.buffer)
         self.received_short = [self.received[:size] for size in range(SHORT_READ)]
         self.handoffs = 0
+        self.wake_one_at_a_time = has_gil()
         self._threads = threads
         self._monitor = monitor
-        self._poller = Poller()
+        self._poller = Poller() if poller is None else poller
         self._sources: dict[int, Source] = {}
-        self._waker = Waker()
+        self._waker = Waker() if waker is None else waker
         self._poller.register(self._waker.fileno(), READ)
         self._sources[self._waker.fileno()] = self
         self._calls: deque[Callable[[], object]] = deque()
         self._queue: deque[Task] = deque()
         self._wakes: deque[SimpleQueue[None]] = deque()
-        self._wake_one_at_a_time = has_gil()
         self._profiles: dict[object, BlockingProfile] = {}
         # One item while the owner is about to sleep; the thread that pops it wakes the owner.
         self._asleep: list[None] = []
@@ -186,7 +197,7 @@ class Loop(LoopClock):
         Args:
             timeout: the longest time to wait, in seconds.
         """
-        self.call_soon(self._end)
+        self.call_soon(self.end)
         if not self._ended.wait(timeout):
             stack = stack_of(self._owner)
             log.error(
@@ -372,6 +383,10 @@ class Loop(LoopClock):
         assert self.owned()
         self._wakes.append(ready_signal)
 
+    def end(self) -> None:
+        """Owner: end the loop, after the queued turns and calls."""
+        self._running = False
+
     def _run(self, ownership: Ownership) -> None:
         """Own the loop until it ends or a turn loses it.
 
@@ -479,16 +494,18 @@ class Loop(LoopClock):
         lost.peer.in_turn = False
         profile = lost.profile
         if profile.blocking is None and profile.has_blocked():
+            turns = self.timing.route_probation_turns
             for task in self.unfinished:
                 if task.profile is profile:
-                    task.set_probation(max(task.probation, ROUTE_PROBATION))
+                    task.set_probation(max(task.probation, turns))
         log.debug("%s blocks the loop; it was handed off to another thread", lost.path)
         lost.peer.flush()
 
     def _returned(self, task: Task, quick: bool = False) -> None:
         """Finish a turn that ran in a thread without owning the loop."""
         task.state = IDLE
-        task.set_probation(max(0, task.probation - 1) if quick else PROBATION)
+        turns = max(0, task.probation - 1) if quick else self.timing.probation_turns
+        task.set_probation(turns)
         try:
             task.peer.flush()
             task.finish_turn()
@@ -496,11 +513,8 @@ class Loop(LoopClock):
             self.report_error(error, task.peer)
 
     def _wake_some(self) -> None:
-        for _ in range(1 if self._wake_one_at_a_time else len(self._wakes)):
+        for _ in range(1 if self.wake_one_at_a_time else len(self._wakes)):
             self.wake_next()
-
-    def _end(self) -> None:
-        self._running = False
 
     def _close(self) -> None:
         self._owner = 0  # a later thread may get the same identifier

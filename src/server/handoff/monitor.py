@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from ..timing import Timing
 
 
-# After this many checks in a row without a turn, the monitor sleeps until it is woken.
-QUIET_CHECKS = 20
-
-
 class Watched(Protocol):
     """A loop, as far as the monitor needs it."""
 
@@ -76,7 +72,7 @@ class Monitor:
         while self._running:
             self._woken.acquire(timeout=self._timing.turn_slice)
             quiet = 0 if self._look() else quiet + 1
-            if quiet == QUIET_CHECKS:
+            if quiet >= self._timing.monitor_quiet_checks:
                 self._park()
                 quiet = 0
 

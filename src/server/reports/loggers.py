@@ -158,7 +158,7 @@ def _from_factory(record: logging.LogRecord) -> logging.LogRecord:
     return made
 
 
-def _log_losses(number: int) -> None:
+def log_losses(number: int) -> None:
     """The background thread: log that records were dropped."""
     text = f"{number} log records were lost because log handlers are too slow"
     record = logging.LogRecord(SERVER, logging.WARNING, __file__, 0, text, None, None)
@@ -166,6 +166,6 @@ def _log_losses(number: int) -> None:
     log.handle_here(record)
 
 
-background = Background(_log_losses)
+background = Background(log_losses)
 register(background)
 log = logger(SERVER)

@@ -64,6 +64,11 @@ class ThreadSession(WebSocketSession):
         self._received = 0  # bytes taken from it; only the handler's thread uses it
         self._outcome: BaseException | None = None
 
+    @property
+    def awaiting_message(self) -> bool:
+        """Any thread: True while the handler's thread waits for a message, or is about to."""
+        return bool(self._waiting)
+
     # Owner ------------------------------------------------------------------------------------
 
     def finish_turn(self) -> None:

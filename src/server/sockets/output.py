@@ -285,6 +285,11 @@ class Output(Progress, ABC):
 
     # Any thread -------------------------------------------------------------------------------
 
+    @property
+    def waiting_senders(self) -> int:
+        """Any thread: the number of threads that wait until the client has received enough."""
+        return self._waiting
+
     def send(self, frame: bytes) -> None:
         """Any thread: queue a frame; it is sent at the end of this turn, or soon."""
         self.out.append(frame)

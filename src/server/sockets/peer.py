@@ -126,6 +126,11 @@ class Peer(Output):
         return self._session.awaiting_request
 
     @property
+    def reading(self) -> bool:
+        """Any thread: True while the socket is polled for data of the client."""
+        return bool(self._interest & READ)
+
+    @property
     def network(self) -> Hashable:
         """Any thread: the client network that its threads count for; None if not limited."""
         return self.clients.network_of(self)

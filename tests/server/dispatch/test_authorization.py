@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Answer, Clients, get, masked, upgrade
+from tests.support.clock import ManualClock
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
-from tests.support.inspection import peers_of, wait_for_disconnects
+from tests.support.inspection import wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.waiting import TIMEOUT
 from wsframe import HandshakeError, Opcode
 from wsframe.server import App, EventStream, Request, WebSocket
+from wsframe.server.timing import Timing
 
 COOKIE = ("Cookie", "session=anna")
 
@@ -157,16 +159,15 @@ def test_a_hook_that_blocks_delays_no_other_client(serve: Serve, clients: Client
 
 
 def test_data_received_meanwhile_is_handled_afterwards(serve: Serve, clients: Clients) -> None:
-    held = Checkpoint()
-    server = serve(websocket_app(generator_echo, authorize=hold(held)), handshake_timeout=0.1)
+    held, clock = Checkpoint(), ManualClock()
+    app = websocket_app(generator_echo, timing=Timing(clock=clock), authorize=hold(held))
+    server = serve(app, handshake_timeout=0.1)
     client = clients.connect(server)
     client.send(upgrade("/echo") + masked(Opcode.TEXT, "with the head"))
     held.wait_until_reached()
     client.send(masked(Opcode.TEXT, "behind it"))
     # Longer than handshake_timeout, which ends with the request.
-    (peer,) = peers_of(server)
-    due = peer.loop._next_tick
-    wait_until(lambda: peer.loop._next_tick > due + 0.4, "the deadlines are looked at")
+    clock.pass_time(server, 1.0)
     held.release()
     assert b" 101 " in client.read_until(b"\r\n\r\n")
     assert client.read_until(b"behind it") == b"\x81\x0dwith the head\x81\x09behind it"

@@ -83,20 +83,25 @@ class Conversation(Session, Task):
 class Rig:
     """A loop with threads, and connections without a server.
 
-    Its monitor is never started; the test looks at the loop itself.
+    Its monitor is not started unless a test does so; the test looks at the loop itself.
+
+    Args:
+        timing: the timing of the loop, the threads and the monitor.
+        **options: further arguments of the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing = TIMING, **options: Any) -> None:
         self.threads = Threads(
             1,
-            TIMING,
+            timing,
             max_threads=8,
             max_handler_threads=8,
             reserve_threads=8,
             max_thread_share=0.5,
         )
-        self.monitor = Monitor(TIMING)
-        self.loop = Loop(TIMING, self.threads, self.monitor)
+        self.monitor = Monitor(timing)
+        self._monitored = False
+        self.loop = Loop(timing, self.threads, self.monitor, **options)
         self.clients = Clients(self.loop, Settings())
         self._sockets: list[socket.socket] = []
         self._profiles: dict[str, BlockingProfile] = {}
@@ -140,6 +145,11 @@ class Rig:
         """Return the owner's thread."""
         return self.ask(threading.current_thread)
 
+    def start_monitor(self) -> None:
+        """Let the monitor check the loop."""
+        self._monitored = True
+        self.monitor.start([self.loop])
+
     def look_twice(self) -> None:
         """Take the loop from the running turn."""
         assert self.loop.watch()
@@ -147,7 +157,7 @@ class Rig:
 
     def close(self) -> None:
         """End the loop and its threads."""
-        if self.monitor._thread.is_alive():
+        if self._monitored:
             self.monitor.stop()
         self.loop.stop(TIMEOUT)
         self.threads.close(monotonic() + TIMEOUT)

@@ -18,7 +18,7 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
-from tests.support.inspection import is_read, queued_bytes
+from tests.support.inspection import queued_bytes, websocket_session
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
@@ -85,7 +85,7 @@ def test_a_sender_on_the_loop_does_not_wait_but_receives_no_more_until_the_clien
     wait_until(lambda: sessions(server, HELD), "the second one has to wait")
     (session,) = sessions(server)
     assert session.work == ["two"]
-    assert not is_read(session.peer)
+    assert not session.peer.reading
     client.send_messages("three")
     assert seen.empty()
     for message in ("two", "three", None):
@@ -132,7 +132,7 @@ def test_many_answers_to_one_read_take_little_memory_and_a_stuck_client_is_disco
                 yield
                 answered += 1
                 ws.send(bytes(1 << 12))
-                most = max(most, queued(ws._peer))
+                most = max(most, queued(websocket_session(ws).peer))
         except ConnectionClosed as end:
             ends.put(end.code)
         finally:

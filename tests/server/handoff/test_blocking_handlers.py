@@ -13,7 +13,7 @@ import pytest
 from tests.server.handoff.blocking import KERNEL, Blocking, sessions
 from tests.support.clients import Clients, WebSocketClient, get
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
-from tests.support.inspection import is_read, wait_for_disconnects
+from tests.support.inspection import wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -21,6 +21,7 @@ from wsframe import Close, ConnectionClosed, Pong
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import RECEIVE_BUFFER
 from wsframe.server.handoff.task import BUSY
+from wsframe.server.sessions.closing import ClosingState
 from wsframe.server.sessions.websocket_session import INBOX_SIZE
 
 # A handler with unknown behavior, and one declared as fast, which always starts on the loop.
@@ -158,7 +159,7 @@ def test_messages_that_wait_for_a_blocked_handler_are_limited_and_none_is_lost(
     sending = threading.Thread(target=client.send_messages, args=messages)
     client.sock.settimeout(None)
     sending.start()
-    wait_until(lambda: not is_read(session.peer), "it is read no more")
+    wait_until(lambda: not session.peer.reading, "it is read no more")
     assert session.work is not None
     assert INBOX_SIZE <= sum(map(len, session.work)) < INBOX_SIZE + RECEIVE_BUFFER + (1 << 16)
     held.release()
@@ -221,7 +222,7 @@ def test_messages_of_a_client_that_disconnected_are_handled(
     client.send_messages("two")
     wait_until(lambda: session.work == ["one", "two"], "they are read")
     leave(client)
-    wait_until(lambda: session._end is not None, "it is known that the client has left")
+    wait_until(lambda: session.closing > ClosingState.OPEN, "it is known that the client has left")
     assert [seen.get(timeout=TIMEOUT)] == ["block"]
     assert seen.empty()
     held.release()

@@ -61,6 +61,14 @@ def test_an_unfinished_tick_is_continued_at_once(clock: Ticking) -> None:
     assert len(clock.ticks) == 3
 
 
+def test_the_pause_between_ticks_counts_from_the_first_of_successive_ones(clock: Ticking) -> None:
+    start = clock.clock()
+    clock.pauses = [0, 0, INTERVAL, INTERVAL]
+    for _ in range(20):
+        clock.pass_time(INTERVAL / 8)
+    assert [8 * (time - start) / INTERVAL for time in clock.ticks] == [8, 9, 10, 16]
+
+
 def test_functions_of_a_tick_are_called_once_and_not_while_it_is_continued(clock: Ticking) -> None:
     calls: list[int] = []
     clock.pauses = [0, INTERVAL]

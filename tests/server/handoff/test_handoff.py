@@ -18,9 +18,8 @@ from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, ConnectionClosed
 from wsframe.server import EventStream, Server, WebSocket
-from wsframe.server.handoff import loop as loop_module
-from wsframe.server.handoff.blocking import ROUTE_PROBATION
 from wsframe.server.handoff.quotas import Shortage
+from wsframe.server.handoff.threads import Threads
 from wsframe.server.timing import Timing
 
 
@@ -62,7 +61,9 @@ def test_a_route_with_blocking_handlers_is_recognized(serve: Serve, clients: Cli
     new = clients.websocket(server, "/block")
     new.send_messages("x")
     assert new.next_event() == "x"
-    assert max(session.probation for session in sessions(server)) >= ROUTE_PROBATION - 2
+    assert (
+        max(session.probation for session in sessions(server)) >= Timing().route_probation_turns - 2
+    )
 
 
 def test_without_a_thread_a_started_handler_continues_on_the_loop(
@@ -72,8 +73,8 @@ def test_without_a_thread_a_started_handler_continues_on_the_loop(
     client = clients.websocket(server, "/echo")
     client.send_messages("x")
     assert client.next_event() == "x"
-    monkeypatch.setattr(server._threads, "engage_turn", lambda *_: Shortage.SYSTEM)
-    monkeypatch.setattr(server._threads, "turn_shortage", lambda *_: Shortage.SYSTEM)
+    monkeypatch.setattr(Threads, "engage_turn", lambda *_: Shortage.SYSTEM)
+    monkeypatch.setattr(Threads, "turn_shortage", lambda *_: Shortage.SYSTEM)
     client.send_messages("y")
     assert client.next_event() == "y"
     assert client.leave() == Close(1000)
@@ -165,13 +166,10 @@ class Visitor(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loops", [1, 3])
-def test_forty_clients_whose_handlers_block_at_random(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, loops: int
-) -> None:
+def test_forty_clients_whose_handlers_block_at_random(serve: Serve, loops: int) -> None:
     """The order is kept, no message is lost or doubled, and every ``finally`` runs once."""
     piece = 0.001
-    monkeypatch.setattr(loop_module, "PROBATION", 5)
-    monkeypatch.setattr(loop_module, "ROUTE_PROBATION", 1)
+    timing = Timing(turn_slice=piece, probation_turns=5, route_probation_turns=1)
     entered: list[str] = []
     left: list[str] = []
     disorder: list[str] = []
@@ -201,7 +199,7 @@ def test_forty_clients_whose_handlers_block_at_random(
             everybody.discard(ws)
             left.append(name)
 
-    server = serve(websocket_app(handler, "/{name}", Timing(turn_slice=piece)), loops=loops)
+    server = serve(websocket_app(handler, "/{name}", timing), loops=loops)
     visitors = [Visitor(server, number) for number in range(40)]
     stopped = threading.Event()
 

@@ -12,7 +12,7 @@ import pytest
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff.task import BUSY, HELD, MAX_WORK_PER_TURN, QUEUED
+from wsframe.server.handoff.task import BUSY, HELD, MAX_WORK_PER_TURN, QUEUED, Task
 from wsframe.server.sockets.output import HIGH_WATER
 
 
@@ -38,10 +38,8 @@ def queues(count: int) -> list[SimpleQueue[None]]:
     return [SimpleQueue() for _ in range(count)]
 
 
-def test_the_loop_wakes_one_sender_which_wakes_the_next(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
+def test_the_loop_wakes_one_sender_which_wakes_the_next(rig: Rig) -> None:
+    rig.loop.wake_one_at_a_time = True
     held = Checkpoint()
     first, second, third = queues(3)
     held_with_news(rig, held, first, second, second, third)
@@ -54,8 +52,8 @@ def test_the_loop_wakes_one_sender_which_wakes_the_next(
     held.release()
 
 
-def test_the_loop_wakes_all_senders_in_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", True)
+def test_the_loop_wakes_all_senders_in_the_end(rig: Rig) -> None:
+    rig.loop.wake_one_at_a_time = True
     held = Checkpoint()
     ready_signal = queues(20)
     held_with_news(rig, held, *ready_signal)
@@ -64,10 +62,8 @@ def test_the_loop_wakes_all_senders_in_the_end(rig: Rig, monkeypatch: pytest.Mon
         queue.get(timeout=TIMEOUT)
 
 
-def test_all_senders_are_woken_at_once_without_a_gil(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rig.loop, "_wake_one_at_a_time", False)
+def test_all_senders_are_woken_at_once_without_a_gil(rig: Rig) -> None:
+    rig.loop.wake_one_at_a_time = False
     held = Checkpoint()
     ready_signal = queues(20)
     held_with_news(rig, held, *ready_signal)
@@ -148,15 +144,23 @@ def test_only_the_owner_finishes_a_turn(rig: Rig, how: str) -> None:
         assert task.settled.get(timeout=TIMEOUT)
 
 
-def test_a_turn_is_scheduled_once(rig: Rig) -> None:
+def test_a_turn_is_scheduled_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     task, client = rig.connect(echo)
+    queued: list[Task] = []
+    queue_turn = rig.loop.queue_turn
+
+    def note(task: Task) -> None:
+        queued.append(task)
+        queue_turn(task)
+
+    monkeypatch.setattr(rig.loop, "queue_turn", note)
 
     def ask() -> None:
         task.work = [b"x"]
         task.schedule()
         assert task.state is QUEUED
         task.schedule()
-        assert len(rig.loop._queue) == 1
+        assert queued == [task]
 
     rig.ask(ask)
     assert receive(client, 1) == b"x"
@@ -200,7 +204,7 @@ def test_another_thread_that_sends_much_during_a_turn_waits(rig: Rig) -> None:
 
     pushing = threading.Thread(target=push)
     pushing.start()
-    wait_until(lambda: task.peer._waiting, "it has to wait")
+    wait_until(lambda: task.peer.waiting_senders, "it has to wait")
     assert not task.peer.stop_turn
     act.held[b"A"].release()
     assert receive(client, 4 + 6 * len(frame)).replace(b"\0", b"") == b"A<A>"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from queue import Queue
 
 import pytest
 
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
-from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff import monitor as monitor_module
-from wsframe.server.handoff.loop import Loop
+from wsframe.server.handoff.loop import SPIN_POLLS
+from wsframe.server.handoff.monitor import Monitor
+from wsframe.server.handoff.poller import Poller
 from wsframe.server.timing import Timing
+from wsframe.waker import Waker
 
 
 def test_queued_turns_and_their_followers_run_before_the_loop_ends(rig: Rig) -> None:
@@ -29,7 +31,7 @@ def test_queued_turns_and_their_followers_run_before_the_loop_ends(rig: Rig) -> 
         for task, _ in connections:
             task.work = [b"x"]
             task.schedule()
-        rig.loop._end()
+        rig.loop.end()
 
     rig.loop.call_soon(ask_and_end)
     for _, client in connections:
@@ -52,46 +54,67 @@ def test_a_call_wakes_a_sleeping_loop(rig: Rig) -> None:
         rig.owner()  # without a connection it would sleep for ever
 
 
-def test_a_call_costs_no_wake_up_while_the_loop_is_awake(rig: Rig) -> None:
+class CountingWaker(Waker):
+    """A waker that counts the wake-ups."""
+
+    count = 0
+
+    def wake(self) -> None:
+        self.count += 1
+        super().wake()
+
+
+def test_a_call_costs_no_wake_up_while_the_loop_is_awake() -> None:
+    waker = CountingWaker()
+    rig = Rig(waker=waker)
+    rig.loop.start()
+    wait_until(rig.loop.sleeps, "it has nothing to do")
     act = Blocks()
     _, client = rig.connect(act)
     client.sendall(b"A")
     act.held[b"A"].wait_until_reached()
     assert not rig.loop.sleeps()
+    count = waker.count
+    assert count, "the connection has woken it"
     called: Queue[int] = Queue()
     for number in range(3):
         rig.loop.call_soon(lambda number=number: called.put(number))  # type: ignore[misc]
-    assert not rig.loop._waker.drain()
+    assert waker.count == count
     act.held[b"A"].release()
     assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
+    rig.close()
 
 
 @pytest.mark.parametrize("moment", ["before it is announced", "after it was announced"])
 def test_a_call_is_not_lost_when_the_loop_falls_asleep(
     moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = Rig()
+    poller = Poller()
+    rig = Rig(poller=poller)
     called = threading.Event()
-    poll, look = rig.loop._poller.poll, rig.loop._tick_if_due
+    poll = poller.poll
     calls: list[Callable[[], None]] = []
+    empty_polls = 0
 
     def call() -> None:
         while calls:
             rig.loop.call_soon(calls.pop())
 
+    def call_in_a_later_round() -> None:
+        # The loop makes a call that a call has queued in the next round.
+        rig.loop.call_soon(call)
+
     def poll_late(timeout: float | None) -> list[tuple[int, int]]:
-        if moment == "after it was announced":
+        nonlocal empty_polls
+        if timeout != 0 and moment == "after it was announced":
             call()
-        return poll(timeout)
+        ready = poll(timeout and None)  # without an end, because a tick would make up for a loss
+        empty_polls = 0 if ready else empty_polls + 1
+        if empty_polls == SPIN_POLLS and moment == "before it is announced":
+            call_in_a_later_round()  # this is the last round before the loop sleeps
+        return ready
 
-    def look_late() -> None:
-        look()
-        if moment == "before it is announced":
-            call()
-
-    monkeypatch.setattr(rig.loop._poller, "poll", poll_late)
-    monkeypatch.setattr(rig.loop, "_tick_if_due", look_late)
-    monkeypatch.setattr(rig.loop, "_poll_timeout", lambda: None)
+    monkeypatch.setattr(poller, "poll", poll_late)
     rig.loop.start()
     _, client = rig.connect(echo)
     calls.append(called.set)
@@ -100,15 +123,13 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
     rig.close()
 
 
-def test_the_monitor_parks_while_idle_and_work_wakes_it(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor_module, "QUIET_CHECKS", 2)
-    rig.monitor._timing = Timing(turn_slice=0.001, monitor_interval=60)
+def test_the_monitor_parks_while_idle_and_work_wakes_it() -> None:
+    rig = Rig(Timing(turn_slice=0.001, monitor_interval=60, monitor_quiet_checks=2))
+    rig.loop.start()
     act = Blocks()
     _, client = rig.connect(act, blocking=False)
     _, others_client = rig.connect(echo, route="/other")
-    rig.monitor.start([rig.loop])
+    rig.start_monitor()
     for item, held in act.held.items():
         wait_until(lambda: rig.monitor.parked, "it is parked")
         client.sendall(item)
@@ -117,49 +138,49 @@ def test_the_monitor_parks_while_idle_and_work_wakes_it(
         held.release()
         assert receive(client, 4) == item + b"<" + item + b">"
     assert rig.loop.handoffs == 3
+    rig.close()
 
 
-def test_the_monitor_does_not_park_while_a_loop_is_awake(rig: Rig) -> None:
+class QuietLoop:
+    """A loop without a turn, for the monitor.
+
+    Args:
+        sleeps: the answers to the monitor's question whether the loop sleeps.
+
+    Attributes:
+        asked: the monitor's calls, in order.
+    """
+
+    def __init__(self, sleeps: Iterator[bool]) -> None:
+        self.asked: Queue[str] = Queue()
+        self._sleeps = sleeps
+
+    def watch(self) -> bool:
+        self.asked.put("check")
+        return False
+
+    def sleeps(self) -> bool:
+        self.asked.put("sleeps")
+        return next(self._sleeps)
+
+    def expect(self, *calls: str) -> None:
+        """Wait for these calls."""
+        assert tuple(self.asked.get(timeout=TIMEOUT) for _ in calls) == calls
+
+
+def test_the_monitor_does_not_park_while_a_loop_is_awake() -> None:
     """The loop may have checked just before whether a monitor must be woken."""
-    act = Blocks()
-    _, client = rig.connect(act)
-    client.sendall(b"A")
-    act.held[b"A"].wait_until_reached()
-    rig.monitor._loops = [rig.loop]
-    rig.monitor._park()
-    assert not rig.monitor.parked
-    act.held[b"A"].release()
+    monitor = Monitor(Timing(turn_slice=0.001, monitor_interval=60, monitor_quiet_checks=2))
+    loop = QuietLoop(repeat(False))
+    monitor.start([loop])
+    for _ in range(3):
+        loop.expect("check", "check", "sleeps")
+    monitor.stop()
 
 
-def test_a_parked_monitor_that_checks_by_itself_stays_parked(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig.monitor._timing = Timing(monitor_interval=0.001)
-    looks = iter([True, True, True, False])
-    monkeypatch.setattr(rig.loop, "sleeps", lambda: next(looks))
-    rig.monitor._loops = [rig.loop]
-    rig.monitor._park()
-    assert not list(looks)
-
-
-def test_the_pause_between_ticks_counts_from_the_first_of_successive_ones() -> None:
-    clock = ManualClock()
-    interval = Timing().sweep_interval
-    rig = Rig()
-    loop = Loop(Timing(clock=clock), rig.threads, rig.monitor)
-    pauses = [0.0, 0.0, interval, interval]
-    ticks = []
-
-    def tick(now: float) -> float:
-        ticks.append(now - start)
-        return pauses.pop(0)
-
-    loop.tick = tick
-    start = clock.now
-    loop.start_ticks()
-    for _ in range(20):
-        clock.now += interval / 8
-        loop._tick_if_due()
-    assert [8 * time / interval for time in ticks] == [8, 9, 10, 16]
-    loop.discard()
-    rig.loop.discard()
+def test_a_parked_monitor_that_checks_by_itself_stays_parked() -> None:
+    monitor = Monitor(Timing(turn_slice=0.001, monitor_interval=0.001, monitor_quiet_checks=2))
+    loop = QuietLoop(chain([True, True, True], repeat(False)))
+    monitor.start([loop])
+    loop.expect("check", "check", *["sleeps"] * 4, "check")
+    monitor.stop()

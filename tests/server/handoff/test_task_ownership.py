@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from queue import Queue
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.quotas import Holder
-from wsframe.server.handoff.task import BUSY, IDLE, Task
+from wsframe.server.handoff.task import BUSY, IDLE
 from wsframe.server.handoff.threads import Charge, WorkerThread
 
 
@@ -169,20 +170,43 @@ def test_a_turn_that_lost_the_loop_cannot_take_the_token_of_a_later_one(rig: Rig
     assert receive(second, 4) == b"B<B>"
 
 
+def hold_back_the_new_owner(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], threading.Thread]:
+    """Let the next hand-off take a thread that does not start to run the loop.
+
+    Returns:
+        A function that starts it, and returns the thread.
+    """
+    late = WorkerThread(rig.threads)  # which never begins
+    hand_off = rig.threads.hand_off
+    taken: list[WorkerThread] = []
+
+    def hand_off_late(owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
+        found = hand_off(owner, holder)
+        assert found is not None
+        taken.append(found[0])
+        return late, found[1]
+
+    def start() -> threading.Thread:
+        (worker,) = taken
+        worker.jobs.put(late.jobs.get(timeout=TIMEOUT))
+        return worker.thread
+
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
+    return start
+
+
 def test_a_turn_can_return_before_the_new_owner_has_started(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Blocks()
     task, client = rig.connect(act)
-    take_over = rig.loop._take_over
-
-    def take_over_late(lost: Task) -> None:
-        act.held[b"A"].release()
-        wait_until(lambda: task.ran[0].name == "wsframe-idle", "the turn has returned")
-        take_over(lost)
-
-    monkeypatch.setattr(rig.loop, "_take_over", take_over_late)
+    start_new_owner = hold_back_the_new_owner(rig, monkeypatch)
     block(rig, client, act.held[b"A"])
+    act.held[b"A"].release()
+    wait_until(lambda: task.ran[0].name == "wsframe-idle", "the turn has returned")
+    start_new_owner()
     assert receive(client, 4) == b"A<A>"
     assert task.settled.get(timeout=TIMEOUT)
     assert task.settled.empty()
@@ -201,23 +225,12 @@ def test_a_thread_that_lost_the_loop_is_not_its_owner_even_before_the_next(
         owned.put(rig.loop.owned())
 
     _, client = rig.connect(act)
-    late = WorkerThread(rig.threads)  # which never begins
-    hand_off = rig.threads.hand_off
-    taken: list[WorkerThread] = []
-
-    def hand_off_late(owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
-        found = hand_off(owner, holder)
-        assert found is not None
-        taken.append(found[0])
-        return late, found[1]
-
-    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
+    start_new_owner = hold_back_the_new_owner(rig, monkeypatch)
     block(rig, client, held)
     held.release()
     assert not owned.get(timeout=TIMEOUT)
-    (worker,) = taken
-    worker.jobs.put(late.jobs.get(timeout=TIMEOUT))
-    assert rig.owner() is worker.thread
+    new_owner = start_new_owner()
+    assert rig.owner() is new_owner
 
 
 def test_the_token_is_returned_after_any_exception_of_a_turn(rig: Rig, log: ServerLog) -> None:

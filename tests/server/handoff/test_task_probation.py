@@ -11,10 +11,12 @@ import pytest
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
 from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff import loop as loop_module
-from wsframe.server.handoff.blocking import PROBATION, ROUTE_PROBATION, BlockingProfile
+from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.handoff.task import IDLE
 from wsframe.server.timing import Timing
+
+PROBATION = Timing().probation_turns
+ROUTE_PROBATION = Timing().route_probation_turns
 
 
 def where(task: Conversation, client: socket.socket, rig: Rig) -> str:
@@ -25,11 +27,8 @@ def where(task: Conversation, client: socket.socket, rig: Rig) -> str:
     return "loop" if task.ran[-1] is rig.owner() else "thread"
 
 
-def test_a_task_that_blocked_runs_in_threads_until_it_was_fast_for_long(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop_module, "PROBATION", 3)
-    rig.set_timing(turn_slice=inf)
+def test_a_task_that_blocked_runs_in_threads_until_it_was_fast_for_long(rig: Rig) -> None:
+    rig.set_timing(turn_slice=inf, probation_turns=3)
     act = Blocks()
     task, client = rig.connect(act)
     assert where(task, client, rig) == "loop"
@@ -40,11 +39,8 @@ def test_a_task_that_blocked_runs_in_threads_until_it_was_fast_for_long(
     assert found == ["thread", "thread", "thread", "loop", "loop"]
 
 
-def test_a_slow_turn_in_a_thread_restarts_the_probation(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop_module, "PROBATION", 2)
-    rig.set_timing(turn_slice=inf)
+def test_a_slow_turn_in_a_thread_restarts_the_probation(rig: Rig) -> None:
+    rig.set_timing(turn_slice=inf, probation_turns=2)
     task, client = rig.connect(Blocks())
     task.set_probation(2)
     assert where(task, client, rig) == "thread"

@@ -108,7 +108,7 @@ def test_a_long_head_is_kept_until_the_handler_waits(
     looks.expect(COMPLETE, COMPLETE)
     if kind == "function":
         (peer,) = peers_of(server)
-        wait_until(lambda: session_of(peer)._waiting, "the handler waits")
+        wait_until(lambda: session_of(peer).awaiting_message, "the handler waits")
     say_hello(client)
     looks.expect(NOT_KEPT)
 

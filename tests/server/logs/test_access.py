@@ -176,7 +176,7 @@ def test_no_record_is_made_without_the_access_log(
     serve: Serve, clients: Clients, lines: ServerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LOGGER.setLevel(logging.WARNING)
-    monkeypatch.setattr(access, "_fields", None)  # not even the values of a record are computed
+    monkeypatch.setattr(access, "timestamp", None)  # not even the values of a record are computed
     app = App()
     app.page("/", "page")
     server = serve(app)

@@ -36,7 +36,7 @@ CAPACITY = 16
 @pytest.fixture
 def background(monkeypatch: pytest.MonkeyPatch) -> Iterator[Background]:
     """A small queue instead of the queue of the process."""
-    background = Background(loggers._log_losses, CAPACITY)
+    background = Background(loggers.log_losses, CAPACITY)
     for module in ("reports.loggers", "logs.stderr", "app"):
         monkeypatch.setattr(f"wsframe.server.{module}.background", background)
     yield background

@@ -146,15 +146,23 @@ def test_a_log_handler_may_stop_the_server(serve: Serve, clients: Clients) -> No
 
 def test_logging_does_not_wait_for_the_lock_of_the_logging_module() -> None:
     # dictConfig() builds handlers under this lock, which Logger.isEnabledFor() takes.
-    logging._lock.acquire()  # type: ignore[attr-defined]
+    logs = threading.Thread(target=server_log.info, args=("not held up",))
+
+    class Slow(logging.Logger):
+        """A logger whose constructor, which runs under the lock, waits for another thread."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            logs.start()
+            logs.join(TIMEOUT)
+
+    loggers = logging.Manager(logging.RootLogger(logging.WARNING))
+    loggers.setLoggerClass(Slow)
+    SERVER.setLevel(logging.INFO)  # clears the cache of enabled levels
     try:
-        SERVER.setLevel(logging.INFO)  # clears the cache of enabled levels
-        logs = threading.Thread(target=server_log.info, args=("not held up",))
-        logs.start()
-        logs.join(TIMEOUT)
+        loggers.getLogger("slow")
         assert not logs.is_alive()
     finally:
-        logging._lock.release()  # type: ignore[attr-defined]
         SERVER.setLevel(logging.NOTSET)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
 import time
+import weakref
 from queue import Queue
 
 import pytest
@@ -229,10 +231,20 @@ def test_the_statistics_of_an_app_are_the_sum_over_its_running_servers(
     first.stop(drain=0)
     assert (app.stats().websockets, app.stats().refused) == (2, {404: 2})
     third = serve(app)
-    assert app._servers == [second, third]  # a stopped server is forgotten
     assert app.stats().loops == 2
     assert first.stats().accepted == 2
     third.stop(drain=0)
+
+
+def test_an_app_forgets_a_stopped_server_at_the_next_start() -> None:
+    app = websocket_app(generator_echo)
+    first = app.start("127.0.0.1")
+    first.stop(drain=0)
+    forgotten = weakref.ref(first)
+    del first
+    with app.start("127.0.0.1"):
+        gc.collect()
+        assert forgotten() is None
 
 
 def samples(text: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from itertools import pairwise
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -142,15 +143,20 @@ def the_connection_is_lost(case: Case) -> None:
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> list[ClosingState]:
     """Record the states of the only session of a test."""
-    found = [OPEN]
-    enter = WebSocketSession._enter
+    found: list[ClosingState] = []
+    closing: Any = vars(WebSocketSession)["closing"]
 
-    def note(session: WebSocketSession, state: ClosingState) -> None:
-        assert session.closing is found[-1]
-        enter(session, state)
-        found.append(session.closing)
+    class Recorded:
+        """The attribute ``closing``, which records what it is set to."""
 
-    monkeypatch.setattr(WebSocketSession, "_enter", note)
+        def __get__(self, session: WebSocketSession, owner: object) -> Any:
+            return closing.__get__(session, owner)
+
+        def __set__(self, session: WebSocketSession, state: ClosingState) -> None:
+            closing.__set__(session, state)
+            found.append(state)
+
+    monkeypatch.setattr(WebSocketSession, "closing", Recorded())
     return found
 
 

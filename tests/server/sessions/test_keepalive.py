@@ -138,7 +138,7 @@ def test_a_client_that_is_not_read_does_not_count_as_silent(serve: Serve, client
     (peer,) = peers_of(server)
     sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
-    wait_until(lambda: websocket_of(peer)._paused, "the client is not read")
+    wait_until(lambda: not peer.reading, "the client is not read")
     clock.pass_time(server, CHECKS * LONG)
     held.release()
     assert client.expect(16) == [str(number << 16) for number in range(1, 17)]

@@ -21,6 +21,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import WebSocket
 from wsframe.server.handoff.loop import Loop
+from wsframe.server.sessions import thread
 
 
 def test_receive_waits_no_longer_than_its_timeout(serve: Serve, clients: Clients) -> None:
@@ -123,7 +124,7 @@ def test_a_thread_that_does_not_wait_is_not_woken(
 
 
 def test_a_message_that_arrived_in_time_is_received_after_a_late_wake_up(
-    serve: Serve, clients: Clients
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class News(Queue[None]):
         def get(self, block: bool = True, timeout: float | None = None) -> None:
@@ -134,9 +135,9 @@ def test_a_message_that_arrived_in_time_is_received_after_a_late_wake_up(
     asleep, come = threading.Event(), threading.Event()
 
     def receive(ws: WebSocket) -> None:
-        websocket_session(ws)._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive(1))
 
+    monkeypatch.setattr(thread, "SimpleQueue", News)
     server = serve(websocket_app(receive))
     client = clients.websocket(server, "/echo")
     assert asleep.wait(TIMEOUT)
@@ -148,7 +149,7 @@ def test_a_message_that_arrived_in_time_is_received_after_a_late_wake_up(
 
 
 def test_a_thread_is_woken_again_after_a_signal_for_an_old_message(
-    serve: Serve, clients: Clients
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop may signal a message that the thread has already received."""
 
@@ -166,9 +167,9 @@ def test_a_thread_is_woken_again_after_a_signal_for_an_old_message(
 
     def receive(ws: WebSocket) -> None:
         sessions.put(websocket_session(ws))
-        websocket_session(ws)._ready_signal = News()  # type: ignore[attr-defined]
         ws.send(ws.receive())
 
+    monkeypatch.setattr(thread, "SimpleQueue", News)
     client = clients.websocket(serve(websocket_app(receive)), "/echo")
     assert again.wait(TIMEOUT)
     client.send_messages("hello")

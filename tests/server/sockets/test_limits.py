@@ -327,44 +327,35 @@ def test_a_log_that_cannot_be_written_ends_no_connection(stack: ExitStack, progr
             echoes(client)
 
 
-class Exhausted:
-    """A listening socket that finds no free file descriptor."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.fileno, self.shutdown, self.close = sock.fileno, sock.shutdown, sock.close
-        self.accept = sock.accept
-        self.asked = 0
-
-    def run_out(self) -> None:
-        def accept() -> Any:
-            self.asked += 1
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        self.accept = accept
-
-
 @pytest.mark.parametrize("recovers", [True, False])
 def test_without_the_spare_file_descriptor_the_server_does_not_spin(
-    serve: Serve, clients: Clients, log: ServerLog, recovers: bool
+    serve: Serve,
+    clients: Clients,
+    log: ServerLog,
+    monkeypatch: pytest.MonkeyPatch,
+    recovers: bool,
 ) -> None:
     server = serve(page_app())
     client = clients.websocket(server, "/echo")
-    (listener,) = server._listeners
-    accept = listener._sock.accept
-    exhausted = Exhausted(listener._sock)
-    listener._sock = exhausted  # type: ignore[assignment]
-    exhausted.run_out()
+    attempts = 0
+
+    def fail(sock: socket.socket) -> Any:
+        nonlocal attempts
+        attempts += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", fail)
     waiting = clients.connect(server)
     log.expect("failed to accept a connection: [Errno 24]")
     for _ in range(200):
         echoes(client)
     # Once, once more with the spare file, and again after every half second.
-    asked = exhausted.asked
+    asked = attempts
     assert asked <= 8
     client.close()  # without a client, nothing else is waited for
-    wait_until(lambda: exhausted.asked > asked, "it does not listen again")
+    wait_until(lambda: attempts > asked, "it does not listen again")
     if recovers:
-        exhausted.accept = accept
+        monkeypatch.undo()
         waiting.send(get("/"))
         assert waiting.answer().body == b"hello"
     server.stop()  # after which there are nothing more to log

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.clients import Client, Clients
 from tests.support.handlers import MessageGenerator
-from tests.support.inspection import sender_waits, websocket_session
+from tests.support.inspection import websocket_session
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import ConnectionClosed
@@ -121,7 +121,7 @@ def test_a_message_is_queued_as_soon_as_there_is_room(
 
     sending = threading.Thread(target=send_on)
     sending.start()
-    wait_until(lambda: sender_waits(websocket_session(connection).peer), "it waits")
+    wait_until(lambda: websocket_session(connection).peer.waiting_senders, "it waits")
     assert sent.empty()
     assert hear(client, count + 1)[-1] == "now"
     sending.join(TIMEOUT)
@@ -144,7 +144,7 @@ def test_a_sender_that_waits_for_room_is_woken_by_the_end(
 
     sending = threading.Thread(target=send_on)
     sending.start()
-    wait_until(lambda: sender_waits(websocket_session(connection).peer), "it waits")
+    wait_until(lambda: websocket_session(connection).peer.waiting_senders, "it waits")
     if how == "close":
         connection.close()
     else:

@@ -47,16 +47,24 @@ class Watch:
         self._agreements: list[Any] = []
         self._coming = 0
         deflater, inflater = codec.deflate.Deflater, codec.deflate.Inflater
-        make_frame, inflate = deflater._frame, inflater.inflate
+        set_up_deflater, set_up_inflater = deflater.__init__, inflater.__init__
+        encode_frame, inflate = codec.deflate.encode_frame, inflater.inflate
         receive = codec.Connection.receive
 
-        def see_frame(deflater: Any, opcode: int, compressed: bytes) -> Any:
-            self._agreements.append(deflater._settings)
-            self.sent.append(len(compressed))
-            return make_frame(deflater, opcode, compressed)
+        def see_deflater(deflater: Any, settings: Any, role: Any) -> None:
+            self._agreements.append(settings)
+            set_up_deflater(deflater, settings, role)
+
+        def see_inflater(inflater: Any, settings: Any, role: Any) -> None:
+            self._agreements.append(settings)
+            set_up_inflater(inflater, settings, role)
+
+        def see_frame(opcode: int, payload: Any, **options: Any) -> Any:
+            if options.get("rsv"):  # otherwise it is not compressed
+                self.sent.append(len(payload))
+            return encode_frame(opcode, payload, **options)
 
         def see_inflate(inflater: Any, data: bytes, last: bool) -> Any:
-            self._agreements.append(inflater._settings)
             self._coming += len(data)
             if last:
                 self.received.append(self._coming)
@@ -68,7 +76,9 @@ class Watch:
             self.pongs += [event.payload for event in events if isinstance(event, codec.Pong)]
             return events
 
-        patch.setattr(deflater, "_frame", see_frame)
+        patch.setattr(deflater, "__init__", see_deflater)
+        patch.setattr(inflater, "__init__", see_inflater)
+        patch.setattr(codec.deflate, "encode_frame", see_frame)
         patch.setattr(inflater, "inflate", see_inflate)
         patch.setattr(codec.Connection, "receive", see_receive)
 
