@@ -143,6 +143,44 @@ def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, worker
     assert served == [(settings, workers)]
 
 
+def test_hosts_and_proxies_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+
+    def run(start: object, host: str, port: int, count: int, settings: Settings) -> None:
+        served.append(settings)
+
+    monkeypatch.setattr(command, "run", run)
+    given = ["--hosts", "a.example,b.example", "--hosts", "c.example"]
+    given += ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1"]
+    monkeypatch.setattr(sys, "argv", ["wsframe.server", *given])
+    command.main()
+    (settings,) = served
+    assert settings.hosts == ["a.example", "b.example", "c.example"]
+    assert settings.trusted_proxies == ["10.0.0.0/8", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--redis", "http://localhost"], "--redis: "),
+        (
+            ["--redis", "redis://localhost", "--redis-prefix", "a b"],
+            "--redis: invalid prefix of Redis keys",
+        ),
+    ],
+)
+def test_invalid_options_for_redis_are_named_in_one_line(
+    directory: Path, arguments: list[str], message: str
+) -> None:
+    pytest.importorskip("redis")
+    result = run(
+        [sys.executable, *COMMAND, "shop:application", "--port", "0", *arguments], directory
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(message)
+
+
 @posix
 def test_workers_load_the_app_themselves(directory: Path) -> None:
     with ServerProcess(

@@ -65,6 +65,12 @@ def test_a_parameter_is_one_segment_and_never_empty(serve: Serve, target: str) -
     assert ask(server, upgrade(target)).status == 404
 
 
+@pytest.mark.parametrize("target", ["/202412.txt", "/-12.txt", "/2024-.txt", "/2024-12.csv"])
+def test_the_text_between_parameters_is_required(serve: Serve, target: str) -> None:
+    server = serve(parameters_app("/{year}-{month}.txt"))
+    assert ask(server, upgrade(target)).status == 404
+
+
 def test_a_dot_in_a_pattern_matches_only_a_dot(serve: Serve) -> None:
     server = serve(parameters_app("/a.b/{c}"))
     assert ask(server, upgrade("/aXb/c")).status == 404

@@ -265,6 +265,14 @@ def test_a_json_record_is_always_one_line() -> None:
     assert fields == {"level": "ERROR", "logger": "x", "message": ESCAPED}
 
 
+def test_a_json_record_contains_the_stack() -> None:
+    record = record_of("slow")
+    record.stack_info = "Stack (most recent call last):\n  held.wait()"
+    line = JSONFormatter().format(record)
+    assert line.isprintable()
+    assert json.loads(line)["stack"] == record.stack_info
+
+
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
 def test_a_record_is_not_changed_for_other_handlers(
     formatter: logging.Formatter,
