@@ -68,6 +68,8 @@ def test_a_stream_stays_open_after_its_plain_function_returns(
     assert stream.closed
     with pytest.raises(ConnectionClosed):
         stream.send("too late")
+    with pytest.raises(ConnectionClosed):
+        stream.subscribe("too late")
     assert client.expect(1) == ["last"]
     client.expect_end()
 

@@ -166,6 +166,41 @@ def test_a_generator_that_yields_after_the_end_is_ended(
     log.expect("the handler of /echo yields after the end of the connection")
 
 
+def test_a_generator_that_ignores_its_end_is_logged(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    def stay(ws: WebSocket) -> Any:
+        try:
+            yield "a value"
+        except GeneratorExit:
+            yield
+
+    client = clients.websocket(serve(websocket_app(stay)), "/echo")
+    assert client.expect_close().code == 1011
+    log.expect("the handler of /echo failed")
+    record = log.expect("the handler of /echo did not end when its generator was closed")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], RuntimeError)
+
+
+def test_a_value_that_is_yielded_for_one_of_several_messages_is_an_error(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    def answer(ws: WebSocket) -> Any:
+        message = yield
+        while True:
+            ws.send(message)
+            message = yield (message if message == "two" else None)
+
+    client = clients.websocket(serve(websocket_app(answer)), "/echo")
+    client.send_messages("one", "two", "three")
+    assert [client.next_event(), client.next_event()] == ["one", "two"]
+    assert client.expect_close() == Close(1011, "the handler failed")
+    record = log.expect("the handler of /echo failed")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], TypeError)
+
+
 def test_a_plain_function_must_not_return_a_generator(
     serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
