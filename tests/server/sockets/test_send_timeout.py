@@ -15,7 +15,7 @@ from tests.support.handlers import MessageGenerator
 from tests.support.inspection import websocket_session
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe import ConnectionClosed
+from wsframe import Connection, ConnectionClosed, PerMessageDeflate, Role
 from wsframe.server import App, EventStream, WebSocket
 
 # Longer than any test.
@@ -23,19 +23,25 @@ LONG = 3 * TIMEOUT
 SIZE = 1 << 16
 BUFFER = 1 << 16
 
+# The headers of clients that support compression.
+HEADERS = {
+    "gzip": [("Accept-Encoding", "gzip")],
+    "deflate": [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")],
+}
+
 
 class Kind:
     """Clients of one kind, to which the test's own thread sends."""
 
     def __init__(self, name: str) -> None:
-        self.streams = name != "websocket"
+        self.streams = name in ("stream", "gzip")
         self.opened: Queue[Any] = Queue()
         self.app = App()
         if self.streams:
             self.app.sse("/stream", compress=name == "gzip")(self._stream)
         else:
             self.app.websocket("/socket", deflate=name == "deflate")(self._socket)
-        self._headers = [("Accept-Encoding", "gzip")] if name == "gzip" else []
+        self._headers = HEADERS.get(name, ())
 
     def _stream(self, stream: EventStream) -> None:
         self.opened.put(stream)
@@ -50,7 +56,7 @@ class Kind:
                 server, "/stream", *self._headers, receive_buffer=BUFFER
             )
         else:
-            client = clients.websocket(server, "/socket", receive_buffer=BUFFER)
+            client = clients.websocket(server, "/socket", *self._headers, receive_buffer=BUFFER)
         return client, self.opened.get(timeout=TIMEOUT)
 
 
@@ -89,6 +95,17 @@ def test_a_message_without_room_is_not_queued_and_all_others_arrive(
     assert hear(client, count) == [text(number) for number in range(count)]
     connection.send("last", timeout=LONG)
     assert hear(client, 1) == ["last"]
+
+
+def test_a_message_with_a_timeout_is_compressed(serve: Serve, clients: Clients) -> None:
+    kind = Kind("deflate")
+    client, connection = kind.connect(clients, serve(kind.app))
+    connection.send(text(1), timeout=LONG)
+    connection.send("uncompressed", timeout=LONG, compress=False)
+    data = client.read_until(b"uncompressed")
+    assert len(data) < SIZE
+    codec = Connection(Role.CLIENT, deflate=PerMessageDeflate())
+    assert codec.receive(data) == [text(1), "uncompressed"]
 
 
 def test_one_thread_serves_others_while_a_client_reads_nothing(
