@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis import exceptions
 
 from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic, data_of, numbers, publishes
@@ -12,6 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import EventsLost
 from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis.faults import Fault, fault_of
 from wsframe.server.topics.redis.streams import RedisStreams
 
 STREAM, META = "wsframe:{news}", "wsframe:{news}:meta"
@@ -219,3 +221,30 @@ def test_publish_rejects_an_event_beyond_the_limit_of_its_topic(
         here.publish("x" * 52_153)
     here.publish("x" * 52_152)
     assert streams.flush(TIMEOUT)
+
+
+# Errors of a script of Redis 6.2, with the code of the failed command in the text.
+SCRIPT_ERROR = "ERR Error running script (call to f_0123): @user_script:7: -"
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (exceptions.ResponseError(f"{SCRIPT_ERROR}OOM command not allowed"), Fault.OUTAGE),
+        (exceptions.ResponseError(f"{SCRIPT_ERROR}READONLY You can't write"), Fault.OUTAGE),
+        (exceptions.ResponseError("ERR max number of clients reached"), Fault.OUTAGE),
+        (exceptions.ResponseError(f"{SCRIPT_ERROR}CROSSSLOT Keys in request"), Fault.REFUSAL),
+        (exceptions.ResponseError("ERR unknown command 'XADD'"), Fault.REFUSAL),
+        (exceptions.ResponseError("ERR Protocol error: invalid bulk length"), Fault.POISON),
+        (exceptions.ResponseError(f"{SCRIPT_ERROR}NOPERM this user has no"), Fault.ITEM),
+        (exceptions.ResponseError("WRONGTYPE Operation against a key"), Fault.ITEM),
+        (exceptions.NoPermissionError("this user has no permissions"), Fault.ITEM),
+        (exceptions.AuthenticationError("invalid password"), Fault.REFUSAL),
+        (exceptions.OutOfMemoryError("command not allowed"), Fault.OUTAGE),
+        (ConnectionResetError(), Fault.OUTAGE),
+    ],
+)
+def test_the_scope_of_an_error_is_its_class_or_the_code_in_its_text(
+    error: Exception, fault: Fault
+) -> None:
+    assert fault_of(error) is fault
