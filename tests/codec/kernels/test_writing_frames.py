@@ -170,7 +170,7 @@ def test_a_short_block_of_random_bytes_is_an_error(
     # The memory behind a short block is not random.
     with monkeypatch.context() as patch:
         patch.setattr(os, "urandom", lambda size: bytes(size - 1))
-        with pytest.raises(RuntimeError, match=r"^os\.urandom gave 4095 bytes for 4096$"):
+        with pytest.raises(RuntimeError, match=r"^os\.urandom returned 4095 bytes, not 4096$"):
             b"".join(new_key(compiled) for _ in range(4096 // 4 + 1))
     assert len(new_key(compiled)) == 4
 

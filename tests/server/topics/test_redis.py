@@ -146,10 +146,13 @@ def test_a_disconnect_of_a_slowed_down_client_is_noticed(
     server = serve(app)
     client = clients.websocket(server, "/say")
     with redis.client() as commands:
-        commands.execute_command("CLIENT", "PAUSE", "2000", "WRITE")
-        for number in range(5):
-            client.send_messages(str(number))
-        (loop,) = loops_of(server)
-        wait_until(lambda: loop.slowdowns, "the client is not slowed down")
-        client.reset()
-        assert ended.wait(TIMEOUT)
+        commands.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        try:
+            for number in range(5):
+                client.send_messages(str(number))
+            (loop,) = loops_of(server)
+            wait_until(lambda: loop.slowdowns, "the client is not slowed down")
+            client.reset()
+            assert ended.wait(TIMEOUT)
+        finally:
+            commands.execute_command("CLIENT", "UNPAUSE")
