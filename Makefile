@@ -107,25 +107,26 @@ wheel: $(VENV)/installed-build ## build a wheel and an sdist into dist/
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-* build dist src/*.egg-info src/wsframe/_kernels.c
 
-# Dependency groups (PEP 735) need a recent pip.
-$(BIN)/python:
+# Dependency groups (PEP 735) need a recent pip, also in an environment made without make.
+$(VENV)/recent-pip:
 	@echo "Setting up $(VENV); the first time takes a minute."
-	@$(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --upgrade "pip>=25.1"
+	@touch $@
 
 # A plain install, as for users. setuptools would keep files in build/ that src/ no longer has.
-$(VENV)/installed-server: $(SOURCES) | $(BIN)/python
+$(VENV)/installed-server: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[server]"
 	@touch $@
 
-$(VENV)/package: $(SOURCES) | $(BIN)/python
+$(VENV)/package: $(SOURCES) | $(VENV)/recent-pip
 	@rm -rf build/lib* build/temp* build/bdist*
 	@$(PIP) ".[$(EXTRAS)]"
 	@touch $@
 
 # These work on the sources, without the package.
-$(VENV)/installed-lint $(VENV)/installed-build: $(VENV)/installed-%: pyproject.toml | $(BIN)/python
+$(VENV)/installed-lint $(VENV)/installed-build: $(VENV)/installed-%: pyproject.toml | $(VENV)/recent-pip
 	@$(PIP) --group $*
 	@touch $@
 
