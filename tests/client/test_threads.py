@@ -318,7 +318,7 @@ def test_a_pong_answers_the_earlier_pings_too(
 ) -> None:
     def script(visit: Visit) -> None:
         visit.upgrade()
-        visit.send(visit.codec.pong(b"nobody asked"))
+        visit.send(visit.codec.pong(b"unsolicited"))
         assert isinstance(visit.next_event(), Ping)
         pinged.set()
         ping = visit.next_event()

@@ -356,7 +356,7 @@ def test_an_exception_of_a_handler_ends_only_its_connection(
 def test_context_variables_stay_with_their_connection(
     serve: Serve, clients: Clients, blocking: bool | None
 ) -> None:
-    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
     threads: dict[str, list[int]] = {"one": [], "two": []}
 
     def handler(ws: WebSocket, name: str) -> MessageGenerator:
@@ -374,7 +374,7 @@ def test_context_variables_stay_with_their_connection(
     pair = [(name, clients.websocket(server, f"/{name}")) for name in threads]
     for name, client in pair * 3:
         if not threads[name]:
-            assert client.next_event() == "nobody's"
+            assert client.next_event() == "unset"
         client.send_messages("x")
         assert client.next_event() == name
     pair[0][1].send_messages("block")

@@ -165,7 +165,7 @@ def test_pings_are_answered_in_order(serve: Serve, clients: Clients, echo: Handl
     client = clients.websocket(serve(websocket_app(echo)), "/echo")
     client.send(b"".join(client.codec.ping(bytes([number])) for number in range(100)))
     assert client.expect(100) == [Pong(bytes([number])) for number in range(100)]
-    client.send(client.codec.pong(b"nobody asked"))
+    client.send(client.codec.pong(b"unsolicited"))
     client.send_messages("next")
     assert client.next_event() == "next"
 
