@@ -31,9 +31,11 @@ topic = app.topic("news")
 """
 
 
-def run(program: str, url: str, patience: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, url: str, patience: float = TIMEOUT, *, before: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + program, url, str(patience)],
+        [sys.executable, "-c", before + BEGIN + program, url, str(patience)],
         capture_output=True,
         text=True,
         timeout=6 * TIMEOUT,
@@ -79,6 +81,30 @@ def test_a_program_that_redis_rejects_does_not_wait_at_exit(redis_server: RedisS
     # The refusal may be known before the event waits.
     expected = "EventsLost: 1 published events are lost: ", "BrokerRefused: "
     assert any(error in done.stderr for error in expected)
+
+
+def test_publish_raises_after_the_exit_functions(redis_server: RedisServer) -> None:
+    """A function that was registered before the import runs after the last flush."""
+    before = """
+import atexit
+def late():
+    try:
+        topic.publish("late")
+    except BrokerUnavailable as error:
+        print(error)
+atexit.register(late)
+"""
+    done = run('topic.publish("in time")', redis_server.url, before=before)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "the program exits and sends no more events to Redis\n"
+    with redis_server.client() as client:
+        assert client.xlen("wsframe:{news}") == 1
+
+
+def test_an_app_with_redis_requires_its_client_library() -> None:
+    done = run("", "redis://127.0.0.1", before="import sys; sys.modules['redis'] = None\n")
+    assert done.returncode == 1
+    assert done.stderr.endswith('require redis-py: pip install "wsframe[redis]"\n')
 
 
 def test_flush_waits_for_published_events(redis_server: RedisServer, others: Any) -> None:

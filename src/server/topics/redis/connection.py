@@ -12,14 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'topics over Redis require redis-py: pip install "wsframe[redis]"', name="redis"
-    ) from error
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ...reports.loggers import log
 from ..errors import BrokerRefused
