@@ -30,6 +30,11 @@ class ServerLog(logging.Handler):
         assert background.flush(TIMEOUT)
         return self._records
 
+    def discard(self) -> None:
+        """Remove all records, and the summaries that are scheduled."""
+        assert background.close(TIMEOUT)
+        self._records.clear()
+
     def expect(self, text: str, level: int = logging.ERROR) -> logging.LogRecord:
         """Wait for a record with this text, and remove it, so that it does not fail the test."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import redis
 from redis import exceptions
 
 from tests.support.log import ServerLog
@@ -12,7 +16,9 @@ from tests.support.recording import Connect, RecordingTopic, data_of, numbers, p
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import EventsLost
+from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.ids import place_of
+from wsframe.server.topics.redis import reader, writer
 from wsframe.server.topics.redis.faults import Fault, fault_of
 from wsframe.server.topics.redis.streams import RedisStreams
 
@@ -115,7 +121,120 @@ def test_a_key_of_another_type_affects_only_its_topic(
     assert here.entries[1].oldest is not None  # the gap
     with pytest.raises(EventsLost):
         streams.flush(TIMEOUT)
-    log.records.clear()
+    log.discard()
+
+
+class Held(RecordingTopic):
+    """A topic that keeps the reader waiting at its first entry."""
+
+    def __init__(self, streams: RedisStreams) -> None:
+        super().__init__(streams, "held")
+        self.has_entry, self.go_on = threading.Event(), threading.Event()
+
+    def append(self, entries: Iterable[Entry]) -> Any:
+        entries = list(entries)
+        if entries:
+            self.has_entry.set()
+            assert self.go_on.wait(TIMEOUT)
+        return super().append(entries)
+
+
+def test_topics_that_are_read_together_are_rejected_one_by_one(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    streams = connect(redis_server.url, redis_retry_delay=0.1, redis_read_timeout=0.1)
+    bad, good = RecordingTopic(streams).follow(), RecordingTopic(streams, "good").follow()
+    held = Held(streams)
+    held.follow()
+    held.publish("1")
+    assert held.has_entry.wait(TIMEOUT)
+    good.publish("hello")
+    assert streams.flush(TIMEOUT)
+    with redis_server.client() as client:
+        life = client.hget(META, "life")
+        client.execute_command("SET", STREAM, "taken")
+        client.publish(f"{STREAM}@0", life)
+        held.go_on.set()
+        log.expect("Redis rejected reading the topic 'news': ")
+        good.expect("hello")
+        client.delete(STREAM, META)
+    wait_until(lambda: publishes(bad, "2"), "the topic is still rejected")
+    wait_until(lambda: data_of(bad.entries)[-1:] == ["2"], "the event has not arrived")
+    log.discard()
+
+
+def test_many_announcements_do_not_delay_the_entries(
+    redis_server: RedisServer, streams: RedisStreams
+) -> None:
+    here, held = RecordingTopic(streams).follow(), Held(streams)
+    held.follow()
+    held.publish("1")
+    assert held.has_entry.wait(TIMEOUT)
+    with redis_server.client() as client, client.pipeline() as pipe:
+        life = client.hget(META, "life")
+        for _ in range(2 * reader.MESSAGES):
+            pipe.publish(f"{STREAM}@0", life)
+        pipe.execute()
+    here.publish("hello")
+    held.go_on.set()
+    here.expect("hello")
+    held.expect("1")
+
+
+def test_a_topic_that_redis_rejects_at_first_is_followed_later(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    streams = connect(redis_server.url, redis_retry_delay=0.1)
+    here = RecordingTopic(streams)
+    with redis_server.client() as client:
+        client.set(META, "taken")
+        streams.follow(here)
+        log.expect("Redis rejected the topic 'news': ")
+        check_that_others_continue(streams)
+        assert not here.floors
+        client.delete(META)
+    wait_until(lambda: here.floors, "the topic is not loaded")
+    here.publish("hello")
+    here.expect("hello")
+    log.discard()
+
+
+def test_a_busy_redis_is_waited_for(
+    streams: RedisStreams, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = RecordingTopic(streams).follow()
+    execute: Any = redis.Redis.execute_command
+    rejected = threading.Event()
+
+    def reject_once(self: Any, *words: Any, **options: Any) -> Any:
+        if words[0] == "XREAD" and not rejected.is_set():
+            rejected.set()
+            raise redis.ResponseError("BUSY Redis is busy running a script")
+        return execute(self, *words, **options)
+
+    monkeypatch.setattr(redis.Redis, "execute_command", reject_once)
+    here.publish("hello")
+    here.expect("hello")
+    assert rejected.is_set()
+    log.expect("lost connection to Redis, retrying: BUSY", logging.WARNING)
+
+
+def test_the_number_of_remembered_rejections_is_limited(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    streams = connect(redis_server.url, redis_retry_delay=100 * TIMEOUT)
+    topics = [RecordingTopic(streams, f"{number}") for number in range(writer.MAX_REFUSED + 1)]
+    with redis_server.client() as client:
+        client.mset({f"wsframe:{{{topic.name}}}": "taken" for topic in topics})
+    for topic in topics:
+        topic.publish("lost")
+    with pytest.raises(EventsLost, match=f"{len(topics)} published events are lost"):
+        streams.flush(TIMEOUT)
+    assert publishes(topics[0], "2")
+    assert not publishes(topics[-1], "2")
+    with pytest.raises(EventsLost, match="1 published events are lost"):
+        streams.flush(TIMEOUT)
+    log.discard()
 
 
 GARBAGE: dict[str, dict[str, Any]] = {
@@ -201,6 +320,31 @@ def test_an_event_beyond_a_limit_of_redis_affects_no_other(
     check_that_others_continue(streams, others)
 
 
+def test_an_event_that_redis_cannot_parse_is_a_gap(
+    streams: RedisStreams, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the error reply arrives before the connection is closed."""
+    here = RecordingTopic(streams).follow()
+    here.publish("1")
+    assert streams.flush(TIMEOUT)
+    execute = redis.client.Pipeline.execute
+
+    def reject(self: Any, *arguments: Any, **options: Any) -> Any:
+        if any(b"too large" in words for words, _ in self.command_stack):
+            self.reset()
+            return [redis.ResponseError("Protocol error: invalid bulk length")]
+        return execute(self, *arguments, **options)
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", reject)
+    here.publish("too large")
+    here.wait_for_entries(2)
+    here.publish("3")
+    assert data_of(here.wait_for_entries(3)) == ["1", "", "3"]
+    log.expect("dropping event: Redis rejected an event of ")
+    with pytest.raises(EventsLost, match="1 published events are lost: Redis rejected"):
+        streams.flush(TIMEOUT)
+
+
 def test_publish_rejects_an_event_beyond_a_known_limit_of_redis(
     redis_server: RedisServer, streams: RedisStreams
 ) -> None:
@@ -241,6 +385,7 @@ SCRIPT_ERROR = "ERR Error running script (call to f_0123): @user_script:7: -"
         (exceptions.NoPermissionError("this user has no permissions"), Fault.ITEM),
         (exceptions.AuthenticationError("invalid password"), Fault.REFUSAL),
         (exceptions.OutOfMemoryError("command not allowed"), Fault.OUTAGE),
+        (exceptions.NoScriptError("No matching script"), Fault.OUTAGE),
         (ConnectionResetError(), Fault.OUTAGE),
     ],
 )

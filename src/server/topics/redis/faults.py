@@ -39,6 +39,7 @@ _NOT_READY_CLASSES = (
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
     exceptions.OutOfMemoryError,
+    exceptions.NoScriptError,  # SCRIPT FLUSH has removed a script that was just loaded
 )
 _REFUSAL_CLASSES = (
     exceptions.AuthenticationError,

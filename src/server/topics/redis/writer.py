@@ -242,16 +242,17 @@ class _Sender:
 
     def send(self, batch: Iterable[FollowRequest | Presence | Event]) -> list[Any]:
         """Send a batch in one pipeline; return the replies, errors included."""
-        replies: list[Any] = []
-        for _ in range(2):
-            pipe = self._client.pipeline(transaction=False)
-            for item in batch:
-                pipe.execute_command(*self._command(item))
-            replies = pipe.execute(raise_on_error=False)
-            if not any(isinstance(each, redis.exceptions.NoScriptError) for each in replies):
-                break
+        replies = self._send(batch)
+        if any(isinstance(each, redis.exceptions.NoScriptError) for each in replies):
             self._load()  # SCRIPT FLUSH has removed the scripts
+            replies = self._send(batch)
         return replies
+
+    def _send(self, batch: Iterable[FollowRequest | Presence | Event]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for item in batch:
+            pipe.execute_command(*self._command(item))
+        return list(pipe.execute(raise_on_error=False))
 
     def _command(self, item: FollowRequest | Presence | Event) -> tuple[object, ...]:
         key, timing = self._connection.key, self._connection.timing
