@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -34,10 +33,8 @@ if TYPE_CHECKING:
 # The maximum number of items taken from a queue that the broker has not accepted yet.
 WINDOW = 100
 
-# The exception of a queue that was shut down (Python 3.13 and later).
-SHUT_DOWN: tuple[type[Exception], ...] = ()
-if sys.version_info >= (3, 13):
-    SHUT_DOWN = (queue.ShutDown,)
+# The exception of a queue that was shut down; Python before 3.13 has none.
+SHUT_DOWN: type[Exception] | tuple[()] = getattr(queue, "ShutDown", ())
 
 
 def _nothing() -> None:
@@ -161,16 +158,15 @@ class SourceThread(ABC):
         self._forget_settled()
 
     def retry(self) -> bool:
-        """Its thread: publish the kept items, and wait; return True if some were accepted."""
+        """Its thread, if it keeps items: publish them; return True if some were accepted."""
         before = len(self._kept)
         self._submit_all()
-        if self._kept:
-            receipt = self._kept[0].receipt
-            if receipt is None:
-                self._unwanted.wait(self.timing.source_poll_interval)
-            else:
-                receipt.wait(self.timing.source_poll_interval)
-            self._forget_settled()
+        receipt = self._kept[0].receipt
+        if receipt is None:
+            self._unwanted.wait(self.timing.source_poll_interval)
+        else:
+            receipt.wait(self.timing.source_poll_interval)
+        self._forget_settled()
         return len(self._kept) < before
 
     def _submit_all(self) -> None:
@@ -284,7 +280,7 @@ class QueueThread(SourceThread):
                     break
         except queue.Empty:
             self._remaining = 0
-        except SHUT_DOWN:
+        except SHUT_DOWN:  # Python 3.13
             return False
         return True
 
@@ -392,9 +388,8 @@ class Sources:
         """Any thread: wait until the items that the sources have now are published."""
         until = monotonic() + timeout
         with self._lock:
-            if self._users:
-                for thread in self._all():
-                    thread.catch_up(max(0.0, until - monotonic()))
+            for thread in self._all():
+                thread.catch_up(max(0.0, until - monotonic()))
 
     def stop(self) -> bool:
         """Any thread, once for each server, when it has stopped; return True for the last one."""

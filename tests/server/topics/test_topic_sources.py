@@ -21,8 +21,10 @@ from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.topics import log_of
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server import App, Topic
+from wsframe.server import App, BrokerUnavailable, Topic
 from wsframe.server.timing import Timing
+from wsframe.server.topics.entry import Entry
+from wsframe.server.topics.receipts import Fate, Receipt
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.sources import WINDOW, IterableThread, QueueThread
 
@@ -354,6 +356,55 @@ def test_items_of_a_topic_that_redis_rejects_wait_in_order(
     app.flush()
     server.stop()
     log.records.clear()
+
+
+class ManualTopic:
+    """A topic whose receipts the test settles.
+
+    Attributes:
+        room: the number of further events that it accepts.
+        submitted: the accepted events, with their receipts.
+        rejected: the events without room.
+    """
+
+    name = "news"
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.submitted: list[tuple[object, Receipt]] = []
+        self.rejected: list[object] = []
+
+    def submit(self, entry: Entry, receipt: Receipt | None = None) -> None:
+        assert receipt is not None
+        if not self.room:
+            self.rejected.append(entry.data)
+            raise BrokerUnavailable("no room")
+        self.room -= 1
+        self.submitted.append((entry.data, receipt))
+
+
+def test_rejected_items_are_published_again_in_order_after_all_replies(log: ServerLog) -> None:
+    topic, source = ManualTopic(room=2), Queue[str]()
+    thread = QueueThread(topic, Timing(source_poll_interval=0.005), source)
+    for item in ("1", "2", "3"):
+        source.put(item)
+    thread.start()
+    wait_until(lambda: topic.rejected, "the third item was not published")
+    (_, first), (_, second) = topic.submitted
+    first.settle(Fate.REFUSED)
+    rejected = len(topic.rejected)
+    wait_until(lambda: len(topic.rejected) > rejected + 2, "the third item is not tried again")
+    assert set(topic.rejected) == {"3"}  # the second may still be accepted
+    second.settle(Fate.REFUSED)
+    wait_until(lambda: topic.rejected[-1] == "1", "the first item is not published again")
+    topic.room = 3
+    wait_until(lambda: len(topic.submitted) == 5, "the items are not published again")
+    assert [data for data, _ in topic.submitted] == ["1", "2", "1", "2", "3"]
+    for _, receipt in topic.submitted[2:]:
+        receipt.settle(Fate.ACCEPTED)
+    source.join()
+    thread.stop()
+    log.expect("event source of the topic 'news' waits: no room", logging.WARNING)
 
 
 def test_an_item_that_cannot_be_published_is_dropped(
