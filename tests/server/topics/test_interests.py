@@ -117,3 +117,33 @@ def test_changes_take_effect_although_no_thread_reads_them() -> None:
     del topic
     gc.collect()
     assert known() is None
+
+
+def test_a_topic_that_was_replaced_does_not_end_its_successor() -> None:
+    interests, old, new = Interests(10), replica("news"), replica("news")
+    interests.unfollow(old)  # it was not followed yet
+    for topic in (old, new):
+        interests.follow(topic)
+    interests.unfollow(old)
+    assert [request.topic for request in interests.followed().values()] == [new]
+
+
+def test_a_rejected_request_is_repeated_later() -> None:
+    interests, topic = Interests(10), replica("news")
+    interests.follow(topic)
+    (request,) = interests.tasks()
+    interests.done(request, refused=True)
+    assert not interests.tasks()
+    interests.try_again()
+    assert interests.tasks() == [request]
+
+
+def test_a_member_that_leaves_while_redis_replies_is_removed_afterwards() -> None:
+    interests = Interests(10)
+    interests.join("news", "ann")
+    (joining,) = interests.tasks()
+    interests.leave("news", "ann")
+    interests.done(joining)
+    (leaving,) = interests.tasks()
+    assert isinstance(leaving, Presence)
+    assert (leaving.present, leaving.members) == (False, ["ann"])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from queue import Queue
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.server.topics.redis_streams import (
     kept,
     publish_by_script,
 )
+from tests.support.log import ServerLog
 from tests.support.recording import Connect, RecordingTopic, data_of, numbers
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
@@ -82,6 +84,98 @@ def test_publishing_continues_during_close(streams: RedisStreams, others: RedisS
     here.publish_all("one more")
     there.wait_for_entries(publishing.count + 1)
     wait_until(lambda: here.log.head_id == there.log.head_id, "the topic is not followed any more")
+
+
+def put_late(monkeypatch: pytest.MonkeyPatch, kind: type, call: Callable[[], object]) -> None:
+    """Run ``call`` before the next event, or after the next mark, is put into an outbox."""
+    put = outbox.Outbox.put
+
+    def late(self: outbox.Outbox, item: outbox.Event | outbox.Mark) -> None:
+        if not isinstance(item, kind):
+            put(self, item)
+        elif kind is outbox.Event:
+            monkeypatch.undo()
+            call()
+            put(self, item)
+        else:
+            monkeypatch.undo()
+            put(self, item)
+            call()
+
+    monkeypatch.setattr(outbox.Outbox, "put", late)
+
+
+def test_an_event_published_during_a_close_is_sent_by_new_threads(
+    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = RecordingTopic(streams), RecordingTopic(others).follow()
+    here.publish("1")
+    put_late(monkeypatch, outbox.Event, lambda: streams.close(TIMEOUT))
+    here.publish("2")
+    there.expect("1", "2")
+
+
+def test_two_threads_close_at_once(
+    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = RecordingTopic(others).follow()
+    RecordingTopic(streams).publish("1")
+    put_late(monkeypatch, outbox.Mark, lambda: streams.close(TIMEOUT))
+    streams.close(TIMEOUT)
+    there.expect("1")
+
+
+def test_close_ends_the_wait_for_room(redis_server: RedisServer, connect: Connect) -> None:
+    streams = connect(
+        redis_server.url, sizes=Sizes(max_waiting_bytes=10 * (outbox.EVENT_WEIGHT + 2))
+    )
+    here, calls = RecordingTopic(streams), list[str]()
+    redis_server.kill()
+    here.publish_all(*numbers(5, "x"))
+    assert streams.is_crowded(here)
+    streams.when_room(here, lambda: calls.append("closed"))
+    assert not calls
+    with pytest.raises(EventsLost):
+        streams.close(0.1)
+    assert calls == ["closed"]
+    streams.when_room(here, lambda: calls.append("at once"))
+    assert calls == ["closed", "at once"]
+
+
+def test_publish_raises_if_the_system_allows_no_more_threads(
+    streams: RedisStreams, others: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = RecordingTopic(streams), RecordingTopic(others).follow()
+    start = threading.Thread.start
+
+    def fail(self: threading.Thread) -> None:
+        if self.name == "wsframe-redis-reader":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        here.publish("1")
+    monkeypatch.undo()
+    here.publish("2")
+    there.expect("2")
+    streams.close(TIMEOUT)
+    others.close(TIMEOUT)
+    wait_until(
+        lambda: not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")],
+        "the first writer has not ended",
+    )
+
+
+def test_a_server_that_stops_logs_lost_events(
+    redis_server: RedisServer, serve: Serve, log: ServerLog
+) -> None:
+    app = App(redis=redis_server.url)
+    server = serve(app)
+    redis_server.kill()
+    app.topic("news").publish("lost")
+    server.stop(0.1)
+    log.expect("the server has stopped, and 1 published events are lost: Redis has not")
 
 
 def test_a_member_that_leaves_after_close_starts_no_thread(streams: RedisStreams) -> None:

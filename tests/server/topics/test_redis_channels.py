@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from tests.support.clients import Clients
 from tests.support.inspection import channel_listener
@@ -23,7 +24,7 @@ from tests.support.serving import Serve
 from tests.support.topics import replica
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App
-from wsframe.server.topics.redis.channels import Feed
+from wsframe.server.topics.redis.channels import MAX_KEPT, Feed
 from wsframe.server.topics.redis.streams import RedisStreams
 
 LEASE = "wsframe:{news}:from:prices"
@@ -176,6 +177,58 @@ def test_a_lease_of_an_earlier_connection_does_not_delay_a_stop(
         listener.release_leases()  # this connection will receive no message about its lease
         assert time.monotonic() - begin < streams.connection.timing.redis_timeout
     assert program.get(LEASE) is None
+
+
+def test_a_lease_that_another_program_deletes_delays_a_stop_for_a_limited_time(
+    redis_server: RedisServer, program: Any, connect: Connect
+) -> None:
+    streams = connect(redis_server.url, redis_timeout=0.5)
+    published: list[str | bytes] = []
+    with streams.connection.client("test") as client, client.pubsub() as pubsub:
+        listener = channel_listener(streams, client, pubsub)
+        listener.listen_to([Feed("prices", "news", published.append)])
+        for _ in ("prices", CHANGES):
+            listener.receive(TIMEOUT)
+        listener.hold_leases()
+        while not published:  # until it knows of its lease
+            program.publish("prices", "1")
+            listener.receive(TIMEOUT)
+        program.delete(LEASE)
+        listener.release_leases()  # the message that it waits for never comes
+    assert set(published) == {"1"}
+
+
+def test_a_limited_number_of_messages_is_kept_until_a_process_holds_the_lease(
+    program: Any, streams: RedisStreams, log: ServerLog
+) -> None:
+    published: list[str | bytes] = []
+    with streams.connection.client("test") as client, client.pubsub() as pubsub:
+        listener = channel_listener(streams, client, pubsub)
+        listener.listen_to([Feed("prices", "news", published.append)])
+        for _ in ("prices", CHANGES):
+            listener.receive(TIMEOUT)
+        messages = numbers(MAX_KEPT + 1)
+        program.publish(CHANGES, "")  # the lease was released
+        with program.pipeline() as pipe:
+            for message in messages:
+                pipe.publish("prices", message)
+            pipe.execute()
+        program.publish(CHANGES, "holder")
+        for _ in range(MAX_KEPT + 3):
+            listener.receive(TIMEOUT)
+    assert published == messages[:MAX_KEPT]
+    log.expect("dropping message from Redis channel 'prices': no process has held the lease for")
+
+
+def test_a_lease_is_not_taken_from_a_replica(program: Any, streams: RedisStreams) -> None:
+    with streams.connection.client("test") as client, client.pubsub() as pubsub:
+        listener = channel_listener(streams, client, pubsub)
+        listener.listen_to([Feed("prices", "news", list[str | bytes]().append)])
+        for _ in ("prices", CHANGES):
+            listener.receive(TIMEOUT)
+        program.replicaof("127.0.0.1", "1")
+        with pytest.raises(redis.RedisError, match="read only replica"):
+            listener.hold_leases()
 
 
 def test_changes_of_the_lease_are_messages(
@@ -422,6 +475,21 @@ def test_a_rejected_channel_does_not_affect_others(
         lambda: program.publish("prices", "1") and here.entries, "the message has not arrived"
     )
     assert not program.get("wsframe:{news}:from:secrets")
+    streams.channels.stop()
+
+
+def test_a_withdrawn_permission_is_logged_until_it_is_returned(
+    redis_server: RedisServer, program: Any, connect: Connect, log: ServerLog
+) -> None:
+    program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all")
+    url = redis_server.url.replace("redis://", "redis://ann:secret@")
+    streams = connect(url, lease_renewal=0.1)
+    listen(program, streams)
+    program.execute_command("ACL", "SETUSER", "ann", "-ping")
+    log.expect("unexpected Redis error: ")
+    program.execute_command("ACL", "SETUSER", "ann", "+ping")
+    log.expect("reconnected to Redis", logging.WARNING)
+    wait_until(lambda: subscribers_of(program, CHANGES), "the channel is not subscribed again")
     streams.channels.stop()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -178,3 +181,50 @@ def test_flushed_scripts_are_loaded_again(
     here.publish_all("hello")
     here.expect("hello")
     assert not log.records
+
+
+def test_a_replica_is_waited_for(
+    redis_server: RedisServer, connect: Connect, log: ServerLog
+) -> None:
+    with redis_server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        here = RecordingTopic(connect(redis_server.url))
+        here.publish("hello")
+        log.expect("lost connection to Redis, retrying: this Redis is a replica", logging.WARNING)
+        client.replicaof("NO", "ONE")
+        here.follow().expect("hello")
+
+
+def test_a_primary_that_becomes_a_replica_is_noticed_without_an_event(
+    redis_server: RedisServer, streams: RedisStreams, log: ServerLog
+) -> None:
+    here = RecordingTopic(streams).follow()
+    with redis_server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        client.publish("wsframe:{news}@0", "another life, so look")
+        log.expect("lost connection to Redis, retrying: ", logging.WARNING)
+        client.replicaof("NO", "ONE")
+    log.expect("reconnected to Redis", logging.WARNING)
+    here.publish("hello")
+    here.expect("hello")
+
+
+def test_an_internal_error_is_logged_and_the_thread_continues(
+    streams: RedisStreams, log: ServerLog
+) -> None:
+    stop = threading.Event()
+    clients = []
+
+    def act(client: Any, succeeded: Callable[[], None]) -> None:
+        clients.append(client)
+        if len(clients) == 1:
+            raise KeyError("a defect")
+        succeeded()
+        stop.set()
+
+    streams.connection.run_until_stopped("test", act, stop)
+    record = log.expect("internal error in topics over Redis (please report this)")
+    assert record.exc_info is not None
+    log.expect("reconnected to Redis", logging.WARNING)
+    assert len(clients) == 2
+    assert not streams.connection.unavailable

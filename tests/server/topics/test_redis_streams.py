@@ -107,6 +107,24 @@ def test_entries_added_while_a_topic_is_loaded_are_read(
     wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "the event has not arrived")
 
 
+def test_a_topic_that_is_unfollowed_while_redis_replies_is_not_loaded(
+    streams: RedisStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = RecordingTopic(streams), RecordingTopic(streams, "other")
+    begin = reader.Reader.begin
+
+    def begin_late(self: reader.Reader, request: Any, snapshot: Any) -> None:
+        if request.topic is here:
+            streams.unfollow(here)
+        begin(self, request, snapshot)
+
+    monkeypatch.setattr(reader.Reader, "begin", begin_late)
+    streams.follow(here)
+    assert streams.flush(TIMEOUT)
+    other.follow()  # its snapshot comes later
+    assert not here.floors
+
+
 def test_entries_added_before_a_channel_is_subscribed_again_are_read(
     redis_server: RedisServer,
     streams: RedisStreams,
@@ -222,7 +240,11 @@ def test_members_raises_while_redis_is_unavailable(
 ) -> None:
     topic = RecordingTopic(streams)
     assert topic.members() == []
+    topic.follow()
     redis_server.kill()
+    with pytest.raises(BrokerUnavailable, match="cannot read the members of the topic"):
+        topic.members()
+    wait_until(lambda: streams.connection.unavailable, "the outage is not noticed")
     with pytest.raises(BrokerUnavailable, match="cannot read the members of the topic"):
         topic.members()
     redis_server.start()

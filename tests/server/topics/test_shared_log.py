@@ -18,9 +18,10 @@ from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
+from tests.support.topics import replica
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import StateError
-from wsframe.server import App, Topic
+from wsframe.server import App, BrokerUnavailable, Topic
 from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import as_entry
 from wsframe.server.topics.receipts import Fate, Receipt
@@ -155,6 +156,33 @@ def test_an_id_of_no_process_is_a_gap(here: Process) -> None:
     assert (gap.event, json.loads(gap.data)["topic"]) == ("gap", "news")
 
 
+@pytest.mark.parametrize("after", ["not an id", "1-0"])
+def test_an_id_that_the_log_has_not_or_not_any_more_is_a_gap(here: Process, after: str) -> None:
+    here.client()
+    here.topics.get("news", history=1)
+    for number in range(3):
+        here.topic().publish(f"{number}")
+    settle(here)
+    gap = here.client(after).read()[0]
+    assert (gap.event, json.loads(gap.data)["oldest"]) == ("gap", "3-0")
+
+
+def test_a_log_of_the_newest_events_is_shared(here: Process, there: Process) -> None:
+    for process in (here, there):
+        process.topics.get("news", policy="latest")
+    first = here.client()
+    for text in ("a1", "b1", "a2"):
+        here.topic().publish(text, key=text[0])
+        settle(here)
+    assert first.texts() == ["a1", "b1", "a2"]
+    # Its last event was replaced before this process loaded the log.
+    second = there.client(after="1-0")
+    assert second.texts() == ["b1", "a2"]
+    there.topic().publish("b2", key="b")
+    settle(there, here)
+    assert [client.texts() for client in (first, second)] == [["b2"], ["b2"]]
+
+
 def test_lost_entries_are_a_gap(here: Process) -> None:
     client = here.client()
     log = here.topics.get("news")
@@ -251,6 +279,23 @@ def test_a_thread_that_publishes_too_fast_waits(here: Process) -> None:
     settle(here)
     client = here.client(after="")
     assert client.texts() == ["1"]
+
+
+def test_a_log_without_limits_always_has_room() -> None:
+    log, topic, calls = LocalLog(), replica("news"), list[str]()
+    assert not log.is_crowded(topic)
+    log.when_room(topic, lambda: calls.append("now"))
+    assert calls == ["now"]
+
+
+def test_flush_raises_if_the_broker_does_not_reply(broker: Broker) -> None:
+    app, log = App(), MemoryLog(broker)
+    topics_of(app).share(log)
+    resume = log.pause()
+    with pytest.raises(BrokerUnavailable, match=r"no acknowledgement for 0\.01 seconds"):
+        app.flush(0.01)
+    resume.set()
+    app.flush(TIMEOUT)
 
 
 def test_a_receipt_is_settled_by_the_broker(here: Process) -> None:

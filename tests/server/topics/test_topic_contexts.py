@@ -217,6 +217,15 @@ def test_events_published_in_a_method_of_the_topic_reach_the_history() -> None:
     assert topic.stats().history == 2
 
 
+def test_an_event_published_after_the_end_is_not_in_the_history() -> None:
+    topic = App().topic("news")
+    with log_of(topic).lock:  # as if a finalizer ran in a method of the topic
+        topic.publish("1")
+        topic.close()
+        topic.publish("late")
+    assert topic.stats().history == topic.stats().published == 1
+
+
 def test_code_that_interrupts_a_method_of_a_topic_does_not_change_its_log() -> None:
     topic = App().topic("news", history=3)
     for number in range(3):

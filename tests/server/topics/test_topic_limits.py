@@ -18,7 +18,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import PerMessageDeflate, ServerSentEvent, StateError
 from wsframe.server import App, EventStream, Subscription, WebSocket
-from wsframe.server.topics.encodings import message_encoding
+from wsframe.server.topics.encodings import EVENT_STREAM, message_encoding
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.log import Bounds, LatestLog, Log
 from wsframe.server.topics.sizes import Sizes
@@ -390,3 +390,25 @@ def test_entries_between_two_positions(kind: Callable[..., Log]) -> None:
         found, reached = events.after(position, to)
         assert [entry.position for entry in found] == [n for n in left if position < n <= to]
         assert reached == to
+
+
+def test_the_encodings_of_forgotten_entries_are_not_counted() -> None:
+    events, entries = Log(Bounds(history=1), monotonic), [Entry("a"), Entry("b")]
+    for entry in entries:
+        events.append(entry)
+    events.trim(lambda entry: False)
+    for entry in entries:
+        EVENT_STREAM.once("news", entry)
+    events.count_encodings(entries)
+    assert events.encodings_cost == entries[1].encodings_cost > 0
+
+
+def test_an_end_that_is_forgotten_removes_no_event() -> None:
+    """A topic continues after its end if Redis has lost the end."""
+    events = LatestLog(Bounds(history=1), monotonic)
+    for entry in (Entry("", last=True), Entry("1")):
+        events.append(entry)
+    events.trim(lambda entry: False)
+    assert [entry.data for entry in events.after(0, events.head)[0]] == ["1"]
+    events.append(Entry("2"))  # of the same key
+    assert [entry.data for entry in events.after(0, events.head)[0]] == ["2"]

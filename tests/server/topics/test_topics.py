@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -352,3 +353,32 @@ def test_a_fork_makes_new_ids() -> None:
     os.waitpid(pid, 0)
     assert theirs.endswith("-1")
     assert theirs != mine
+
+
+def test_a_gap_is_not_sent_without_an_envelope(serve: Serve, clients: Clients) -> None:
+    app = App()
+    topic = app.topic("news")
+    topic.publish("1")
+
+    @app.websocket("/news")
+    def news(ws: WebSocket) -> MessageGenerator:
+        ws.subscribe(topic, after="unknown")
+        while True:
+            yield
+
+    client = clients.websocket(serve(app), "/news")
+    subscribed(topic, 1)
+    topic.publish("2")
+    assert client.next_event() == "2"
+
+
+def test_only_a_topic_or_its_name_can_be_subscribed_to(serve: Serve, clients: Clients) -> None:
+    app = App()
+
+    @app.websocket("/news")
+    def news(ws: Any) -> None:
+        with pytest.raises(TypeError, match="expected the name of a topic or a Topic, got 5"):
+            ws.subscribe(5)
+        ws.send("rejected")
+
+    assert clients.websocket(serve(app), "/news").next_event() == "rejected"
