@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
+from collections.abc import Generator
+from contextlib import nullcontext
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
 
+from tests.support.measuring import unmeasured
 from tests.support.tools import load_codec, missing_tool
 
 # The same examples on every run; --hypothesis-profile=explore looks for new ones.
@@ -41,7 +44,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("codec", KERNELS, indirect=True, scope="session")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no coverage in a test with the mark ``unmeasured`` and in its fixtures."""
+    with unmeasured() if item.get_closest_marker("unmeasured") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Slow tests begin first, so that none of them runs alone at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if config.option.kernel is None:
         return
     (other,) = set(KERNELS) - {config.option.kernel}

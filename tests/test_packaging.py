@@ -17,7 +17,7 @@ import pytest
 from tests.support.tools import missing_tool
 
 # One after another, because each keeps a core busy; `--dist loadgroup` uses this mark.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}

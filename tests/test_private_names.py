@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.unmeasured
+
 TESTS = Path(__file__).parent
 
 # How many uses remain outside tests/support/inspection.py; only lower it.

@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 from wsframe import Close, Opcode
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="no other process's peak is known"),
 ]

@@ -9,7 +9,7 @@ import pytest
 from attack import publishing, requests, threads, topics
 from attack.report import Report
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 SECONDS = 1.0
 RATES = [0, 1000, 30_000, 90_000]

@@ -55,6 +55,7 @@ def messages_and_frames(draw: st.DrawFn) -> tuple[list[Any], list[tuple[int, byt
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @ends
 @given(data=st.data(), stream=messages_and_frames())
 def test_any_split_gives_the_same_events(
@@ -68,6 +69,7 @@ def test_any_split_gives_the_same_events(
     assert receive_in_pieces(end.connect(codec), wire, cuts) == events
 
 
+@pytest.mark.unmeasured
 @ends
 @given(noise=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5))
 def test_random_bytes_give_the_same_events_for_any_split(
@@ -79,6 +81,7 @@ def test_random_bytes_give_the_same_events_for_any_split(
         assert not isinstance(event, tuple) or event[0] in ("Ping", "Pong")
 
 
+@pytest.mark.unmeasured
 @given(
     script=st.lists(
         st.one_of(

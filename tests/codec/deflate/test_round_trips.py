@@ -84,6 +84,7 @@ def in_fragments(frame: Read, cuts: list[int]) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @ends
 @given(data=st.data(), ready=SETTINGS, offered=SETTINGS)
 def test_any_fragments_and_any_split_give_the_same_events(

@@ -74,6 +74,7 @@ def check_window(codec: ModuleType, bits: int, size: int, **settings: Any) -> No
                 assert sent == third
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("level", range(10))
 @pytest.mark.parametrize("memory_level", [1, 8, 9])
 @pytest.mark.parametrize("backend", ["zlib", "zlib-ng"])
@@ -85,6 +86,7 @@ def test_a_window_of_8_bits_is_respected(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("bits", [9, 10, 12, 15])
 @pytest.mark.parametrize(
     ("backend", "level"),

@@ -64,6 +64,7 @@ def test_frames_of_many_threads_never_mix_and_keep_each_threads_order(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_nothing_follows_the_close_frame_while_many_threads_send(
     serve: Serve, clients: Clients
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.client import events
 from wsframe.server import App, BrokerUnavailable, Topic
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 COUNT = 10_000
 CLIENTS = 20

@@ -87,6 +87,7 @@ PUBLISHED: dict[str, tuple[int, int, Callable[[int], dict[str, Any]]]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("what", PUBLISHED)
 def test_the_memory_of_a_topic_is_limited(memory: Callable[[], int], what: str) -> None:
     loop = one_loop()

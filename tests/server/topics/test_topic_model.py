@@ -371,6 +371,7 @@ def number_before(cursor: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("with_ids", [False, True], ids=["own ids", "chosen ids"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_against_the_model(

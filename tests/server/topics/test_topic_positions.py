@@ -122,6 +122,7 @@ def test_an_id_of_an_earlier_topic_with_this_name_is_a_gap(serve: Serve, clients
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_large_history_is_sent_in_pieces(serve: Serve, clients: Clients) -> None:
     app, topic = topics_app(history=10_000, max_bytes=64 << 20)
     server = serve(app)
@@ -140,6 +141,7 @@ def test_a_large_history_is_sent_in_pieces(serve: Serve, clients: Clients) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     high_file_limit: None, serve: Serve, clients: Clients
 ) -> None:
