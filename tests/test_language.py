@@ -7,11 +7,13 @@ from random import Random
 
 import pytest
 
-from tools.language import RULES, Finding, check, check_files, folder, long_sentences
+from tools.language import RULES, Finding, check, check_all, folder, long_sentences
 from tools.sample import draw
-from tools.texts import ROOT, Text, files, read, sentences
+from tools.texts import ROOT, Text, files, read, read_all, sentences
 
 pytestmark = pytest.mark.unmeasured
+# All files are read once.
+one_worker = pytest.mark.xdist_group("language")
 
 # How many phrases are left to be reworded in each folder; in all others none. Only lower a number.
 REMAINING: dict[str, int] = {
@@ -70,9 +72,16 @@ def written(folder: Path, name: str, source: str) -> list[tuple[int, str, str]]:
     return [text[1:] for text in read(path)]
 
 
-def test_no_folder_has_more_phrases_than_remain() -> None:
+@pytest.fixture(scope="module")
+def texts() -> list[Text]:
+    """All texts of the project."""
+    return read_all(files([]))
+
+
+@one_worker
+def test_no_folder_has_more_phrases_than_remain(texts: list[Text]) -> None:
     found: dict[str, list[Finding]] = {}
-    for finding in check_files(files([])):
+    for finding in check_all(texts):
         found.setdefault(folder(finding.text.path), []).append(finding)
     exceeded = {
         name: len(some) for name, some in found.items() if len(some) > REMAINING.get(name, 0)
@@ -81,10 +90,11 @@ def test_no_folder_has_more_phrases_than_remain() -> None:
     assert not exceeded, "\n".join(["", *listing])
 
 
-def test_no_sentence_is_too_long() -> None:
+@one_worker
+def test_no_sentence_is_too_long(texts: list[Text]) -> None:
     found = [
         f"{folder(text.path)}:{text.line}: {sentence}"
-        for text, sentence in long_sentences(files([]), LONGEST)
+        for text, sentence in long_sentences(texts, LONGEST)
         if text.path.name not in LONG
     ]
     assert found == []

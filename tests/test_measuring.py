@@ -28,7 +28,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     sys.settrace(trace)
     threading.settrace(trace)
     yield calls
-    threading.settrace(before_of_threads)  # type: ignore[arg-type]
+    threading.settrace(before_of_threads)
     sys.settrace(before)
 
 

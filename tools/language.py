@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.texts import ROOT, Text, files, read, sentences
+from tools.texts import ROOT, Text, files, read_all, sentences
 
 VERB = "(?:is|are|was|were|has|have|had|may|must|would|will|do|does|did|can|cannot|could|should)"
 INFINITIVE = (
@@ -169,22 +169,20 @@ def check(text: Text) -> Iterator[Finding]:
                 yield Finding(text, rule, f"...{around}...")
 
 
-def check_files(paths: Iterable[Path]) -> Iterator[Finding]:
-    """Return the phrases in these files that break a rule."""
-    for path in paths:
-        if path.resolve() not in EXEMPT:
-            for text in read(path):
-                yield from check(text)
+def check_all(texts: Iterable[Text]) -> Iterator[Finding]:
+    """Return the phrases in these texts that break a rule."""
+    for text in texts:
+        if text.path.resolve() not in EXEMPT:
+            yield from check(text)
 
 
-def long_sentences(paths: Iterable[Path], words: int) -> Iterator[tuple[Text, str]]:
-    """Return the sentences in these files that have more words, with their texts."""
-    for path in paths:
-        for text in read(path):
-            if text.kind not in ("string", "name"):
-                for sentence in sentences(text.text):
-                    if len(sentence.split()) > words:
-                        yield text, sentence
+def long_sentences(texts: Iterable[Text], words: int) -> Iterator[tuple[Text, str]]:
+    """Return the sentences that have more words, with their texts."""
+    for text in texts:
+        if text.kind not in ("string", "name"):
+            for sentence in sentences(text.text):
+                if len(sentence.split()) > words:
+                    yield text, sentence
 
 
 def folder(path: Path) -> str:
@@ -202,10 +200,10 @@ def main() -> int:
     parser.add_argument("--count", action="store_true", help="print a number for each folder")
     parser.add_argument("--long", type=int, metavar="WORDS", help="list longer sentences instead")
     arguments = parser.parse_args()
-    paths = files(arguments.names)
+    texts = read_all(files(arguments.names))
     if arguments.long:
-        return _list_long(paths, arguments.long, count=arguments.count)
-    findings = list(check_files(paths))
+        return _list_long(texts, arguments.long, count=arguments.count)
+    findings = list(check_all(texts))
     if arguments.count:
         _print_counts(folder(finding.text.path) for finding in findings)
         _print_counts(finding.rule.name for finding in findings)
@@ -215,8 +213,8 @@ def main() -> int:
     return 1 if findings else 0
 
 
-def _list_long(paths: list[Path], words: int, *, count: bool) -> int:
-    found = list(long_sentences(paths, words))
+def _list_long(texts: list[Text], words: int, *, count: bool) -> int:
+    found = list(long_sentences(texts, words))
     if count:
         _print_counts(folder(text.path) for text, _ in found)
     else:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from random import Random
 
-from tools.texts import Text, files, read
+from tools.texts import Text, files, read_all
 
 KINDS = ("docstring", "message", "comment")
 SHORTEST = 3  # words; a shorter text has no sentence
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=20, help="texts of each kind (%(default)s)")
     arguments = parser.parse_args()
     random = Random(arguments.seed)
-    texts = [text for path in files(arguments.names or ["src"]) for text in read(path)]
+    texts = read_all(files(arguments.names or ["src"]))
     for kind in KINDS:
         print(f"\n{kind.upper()}S\n")
         for text in draw(texts, kind, arguments.size, random):

@@ -61,6 +61,11 @@ def read(path: Path) -> list[Text]:
     return [Text(path, *one) for one in sorted(found)]
 
 
+def read_all(paths: Iterable[Path]) -> list[Text]:
+    """Return the texts of all these files."""
+    return [text for path in paths for text in read(path)]
+
+
 def files(names: Iterable[str]) -> list[Path]:
     """Return the readable files of these names and folders; with no name, all of the project."""
     paths: list[Path] = []
@@ -82,7 +87,8 @@ def _strings(source: str) -> Found:
     docstrings: set[ast.AST] = set()
     shown: set[ast.AST] = set()
     inner: set[ast.AST] = set()
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:
                 docstrings.add(node.body[0].value)  # type: ignore[attr-defined]
@@ -99,7 +105,7 @@ def _strings(source: str) -> Found:
             shown.update(ast.walk(node.msg))
         elif isinstance(node, ast.JoinedStr):
             inner.update(node.values)
-    for node in ast.walk(tree):
+    for node in nodes:
         text = _constant(node) if node not in inner else None
         if text is None or " " not in text.strip():
             continue

@@ -21,10 +21,10 @@ def unmeasured() -> Iterator[None]:
         return
     trace, trace_of_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     try:
         yield
     finally:
-        threading.settrace(trace_of_threads)  # type: ignore[arg-type]
+        threading.settrace(trace_of_threads)
         sys.settrace(trace)
         os.environ[COVERAGE] = configuration
