@@ -6,6 +6,7 @@ here takes an item only while its client is connected, so no item is lost.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from math import inf
 from queue import Empty, Queue, SimpleQueue
@@ -13,6 +14,9 @@ from time import monotonic
 from typing import TypeVar
 
 from ..timing import waitable
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
 
 Item = TypeVar("Item")
 
@@ -35,6 +39,7 @@ def next_item(
 
     Raises:
         Empty: the time is over, or the client has disconnected.
+        ShutDown: the queue is shut down and empty (CPython 3.13 and later).
     """
     deadline = inf if timeout is None else monotonic() + max(0.0, timeout)
     if _has_condition(queue):
@@ -71,11 +76,10 @@ def _has_condition(queue: object) -> bool:
 def _next_of_condition(
     queue: Queue[Item], has_disconnected: Callable[[], bool], deadline: float
 ) -> Item:
-    def is_shut_down() -> bool:
-        return getattr(queue, "is_shutdown", False)  # exists since CPython 3.13
-
     with queue.not_empty:
-        while not (has_disconnected() or queue._qsize() or is_shut_down()):
+        while not (has_disconnected() or queue._qsize()):
+            if sys.version_info >= (3, 13) and queue.is_shutdown:
+                raise ShutDown
             remaining = None if deadline == inf else deadline - monotonic()
             if remaining is not None and remaining <= 0:
                 raise Empty
@@ -84,11 +88,9 @@ def _next_of_condition(
             if queue._qsize():
                 queue.not_empty.notify()  # perhaps only this thread was notified of the item
             raise Empty
-        if queue._qsize():
-            item: Item = queue._get()
-            queue.not_full.notify()
-            return item
-    return queue.get_nowait()  # raises ShutDown for a queue that is shut down
+        item: Item = queue._get()
+        queue.not_full.notify()
+        return item
 
 
 def _next_of_interval(

@@ -250,9 +250,13 @@ def test_a_held_lock_of_a_queue_does_not_block_the_loop(serve: Serve, clients: C
     feed.app.page("/", "page")
     server = serve(feed.app)
     client = feed.stream(clients, server)
+    (loop,) = loops_of(server)
+    tried = threading.Event()
     with feed.source.mutex:
         client.close()
         wait_for_disconnects(server)
+        loop.call_soon(lambda: loop.at_next_tick(tried.set))
+        assert tried.wait(TIMEOUT)
         page = clients.connect(server)
         page.send(get("/"))
         assert page.answer().body == b"page"
