@@ -154,7 +154,7 @@ class Loop(LoopClock):
         self._queue: deque[Task] = deque()
         self._wakes: deque[SimpleQueue[None]] = deque()
         self._profiles: dict[object, BlockingProfile] = {}
-        # One item while the owner is about to sleep; the thread that pops it wakes the owner.
+        # One item while the owner sleeps or is about to; a thread that sees it wakes the owner.
         self._asleep: list[None] = []
         self._started = False
         self._running = True
@@ -227,22 +227,17 @@ class Loop(LoopClock):
         """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
         self._calls.append(function)
         if self._asleep:
-            try:
-                self._asleep.pop()
-            except IndexError:
-                return  # another thread has woken it
+            self._asleep.clear()  # so that later calls do not wake it again
             self._waker.wake()
 
     def wake_next(self) -> None:
         """Any thread that was just woken: send the next signal of :meth:`wake_soon`."""
-        while self._wakes:
-            try:
+        with suppress(IndexError):  # another thread may take the last one
+            while self._wakes:
                 ready_signal = self._wakes.popleft()
-            except IndexError:
-                return  # another thread was faster
-            if ready_signal.empty():  # otherwise an earlier signal is still unread
-                ready_signal.put(None)
-                return
+                if ready_signal.empty():  # otherwise an earlier signal is still unread
+                    ready_signal.put(None)
+                    return
 
     def sleeps(self) -> bool:
         """Any thread: return True if the owner is blocked in the poller, or about to be."""
