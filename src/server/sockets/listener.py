@@ -185,9 +185,8 @@ class Listener:
     def _accept_again(self) -> None:
         if self._sock.fileno() < 0:
             return  # closed in the meantime
-        if self._spare < 0:
-            with suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY)
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
         self.open()
 
     def _close_spare(self) -> None:
