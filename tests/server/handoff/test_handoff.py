@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -106,10 +107,14 @@ def test_a_stop_notifies_blocked_handlers_and_waits_for_their_return(
 
 
 class Visitor(threading.Thread):
-    """A client of the stress test: it sends bursts of numbered messages, and checks the answers."""
+    """A client of the stress test: it sends bursts of numbered messages, and checks the answers.
 
-    def __init__(self, server: Server, number: int) -> None:
+    It does so for two seconds, and on a busy machine for longer, until there were enough hand-offs.
+    """
+
+    def __init__(self, server: Server, number: int, enough: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
+        self.enough = enough
         self.random = random.Random(number)
         self.client = WebSocketClient(server.port, f"/{number}")
         self.leaves: Literal["close", "fin", "rst"] = ("close", "close", "fin", "rst")[number % 4]
@@ -126,9 +131,10 @@ class Visitor(threading.Thread):
             self.client.close()
 
     def _talk(self) -> None:
-        deadline = time.monotonic() + 2
+        begin = time.monotonic()
         answered = 0
-        while time.monotonic() < deadline:
+        while time.monotonic() < begin + 2 or not (self.enough() and self.pushed > 0):
+            assert time.monotonic() < begin + 2 * TIMEOUT, "there are too few hand-offs or pushes"
             count = self.random.choice([1, 1, 1, 5, 200])
             blocks = self.random.choice([0, 0, 0, 0, 0, 1, 2, 3])
             messages = [
@@ -200,7 +206,11 @@ def test_forty_clients_whose_handlers_block_at_random(serve: Serve, loops: int) 
             left.append(name)
 
     server = serve(websocket_app(handler, "/{name}", timing), loops=loops)
-    visitors = [Visitor(server, number) for number in range(40)]
+
+    def enough() -> bool:
+        return sum(loop.handoffs for loop in loops_of(server)) > 10
+
+    visitors = [Visitor(server, number, enough) for number in range(40)]
     stopped = threading.Event()
 
     def push() -> None:
@@ -227,5 +237,5 @@ def test_forty_clients_whose_handlers_block_at_random(serve: Serve, loops: int) 
     stop_within(server, TIMEOUT)
     assert sorted(left) == sorted(entered)
     assert not disorder
-    assert sum(loop.handoffs for loop in loops_of(server)) > 10
+    assert enough()
     assert min(visitor.pushed for visitor in visitors) > 0
