@@ -90,6 +90,19 @@ def test_a_disconnected_client_ends_the_delay_of_its_task_alone(case: Case) -> N
     assert case.delays(other)
 
 
+def test_a_disconnect_ends_the_delay_of_a_turn_that_still_runs(case: Case) -> None:
+    task = StubTask(IDLE)
+    case.add(task, "full")
+    case.slowdowns.resume(cast(Task, task))
+    assert (task.resumed, case.delays(task)) == (0, False)
+
+
+def test_a_disconnect_does_not_resume_a_task_that_waits_for_a_thread(case: Case) -> None:
+    task = StubTask()
+    case.slowdowns.resume(cast(Task, task))
+    assert task.resumed == 0
+
+
 def test_an_ended_task_is_not_resumed(case: Case) -> None:
     task = StubTask()
     case.add(task, "full")

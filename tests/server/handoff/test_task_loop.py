@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, repeat
 from queue import Queue
 
 import pytest
 
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, exchange, receive
+from tests.support.handlers import Checkpoint
+from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.loop import SPIN_POLLS
 from wsframe.server.handoff.monitor import Monitor
@@ -54,6 +57,25 @@ def test_a_call_wakes_a_sleeping_loop(rig: Rig) -> None:
         rig.owner()  # without a connection it would sleep for ever
 
 
+def test_a_stop_logs_the_stack_of_a_handler_that_blocks_the_loop(rig: Rig, log: ServerLog) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+    client.sendall(b"A")
+    act.held[b"A"].wait_until_reached()
+    rig.loop.stop(0.01)
+    record = log.expect("the loop did not stop within 0.01 s because a handler blocks it")
+    assert "self.held[item].wait()" in str(record.stack_info)
+    act.held[b"A"].release()
+
+
+def test_only_a_turn_is_slowed_down(rig: Rig) -> None:
+    """A finalizer that publishes may run on the loop's thread between two turns."""
+    asked: Queue[object] = Queue()
+    rig.ask(lambda: rig.loop.slow_down("full", asked.put))
+    assert asked.empty()
+    assert not rig.loop.slowdowns
+
+
 class CountingWaker(Waker):
     """A waker that counts the wake-ups."""
 
@@ -81,6 +103,30 @@ def test_a_call_costs_no_wake_up_while_the_loop_is_awake() -> None:
         rig.loop.call_soon(lambda number=number: called.put(number))  # type: ignore[misc]
     assert waker.count == count
     act.held[b"A"].release()
+    assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
+    rig.close()
+
+
+def test_several_calls_wake_a_sleeping_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    poller, waker = Poller(), CountingWaker()
+    rig = Rig(poller=poller, waker=waker)
+    poll, woken = poller.poll, Checkpoint()
+
+    def wake_up_late(timeout: float | None) -> list[tuple[int, int]]:
+        ready = poll(timeout)
+        if timeout is None:
+            woken.wait()
+        return ready
+
+    monkeypatch.setattr(poller, "poll", wake_up_late)
+    rig.loop.start()
+    wait_until(rig.loop.sleeps, "it has nothing to do")
+    called: Queue[int] = Queue()
+    for number in range(3):
+        rig.loop.call_soon(partial(called.put, number))
+    woken.wait_until_reached()
+    assert waker.count == 1
+    woken.release()
     assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 2]
     rig.close()
 
@@ -184,3 +230,25 @@ def test_a_parked_monitor_that_checks_by_itself_stays_parked() -> None:
     monitor.start([loop])
     loop.expect("check", "check", *["sleeps"] * 4, "check")
     monitor.stop()
+
+
+class FailingOnce(QuietLoop):
+    """A loop whose first check fails."""
+
+    failed = False
+
+    def watch(self) -> bool:
+        in_turn = super().watch()
+        if not self.failed:
+            self.failed = True
+            raise LookupError("no turn")
+        return in_turn
+
+
+def test_a_check_that_fails_is_logged_and_repeated(log: ServerLog) -> None:
+    monitor = Monitor(Timing(turn_slice=0.001, monitor_interval=60, monitor_quiet_checks=1))
+    loop = FailingOnce(repeat(True))
+    monitor.start([loop])
+    loop.expect("check", "check", "sleeps")
+    monitor.stop()
+    assert "no turn" in str(log.expect("internal error in the monitor").exc_info)

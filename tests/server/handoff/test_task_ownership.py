@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from queue import Queue
+from types import FrameType
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
+from wsframe.server.handoff.loop import Loop
 from wsframe.server.handoff.quotas import Holder
 from wsframe.server.handoff.task import BUSY, IDLE
 from wsframe.server.handoff.threads import Charge, WorkerThread
@@ -128,6 +131,71 @@ def test_a_late_handoff_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatc
     assert task.state is IDLE
     client.sendall(b"b")
     assert receive(client, 8) == b"A<A>b<b>"
+
+
+def before_the_hand_off(function: Callable[[], object]) -> None:
+    """Call this function when the next check, in this thread, has seen a turn for the second time.
+
+    That is, before the check calls another method.
+    """
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        caller = frame.f_back
+        if event == "call" and caller is not None and caller.f_code is Loop.watch.__code__:
+            sys.setprofile(None)
+            function()
+
+    sys.setprofile(profile)
+
+
+def test_a_turn_that_returns_right_before_the_hand_off_keeps_the_loop(rig: Rig) -> None:
+    act = Blocks()
+    _, client = rig.connect(act)
+    owner = rig.owner()
+    client.sendall(b"A")
+    act.held[b"A"].wait_until_reached()
+    assert rig.loop.watch()
+
+    def end_turn() -> None:
+        act.held[b"A"].release()
+        assert receive(client, 4) == b"A<A>"
+        assert rig.owner() is owner  # the round is over
+
+    before_the_hand_off(end_turn)
+    assert not rig.loop.watch()
+    assert sys.getprofile() is None
+    assert rig.owner() is owner
+    assert rig.loop.handoffs == 0
+    assert rig.threads.counts() == (2, 0)
+
+
+def test_a_late_handoff_counts_for_the_turn_that_loses_the_loop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The observed turn returns after a thread was taken, and another turn begins."""
+    act = Blocks()
+    one, first = rig.connect(act, route="/one")
+    two, second = rig.connect(act, route="/two")
+    owners: list[WorkerThread] = []
+    hand_off = rig.threads.hand_off
+
+    def hand_off_late(owner: WorkerThread, holder: Holder) -> tuple[WorkerThread, Charge] | None:
+        assert holder.route == "/one"
+        owners.append(owner)
+        taken = hand_off(owner, holder)
+        second.sendall(b"B")
+        act.held[b"A"].release()
+        act.held[b"B"].wait_until_reached()
+        return taken
+
+    monkeypatch.setattr(rig.threads, "hand_off", hand_off_late)
+    block(rig, first, act.held[b"A"])
+    assert rig.ask(lambda: (one.state, two.state)) == (IDLE, BUSY)
+    assert owners[0].charge is not None
+    assert owners[0].charge[1].route == "/two"
+    act.held[b"B"].release()
+    assert receive(second, 4) == b"B<B>"
+    assert two.settled.get(timeout=TIMEOUT)
 
 
 def test_without_a_free_thread_the_turn_keeps_the_loop_until_it_returns(

@@ -20,6 +20,7 @@ from tests.server.handoff.thread_limits import (
     status_of,
 )
 from tests.support.clients import Clients, get, masked, upgrade
+from tests.support.clock import STEP, ManualClock
 from tests.support.handlers import Checkpoint, MessageGenerator
 from tests.support.inspection import loops_of, peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
@@ -30,6 +31,7 @@ from wsframe.server import App, WebSocket
 from wsframe.server.handoff.task import WAITING
 from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
+from wsframe.server.timing import Timing
 
 
 def test_a_request_whose_client_disconnects_before_its_hook_is_dropped(
@@ -84,6 +86,36 @@ def test_a_request_waits_for_a_thread_only_for_a_limited_time(
         attacked.held.release()
         wait_until(lambda: server.stats().handlers_in_threads == 0, "all have ended")
         attacked.held = Checkpoint()
+
+
+def test_a_thread_that_becomes_free_at_the_last_moment_is_logged_as_too_late(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    """One request gets the thread when the time of two is over."""
+    clock, held = ManualClock(), Checkpoint()
+    app = App(timing=Timing(clock=clock))
+
+    @app.websocket("/block", blocking=True)
+    def block(ws: WebSocket) -> MessageGenerator:
+        held.wait()
+        yield
+
+    server = serve(app, max_threads=1, thread_timeout=STEP / 2)
+    attack(clients, server, "/block", 1)
+    held.wait_until_reached()
+    first, second = attack(clients, server, "/block", 2)
+    wait_until(lambda: server.stats().handlers_waiting == 2, "they wait")
+
+    def free_the_thread() -> None:
+        """Run on the loop, which checks the deadlines before it makes a call that is queued now."""
+        held.release()
+        wait_until(lambda: server.stats().handlers_in_threads == 0, "the thread is free")
+        clock.now += STEP
+
+    loops_of(server)[0].call_soon(free_the_thread)
+    statuses = [status_of(client) for client in (first, second)]
+    assert sorted(statuses) == [101, 503]
+    log.expect("503, because a thread became free too late for 0.25 s (thread_timeout)", WARNING)
 
 
 @pytest.mark.parametrize("path", ["/authorize", "/turns"])

@@ -82,6 +82,9 @@ MALFORMED = {
     "two origins": upgrade(
         "/site", ("Origin", "https://example.com"), ("Origin", "http://localhost")
     ),
+    "two origins for a stream": get(
+        "/time", ("Origin", "http://localhost"), ("Origin", "http://localhost")
+    ),
 }
 
 

@@ -21,6 +21,14 @@ def client_of(certificates: Certificates, version: ssl.TLSVersion) -> ssl.SSLCon
     return context
 
 
+def context_of(certificates: Certificates, kind: type[ssl.SSLSocket]) -> ssl.SSLContext:
+    """Return a context of a server that creates such sockets."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.configure(context)
+    context.sslsocket_class = kind
+    return context
+
+
 def page_app() -> App:
     app = websocket_app(generator_echo)
     app.page("/", "hello")

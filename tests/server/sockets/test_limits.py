@@ -25,6 +25,7 @@ from tests.support.processes import ServerProcess
 from tests.support.serving import Serve
 from tests.support.waiting import wait_until
 from wsframe.server import App, Server
+from wsframe.server.sockets import admission
 from wsframe.server.sockets.admission import LINGERING
 
 
@@ -360,3 +361,29 @@ def test_without_the_spare_file_descriptor_the_server_does_not_spin(
         assert waiting.answer().body == b"hello"
     server.stop()  # after which there are nothing more to log
     log.records.clear()
+
+
+def test_a_failed_accept_costs_no_waiting_client_its_connection(
+    serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux reports errors of the network and of a firewall in accept(2)."""
+    server = serve(page_app())
+
+    def fail_once(sock: socket.socket) -> Any:
+        monkeypatch.undo()
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    client = clients.connect(server)
+    log.expect("failed to accept a connection: [Errno 1]")
+    client.send(get("/"))
+    assert client.answer().body == b"hello"
+
+
+def test_a_system_without_an_open_file_limit_has_a_limit_on_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Windows has no module resource."""
+    monkeypatch.setattr(admission, "resource", None)
+    admission.allow_all_files()
+    assert admission.Admission(0, 0).max_connections == 512 - 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import pytest
 
 from tests.support.clock import ManualClock
+from tests.support.log import ServerLog
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, SHORT_READ, WRITE, Loop
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
@@ -222,3 +224,23 @@ def test_a_closed_connection_keeps_no_queued_data(case: Case) -> None:
     case.peer.send_control(b"too late")
     case.peer.close_send(b"too late")
     assert not case.peer.has_unsent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no system call reports unread data elsewhere")
+def test_a_client_that_has_closed_its_side_is_kept_until_it_has_read_everything(case: Case) -> None:
+    case.finish()
+    case.client.shutdown(socket.SHUT_WR)
+    case.peer.ready(READ)
+    case.peer.check_progress(case.clock())
+    assert case.peer.state is SHUT
+    assert not case.peer.reading
+    assert case.client.recv(100) == b"last"
+    case.peer.check_progress(case.clock())
+    assert case.peer.state is CLOSED
+
+
+def test_a_connection_that_has_ended_is_not_cut_off(case: Case, log: ServerLog) -> None:
+    case.abort()
+    case.peer.cut_off("is too slow")
+    assert not log.records
+    assert not case.peer.clients.totals.slow_clients

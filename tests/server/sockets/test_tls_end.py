@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.sockets.over_tls import page_app
+from tests.server.sockets.over_tls import context_of, page_app
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, get, masked, upgrade
 from tests.support.handlers import (
@@ -110,14 +110,6 @@ class SendsWhenReadable(ReadsWhenWritable):
             raise ssl.SSLWantReadError
         self.begun = None
         return super().send(data, flags)
-
-
-def context_of(certificates: Certificates, kind: type[ssl.SSLSocket]) -> ssl.SSLContext:
-    """Return a context of a server that creates such sockets."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificates.configure(context)
-    context.sslsocket_class = kind
-    return context
 
 
 def test_a_tls_read_can_wait_until_it_can_send(

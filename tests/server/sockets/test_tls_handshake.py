@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -11,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.server.sockets.over_tls import VERSIONS, client_of, page_app
+from tests.server.sockets.over_tls import VERSIONS, client_of, context_of, page_app
 from tests.support.certificates import Certificates, resets_under_tls
 from tests.support.clients import Client, Clients, get, parse_answer, upgrade
 from tests.support.inspection import peers_of
 from tests.support.serving import Serve
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import Server
 
 pytestmark = resets_under_tls
@@ -78,6 +79,28 @@ def test_a_handshake_byte_by_byte_delays_no_other_client(
         assert other.next_event() == "still there?"
         client.send(flight[-1:])
     assert parse_answer(handshake.ask(get("/"))).body == b"hello"
+
+
+def test_a_handshake_can_wait_until_it_can_send(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    waited, ended = threading.Event(), threading.Event()
+
+    class EndsLate(ssl.SSLSocket):
+        """A socket that has no room for the last message of the handshake at first."""
+
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            if not waited.is_set():
+                waited.set()
+                raise ssl.SSLWantWriteError
+            ended.set()
+
+    server = serve(page_app(), ssl_context=context_of(certificates, EndsLate))
+    client = clients.connect(server, tls=certificates.client)
+    assert ended.wait(TIMEOUT)  # although the client sends nothing more
+    client.send(get("/"))
+    assert client.answer().body == b"hello"
 
 
 @pytest.mark.parametrize("share", [0, 1, 50, 100], ids="{}%".format)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
 from wsframe.server import App, Settings
 from wsframe.server.sockets.certificate import CertificateError, tls_context
+from wsframe.server.sockets.tls import TLSSocket
 
 pytestmark = resets_under_tls
 
@@ -141,3 +144,27 @@ def test_a_context_and_a_certificate_exclude_each_other(
 ) -> None:
     with pytest.raises(ValueError, match="cannot be combined"):
         App().start(cert=files / "both.pem", ssl_context=certificates.server)
+
+
+def test_an_error_of_readable_files_is_not_attributed_to_one(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        tls_context(Settings(cert=files / "both.pem"))
+    assert caught.value.filename is None
+
+
+def test_a_tls_socket_has_the_options_of_its_connection(certificates: Certificates) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        ours.setblocking(False)
+        sock = TLSSocket(
+            certificates.server.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bytes([1, 0, 0, 0]))
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        sock.close()

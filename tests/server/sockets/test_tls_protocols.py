@@ -146,23 +146,22 @@ def test_a_client_that_never_reads_is_not_read_and_loses_no_message(
         assert client.next_event() == message
 
 
-# Many small messages in one record; each has six bytes of head and mask.
-SMALL = [f"{number:044}" for number in range(16384 // 50)]
-
-
 OFFER = ("Sec-WebSocket-Extensions", "permessage-deflate")
 
 
+@pytest.mark.parametrize("size", [50, 64], ids=["parts of frames", "whole frames"])
 @BOTH_KINDS
 def test_the_rest_of_a_record_is_read(
-    serve: Serve, clients: Clients, certificates: Certificates, echo: Callable[..., Any]
+    serve: Serve, clients: Clients, certificates: Certificates, echo: Callable[..., Any], size: int
 ) -> None:
-    # A connection with compression is read in pieces smaller than a record.
+    # A connection with compression is read in pieces of 4096 bytes, smaller than a record. Each
+    # frame has six bytes of head and mask.
+    messages = [f"{number:0{size - 6}}" for number in range(16384 // size)]
     server = serve(websocket_app(echo, deflate=True), ssl_context=certificates.server)
     client = clients.websocket(server, "/echo", OFFER, tls=certificates.client)
     for _ in range(3):
-        client.send_messages(*SMALL)
-        assert client.expect(len(SMALL)) == SMALL
+        client.send_messages(*messages)
+        assert client.expect(len(messages)) == messages
 
 
 def test_the_rest_of_a_record_is_read_when_there_is_room(
