@@ -483,7 +483,7 @@ def test_a_withdrawn_permission_is_logged_until_it_is_returned(
 ) -> None:
     program.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all")
     url = redis_server.url.replace("redis://", "redis://ann:secret@")
-    streams = connect(url, lease_renewal=0.1)
+    streams = connect(url, lease_renewal=0.1, redis_timeout=10 * TIMEOUT)
     listen(program, streams)
     program.execute_command("ACL", "SETUSER", "ann", "-ping")
     log.expect("unexpected Redis error: ")

@@ -178,6 +178,7 @@ def test_a_log_of_the_newest_events_is_shared(here: Process, there: Process) -> 
     # Its last event was replaced before this process loaded the log.
     second = there.client(after="1-0")
     assert second.texts() == ["b1", "a2"]
+    assert there.topic().stats().history == 2
     there.topic().publish("b2", key="b")
     settle(there, here)
     assert [client.texts() for client in (first, second)] == [["b2"], ["b2"]]
