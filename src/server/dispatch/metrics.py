@@ -50,7 +50,7 @@ class PendingMetrics(Session):
 
     def _answer(self, text: bytes | None) -> None:
         peer, with_body = self._peer, self._with_body
-        if peer.closed:
+        if peer.send_closed:  # the client has its answer, or has disconnected
             return
         if text is None:
             reason = b"the metrics of the other processes are not available\n"
