@@ -252,9 +252,7 @@ class Supervisor:
                 stacks = _file_for_stacks()
             ours, theirs = channel_pair()
             close_in_children(ours)
-            pid = os.fork()
-            if not pid:
-                self._run_worker(theirs, stacks, mask)
+            pid = os.fork() or self._run_worker(theirs, stacks, mask)  # which never returns
             if stacks is not None:
                 close_in_children(stacks)
             self._workers.append(WorkerProcess(pid, ours, stacks, self._timeout))
@@ -281,12 +279,13 @@ class Supervisor:
                 atexit.register(logging.shutdown)
                 atexit.register(background.close_at_exit)  # runs before logging.shutdown
                 # SIG_IGN would be inherited by programs that the worker starts, so Ctrl-C is
-                # handled, without effect.
-                with Signals(signal.SIGTERM, others=(signal.SIGINT,)) as signals:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                    children = child_processes()
-                    code = serve(channel, stacks, signals, self._start, self._drain)
-                    run_exit_functions(children)
+                # handled, without effect. The handlers remain until the process ends, because a
+                # later signal must not change its exit code.
+                signals = Signals(signal.SIGTERM, others=(signal.SIGINT,)).__enter__()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                children = child_processes()
+                code = serve(channel, stacks, signals, self._start, self._drain)
+                run_exit_functions(children)
             except BaseException:
                 code = 1
                 log.exception("worker %d failed", os.getpid())

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.stopping import GOING_AWAY, next_closed
 from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.log import ServerLog
 from tests.support.processes import ServerProcess, run
 from tests.support.waiting import wait_until
-from wsframe import Close
 from wsframe.server import App
 from wsframe.server.timing import Timing
 from wsframe.server.workers import supervisor
@@ -30,12 +30,11 @@ pytestmark = pytest.mark.skipif(
     reason="only Linux balances connections among listeners of a port",
 )
 
-GOING_AWAY = Close(1001, "the server is shutting down")
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 STOPPING = re.compile("Shutting down; press Ctrl-C again to force")
 
 PROGRAM = """
-import atexit, os, sys, threading, time
+import atexit, os, signal, sys, threading, time
 from pathlib import Path
 from queue import Queue
 from wsframe.server import App
@@ -61,9 +60,23 @@ def start():
             os._exit(3)
         raise ValueError("it is broken")
     threading.Thread(target=tick, daemon=True).start()
+    signal.signal(signal.SIGUSR1, fail)
     if Path("sticky").exists():
         atexit.register(time.sleep, 60)
+    if Path("unclean").exists():
+        atexit.register(os._exit, 3)
+    if Path("signalling").exists():
+        atexit.register(setattr, sys, "stdout", Signalling())
     atexit.register(say, "the end of a worker")
+
+def fail(number, frame):
+    raise LookupError("in the main thread")
+
+class Signalling:
+    def flush(self):  # the last step of a worker, after its exit functions
+        say("flush")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
 
 def tick():
     while True:
@@ -78,7 +91,7 @@ def pid(ws):
 
 @app.websocket("/stuck")
 def stuck(ws):
-    ws.send("stuck")
+    ws.send(str(os.getpid()))
     time.sleep(60)
 
 if __name__ == "__main__":
@@ -130,6 +143,13 @@ class Crowd:
         """Check that the server closes all clients."""
         for client in self.clients.values():
             assert client.expect_close() == GOING_AWAY
+
+
+def stuck_client(process: ServerProcess, stack: ExitStack) -> tuple[WebSocketClient, int]:
+    """Return a client whose handler blocks, and the process id of its worker."""
+    client = WebSocketClient(process.port, "/stuck")
+    stack.callback(client.close)
+    return client, int(str(client.next_event()))
 
 
 @pytest.fixture
@@ -193,9 +213,7 @@ def test_a_second_signal_forces_the_end(
     directory: Path, stack: ExitStack, number: signal.Signals
 ) -> None:
     process = stack.enter_context(serve(directory))
-    client = WebSocketClient(process.port, "/stuck")
-    stack.callback(client.close)
-    assert client.next_event() == "stuck"
+    client, _ = stuck_client(process, stack)
     process.signal_all(number)
     process.expect(STOPPING)
     assert client.next_event() == GOING_AWAY
@@ -209,9 +227,7 @@ def test_a_second_signal_forces_the_end(
 @pytest.mark.slow
 def test_a_blocked_handler_does_not_keep_a_worker_alive(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, drain=0.3))
-    client = WebSocketClient(process.port, "/stuck")
-    stack.callback(client.close)
-    assert client.next_event() == "stuck"
+    stuck_client(process, stack)
     process.signal(signal.SIGTERM)
     code, output = process.wait()
     assert code == 0
@@ -231,6 +247,29 @@ def test_a_worker_that_does_not_end_is_killed(
     code, output = process.wait()
     assert code == 1
     assert "killing 1 workers that did not stop within" in output
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_while_it_stops_is_logged(directory: Path, stack: ExitStack) -> None:
+    (directory / "unclean").touch()
+    process = stack.enter_context(serve(directory, 1))
+    process.signal(signal.SIGTERM)
+    code, output = process.wait()
+    assert code == 1
+    assert re.search("worker [0-9]+ did not shut down cleanly: exit code 3", output)
+
+
+@pytest.mark.slow
+def test_signals_that_arrive_late_do_not_change_the_exit_code_of_a_worker(
+    directory: Path, stack: ExitStack
+) -> None:
+    (directory / "signalling").touch()
+    process = stack.enter_context(serve(directory, 1))
+    process.signal(signal.SIGTERM)
+    process.expect(re.compile("flush"))
+    code, output = process.wait()
+    assert code == 0
+    assert "did not shut down cleanly" not in output
 
 
 def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) -> None:
@@ -276,6 +315,26 @@ def test_a_worker_that_ends_unexpectedly_is_replaced(
 
 
 @pytest.mark.slow
+def test_an_error_in_the_main_thread_of_a_worker_is_logged_and_ends_it(
+    directory: Path, stack: ExitStack
+) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    pid, client = crowd.clients.popitem()
+    os.kill(pid, signal.SIGUSR1)
+    process.expect(re.compile(f"worker {pid} failed"))
+    process.expect(re.compile("LookupError: in the main thread"))
+    process.expect(re.compile(f"replacing worker {pid}, which ended unexpectedly: exit code 1"))
+    with pytest.raises((EOFError, ConnectionResetError)):
+        client.next_event()
+    crowd.gather(2)
+    process.signal(signal.SIGTERM)
+    crowd.expect_close()
+    assert process.wait()[0] == 0
+
+
+@pytest.mark.slow
 def test_a_failed_replacement_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +369,27 @@ def test_all_workers_stop_when_no_replacement_can_start(directory: Path, stack: 
     assert "run returned" not in output
 
 
+@pytest.mark.slow
+def test_only_a_second_signal_forces_the_end_after_giving_up(
+    directory: Path, stack: ExitStack
+) -> None:
+    process = stack.enter_context(serve(directory))
+    crowd = Crowd(process, stack)
+    crowd.gather(2)
+    stuck, stuck_pid = stuck_client(process, stack)
+    (pid,) = set(crowd.clients) - {stuck_pid}
+    (directory / "broken").write_text("always", encoding="utf-8")
+    os.kill(pid, signal.SIGKILL)
+    # Once the supervisor has given up, the other worker closes its clients one after another.
+    assert next_closed([crowd.clients[stuck_pid], stuck]).next_event() == GOING_AWAY
+    process.signal(signal.SIGTERM)
+    process.expect(STOPPING)
+    process.signal(signal.SIGTERM)
+    code, output = process.wait()
+    assert code == 1
+    assert "giving up: 5 workers in a row failed to start" in output
+
+
 def test_the_reason_of_a_failed_first_start_is_printed_once_and_at_once(directory: Path) -> None:
     (directory / "broken").write_text("always", encoding="utf-8")
     code, errors = fail(directory)
@@ -332,17 +412,21 @@ def test_supervisor_gives_up_after_five_failed_starts(directory: Path) -> None:
     assert time.monotonic() - begin >= 0.1 + 0.4  # the pauses after the first and the third
 
 
+@pytest.mark.parametrize(
+    ("owner", "function", "timeout"),
+    [(os, "fork", 60), (supervisor, "channel_pair", 60), (supervisor, "channel_pair", 0)],
+)
 def test_a_failed_fork_counts_as_a_failed_start(
-    log: ServerLog, monkeypatch: pytest.MonkeyPatch
+    log: ServerLog, monkeypatch: pytest.MonkeyPatch, owner: object, function: str, timeout: float
 ) -> None:
-    def fork() -> int:
+    def fail() -> object:
         raise OSError(errno.EAGAIN, "no more processes")
 
-    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(owner, function, fail)
     monkeypatch.setattr(Timing, "restart_min_backoff", 0)
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)]
     with pytest.raises(SystemExit, match="5 workers in a row failed to start"):
-        App().run("127.0.0.1", 0, workers=1)
+        App().run("127.0.0.1", 0, workers=1, worker_timeout=timeout)
     log.expect("a worker failed to start: no more processes")
     assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)] == before
     assert signal.set_wakeup_fd(-1) == -1
@@ -372,6 +456,12 @@ def test_workers_require_fork_and_so_reuseport(monkeypatch: pytest.MonkeyPatch, 
 def test_a_negative_number_of_workers_is_an_error() -> None:
     with pytest.raises(ValueError, match="workers must not be negative"):
         App().run("127.0.0.1", 0, workers=-1)
+
+
+def test_workers_cannot_share_a_unix_socket(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers cannot share a unix socket"):
+        App().run(workers=2, unix=tmp_path / "socket")
+    assert not (tmp_path / "socket").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
