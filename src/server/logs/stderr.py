@@ -79,10 +79,9 @@ class DescriptorHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Any thread: filter the record and emit it, without the lock of the base class."""
         permitted: object = self.filter(record)
-        if isinstance(permitted, logging.LogRecord):  # a replacement (Python 3.12 and later)
-            record = permitted
         if permitted:
-            self.emit(record)
+            # On Python 3.12 and later a filter may return a replacement.
+            self.emit(permitted if isinstance(permitted, logging.LogRecord) else record)
         return bool(permitted)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -99,6 +98,7 @@ class DescriptorHandler(logging.Handler):
             line = self.format(record)
         except Exception:
             self.handleError(record)
+            background.lost.add()
             return
         if not self._write_line(line):
             number = getattr(record, "lost", None)  # set if this record reports lost records

@@ -136,9 +136,11 @@ class Background:
     def call_later(self, seconds: float, job: Job) -> None:
         """Any thread: run the job after this number of seconds, or at :meth:`close`.
 
-        The number of these jobs is not limited here: each caller has at most one pending.
+        While the interpreter exits, this is the same as :meth:`put`. The number of these jobs is
+        not limited here: each caller has at most one pending.
         """
         if self._exiting:
+            self._run_at_exit(job)
             return
         due = monotonic() + seconds
         self._queue(lambda: self._delayed.append((due, job)), 0)

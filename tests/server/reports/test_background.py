@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.processes import run
 from tests.support.waiting import TIMEOUT, wait_until
+from wsframe.server.reports import background as module
 from wsframe.server.reports.background import UNIT, AtomicCounter, Background
 
 
@@ -252,6 +254,94 @@ def test_a_put_to_a_full_queue_may_be_interrupted_by_another(
     assert sum(number for number in done[7:] if isinstance(number, int)) == interruptions + 1
 
 
+class Watched(SimpleQueue[Any]):
+    """A queue that another thread uses right after it was found not to be empty."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def empty(self) -> bool:
+        """Return True if it was empty."""
+        found = super().empty()
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            act()
+        return found
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """The queue of a background that is created afterwards."""
+    queue = Watched()
+    monkeypatch.setattr(module, "SimpleQueue", lambda: queue)
+    return queue
+
+
+def test_two_jobs_at_once_start_one_thread(queue: Watched, done: list[object]) -> None:
+    background = Background(done.append)
+    before = threading.active_count()
+    blocked = Blocked()
+    queue.meanwhile = partial(background.put, blocked, 0)
+    put(background, done, "first")
+    assert threading.active_count() == before + 1
+    blocked.end()
+    assert background.close(TIMEOUT)
+    assert done == ["first"]
+
+
+def test_no_thread_starts_for_a_queue_that_another_one_has_emptied(
+    queue: Watched, done: list[object]
+) -> None:
+    background = Background(done.append)
+    before = threading.active_count()
+
+    def run_all() -> None:
+        put(background, done, "second")
+        assert background.close(TIMEOUT)
+
+    queue.meanwhile = run_all
+    put(background, done, "first")
+    assert done == ["first", "second"]
+    assert threading.active_count() == before
+
+
+def test_a_loss_that_another_report_includes_is_not_reported_again(
+    monkeypatch: pytest.MonkeyPatch, done: list[object]
+) -> None:
+    class Counter(AtomicCounter):
+        """A counter after whose addition another thread acts."""
+
+        meanwhile: Callable[[], object] | None = None
+
+        def add(self, number: int = 1) -> None:
+            super().add(number)
+            act, self.meanwhile = self.meanwhile, None
+            if act is not None:
+                act()
+
+    counters: list[Counter] = []
+
+    def make() -> Counter:
+        counters.append(Counter())
+        return counters[-1]
+
+    monkeypatch.setattr(module, "AtomicCounter", make)
+    background = Background(done.append, capacity=1)
+    blocked = Blocked()
+    background.put(blocked, 0)
+
+    def drop_and_report() -> None:
+        put(background, done, "dropped, too")
+        blocked.end()
+        assert background.flush(TIMEOUT)
+        assert done == [2]
+
+    assert background.lost is counters[0]
+    counters[1].meanwhile = drop_and_report  # the dropped jobs that a report includes
+    put(background, done, "dropped")
+    assert background.close(TIMEOUT)
+    assert done == [2]
+
+
 def test_an_atomic_counter_counts_the_additions_of_all_threads() -> None:
     counter = AtomicCounter()
 
@@ -348,3 +438,39 @@ def test_the_exit_of_the_program_runs_waiting_jobs_for_a_limited_time(*, stuck: 
     assert (result.returncode, result.stderr) == (0, "")
     expected = ["program"] if stuck else ["program", "before", "after", "finalizer"]
     assert result.stdout.split() == expected
+
+
+@pytest.mark.slow
+def test_an_exit_runs_the_jobs_that_no_thread_could_be_started_for(
+    done: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    background = Background(done.append)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    put(background, done, *"ab")
+    background.close_at_exit()
+    assert done == [*"ab"]
+
+
+def test_a_delayed_job_runs_at_once_during_the_exit(done: list[object]) -> None:
+    background = Background(done.append)
+    background.close_at_exit()
+    background.call_later(3600, partial(done.append, "delayed"))
+    assert done == ["delayed"]
+
+
+def test_a_thread_whose_process_was_forked_ends_after_its_job(done: list[object]) -> None:
+    background = Background(done.append)
+    before = threading.active_count()
+    blocked = Blocked()
+    background.put(blocked, 0)
+    # A fork in a job has the same effect in the child: its thread has the queue of the parent.
+    background.put(background.after_fork, 0)
+    put(background, done, "of the parent")
+    blocked.end()
+    wait_until(lambda: threading.active_count() == before, "the thread has ended")
+    put(background, done, "of the child")
+    assert background.close(TIMEOUT)
+    assert done == ["of the child"]
