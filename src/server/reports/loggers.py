@@ -77,10 +77,8 @@ class BackgroundLogger(logging.Logger):
 
     def handle(self, record: logging.LogRecord) -> None:
         """Any thread: render the record and queue it for the background thread."""
-        if not self.target.disabled:
-            if RENDERED not in record.__dict__:
-                _render(record)
-            background.put(partial(self.handle_here, record), size_of(record))
+        _render(record)
+        background.put(partial(self.handle_here, record), size_of(record))
 
     def handle_here(self, record: logging.LogRecord) -> None:
         """The background thread: filter the record and call the handlers; print their errors."""
