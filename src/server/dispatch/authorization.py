@@ -90,12 +90,10 @@ class Authorization(PendingRequest, Task):
         if self.state is BUSY:
             self.peer.loop.overdue.watch(self)
 
-    def cancel(self) -> bool:
-        """Owner: cancel the call and return True; return False if it has started."""
-        if self.state in (BUSY, ENDED):
-            return False
-        self.end()
-        return True
+    def cancel(self) -> None:
+        """Owner: cancel the call, unless it has started."""
+        if self.state not in (BUSY, ENDED):
+            self.end()
 
     def work_on(self, work: list[Any]) -> None:
         """The turn's thread: call the hook."""

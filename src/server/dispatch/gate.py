@@ -38,8 +38,8 @@ class PendingRequest(Session):
         """Owner: True while the request waits for a thread."""
 
     @abstractmethod
-    def cancel(self) -> bool:
-        """Owner: cancel the wait and return True; return False if user code has started."""
+    def cancel(self) -> None:
+        """Owner: cancel the wait, unless user code has started."""
 
     def stop_reading(self) -> None:
         """Owner: leave everything that the client sends unread."""
@@ -78,9 +78,9 @@ class PendingRequest(Session):
         loop = self.peer.loop
         reason = loop.waiting.explain(self.needs_thread, self.peer, self.route)
         timeout = self.peer.clients.settings.thread_timeout
-        if self.cancel():
-            loop.waiting.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
-            self.refuse(no_thread())
+        self.cancel()
+        loop.waiting.log_refusal(self.route, f"{reason} for {timeout:g} s (thread_timeout)")
+        self.refuse(no_thread())
 
     def shut_down(self) -> None:
         """Owner: close the connection without an answer; the client may repeat its request."""
@@ -133,7 +133,6 @@ class Gate(PendingRequest):
         """Owner: True; the request waits until it is resumed."""
         return True
 
-    def cancel(self) -> bool:
-        """Owner: cancel the wait and return True, because no user code has started."""
+    def cancel(self) -> None:
+        """Owner: cancel the wait; no user code has started."""
         self.peer.loop.waiting.discard(self)
-        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from logging import WARNING
 from queue import Queue
 
@@ -116,6 +117,74 @@ def test_a_thread_that_becomes_free_at_the_last_moment_is_logged_as_too_late(
     statuses = [status_of(client) for client in (first, second)]
     assert sorted(statuses) == [101, 503]
     log.expect("503, because a thread became free too late for 0.25 s (thread_timeout)", WARNING)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def timed(clock: ManualClock) -> Iterator[Attacked]:
+    """An app with this clock."""
+    timed = Attacked(clock)
+    yield timed
+    timed.held.release()
+
+
+def test_a_hook_that_got_a_thread_may_run_beyond_the_limit_of_the_wait(
+    serve: Serve, clients: Clients, clock: ManualClock, timed: Attacked
+) -> None:
+    server = serve(timed.app, **{**NO_ADDRESS, "thread_timeout": 1})
+    attack(clients, server, "/authorize", SHARE)
+    timed.until_entered(SHARE)
+    (late,) = attack(clients, server, "/authorize", 1)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "it waits")
+    first, timed.held = timed.held, Checkpoint()
+    first.release()
+    timed.until_entered(1)
+    clock.pass_time(server, 3)
+    timed.held.release()
+    assert status_of(late) == 101
+
+
+def test_a_request_that_waits_again_has_only_the_rest_of_its_time(
+    serve: Serve, clients: Clients, clock: ManualClock, timed: Attacked
+) -> None:
+    server = serve(timed.app, **{**NO_ADDRESS, "thread_timeout": 4})
+    attack(clients, server, "/authorize", SHARE)
+    timed.until_entered(SHARE)
+    (late,) = attack(clients, server, "/authorize", 1)
+    wait_until(lambda: server.stats().handlers_waiting == 1, "it waits")
+    (loop,) = loops_of(server)
+    (waiting,) = (task for task in loop.unfinished if task.state is WAITING)
+    clock.pass_time(server, 3)
+
+    def resume() -> None:
+        """Resume it, as if another loop had then taken the free thread."""
+        loop.waiting.discard(waiting)
+        waiting.resume()
+
+    loop.call_soon(resume)
+    clock.let_loops_look(server)
+    assert server.stats().handlers_waiting == 1
+    clock.pass_time(server, 2)
+    assert_no_thread(late)
+    assert server.stats().handlers_waiting == 0
+    timed.held.release()
+    wait_until(lambda: server.stats().handlers_in_threads == 0, "the others have been let in")
+    assert timed.entered.empty()
+
+
+def test_a_request_is_refused_if_no_thread_is_free_after_its_hook(
+    serve: Serve, clients: Clients, attacked: Attacked
+) -> None:
+    attacked.app.websocket("/both", authorize=lambda request: "anna")(attacked.plain)
+    server = serve(attacked.app, **NO_ADDRESS)
+    attack(clients, server, "/both", SHARE)
+    attacked.until_entered(SHARE)
+    (late,) = attack(clients, server, "/both", 1)
+    assert_no_thread(late)
 
 
 @pytest.mark.parametrize("path", ["/authorize", "/turns"])

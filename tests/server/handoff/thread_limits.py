@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from queue import Queue
 from typing import Any
 
@@ -35,15 +36,18 @@ OF_RESERVE = 1  # of turns that have lost the loop, beyond that
 class Attacked:
     """An app whose handlers, of every kind, wait until the test releases them.
 
+    Args:
+        clock: the clock of its deadlines.
+
     Attributes:
         entered: the paths of the requests whose user code has begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.held = Checkpoint()
         self.entered: Queue[str] = Queue()
         # On a busy machine, too, a route is suspected after three hand-offs.
-        app = self.app = App(timing=Timing(handoff_window=60))
+        app = self.app = App(timing=Timing(handoff_window=60, clock=clock))
         app.metrics()
         app.page("/page", "page")
         app.websocket("/echo")(generator_echo)
