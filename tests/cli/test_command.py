@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -450,3 +451,15 @@ def test_the_option_metrics_serves_metrics() -> None:
         answer = ask(process, "/numbers")
         assert answer.status == 200
         assert answer.body.endswith(b"# EOF\n")
+
+
+def test_the_first_line_names_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSFRAME_PURE", "1")
+    line = re.compile(r"Serving on (https?://\S+:(\d+));.* Kernels: pure Python \(slower")
+    with ServerProcess(*COMMAND, "--port", "0", until=line) as process:
+        process.signal(signal.SIGTERM)
+        process.wait()
+
+
+def test_importing_the_command_starts_nothing() -> None:
+    importlib.reload(importlib.import_module("wsframe.server.__main__"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.clients import StreamClient, WebSocketClient
 from tests.support.processes import COMMAND, ServerProcess
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT
+from wsframe import Close
 
 
 def websocat() -> str:
@@ -101,3 +103,24 @@ def test_the_demo_serves_its_page_and_its_clock() -> None:
                 pass
         for client in chatting:
             client.leave()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_signal_closes_all_clients_of_the_demo() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--drain", "1") as process:
+        hello, echo, chat = (
+            WebSocketClient(process.port, path) for path in ("/hello", "/echo", "/chat")
+        )
+        assert hello.next_event() == "Hello world!"
+        for client in (hello, echo, chat):
+            client.send_messages("one")
+        for client in (echo, chat):
+            assert client.next_event() == "one"
+        stream = StreamClient(process.port, "/time")
+        stream.expect(1)
+        process.signal(signal.SIGTERM)
+        for client in (hello, echo, chat):
+            assert client.expect_close() == Close(1001, "the server is shutting down")
+        stream.close()
+        assert process.wait()[0] == 0

@@ -289,3 +289,18 @@ def test_a_request_is_answered_with_503_when_no_thread_can_be_started(
         assert clients.websocket(server, path).next_event() == "late, but served"
     else:
         assert clients.stream(server, path).next_event().data == "late, but served"
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_the_memory_of_topics_must_be_positive(size: int) -> None:
+    with pytest.raises(ValueError, match=f"topic_memory must be positive: {size}"):
+        App(topic_memory=size)
+
+
+def test_an_app_is_closed_only_after_its_server(serve: Serve) -> None:
+    app = pages()
+    server = serve(app)
+    with pytest.raises(RuntimeError, match="stop its server first"):
+        app.close()
+    server.stop()
+    app.close()

@@ -196,7 +196,15 @@ class Failing(io.StringIO):
         raise RuntimeError(text)
 
 
-@pytest.mark.parametrize("stream", [None, Failing(), io.StringIO()])
+class Unflushable(io.StringIO):
+    """Such an object whose text cannot be flushed."""
+
+    def flush(self) -> None:
+        """Fail."""
+        raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Failing(), Unflushable(), io.StringIO()])
 def test_output_may_be_any_object_or_none(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
 ) -> None:

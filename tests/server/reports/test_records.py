@@ -73,6 +73,11 @@ def test_an_exception_that_cannot_be_rendered_is_logged(log: ServerLog) -> None:
     assert "TextlessError" in str(log.expect("failed").exc_text)
 
 
+def test_a_traceback_is_requested_without_an_exception(log: ServerLog) -> None:
+    server_log.exception("failed")
+    assert log.expect("failed").exc_text == "  no exception"
+
+
 def test_exceptions_of_waiting_records_take_bounded_memory(log: ServerLog) -> None:
     begun, go_on = threading.Event(), threading.Event()
     count = 4 * MAX_EXCEPTIONS

@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 
+import pytest
+
+from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT
+from wsframe.server.reports import throttled as module
+from wsframe.server.reports.background import AtomicCounter
 from wsframe.server.reports.loggers import background
 from wsframe.server.reports.throttled import ThrottledLog
 
@@ -51,3 +56,46 @@ def test_lines_below_the_level_are_not_logged(log: ServerLog) -> None:
     throttled.log(logging.DEBUG, "nothing %s", "wrong", "with the arguments")
     throttled.log(logging.WARNING, "trouble")
     log.expect("trouble", logging.WARNING)
+
+
+def test_two_lines_at_once_report_suppressed_lines_only_once(
+    log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counter(AtomicCounter):
+        """A counter that is read by two threads at once: another line is logged meanwhile."""
+
+        meanwhile: tuple[str, ...] = ()
+
+        def total(self) -> int:
+            texts, self.meanwhile = self.meanwhile, ()
+            for text in texts:
+                throttled.log(logging.WARNING, text)
+            return super().total()
+
+    counter = Counter()
+    monkeypatch.setattr(module, "AtomicCounter", lambda: counter)
+    throttled = ThrottledLog(interval=0)
+    counter.add(3)
+    counter.meanwhile = ("another",)
+    throttled.log(logging.WARNING, "trouble")
+    assert [record.getMessage() for record in log.records] == [
+        "another",
+        "trouble (3 similar messages before it were suppressed)",
+    ]
+
+
+def test_a_summary_repeats_nothing_that_a_later_line_has_reported(
+    log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    throttled = ThrottledLog(interval=3600)
+    throttled.log(logging.WARNING, "first")
+    throttled.log(logging.WARNING, "second")
+    clock.now += 3600
+    throttled.log(logging.WARNING, "third")
+    assert background.close(TIMEOUT)  # runs the delayed summary
+    assert [record.getMessage() for record in log.records] == [
+        "first",
+        "third (1 similar messages before it were suppressed)",
+    ]

@@ -85,10 +85,11 @@ def test_without_a_timeout_no_request_is_sent() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["no-memory"]])
 def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
-    serve: Callable[..., Service],
+    serve: Callable[..., Service], options: list[str]
 ) -> None:
-    service = serve(2, timeout=0.4)
+    service = serve(2, 0.4, *options)
     others = [service.websocket("/echo") for _ in range(6)]
     client, pid = service.websocket("/hang")
     client.send_messages("hang")
@@ -114,6 +115,21 @@ def test_a_hung_worker_that_cannot_write_its_stacks_is_replaced(
     os.kill(pid, signal.SIGSTOP)
     service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
     service.process.expect(re.compile("did not write its stacks"))
+    wait_until(
+        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
+    )
+
+
+@pytest.mark.slow
+def test_a_hung_worker_without_a_place_for_its_stacks_is_replaced(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(2, 0.4, "no-memory", "no-disk")
+    client, pid = service.websocket("/hang")
+    client.send_messages("hang")
+    service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
+    service.process.expect(re.compile("did not write its stacks"))
+    sees_the_end(client)
     wait_until(
         lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
     )

@@ -204,7 +204,16 @@ def test_a_worker_limits_its_waiting_requests_and_answers_none_when_the_supervis
 # A service ----------------------------------------------------------------------------------------
 
 PROGRAM = """
-import ctypes, os, sys, time
+import ctypes, os, sys, tempfile, time
+
+def fail(*arguments):
+    raise OSError("no place for a file")
+
+if "no-memory" in sys.argv:
+    os.memfd_create = fail
+if "no-disk" in sys.argv:
+    tempfile.TemporaryFile = fail
+
 from wsframe.server import App
 from wsframe.server.timing import Timing
 
@@ -246,6 +255,12 @@ class Service:
         self.process = process
         self._stack = stack
 
+    def stop(self) -> None:
+        """Stop the program, which must end cleanly."""
+        self.process.signal(signal.SIGTERM)
+        code, output = self.process.wait()
+        assert code == 0, output
+
     def websocket(self, path: str) -> tuple[WebSocketClient, int]:
         """Return a WebSocket and the process id of its worker."""
         client = WebSocketClient(self.process.port, path)
@@ -280,9 +295,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     with ExitStack() as stack:
 
-        def start(workers: int, timeout: float = 0.0) -> Service:
-            process = ServerProcess("program.py", str(workers), str(timeout), directory=tmp_path)
-            return Service(stack.enter_context(process), stack)
+        def start(workers: int, timeout: float = 0.0, *options: str) -> Service:
+            arguments = ("program.py", str(workers), str(timeout), *options)
+            process = stack.enter_context(ServerProcess(*arguments, directory=tmp_path))
+            service = Service(process, stack)
+            stack.callback(service.stop)
+            return service
 
         yield start
 
