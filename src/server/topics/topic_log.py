@@ -177,7 +177,7 @@ class TopicLog(SubscribedLog, Topic):
         self._posted.extend(entries)
         reach = self._settle()
         if reach is None:
-            self._registry.call_soon(self._settle_later)
+            self._registry.call_soon(partial(self._settle_later, entries))
             return Published()
         if entries and not entries[-1].position:
             raise self._closed_error()
@@ -209,12 +209,12 @@ class TopicLog(SubscribedLog, Topic):
             self._registry.keep(self)
         return reach
 
-    def _settle_later(self) -> None:
+    def _settle_later(self, entries: Sequence[Entry]) -> None:
         """The owner of a loop: append the entries of a publisher that did not get the lock."""
-        posted = tuple(self._posted)
         if self._settle() is None:
-            self._registry.call_soon(self._settle_later)
-        dropped = sum(not entry.position for entry in posted)
+            self._registry.call_soon(partial(self._settle_later, entries))
+            return
+        dropped = sum(not entry.position for entry in entries)
         if dropped:
             self._registry.late.log(
                 WARNING, "dropping %d events: the topic %r is closed", dropped, self.name

@@ -7,22 +7,27 @@ process of their own, which is killed if it hangs.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.inspection import loops_of
+from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.topics import log_of
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import StateError
-from wsframe.server import App, EventStream, Published, Topic, WebSocket
+from wsframe.server import App, EventStream, Published, Server, Topic, WebSocket
 from wsframe.server.timing import Timing
 
 # A client of a server in the same process receives all events.
@@ -178,30 +183,61 @@ def test_publish_returns_in_any_context(script: str) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@contextmanager
+def kept_busy(topic: Topic) -> Iterator[None]:
+    """Let another thread hold the lock of a topic."""
+    busy, over = threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        with log_of(topic).lock:
+            busy.set()
+            assert over.wait(TIMEOUT)
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    assert busy.wait(TIMEOUT)
+    yield
+    over.set()
+    thread.join()
+
+
+def wait_for_calls(server: Server) -> None:
+    """Wait until the loop has made all calls that are queued now."""
+    made = threading.Event()
+    loops_of(server)[0].call_soon(made.set)
+    assert made.wait(TIMEOUT)
+
+
 def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
-    serve: Serve, clients: Clients
+    serve: Serve, clients: Clients, log: ServerLog
 ) -> None:
     """As when a finalizer in that thread waits for the publisher."""
     app = App(timing=Timing(publish_lock_timeout=0.01))
     topic = app.topic("news")
     app.sse("/news", source=topic)
-    stream = clients.stream(serve(app), "/news")
+    server = serve(app)
+    stream = clients.stream(server, "/news")
     wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
-    busy, published = threading.Event(), threading.Event()
-
-    def keep_busy() -> None:
-        with log_of(topic).lock:
-            busy.set()
-            assert published.wait(TIMEOUT)
-
-    thread = threading.Thread(target=keep_busy)
-    thread.start()
-    assert busy.wait(TIMEOUT)
-    assert topic.publish("1") == Published(reached=0)
-    published.set()
-    thread.join()
+    with kept_busy(topic):
+        assert topic.publish("1") == Published(reached=0)
+        wait_for_calls(server)  # the loop does not get the lock either
+        assert not log.records
     assert topic.publish("2").reached == 1
     assert stream.expect(2) == ["1", "2"]
+
+
+def test_an_event_that_a_closed_topic_drops_later_is_logged(serve: Serve, log: ServerLog) -> None:
+    app = App(timing=Timing(publish_lock_timeout=0.01))
+    topic = app.topic("news")
+    server = serve(app)
+    with kept_busy(topic):
+        topic.close()
+        assert topic.publish("1") == Published(reached=0)
+    with pytest.raises(StateError, match="is closed"):
+        topic.publish("2")
+    wait_for_calls(server)
+    log.expect("dropping 1 events: the topic 'news' is closed", logging.WARNING)
+    assert not log.records
 
 
 def test_events_published_in_a_method_of_the_topic_reach_the_history() -> None:
