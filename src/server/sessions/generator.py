@@ -64,12 +64,11 @@ class GeneratorSession(WebSocketSession):
         if self.state is IDLE:
             self.work = messages
             return self
-        if self.state is not ENDED:
-            self.work = [*(self.work or ()), *messages]
-            self._held += sum(map(getsizeof, messages))
-            if self._held >= INBOX_SIZE and not self._paused:
-                self._paused = self.needs_finish = True
-                self.peer.pause_reading()
+        self.work = [*(self.work or ()), *messages]
+        self._held += sum(map(getsizeof, messages))
+        if self._held >= INBOX_SIZE and not self._paused:
+            self._paused = self.needs_finish = True
+            self.peer.pause_reading()
         return None
 
     def deliver_end(self, end: ConnectionClosed) -> None:

@@ -79,8 +79,6 @@ class ThreadSession(WebSocketSession):
 
     def deliver(self, messages: list[str | bytes]) -> None:
         """Owner: queue the messages; stop reading the client while the queue is full."""
-        if self._end_queued:
-            return
         size = sum(map(getsizeof, messages))
         self._put((messages, size))
         self._delivered += size

@@ -108,6 +108,8 @@ class WebSocketSession(Subscriber):
     def deliver(self, messages: list[str | bytes]) -> Task | None:
         """Owner: deliver messages to the handler, after the messages that already wait.
 
+        The connection is not over, so the handler has not ended.
+
         Returns:
             The task whose turn is due and not scheduled, or None.
         """
@@ -201,8 +203,6 @@ class WebSocketSession(Subscriber):
 
     def close(self, code: int, reason: str) -> None:
         """Owner: send our close frame, unless one was sent, and wait for the client's."""
-        if self.closing >= CLOSING:
-            return
         self.over = self.over or ConnectionClosed(code, reason)
         self.leave_topics()  # this sends the last events, and may find the socket lost
         if self.closing is CLIENT_CLOSING:
@@ -263,9 +263,8 @@ class WebSocketSession(Subscriber):
         """Owner: check the client, and close the connection if it is dead or too slow."""
         peer = self.peer
         peer.check_progress(peer.loop.checked_at)
-        if peer.closed:
-            return
-        verdict = self._liveness.check(peer, self.codec, unread=self._unread)
+        unread = self._unread
+        verdict = None if peer.closed else self._liveness.check(peer, self.codec, unread=unread)
         if verdict is not None:
             self._give_up(verdict.code, verdict.reason)
         elif not peer.closed:
@@ -307,8 +306,7 @@ class WebSocketSession(Subscriber):
 
     def over_error(self) -> ConnectionClosed:
         """Any thread: return the error for a handler that uses an ended connection."""
-        if self.over is None:
-            return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)
+        assert self.over is not None
         return ConnectionClosed(self.over.code, self.over.reason)
 
     def ping(self, payload: Buffer) -> None:

@@ -134,8 +134,8 @@ class SubscribedLog(TopicState, Replica):
         subscription.position = min(position, log.end)
         subscription.placed = True
         self.mark_lagging(subscription)
-        if subscription.delivery is not None:
-            subscription.delivery.expect(subscription)
+        assert subscription.delivery is not None
+        subscription.delivery.expect(subscription)
         return True
 
     def place(self) -> None:

@@ -194,20 +194,24 @@ class TopicLog(SubscribedLog, Topic):
         """Append the posted entries to the log; None if the lock cannot be acquired."""
         if self.entered():
             return None
+        reach = self._append_posted()
+        if reach is not None and not self._subscribers:
+            self._registry.keep(self)
+        return reach
+
+    def _append_posted(self) -> Published | None:
+        """Acquire the lock, and append the posted entries; None after ``publish_lock_timeout``."""
         try:
             if not self.lock.acquire(timeout=self.timing.publish_lock_timeout):
                 return None
             reach = self._reach(self._drain_posted())
             if self._deliveries and self._is_ahead():
                 self._taken.wait_for(lambda: not self._is_ahead(), self.timing.publish_send_timeout)
-            unused = not self._subscribers
+            return reach
         finally:
             # KeyboardInterrupt may come between any two steps, and must not leave the lock held.
             if self.entered():
                 self.lock.release()
-        if unused:
-            self._registry.keep(self)
-        return reach
 
     def _settle_later(self, entries: Sequence[Entry]) -> None:
         """The owner of a loop: append the entries of a publisher that did not get the lock."""
