@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from itertools import pairwise
 from queue import Queue
+from threading import Event
 from typing import Any
 
 import pytest
@@ -211,6 +212,24 @@ def test_a_close_frame_after_a_ping_whose_answer_finds_the_connection_lost(
     stop_within(case.server, 20)
     assert tuple(states) == (OPEN, CLOSED)
     assert not log.records
+
+
+def test_a_stop_waits_for_a_closing_handshake_that_has_begun(
+    serve: Serve, clients: Clients, states: list[ClosingState]
+) -> None:
+    """The stop sends no second close frame."""
+    case = Case(serve, clients, states, TIMEOUT)
+    (peer,) = peers_of(case.server)
+    case.socket.close(4000, "enough")
+    case.reach(CLOSING)
+    done = Event()
+    peer.loop.call_soon(peer.shut_down)
+    peer.loop.call_soon(done.set)
+    assert done.wait(TIMEOUT)
+    assert case.socket.close_code == 4000
+    assert case.client.expect_close() == Close(4000, "enough")
+    case.reach(CLOSED)
+    assert tuple(states) == BEFORE_THE_CLIENT
 
 
 @pytest.mark.parametrize("client_closes", [False, True])

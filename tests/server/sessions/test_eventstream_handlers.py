@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from tests.server.sessions.eventstream import CHUNK, MUCH
-from tests.support.clients import Client, Clients, StreamClient
-from tests.support.inspection import wait_for_disconnects
+from tests.support.clients import Client, Clients, StreamClient, get
+from tests.support.handlers import Checkpoint
+from tests.support.inspection import loops_of, peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
-from tests.support.serving import Serve
+from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import ServerSentEvent
 from wsframe.server import App, ConnectionClosed, EventStream
+from wsframe.server.handoff.loop import READ
 from wsframe.server.sessions.eventstream_session import EventStreamSession
 
 
@@ -35,11 +37,13 @@ def test_the_end_of_a_generator_ends_its_stream(serve: Serve, clients: Clients) 
         yield "begin"
         for number in range(int(to)):
             yield {"number": number}
+        yield ServerSentEvent("middle", event="tick")
         yield ServerSentEvent("end", id="9")
 
     server = serve(handler_app(count, "/count/{to}"))
     stream = clients.stream(server, "/count/2")
     assert stream.expect(3) == ["begin", '{"number": 0}', '{"number": 1}']
+    assert stream.next_event() == ServerSentEvent("middle", event="tick")
     assert stream.next_event() == ServerSentEvent("end", id="9")
     stream.expect_end()
 
@@ -267,3 +271,63 @@ def test_streams_of_handlers_do_not_mix(serve: Serve, clients: Clients) -> None:
     for name, stream in streams:
         assert stream.expect(200) == [f"{name} {number}" for number in range(200)]
         stream.expect_end()
+
+
+def test_a_stream_whose_topics_were_closed_ends_after_its_handler(
+    serve: Serve, clients: Clients
+) -> None:
+    held = Checkpoint()
+
+    def job(stream: EventStream) -> None:
+        stream.subscribe("news")
+        held.wait()
+        stream.send("done")
+
+    app = handler_app(job)
+    topic = app.topic("news")
+    server = serve(app)
+    client = clients.stream(server, "/job")
+    wait_until(lambda: server.stats().subscriptions == 1, "the subscription has begun")
+    topic.publish("1")
+    topic.close()
+    assert client.expect(1) == ["1"]
+    wait_until(lambda: server.stats().subscriptions == 0, "the subscription has ended")
+    held.release()
+    assert client.expect(1) == ["done"]
+    client.expect_end()
+    assert client.last_event_id == ":end"
+
+
+def test_a_stream_that_disconnects_before_its_handler_has_a_thread_does_not_start_it(
+    serve: Serve, clients: Clients
+) -> None:
+    """Two requests pass the gate in one step, and there is one thread."""
+    begin, held, started = Checkpoint(), Checkpoint(), Queue[None]()
+
+    def job(stream: EventStream) -> None:
+        started.put(None)
+        held.wait()
+
+    server = serve(handler_app(job, blocking=True), max_threads=1)
+    two = [clients.connect(server) for _ in range(2)]
+    wait_until(lambda: len(peers_of(server)) == 2, "both are connected")
+    peers = {peer.address: peer for peer in peers_of(server)}
+
+    def read_requests() -> None:
+        begin.wait()
+        for client in two:
+            assert peers[client.sock.getsockname()].ready(READ) is None
+
+    (loop,) = loops_of(server)
+    loop.call_soon(read_requests)
+    begin.wait_until_reached()
+    for client in two:
+        client.send(get("/job"))
+    begin.release()
+    wait_until(lambda: server.stats().handlers_waiting == 1, "the second handler waits")
+    two[1].close()
+    wait_until(lambda: server.stats().handlers_waiting == 0, "the second handler has ended")
+    held.release()
+    two[0].close()
+    stop_within(server, TIMEOUT)
+    assert started.qsize() == 1

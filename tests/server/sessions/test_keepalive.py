@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from queue import Queue
@@ -18,10 +19,12 @@ from tests.support.handlers import (
     generator_echo,
     websocket_app,
 )
-from tests.support.inspection import peers_of, session_of, wait_for_disconnects
+from tests.support.inspection import peers_of, session_of, socket_of, wait_for_disconnects
+from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, Ping
+from wsframe.progress import unacknowledged
 from wsframe.server import App, ConnectionClosed, WebSocket
 from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
@@ -157,6 +160,48 @@ def test_the_limits_can_be_disabled(serve: Serve, clients: Clients, option: str)
         clients.websocket(server, "/echo")
     (peer,) = peers_of(server)
     assert peer.deadline == float("inf")
+
+
+def test_a_message_has_a_limit_without_pings(serve: Serve, clients: Clients) -> None:
+    clock = ManualClock()
+    app = websocket_app(generator_echo, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=0, message_timeout=LONG)
+    client = clients.websocket(server, "/echo")
+    (peer,) = peers_of(server)
+    before = peer.bytes_in
+    client.send(client.codec.encode("incomplete")[:-1])
+    wait_until(lambda: peer.bytes_in > before, "the data was read")
+    clock.pass_time(server, 2 * LONG)
+    close = client.next_event()
+    assert isinstance(close, Close)
+    assert close.code == 1008
+    assert "message_timeout" in close.reason
+
+
+def test_a_ping_that_finds_the_connection_lost_ends_it(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    ends: Queue[ConnectionClosed] = Queue()
+
+    def wait(ws: WebSocket) -> MessageGenerator:
+        try:
+            yield
+        except ConnectionClosed as end:
+            ends.put(end)
+
+    clock = ManualClock()
+    app = websocket_app(wait, timing=Timing(clock=clock))
+    server = serve(app, ping_interval=LONG)
+    clients.websocket(server, "/echo")
+    (peer,) = peers_of(server)
+    sock = socket_of(peer)
+    sock.shutdown(socket.SHUT_WR)  # sending the ping fails
+    wait_until(lambda: not unacknowledged(sock), "the client has acknowledged everything")
+    clock.pass_time(server, 2 * LONG)
+    assert ends.get(timeout=TIMEOUT).code == 1006
+    assert peer.closed
+    assert peer.deadline == float("inf")
+    assert not log.records
 
 
 @pytest.mark.slow

@@ -144,6 +144,45 @@ def test_an_item_taken_too_late_for_its_stream_goes_to_another(
     assert source.get_nowait() == "item"
 
 
+class BusyLock:
+    """The lock of a queue, which another thread seems to hold until the test frees it.
+
+    Attributes:
+        refused: set after an attempt to acquire it without waiting has failed.
+        is_free: True once such an attempt may succeed.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self.refused = threading.Event()
+        self.is_free = False
+        self._lock = lock
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if not (blocking or self.is_free):
+            self.refused.set()
+            return False
+        return bool(self._lock.acquire(blocking))
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def test_a_handler_ends_although_its_queue_is_locked_when_its_client_leaves(
+    serve: Serve, clients: Clients
+) -> None:
+    """The loop does not wait for the lock; it notifies the handler later."""
+    source: Queue[Any] = Queue()
+    lock = BusyLock(source.mutex)
+    source.mutex = lock  # type: ignore[assignment]
+    feed = Feed(source)
+    server = serve(feed.app)
+    feed.stream(clients, server).close()
+    assert lock.refused.wait(TIMEOUT)
+    wait_for_disconnects(server)
+    lock.is_free = True
+    assert feed.ended.get(timeout=TIMEOUT) == "ConnectionClosed"
+
+
 class Refilled(Queue[Any]):
     """A queue into which another thread puts an item as soon as one is taken."""
 

@@ -14,21 +14,32 @@ import pytest
 
 from tests.server.sessions.websocket import MIB, Handler
 from tests.support.clients import Clients, WebSocketClient, masked
+from tests.support.clock import ManualClock
 from tests.support.handlers import (
     BOTH_KINDS,
+    NO_HANDOFFS,
     Checkpoint,
     MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
-from tests.support.inspection import peers_of, queued_bytes, socket_of, wait_for_disconnects
+from tests.support.inspection import (
+    peers_of,
+    queued_bytes,
+    session_of,
+    socket_of,
+    wait_for_disconnects,
+)
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import Close
 from wsframe.frames import Opcode
 from wsframe.server import App, ConnectionClosed, Server, WebSocket
+from wsframe.server.handoff.loop import READ
+from wsframe.server.handoff.task import State
+from wsframe.server.sessions.closing import ClosingState
 from wsframe.server.sockets.output import HIGH_WATER
 
 
@@ -260,6 +271,37 @@ def test_a_client_that_reads_nothing_of_its_echo_is_not_read_and_loses_nothing(
     client.send_messages("end")
     assert client.next_event() == "end"
     client.leave()
+
+
+def test_a_close_frame_that_arrives_during_back_pressure_does_not_end_it(
+    serve: Serve, clients: Clients
+) -> None:
+    """The poller can report the close frame in the round of the turn that exceeds the limit."""
+    count = 2 * KERNEL >> 15
+    handled = 0
+
+    def answer(ws: WebSocket) -> MessageGenerator:
+        nonlocal handled
+        while True:
+            yield
+            ws.send(numbered(handled, 1 << 15))
+            handled += 1
+
+    server = serve(websocket_app(answer, timing=NO_HANDOFFS), close_timeout=60)
+    client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
+    client.send_messages(*["answer"] * count)
+    (peer,) = peers_of(server)
+    session = session_of(peer)
+    wait_until(lambda: session.state is State.HELD, "the messages wait for the client")
+    client.send(client.codec.close(1000))
+    before = handled
+    peer.loop.call_soon(lambda: peer.ready(READ))
+    wait_until(lambda: session.closing is ClosingState.CLIENT_CLOSING, "the close frame is read")
+    ManualClock.let_loops_look(server)  # a turn would run meanwhile
+    assert (session.state, handled) == (State.HELD, before)
+    assert client.expect(count) == [numbered(number, 1 << 15) for number in range(count)]
+    assert client.next_event() == Close(1000)
+    client.expect_end()
 
 
 def test_the_flood_of_one_client_does_not_delay_another(serve: Serve, clients: Clients) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -10,15 +13,17 @@ from tests.server.sessions.websocket import Handler
 from tests.support.clients import Clients, masked
 from tests.support.handlers import (
     BOTH_KINDS,
+    Checkpoint,
     MessageGenerator,
     generator_echo,
     plain_echo,
     websocket_app,
 )
+from tests.support.inspection import peers_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
-from tests.support.waiting import TIMEOUT
-from wsframe import Close, Ping
+from tests.support.waiting import TIMEOUT, wait_until
+from wsframe import Close, Connection, Ping
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
 
@@ -145,6 +150,8 @@ def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo:
         ws.send("too late")
     with pytest.raises(ConnectionClosed, match="4000"):
         ws.ping()
+    with pytest.raises(ConnectionClosed, match="4000"):
+        ws.subscribe("too late")
     assert client.next_event() == "last"
     assert client.expect_close() == Close(4000)
     assert ended.get(timeout=TIMEOUT) == 4000
@@ -191,3 +198,73 @@ def test_after_a_close_request_no_message_is_delivered(serve: Serve, clients: Cl
     stop_within(server, TIMEOUT)
     assert seen.get_nowait() == "one"
     assert seen.empty()
+
+
+@BOTH_KINDS
+def test_a_message_after_the_close_frame_of_a_stop_is_not_delivered(
+    serve: Serve, clients: Clients, echo: Handler
+) -> None:
+    held = Checkpoint()
+    seen: Queue[str | bytes | int] = Queue()
+
+    def plain(ws: WebSocket) -> None:
+        try:
+            while True:
+                seen.put(ws.receive())
+                held.wait()
+        except ConnectionClosed as end:
+            seen.put(end.code)
+
+    def generator(ws: WebSocket) -> MessageGenerator:
+        try:
+            while True:
+                seen.put((yield))
+                held.wait()
+        except ConnectionClosed as end:
+            seen.put(end.code)
+
+    server = serve(websocket_app(plain if echo is plain_echo else generator))
+    client = clients.websocket(server, "/echo")
+    client.send_messages("in time")
+    held.wait_until_reached()
+    (peer,) = peers_of(server)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert client.next_event() == Close(1001, "the server is shutting down")
+    client.send(masked(Opcode.TEXT, "too late"))
+    wait_until(lambda: peer.messages_in == 2, "the message is read")
+    held.release()
+    client.send(client.codec.close(1001))
+    client.expect_end()
+    stopping.join(TIMEOUT)
+    assert [seen.get_nowait(), seen.get_nowait()] == ["in time", 1001]
+    assert seen.empty()
+
+
+@pytest.mark.parametrize("name", ["encode", "ping"])
+def test_a_thread_that_loses_a_race_with_the_close_raises(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened: Queue[WebSocket] = Queue()
+
+    def wait(ws: WebSocket) -> None:
+        opened.put(ws)
+        assert list(ws) == []
+
+    server = serve(websocket_app(wait, deflate=True))
+    offer = ("Sec-WebSocket-Extensions", "permessage-deflate")
+    client = clients.websocket(server, "/echo", offer)
+    ws = opened.get(timeout=TIMEOUT)
+    encode: Callable[..., bytes] = getattr(Connection, name)
+
+    def close_first(codec: Connection, *arguments: Any, **options: Any) -> bytes:
+        """Encode a frame after the loop has sent the close frame of another thread."""
+        monkeypatch.setattr(Connection, name, encode)
+        ws.close(4000)
+        wait_until(lambda: codec.close_sent, "the close frame is sent")
+        return encode(codec, *arguments, **options)
+
+    monkeypatch.setattr(Connection, name, close_first)
+    with pytest.raises(ConnectionClosed, match="4000"):
+        ws.send("too late") if name == "encode" else ws.ping()
+    assert client.expect_close() == Close(4000)
