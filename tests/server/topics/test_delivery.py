@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.receivers import ManualLoop, ManualReceiver, manual_loops
+from tests.support.receivers import ManualLoop, ManualReceiver, ManualSocket, manual_loops
 from wsframe.server.timing import Timing
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
@@ -144,3 +144,146 @@ def test_the_owner_of_a_loop_never_waits_for_loops() -> None:
         topic.publish(f"{number}".ljust(1000, "."))
     loop.run()
     assert len(client.texts()) == 300
+
+
+def test_a_lagging_subscription_that_ends_is_sent_all_events() -> None:
+    topics, (loop,) = new_loops(1, SMALL)
+    topic = topics.get("news", history=5)
+    texts = [str(number).ljust(300, ".") for number in range(5)]
+    for text in texts:
+        topic.publish(text)
+    (client,) = listeners(topics, loop, 1, after="")
+    loop.calls.popleft()()  # which sends one piece
+    assert topic.stats().lagging == 1
+    client.subscriptions[0].finish()
+    assert client.texts() == texts
+
+
+def test_a_subscription_that_ends_is_sent_no_more_than_the_socket_accepts() -> None:
+    topics, (loop,) = new_loops(1)
+    topic = topics.get("news")
+    client = ManualReceiver(loop, room=100)
+    client.subscribe(topic)
+    loop.run()
+    for text in ("x" * 200, "y"):
+        topic.publish(text)
+        loop.run()
+    client.subscriptions[0].finish()
+    assert client.totals.topic_events == 1
+
+
+class ClosingReceiver(ManualReceiver):
+    """A client whose subscription another thread closes while an event is sent."""
+
+    def put(self, block: bytes) -> None:
+        super().put(block)
+        self.subscriptions[0].close()
+
+
+def test_a_subscription_that_is_closed_while_it_is_sent_an_event_does_not_lag() -> None:
+    topics, (loop,) = new_loops(1)
+    topic = topics.get("news")
+    client = ClosingReceiver(loop, room=100)
+    client.subscribe(topic)
+    loop.run()
+    topic.publish("x" * 200)
+    loop.run()
+    assert (topic.stats().subscribers, topic.stats().lagging) == (0, 0)
+    assert client.texts() == ["x" * 200]
+
+
+def test_a_client_that_was_too_slow_is_sent_nothing_more() -> None:
+    """It receives no event after the gap, although its loop has not disconnected it yet."""
+    topics, (loop,) = new_loops(1)
+    topic = topics.get("news", max_bytes=1000)
+    client = ManualReceiver(loop, room=100)
+    client.subscribe(topic)
+    loop.run()
+    for number in range(5):
+        topic.publish(str(number).ljust(900, "."))
+        if not topic.stats().subscribers:
+            break
+        loop.run()
+    assert [text[0] for text in client.texts()] == ["0"]
+    loop.run()
+    assert client.slow == ["news"]
+    assert client.peer.closed
+
+
+def test_a_subscription_that_ends_meanwhile_is_not_too_slow() -> None:
+    topics, (loop,) = new_loops(1)
+    topic = topics.get("news", max_bytes=1000)
+    client = ManualReceiver(loop, room=100)
+    subscription = client.subscribe(topic)
+    loop.run()
+    for _ in range(5):
+        topic.publish("x" * 900)
+        if not topic.stats().subscribers:
+            break
+        loop.run()
+    assert subscription.removed
+    subscription.end()
+    loop.run()
+    assert client.slow == []
+    assert not client.peer.closed
+
+
+def test_a_value_that_is_replaced_before_it_is_sent_is_counted() -> None:
+    topics, (loop,) = new_loops(1)
+    topic = topics.get("prices", policy="latest")
+    client = ManualReceiver(loop)
+    subscription = client.subscribe(topic)
+    loop.run()
+    for price in ("1", "2", "3"):
+        topic.publish(price, key="tea")
+    loop.run()
+    assert client.texts() == ["3"]
+    assert subscription.dropped == topic.stats().dropped == topics.dropped == 2
+
+
+class BrokenReceiver(ManualReceiver):
+    """A client that cannot be sent events."""
+
+    def put(self, block: bytes) -> None:
+        raise RuntimeError("broken")
+
+
+class ReportingLoop(ManualLoop):
+    """A loop that ends the connection of an error, and continues."""
+
+    def report_error(self, error: Exception, source: object = None) -> None:
+        assert str(error) == "broken"
+        assert isinstance(source, ManualSocket)
+        source.abort()
+
+
+def test_an_error_of_one_client_does_not_keep_events_from_others() -> None:
+    topics, loop = Topics(Timing()), ReportingLoop()
+    topics.loops = (loop,)
+    clients = [kind(loop) for kind in (ManualReceiver, BrokenReceiver, ManualReceiver)]
+    for client in clients:
+        client.subscribe(topics.get("news"))
+    loop.run()
+    topics.get("news").publish("1")
+    loop.run()
+    assert [client.peer.closed for client in clients] == [False, True, False]
+    assert clients[0].texts() == clients[2].texts() == ["1"]
+
+
+def test_only_clients_that_still_wait_are_too_slow_for_a_loop_that_was_overtaken() -> None:
+    topics, (loop,) = new_loops(1, SMALL)
+    topic = topics.get("news", max_bytes=1000)
+    clients = listeners(topics, loop, 3)
+    loop.run()
+    for number in range(40):  # more than the log may keep, even for its loops
+        topic.publish(str(number).ljust(1 << 16, "."))
+    loop.calls.popleft()()  # which disconnects one of them
+    (slow,) = (client for client in clients if client.subscriptions[0].removed)
+    finishing, closing = (client for client in clients if client is not slow)
+    finishing.subscriptions[0].finish()
+    closing.subscriptions[0].close()
+    loop.run()
+    assert [client.slow for client in (slow, finishing, closing)] == [["news"], [], []]
+    assert finishing.texts()[-1][:2] == "39"
+    assert closing.texts() == []
+    assert topic.stats().dropped == 1

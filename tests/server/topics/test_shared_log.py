@@ -141,6 +141,58 @@ def test_a_subscription_waits_for_an_event_that_this_process_has_not_read(
     assert second.texts() == ["2"]
 
 
+def test_a_subscription_waits_for_as_many_events_as_it_takes(here: Process) -> None:
+    here.client()
+    here.topic().publish("1")
+    settle(here)
+    client = ManualReceiver(here.loop)
+    subscription = client.subscribe(here.topic(), "3-0")
+    here.topic().publish("2")
+    settle(here)
+    assert not subscription.placed
+    for text in ("3", "4"):
+        here.topic().publish(text)
+        settle(here)
+    assert client.texts() == ["4"]
+
+
+def test_a_subscription_may_end_before_its_position_is_known(here: Process) -> None:
+    resume = here.log.pause()
+    clients = [ManualReceiver(here.loop) for _ in range(2)]
+    for client in clients:
+        client.subscribe(here.topic())
+    clients[0].subscriptions[0].close()
+    here.loop.run()
+    before = here.topic().stats()
+    resume.set()
+    settle(here)
+    after = here.topic().stats()
+    assert [(stats.subscribers, stats.lagging) for stats in (before, after)] == [(1, 1), (1, 0)]
+    here.topic().publish("1")
+    settle(here)
+    assert [client.texts() for client in clients] == [[], ["1"]]
+
+
+def test_a_subscription_that_interrupts_a_method_begins_when_its_position_is_known(
+    here: Process,
+) -> None:
+    resume = here.log.pause()
+    client, topic = ManualReceiver(here.loop), here.topics.get("news")
+    with topic.lock:  # as in a signal handler
+        subscription = client.subscribe(topic)
+    subscribers = [topic.stats().subscribers]
+    here.loop.run()
+    subscribers.append(topic.stats().subscribers)
+    begun = [subscription.begun]
+    resume.set()
+    settle(here)
+    begun.append(subscription.begun)
+    assert (subscribers, begun) == ([0, 1], [False, True])
+    here.topic().publish("1")
+    settle(here)
+    assert client.texts() == ["1"]
+
+
 def test_an_id_of_no_process_is_a_gap(here: Process) -> None:
     here.client()
     here.topic().publish("1")
