@@ -290,7 +290,8 @@ def visit_rooms(client: WebSocketClient, count: int, *, talk: bool = False) -> N
     """Subscribe to so many topics, one after the other, and unsubscribe again."""
     client.send_messages(*(f"{'talk' if talk else 'visit'} {number}" for number in range(count)))
     client.send_messages("done")
-    assert client.next_event() == "done"
+    while (event := client.next_event()) != "done":
+        assert event == ""  # sent if the turn lost the loop between two rooms
 
 
 @pytest.mark.parametrize("talk", [False, True], ids=["empty rooms", "rooms with a history"])
