@@ -35,8 +35,8 @@ coverage: $(VENV)/installed-test ## run the tests and check which lines and bran
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
 
-check: lint types $(VENV)/installed-test ## lint, types and the fast tests: a minute
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow" $(TESTS)
+check: lint types $(VENV)/installed-test ## lint, types and the fast tests on the compiled kernels
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow" --kernel compiled $(TESTS)
 
 test-arm64: ## test the C code on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
 	mkdir -p build

@@ -5,6 +5,7 @@ The mark ``one_kernel`` is for tests that use no kernel: they run once.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from collections import Counter
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     (other,) = set(KERNELS) - {config.option.kernel}
     config.hook.pytest_deselected(items=[item for item in items if runs_on(item, other)])
     items[:] = [item for item in items if not runs_on(item, other)]
+
+
+def pytest_collection_finish() -> None:
+    """Make the collector skip the thousands of tests, which live until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

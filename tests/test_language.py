@@ -78,6 +78,7 @@ def texts() -> list[Text]:
     return read_all(files([]))
 
 
+@pytest.mark.slow
 @one_worker
 def test_no_folder_has_more_phrases_than_remain(texts: list[Text]) -> None:
     found: dict[str, list[Finding]] = {}
@@ -90,6 +91,7 @@ def test_no_folder_has_more_phrases_than_remain(texts: list[Text]) -> None:
     assert not exceeded, "\n".join(["", *listing])
 
 
+@pytest.mark.slow
 @one_worker
 def test_no_sentence_is_too_long(texts: list[Text]) -> None:
     found = [

@@ -48,6 +48,7 @@ def is_private(name: str) -> bool:
     return name in PRIVATE
 
 
+@pytest.mark.slow
 def test_no_more_private_names_are_used_than_remain() -> None:
     uses = [
         f"{path.relative_to(TESTS.parent)}:{line}: {name}"

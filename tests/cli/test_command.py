@@ -57,6 +57,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shop:application", "package.live:application"])
 def test_the_command_imports_the_app_from_the_current_directory(directory: Path, name: str) -> None:
     with ServerProcess(*COMMAND, name, "--port", "0", directory=directory) as process:
@@ -69,6 +70,7 @@ def test_the_command_imports_the_app_from_the_current_directory(directory: Path,
         assert "Traceback" not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_server_listens_on_the_given_host_and_port(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -160,6 +162,7 @@ def test_hosts_and_proxies_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.trusted_proxies == ["10.0.0.0/8", "::1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -182,6 +185,7 @@ def test_invalid_options_for_redis_are_named_in_one_line(
     assert line.startswith(message)
 
 
+@pytest.mark.slow
 @posix
 def test_workers_load_the_app_themselves(directory: Path) -> None:
     with ServerProcess(
@@ -354,6 +358,7 @@ def test_a_port_in_use_is_named() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", pytest.param("3", marks=posix)])
 def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers: str) -> None:
     result = run([sys.executable, *COMMAND, "broken:app", "--workers", workers], directory)
@@ -374,6 +379,7 @@ def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answe
         client.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_logged_by_default() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         assert ask(process, "/").status == 200

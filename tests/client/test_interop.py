@@ -207,6 +207,7 @@ def test_a_subprotocol_is_negotiated(dial: Dial, library: Library) -> None:
     assert ws.subprotocol == ws.receive(TIMEOUT) == "b"
 
 
+@pytest.mark.slow
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])

@@ -170,6 +170,7 @@ TOKENS = st.text(TOKEN_CHARACTERS, min_size=1, max_size=9)
 BLANKS = st.text(" \t", max_size=2)
 
 
+@pytest.mark.slow
 @given(
     listed=st.lists(
         st.tuples(TOKENS, st.lists(st.tuples(TOKENS, st.none() | TOKENS), max_size=3)), max_size=4

@@ -62,8 +62,8 @@ def heard(codec: ModuleType, talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
 
 
 def many(codec: ModuleType) -> int:
-    """Return a million, or less for the slower pure kernels."""
-    return 1_000_000 if codec.ACCELERATED else 100_000
+    """Return a number of frames that exceeds every limit, less for the slower pure kernels."""
+    return 200_000 if codec.ACCELERATED else 100_000
 
 
 def blocks(end: End, first: int, payload: bytes, count: int) -> list[tuple[bytes, int]]:
@@ -81,12 +81,12 @@ def refused(answer: Answer, code: int, reason: str) -> bool:
 
 # Decompression ------------------------------------------------------------------------------------
 
-large_bomb = cache(lambda: bomb(300 * MIB))  # about 300 KiB
+large_bomb = cache(lambda: bomb(100 * MIB))  # about 100 KiB
 
 
 @opcodes
 @reads
-@pytest.mark.parametrize("limit", [MIB, 64 * MIB], ids=["1-MiB", "64-MiB"])
+@pytest.mark.parametrize("limit", [MIB, 16 * MIB], ids=["1-MiB", "16-MiB"])
 @pytest.mark.parametrize("deflate", [TAKEOVER, NO_TAKEOVER], ids=["takeover", "no-takeover"])
 def test_a_bomb_takes_no_more_memory_than_the_limit(
     codec: ModuleType, opcode: int, step: int, limit: int, deflate: PerMessageDeflate
@@ -129,7 +129,7 @@ def test_a_bomb_in_fragments(codec: ModuleType, size: int, step: int) -> None:
 @reads
 def test_a_bomb_of_many_streams(codec: ModuleType, step: int, end: End) -> None:
     # RFC 7692 section 7.2.3.4: a stream may end inside a message.
-    full = end.wire(FIN | RSV1 | TEXT, ended(bytes(MIB // 4)) * 1200)
+    full = end.wire(FIN | RSV1 | TEXT, ended(bytes(MIB // 4)) * 400)
     empty = end.wire(FIN | RSV1 | TEXT, ended(b"") * MIB)
     options = {"deflate": TAKEOVER, "max_fragments": 10_000}
     talks = [Talk(end.role, [(wire, 1)], step, options) for wire in (full, empty)]
@@ -202,7 +202,7 @@ def test_a_length_within_the_limit_takes_no_memory(codec: ModuleType, end: End) 
 @opcodes
 @pytest.mark.parametrize("payload", [b"x", b""], ids=["one-byte", "empty"])
 @pytest.mark.parametrize("limit", [DEFAULT_LIMIT, MIB // 64], ids=["default", "small"])
-def test_a_message_in_a_million_fragments_fails(
+def test_a_message_in_many_fragments_fails(
     codec: ModuleType, opcode: int, payload: bytes, limit: int, end: End
 ) -> None:
     count = many(codec)
@@ -215,7 +215,7 @@ def test_a_message_in_a_million_fragments_fails(
 
 @ends
 @pytest.mark.parametrize("payload", [b"x", b""], ids=["one-byte", "empty"])
-def test_a_message_in_a_million_fragments_may_be_allowed(
+def test_a_message_in_many_fragments_may_be_allowed(
     codec: ModuleType, payload: bytes, end: End
 ) -> None:
     count = many(codec)
@@ -253,7 +253,7 @@ def test_a_compressed_message_in_many_fragments(codec: ModuleType, end: End) -> 
 @pytest.mark.parametrize(
     ("size", "step", "share"), [(125, 1 << 16, 1), (125, 1 << 10, 10), (0, 1 << 16, 10)]
 )
-def test_a_million_control_frames_take_no_memory(
+def test_many_control_frames_take_no_memory(
     codec: ModuleType, first: int, size: int, step: int, share: int, end: End
 ) -> None:
     count = many(codec) // share

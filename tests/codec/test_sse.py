@@ -438,6 +438,7 @@ def test_any_split_gives_the_same_events(
     assert decode(codec.EventStreamDecoder(), stream, cuts) == whole
 
 
+@pytest.mark.slow
 @given(
     events=st.lists(
         st.tuples(

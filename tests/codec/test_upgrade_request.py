@@ -340,6 +340,7 @@ SETTINGS = st.none() | st.fixed_dictionaries(
 TOKENS = st.text(st.sampled_from("ab-_1"), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @given(
     offered=st.lists(TOKENS, unique=True, max_size=4),
     spoken=st.lists(TOKENS, max_size=4),

@@ -331,6 +331,7 @@ def test_a_child_does_not_inherit_the_signal_handling(program: Run) -> None:
     assert client.next_event() == f"-{int(signal.SIGTERM)}"
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_child_of_a_killed_worker_holds_no_listener(program: Run) -> None:
     server = program("2")
@@ -348,6 +349,7 @@ def test_a_child_of_a_killed_worker_holds_no_listener(program: Run) -> None:
         assert other.next_event() == "x"
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_the_port_is_free_after_a_stop_although_children_live(program: Run, workers: str) -> None:

@@ -209,6 +209,7 @@ def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
     assert peer.subprotocol == peer.receive() == "b"
 
 
+@pytest.mark.slow
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])

@@ -87,6 +87,7 @@ def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
 
 # A process that is ended by the kernel or by Python itself has another exit code. Neither would
 # end the first process of a PID namespace, as in a container.
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -72,6 +72,7 @@ def test_a_signal_stops_the_server_gracefully(program: Path, number: signal.Sign
         assert process.wait() == (0, "run returned\n")
 
 
+@pytest.mark.slow
 @signals_are_posix
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_forces_the_end(program: Path, number: signal.Signals) -> None:

@@ -69,6 +69,7 @@ def test_any_split_gives_the_same_events(
     assert receive_in_pieces(end.connect(codec), wire, cuts) == events
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @ends
 @given(noise=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5))
@@ -81,6 +82,7 @@ def test_random_bytes_give_the_same_events_for_any_split(
         assert not isinstance(event, tuple) or event[0] in ("Ping", "Pong")
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @given(
     script=st.lists(

@@ -42,6 +42,7 @@ def inflates_to(size: int, limit: int) -> str:
 LIMITS = (1, 2, 100, STEP - 1, STEP, STEP + 1, 2 * STEP, 3 * STEP + 5)
 
 
+@pytest.mark.slow
 @ends
 @backends
 @pytest.mark.parametrize("limit", LIMITS)

@@ -43,6 +43,7 @@ from tests.support.vectors import (
 )
 
 
+@pytest.mark.slow
 @ends
 @pytest.mark.parametrize("from_backend", BACKENDS)
 @pytest.mark.parametrize("to_backend", BACKENDS)

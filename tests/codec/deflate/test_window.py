@@ -74,6 +74,7 @@ def check_window(codec: ModuleType, bits: int, size: int, **settings: Any) -> No
                 assert sent == third
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("level", range(10))
 @pytest.mark.parametrize("memory_level", [1, 8, 9])

@@ -234,6 +234,7 @@ def test_a_client_that_closed_is_sent_no_more_until_it_reads(
         assert [seen.get(timeout=TIMEOUT) for _ in range(2)] == ["x", 4000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["loop", "thread"])
 def test_one_answer_can_have_any_size(serve: Serve, clients: Clients, where: str) -> None:
     answer = bytes(range(256)) * (64 * MIB // 256)

@@ -40,9 +40,10 @@ BATCH = 400  # clients that ask at once, for the sake of the open files of this 
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @on_linux
 @pytest.mark.parametrize("path", ATTACKS)
-@pytest.mark.parametrize("attackers", [64, 500, 2000])
+@pytest.mark.parametrize("attackers", [64, 500])
 def test_silent_clients_of_one_route_leave_threads_to_the_others(
     serve: Serve,
     clients: Clients,

@@ -183,6 +183,7 @@ def open_stream(clients: Clients, server: Server) -> None:
     clients.stream(server, "/stream", *HEADERS[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opens", [open_generator, open_function, open_stream])
 def test_an_idle_connection_takes_no_more_memory_for_a_long_head(
     serve: Serve, clients: Clients, opens: Callable[[Clients, Server], None]

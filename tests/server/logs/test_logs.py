@@ -390,6 +390,7 @@ def test_a_program_with_an_unread_log_serves_and_stops(program: str, options: li
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_log_and_metrics_contain_the_number_of_lost_records(program: str) -> None:
     with (
         unread_pipe() as (reading, writing),

@@ -189,6 +189,7 @@ def test_two_queues_do_not_mix(serve: Serve, clients: Clients) -> None:
     assert second.expect(1) == ["2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
 def test_a_client_that_leaves_is_forgotten(
     serve: Serve, clients: Clients, leave: Callable[[Client], None]

@@ -180,6 +180,7 @@ def test_sending_to_a_client_that_has_left_raises(serve: Serve, clients: Clients
     assert ended.get(timeout=TIMEOUT).code == 1006
 
 
+@pytest.mark.slow
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Clients) -> None:
     sent = 0
     count = MUCH // len(CHUNK)

@@ -51,6 +51,7 @@ def numbered(number: int, size: int = 1 << 14) -> bytes:
 KERNEL = 16 * MIB
 
 
+@pytest.mark.slow
 def test_a_thread_does_not_wait_for_bytes_that_were_sent(serve: Serve, clients: Clients) -> None:
     """Each message exceeds the limit for waiting, but most are sent before the wait."""
     size, count = 300_000, 2000

@@ -288,6 +288,7 @@ def test_by_default_some_file_descriptors_are_spared(stack: ExitStack, program: 
             echoes(client)
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("log_to", ["standard-error", "full-disk"])
 def test_open_connections_are_served_when_no_file_descriptor_is_left(

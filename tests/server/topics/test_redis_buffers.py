@@ -214,6 +214,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_fork_publishes_no_event_twice(redis_server: RedisServer, others: RedisStreams) -> None:
     redis_server.kill()
@@ -266,6 +267,7 @@ def test_the_oldest_entries_are_removed_beyond_the_maximum_weight(
         assert place_of(last.decode()) > place_of(ids[4].decode())
 
 
+@pytest.mark.slow
 def test_very_many_entries_are_removed_at_once(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         with client.pipeline() as pipe:

@@ -63,6 +63,7 @@ WHAT = {
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("max_bytes", [0, 1 << 16, 1 << 20])
 @pytest.mark.parametrize("kind", WHAT)
 def test_the_memory_in_redis_is_limited(

@@ -22,6 +22,7 @@ from wsframe.server.topics.redis.streams import RedisStreams
 THREADS = ("wsframe-writer", "wsframe-reader")
 
 
+@pytest.mark.slow
 def test_killing_redis_loses_and_doubles_no_event(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams
 ) -> None:
@@ -42,6 +43,7 @@ def test_killing_redis_loses_and_doubles_no_event(
     check_that_all_came(publishing, here, there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thread", THREADS)
 def test_cutting_a_connection_loses_and_doubles_no_event(
     redis_server: RedisServer, streams: RedisStreams, others: RedisStreams, thread: str

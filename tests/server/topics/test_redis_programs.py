@@ -83,6 +83,7 @@ def test_a_program_that_redis_rejects_does_not_wait_at_exit(redis_server: RedisS
     assert any(error in done.stderr for error in expected)
 
 
+@pytest.mark.slow
 def test_publish_raises_after_the_exit_functions(redis_server: RedisServer) -> None:
     """A function that was registered before the import runs after the last flush."""
     before = """
@@ -188,6 +189,7 @@ def test_processes_of_multiprocessing_send_their_events_at_exit(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @needs_fork
 def test_a_fork_while_other_threads_publish_does_not_hang(
     redis_server: RedisServer, others: Any
@@ -322,6 +324,7 @@ def test_losses_are_reported_once(redis_server: RedisServer, connect: Connect) -
     streams.close(0.1)
 
 
+@pytest.mark.slow
 def test_publishing_in_a_finalizer_at_exit_is_an_error(
     redis_server: RedisServer,
 ) -> None:

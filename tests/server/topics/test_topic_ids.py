@@ -89,6 +89,7 @@ def serves_ids(serve: Serve, clients: Clients) -> Any:
     return serve(app), topic, clients.stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [70, 1000])
 def test_a_stream_of_many_topics_reconnects(serve: Serve, clients: Clients, count: int) -> None:
     """The id fits into any request, and subscriptions that begin together send one id."""

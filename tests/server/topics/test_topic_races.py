@@ -326,6 +326,7 @@ def test_nothing_follows_a_close_frame(serve: Serve, clients: Clients) -> None:
     wait_until(lambda: not topic.stats().subscribers, "all clients have left")
 
 
+@pytest.mark.slow
 def test_a_slow_client_over_tls(serve: Serve, clients: Clients, certificates: Certificates) -> None:
     app = App()
     topic = app.topic("news", history=5000, max_bytes=64 << 20)
