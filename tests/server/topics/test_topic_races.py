@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from logging import WARNING
 from typing import Any
 
 import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.clients import Clients
-from tests.support.handlers import Checkpoint, MessageGenerator
+from tests.support.handlers import MessageGenerator
 from tests.support.log import ServerLog
 from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
 from tests.support.topics import position_of
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, StateError
-from wsframe.server import App, EventStream, Published, Subscription, Topic, WebSocket
+from wsframe.server import App, EventStream, Subscription, Topic, WebSocket
 from wsframe.server.timing import Timing
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
@@ -405,29 +404,6 @@ def test_an_event_that_loses_a_race_with_the_end_is_refused(
         assert receiver.texts() == ["x" * 200]
         assert receiver.ended == ["news"]
     assert topic.stats().published == 1
-
-
-def test_events_that_waited_for_the_lock_until_the_end_are_logged(log: ServerLog) -> None:
-    topics = Topics(Timing(publish_lock_timeout=0.01))
-    (loop,) = manual_loops(topics, 1)
-    topic = topics.get("news")
-    held = Checkpoint()
-
-    def hold_the_lock() -> None:
-        with topic.lock:
-            held.wait()
-
-    holding = threading.Thread(target=hold_the_lock)
-    holding.start()
-    held.wait_until_reached()
-    topic.close()
-    for number in range(2):
-        assert topic.publish(str(number)) == Published()
-    held.release()
-    holding.join()
-    loop.run()
-    log.expect("dropping 2 events: the topic 'news' is closed", WARNING)
-    assert topic.stats().published == 0
 
 
 def test_publishing_from_all_places_of_user_code(serve: Serve, clients: Clients) -> None:
