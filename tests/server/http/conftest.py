@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from queue import Queue
 
 import pytest
 
@@ -25,7 +24,7 @@ def server(serve: Serve, clients: Clients) -> Iterator[Server]:
     app.websocket("/open", origins="*")(generator_echo)
     app.websocket("/every", origins=["*"])(generator_echo)
     app.websocket("/app", origins=["capacitor://localhost"])(generator_echo)
-    app.sse("/time", source=Queue())
+    app.sse("/time", source=app.topic("time"))
     running = serve(app, hosts="*")
     yield running
     client = clients.connect(running)

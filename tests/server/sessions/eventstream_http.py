@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from queue import Queue
 
 from tests.support.clients import Answer, Clients
 from wsframe.server import App, Server
@@ -35,6 +34,6 @@ def allowed(answer: Answer) -> dict[str, str]:
 
 def shared_app(origins: Sequence[str]) -> App:
     app = App()
-    app.sse("/queue", source=Queue(), origins=origins)
+    app.sse("/topic", source=app.topic("silent"), origins=origins)
     app.sse("/handler", origins=origins)(lambda stream: stream.send("hello"))
     return app

@@ -40,7 +40,7 @@ def head_of(clients: Clients, server: Server, request: bytes) -> Answer:
     return parse_answer(client.read_until(b"\r\n\r\n"))
 
 
-@pytest.mark.parametrize("target", ["/queue", "/handler"])
+@pytest.mark.parametrize("target", ["/topic", "/handler"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
     ("origins", "origin", "expected"),
@@ -87,14 +87,14 @@ def test_pages_of_allowed_sites_may_read_a_stream(
 def test_pages_of_other_sites_are_refused_without_cors_headers(
     serve: Serve, clients: Clients, method: str, origins: Sequence[str], origin: tuple[str, str]
 ) -> None:
-    request = get("/queue", origin, ASKS, method=method)
+    request = get("/topic", origin, ASKS, method=method)
     answer = ask(clients, serve(shared_app(origins)), request)
     assert answer.status == 403
     assert allowed(answer) == {}
 
 
 def test_without_a_host_every_page_is_of_another_site(serve: Serve, clients: Clients) -> None:
-    request = head("GET /queue HTTP/1.0", [("Origin", "http://[")])
+    request = head("GET /topic HTTP/1.0", [("Origin", "http://[")])
     assert ask(clients, serve(shared_app(())), request).status == 403
 
 
@@ -106,9 +106,9 @@ def test_a_preflight_request_for_headers_is_answered(
         raise AssertionError("a preflight comes without cookies")
 
     app = App()
-    app.sse("/queue", source=Queue(), origins=origins, authorize=never)
+    app.sse("/topic", source=app.topic("silent"), origins=origins, authorize=never)
     wanted = ("Access-Control-Request-Headers", "authorization,last-event-id")
-    answer = ask(clients, serve(app), get("/queue", FRIEND, ASKS, wanted, method="OPTIONS"))
+    answer = ask(clients, serve(app), get("/topic", FRIEND, ASKS, wanted, method="OPTIONS"))
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Content-Length"] is None
     assert answer.headers["Content-Type"] is None
@@ -125,14 +125,14 @@ def test_a_preflight_request_for_headers_is_answered(
 
 def test_a_preflight_request_without_headers_is_answered(serve: Serve, clients: Clients) -> None:
     server = serve(shared_app(FRIENDS))
-    answer = ask(clients, server, get("/queue", FRIEND, ASKS, method="OPTIONS"))
+    answer = ask(clients, server, get("/topic", FRIEND, ASKS, method="OPTIONS"))
     assert answer.status == 204
     assert "Allow-Headers" not in allowed(answer)
 
 
 def test_an_invalid_preflight_request_is_refused(serve: Serve, clients: Clients) -> None:
     wanted = ("Access-Control-Request-Headers", "a b")
-    request = get("/queue", FRIEND, ASKS, wanted, method="OPTIONS")
+    request = get("/topic", FRIEND, ASKS, wanted, method="OPTIONS")
     assert ask(clients, serve(shared_app(FRIENDS)), request).status == 400
 
 
@@ -154,7 +154,7 @@ def test_a_stream_allows_only_get_and_head(
     origins: Sequence[str],
     headers: Sequence[tuple[str, str]],
 ) -> None:
-    request = get("/queue", *headers, method=method)
+    request = get("/topic", *headers, method=method)
     answer = ask(clients, serve(shared_app(origins)), request)
     assert answer.status == 405
     assert answer.headers["Allow"] == "GET, HEAD"
@@ -166,8 +166,8 @@ def test_an_allowed_page_may_read_a_refusal(serve: Serve, clients: Clients) -> N
         raise HandshakeError(401, "log in first", [("WWW-Authenticate", "Basic")])
 
     app = App()
-    app.sse("/queue", source=Queue(), origins=FRIENDS, authorize=authorize)
-    answer = ask(clients, serve(app), get("/queue", FRIEND))
+    app.sse("/topic", source=app.topic("silent"), origins=FRIENDS, authorize=authorize)
+    answer = ask(clients, serve(app), get("/topic", FRIEND))
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Basic")
     assert allowed(answer) == {
         "Allow-Origin": FRIEND[1],

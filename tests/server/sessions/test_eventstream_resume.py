@@ -79,9 +79,9 @@ def test_the_last_event_id_is_in_a_header_or_the_query(
 @pytest.mark.parametrize(
     ("target", "header", "status"),
     [
-        ("/queue", "7" * 16_384, 431),
-        ("/queue", "a\0b", 400),
-        ("/queue?lastEventId=" + "7" * 8192, "", 414),
+        ("/topic", "7" * 16_384, 431),
+        ("/topic", "a\0b", 400),
+        ("/topic?lastEventId=" + "7" * 8192, "", 414),
     ],
 )
 def test_an_id_that_a_header_cannot_contain_is_refused(
@@ -110,7 +110,7 @@ def waits(client: StreamClient) -> float:
 
 def test_each_client_gets_another_retry_time(serve: Serve, clients: Clients) -> None:
     server = serve(shared_app(()), retry=40.0)
-    streams = [clients.stream(server, target) for target in 20 * ("/queue", "/handler")]
+    streams = [clients.stream(server, target) for target in 20 * ("/topic", "/handler")]
     times = list(map(waits, streams))
     assert len(set(times)) > 20
     assert 20 <= min(times) < 35
@@ -121,7 +121,7 @@ def test_each_client_gets_another_retry_time(serve: Serve, clients: Clients) -> 
 
 
 def test_the_default_retry_time_is_about_two_seconds(serve: Serve, clients: Clients) -> None:
-    assert 1 <= waits(clients.stream(serve(shared_app(())), "/queue")) <= 3
+    assert 1 <= waits(clients.stream(serve(shared_app(())), "/topic")) <= 3
 
 
 def test_the_retry_time_can_be_disabled(serve: Serve, clients: Clients) -> None:
@@ -130,7 +130,7 @@ def test_the_retry_time_can_be_disabled(serve: Serve, clients: Clients) -> None:
 
 
 def test_the_answer_to_head_has_no_body(serve: Serve, clients: Clients) -> None:
-    assert ask(clients, serve(shared_app(())), get("/queue", method="HEAD")).body == b""
+    assert ask(clients, serve(shared_app(())), get("/topic", method="HEAD")).body == b""
 
 
 @pytest.mark.parametrize("retry", [float("inf"), float("nan"), -1.0])
@@ -266,7 +266,7 @@ def test_a_topic_that_is_closed_ends_its_streams_for_good(serve: Serve, clients:
     assert late.read_to_end() == END
 
 
-@pytest.mark.parametrize("target", ["/queue", "/handler"])
+@pytest.mark.parametrize("target", ["/topic", "/handler"])
 @pytest.mark.parametrize(
     "request_",
     [

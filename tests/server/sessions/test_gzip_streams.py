@@ -103,9 +103,9 @@ def test_only_clients_that_accept_gzip_get_it(
     header: tuple[str, str] | None,
 ) -> None:
     app = App()
-    app.sse("/queue", source=Queue(), compress=compress, origins="*")
+    app.sse("/topic", source=app.topic("silent"), compress=compress, origins="*")
     client = clients.connect(serve(app))
-    client.send(get("/queue", *([] if header is None else [header]), method=method))
+    client.send(get("/topic", *([] if header is None else [header]), method=method))
     answer = parse_answer(client.read_until(b"\r\n\r\n"))
     compressed = compress and header is not None and header[1] == "gzip"
     assert answer.status == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from queue import Queue
 from typing import Any
 
 import pytest
@@ -59,7 +58,7 @@ class Scene:
         app.websocket("/answers")(self.answers)
         app.sse("/stream")(self.stream)
         app.sse("/ends")(self.ends)
-        app.sse("/silent", source=Queue())
+        app.sse("/silent", source=app.topic("silent"))
         app.websocket("/echo")(generator_echo)
         self.news = app.topic("news")
         app.websocket("/topic")(self.topic)

@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from queue import Queue, SimpleQueue
+from queue import SimpleQueue
 
 import pytest
 
@@ -58,7 +58,7 @@ class Scene:
         self.begun: SimpleQueue[str] = SimpleQueue()
         self.ended: SimpleQueue[str] = SimpleQueue()
         self.app.page("/", "hello")
-        self.app.sse("/stream", source=Queue())
+        self.app.sse("/stream", source=self.app.topic("silent"))
         self.app.websocket("/echo")(generator_echo)
         for handler in (
             self.idle,

@@ -31,10 +31,10 @@ class Pair:
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         for name in ("a", "b"):
             (directory / name).mkdir()
-        self.primary = stack.enter_context(RedisServer(directory / "a"))
-        self.replica = stack.enter_context(
-            RedisServer(directory / "b", "--replicaof", "127.0.0.1", str(self.primary.port))
-        )
+        at_once = ("--repl-diskless-sync-delay", "0")  # otherwise replicas wait for five seconds
+        self.primary = stack.enter_context(RedisServer(directory / "a", *at_once))
+        replicate = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = stack.enter_context(RedisServer(directory / "b", *at_once, *replicate))
         self.relay = stack.enter_context(Relay(self.primary))
         self.url = self.relay.url
         self.sync()
