@@ -9,10 +9,15 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
 ATTACK_SECONDS ?= 60
 TESTS ?=
+# Tests wait for half of their time, so there are more workers than cores.
+WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+# Compiles the tests once, instead of in every worker.
+COMPILE_TESTS := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
 EXTRAS := server,redis,zlib-ng,isal
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
@@ -25,18 +30,20 @@ demo: $(VENV)/installed-server ## serve the demo on http://localhost:9292
 	@$(BIN)/python -m wsframe.server --port $(PORT)
 
 test: $(VENV)/installed-test ## run the tests, or only the files in TESTS
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-all: ## run the tests on every interpreter in PYTHONS
 	set -e; for python in $(PYTHONS); do $(MAKE) test PYTHON=$$python VENV=.venv-$$python; done
 
 coverage: $(VENV)/installed-test ## run the tests and check which lines and branches they reach
 	rm -rf build/coverage; mkdir -p build/coverage
-	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=
+	@$(COMPILE_TESTS)
+	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(PYTEST) --cov --cov-report=
 	COVERAGE_FILE=$(CURDIR)/build/coverage/data $(BIN)/python -m tools.coverage_gate
 
 check: lint types $(VENV)/installed-test ## lint, types and the fast tests on the compiled kernels
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow" --kernel compiled $(TESTS)
+	@$(COMPILE_TESTS)
+	$(PYTEST) -m "not slow" --kernel compiled $(TESTS)
 
 test-arm64: ## test the C code on an emulated arm64 (gcc-aarch64-linux-gnu, qemu-user-static)
 	mkdir -p build
