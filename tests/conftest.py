@@ -42,7 +42,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     if "one_kernel" not in marks or "both_kernels" in marks:
-        metafunc.parametrize("codec", KERNELS, indirect=True, scope="session")
+        # Python code runs on both kernels alike, and the pure kernels are more of it.
+        compiled = pytest.param("compiled", marks=pytest.mark.unmeasured)
+        metafunc.parametrize("codec", [compiled, "pure"], indirect=True, scope="session")
 
 
 @pytest.hookimpl(wrapper=True)

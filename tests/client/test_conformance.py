@@ -54,6 +54,7 @@ def test_invalid_text_fails_at_its_first_invalid_byte(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_message_of_4_mib_in_65536_fragments_is_received(connect: Connect, play: Play) -> None:
     def send(visit: Visit) -> None:
         visit.upgrade()

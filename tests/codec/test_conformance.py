@@ -69,6 +69,7 @@ def test_invalid_text_fails_at_its_first_invalid_byte(
     assert failure.code == BAD_DATA
 
 
+@pytest.mark.unmeasured
 @ends
 def test_a_message_of_4_mib_in_65536_fragments_is_received(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec, max_message_size=1 << 22)

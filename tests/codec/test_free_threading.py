@@ -97,6 +97,7 @@ def test_kernels_return_the_same_in_many_threads(codec: ModuleType) -> None:
     in_each_thread(run)
 
 
+@pytest.mark.unmeasured
 def test_masking_keys_are_unique_and_come_from_urandom(
     codec: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

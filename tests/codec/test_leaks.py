@@ -11,7 +11,7 @@ from tests.support.memory import in_fresh_process
 
 pytestmark = pytest.mark.slow
 
-BATCH = 2000
+BATCH = 1000
 # One leaked object per round would exceed this.
 NOTHING = 500
 

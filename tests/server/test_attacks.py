@@ -20,7 +20,7 @@ ATTACKS: dict[str, Attack] = {
     **{
         f"{count} silent clients: {kind}": threads.silent_clients(kind, count)
         for kind in threads.KINDS
-        for count in (64, 500, 2000)
+        for count in (64, 2000)
     },
     "abandoned requests": threads.abandoned_requests(200),
     "abandoned streams": threads.abandoned_streams(200),

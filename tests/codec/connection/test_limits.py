@@ -131,6 +131,7 @@ def traced_peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.unmeasured
 @ends
 @pytest.mark.parametrize("length", [LIMIT + 1, (1 << 63) - 1, (1 << 64) - 1])
 def test_no_memory_is_allocated_for_a_rejected_message(
@@ -141,6 +142,7 @@ def test_no_memory_is_allocated_for_a_rejected_message(
     assert traced_peak(lambda: connection.receive(wire)) < 20_000
 
 
+@pytest.mark.unmeasured
 @ends
 def test_no_memory_is_allocated_before_the_payload_arrives(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
@@ -165,6 +167,7 @@ def test_a_long_message_in_small_reads_is_not_copied_repeatedly(
     assert events == [payload_of(LIMIT)]
 
 
+@pytest.mark.unmeasured
 @ends
 @pytest.mark.parametrize("first", [CLOSE, TEXT], ids=["close", "failure"])
 def test_an_incomplete_message_is_freed_at_the_end(codec: ModuleType, first: int, end: End) -> None:

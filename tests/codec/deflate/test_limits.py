@@ -43,6 +43,7 @@ LIMITS = (1, 2, 100, STEP - 1, STEP, STEP + 1, 2 * STEP, 3 * STEP + 5)
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @ends
 @backends
 @pytest.mark.parametrize("limit", LIMITS)

@@ -44,6 +44,7 @@ from tests.support.vectors import (
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @ends
 @pytest.mark.parametrize("from_backend", BACKENDS)
 @pytest.mark.parametrize("to_backend", BACKENDS)

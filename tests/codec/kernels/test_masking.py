@@ -126,6 +126,7 @@ def foreign(size: int) -> Any:
     return (number * 2) * (size // 8)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("convert", READABLE.values(), ids=READABLE)
 @pytest.mark.parametrize("size", [8, 1024, 1 << 18])
 def test_every_bytes_like_object_is_read(

@@ -226,6 +226,7 @@ def test_take_messages_appends_to_the_list(codec: ModuleType) -> None:
     assert messages == ["there", "x"]
 
 
+@pytest.mark.unmeasured
 @roles
 @pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_no_memory_is_allocated_for_a_declined_length(

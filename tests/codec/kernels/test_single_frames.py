@@ -157,6 +157,7 @@ def test_take_frame_declines_a_frame_over_the_limit(
         assert take_one(codec, by_hand(first, bytes(limit + 1), key), key, limit) is None
 
 
+@pytest.mark.unmeasured
 @roles
 @pytest.mark.parametrize("limit", [LIMIT, sys.maxsize])
 @pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])

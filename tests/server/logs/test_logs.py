@@ -284,6 +284,7 @@ def test_a_record_is_not_changed_for_other_handlers(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
 @pytest.mark.parametrize("text", ["x", "\x00", "\U000e0001", "\n", "é", "\u2028"])
 def test_long_texts_are_stored_in_few_bytes(formatter: logging.Formatter, text: str) -> None:

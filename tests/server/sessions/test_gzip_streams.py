@@ -299,6 +299,7 @@ def test_a_stream_of_many_threads_is_whole(serve: Serve, gzip_clients: Connect) 
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_clients: Connect) -> None:
     noise = Random(2).randbytes(1 << 15).hex()
     sent, count = 0, 500

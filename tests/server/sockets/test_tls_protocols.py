@@ -57,6 +57,7 @@ def test_messages_are_echoed_over_tls(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @BOTH_KINDS
 @VERSIONS
 def test_large_messages_can_cross(

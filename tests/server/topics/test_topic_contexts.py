@@ -168,7 +168,10 @@ end()
         pytest.param(
             FORKS,
             id="forked children",
-            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+            marks=[
+                pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+                pytest.mark.unmeasured,
+            ],
         ),
     ],
 )
