@@ -293,7 +293,7 @@ def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
     try:
         if code >= FIRST_CONTROL_OPCODE and (source.size > 125 or not final):
             return _pure.encode_frame(opcode, payload, fin=fin, rsv=rsv, masking_key=masking_key)
-        head = (2 if source.size < 126 else 4 if source.size < 65536 else 10) + 4 * masked
+        head = head_size(source.size) + 4 * masked
         frame = PyBytes_FromStringAndSize(NULL, head + source.size)
         out = <unsigned char *>PyBytes_AS_STRING(frame)
         write_head(out, final << 7 | reserved << 4 | code, masked << 7, source.size)
@@ -307,7 +307,12 @@ def encode_frame(opcode, payload=b"", *, fin=True, rsv=0, masking_key=None):
         give_back(&source)
 
 
-cdef inline void write_head(unsigned char *out, int first, int mask_bit, Py_ssize_t size) noexcept:
+cdef Py_ssize_t head_size(Py_ssize_t payload_size) noexcept nogil:
+    """Return the size of a frame's header without the masking key (RFC 6455 section 5.2)."""
+    return 2 if payload_size < 126 else 4 if payload_size < 65536 else 10
+
+
+cdef void write_head(unsigned char *out, int first, int mask_bit, Py_ssize_t size) noexcept nogil:
     cdef int i
     out[0] = <unsigned char>first
     if size < 126:
@@ -408,34 +413,40 @@ def take_frame(data, Py_ssize_t start, Py_ssize_t limit, bint masked):
 
 def take_messages(data, Py_ssize_t start, list messages not None, Py_ssize_t limit, bint masked):
     cdef Span source
-    cdef Head head
-    cdef Py_ssize_t left, size
-    cdef const unsigned char *p
-    cdef uint32_t key = 0
     if start < 0 or limit < 0 or not borrow(data, &source, PyBUF_SIMPLE):
         return _pure.take_messages(data, start, messages, limit, masked)
     try:
-        p = source.start + start
-        left = source.size - start
-        while read_whole_head(p, left, limit, masked, &head):
-            if head.first != TEXT_FRAME and head.first != BINARY_FRAME:
-                break
-            if masked:
-                key = xor_load_key(p + head.size - 4)
-            size = <Py_ssize_t>head.length
-            if head.first == BINARY_FRAME:
-                message = PyBytes_FromStringAndSize(NULL, size)
-                xor_span(<unsigned char *>PyBytes_AS_STRING(message), p + head.size, size, key)
-            else:
-                message = take_text(p + head.size, size, key)
-                if message is None:
-                    break
-            messages.append(message)
-            p += head.size + size
-            left -= head.size + size
-        return left
+        if start >= source.size:
+            return source.size - start
+        return take_from(source.start + start, source.size - start, messages, limit, masked)
     finally:
         give_back(&source)
+
+
+cdef Py_ssize_t take_from(
+    const unsigned char *p, Py_ssize_t left, list messages, Py_ssize_t limit, bint masked
+) except -1:
+    """Append the whole, uncompressed messages at the beginning; return the bytes behind them."""
+    cdef Head head
+    cdef Py_ssize_t size
+    cdef uint32_t key = 0
+    while read_whole_head(p, left, limit, masked, &head):
+        if head.first != TEXT_FRAME and head.first != BINARY_FRAME:
+            break
+        if masked:
+            key = xor_load_key(p + head.size - 4)
+        size = <Py_ssize_t>head.length
+        if head.first == BINARY_FRAME:
+            message = PyBytes_FromStringAndSize(NULL, size)
+            xor_span(<unsigned char *>PyBytes_AS_STRING(message), p + head.size, size, key)
+        else:
+            message = take_text(p + head.size, size, key)
+            if message is None:
+                break
+        messages.append(message)
+        p += head.size + size
+        left -= head.size + size
+    return left
 
 
 cdef inline object take_text(const unsigned char *payload, Py_ssize_t size, uint32_t key):

@@ -152,11 +152,22 @@ def encode_frame(
         mask_bit, body = 0x80, mask(view, key)
 
     first = bool(fin) << 7 | rsv << 4 | opcode
+    return frame_head(first, mask_bit, size) + key + body
+
+
+def frame_head(first: int, mask_bit: int, size: int) -> bytes:
+    """Return the header of a frame without the masking key.
+
+    Args:
+        first: the first byte.
+        mask_bit: 0x80 for a masked frame, otherwise 0.
+        size: the size of the payload.
+    """
     if size < 126:
-        return bytes((first, mask_bit | size)) + key + body
+        return bytes((first, mask_bit | size))
     if size < 65536:
-        return bytes((first, mask_bit | 126)) + size.to_bytes(2, "big") + key + body
-    return bytes((first, mask_bit | 127)) + size.to_bytes(8, "big") + key + body
+        return bytes((first, mask_bit | 126)) + size.to_bytes(2, "big")
+    return bytes((first, mask_bit | 127)) + size.to_bytes(8, "big")
 
 
 def parse_frame(data: Buffer, start: int) -> tuple[int, int, int, int] | None:
