@@ -199,6 +199,20 @@ class Connection:
         """
         return self._kept != [None]
 
+    @property
+    def between_messages(self) -> bool:
+        """True if the next byte begins a frame, and neither end has closed the receiving side.
+
+        Then complete, uncompressed messages may be decoded without this object. Read it between two
+        calls of :meth:`receive`, in the same thread.
+        """
+        return self._kept == [None]
+
+    @property
+    def max_message_size(self) -> int:
+        """The maximum size of a received message, in bytes."""
+        return self._max_message_size
+
     def receive(self, data: Buffer) -> list[Event]:
         """Decode bytes from the peer, and return the events that they complete, in order.
 

@@ -10,7 +10,7 @@ import socket
 import sys
 from enum import Enum
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 try:
     import fcntl
@@ -57,6 +57,9 @@ def unacknowledged(sock: HasOptions) -> int:
 class Progress:
     """Acknowledgements of the other end. Times are in seconds, on a clock of the caller.
 
+    This class is a mixin without fields, so that it can be combined with a class written in C. A
+    subclass has the slots ``FIELDS``, and calls :meth:`begin`.
+
     Attributes:
         acked: the number of written bytes that were acknowledged.
         waiting_since: the time of the last acknowledgement, or the time when the current wait for
@@ -65,9 +68,17 @@ class Progress:
             read all acknowledged bytes.
     """
 
-    __slots__ = ("acked", "caught_up", "waiting_since")
+    FIELDS = ("acked", "caught_up", "waiting_since")
 
-    def __init__(self) -> None:
+    if not TYPE_CHECKING:  # a type checker expects the fields among these slots
+        __slots__ = ()
+
+    acked: int
+    waiting_since: float
+    caught_up: float
+
+    def begin(self) -> None:
+        """Initialize the fields: nothing was written yet."""
         self.acked = 0
         self.waiting_since = inf
         self.caught_up = 0.0
@@ -104,6 +115,15 @@ class Progress:
     def note_read(self, now: float, position: int) -> None:
         """Record that the other end's program has read this many bytes in total."""
         self.caught_up = min(self.caught_up, now + max(0, self.acked - position) / SLOWEST_READER)
+
+
+class SocketProgress(Progress):
+    """The acknowledgements of one socket."""
+
+    __slots__ = Progress.FIELDS
+
+    def __init__(self) -> None:
+        self.begin()
 
 
 class Life(Enum):

@@ -17,7 +17,7 @@ from wsframe.progress import (
     SLOWEST_READER,
     Keepalive,
     Life,
-    Progress,
+    SocketProgress,
     unacknowledged,
 )
 
@@ -28,7 +28,7 @@ INTERVAL, TIMEOUT = 20.0, 10.0
 def look(
     keepalive: Keepalive,
     now: float,
-    progress: Progress,
+    progress: SocketProgress,
     *,
     received: int = 0,
     more: bool = False,
@@ -37,7 +37,7 @@ def look(
 
 
 def test_bytes_are_acknowledged_in_steps() -> None:
-    progress = Progress()
+    progress = SocketProgress()
     assert progress.waiting_since == inf
     assert not progress.note(1.0, 0, 0, False)
     assert progress.waiting_since == inf
@@ -54,7 +54,7 @@ def test_bytes_are_acknowledged_in_steps() -> None:
 
 
 def test_a_slow_program_has_time_to_read_what_was_acknowledged() -> None:
-    progress = Progress()
+    progress = SocketProgress()
     progress.note(10.0, 5 * SECOND, 0, False)
     assert progress.caught_up == 15.0
     progress.note(12.0, 6 * SECOND, 0, False)
@@ -70,7 +70,7 @@ def test_a_slow_program_has_time_to_read_what_was_acknowledged() -> None:
 
 
 def test_data_that_was_read_long_ago_adds_no_time() -> None:
-    progress = Progress()
+    progress = SocketProgress()
     progress.note(10.0, 5 * SECOND, 0, False)
     progress.note(14.0, 5 * SECOND, 0, False)
     assert progress.caught_up == 15.0
@@ -79,7 +79,7 @@ def test_data_that_was_read_long_ago_adds_no_time() -> None:
 
 
 def test_a_silent_end_is_pinged_and_dead_without_an_answer() -> None:
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     assert look(keepalive, INTERVAL - 1, progress) is Life.CONTINUES
     assert look(keepalive, INTERVAL, progress) is Life.PING_DUE
     keepalive.pinged(INTERVAL, 2, progress, TIMEOUT)
@@ -90,7 +90,7 @@ def test_a_silent_end_is_pinged_and_dead_without_an_answer() -> None:
 
 @pytest.mark.parametrize("more", [False, True])
 def test_acknowledgements_postpone_a_ping(more: bool) -> None:
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     now = 0.0
     while now < ACKNOWLEDGED_INTERVALS * INTERVAL:
         assert look(keepalive, now, progress, more=more) is Life.CONTINUES
@@ -101,14 +101,14 @@ def test_acknowledgements_postpone_a_ping(more: bool) -> None:
 
 def test_an_end_that_acknowledges_nothing_is_not_pinged() -> None:
     """The send timeout limits this case."""
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     progress.note(0.0, 10, 10, False)
     assert look(keepalive, 2 * INTERVAL, progress) is Life.CONTINUES
 
 
 @pytest.mark.parametrize("answers", [False, True])
 def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(answers: bool) -> None:
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     keepalive.pinged(20.0, 102, progress, TIMEOUT)
     progress.note(25.0, 102, 50, False)
     assert look(keepalive, 25.0, progress) is Life.CONTINUES
@@ -127,7 +127,7 @@ def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(answers: bool) ->
 
 
 def test_a_pong_shows_that_earlier_data_was_read() -> None:
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     progress.note(0.0, 60 * SECOND, 0, False)
     keepalive.answered(1.0, progress)  # without a ping it has no meaning
     assert progress.caught_up == 60.0
@@ -139,7 +139,7 @@ def test_a_pong_shows_that_earlier_data_was_read() -> None:
 
 
 def test_received_bytes_restart_the_interval() -> None:
-    progress, keepalive = Progress(), Keepalive(0.0)
+    progress, keepalive = SocketProgress(), Keepalive(0.0)
     keepalive.pinged(20.0, 2, progress, TIMEOUT)
     assert look(keepalive, 100.0, progress, received=1) is Life.CONTINUES
     assert look(keepalive, 119.0, progress, received=1) is Life.CONTINUES

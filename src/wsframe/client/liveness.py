@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from ..progress import Keepalive, Life, Progress
+from ..progress import Keepalive, Life, SocketProgress
 
 # The number of checks within the server's send timeout.
 LOOKS = 8
@@ -42,7 +42,7 @@ class Liveness:
         self._unobserved = 0.0  # the total time in which no thread waited
         self._wake_by = self._idle_since = clock()
         self._waiting = 0  # the number of waiting threads
-        self._progress = Progress()
+        self._progress = SocketProgress()
         self._interval = ping_interval
         self.ping_timeout = ping_timeout
         self.send_timeout = send_timeout

@@ -11,8 +11,6 @@ from contextlib import suppress
 from ..progress import unacknowledged
 from ..waker import Waker
 
-# Not SSLSocket.shutdown, which would make another thread continue without TLS.
-_shutdown = socket.socket.shutdown
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 # The largest TLS record (RFC 8446 section 5.1). A call with more data reports no progress until all
@@ -35,7 +33,11 @@ def cut(sock: socket.socket, process: int) -> None:
     """
     if process == os.getpid():
         with suppress(OSError):  # it is no longer connected
-            _shutdown(sock, socket.SHUT_RDWR)
+            if isinstance(sock, ssl.SSLSocket):
+                # SSLSocket.shutdown would make another thread continue without TLS.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            else:
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 class Transport:
