@@ -112,7 +112,7 @@ wheel: $(VENV)/installed-build ## build a wheel and an sdist into dist/
 	$(BIN)/python -m build
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .venv-* build dist src/*.egg-info src/wsframe/_kernels.c
+	rm -rf $(VENV) .venv-* build dist src/*.egg-info src/wsframe/_kernels.c src/server/_rounds.c
 
 # Dependency groups (PEP 735) need a recent pip, also in an environment made without make.
 $(VENV)/recent-pip:

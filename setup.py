@@ -51,7 +51,17 @@ kernels = Extension(
     optional=POLICY == "auto",
 )
 
+# Linux, because it uses epoll.
+rounds = Extension(
+    "wsframe.server._rounds",
+    sources=["src/server/_rounds.pyx"],
+    depends=["src/wsframe/_kernels.pxd"],
+    include_dirs=["src"],
+    optional=POLICY == "auto",
+)
+extensions = [kernels, rounds] if sys.platform == "linux" else [kernels]
+
 setup(
-    ext_modules=[] if POLICY == "no" else [kernels],
+    ext_modules=[] if POLICY == "no" else extensions,
     cmdclass={"build_ext": BuildKernels},
 )

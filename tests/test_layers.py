@@ -18,7 +18,9 @@ SOURCES = Path(__file__).parent.parent / "src"
 LAYERS = (
     ("wsframe",),
     ("wsframe.client",),
-    ("server.timing", "server.forks", "server.addresses", "server.hosts"),
+    ("server.pure_rounds",),
+    ("server._rounds",),
+    ("server.timing", "server.forks", "server.addresses", "server.hosts", "server.rounds"),
     ("server.signals", "server.settings", "server.reports"),
     ("server.handoff",),
     ("server.sockets",),

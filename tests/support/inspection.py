@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from wsframe.server.pure_rounds import size_of
+
 from .waiting import wait_until
 
 if TYPE_CHECKING:
@@ -45,17 +47,17 @@ def wait_for_disconnects(server: Server, remaining: int = 0) -> None:
 
 def socket_of(peer: Peer) -> socket.socket:
     """Return the socket of a connection."""
-    return cast("socket.socket", peer._sock)
+    return cast("socket.socket", peer.sock)
 
 
 def queued_bytes(peer: Peer) -> int:
     """Return how many bytes the server holds for a client, beyond the kernel's buffer."""
-    return len(peer._unsent) + sum(map(len, peer.out))
+    return peer.position - peer.bytes_out + sum(map(size_of, peer.out))
 
 
 def session_of(peer: Peer) -> Any:
     """Return the session of a connection."""
-    return peer._session
+    return peer.session
 
 
 def websocket_session(ws: WebSocket) -> WebSocketSession:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from typing import Any
 
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server import Topic
+from wsframe.server.pure_rounds import IncompleteBlock
 from wsframe.server.topics.encodings import EVENT_STREAM, Encoding
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.subscription import TopicSubscription
@@ -44,6 +45,11 @@ class ManualLoop:
     ) -> None:
         self.waits.append(reason)
         when_over(lambda: self.waits.remove(reason))
+
+    def send_block(
+        self, peers: Sequence[Any], block: bytes, count: int
+    ) -> Sequence[IncompleteBlock]:
+        return [(number, None, 0) for number in range(len(peers))]
 
     def call_safely(self, function: Callable[..., Any], *arguments: object) -> None:
         function(*arguments)
@@ -89,6 +95,9 @@ class ManualSocket:
         accepted = self._room - len(self.unread)
         self.unread += data[:accepted]
         self._unsent = data[accepted:]
+
+    def sent_partly(self, items: object, sent: int) -> None:
+        raise AssertionError("its loop sends no blocks")
 
     def abort(self) -> None:
         self.closed = True

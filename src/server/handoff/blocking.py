@@ -23,11 +23,15 @@ class BlockingProfile:
         blocking: the author's choice: True to run every turn in a thread, False to begin every turn
             on the loop, None to learn from its behaviour.
         timing: the app's timing.
+
+    Attributes:
+        slow: True if the last turn took so long that no answer of others should wait for the next.
     """
 
     def __init__(self, route: Hashable, blocking: bool | None, timing: Timing) -> None:
         self.route = route
         self.blocking = blocking
+        self.slow = False
         self._timing = timing
         self._handoffs: deque[float] = deque(maxlen=HANDOFFS_OF_A_ROUTE)
         self._suspected = -inf

@@ -20,17 +20,20 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsframe.waker import Waker
 
 from ..reports.loggers import log
+from ..rounds import Wire
 from .blocking import BlockingProfile
+from .calls import Calls
 from .clock import LoopClock
 from .overdue import OverdueHandlers
+from .ownership import Handoff, Ownership
 from .poller import HANGUP, READ, WRITE, Poller
-from .quotas import Holder, Shortage
+from .quotas import Holder
+from .round import Round
 from .slowdown import Slowdowns
 from .task import (
     BUSY,
@@ -43,11 +46,13 @@ from .task import (
     TaskPeer,
 )
 from .thread_queue import ThreadQueue
-from .threads import HANDLER_NAME, LOOP_NAME, WorkerThread, has_gil, stack_of
+from .threads import HANDLER_NAME, WorkerThread, stack_of
+from .wakes import Wakes
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
+    from ..pure_rounds import IncompleteBlock
     from ..timing import Timing
     from .monitor import Monitor
     from .threads import Threads
@@ -59,11 +64,6 @@ __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 # more CPU. Under load no poll is empty.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
-# Views of up to this many bytes are created in advance. Slicing costs as much as decoding a short
-# message.
-SHORT_READ = 512
-# The number of queued calls that are made before sockets are polled again.
-MAX_CALLS_PER_ROUND = 256
 
 
 class Source(Protocol):
@@ -78,26 +78,6 @@ class Source(Protocol):
         Returns:
             The task whose turn is due because of this, if any.
         """
-
-
-class Ownership:
-    """The period in which one thread owns the loop. It is never reused.
-
-    Attributes:
-        token: a list with one item while user code runs: the work of that turn, a new list each
-            time.
-        task: the task of the current or last turn; initially, the task that lost the loop, if any.
-        thread: the owner.
-        worker: the worker of that thread; set before the ownership begins.
-    """
-
-    __slots__ = ("task", "thread", "token", "worker")
-
-    def __init__(self, lost: Task | None = None) -> None:
-        self.thread = threading.current_thread()
-        self.token: list[list[Any]] = []
-        self.task = lost
-        self.worker: WorkerThread | None = None
 
 
 class Loop(LoopClock):
@@ -115,12 +95,12 @@ class Loop(LoopClock):
         waiting: the turns and requests that wait for a thread.
         overdue: the handlers that outlive their client.
         slowdowns: the tasks whose next turn is delayed.
-        buffer: the buffer of every read. Data that is kept is copied from it.
-        received: a view of the buffer.
-        received_short: views of the beginning of the buffer, by length.
+        buffer: the memory for reads outside a round. Data that is kept is copied from it.
+        poller: the files that the loop waits for.
+        round: the data received, and the answers to send.
+        wakes: the threads of handlers to wake.
         on_task_end: a hook, called when the user code of a task has ended.
         handoffs: the number of turns that have lost the loop.
-        wake_one_at_a_time: True to wake one thread in each round; see :meth:`wake_soon`.
     """
 
     def __init__(
@@ -138,33 +118,23 @@ class Loop(LoopClock):
         self.waiting = ThreadQueue(self, threads)
         self.overdue = OverdueHandlers(self)
         self.slowdowns = Slowdowns(self.call_soon)
-        self.buffer = bytearray(RECEIVE_BUFFER)
-        self.received = memoryview(self.buffer)
-        self.received_short = [self.received[:size] for size in range(SHORT_READ)]
+        self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self.handoffs = 0
-        self.wake_one_at_a_time = has_gil()
+        self.wakes = Wakes()
+        self.poller = Poller() if poller is None else poller
+        self.round = Round(self.poller, self._clock, self.call_safely)
         self._threads = threads
         self._monitor = monitor
-        self._poller = Poller() if poller is None else poller
-        self._sources: dict[int, Source] = {}
-        self._waker = Waker() if waker is None else waker
-        self._poller.register(self._waker.fileno(), READ)
-        self._sources[self._waker.fileno()] = self
-        self._calls: deque[Callable[[], object]] = deque()
+        self._handoff = Handoff(threads, self._run)
+        self._calls = Calls(Waker() if waker is None else waker)
+        self._sources: dict[int, Source] = {self._calls.fileno(): self._calls}
+        self.poller.register(self._calls.fileno(), READ)
         self._queue: deque[Task] = deque()
-        self._wakes: deque[SimpleQueue[None]] = deque()
         self._profiles: dict[object, BlockingProfile] = {}
-        # One item while the owner sleeps or is about to; a thread that sees it wakes the owner.
-        self._asleep: list[None] = []
         self._started = False
         self._running = True
         self._ended = threading.Event()
-        self._ownership = Ownership()
-        # Only the monitor uses these: the token at its last check, and the last token without a
-        # hand-off.
-        self._seen: list[Any] | None = None
-        self._not_handed_off: list[Any] | None = None
-        self._owner = 0
+        self._spins = 0
         self._at_end: list[Callable[[], object]] = []
 
     # Any thread -------------------------------------------------------------------------------
@@ -175,8 +145,7 @@ class Loop(LoopClock):
         Raises:
             RuntimeError: the system cannot start another thread.
         """
-        worker = self._ownership.worker = self._threads.start_loop()
-        worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
+        self._handoff.start()
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
@@ -199,7 +168,7 @@ class Loop(LoopClock):
         """
         self.call_soon(self.end)
         if not self._ended.wait(timeout):
-            stack = stack_of(self._owner)
+            stack = stack_of(self._handoff.owner)
             log.error(
                 "the loop did not stop within %g s because a handler blocks it",
                 timeout,
@@ -208,7 +177,7 @@ class Loop(LoopClock):
 
     def owned(self) -> bool:
         """Any thread: return True if the calling thread is the owner."""
-        return threading.get_ident() == self._owner
+        return threading.get_ident() == self._handoff.owner
 
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
@@ -219,45 +188,17 @@ class Loop(LoopClock):
             reason: identifies the cause; all tasks with the same reason continue together.
             when_over: called with a function; any thread calls that function to end the delay.
         """
-        task = self._ownership.task
+        task = self._handoff.ownership.task
         if task is not None:
             self.slowdowns.add(task, reason, when_over)
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
-        self._calls.append(function)
-        if self._asleep:
-            self._asleep.clear()  # so that later calls do not wake it again
-            self._waker.wake()
-
-    def wake_next(self) -> None:
-        """Any thread that was just woken: send the next signal of :meth:`wake_soon`."""
-        with suppress(IndexError):  # another thread may take the last one
-            while self._wakes:
-                ready_signal = self._wakes.popleft()
-                if ready_signal.empty():  # otherwise an earlier signal is still unread
-                    ready_signal.put(None)
-                    return
+        self._calls.add(function)
 
     def sleeps(self) -> bool:
         """Any thread: return True if the owner is blocked in the poller, or about to be."""
-        return bool(self._asleep)
-
-    def after_fork(self) -> None:
-        """The child of a fork: close the copies of the files, and stop.
-
-        The parent uses the same poller, so nothing is unregistered from it.
-        """
-        self._running = False
-        self._owner = 0
-        self._ownership.token.clear()  # a handler that forked on this loop has lost the loop
-        for waiting in (self._calls, self._queue, self._wakes, self._asleep):
-            waiting.clear()
-        for file in (self._poller, self._waker):
-            with suppress(OSError):
-                file.close()
-
-    # The monitor's thread ---------------------------------------------------------------------
+        return self._calls.sleeps()
 
     def watch(self) -> bool:
         """The monitor's thread: hand the loop off if the turn of the last call still runs.
@@ -265,45 +206,20 @@ class Loop(LoopClock):
         Returns:
             True if a turn runs that may end before the next call.
         """
-        ownership = self._ownership
-        token = next(iter(ownership.token), None)
-        if token is not None and token is self._seen:
-            self._hand_off(ownership, token)
-            token = None
-        self._seen = token
-        return token is not None
+        return self._handoff.watch()
 
-    def _hand_off(self, ownership: Ownership, token: list[Any]) -> None:
-        task, owner = ownership.task, ownership.worker
-        if task is None or owner is None:
-            return  # the turn has just ended
-        handoff = self._threads.hand_off(owner, Holder(task.route, task.peer.network))
-        if handoff is None:
-            if token is not self._not_handed_off:  # once for each turn
-                self._not_handed_off = token
-                log.warning(
-                    "%s blocks the loop, and no thread can take it over: %s",
-                    task.path,
-                    Shortage.SYSTEM.value,
-                )
-            return
-        worker, charge = handoff
-        try:
-            ownership.token.pop()
-        except IndexError:  # the turn has just ended
-            self._threads.take_back(owner, charge, worker)
-            return
-        # No other thread writes to it: the old owner lost the loop, the new one has not begun.
-        assert ownership.task is not None
-        if ownership.task is not task:  # that turn ended, and another one lost the loop
-            lost = ownership.task
-            self._threads.recharge(owner, charge, Holder(lost.route, lost.peer.network))
-        self._ownership = Ownership(ownership.task)
-        self._ownership.worker = worker
-        self._owner = 0
-        ownership.thread.name = f"{HANDLER_NAME} {ownership.task.path}"
-        worker.jobs.put((LOOP_NAME, partial(self._run, self._ownership)))
-        self._threads.restore_spares()
+    def after_fork(self) -> None:
+        """The child of a fork: close the copies of the files, and stop.
+
+        The parent uses the same poller, so nothing is unregistered from it.
+        """
+        self._running = False
+        self._handoff.after_fork()
+        for waiting in (self._calls, self._queue, self.wakes, self.round):
+            waiting.clear()
+        for file in (self.poller, self._calls):
+            with suppress(OSError):
+                file.close()
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -311,19 +227,19 @@ class Loop(LoopClock):
         """Owner: call ``source.ready`` when the socket is ready, until :meth:`unregister`."""
         assert self.owned()
         fd = sock.fileno()
-        self._poller.register(fd, events)
+        self.poller.register(fd, events, source if isinstance(source, Wire) else None)
         self._sources[fd] = source
 
     def modify(self, sock: HasFileno, events: int) -> None:
         """Owner: change the events to wait for."""
         assert self.owned()
-        self._poller.modify(sock.fileno(), events)
+        self.poller.modify(sock.fileno(), events)
 
     def unregister(self, sock: HasFileno) -> None:
         """Owner: stop polling this socket."""
         assert self.owned()
         fd = sock.fileno()
-        self._poller.unregister(fd)
+        self.poller.unregister(fd)
         del self._sources[fd]
 
     def profile(self, owner: object, blocking: bool | None) -> BlockingProfile:
@@ -339,6 +255,20 @@ class Loop(LoopClock):
         self.slowdowns.discard(task)
         self.overdue.discard(task)
         self.on_task_end()
+
+    def send_block(self, peers: list[Any], block: bytes, count: int) -> list[IncompleteBlock]:
+        """Owner: send the same data to each connection that has nothing else to send.
+
+        Args:
+            peers: the connections.
+            block: the data.
+            count: the number of messages or events in it.
+
+        Returns:
+            The connections that the caller must serve, by their number; see
+            :func:`wsframe.server.pure_rounds.send_block`.
+        """
+        return self.poller.send_block(peers, block, count)
 
     def queue_turn(self, task: Task) -> None:
         """Owner: queue a turn of this task."""
@@ -368,100 +298,117 @@ class Loop(LoopClock):
         worker.jobs.put((name, partial(self._run_elsewhere, task, work)))
         task.peer.flush()
 
-    def wake_soon(self, ready_signal: SimpleQueue[None]) -> None:
-        """Owner: wake the handler's thread that waits for this queue, soon.
-
-        If many threads are woken at once, they compete for the GIL and the system switches between
-        them. So the loop wakes one thread in each round, and each woken thread wakes the next one
-        before it may block. Without a GIL all threads are woken at once.
-        """
-        assert self.owned()
-        self._wakes.append(ready_signal)
-
     def end(self) -> None:
         """Owner: end the loop, after the queued turns and calls."""
         self._running = False
 
     def _run(self, ownership: Ownership) -> None:
-        """Own the loop until it ends or a turn loses it.
-
-        The code for each read and turn is inlined here, because a call costs measurable time.
-        """
-        self._owner = threading.get_ident()
-        ownership.thread = threading.current_thread()
+        """Own the loop until it ends or a turn loses it."""
+        self._handoff.begin(ownership)
         if ownership.task is not None:
             self.call_safely(self._take_over, ownership.task)
-        peer: TaskPeer | None
-        source: Any  # a Source, or the connection whose turn runs; an error ends it
-        poll, sources, queue, calls = self._poller.poll, self._sources, self._queue, self._calls
-        wakes, asleep, monitor, token = self._wakes, self._asleep, self._monitor, ownership.token
-        threads = self._threads
-        myself = (self._waker.fileno(), 0)
-        spins = 0
-        while self._running or queue or calls or wakes:
-            if wakes:
-                self._wake_some()
-            if queue or calls or wakes or spins:
-                ready = poll(0)
+        while self._run_round(ownership):
+            if not (self._running or self._queue or self._calls or self.wakes):
+                self._close()
+                return
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Wake a thread, poll and receive, and make the queued calls."""
+        queue, calls, wakes = self._queue, self._calls, self.wakes
+        if wakes:
+            wakes.wake_some()
+        if queue or calls or wakes or self._spins:
+            found = self.round.receive(0)
+        else:
+            # Announce the sleep, then check once more: no wake-up is lost in between.
+            calls.announce_sleep()
+            found = self.round.receive(0 if calls else self._poll_timeout())
+            calls.end_sleep()
+        if found:
+            self._spins = SPIN_POLLS
+        elif self._spins:
+            self._spins -= 1
+        if calls:
+            calls.make(self.call_safely)
+        self.round.turns = len(queue)  # turns that are queued later come after the sockets
+        if (found or queue) and self._monitor.parked:
+            self._monitor.unpark()
+
+    def _run_round(self, ownership: Ownership) -> bool:
+        """Continue the round; return False if a turn has lost the loop."""
+        round_ = self.round
+        while round_.turns:
+            round_.turns -= 1
+            task = self._queue.popleft()
+            if task.state is QUEUED:
+                task.state = IDLE
+            if not self._turn(task, ownership):
+                return False
+        due: Task | None
+        for session, messages, rest in round_.received:
+            try:
+                due = session.messages_received(messages, rest)
+            except Exception as error:
+                self.report_error(error, session)
+                continue
+            if due is not None and not self._turn(due, ownership):
+                return False
+        for fd, events in round_.ready:
+            source = self._sources.get(fd)
+            if source is None:
+                continue  # closed in this round
+            try:
+                due = source.ready(events)
+            except Exception as error:
+                self.report_error(error, source)
+                continue
+            if due is not None and not self._turn(due, ownership):
+                return False
+        if round_.answered:
+            round_.send_answers()
+        ownership.task = None  # or a sleeping loop would keep a connection alive
+        if self._ticking:
+            self._tick_if_due()
+        return True
+
+    def _turn(self, task: Task, ownership: Ownership) -> bool:
+        """Run a turn of this task, if it has work; return False if it has lost the loop."""
+        round_ = self.round
+        peer = task.peer
+        try:
+            if (task.needs_thread or self._threads.scarce) and self._held_back(task):
+                return True
+            work = task.work
+            if work is None or len(work) > MAX_WORK_PER_TURN:
+                work = task.next_batch()
+                if work is None:
+                    return True
             else:
-                # Announce the sleep, then check once more: no wake-up is lost in between.
-                asleep.append(None)
-                ready = poll(0 if calls else self._poll_timeout())
-                asleep.clear()
-            spins = SPIN_POLLS if ready else spins - 1 if spins else 0
-            if calls:
-                for _ in range(min(len(calls), MAX_CALLS_PER_ROUND)):
-                    self.call_safely(calls.popleft())
-            if queue:
-                # Queued turns come first; turns that are queued meanwhile come after the sockets.
-                ready[:0] = [myself] * len(queue)
-            if ready and monitor.parked:
-                monitor.unpark()
-            for fd, events in ready:
-                source = sources.get(fd)
-                if source is None:
-                    continue  # closed in this round
-                try:
-                    task = source.ready(events)
-                    if task is None:
-                        if not queue:
-                            continue
-                        task = self._next_queued()
-                    if (task.needs_thread or threads.scarce) and self._held_back(task):
-                        continue
-                    work = task.work
-                    if work is None or len(work) > MAX_WORK_PER_TURN:
-                        work = task.next_batch()
-                        if work is None:
-                            continue
-                    else:
-                        task.work = None
-                    source = peer = task.peer
-                    ownership.task = task
-                    peer.in_turn = True
-                    token.append(work)
-                    try:
-                        task.run(work)
-                    except BaseException:  # of any kind, because the token must be popped
-                        log.exception(
-                            "internal error in a turn of %s (please report this)", task.path
-                        )
-                    peer.in_turn = False
-                    try:
-                        token.pop()
-                    except IndexError:
-                        self.call_soon(partial(self._returned, task))
-                        return
-                    peer.flush()
-                    if task.needs_finish:
-                        task.finish_turn()
-                except Exception as error:
-                    self.report_error(error, source)
-            # Drop the references, or a sleeping loop would keep a connection alive.
-            source = peer = task = work = ownership.task = None
-            if self._ticking:
-                self._tick_if_due()
-        self._close()
+                task.work = None
+            if task.profile.slow:
+                round_.send_answers()
+            ownership.task = task
+            peer.in_turn = True
+            ownership.token.append(work)
+            try:
+                task.run(work)
+            except BaseException:  # of any kind, because the token must be popped
+                log.exception("internal error in a turn of %s (please report this)", task.path)
+            peer.in_turn = False
+            work = None  # an exception in it refers to this frame, which would be a cycle
+            try:
+                ownership.token.pop()
+            except IndexError:
+                self.call_soon(partial(self._returned, task))
+                return False
+            round_.end_turn(peer, task.profile)
+            if task.needs_finish:
+                peer.flush()
+                task.finish_turn()
+        except Exception as error:
+            self.report_error(error, peer)
+        return True
 
     def _held_back(self, task: Task) -> bool:
         """Start a turn in a thread, or queue it for one; return False to run it on the loop."""
@@ -484,10 +431,12 @@ class Loop(LoopClock):
 
     def _take_over(self, lost: Task) -> None:
         """Account for the turn that lost the loop; the first action of a new owner."""
+        self.round.send_answers()
         self.handoffs += 1
         lost.state = BUSY
         lost.peer.in_turn = False
         profile = lost.profile
+        profile.slow = True
         if profile.blocking is None and profile.has_blocked():
             turns = self.timing.route_probation_turns
             for task in self.unfinished:
@@ -507,18 +456,14 @@ class Loop(LoopClock):
         except Exception as error:
             self.report_error(error, task.peer)
 
-    def _wake_some(self) -> None:
-        for _ in range(1 if self.wake_one_at_a_time else len(self._wakes)):
-            self.wake_next()
-
     def _close(self) -> None:
-        self._owner = 0  # a later thread may get the same identifier
+        self._handoff.owner = 0  # a later thread may get the same identifier
         self._close_files()
         self._ended.set()
 
     def _close_files(self) -> None:
-        self._poller.close()
-        self._waker.close()
+        self.poller.close()
+        self._calls.close()
         for function in self._at_end:
             function()
 
@@ -536,18 +481,6 @@ class Loop(LoopClock):
         abort: Callable[[], object] | None = getattr(source, "abort", None)
         if abort is not None:
             self.call_safely(abort)
-
-    def ready(self, events: int) -> Task | None:
-        """Owner: continue after a wake-up; return the task of the next queued turn, if any."""
-        if events:
-            self._waker.drain()
-        return self._next_queued() if self._queue else None
-
-    def _next_queued(self) -> Task:
-        task = self._queue.popleft()
-        if task.state is QUEUED:
-            task.state = IDLE
-        return task
 
     # A thread of its own ----------------------------------------------------------------------
 

@@ -1,45 +1,127 @@
-"""The poller: epoll on Linux, otherwise the selectors module."""
+"""The poller: the files that a loop waits for, and the memory for the data of one round."""
 
 from __future__ import annotations
 
 import select
 import selectors
-import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
-if sys.platform == "linux":
-    READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-    # The client has closed its side; earlier data may still be unread.
-    HANGUP = select.EPOLLRDHUP
+from .. import pure_rounds, rounds
+from ..pure_rounds import Incomplete, IncompleteBlock, Received
+from ..rounds import Wire
 
-    class Poller:
-        """The files to wait for, with their events. Only the owner calls its methods.
+__all__ = ["HANGUP", "READ", "WRITE", "Poller"]
 
-        Epoll is used directly, because the selectors module makes an object for each ready file.
+# The events to wait for, and the events of a ready file, on every system: the numbers of epoll.
+READ, WRITE = 0x001, 0x004
+# The client has closed its side; earlier data may still be unread. Only epoll reports this event.
+HANGUP = 0x2000
+
+# The memory for the data that one round receives. One client may use half of it.
+BUFFER_SIZE = 512 * 1024
+# The memory in which the short messages of one client are joined.
+SCRATCH_SIZE = 256 * 1024
+
+
+class Poller:
+    """The files that a loop waits for. Only the owner calls its methods.
+
+    It uses epoll, or else the selectors module. If epoll exists, the compiled functions of
+    :mod:`wsframe.server.rounds` make the system calls, if they were built.
+
+    Args:
+        compiled: False to use the functions in Python.
+    """
+
+    def __init__(self, *, compiled: bool = True) -> None:
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._scratch = bytearray(SCRATCH_SIZE)
+        self._wires: list[Wire | None] = []  # by descriptor
+        # Without epoll, the system is not Linux, or gevent or eventlet has removed it.
+        self._files: Any = select.epoll() if hasattr(select, "epoll") else Selector()
+        #: Owner: change the events of a file.
+        self.modify: Callable[[int, int], object] = self._files.modify
+        self.compiled = compiled and rounds.usable()
+        self._io: Any = rounds.chosen if self.compiled else pure_rounds
+
+    def register(self, fd: int, events: int, wire: Wire | None = None) -> None:
+        """Owner: wait for events of a file.
+
+        Args:
+            fd: its descriptor.
+            events: ``READ``, ``WRITE`` and ``HANGUP``, combined with ``|``.
+            wire: the connection, if the file is its socket.
         """
+        self._files.register(fd, events)
+        if wire is not None:
+            self._wires += [None] * (fd + 1 - len(self._wires))
+            self._wires[fd] = wire
 
-        def __init__(self) -> None:
-            self._epoll = select.epoll()
-            self.register = self._epoll.register
-            self.modify = self._epoll.modify
-            self.unregister = self._epoll.unregister
-            self.close = self._epoll.close
-            #: (timeout in seconds or None) -> the ready files, with their events.
-            self.poll = self._epoll.poll
+    def unregister(self, fd: int) -> None:
+        """Owner: stop waiting for events of a file."""
+        if fd < len(self._wires):
+            self._wires[fd] = None
+        self._files.unregister(fd)
 
-else:
-    READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-    HANGUP = 0  # selectors do not report this event
+    def close(self) -> None:
+        """Owner: close the poller's own file."""
+        self._files.close()
 
-    class Poller:
-        """The files to wait for, with their events. Only the owner calls its methods."""
+    def receive(self, timeout: float | None) -> tuple[list[Received], list[tuple[int, int]]]:
+        """Owner: wait, receive and decode; see :func:`wsframe.server.pure_rounds.receive`."""
+        found: tuple[list[Received], list[tuple[int, int]]]
+        found = self._io.receive(self._files, self._wires, self._buffer, timeout)
+        return found
 
-        def __init__(self) -> None:
-            self._selector = selectors.DefaultSelector()
-            self.register = self._selector.register
-            self.modify = self._selector.modify
-            self.unregister = self._selector.unregister
-            self.close = self._selector.close
+    def send(self, connections: list[Wire]) -> list[Incomplete]:
+        """Owner: send queued items; see :func:`wsframe.server.pure_rounds.send`."""
+        incomplete: list[Incomplete] = self._io.send(connections, self._scratch)
+        return incomplete
 
-        def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-            """Return the ready files with their events, after at most this many seconds."""
-            return [(key.fd, events) for key, events in self._selector.select(timeout)]
+    def send_block(
+        self, connections: list[Wire], block: bytes, count: int
+    ) -> list[IncompleteBlock]:
+        """Owner: send the same data; see :func:`wsframe.server.pure_rounds.send_block`."""
+        incomplete: list[IncompleteBlock] = self._io.send_block(connections, block, count)
+        return incomplete
+
+
+class Selector:
+    """A selector of the standard library, with the methods and the events of epoll."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.close = self._selector.close
+
+    def register(self, fd: int, events: int) -> None:
+        """Owner: wait for events of a file; selectors cannot wait for ``HANGUP``."""
+        wanted = selectors.EVENT_READ if events & READ else 0
+        wanted |= selectors.EVENT_WRITE if events & WRITE else 0
+        if wanted:
+            self._selector.register(fd, wanted)
+
+    def unregister(self, fd: int) -> None:
+        """Owner: stop waiting for events of a file."""
+        with suppress(KeyError):  # it waits for no event
+            self._selector.unregister(fd)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Owner: change the events of a file."""
+        self.unregister(fd)
+        self.register(fd, events)
+
+    def poll(self, timeout: float | None, at_most: int) -> list[tuple[int, int]]:
+        """Owner: return the ready files with their events.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+            at_most: unused, because selectors have no such limit.
+        """
+        ready = []
+        for key, mask in self._selector.select(timeout):
+            events = READ if mask & selectors.EVENT_READ else 0
+            events |= WRITE if mask & selectors.EVENT_WRITE else 0
+            ready.append((key.fd, events))
+        return ready

@@ -61,7 +61,7 @@ class TaskLoop(Protocol):
 
 
 class TaskPeer(Protocol):
-    """A connection, as far as its task and the loop need it.
+    """A connection, as far as its task and the loop need it: a :class:`Wire` with these methods.
 
     Attributes:
         in_turn: True while the owner runs user code of this connection; it flushes afterwards.
@@ -81,6 +81,9 @@ class TaskPeer(Protocol):
 
     def flush(self) -> None:
         """Owner: send what is queued."""
+
+    def sent_partly(self, items: Any, sent: int) -> None:
+        """Owner: continue after a call that sent the queued items of many connections."""
 
     def abort(self) -> None:
         """Owner: close the connection now."""

@@ -84,7 +84,9 @@ def store_block(data: bytes) -> Block:
 
 
 class GzippedEncoding(EventStreamEncoding):
-    """The encoding of events as compressed blocks."""
+    """The encoding of events as compressed blocks, which are counted for each client."""
+
+    is_shared = False
 
     def block(self, topic: str, entries: Sequence[Entry]) -> bytes:
         blocks = [self.once(topic, entry) for entry in entries]

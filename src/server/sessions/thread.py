@@ -105,7 +105,7 @@ class ThreadSession(WebSocketSession):
         # the next thread in the chain of wake-ups.
         if self._waiting:
             self._waiting.clear()
-            self.peer.loop.wake_soon(self._ready_signal)
+            self.peer.loop.wakes.add(self._ready_signal)
 
     def _resume_if_drained(self) -> None:
         if self._paused and self._delivered - self._received <= INBOX_SIZE // 2:
@@ -157,7 +157,7 @@ class ThreadSession(WebSocketSession):
             except Empty:
                 break
             self._waiting.append(None)  # the signal may be for an item that was received before
-            self.peer.loop.wake_next()
+            self.peer.loop.wakes.wake_next()
         self._waiting.clear()
         if not self._inbox:
             raise TimeoutError(f"no message within {timeout} seconds")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wsframe import CloseCode, ConnectionClosed, StateError, encode_frame
 from wsframe.frames import BINARY, TEXT, check_close
 
+from ..rounds import queue_message
 from ..sockets.output import LARGE_FRAME, no_room
 from ..topics.encodings import message_encoding
 
@@ -34,13 +35,14 @@ class WebSocket:
         subprotocol: the negotiated subprotocol, or None.
     """
 
-    __slots__ = ("_compresses", "_encoding", "_peer", "_session", "request", "subprotocol")
+    __slots__ = ("_compresses", "_encoding", "_out", "_peer", "_session", "request", "subprotocol")
 
     def __init__(self, session: WebSocketSession, request: Request) -> None:
         self.request = request
         self.subprotocol = session.codec.subprotocol
         self._session = session
         self._peer = session.peer
+        self._out = session.peer.out
         deflate = session.codec.deflate
         self._compresses = deflate is not None
         # With context takeover, frames must be sent in the order in which they were compressed.
@@ -92,13 +94,19 @@ class WebSocket:
         # Connection.encode and Peer.send are inlined, because their calls cost measurable time for
         # each message.
         peer = self._peer
+        size = -1 if self._compresses else queue_message(self._out, message)
+        if size < 0:
+            size = self._queue_frame(message, compress)
+        if not peer.in_turn or size > LARGE_FRAME:
+            peer.schedule_flush(size)
+
+    def _queue_frame(self, message: str | Buffer, compress: bool | None) -> int:
         if self._compresses:
             frame = self._compress(message, compress)
         else:
             frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
-            peer.out.append(frame)
-        if not peer.in_turn or len(frame) > LARGE_FRAME:
-            peer.schedule_flush(len(frame))
+            self._out.append(frame)
+        return len(frame)
 
     def _send_in_time(self, message: str | Buffer, compress: bool | None, timeout: float) -> None:
         """Any thread: queue a message as soon as at most 256 KiB are unsent."""

@@ -86,6 +86,7 @@ class WebSocketSession(Subscriber):
         self._client_end: ConnectionClosed | None = None  # set in the state CLIENT_CLOSING
         self._liveness = Liveness(peer.loop.checked_at)
         self._paused = False  # the client is not read, because the handler has a full inbox
+        self._update_limit()
         self.request = request
 
     # Owner ------------------------------------------------------------------------------------
@@ -118,26 +119,51 @@ class WebSocketSession(Subscriber):
     def deliver_end(self, end: ConnectionClosed) -> None:
         """Owner: deliver the end to the handler, after all messages; a second call is ignored."""
 
+    def messages_received(
+        self, messages: list[str | bytes], rest: memoryview | None
+    ) -> Task | None:
+        """Owner: deliver messages that the loop has received, and decode the data after them."""
+        if rest is not None:
+            return self._process([*messages, *self._decode(rest)])
+        if self.over is not None:
+            return None
+        if self.state is IDLE:  # the common case, without a further call
+            self.work = messages
+            return self
+        return self.deliver(messages)
+
     def data_received(self, data: memoryview) -> Task | None:
         """Owner: decode the data, and deliver the completed messages."""
-        events: list[Any] = self.codec.receive(data)
+        return self._process(self._decode(data))
+
+    def _decode(self, data: memoryview) -> list[Any]:
+        """Owner: return the events in the data; count the messages among them."""
+        codec, peer = self.codec, self.peer
+        events: list[Any] = codec.receive(data)
+        self._update_limit()
+        if codec.only_messages:
+            peer.messages_in += len(events)
+        else:
+            peer.messages_in += sum(type(event) in MESSAGES for event in events)
+        return events
+
+    def _update_limit(self) -> None:
+        """Owner: let the loop decode the next data if it begins with a frame."""
+        codec, peer = self.codec, self.peer
+        decodable = peer.fd >= 0 and codec.deflate is None and codec.between_messages
+        peer.limit = codec.max_message_size if decodable else -1
+
+    def _process(self, events: list[Any]) -> Task | None:
+        """Owner: deliver the messages, and act on the other events.
+
+        Returns:
+            The task whose turn is due because of the messages, if any.
+        """
         if not events:
             return None
-        if not self.codec.only_messages:
-            self._act_on(events)
-            return None
-        self.peer.messages_in += len(events)
-        if self.over is None:
-            if self.state is IDLE:  # deliver() inlined for the common case
-                self.work = events
-                return self
-            self.deliver(events)
-        return None
-
-    def _act_on(self, events: list[Any]) -> None:
-        """Owner: deliver the messages, and act on the other events."""
+        if self.codec.only_messages:
+            return self.deliver(events) if self.over is None else None
         messages = [event for event in events if type(event) in MESSAGES]
-        self.peer.messages_in += len(messages)
         self._answer_pings(events)
         if any(isinstance(event, Pong) for event in events):
             self._liveness.answered(self.peer.loop.clock(), self.peer)
@@ -149,6 +175,7 @@ class WebSocketSession(Subscriber):
             case Failure(code, reason):
                 log.info("protocol error by %s: %s (%d)", self.peer.address, reason, code)
                 self._client_closes(ConnectionClosed(code, reason))
+        return None
 
     def disconnected(self) -> None:
         """Owner: end the session, because the socket has ended."""

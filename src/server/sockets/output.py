@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from wsframe.progress import Progress
 
+from ..pure_rounds import MAX_PIECES, Item, pieces_of, send, send_pieces, size_of
+from ..rounds import Wire
 from ..timing import waitable
 from .session import NO_SESSION, Session
 from .states import CLOSED, FINISHING, OPEN, SEALED, PeerState
@@ -33,7 +36,7 @@ class Transport(typing.Protocol):
 
     def fileno(self) -> int: ...
 
-    def recv_into(self, buffer: bytearray, nbytes: int = 0, /) -> int: ...
+    def recv_into(self, buffer: memoryview, nbytes: int = 0, /) -> int: ...
 
     def send(self, data: bytes | memoryview, /) -> int: ...
 
@@ -53,7 +56,7 @@ class Group(typing.Protocol):
     sendable: threading.Condition
 
 
-class Output(Progress, ABC):
+class Output(Wire, Progress, ABC):
     """The sending half of a connection. Frames are queued by any thread, and sent by the owner.
 
     Args:
@@ -77,47 +80,37 @@ class Output(Progress, ABC):
     """
 
     __slots__ = (
+        *Progress.FIELDS,
         "_blocked",
         "_flush_scheduled",
-        "_in_turn_size",
-        "_session",
-        "_sock",
-        "_unobstructed",
         "_unsent",
-        "_waiting",
-        "bytes_out",
+        "_unsent_size",
         "clients",
-        "frames_out",
         "in_turn",
         "loop",
         "next_check",
         "notify_when_sent",
-        "out",
         "state",
         "stop_turn",
     )
 
     def __init__(self, clients: Group, sock: Transport) -> None:
         super().__init__()
+        self.begin()
         self.clients: Group = clients
         self.loop: Loop = clients.loop
-        self.out: list[bytes] = []
         self.in_turn = False
         self.stop_turn = False
         self.next_check = 0.0
         self.state: PeerState = OPEN
         self.notify_when_sent = False
-        self.bytes_out = 0
-        self.frames_out = 0
-        self._sock: Transport = sock
-        self._session: Session = NO_SESSION
-        self._unsent: bytes | memoryview = b""
-        # No data is unsent, no thread waits for the socket, and the state is OPEN.
-        self._unobstructed = True
+        self.sock: Transport = sock
+        self.session: Session = NO_SESSION
+        # The data that the socket has not accepted; without any, all connections share this object.
+        self._unsent: tuple[bytes | memoryview, ...] = ()
+        self._unsent_size = 0
         self._blocked = False  # the socket accepted no more data
         self._flush_scheduled = False
-        self._in_turn_size = 0  # bytes of large frames queued in this turn
-        self._waiting = 0  # threads that wait to send; under clients.sendable
 
     # The connection ---------------------------------------------------------------------------
 
@@ -142,7 +135,7 @@ class Output(Progress, ABC):
     @property
     def congested(self) -> bool:
         """Owner: True if more than ``HIGH_WATER`` bytes are unsent."""
-        return len(self._unsent) > HIGH_WATER
+        return self._unsent_size > HIGH_WATER
 
     @property
     def closed(self) -> bool:
@@ -162,7 +155,7 @@ class Output(Progress, ABC):
     @property
     def position(self) -> int:
         """Owner: the number of bytes sent, including bytes not yet accepted by the socket."""
-        return self.bytes_out + len(self._unsent)
+        return self.bytes_out + self._unsent_size
 
     @property
     def messages_out(self) -> int:
@@ -185,36 +178,34 @@ class Output(Progress, ABC):
             self._gather(*frames)
 
     def flush(self) -> None:
-        """Owner: send the queued frames, as far as the socket accepts them."""
-        out = self.out
-        if self._unobstructed:
-            # The common case, inlined: no data is unsent, and the socket accepts everything.
-            queued = len(out)  # other threads may append meanwhile
-            if not queued:
-                return
-            data = out.pop(0) if queued == 1 else b"".join(self._take(queued))
-            self.frames_out += queued
-            try:
-                sent = self._sock.send(data)
-            except OSError:
-                sent = 0
-            self.bytes_out += sent
-            if sent == len(data):
-                self._in_turn_size = 0
-                if self._waiting:
-                    self._notify_writers()
-                return
-            self._unsent = memoryview(data)[sent:]
-            self._unobstructed = False
-        self._flush_slowly()
+        """Owner: send the queued items, as far as the socket accepts them."""
+        if not self.clear:
+            self._flush_slowly()
+        elif self.out:
+            for _, items, sent in send((self,)) if self.fd < 0 else self.loop.poller.send([self]):
+                self.sent_partly(items, sent)
+
+    def sent_partly(self, items: Sequence[Item] | None, sent: int) -> None:
+        """Owner: continue after a call that sent queued items of many connections.
+
+        Args:
+            items: the items taken from ``out``; None if none were taken.
+            sent: the number of their bytes that the socket has accepted.
+        """
+        if items:
+            self._keep(items, sent)
+        if items is None and self.clear and self.fd < 0:
+            self.flush()
+        else:
+            self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
         """Owner: flush frames from another thread or from the handler of another connection."""
         self._flush_scheduled = False
-        self.flush()
+        self.loop.round.answered.append(self)
 
     def _flush_slowly(self) -> None:
-        """Send the queued frames when the socket is full, a thread waits, or the end is near."""
+        """Send the queued items when the socket is full, a thread waits, or the end is near."""
         assert self.loop.owned()
         if self.state is CLOSED:
             return
@@ -225,16 +216,16 @@ class Output(Progress, ABC):
             self._send()
         if self._blocked:
             self._update_interest()
-        if self._waiting:
+        if self.waiting:
             self._notify_writers()
         if self.state is FINISHING and not self._unsent:
             self._shut_write()
-        self._unobstructed = self.state is OPEN and not (self._unsent or self._blocked)
+        self.clear = self.state is OPEN and not (self._unsent or self._blocked)
         if was_congested and not self.congested:
-            self._session.drained()
+            self.session.drained()
         if self.notify_when_sent and self.state is OPEN and not self._unsent:
             self.notify_when_sent = False
-            self._session.sent_all()
+            self.session.sent_all()
 
     def close_send(self, *last: bytes) -> None:
         """Owner: queue these last frames; frames that are appended later are not sent."""
@@ -251,47 +242,51 @@ class Output(Progress, ABC):
             self.clients.sendable.notify_all()
 
     def _gather(self, *control: bytes) -> None:
-        """Append the queued frames, then these control frames, to the unsent data."""
-        queued = len(self.out)
-        before = [self._unsent] if self._unsent else []
-        self._unsent = b"".join([*before, *self._take(queued), *control])
-        self._unobstructed = False
-        self.frames_out += queued
-        self._in_turn_size = 0
-
-    def _take(self, queued: int) -> list[bytes]:
-        """Remove and return this many frames; other threads may append meanwhile."""
-        frames = self.out[:queued]
+        """Append the queued items, then these control frames, to the unsent data."""
+        queued = len(self.out)  # other threads may append meanwhile
+        items = self.out[:queued]
         del self.out[:queued]
-        return frames
+        self.frames_out += queued
+        self._keep([*items, *control], 0)
+
+    def _keep(self, items: Sequence[Item], sent: int) -> None:
+        """Append items to the unsent data, except the first bytes, which were sent."""
+        pieces = without_first(pieces_of(items), sent)
+        self._unsent = (*self._unsent, *pieces)
+        self._unsent_size += sum(map(len, pieces))
+        self.clear = False
+        self.large = 0
 
     def _send(self) -> None:
-        data = self._unsent
+        """Send the unsent data, as far as the socket accepts it."""
         try:
-            sent = self._sock.send(data)
+            while self._unsent:
+                first = self._unsent[:MAX_PIECES]
+                sent = send_pieces(self.sock, first)
+                self.bytes_out += sent
+                self._unsent_size -= sent
+                self._unsent = (*without_first(first, sent), *self._unsent[MAX_PIECES:])
+                if sent < sum(map(len, first)):
+                    break
         except (BlockingIOError, InterruptedError):
-            sent = 0
+            pass
         except OSError:
             self.abort()
             return
-        self.bytes_out += sent
-        if sent == len(data):
-            self._unsent = b""
-            return
-        if self.waiting_since == inf:
-            self.next_check = 0.0  # the time without progress begins
-        self._unsent = memoryview(data)[sent:]
-        self._blocked = True
+        if self._unsent:
+            if self.waiting_since == inf:
+                self.next_check = 0.0  # the time without progress begins
+            self._blocked = True
 
     # Any thread -------------------------------------------------------------------------------
 
     @property
     def waiting_senders(self) -> int:
         """Any thread: the number of threads that wait until the client has received enough."""
-        return self._waiting
+        return self.waiting
 
     def send(self, frame: bytes) -> None:
-        """Any thread: queue a frame; it is sent at the end of this turn, or soon."""
+        """Any thread: queue a frame; it is sent after this turn, or soon."""
         self.out.append(frame)
         if not self.in_turn or len(frame) > LARGE_FRAME:
             self.schedule_flush(len(frame))
@@ -309,8 +304,8 @@ class Output(Progress, ABC):
         """
         owned = self.loop.owned()
         if owned and self.in_turn:
-            self._in_turn_size += size
-            if self._in_turn_size > HIGH_WATER:
+            self.large += size
+            if self.large > HIGH_WATER:
                 self.stop_turn = True
             return
         if not self._flush_scheduled:
@@ -328,7 +323,7 @@ class Output(Progress, ABC):
     @property
     def _too_much(self) -> bool:
         """Any thread: True if a thread that sends must wait."""
-        unsent = len(self._unsent) + sum(map(len, self.out))
+        unsent = self._unsent_size + sum(map(size_of, self.out.copy()))
         return unsent > HIGH_WATER and self.state is OPEN
 
     def wait_for_room(self, timeout: float) -> bool:
@@ -348,12 +343,12 @@ class Output(Progress, ABC):
         """Any thread: wait while too much is unsent; return False if the time is over first."""
         with self.clients.sendable:
             # Announce the wait, then check: no flush is missed in between.
-            self._waiting += 1
+            self.waiting += 1
             try:
                 limit = None if timeout is None else waitable(timeout)
                 return self.clients.sendable.wait_for(lambda: not self._too_much, limit)
             finally:
-                self._waiting -= 1
+                self.waiting -= 1
 
 
 def no_room(timeout: float) -> TimeoutError:
@@ -361,3 +356,12 @@ def no_room(timeout: float) -> TimeoutError:
     return TimeoutError(
         f"nothing was queued: more than {HIGH_WATER >> 10} KiB were unsent for {timeout:g} s"
     )
+
+
+def without_first(pieces: Sequence[bytes | memoryview], size: int) -> Sequence[bytes | memoryview]:
+    """Return the pieces without this number of bytes at their beginning."""
+    for number, piece in enumerate(pieces):
+        if size < len(piece):
+            return (memoryview(piece)[size:] if size else piece, *pieces[number + 1 :])
+        size -= len(piece)
+    return ()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from wsframe.progress import unacknowledged
 
 from ..forks import disconnect
-from ..handoff.loop import HANGUP, READ, SHORT_READ, WRITE
+from ..handoff.loop import HANGUP, READ, WRITE
+from ..pure_rounds import BROKEN
 from ..reports.loggers import log
 from .output import Output
 from .record import ConnectionRecord
@@ -78,9 +79,7 @@ class Peer(Output):
         "_interest",
         "_reading",
         "address",
-        "bytes_in",
         "deadline",
-        "messages_in",
         "opened",
         "read_size",
         "record",
@@ -93,8 +92,6 @@ class Peer(Output):
         self.deadline = inf
         self.opened = clients.loop.timing.clock()
         self.record = ConnectionRecord()
-        self.bytes_in = 0
-        self.messages_in = 0
         self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
         self._interest = 0
 
@@ -108,12 +105,14 @@ class Peer(Output):
             timeout: the time until its ``deadline_passed``, in seconds.
         """
         self.clients.add(self)
+        if isinstance(self.sock, socket.socket):
+            self.fd = self.sock.fileno()
         self.switch(session, timeout)
         self._update_interest()
 
     def switch(self, session: Session, timeout: float = inf) -> None:
         """Owner: use another session from now on."""
-        self._session = session
+        self.session = session
         self.due_in(timeout)
 
     def due_in(self, seconds: float) -> None:
@@ -123,7 +122,7 @@ class Peer(Output):
     @property
     def awaiting_request(self) -> bool:
         """Owner: True until a complete request has been received."""
-        return self._session.awaiting_request
+        return self.session.awaiting_request
 
     @property
     def reading(self) -> bool:
@@ -172,26 +171,29 @@ class Peer(Output):
         if self.state is CLOSED:
             return
         self.state = CLOSED
-        self._unobstructed = False
+        self.clear = False
         self._update_interest()
-        disconnect(self._sock)
+        disconnect(self.sock)
         self.deadline = self.next_check = inf
-        self._unsent = b""
+        self.fd = self.limit = -1
+        self._unsent = ()
+        self._unsent_size = 0
         self.out.clear()
         try:
-            self._session.disconnected()
+            self.session.disconnected()
         finally:
             self._notify_writers()  # last, so that a waiting thread finds the session ended
             self.clients.remove(self)
-            self._session = NO_SESSION  # break the reference cycle
+            self.session = NO_SESSION  # break the reference cycle
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
         self.state = CLOSED
-        self._unobstructed = False
-        self._sock.close()
+        self.clear = False
+        self.fd = self.limit = -1
+        self.sock.close()
         self.out.clear()
-        self._session.after_fork()
+        self.session.after_fork()
 
     def check_progress(self, now: float) -> None:
         """Owner: check the data that the client has acknowledged; disconnect a stalled client.
@@ -203,7 +205,7 @@ class Peer(Output):
             return
         settings = self.clients.settings
         timeout = settings.send_timeout if self.state is OPEN else settings.close_timeout
-        held = unacknowledged(self._sock) if self.bytes_out != self.acked else 0
+        held = unacknowledged(self.sock) if self.bytes_out != self.acked else 0
         moved = self.note(now, self.bytes_out, held, bool(self._unsent))
         if self.state is not OPEN:
             if moved:
@@ -227,7 +229,7 @@ class Peer(Output):
         if self.state >= FINISHING:
             self.abort()
             return
-        self._session.deadline_passed()
+        self.session.deadline_passed()
         self.flush()
 
     def cut_off(self, why: str) -> None:
@@ -245,12 +247,12 @@ class Peer(Output):
         """
         if self.waiting_since < inf:
             with suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
         """Owner: close because the server stops; first complete an answer that is being sent."""
         if self.state < FINISHING:
-            self._session.shut_down()
+            self.session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
@@ -259,7 +261,7 @@ class Peer(Output):
             return None
         loop = self.loop
         try:
-            size = self._sock.recv_into(loop.buffer, self.read_size)
+            size = self.sock.recv_into(loop.buffer, self.read_size)
         except (BlockingIOError, InterruptedError):
             return None
         except ConnectionError:
@@ -269,14 +271,14 @@ class Peer(Output):
             size = 0
         if size:
             self.bytes_in += size
-            return self._session.data_received(
-                loop.received_short[size] if size < SHORT_READ else loop.received[:size]
-            )
+            return self.session.data_received(loop.buffer[:size])
         self._end_of_input()
         return None
 
     def _may_read(self, events: int) -> bool:
         """Handle the events other than READ; return True if the socket must be read, too."""
+        if events == BROKEN:
+            self.abort()
         if self._reading == HANGUP and events & ~WRITE:
             self.resume_reading()  # the end comes after the unread data
         if events & WRITE:
@@ -287,24 +289,24 @@ class Peer(Output):
 
     def _end_of_input(self) -> None:
         """Handle the end of the client's data; unacknowledged data is still sent."""
-        if self.state is CLOSED or not (self._unsent or unacknowledged(self._sock)):
+        if self.state is CLOSED or not (self._unsent or unacknowledged(self.sock)):
             self.abort()
             return
         self._reading = 0
         self._update_interest()
         if self.state < SHUT:
-            session, self._session = self._session, NO_SESSION
+            session, self.session = self.session, NO_SESSION
             session.disconnected()
             self.finish()
 
     def _shut_write(self) -> None:
         """Shut our side, because all data was sent; discard the client's until it closes, too."""
         self.state = SHUT
-        session, self._session = self._session, NO_SESSION
+        session, self.session = self.session, NO_SESSION
         self._reading = READ
         self._update_interest()
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.abort()
         session.disconnected()
@@ -315,11 +317,11 @@ class Peer(Output):
         if wanted == self._interest:
             return
         if not self._interest:
-            self.loop.register(self._sock, wanted, self)
+            self.loop.register(self.sock, wanted, self)
         elif not wanted:
-            self.loop.unregister(self._sock)
+            self.loop.unregister(self.sock)
         else:
-            self.loop.modify(self._sock, wanted)
+            self.loop.modify(self.sock, wanted)
         self._interest = wanted
 
     def _wanted(self) -> int:

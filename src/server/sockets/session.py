@@ -25,6 +25,20 @@ class Session(ABC):
             The task whose turn is due because of the data, if any.
         """
 
+    def messages_received(
+        self, messages: list[str | bytes], rest: memoryview | None
+    ) -> Task | None:
+        """Owner: process messages that the loop has decoded, because ``limit`` of the peer is set.
+
+        Args:
+            messages: the messages.
+            rest: the data after them, a view of the round's buffer; or None.
+
+        Returns:
+            The task whose turn is due because of the messages, if any.
+        """
+        return None
+
     @abstractmethod
     def disconnected(self) -> None:
         """Owner, once and as the last call: end, because the connection is closed."""

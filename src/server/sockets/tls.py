@@ -90,7 +90,7 @@ class TLSSocket:
         """Owner: return the descriptor."""
         return self._sock.fileno()
 
-    def recv_into(self, buffer: bytearray, size: int = 0, /) -> int:
+    def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
         """Owner: receive, as with a socket; the rest of a record is for the next call."""
         self.has_pending = False
         try:
@@ -180,15 +180,15 @@ class TLSPeer(Peer):
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client, with the TLS handshake."""
-        assert isinstance(self._sock, socket.socket)
+        assert isinstance(self.sock, socket.socket)
         try:
             sock = self._context.wrap_socket(
-                self._sock, server_side=True, do_handshake_on_connect=False
+                self.sock, server_side=True, do_handshake_on_connect=False
             )
         except OSError:  # the client has disconnected, and wrap_socket has closed the socket
             self.abort()
             return
-        self._sock = self._tls = TLSSocket(sock)
+        self.sock = self._tls = TLSSocket(sock)
         super().open(session, timeout)
 
     def ready(self, events: int) -> Task | None:
@@ -222,7 +222,7 @@ class TLSPeer(Peer):
     def _answer_in_plain(self, tls: TLSSocket) -> None:
         """Answer a client that sends plain HTTP, because it could not read an answer in TLS."""
         self._tls = None
-        self._sock = tls.into_plain()
+        self.sock = tls.into_plain()
         self._update_interest()
         self._answer_plain_http(self)
 

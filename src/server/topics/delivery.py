@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..pure_rounds import IncompleteBlock
 from .encodings import Encoding
 from .entry import Entry
 from .state import TopicState
@@ -229,40 +230,75 @@ class Delivery:
         # A loop is called without new entries only for events that a closed topic has refused.
         assert entries or not self._caught_up
         replaced = self.position - before - len(entries)
-        groups = [(encoding, tuple(members)) for encoding, members in self._caught_up.items()]
+        groups = [tuple(members) for members in self._caught_up.values()]
         since = lost = 0
-        batch = self._batch
-        for encoding, members in groups:
-            block = encoding.block(self._topic.name, entries)
-            for subscription in members:
-                # A subscription that has advanced by itself has these entries already.
-                if (
-                    subscription.over
-                    or not subscription.caught_up
-                    or subscription.position != before
-                ):
-                    continue
-                peer = subscription.peer
-                if not peer.has_unsent:
-                    subscription.position = self.position
-                    if replaced:
-                        subscription.dropped += replaced
-                        lost += replaced
-                    try:
-                        self._send(subscription, block, entries)
-                    except Exception as error:
-                        self.loop.report_error(error, peer)
-                if peer.has_unsent and subscription.caught_up:
-                    self.start_lagging(subscription)
-                    peer.notify_when_sent = True
-                since += 1
-                if since == batch:
+        for members in groups:
+            for first in range(0, len(members), self._batch):
+                some = members[first : first + self._batch]
+                lost += replaced * self._send_to_some(some, entries, before, replaced)
+                since += len(some)
+                if since >= self._batch:
                     since = 0
                     yield True
         with self._topic.lock:
             self._topic.count_encodings(entries)
             if lost:
                 self._topic.count_lost(lost)
+
+    def _send_to_some(
+        self,
+        members: Sequence[TopicSubscription],
+        entries: Sequence[Entry],
+        before: int,
+        replaced: int,
+    ) -> int:
+        """Send new entries to caught-up subscriptions with the same encoding.
+
+        Args:
+            members: the subscriptions. One that has advanced by itself is left out.
+            entries: the entries.
+            before: the position before them.
+            replaced: the number of entries that the log has replaced in between.
+
+        Returns:
+            The number of subscriptions that were sent the entries.
+        """
+        encoding = members[0].encoding
+        block = encoding.block(self._topic.name, entries)
+        incomplete: Sequence[IncompleteBlock]
+        due = []
+        for subscription in members:
+            if subscription.caught_up and subscription.position == before and not subscription.over:
+                subscription.position = self.position
+                subscription.dropped += replaced
+                due.append(subscription)
+        if block and encoding.is_shared and not entries[-1].last:
+            peers = [subscription.peer for subscription in due]
+            incomplete = self.loop.send_block(peers, block, len(entries))
+            self._totals.topic_events += len(entries) * (len(due) - len(incomplete))
+        else:
+            incomplete = [(number, None, 0) for number in range(len(due))]
+        count = len(due)
+        for number, items, sent in incomplete:
+            subscription = due[number]
+            peer = subscription.peer
+            if items is None and peer.has_unsent:  # it is sent the entries later
+                subscription.position = before
+                subscription.dropped -= replaced
+                count -= 1
+            else:
+                try:
+                    if items is None:
+                        self._send(subscription, block, entries)
+                    else:
+                        self._totals.topic_events += len(entries)
+                        peer.sent_partly(items, sent)
+                except Exception as error:
+                    self.loop.report_error(error, peer)
+            if peer.has_unsent and subscription.caught_up:
+                self.start_lagging(subscription)
+                peer.notify_when_sent = True
+        return count
 
     def _overtake_all(self, before: int) -> Iterator[bool]:
         """Apply the policy to the caught-up subscriptions, which the floor has passed.

@@ -38,9 +38,11 @@ class Encoding(ABC):
 
     Attributes:
         is_per_client: True if it belongs to one client; :meth:`sent` is called then.
+        is_shared: True if the socket of each client is sent the same bytes.
     """
 
     is_per_client = False
+    is_shared = True
 
     def sent(self, topic: str, entries: Sequence[Entry]) -> None:  # noqa: B027 - most keep nothing
         """Note that the client has been sent these entries."""
@@ -132,6 +134,7 @@ class StreamOfMany(EventStreamEncoding):
     """
 
     is_per_client = True
+    is_shared = False
 
     def __init__(self, places: Places, ids: Mapping[str, str]) -> None:
         self._place = Place(places, ids)

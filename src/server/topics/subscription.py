@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from wsframe.closing import Closing
 
+from ..pure_rounds import IncompleteBlock
 from .encodings import Encoding
 
 
@@ -61,6 +62,21 @@ class EventLoop(Protocol):
             when_over: is called with a function, which any thread calls to end the wait.
         """
 
+    def send_block(
+        self, peers: list[Any], block: bytes, count: int, /
+    ) -> Sequence[IncompleteBlock]:
+        """Owner: send the same data to each socket that has nothing else to send.
+
+        Args:
+            peers: the sockets, from :attr:`Receiver.peer`.
+            block: the data.
+            count: the number of messages or events in it.
+
+        Returns:
+            The sockets that the caller must serve, by their number in the list; see
+            :data:`IncompleteBlock`. A loop may leave all of them to the caller.
+        """
+
     def call_safely(self, function: Callable[..., Any], /, *arguments: object) -> None:
         """Owner: call ``function``; an exception ends only the connection concerned."""
 
@@ -91,6 +107,9 @@ class ReceiverSocket(Protocol):
     @property
     def has_unsent(self) -> bool:
         """Owner: True if the socket has not accepted all bytes."""
+
+    def sent_partly(self, items: Any, sent: int, /) -> None:
+        """Owner: keep what is unsent of a block; called with what ``send_block`` has returned."""
 
     def flush(self) -> None:
         """Owner: send queued bytes, as far as the socket accepts them."""

@@ -18,15 +18,18 @@ from wsframe.server.handoff.loop import READ, Loop
 from wsframe.server.handoff.monitor import Monitor
 from wsframe.server.handoff.task import ENDED, IDLE, Task
 from wsframe.server.handoff.threads import Threads
+from wsframe.server.rounds import Wire
 from wsframe.server.timing import Timing
 
 
-class Pipe:
+class Pipe(Wire):
     """A pipe: a source of the loop, and the connection of a task."""
 
     network = None
 
     def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.clear = False  # so the loop leaves sending to it
         self.loop = loop
         self.in_turn = False
         self.stop_turn = False
@@ -54,6 +57,9 @@ class Pipe:
 
     def flush(self) -> None:
         self.flushed += 1
+
+    def sent_partly(self, items: object, sent: int) -> None:
+        raise AssertionError("nothing is queued")
 
     def abort(self) -> None:
         self.loop.unregister(self)

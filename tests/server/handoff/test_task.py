@@ -24,7 +24,7 @@ def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None])
             held.wait()
             return
         for queue in ready_signal:
-            rig.loop.wake_soon(queue)
+            rig.loop.wakes.add(queue)
         task.work = [b"held"]
         task.needs_finish = True
 
@@ -39,21 +39,21 @@ def queues(count: int) -> list[SimpleQueue[None]]:
 
 
 def test_the_loop_wakes_one_sender_which_wakes_the_next(rig: Rig) -> None:
-    rig.loop.wake_one_at_a_time = True
+    rig.loop.wakes.one_at_a_time = True
     held = Checkpoint()
     first, second, third = queues(3)
     held_with_news(rig, held, first, second, second, third)
     assert [queue.qsize() for queue in (first, second, third)] == [1, 0, 0]
-    rig.loop.wake_next()
+    rig.loop.wakes.wake_next()
     assert second.qsize() == 1
-    rig.loop.wake_next()  # the second has been woken already
+    rig.loop.wakes.wake_next()  # the second has been woken already
     assert [queue.qsize() for queue in (first, second, third)] == [1, 1, 1]
-    rig.loop.wake_next()
+    rig.loop.wakes.wake_next()
     held.release()
 
 
 def test_the_loop_wakes_all_senders_in_the_end(rig: Rig) -> None:
-    rig.loop.wake_one_at_a_time = True
+    rig.loop.wakes.one_at_a_time = True
     held = Checkpoint()
     ready_signal = queues(20)
     held_with_news(rig, held, *ready_signal)
@@ -63,7 +63,7 @@ def test_the_loop_wakes_all_senders_in_the_end(rig: Rig) -> None:
 
 
 def test_all_senders_are_woken_at_once_without_a_gil(rig: Rig) -> None:
-    rig.loop.wake_one_at_a_time = False
+    rig.loop.wakes.one_at_a_time = False
     held = Checkpoint()
     ready_signal = queues(20)
     held_with_news(rig, held, *ready_signal)

@@ -17,6 +17,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.loop import SPIN_POLLS
 from wsframe.server.handoff.monitor import Monitor
 from wsframe.server.handoff.poller import Poller
+from wsframe.server.pure_rounds import Received
 from wsframe.server.timing import Timing
 from wsframe.waker import Waker
 
@@ -110,15 +111,15 @@ def test_a_call_costs_no_wake_up_while_the_loop_is_awake() -> None:
 def test_several_calls_wake_a_sleeping_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     poller, waker = Poller(), CountingWaker()
     rig = Rig(poller=poller, waker=waker)
-    poll, woken = poller.poll, Checkpoint()
+    receive, woken = poller.receive, Checkpoint()
 
-    def wake_up_late(timeout: float | None) -> list[tuple[int, int]]:
-        ready = poll(timeout)
+    def wake_up_late(timeout: float | None) -> tuple[list[Received], list[tuple[int, int]]]:
+        ready = receive(timeout)
         if timeout is None:
             woken.wait()
         return ready
 
-    monkeypatch.setattr(poller, "poll", wake_up_late)
+    monkeypatch.setattr(poller, "receive", wake_up_late)
     rig.loop.start()
     wait_until(rig.loop.sleeps, "it has nothing to do")
     called: Queue[int] = Queue()
@@ -138,7 +139,7 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
     poller = Poller()
     rig = Rig(poller=poller)
     called = threading.Event()
-    poll = poller.poll
+    receive = poller.receive
     calls: list[Callable[[], None]] = []
     empty_polls = 0
 
@@ -150,17 +151,17 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
         # The loop makes a call that a call has queued in the next round.
         rig.loop.call_soon(call)
 
-    def poll_late(timeout: float | None) -> list[tuple[int, int]]:
+    def receive_late(timeout: float | None) -> tuple[list[Received], list[tuple[int, int]]]:
         nonlocal empty_polls
         if timeout != 0 and moment == "after it was announced":
             call()
-        ready = poll(timeout and None)  # without an end, because a tick would make up for a loss
-        empty_polls = 0 if ready else empty_polls + 1
+        found = receive(timeout and None)  # without an end, because a tick would make up for a loss
+        empty_polls = 0 if any(found) else empty_polls + 1
         if empty_polls == SPIN_POLLS and moment == "before it is announced":
             call_in_a_later_round()  # this is the last round before the loop sleeps
-        return ready
+        return found
 
-    monkeypatch.setattr(poller, "poll", poll_late)
+    monkeypatch.setattr(poller, "receive", receive_late)
     rig.loop.start()
     _, client = rig.connect(echo)
     calls.append(called.set)

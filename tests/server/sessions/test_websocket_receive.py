@@ -20,7 +20,7 @@ from tests.support.inspection import loops_of, websocket_session
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import WebSocket
-from wsframe.server.handoff.loop import Loop
+from wsframe.server.handoff.wakes import Wakes
 from wsframe.server.sessions import thread
 
 
@@ -98,18 +98,18 @@ def test_a_thread_that_does_not_wait_is_not_woken(
 ) -> None:
     """Among many threads, its wake-up would delay the threads that wait."""
     held, woken = Checkpoint(), []
-    wake_soon = Loop.wake_soon
+    wake_soon = Wakes.add
 
-    def note(loop: Loop, ready_signal: SimpleQueue[None]) -> None:
+    def note(wakes: Wakes, ready_signal: SimpleQueue[None]) -> None:
         woken.append(ready_signal)
-        wake_soon(loop, ready_signal)
+        wake_soon(wakes, ready_signal)
 
     def receive(ws: WebSocket) -> None:
         ws.receive()
         held.wait()
         ws.send(ws.receive())
 
-    monkeypatch.setattr(Loop, "wake_soon", note)
+    monkeypatch.setattr(Wakes, "add", note)
     server = serve(websocket_app(receive))
     client = clients.websocket(server, "/echo")
     client.send_messages("one")
@@ -199,13 +199,13 @@ def test_a_thread_that_was_woken_wakes_the_next(
 ) -> None:
     server = serve(websocket_app(plain_echo), loops=1)
     (loop,) = loops_of(server)
-    wake_next, woken_by = loop.wake_next, set[str]()
+    wake_next, woken_by = loop.wakes.wake_next, set[str]()
 
     def note() -> None:
         woken_by.add(threading.current_thread().name)
         wake_next()
 
-    monkeypatch.setattr(loop, "wake_next", note)
+    monkeypatch.setattr(loop.wakes, "wake_next", note)
     client = clients.websocket(server, "/echo")
 
     def wait_for_a_message() -> bool:  # unless it arrived before the wait

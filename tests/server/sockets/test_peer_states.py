@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
-from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, SHORT_READ, WRITE, Loop
+from tests.support.polling import StubPoller
+from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, WRITE, Loop
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
 from wsframe.server.sockets.peer import Peer
@@ -35,14 +36,13 @@ MUCH = bytes(8 << 20)  # more than the buffers of a socket pair
 class StubLoop:
     """A loop that never runs: the test calls the peer in its place."""
 
+    poller = StubPoller()
+
     def __init__(self, clock: ManualClock) -> None:
         self.timing = Timing(clock=clock)
         self.clock = clock
         self.unfinished: set[object] = set()
-        buffer = bytearray(RECEIVE_BUFFER)
-        self.buffer = buffer
-        self.received = memoryview(buffer)
-        self.received_short = [self.received[:size] for size in range(SHORT_READ)]
+        self.buffer = memoryview(bytearray(RECEIVE_BUFFER))
 
     def owned(self) -> bool:
         return True

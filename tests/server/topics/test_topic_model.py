@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -26,12 +27,14 @@ from hypothesis.stateful import (
 )
 
 from tests.support.clock import ManualClock
+from tests.support.polling import StubPoller
 from tests.support.receivers import ManualLoop
 from tests.support.topics import position_of
 from wsframe import EventStreamDecoder, ServerSentEvent
 from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.handoff.loop import WRITE, Loop
 from wsframe.server.http.request import Request
+from wsframe.server.pure_rounds import IncompleteBlock
 from wsframe.server.sessions.eventstream import EventStream
 from wsframe.server.sessions.eventstream_session import EventStreamSession
 from wsframe.server.settings import Settings
@@ -63,11 +66,17 @@ class FakeLoop(ManualLoop):
         self.clock = topics.timing.clock
         self.topics = topics
         self.unfinished: set[object] = set()
+        self.poller = StubPoller()
         self.clients = Connections(cast(Loop, self), Settings(heartbeat=0))
 
     def register(self, *ignored: object) -> None: ...
 
     modify = unregister = start_ticks = register
+
+    def send_block(
+        self, peers: Sequence[Any], block: bytes, count: int
+    ) -> Sequence[IncompleteBlock]:
+        return self.poller.send_block(peers, block, count)
 
 
 class FakeSocket:

@@ -1,0 +1,41 @@
+"""The functions in use for the system calls of one round of the loop.
+
+They are the compiled ones if these were built, unless WSFRAME_PURE=1 disables them, as for the
+codec. The exception is a process in which gevent or eventlet has replaced the sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from . import pure_rounds
+
+__all__ = ["COMPILED", "Wire", "chosen", "queue_message", "usable"]
+
+if TYPE_CHECKING:
+    from . import pure_rounds as chosen
+else:
+    chosen = None
+    if os.environ.get("WSFRAME_PURE", "") in ("", "0"):
+        with suppress(ImportError):  # not built, or not for this system
+            from . import _rounds as chosen
+    if chosen is None:
+        chosen = pure_rounds
+
+#: True if the compiled functions exist.
+COMPILED: bool = chosen is not pure_rounds
+
+Wire = chosen.Wire
+queue_message = chosen.queue_message
+
+
+def usable() -> bool:
+    """Any thread: return True if a loop that starts now may use the compiled functions.
+
+    gevent and eventlet remove ``select.epoll``, because a thread that waits in the system would
+    block all greenlets of the process.
+    """
+    return COMPILED and hasattr(select, "epoll")

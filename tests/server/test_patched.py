@@ -1,0 +1,61 @@
+"""A process whose sockets and threads gevent or eventlet has replaced.
+
+They remove ``select.epoll``, because a wait in the system would block all greenlets. So the loop
+uses the functions in Python.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.tools import missing_tool
+
+PROGRAM = """
+import {library}
+{patch}
+import select
+from wsframe.client import connect
+from wsframe.server import App, rounds
+
+assert not hasattr(select, "epoll")
+assert not rounds.usable()
+app = App()
+
+@app.websocket("/generator")
+def generator(ws):
+    while True:
+        message = yield
+        ws.send(message)
+
+@app.websocket("/function")
+def function(ws):
+    for message in ws:
+        ws.send(message)
+
+with app.start(port=0, loops=1) as server:
+    for path in ("/generator", "/function"):
+        with connect(f"ws://127.0.0.1:{{server.port}}{{path}}") as ws:
+            for message in ("text", b"bytes", "x" * 70_000, b"y" * 300_000):
+                ws.send(message)
+                assert ws.receive(timeout=20) == message
+print("served")
+"""
+PATCHES = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("library", PATCHES)
+def test_the_functions_in_python_serve_a_patched_process(library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        missing_tool(library)
+    program = PROGRAM.format(library=library, patch=PATCHES[library])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "served\n", done.stderr
