@@ -21,6 +21,8 @@ class Scenario:
         measure: measures a new process of a server, by its name, for a number of seconds.
         columns: the columns of the table.
         of_limit: True if the table also shows the ratio to the limit.
+        others: the names of servers that take part only on request.
+        tls: True if the load uses TLS.
     """
 
     title: str
@@ -28,6 +30,16 @@ class Scenario:
     measure: Callable[[str, float], Figures]
     columns: Columns
     of_limit: bool = True
+    others: tuple[str, ...] = ()
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Best:
+    """Several servers, and in each round the best of them."""
+
+    name: str
+    servers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Aim:
     figure: str
     relation: str
     bound: float
-    rival: str | None = None
+    rival: Best | None = None
 
 
 def figures_of(measured: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,19 @@ from collections.abc import Iterator
 
 from . import load
 from .aims import aligned
-from .serving import GENERATOR, LIMIT, LOAD_CORE, SERVER_CORE, SERVERS, BenchError, serve
+from .scenarios import PEERS
+from .serving import (
+    GENERATOR,
+    LIMIT,
+    LOAD_CORE,
+    SERVER_CORE,
+    THREAD,
+    WEBSOCKETS_SYNC,
+    BenchError,
+    serve,
+)
+
+SERVERS = (LIMIT, GENERATOR, THREAD, *PEERS, WEBSOCKETS_SYNC)
 
 FEW = 10
 ECHOES = 2000

@@ -96,7 +96,8 @@ def broadcast(server: Server, **options: float | str | bool) -> Iterator[dict[st
 def _load(
     command: list[str], server: Server, options: dict[str, float | str | bool]
 ) -> Iterator[subprocess.Popen[str]]:
-    command = [str(program(command[0])), *command[1:], "--port", str(server.port)]
+    name = f"{command[0]}_tls" if server.tls else command[0]
+    command = [str(program(name)), *command[1:], "--port", str(server.port)]
     for pid in server.pids():
         command += ["--pid", str(pid)]
     for name, value in options.items():
@@ -109,7 +110,7 @@ def _load(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: on_core(LOAD_CORE),
+        preexec_fn=lambda: on_core(LOAD_CORE, server.pinned),
     )
     with process:
         try:

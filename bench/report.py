@@ -12,6 +12,7 @@ from .serving import LIMIT
 
 # The figures of each server of a scenario, by round; None for a failed run.
 Rounds = Mapping[str, Sequence[Figures | None]]
+Choice = Callable[[Iterable[float]], float]
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -20,11 +21,21 @@ RELATIONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def ratio(rounds: Rounds, figure: str, ours: str, rival: str) -> float | None:
-    """Return the median of the ratios within rounds, which slow rounds do not distort."""
-    pairs = zip(rounds.get(ours, ()), rounds.get(rival, ()), strict=False)
-    ratios = [mine[figure] / other[figure] for mine, other in pairs if mine and other]
-    return median(ratios) if ratios else None
+def best_of(
+    rounds: Rounds, figure: str, servers: Iterable[str], best: Choice = max
+) -> list[float | None]:
+    """Return the best figure of these servers in each round; None if none has run."""
+    columns = [rounds[name] for name in servers if name in rounds]
+    return [
+        best(known) if (known := [figures[figure] for figures in row if figures]) else None
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def ratios(ours: Iterable[float | None], rivals: Iterable[float | None]) -> list[float]:
+    """Return the ratios within rounds, whose median slow rounds do not distort."""
+    pairs = zip(ours, rivals, strict=False)
+    return [mine / other for mine, other in pairs if mine is not None and other is not None]
 
 
 def scenario_table(key: str, scenario: Scenario, rounds: Rounds) -> Iterator[str]:
@@ -40,11 +51,8 @@ def scenario_table(key: str, scenario: Scenario, rounds: Rounds) -> Iterator[str
             format(median(f[figure] for f in good), form) for _, figure, form in scenario.columns
         ]
         if scenario.of_limit:
-            of_limit = [
-                ratio({name: [mine], LIMIT: [limit]}, "per_cpu", name, LIMIT)
-                for mine, limit in zip(by_round, rounds.get(LIMIT, ()), strict=False)
-            ]
-            known = [each for each in of_limit if each is not None]
+            limit = best_of(rounds, "per_cpu", (LIMIT,))
+            known = ratios(best_of(rounds, "per_cpu", (name,)), limit)
             cells += (
                 (f"{median(known):.2f}", f"{min(known):.2f}..{max(known):.2f}")
                 if known
@@ -60,14 +68,14 @@ def aims_table(aims: Iterable[Aim], results: Mapping[str, Rounds]) -> list[str]:
     table: list[tuple[str, ...]] = [("aim", "figure", "against", "measured", "", "")]
     for aim in aims:
         rounds = results.get(aim.scenario, {})
-        if aim.ours in rounds and (aim.rival is None or aim.rival in rounds):
+        if aim.ours in rounds and (aim.rival is None or rounds.keys() & {*aim.rival.servers}):
             value = _measured(aim, rounds)
             met = value is not None and RELATIONS[aim.relation](value, aim.bound)
             table.append(
                 (
                     f"{aim.scenario} {aim.ours}",
                     aim.figure,
-                    aim.rival or "",
+                    aim.rival.name if aim.rival else "",
                     "failed" if value is None else f"{value:.2f}",
                     f"{aim.relation} {aim.bound:g}",
                     "met" if met else "MISSED",
@@ -77,7 +85,10 @@ def aims_table(aims: Iterable[Aim], results: Mapping[str, Rounds]) -> list[str]:
 
 
 def _measured(aim: Aim, rounds: Rounds) -> float | None:
+    best = max if aim.relation in (">", ">=") else min
+    figures = best_of(rounds, aim.figure, (aim.ours,))
     if aim.rival is not None:
-        return ratio(rounds, aim.figure, aim.ours, aim.rival)
-    good = [figures[aim.figure] for figures in rounds[aim.ours] if figures]
-    return median(good) if good else None
+        values = ratios(figures, best_of(rounds, aim.figure, aim.rival.servers, best))
+    else:
+        values = [value for value in figures if value is not None]
+    return median(values) if values else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from time import monotonic
 
 from .comparison import Aim, Figures, Scenario
+from .native import program
 from .report import aims_table, scenario_table
 from .serving import LOAD_CORE, SERVER_CORE, BenchError
 
@@ -15,14 +16,15 @@ from .serving import LOAD_CORE, SERVER_CORE, BenchError
 Results = dict[str, dict[str, list[Figures | None]]]
 
 
-def parser_for(
-    what: str, scenarios: Iterable[str], servers: Iterable[str]
-) -> argparse.ArgumentParser:
+def parser_for(what: str, scenarios: Mapping[str, Scenario]) -> argparse.ArgumentParser:
     """Return a parser for the options of every comparison."""
+    servers = dict.fromkeys(
+        name for each in scenarios.values() for name in each.servers + each.others
+    )
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="duration of each run (%(default)s)"
+        "--seconds", type=float, default=0.8, help="duration of each run (%(default)s)"
     )
     parser.add_argument(
         "--scenario", action="append", choices=scenarios, help="only this one; may be repeated"
@@ -41,11 +43,15 @@ def compare(
         sys.exit("The server benches need two cores.")
     results: Results = {}
     for key, scenario in scenarios.items():
-        names = set(scenario.servers) & set(arguments.server or scenario.servers)
+        known = scenario.servers + scenario.others
+        names = set(known) & set(arguments.server or scenario.servers)
         if names and key in (arguments.scenario or scenarios):
-            results[key] = {name: [] for name in scenario.servers if name in names}
+            results[key] = {name: [] for name in known if name in names}
     if not results:
         sys.exit("None of these servers is part of one of these scenarios.")
+    # A missing header is reported here, and not after minutes.
+    for key in results:
+        program("load_tls" if scenarios[key].tls else "load")
     failures = _measure(scenarios, results, arguments.rounds, arguments.seconds)
     for key, rounds in results.items():
         print("\n" + "\n".join(scenario_table(key, scenarios[key], rounds)))

@@ -14,13 +14,26 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from time import monotonic, sleep
 
+from .certificate import certificate
+from .given import CERT, KEY
 from .native import program
 
 LIMIT, PYTHON_LIMIT = "c_epoll", "python_loop"
-GENERATOR, THREAD = "wsframe_generator", "wsframe_thread"
-PICOWS, WEBSOCKETS = "picows_uvloop", "websockets_sync"
-ASYNC_PEERS = (PICOWS, "aiohttp_uvloop", "uvicorn_uvloop", "websockets_asyncio")
-SERVERS = (LIMIT, GENERATOR, THREAD, *ASYNC_PEERS, WEBSOCKETS)
+GENERATOR, THREAD, NO_SPIN = "wsframe_generator", "wsframe_thread", "wsframe_no_spin"
+WEBSOCKETS_SYNC = "websockets_sync"
+
+# Libraries on asyncio, and their loops: the name of a server is "picows_uvloop_aiofastnet".
+PICOWS, AIOHTTP, UVICORN, WEBSOCKETS = "picows", "aiohttp", "uvicorn", "websockets"
+LIBRARIES = (PICOWS, AIOHTTP, UVICORN, WEBSOCKETS)
+UVLOOP, ASYNCIO = "uvloop", "asyncio"
+UVLOOP_FASTNET, ASYNCIO_FASTNET = "uvloop_aiofastnet", "asyncio_aiofastnet"
+LOOPS = (UVLOOP, ASYNCIO, UVLOOP_FASTNET, ASYNCIO_FASTNET)
+
+
+def variants(library: str, *loops: str) -> tuple[str, ...]:
+    """Return the names of the servers of a library on these loops, or on all."""
+    return tuple(f"{library}_{loop}" for loop in loops or LOOPS)
+
 
 _cores = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]
@@ -32,10 +45,19 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server.
+
+    Attributes:
+        port: its port on 127.0.0.1.
+        pid: the id of its first process.
+        tls: True if it uses TLS.
+        pinned: True if it and its load have a core each; otherwise they share all cores.
+    """
 
     port: int
     pid: int
+    tls: bool
+    pinned: bool
 
     def pids(self) -> list[int]:
         """Return the ids of its processes."""
@@ -59,26 +81,50 @@ class Server:
         return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def on_core(core: int) -> None:
-    """Pin this process to a core, and raise its open-file limit."""
-    os.sched_setaffinity(0, {core})
+def on_core(core: int, pinned: bool = True) -> None:
+    """Raise the open-file limit of this process, and pin it to a core."""
+    if pinned:
+        os.sched_setaffinity(0, {core})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _command(name: str, package: str, python: str, port: str) -> list[str]:
+    """Return the command for a server."""
+    if name == LIMIT:
+        return [str(program("limit")), port]
+    library, _, loop = name.partition("_")
+    if name == NO_SPIN:
+        module, argument = GENERATOR, ["no_spin"]
+    elif library in LIBRARIES and loop in LOOPS:
+        module, argument = f"with_{library}", [loop]
+    else:
+        module, argument = name, []
+    return [python, "-m", f"bench.{package}.{module}", port, *argument]
+
+
 @contextmanager
-def serve(name: str, package: str = "echo", *, python: str = sys.executable) -> Iterator[Server]:
+def serve(
+    name: str,
+    package: str = "echo",
+    *arguments: str,
+    python: str = sys.executable,
+    tls: bool = False,
+    pinned: bool = True,
+) -> Iterator[Server]:
     """Run the limit, or a server of a package here with this Python, until the context ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    module = f"bench.{package}.{name}"
-    command = [str(program("limit"))] if name == LIMIT else [python, "-m", module]
+    environment = dict(os.environ)
+    if tls:
+        environment[CERT], environment[KEY] = certificate()
     with TemporaryFile() as output:
         process = subprocess.Popen(
-            [*command, str(port)],
+            [*_command(name, package, python, str(port)), *arguments],
             stdout=subprocess.DEVNULL,
             stderr=output,
-            preexec_fn=lambda: on_core(SERVER_CORE),
+            env=environment,
+            preexec_fn=lambda: on_core(SERVER_CORE, pinned),
         )
         try:
             deadline = monotonic() + 10
@@ -90,7 +136,7 @@ def serve(name: str, package: str = "echo", *, python: str = sys.executable) -> 
                 output.seek(0)
                 lines = output.read().decode(errors="replace").splitlines() or ["no output"]
                 raise BenchError(f"the server did not start: {lines[-1]}")
-            yield Server(port, process.pid)
+            yield Server(port, process.pid, tls, pinned)
         finally:
             process.kill()
             process.wait()

@@ -1,8 +1,9 @@
 """websockets, its threaded server."""
 
-import sys
-
 from websockets.sync.server import ServerConnection, serve
+
+from bench.event_loop import context
+from bench.given import port
 
 
 def echo(websocket: ServerConnection) -> None:
@@ -12,6 +13,12 @@ def echo(websocket: ServerConnection) -> None:
 
 
 with serve(
-    echo, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+    echo,
+    "127.0.0.1",
+    port(),
+    compression=None,
+    ping_interval=None,
+    backlog=1024,
+    ssl=context(),
 ) as server:
     server.serve_forever()

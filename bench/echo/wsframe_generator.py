@@ -1,10 +1,14 @@
-"""wsframe with generator handlers, and a route for event streams."""
+"""wsframe with generator handlers, and a route for event streams.
+
+With ``no_spin`` after the port, its loops block in their first empty poll.
+"""
 
 import sys
 import time
 from collections.abc import Generator
 from queue import Queue
 
+from bench.given import compute, files, port
 from wsframe.server import App, WebSocket
 
 app = App()
@@ -28,4 +32,18 @@ def block(ws: WebSocket) -> Generator[None, str | bytes, None]:
         ws.send(message)
 
 
-app.run("127.0.0.1", int(sys.argv[1]), ping_interval=0)
+@app.websocket("/compute")
+def computing(ws: WebSocket) -> Generator[None, str | bytes, None]:
+    """Compute for a while in every message."""
+    while True:
+        message = yield
+        compute()
+        ws.send(message)
+
+
+if "no_spin" in sys.argv:
+    from wsframe.server.handoff import loop
+
+    loop.SPIN_POLLS = 0
+cert, key = files()
+app.run("127.0.0.1", port(), ping_interval=0, cert=cert, key=key)

@@ -1,8 +1,8 @@
 """wsframe with plain handlers."""
 
-import sys
 import time
 
+from bench.given import files, port
 from wsframe.server import App, WebSocket
 
 app = App()
@@ -23,4 +23,5 @@ def block(ws: WebSocket) -> None:
         ws.send(message)
 
 
-app.run("127.0.0.1", int(sys.argv[1]), max_handler_threads=4000, ping_interval=0)
+cert, key = files()
+app.run("127.0.0.1", port(), max_handler_threads=4000, ping_interval=0, cert=cert, key=key)

@@ -1,8 +1,8 @@
 """websockets, its threaded server, with its broadcast."""
 
-import sys
-
 from websockets.sync.server import ServerConnection, broadcast, serve
+
+from bench.given import port
 
 receivers: set[ServerConnection] = set()
 
@@ -21,6 +21,6 @@ def handle(websocket: ServerConnection) -> None:
 
 
 with serve(
-    handle, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+    handle, "127.0.0.1", port(), compression=None, ping_interval=None, backlog=1024
 ) as server:
     server.serve_forever()

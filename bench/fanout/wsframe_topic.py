@@ -1,8 +1,8 @@
 """wsframe with one topic, for WebSockets and event streams."""
 
-import sys
 from collections.abc import Generator
 
+from bench.given import port
 from wsframe.server import App, WebSocket
 
 app = App()
@@ -27,4 +27,4 @@ def publish(ws: WebSocket) -> Generator[None, str | bytes, None]:
         topic.publish(message)
 
 
-app.run("127.0.0.1", int(sys.argv[1]), ping_interval=0)
+app.run("127.0.0.1", port(), ping_interval=0)

@@ -11,10 +11,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / "build" / "bench"
 UNITS = {
-    "load": ("load.c", "client.c", "measure.c"),
-    "broadcast": ("broadcast.c", "stream.c", "client.c", "measure.c"),
+    "load": ("load.c", "client.c", "measure.c", "plain.c"),
+    "load_tls": ("load.c", "client.c", "measure.c", "tls.c"),
+    "broadcast": ("broadcast.c", "stream.c", "client.c", "measure.c", "plain.c"),
     "limit": ("limit.c",),
 }
+LIBRARIES = {"load_tls": ("-lssl", "-lcrypto")}
+TLS_HEADER = "openssl/ssl.h"
 
 
 def program(name: str) -> Path:
@@ -25,11 +28,26 @@ def program(name: str) -> Path:
         BUILT.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(f".{os.getpid()}")
         compiler = shlex.split(os.environ.get("CC", "cc"))
+        if name in LIBRARIES and not _has_header(compiler, TLS_HEADER):
+            sys.exit(
+                f"cannot build the load over TLS: no C compiler with {TLS_HEADER} (on Debian, "
+                "install gcc and libssl-dev; or choose scenarios without TLS by --scenario)"
+            )
         options = ("-O3", "-march=native", "-Wall", "-Wextra", "-o", fresh)
         sources = [HERE / unit for unit in UNITS[name]]
         try:
-            subprocess.run([*compiler, *options, *sources], check=True)
+            subprocess.run([*compiler, *options, *sources, *LIBRARIES.get(name, ())], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(f"The server bench needs a C compiler: {error}")
+            sys.exit(f"cannot build {name}, which needs a C compiler (on Debian, gcc): {error}")
         fresh.replace(target)
     return target
+
+
+def _has_header(compiler: list[str], header: str) -> bool:
+    source = f"#include <{header}>\n"
+    try:
+        return not subprocess.run(
+            [*compiler, "-E", "-x", "c", "-"], input=source, capture_output=True, text=True
+        ).returncode
+    except OSError:
+        return False

@@ -93,7 +93,7 @@ static void open_receiver(struct client *client)
     char answer[HEAD_SIZE + 1];
     size_t size = publisher.echo, got = 0;
     unsigned char *echo = malloc(size);
-    client->fd = open_socket(&receiving, answer);
+    open_client(client, answer);
     if (send(client->fd, publisher.out, publisher.frame, MSG_NOSIGNAL) != (ssize_t)publisher.frame)
         fail("connection %d cannot send: %s", client->number, reason());
     for (ssize_t here; got < size; got += (size_t)here)
@@ -114,7 +114,7 @@ static void open_all(void)
         fcntl(client->fd, F_SETFL, O_NONBLOCK);
         watch(client, EPOLL_CTL_ADD, EPOLLIN);
     }
-    publisher.fd = open_socket(&publishing, answer);
+    open_client(&publisher, answer);
     fcntl(publisher.fd, F_SETFL, O_NONBLOCK);
     watch(&publisher, EPOLL_CTL_ADD, EPOLLIN);
 }

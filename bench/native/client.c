@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "client.h"
+#include "transport.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-enum { READ_SIZE = 1 << 18, FIELD_SIZE = 10, MASK_SIZE = 4 };
+enum { READ_SIZE = 1 << 18, FIELD_SIZE = 10, MASK_SIZE = 4, DIGITS = 4 };
 
 static const unsigned char MASK[MASK_SIZE] = {0x8a, 0x17, 0xf3, 0x5c};
 int poller;
@@ -54,7 +54,8 @@ static size_t put_header(unsigned char *target, size_t size, unsigned char mask_
     return 2 + field;
 }
 
-/* Each message begins with its number, so that all messages of all connections differ, if they are long enough. */
+/* Each message begins with its number, so that all messages of all connections differ, if they are long enough: four
+ * digits for 5 bytes. The digits are printable, and none is a space, which an event stream might remove. */
 void make_messages(struct client *client)
 {
     size_t size = client->group->size;
@@ -70,13 +71,13 @@ void make_messages(struct client *client)
         fail("no memory for messages");
     for (uint64_t i = 0; i < 2 * messages; i++) {
         unsigned char *out = client->out + i * client->frame, *in = client->in + i * client->echo;
-        char name[32];
-        int length = snprintf(name, sizeof name, "%d/%d ", client->number, (int)(i % messages));
+        uint64_t number = (uint64_t)client->number * messages + i % messages;
         in += put_header(in, size, 0);
         out += put_header(out, size, 0x80);
         memcpy(out, MASK, MASK_SIZE);
         for (size_t at = 0; at < size; at++) {
-            in[at] = (unsigned char)(at < (size_t)length ? name[at] : ' ' + (char)(at * 7 % 95));
+            in[at] = at < DIGITS ? (unsigned char)('!' + number % 94) : (unsigned char)(' ' + at * 7 % 95);
+            number /= 94;
             out[MASK_SIZE + at] = in[at] ^ MASK[at % MASK_SIZE];
         }
     }
@@ -98,15 +99,16 @@ int connect_socket(const struct group *group, int flags, bool *refused)
     return fd;
 }
 
-bool send_request(const struct group *group, int fd)
+bool send_request(struct client *client)
 {
+    const struct group *group = client->group;
     char request[512];
     const char *fields = group->streams ? "Accept: text/event-stream\r\n"
                                         : "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", group->path,
                         group->port, fields);
-    return send(fd, request, (size_t)size, MSG_NOSIGNAL) == size;
+    return put_bytes(client, request, (size_t)size) == size;
 }
 
 int judge_answer(const struct group *group, char answer[HEAD_SIZE + 1], size_t size)
@@ -123,22 +125,23 @@ int judge_answer(const struct group *group, char answer[HEAD_SIZE + 1], size_t s
     return 1;
 }
 
-int open_socket(const struct group *group, char answer[HEAD_SIZE + 1])
+void open_client(struct client *client, char answer[HEAD_SIZE + 1])
 {
+    const struct group *group = client->group;
     size_t size = 0;
     bool refused;
-    int verdict, fd = connect_socket(group, 0, &refused);
-    if (refused || !send_request(group, fd))
+    int verdict;
+    client->fd = connect_socket(group, 0, &refused);
+    if (refused || !secure(client) || !send_request(client))
         fail("cannot connect: %s", reason());
     do {
-        ssize_t got = recv(fd, answer + size, HEAD_SIZE - size, 0);
+        ssize_t got = take_bytes(client, answer + size, HEAD_SIZE - size);
         if (got <= 0)
             fail("no answer to a request for %s: %s", group->path, got ? reason() : "the server has closed it");
         size += (size_t)got;
     } while (!(verdict = judge_answer(group, answer, size)));
     if (verdict < 0)
         fail("wrong answer to a request for %s: %.*s", group->path, (int)strcspn(answer, "\r"), answer);
-    return fd;
 }
 
 void watch(struct client *client, int operation, uint32_t events)
@@ -157,7 +160,7 @@ bool put_messages(struct client *client, uint64_t messages, uint64_t time)
         client->since[client->due / client->frame % client->turn] = time;
     while (client->sent < client->due && !blocked) {
         const unsigned char *rest = client->out + client->sent % (client->turn * client->frame);
-        ssize_t sent = send(client->fd, rest, client->due - client->sent, MSG_NOSIGNAL);
+        ssize_t sent = put_bytes(client, rest, client->due - client->sent);
         if (sent < 0 && errno != EAGAIN)
             return false;
         blocked = sent < 0;
@@ -173,7 +176,7 @@ int64_t take_messages(struct client *client, uint64_t *time)
 {
     static unsigned char data[READ_SIZE];
     const struct client *from = client->from;
-    ssize_t got = recv(client->fd, data, READ_SIZE, 0);
+    ssize_t got = take_bytes(client, data, READ_SIZE);
     *time = now(CLOCK_MONOTONIC);
     if (got <= 0)
         return got < 0 && errno == EAGAIN ? 0 : -1;

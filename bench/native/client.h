@@ -35,6 +35,7 @@ struct client {
     uint64_t due, sent, received; /* positions in the streams, in bytes */
     uint64_t *since;              /* send time of each message of the turn */
     struct stream *stream;        /* decoder of an event stream */
+    struct ssl_st *tls;           /* the state of OpenSSL, in the load over TLS */
 };
 
 extern int poller;
@@ -49,11 +50,11 @@ void print_span(const struct group *group, uint64_t begin, uint64_t end, uint64_
 void make_messages(struct client *client);
 void watch(struct client *client, int operation, uint32_t events);
 
-/* The steps of opening a connection; open_socket does all of them and blocks. */
+/* The steps of opening a connection; open_client does all of them and blocks. */
 int connect_socket(const struct group *group, int flags, bool *refused);
-bool send_request(const struct group *group, int fd);
+bool send_request(struct client *client);
 int judge_answer(const struct group *group, char answer[HEAD_SIZE + 1], size_t size); /* 0: incomplete; -1: refused */
-int open_socket(const struct group *group, char answer[HEAD_SIZE + 1]);
+void open_client(struct client *client, char answer[HEAD_SIZE + 1]);
 
 /* Make more messages due, and send due bytes as far as the socket takes them. False: the connection is lost. */
 bool put_messages(struct client *client, uint64_t messages, uint64_t time);

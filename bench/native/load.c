@@ -1,7 +1,7 @@
 /* A load for WebSocket servers on the loopback interface: one thread, one epoll; it compares every echoed byte.
  *
  * load MODE --port P [--pid P]... [--path PATH] [--connections N] [--in-flight M] [--size S]
- *           [--seconds T] [--warm-up T] [--spin] [--beside K] [--beside-path PATH]
+ *           [--seconds T] [--warm-up T] [--spin] [--batch] [--beside K] [--beside-path PATH]
  *
  *   echo        keep M text messages of S bytes in flight on each of N connections, and one on each of K more;
  *   handshakes  connect, upgrade and close, one connection after another;
@@ -10,9 +10,11 @@
  *
  * Prints a JSON object for each measurement, with the processor time of the processes --pid in its span. The first
  * wrong byte, a lost connection, and a server silent for TIMEOUT end it, with a line on stderr and status 1. --spin
- * polls for echoes without blocking, so that only the server must be woken. */
+ * polls for echoes without blocking, so that only the server must be woken. With --batch a connection sends its next M
+ * messages when it has received all M echoes, and not one message for each echo. load_tls is the same load over TLS, for the
+ * modes echo and handshakes. */
 #define _GNU_SOURCE
-#include "client.h"
+#include "transport.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,14 +38,22 @@ static struct group groups[2] = {
 static struct client *clients;
 static int connections = 1, beside, all_connections;
 static double seconds = 1, warm_up = 0.3;
-static bool spin;
+static bool spin, batch;
 static uint64_t polls, events_seen;
 
 static void open_all(void)
 {
     char answer[HEAD_SIZE + 1];
     for (int i = 0; i < all_connections; i++)
-        clients[i].fd = open_socket(clients[i].group, answer);
+        open_client(clients + i, answer);
+}
+
+/* Return the number of messages that a client sends after receiving this number. */
+static uint64_t next_messages(const struct client *client, uint64_t messages)
+{
+    if (!batch)
+        return messages;
+    return client->received / client->echo == client->due / client->frame ? client->group->in_flight : 0;
 }
 
 /* Keep the messages in flight until this time; with 0, wait for all echoes. */
@@ -58,7 +68,7 @@ static uint64_t exchange(uint64_t end)
         for (int i = 0; i < ready; i++) {
             struct client *client = events[i].data.ptr;
             int64_t messages = events[i].events & ~(uint32_t)EPOLLOUT ? take_messages(client, &time) : 0;
-            if (messages < 0 || !put_messages(client, end ? (uint64_t)messages : 0, time))
+            if (messages < 0 || !put_messages(client, end ? next_messages(client, (uint64_t)messages) : 0, time))
                 fail("connection %d to %s is lost", client->number, client->group->path);
             events_seen++;
         }
@@ -112,13 +122,14 @@ static void shake_hands(void)
     unsigned char answer[sizeof CLOSED + 1];
     char head[HEAD_SIZE + 1];
     size_t size = 0;
-    int fd = open_socket(groups, head);
-    ssize_t got = send(fd, CLOSE, sizeof CLOSE, MSG_NOSIGNAL);
-    while (size < sizeof answer && (got = recv(fd, answer + size, sizeof answer - size, 0)) > 0)
+    struct client client = {.group = groups};
+    open_client(&client, head);
+    ssize_t got = put_bytes(&client, CLOSE, sizeof CLOSE);
+    while (size < sizeof answer && (got = take_bytes(&client, answer + size, sizeof answer - size)) > 0)
         size += (size_t)got;
     if (got || size != sizeof CLOSED || memcmp(answer, CLOSED, size))
         fail("wrong closing handshake: %s", got < 0 ? reason() : "other bytes were received");
-    close(fd);
+    close_socket(&client);
 }
 
 static void handshakes(void)
@@ -143,7 +154,7 @@ static enum state advance(struct client *client, uint64_t begin, uint64_t *time)
 {
     char answer[HEAD_SIZE + 1];
     if (client->state == CONNECTING) {
-        if (!send_request(client->group, client->fd))
+        if (!send_request(client))
             return errno == ECONNREFUSED ? REFUSED : LOST;
         watch(client, EPOLL_CTL_MOD, EPOLLIN);
         return UPGRADING;
@@ -244,7 +255,8 @@ static void read_options(int argc, char **argv)
         {"beside", required_argument, NULL, 'k'},  {"beside-path", required_argument, NULL, 'b'},
         {"size", required_argument, NULL, 's'},    {"in-flight", required_argument, NULL, 'm'},
         {"seconds", required_argument, NULL, 't'}, {"warm-up", required_argument, NULL, 'w'},
-        {"spin", no_argument, NULL, 'x'},          {0},
+        {"spin", no_argument, NULL, 'x'},          {"batch", no_argument, NULL, 'y'},
+        {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (option) {
@@ -259,6 +271,7 @@ static void read_options(int argc, char **argv)
         case 't': seconds = atof(optarg); break;
         case 'w': warm_up = atof(optarg); break;
         case 'x': spin = true; break;
+        case 'y': batch = true; break;
         default: exit(2);
         }
     if (connections < 1 || beside < 0 || groups[0].in_flight < 1)
@@ -270,7 +283,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"echo", echo}, {"handshakes", handshakes}, {"storm", storm}, {"idle", idle}};
+        bool tls; /* runs over TLS, too */
+    } modes[] = {{"echo", echo, true}, {"handshakes", handshakes, true}, {"storm", storm, false}, {"idle", idle, false}};
 
     read_options(argc, argv);
     all_connections = connections + beside;
@@ -285,6 +299,8 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; optind < argc && i < sizeof modes / sizeof *modes; i++)
         if (!strcmp(argv[optind], modes[i].name)) {
+            if (over_tls && !modes[i].tls)
+                fail("the mode %s does not run over TLS", modes[i].name);
             modes[i].run();
             return 0;
         }

@@ -127,7 +127,7 @@ void open_stream(struct client *client)
         fail("no memory for streams");
     if (client->group->size > LINE_SIZE / 2)
         fail("an event has at most %d bytes", LINE_SIZE / 2);
-    client->fd = open_socket(client->group, answer);
+    open_client(client, answer);
     char *end = strstr(answer, "\r\n\r\n"), *chunked = strcasestr(answer, "\r\nTransfer-Encoding: chunked\r\n");
     client->stream->chunked = chunked && chunked < end;
     size_t size = strlen(end + 4);

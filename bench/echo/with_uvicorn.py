@@ -1,10 +1,11 @@
-"""uvicorn on uvloop and httptools, with the faster of its WebSocket implementations."""
+"""uvicorn on httptools and one of its loops, with the faster of its WebSocket implementations."""
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
+
+from bench.given import files, port
 
 
 async def echo(
@@ -19,15 +20,18 @@ async def echo(
         await send({**message, "type": "websocket.send"})
 
 
+cert, key = files()
 uvicorn.run(
     echo,
     host="127.0.0.1",
-    port=int(sys.argv[1]),
-    loop="uvloop",
+    port=port(),
+    loop="bench.event_loop:new_loop",
     http="httptools",
     ws="websockets-sansio",
     ws_per_message_deflate=False,
     ws_ping_interval=None,
     lifespan="off",
     log_level="warning",
+    ssl_certfile=cert,
+    ssl_keyfile=key,
 )

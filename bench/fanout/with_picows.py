@@ -1,8 +1,5 @@
-"""picows on uvloop, with a send to each receiver."""
+"""picows on one of its loops, with a send to each receiver."""
 
-import sys
-
-import uvloop
 from picows import (
     WSFrame,
     WSListener,
@@ -11,6 +8,9 @@ from picows import (
     WSUpgradeRequest,
     ws_create_server,
 )
+
+from bench.event_loop import on_aiofastnet, run
+from bench.given import port
 
 receivers: set[WSTransport] = set()
 
@@ -48,8 +48,10 @@ def listener(request: WSUpgradeRequest) -> WSListener:
 
 async def main() -> None:
     """Serve until the process is terminated."""
-    server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]), backlog=1024)
+    server = await ws_create_server(
+        listener, "127.0.0.1", port(), backlog=1024, use_aiofastnet=on_aiofastnet()
+    )
     await server.serve_forever()
 
 
-uvloop.run(main())
+run(main())

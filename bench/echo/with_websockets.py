@@ -1,9 +1,9 @@
-"""websockets on asyncio."""
-
-import asyncio
-import sys
+"""websockets on one of its loops."""
 
 from websockets.asyncio.server import ServerConnection, serve
+
+from bench.event_loop import context, run
+from bench.given import port
 
 
 async def echo(websocket: ServerConnection) -> None:
@@ -15,9 +15,15 @@ async def echo(websocket: ServerConnection) -> None:
 async def main() -> None:
     """Serve until the process is terminated."""
     async with serve(
-        echo, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+        echo,
+        "127.0.0.1",
+        port(),
+        compression=None,
+        ping_interval=None,
+        backlog=1024,
+        ssl=context(),
     ) as server:
         await server.serve_forever()
 
 
-asyncio.run(main())
+run(main())

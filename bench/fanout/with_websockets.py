@@ -1,9 +1,9 @@
-"""websockets on asyncio, with its broadcast."""
-
-import asyncio
-import sys
+"""websockets on one of its loops, with its broadcast."""
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from bench.event_loop import run
+from bench.given import port
 
 receivers: set[ServerConnection] = set()
 
@@ -24,9 +24,9 @@ async def handle(websocket: ServerConnection) -> None:
 async def main() -> None:
     """Serve until the process is terminated."""
     async with serve(
-        handle, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None, backlog=1024
+        handle, "127.0.0.1", port(), compression=None, ping_interval=None, backlog=1024
     ) as server:
         await server.serve_forever()
 
 
-asyncio.run(main())
+run(main())
