@@ -8,43 +8,80 @@ within a round, because the machine's speed changes between rounds.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
 from . import load
 from .aims import aligned
-from .serving import GENERATOR, LOAD_CORE, SERVER_CORE, BenchError, Server, serve
+from .native import program
+from .serving import GENERATOR, LOAD_CORE, SERVER_CORE, BenchError, Server, on_core, serve
 
 RECEIVERS = 1000
 IDLE = 10_000
+COMPUTERS = 16
 
-Measure = Callable[[Server, float], float]
+PER_CPU, P50, P99, PER_MIB = "per CPU s", "p50 ms", "p99 ms", "per MiB"
+LOWER_IS_BETTER = {P50, P99}
+
+# The figures of a build by name, measured with its Python for a number of seconds.
+Measure = Callable[[str, float], Mapping[str, float]]
 
 
-def _echo(**options: float | str | bool) -> Measure:
-    def measure(server: Server, seconds: float) -> float:
-        return _per_cpu(load.run("echo", server, seconds=seconds, **options))
+def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        PER_CPU: measured["messages"] / measured["cpu"],
+        P50: measured["p50_us"] / 1000,
+        P99: measured["p99_us"] / 1000,
+    }
 
-    return measure
+
+def _on_server(
+    name: str,
+    package: str,
+    figures: tuple[str, ...],
+    measure: Callable[[Server, float], Mapping[str, float]],
+    *,
+    tls: bool = False,
+) -> Measure:
+    """Return a scenario that measures a new process of a server, and reports these figures."""
+
+    def measure_build(python: str, seconds: float) -> dict[str, float]:
+        with serve(name, package, python=python, tls=tls) as server:
+            found = measure(server, seconds)
+        return {figure: found[figure] for figure in figures}
+
+    return measure_build
+
+
+def _echo(*figures: str, tls: bool = False, **options: float | str | bool) -> Measure:
+    def measure(server: Server, seconds: float) -> Mapping[str, float]:
+        return _figures(load.run("echo", server, seconds=seconds, **options))
+
+    return _on_server(GENERATOR, "echo", figures or (PER_CPU,), measure, tls=tls)
+
+
+def _handshakes() -> Measure:
+    def measure(server: Server, seconds: float) -> Mapping[str, float]:
+        return _figures(load.run("handshakes", server, seconds=seconds))
+
+    return _on_server(GENERATOR, "echo", (PER_CPU,), measure)
 
 
 def _broadcast(**options: float | str | bool) -> Measure:
-    def measure(server: Server, seconds: float) -> float:
+    def measure(server: Server, seconds: float) -> Mapping[str, float]:
         with load.broadcast(server, connections=RECEIVERS, seconds=seconds, **options) as measured:
-            return _per_cpu(measured)
+            return _figures(measured)
 
-    return measure
-
-
-def _per_cpu(measured: dict[str, float]) -> float:
-    return measured["messages"] / measured["cpu"]
+    return _on_server("wsframe_topic", "fanout", (PER_CPU,), measure)
 
 
 def _idle(*, streams: bool) -> Measure:
-    """Return the connections for each MiB of memory; more is better, as in all scenarios."""
+    """Return a scenario with the number of connections for each MiB of memory."""
 
-    def measure(server: Server, seconds: float) -> float:
+    def measure(server: Server, seconds: float) -> Mapping[str, float]:
         before = server.memory()
         options: dict[str, float | str | bool] = (
             {"connections": 10, "beside": IDLE, "beside_path": "/events"}
@@ -52,21 +89,41 @@ def _idle(*, streams: bool) -> Measure:
             else {"connections": IDLE}
         )
         with load.idle(server, **options):
-            return IDLE / ((server.memory() - before) / 1024)
+            return {PER_MIB: IDLE / ((server.memory() - before) / 1024)}
 
-    return measure
+    return _on_server(GENERATOR, "echo", (PER_MIB,), measure)
 
 
-# By name: the server's package, the server, and the figure; more is better.
-SCENARIOS: dict[str, tuple[str, str, Measure]] = {
-    "echo 64x1": ("echo", GENERATOR, _echo(connections=64)),
-    "echo 1000x1": ("echo", GENERATOR, _echo(connections=1000, warm_up=1)),
-    "echo 64x16": ("echo", GENERATOR, _echo(connections=64, in_flight=16)),
-    "broadcast ws-1": ("fanout", "wsframe_topic", _broadcast()),
-    "broadcast ws-8": ("fanout", "wsframe_topic", _broadcast(in_flight=8)),
-    "broadcast sse-8": ("fanout", "wsframe_topic", _broadcast(streams=True, in_flight=8)),
-    "idle WebSockets": ("echo", GENERATOR, _idle(streams=False)),
-    "idle event streams": ("echo", GENERATOR, _idle(streams=True)),
+def _codec(python: str, seconds: float) -> dict[str, float]:
+    process = subprocess.run(
+        [python, "-m", "bench.codec_speed", str(seconds)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: on_core(SERVER_CORE),
+    )
+    if process.returncode:
+        raise BenchError(f"the codec failed: {process.stderr.strip()}")
+    return {PER_CPU: float(process.stdout)}
+
+
+SCENARIOS: dict[str, Measure] = {
+    "codec": _codec,
+    "echo 1x1": _echo(PER_CPU, P50, P99, connections=1, spin=True),
+    "echo 64x1": _echo(connections=64),
+    "echo 1000x1": _echo(connections=1000, warm_up=1),
+    "echo 64x16": _echo(connections=64, in_flight=16),
+    "echo arena-1": _echo(connections=512, size=5),
+    "echo arena-16": _echo(connections=512, size=5, in_flight=16, batch=True),
+    "echo computing": _echo(
+        P50, P99, connections=64, beside=COMPUTERS, beside_path="/compute", warm_up=0.5
+    ),
+    "handshakes": _handshakes(),
+    "tls 64x1": _echo(tls=True, connections=64),
+    "broadcast ws-1": _broadcast(),
+    "broadcast ws-8": _broadcast(in_flight=8),
+    "broadcast sse-8": _broadcast(streams=True, in_flight=8),
+    "idle WebSockets": _idle(streams=False),
+    "idle event streams": _idle(streams=True),
 }
 
 
@@ -91,33 +148,45 @@ def main() -> None:
         sys.exit("The server benches need two cores.")
     builds = (arguments.before, arguments.after)
     chosen = {name: SCENARIOS[name] for name in arguments.scenario or SCENARIOS}
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
+    if any(name.startswith("tls") for name in chosen):
+        program("load_tls")  # a missing header is reported here, and not after minutes
+    results: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-        for name, (package, server_name, measure) in chosen.items():
-            found = {}
-            for python in builds if number % 2 else reversed(builds):
-                with serve(server_name, package, python=python) as server:
-                    found[python] = measure(server, arguments.seconds)
-            results[name].append((found[builds[0]], found[builds[1]]))
-    table: list[tuple[str, ...]] = [
-        ("median of the rounds", "before", "after", "after / before", "lowest", "highest")
-    ]
-    for name, pairs in results.items():
+        for name, measure in chosen.items():
+            found = {
+                build: measure(builds[build], arguments.seconds)
+                for build in ((0, 1) if number % 2 else (1, 0))
+            }
+            before, after = found[0], found[1]
+            for figure in before:
+                pairs = results.setdefault((name, figure), [])
+                pairs.append((before[figure], after[figure]))
+    print("\n".join(_table(results)))
+    print(
+        "Messages or handshakes per CPU second of the server; latencies; idle connections per MiB."
+    )
+
+
+def _table(results: Mapping[tuple[str, str], list[tuple[float, float]]]) -> list[str]:
+    """Return the lines of the table, with the medians of the rounds."""
+    heads = ("before", "after", "after / before", "lowest", "highest", "better")
+    table: list[tuple[str, ...]] = [("median of the rounds", "figure", *heads)]
+    for (name, figure), pairs in results.items():
         ratios = [after / before for before, after in pairs]
-        before, after = (median(column) for column in zip(*pairs, strict=True))
+        form = ",.3f" if figure in LOWER_IS_BETTER else ",.0f"
         table.append(
             (
                 name,
-                f"{before:,.0f}",
-                f"{after:,.0f}",
+                figure,
+                *(format(median(column), form) for column in zip(*pairs, strict=True)),
                 f"{median(ratios):.3f}",
                 f"{min(ratios):.2f}",
                 f"{max(ratios):.2f}",
+                "lower" if figure in LOWER_IS_BETTER else "higher",
             )
         )
-    print("\n".join(aligned(table, left=(0,))))
-    print("Messages per CPU second of the server; idle: connections per MiB.")
+    return aligned(table, left=(0, 1, 7))
 
 
 if __name__ == "__main__":
