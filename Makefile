@@ -21,7 +21,7 @@ COMPILE_TESTS := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-o
 EXTRAS := server,redis,zlib-ng,isal
 SOURCES := pyproject.toml setup.py MANIFEST.in README.md $(shell find src -type f -not -path '*.egg-info/*' \( -not -name '*.c' -o -path '*/native/*' \))
 
-.PHONY: help demo check test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
+.PHONY: help demo check test test-all attack coverage test-arm64 autobahn bench bench-servers bench-broadcast bench-idle bench-paired bench-instructions bench-loops fuzz sanitize sanitize-fuzz sanitized soak leaks lint types wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,10 @@ autobahn: $(VENV)/installed-conformance ## test server and client with the refer
 bench: $(VENV)/installed-bench ## compare the codec with other implementations, a few minutes
 	$(BIN)/python -m pytest bench -q --benchmark-columns=median,iqr,rounds
 
-bench-servers: $(VENV)/installed-bench ## compare echo servers, ten minutes
+bench-servers: $(VENV)/installed-bench ## compare echo servers, fifteen minutes (needs libssl-dev)
 	$(BIN)/python -m bench.servers
 
-bench-broadcast: $(VENV)/installed-bench ## compare servers that broadcast, five minutes
+bench-broadcast: $(VENV)/installed-bench ## compare servers that broadcast, six minutes
 	$(BIN)/python -m bench.broadcast
 	$(BIN)/python -m bench.broadcast --crowd
 
@@ -72,6 +72,9 @@ bench-paired: $(VENV)/installed-bench ## compare this build with that of the int
 
 bench-instructions: $(VENV)/installed-server ## count the instructions of an echo, in this build and that of BEFORE (needs valgrind)
 	$(BIN)/python -m bench.instructions --before $(BEFORE)
+
+bench-loops: $(VENV)/installed-server ## compare two I/O loops with one, on any Python: PYTHON=python3.14t VENV=.venv-3.14t
+	$(BIN)/python -m bench.loops
 
 fuzz: $(VENV)/installed-fuzz ## fuzz the codec for FUZZ_SECONDS
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
