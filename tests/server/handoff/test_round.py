@@ -220,7 +220,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def timed(clock: ManualClock) -> Iterator[Rig]:
-    """A running loop without a monitor, whose clock stands still."""
+    """A running loop without a monitor, whose clock only the test advances."""
     rig = Rig(Timing(clock=clock))
     rig.loop.start()
     yield rig
