@@ -34,6 +34,7 @@ from .settings import Settings
 from .sockets.admission import Admission
 from .sockets.certificate import tls_context
 from .sockets.clients import Clients
+from .sockets.handshakes import Handshakes
 from .sockets.listener import BACKLOG, Listener, bound_buffers, prepare
 from .sockets.peer import Peer
 from .sockets.tls import TLSPeer
@@ -69,6 +70,7 @@ class Server:
         file: UnixFile | None = None,
     ) -> None:
         self._tls = tls_context(settings)
+        self._handshakes = Handshakes()
         for sock in sockets:
             bound_buffers(sock, settings.socket_buffer)
             sock.listen(BACKLOG)
@@ -203,6 +205,7 @@ class Server:
             _wait_for_all(empty, max(deadline, monotonic() + self._timing.handler_grace))
             for loop in self._loops:
                 loop.stop(self._timing.handler_grace)
+            self._handshakes.close()
             self._monitor.stop()
             self._threads.close(max(deadline, monotonic() + self._timing.handler_grace))
             background.close(self._timing.log_flush_timeout)
@@ -268,7 +271,7 @@ class Server:
         if self._tls is None:
             peer = Peer(clients, sock, address)
         else:
-            peer = TLSPeer(clients, sock, address, self._tls, refuse_plain_http)
+            peer = TLSPeer(clients, sock, address, self._tls, self._handshakes, refuse_plain_http)
         if not self._admission.enter(peer):
             self._reject(sock, address)
         elif peer.loop.owned():
@@ -294,7 +297,8 @@ class Server:
     def _connected(self, peer: Peer) -> None:
         """Owner of its loop: start to serve a connection."""
         self._dispatcher.open(peer, self.settings.handshake_timeout)
-        peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
+        if self._tls is None:  # a step of a TLS handshake without data would be wasted
+            peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
 
     def _disconnected(self, peer: Peer) -> None:
         """Owner of its loop: release and log a connection that has ended."""

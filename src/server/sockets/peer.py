@@ -173,7 +173,7 @@ class Peer(Output):
         self.state = CLOSED
         self.clear = False
         self._update_interest()
-        disconnect(self.sock)
+        self._disconnect()
         self.deadline = self.next_check = inf
         self.fd = self.limit = -1
         self._unsent = ()
@@ -185,6 +185,10 @@ class Peer(Output):
             self._notify_writers()  # last, so that a waiting thread finds the session ended
             self.clients.remove(self)
             self.session = NO_SESSION  # break the reference cycle
+
+    def _disconnect(self) -> None:
+        """Close the socket."""
+        disconnect(self.sock)
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""

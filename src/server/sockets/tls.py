@@ -1,7 +1,8 @@
 """TLS connections, without blocking the loop.
 
 An ``SSLSocket`` must not be used by two threads at once, even if one reads and the other writes. No
-lock is needed here, because only the owner of the loop uses it.
+lock is needed here, because it has one owner: the owner of the loop, or the thread of the
+handshakes while a step of the handshake runs.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ..forks import disconnect
 from ..handoff.loop import HANGUP, READ, WRITE
 from ..reports.loggers import log
 from .peer import Peer
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
+    from .handshakes import Handshakes
     from .peer import Connections
     from .session import Session
 
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 RECORD = 16 * 1024
 # The number of bytes for one client before the loop serves others.
 SEND_AT_ONCE = 256 * 1024
+
+
+# The steps of a connection without a running step; always empty.
+NO_STEP: list[None] = []
 
 
 class TLSSocket:
@@ -62,7 +70,7 @@ class TLSSocket:
         self.has_pending = False
 
     def shake_hands(self) -> None:
-        """Owner: continue the handshake, as far as possible.
+        """The thread of the handshakes: continue the handshake, as far as possible.
 
         Raises:
             OSError: the handshake has failed.
@@ -158,12 +166,13 @@ class TLSPeer(Peer):
         sock: the client's socket.
         address: the client's address, as the socket module returns it.
         context: the context that TLS uses.
+        handshakes: computes the handshake.
         answer_plain_http: called by the owner to refuse a client that sends plain HTTP.
     """
 
     scheme = "https"
 
-    __slots__ = ("_answer_plain_http", "_context", "_tls")
+    __slots__ = ("_answer_plain_http", "_context", "_handshakes", "_step", "_tls")
 
     def __init__(
         self,
@@ -171,12 +180,17 @@ class TLSPeer(Peer):
         sock: socket.socket,
         address: object,
         context: ssl.SSLContext,
+        handshakes: Handshakes,
         answer_plain_http: Callable[[Peer], object],
     ) -> None:
         super().__init__(clients, sock, address)
         self._answer_plain_http = answer_plain_http
         self._context = context
+        self._handshakes = handshakes
         self._tls: TLSSocket | None = None
+        # One item while a step of the handshake runs. The thread that pops it continues with the
+        # socket: the handshake's when the step ends, or the owner when the connection ends.
+        self._step: list[None] = NO_STEP
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client, with the TLS handshake."""
@@ -196,8 +210,8 @@ class TLSPeer(Peer):
         tls = self._tls
         if tls is None:
             return super().ready(events)
-        if not tls.secured:
-            self._shake_hands(tls)
+        if self._step or not tls.secured:
+            self._begin_step(tls)
             return None
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
         if crossed:  # the event may be for either direction
@@ -207,10 +221,33 @@ class TLSPeer(Peer):
             self._update_interest()
         return task
 
-    def _shake_hands(self, tls: TLSSocket) -> None:
+    def _begin_step(self, tls: TLSSocket) -> None:
+        """Continue the handshake in its thread; the socket is not polled meanwhile."""
+        if not self._step:
+            self._step = [None]
+            self._update_interest()
+            self._handshakes.run(partial(self._take_step, tls, self._step))
+
+    def _take_step(self, tls: TLSSocket, step: list[None]) -> None:
+        """The thread of the handshakes: continue the handshake, then return the socket."""
+        failure: OSError | None = None
         try:
             tls.shake_hands()
         except OSError as error:
+            failure = error.with_traceback(None)  # which would be a reference cycle
+        try:
+            step.pop()
+        except IndexError:  # the connection has ended meanwhile
+            disconnect(tls)
+        else:
+            self.loop.call_soon(partial(self._end_step, tls, failure))
+
+    def _end_step(self, tls: TLSSocket, error: OSError | None) -> None:
+        """Wait for the next event of the handshake; or end it, or the connection."""
+        self._step = NO_STEP
+        if self.closed:
+            return
+        if error is not None:
             log.debug("%s: the TLS handshake failed: %s", self.address, error)
             if getattr(error, "reason", None) == "HTTP_REQUEST":
                 self._answer_in_plain(tls)
@@ -218,6 +255,13 @@ class TLSPeer(Peer):
                 self.abort()
             return
         self._update_interest()
+
+    def _disconnect(self) -> None:
+        """Close the socket; during a step of the handshake, its thread does that."""
+        try:
+            self._step.pop()
+        except IndexError:
+            super()._disconnect()
 
     def _answer_in_plain(self, tls: TLSSocket) -> None:
         """Answer a client that sends plain HTTP, because it could not read an answer in TLS."""
@@ -230,6 +274,8 @@ class TLSPeer(Peer):
         tls = self._tls
         if tls is None:
             return super()._wanted()
+        if self._step:
+            return 0
         if not tls.secured:
             return tls.handshakes_on
         wanted = 0 if self.congested else self._reading
