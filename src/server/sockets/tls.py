@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -99,10 +100,16 @@ class TLSSocket:
         return self._sock.fileno()
 
     def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive, as with a socket; the rest of a record is for the next call."""
+        """Owner: receive, as with a socket; the rest of a record is for the next call.
+
+        The records of a long message are received in one call.
+        """
         self.has_pending = False
+        size = size or len(buffer)
         try:
             count = self._sock.recv_into(buffer, size)
+            if count == RECORD:
+                count = self._receive_more(buffer, count, size)
         except ssl.SSLWantReadError:
             self.receives_on = READ
             raise BlockingIOError from None
@@ -112,6 +119,26 @@ class TLSSocket:
         self.receives_on = READ
         self.has_pending = count == size and self._sock.pending() > 0
         return count
+
+    def _receive_more(self, buffer: memoryview, count: int, size: int) -> int:
+        """Receive the next records, as far as they have arrived; return the number of bytes."""
+        with suppress(OSError):  # the next call reports it
+            while count < size and (more := self._sock.recv_into(buffer[count:size])):
+                count += more
+                if more % RECORD:
+                    break  # the last record of a message is rarely full
+        return count
+
+    def sendmsg(self, pieces: Sequence[bytes | memoryview], /) -> int:
+        """Owner: send the beginning of these pieces, as :meth:`send` does."""
+        parts: list[bytes | memoryview] = []
+        room = SEND_AT_ONCE
+        for piece in pieces:
+            parts.append(memoryview(piece)[:room])
+            room -= len(parts[-1])
+            if not room:
+                break
+        return self.send(b"".join(parts))
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Owner: send, as with a socket; the data that was not sent must come first next time."""
