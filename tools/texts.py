@@ -16,7 +16,7 @@ FOLDERS = (
     "tests", "tools",
 )  # fmt: skip
 SUFFIXES = {".py", ".pyi", ".pyx", ".c", ".h", ".md", ".toml", ".yml", ".yaml", ".sh"}
-GENERATED = {"_kernels.c"}
+GENERATED = {"_kernels.c", "_rounds.c"}
 # Calls whose strings a person reads.
 READ_CALLS = {
     "critical", "debug", "error", "exception", "info", "log", "warning", "warn", "print", "exit",

@@ -55,6 +55,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     MAX_READY = 64  # sockets in one round
+    MAX_BYTES = 1 << 20  # bytes after which no more is received in a round
     MAX_PIECES = 128  # pieces of one sendmsg
     COPY_LIMIT = 4096  # a longer payload is sent from where it is
     LARGE = 1 << 16  # release the GIL to send more than this
@@ -108,7 +109,7 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
     """Wait, receive once from each ready socket, take messages; see ``pure_rounds.receive``."""
     cdef epoll_event events[MAX_READY]
     cdef unsigned char *start = <unsigned char *>PyByteArray_AS_STRING(buffer)
-    cdef Py_ssize_t share = PyByteArray_GET_SIZE(buffer) // 2, used = 0, size, left
+    cdef Py_ssize_t share = PyByteArray_GET_SIZE(buffer) // 2, used = 0, total = 0, size, left
     cdef int count, i, fd, epoll = files.fileno()
     cdef int milliseconds = -1 if timeout is None else <int>ceil(1000 * <double>timeout)
     cdef Wire wire
@@ -118,7 +119,8 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
     for i in range(count):  # none after an error, which is EINTR
         fd = events[i].data.fd
         entry = None
-        if events[i].events == EPOLLIN and fd < PyList_GET_SIZE(wires) and used <= share:
+        if events[i].events == EPOLLIN and fd < PyList_GET_SIZE(wires) \
+                and used <= share and total < MAX_BYTES:
             entry = wires[fd]
         if entry is None or (<Wire?>entry).limit < 0:
             ready.append((fd, events[i].events))
@@ -139,8 +141,9 @@ def receive(files, list wires not None, bytearray buffer not None, timeout):
             ready.append((fd, BROKEN_EVENT))
             continue
         wire.messages_in += PyList_GET_SIZE(messages)
-        used += size
+        total += size
         if left:
+            used += size  # the memory is needed until the caller has processed the rest
             received.append((wire.session, messages, memoryview(buffer)[used - left:used]))
         else:
             received.append((wire.session, messages, None))

@@ -44,8 +44,9 @@ IncompleteBlock: TypeAlias = tuple[int, Sequence[Item] | None, int]
 # A poller's event for each of these: the socket is readable; the receive call has failed.
 READABLE = 1
 BROKEN = 1 << 30
-# The maximum number of ready files in one round.
+# The maximum number of ready files in one round, and the bytes after which no more is received.
 MAX_READY = 64
+MAX_BYTES = 1 << 20
 # Shorter payloads are copied to be sent with others; longer ones are sent from where they are.
 COPY_LIMIT = 4096
 # The maximum number of pieces in one system call; systems accept at least 16, and Linux 1,024.
@@ -138,8 +139,8 @@ def receive(
     Args:
         files: the files to wait for: an epoll object, or an object with its method.
         wires: the connections by descriptor; None for other files.
-        buffer: the memory for received data. Half of it must be free for each read, so a round
-            does not receive from all files if many receive much.
+        buffer: the memory for received data; half of it must be free for each read. A round does
+            not receive from all connections if many have sent much.
         timeout: the longest time to wait, in seconds; None for no limit.
 
     Returns:
@@ -151,9 +152,10 @@ def receive(
     ready: list[tuple[int, int]] = []
     view = memoryview(buffer)
     half = len(buffer) // 2
-    used = 0
+    used = total = 0
     for fd, events in files.poll(timeout, MAX_READY):
-        wire = wires[fd] if events == READABLE and used <= half and fd < len(wires) else None
+        room = used <= half and total < MAX_BYTES
+        wire = wires[fd] if events == READABLE and room and fd < len(wires) else None
         if wire is None or wire.limit < 0:
             ready.append((fd, events))
             continue
@@ -172,8 +174,12 @@ def receive(
         data = view[used : used + size]
         left = take_messages(data, 0, messages, wire.limit, True)
         wire.messages_in += len(messages)
-        received.append((wire.session, messages, data[size - left :] if left else None))
-        used += size
+        total += size
+        if left:
+            used += size  # the memory is needed until the caller has processed the rest
+            received.append((wire.session, messages, data[size - left :]))
+        else:
+            received.append((wire.session, messages, None))
     return received, ready
 
 

@@ -266,26 +266,56 @@ def test_a_descriptor_that_is_closed_and_used_again_gets_only_its_own_data(round
     assert round_.receive() == ([(second.session, ["new"], None)], [])
 
 
-def test_a_round_ends_when_half_of_the_buffer_is_used(round_: Round) -> None:
-    wires = [round_.open(limit=BUFFER_SIZE) for _ in range(3)]
-    for wire, client in wires:
-        client.sendall(frame(bytes(BUFFER_SIZE // 2 - 100)))
-        while (
-            wire.sock.recv(BUFFER_SIZE, socket.MSG_PEEK)
-            and len(wire.sock.recv(BUFFER_SIZE, socket.MSG_PEEK)) < BUFFER_SIZE // 2 - 100
-        ):
-            pass
+def fill(wire: Any, client: socket.socket, data: bytes) -> None:
+    """Send data to a connection, and wait until all has arrived."""
+    client.sendall(data)
+    while len(wire.sock.recv(BUFFER_SIZE, socket.MSG_PEEK)) < len(data):
+        pass
+
+
+def test_a_round_ends_when_half_of_the_buffer_is_kept(round_: Round) -> None:
+    incomplete = frame(bytes(BUFFER_SIZE // 2 - 100))[:-1]
+    for _ in range(3):
+        fill(*round_.open(limit=BUFFER_SIZE), incomplete)
     received, ready = round_.receive()
-    assert len(received) == 2
-    assert [len(messages) for _, messages, _ in received] == [1, 1]
-    assert len(ready) == 1
-    assert ready[0][1] == READ
+    assert [(messages, rest) for _, messages, rest in received] == [([], incomplete)] * 2
+    assert [events for _, events in ready] == [READ]
+
+
+def test_a_round_receives_a_limited_number_of_bytes(round_: Round) -> None:
+    size = BUFFER_SIZE // 2 - 100
+    count = pure_rounds.MAX_BYTES // size + 1
+    for _ in range(count + 2):
+        fill(*round_.open(limit=BUFFER_SIZE), frame(bytes(size - 8)))
+    received, ready = round_.receive()
+    assert [len(messages) for _, messages, _ in received] == [1] * count
+    assert [events for _, events in ready] == [READ] * 2
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, 0.001])
 def test_a_round_without_ready_files_ends_in_time(round_: Round, timeout: float) -> None:
     round_.open()
     assert round_.receive(timeout) == ([], [])
+
+
+class _Late:
+    """A poller that reports a file as ready although its data has been read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def poll(self, timeout: float | None, at_most: int) -> list[tuple[int, int]]:
+        return [(self._fd, READ)]
+
+
+def test_a_socket_without_data_is_left_out() -> None:
+    found = Round(pure_rounds)
+    try:
+        wire, _ = found.open()
+        files = _Late(wire.fd)
+        assert pure_rounds.receive(files, found.wires, found.buffer, 0) == ([], [])
+    finally:
+        found.close()
 
 
 # Sending ------------------------------------------------------------------------------------------

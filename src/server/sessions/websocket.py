@@ -57,7 +57,6 @@ class WebSocket:
     def send(
         self,
         message: str | Buffer,
-        *,
         compress: bool | None = None,
         timeout: float | None = None,
     ) -> None:

@@ -25,6 +25,8 @@ from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT
 from wsframe import Close, CloseCode, ConnectionClosed
 from wsframe.server import Server, WebSocket
+from wsframe.server.handoff.task import Task
+from wsframe.server.sessions.generator import GeneratorSession
 from wsframe.server.timing import Timing
 
 
@@ -318,4 +320,42 @@ def test_an_error_ends_only_its_own_connection(
     together(timed, (broken, b"x"), (other, b"y"))
     assert receive(other, 1) == b"y"
     assert broken.recv(1) == b""
+    log.expect("internal error")
+
+
+def test_an_error_at_the_end_of_a_turn_ends_only_its_own_connection(
+    timed: Rig, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, broken = timed.connect(Acts())
+    _, other = timed.connect(Acts())
+
+    def fail() -> None:
+        raise ValueError("on purpose")
+
+    monkeypatch.setattr(task, "finish_turn", fail)
+    task.needs_finish = True
+    together(timed, (broken, b"x"), (other, b"y"))
+    assert receive(other, 1) == b"y"
+    assert broken.recv(1) == b"x"
+    assert broken.recv(1) == b""
+    log.expect("internal error")
+
+
+def test_an_error_in_the_delivery_of_messages_ends_only_its_own_connection(
+    serve: Serve, clients: Clients, log: ServerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(serve, clients, count=2)
+    deliver = GeneratorSession.messages_received
+
+    def fail(
+        session: GeneratorSession, messages: list[str | bytes], rest: memoryview | None
+    ) -> Task | None:
+        if messages == ["broken"]:
+            raise ValueError("on purpose")
+        return deliver(session, messages, rest)
+
+    monkeypatch.setattr(GeneratorSession, "messages_received", fail)
+    scene.send_together("broken", "whole")
+    assert scene.clients[1].next_event() == "whole"
+    assert scene.clients[0].read_to_end() == b""
     log.expect("internal error")

@@ -15,7 +15,7 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff.loop import Loop
+from wsframe.server.handoff.ownership import Handoff
 from wsframe.server.handoff.quotas import Holder
 from wsframe.server.handoff.task import BUSY, IDLE
 from wsframe.server.handoff.threads import Charge, WorkerThread
@@ -141,7 +141,7 @@ def before_the_hand_off(function: Callable[[], object]) -> None:
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
         caller = frame.f_back
-        if event == "call" and caller is not None and caller.f_code is Loop.watch.__code__:
+        if event == "call" and caller is not None and caller.f_code is Handoff.watch.__code__:
             sys.setprofile(None)
             function()
 

@@ -14,6 +14,7 @@ from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
 from tests.support.polling import StubPoller
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, WRITE, Loop
+from wsframe.server.pure_rounds import BROKEN
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import Clients
 from wsframe.server.sockets.peer import Peer
@@ -244,3 +245,13 @@ def test_a_connection_that_has_ended_is_not_cut_off(case: Case, log: ServerLog) 
     case.peer.cut_off("is too slow")
     assert not log.records
     assert not case.peer.clients.totals.slow_clients
+
+
+def test_a_socket_whose_receive_call_failed_in_the_round_is_closed(case: Case) -> None:
+    case.peer.ready(BROKEN)
+    assert case.peer.state is CLOSED
+
+
+def test_messages_that_were_received_before_the_end_are_discarded(case: Case) -> None:
+    case.abort()
+    assert case.peer.session.messages_received(["late"], None) is None

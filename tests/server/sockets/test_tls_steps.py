@@ -6,6 +6,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ class Held:
         closed: set when a socket whose step has been held is closed.
     """
 
-    def __init__(self, serve: Serve, certificates: Certificates, **settings: float) -> None:
+    def __init__(self, serve: Serve, certificates: Certificates, **settings: Any) -> None:
         self.held: Checkpoint | None = None
         self.closed = threading.Event()
         self.threads: list[str] = []

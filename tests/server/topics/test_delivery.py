@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.receivers import ManualLoop, ManualReceiver, ManualSocket, manual_loops
+from tests.support.topics import log_of
 from wsframe.server.timing import Timing
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
@@ -290,3 +291,20 @@ def test_only_clients_that_still_wait_are_too_slow_for_a_loop_that_was_overtaken
     assert finishing.texts()[-1][:2] == "39"
     assert closing.texts() == []
     assert topic.stats().dropped == 1
+
+
+def test_a_client_that_lags_is_counted_at_its_position() -> None:
+    topics, (loop,) = new_loops(1)
+    slow, quick = ManualReceiver(loop, room=100), ManualReceiver(loop)
+    topic = topics.get("news")
+    for client in (slow, quick):
+        client.subscribe(topic)
+    loop.run()
+    assert log_of(topic).lagging_by_position() == {}
+    for _ in range(3):
+        topic.publish("x" * 100)
+        loop.run()
+    ((_, count),) = log_of(topic).lagging_by_position().items()
+    assert count == 1
+    assert len(slow.texts()) == 3
+    assert log_of(topic).lagging_by_position() == {}

@@ -221,6 +221,7 @@ def test_an_event_is_queued_while_another_thread_keeps_the_topic_busy(
     server = serve(app)
     stream = clients.stream(server, "/news")
     wait_until(lambda: topic.stats().subscribers, "the client is subscribed")
+    wait_for_calls(server)  # the subscription begins, which takes the lock
     with kept_busy(topic):
         assert topic.publish("1") == Published(reached=0)
         wait_for_calls(server)  # the loop does not get the lock either
