@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 # Percent of all lines and branches. Raise them when the tests reach more; never lower them.
-LINES = 97.5
-BRANCHES = 93.0
+LINES = 99.9
+BRANCHES = 99.7
 
 
 def totals() -> dict[str, Any]:

@@ -35,6 +35,7 @@ from wsframe import Close, Failure, PerMessageDeflate
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.unmeasured,
     pytest.mark.skipif(sys.platform == "win32", reason="no peak to be read"),
 ]
 

@@ -272,16 +272,14 @@ class TLSPeer(Peer):
     def _end_step(self, tls: TLSSocket, error: OSError | None) -> None:
         """Wait for the next event of the handshake; or end it, or the connection."""
         self._step = NO_STEP
-        if self.closed:
-            return
-        if error is not None:
+        if error is None:
+            self._update_interest()
+        elif not self.closed:
             log.debug("%s: the TLS handshake failed: %s", self.address, error)
             if getattr(error, "reason", None) == "HTTP_REQUEST":
                 self._answer_in_plain(tls)
             else:
                 self.abort()
-            return
-        self._update_interest()
 
     def _disconnect(self) -> None:
         """Close the socket; during a step of the handshake, its thread does that."""

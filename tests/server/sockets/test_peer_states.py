@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -255,3 +256,19 @@ def test_a_socket_whose_receive_call_failed_in_the_round_is_closed(case: Case) -
 def test_messages_that_were_received_before_the_end_are_discarded(case: Case) -> None:
     case.abort()
     assert case.peer.session.messages_received(["late"], None) is None
+
+
+def test_an_unusual_error_of_a_receive_call_ends_the_connection(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sock = case.peer.sock
+
+    def fail(buffer: memoryview, size: int) -> int:
+        raise OSError("on purpose")
+
+    failing = SimpleNamespace(
+        recv_into=fail, fileno=sock.fileno, shutdown=sock.shutdown, close=sock.close
+    )
+    monkeypatch.setattr(case.peer, "sock", failing)
+    case.peer.ready(READ)
+    assert case.peer.state is CLOSED

@@ -45,7 +45,7 @@ while not topic.stats().subscribers:
     time.sleep(0.01)
 
 def hear(count):
-    client.settimeout(10)
+    client.settimeout(30)
     received = b""
     while received.count(b"data:") < count:
         received += client.recv(1 << 16)
