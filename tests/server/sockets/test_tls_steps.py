@@ -81,8 +81,9 @@ def test_a_handshake_delays_no_other_client(
     held = scene.hold()
     begin_handshake(clients.connect(scene.server))
     held.wait_until_reached()
-    for peer in peers_of(scene.server):  # an event of a closed file with the same descriptor
-        loops_of(scene.server)[0].call_soon(partial(peer.ready, READ))
+    # An event of a closed file with the same descriptor.
+    (peer,) = (peer for peer in peers_of(scene.server) if peer.awaiting_request)
+    loops_of(scene.server)[0].call_soon(partial(peer.ready, READ))
     other.send_messages("served")
     assert other.next_event() == "served"
     assert set(scene.threads) == {"wsframe-tls"}
