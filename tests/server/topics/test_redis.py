@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Clients, StreamClient, WebSocketClient
-from tests.support.handlers import MessageGenerator
+from tests.support.handlers import NO_HANDOFFS, MessageGenerator
 from tests.support.inspection import loops_of
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
@@ -133,7 +133,9 @@ def test_a_disconnect_of_a_slowed_down_client_is_noticed(
     redis: RedisServer, serve: Serve, clients: Clients
 ) -> None:
     sizes = Sizes(max_waiting_bytes=10 * EVENT_WEIGHT)
-    app, ended = App(redis=redis.url, topic_sizes=sizes), threading.Event()
+    # A turn that lost the loop would wait in its thread instead.
+    app = App(redis=redis.url, topic_sizes=sizes, timing=NO_HANDOFFS)
+    ended = threading.Event()
 
     @app.websocket("/say")
     def say(ws: WebSocket) -> MessageGenerator:
