@@ -30,12 +30,9 @@ class Poller:
 
     It uses epoll, or else the selectors module. If epoll exists, the compiled functions of
     :mod:`wsframe.server.rounds` make the system calls, if they were built.
-
-    Args:
-        compiled: False to use the functions in Python.
     """
 
-    def __init__(self, *, compiled: bool = True) -> None:
+    def __init__(self) -> None:
         self._buffer = bytearray(BUFFER_SIZE)
         self._scratch = bytearray(SCRATCH_SIZE)
         self._wires: list[Wire | None] = []  # by descriptor
@@ -43,8 +40,7 @@ class Poller:
         self._files: Any = select.epoll() if hasattr(select, "epoll") else Selector()
         #: Owner: change the events of a file.
         self.modify: Callable[[int, int], object] = self._files.modify
-        self.compiled = compiled and rounds.usable()
-        self._io: Any = rounds.chosen if self.compiled else pure_rounds
+        self._io: Any = rounds.chosen if rounds.usable() else pure_rounds
 
     def register(self, fd: int, events: int, wire: Wire | None = None) -> None:
         """Owner: wait for events of a file.

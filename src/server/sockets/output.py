@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wsframe.progress import Progress
 
-from ..pure_rounds import MAX_PIECES, Item, pieces_of, send, send_pieces, size_of
+from ..pure_rounds import COPY_LIMIT, MAX_PIECES, Item, pieces_of, send, send_pieces, size_of
 from ..rounds import Wire
 from ..timing import waitable
 from .session import NO_SESSION, Session
@@ -252,8 +252,12 @@ class Output(Wire, Progress, ABC):
     def _keep(self, items: Sequence[Item], sent: int) -> None:
         """Append items to the unsent data, except the first bytes, which were sent."""
         pieces = without_first(pieces_of(items), sent)
-        self._unsent = (*self._unsent, *pieces)
         self._unsent_size += sum(map(len, pieces))
+        before = self._unsent
+        if before and pieces and max(len(before[-1]), len(pieces[0])) <= COPY_LIMIT:
+            # Otherwise each short answer to a client that reads nothing would take a piece.
+            before, pieces = before[:-1], (b"".join((before[-1], pieces[0])), *pieces[1:])
+        self._unsent = (*before, *pieces)
         self.clear = False
         self.large = 0
 

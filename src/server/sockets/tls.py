@@ -257,10 +257,11 @@ class TLSPeer(Peer):
 
     def _take_step(self, tls: TLSSocket, step: list[None]) -> None:
         """The thread of the handshakes: continue the handshake, then return the socket."""
-        failure: OSError | None = None
+        failure: Exception | None = None
         try:
-            tls.shake_hands()
-        except OSError as error:
+            if step:  # otherwise the connection has ended, and the step is not worth its time
+                tls.shake_hands()
+        except Exception as error:  # of any kind, because other connections use this thread
             failure = error.with_traceback(None)  # which would be a reference cycle
         try:
             step.pop()
@@ -269,11 +270,13 @@ class TLSPeer(Peer):
         else:
             self.loop.call_soon(partial(self._end_step, tls, failure))
 
-    def _end_step(self, tls: TLSSocket, error: OSError | None) -> None:
+    def _end_step(self, tls: TLSSocket, error: Exception | None) -> None:
         """Wait for the next event of the handshake; or end it, or the connection."""
         self._step = NO_STEP
         if error is None:
             self._update_interest()
+        elif not isinstance(error, OSError):
+            self.loop.report_error(error, self)
         elif not self.closed:
             log.debug("%s: the TLS handshake failed: %s", self.address, error)
             if getattr(error, "reason", None) == "HTTP_REQUEST":

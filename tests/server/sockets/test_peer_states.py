@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import cast
@@ -272,3 +274,27 @@ def test_an_unusual_error_of_a_receive_call_ends_the_connection(
     monkeypatch.setattr(case.peer, "sock", failing)
     case.peer.ready(READ)
     assert case.peer.state is CLOSED
+
+
+def test_short_answers_to_a_client_that_reads_nothing_take_little_memory(case: Case) -> None:
+    case.peer.out.append(MUCH)
+    case.peer.flush()
+    assert case.peer.has_unsent
+    number = 20_000
+    tracemalloc.start()
+    try:
+        for _ in range(number):
+            case.peer.send_control(b"ab")
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 5 * number
+    case.client.setblocking(False)
+    received = bytearray()
+    while case.peer.has_unsent:
+        received += case.client.recv(1 << 20)
+        case.peer.ready(WRITE)
+    with suppress(BlockingIOError):
+        while data := case.client.recv(1 << 20):
+            received += data
+    assert received == MUCH + b"ab" * number

@@ -135,3 +135,41 @@ def test_without_a_thread_the_handshake_runs_on_the_loop(
     assert parse_answer(client.read_to_end()).body == b"hello"
     assert all(name.startswith("wsframe-loop") for name in scene.threads)
     log.expect("TLS handshakes run on the loop: can't start new thread", logging.WARNING)
+
+
+def test_an_error_in_a_step_ends_only_its_own_connection(
+    serve: Serve, clients: Clients, certificates: Certificates, log: ServerLog
+) -> None:
+    failing: list[bool] = [True]
+
+    class FailingSocket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            if failing:
+                failing.pop()
+                raise ValueError("on purpose")
+            super().do_handshake(block)
+
+    server = serve(page_app(), ssl_context=context_of(certificates, FailingSocket))
+    broken = clients.connect(server)
+    begin_handshake(broken)
+    assert broken.read_to_end() == b""
+    log.expect("internal error")
+    client = clients.connect(server, tls=certificates.client_context())
+    client.send(get("/"))
+    assert parse_answer(client.read_to_end()).body == b"hello"
+
+
+def test_the_steps_of_connections_that_have_ended_take_no_time(
+    serve: Serve, clients: Clients, certificates: Certificates
+) -> None:
+    scene = Held(serve, certificates, handshake_timeout=0.2)
+    held = scene.hold()
+    begin_handshake(clients.connect(scene.server))
+    held.wait_until_reached()
+    for _ in range(3):
+        begin_handshake(clients.connect(scene.server))
+    wait_until(lambda: len(peers_of(scene.server)) == 4, "their steps are queued")
+    wait_until(lambda: not peers_of(scene.server), "the handshakes have timed out")
+    held.release()
+    stop_within(scene.server, 20)
+    assert len(scene.threads) == 1
