@@ -9,7 +9,7 @@ import atheris
 
 from tests.support.tools import load_codec
 
-from . import connection, eventstream, handshake, kernels
+from . import connection, eventstream, handshake, kernels, parts, requests, responses
 from .inputs import Codecs
 
 TARGETS: dict[str, Callable[[Codecs, bytes], None]] = {
@@ -17,6 +17,10 @@ TARGETS: dict[str, Callable[[Codecs, bytes], None]] = {
     "stream": connection.check_stream,
     "frames": connection.check_frames,
     "talk": connection.check_talk,
+    "parts": parts.check_stream,
+    "sent-parts": parts.check_talk,
+    "request": requests.check,
+    "response": responses.check,
     "handshake": handshake.check,
     "eventstream": eventstream.check,
 }

@@ -70,11 +70,35 @@ def heads() -> list[bytes]:
     return seeds + [seed + b"\2" for seed in noise()]
 
 
+def requests() -> list[bytes]:
+    """Return requests from their first byte, valid and malformed."""
+    lines = ("GET /chat?a=b HTTP/1.1", "GET http://example.com/ HTTP/1.0", "POST * HTTP/2.0")
+    fields = REQUEST.replace("\n", "\r\n")
+    heads = [f"{line}\r\n{fields}" for line in lines]
+    heads += [f"{heads[0]}Sec-WebSocket-Extensions: {offer}\r\n" for offer in OFFERS]
+    frames = b"".join(frame.wire for frame in RFC_FRAMES.values())
+    seeds = [f"{head}\r\n".encode() + frames[:50] + bytes(20) for head in heads]
+    seeds += [b"\r\n" + seeds[0], seeds[0].replace(b"\r\n", b"\n"), b"\x16\x03\x01" + bytes(20)]
+    return seeds + noise()
+
+
+def responses() -> list[bytes]:
+    """Return responses from their first byte."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n folded\r\n\r\n"
+    seeds = [final, interim + final, b"HTTP/1.0 404 Not Found\r\n\r\nbody", final[:-2]]
+    return [seed + bytes(20) for seed in seeds] + noise()
+
+
 SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "kernels": noise,
     "stream": wires,
     "frames": noise,
     "talk": noise,
+    "parts": wires,
+    "sent-parts": noise,
+    "request": requests,
+    "response": responses,
     "handshake": heads,
     "eventstream": lambda: [stream.encode() + bytes(10) for stream in STREAMS] + noise(),
 }

@@ -12,6 +12,7 @@ from functools import cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
+from .arguments import check_integer, check_text, wrong_type
 from .buffers import octets
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT_FRAME, BINARY_FRAME = 0x81, 0x82  # FIN and the opcode
 FIRST_CONTROL_OPCODE = 0x8
 
-# XOR of one big integer is fastest for short payloads, four strided translations for long ones.
+# One XOR of big integers is fastest for short payloads. For long ones it is bytes.translate, on
+# every fourth byte.
 TRANSLATE_FROM = 1024
 
 # Unused masking keys, cut from blocks of os.urandom, because a system call per frame would cost
@@ -35,6 +37,7 @@ if hasattr(os, "register_at_fork"):
 
 def accept_key(key: str) -> str:
     """Return the Sec-WebSocket-Accept value for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    check_text(key=key)
     return b64encode(sha1(key.encode("ascii") + GUID).digest()).decode("ascii")
 
 
@@ -54,9 +57,12 @@ def _xor_table(byte: int) -> bytes:
 
 
 def _four_bytes(masking_key: Buffer) -> bytes:
-    key = memoryview(masking_key).tobytes()
+    try:
+        key = memoryview(masking_key).tobytes()
+    except TypeError:
+        raise wrong_type("masking_key", "a bytes-like object", masking_key) from None
     if len(key) != 4:
-        raise ValueError(f"a masking key must have 4 bytes, not {len(key)}")
+        raise ValueError(f"masking_key must have 4 bytes, not {len(key)}")
     return key
 
 
@@ -73,7 +79,7 @@ def mask(payload: Buffer, masking_key: Buffer) -> bytes:
         ValueError: the masking key does not have 4 bytes.
     """
     key = _four_bytes(masking_key)
-    view = octets(payload)
+    view = octets(payload, "payload")
     size = len(view)
     if size < TRANSLATE_FROM:
         stretched = (key * (size // 4 + 1))[:size]
@@ -99,12 +105,11 @@ def mask_into(buffer: Buffer, masking_key: Buffer, offset: int = 0) -> None:
         TypeError: the buffer is read-only.
     """
     key = _four_bytes(masking_key)
-    if offset < 0:
-        raise ValueError(f"offset must not be negative: {offset}")
+    check_integer("offset", offset, 0)
     turn = offset % 4
-    view = octets(buffer)
+    view = octets(buffer, "buffer")
     if view.readonly:
-        raise TypeError("mask_into requires a writable buffer")
+        raise wrong_type("buffer", "writable", buffer)
     view[:] = mask(view, key[turn:] + key[:turn])
 
 
@@ -130,18 +135,22 @@ def encode_frame(
             more than 125 bytes (RFC 6455 section 5.5).
         UnicodeEncodeError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
     """
-    if not 0 <= opcode <= 15:
-        raise ValueError(f"opcode must be 0-15, not {opcode}")
-    if not 0 <= rsv <= 7:
-        raise ValueError(f"rsv must be 0-7, not {rsv}")
+    try:
+        if not (0 <= opcode <= 15 and 0 <= rsv <= 7):
+            raise ValueError
+        first = bool(fin) << 7 | rsv << 4 | opcode
+    except (TypeError, ValueError):
+        check_integer("opcode", opcode, 0, 15)
+        check_integer("rsv", rsv, 0, 7)
+        raise
     if isinstance(payload, str):
         payload = payload.encode()
-    view = octets(payload)
+    view = octets(payload, "payload")
     size = len(view)
     if opcode >= FIRST_CONTROL_OPCODE and not fin:
         raise ValueError("a control frame must not be fragmented")
     if opcode >= FIRST_CONTROL_OPCODE and size > 125:
-        raise ValueError(f"a control frame carries at most 125 bytes, not {size}")
+        raise ValueError(f"payload must have at most 125 bytes in a control frame, not {size}")
 
     if masking_key is None:
         mask_bit, key, body = 0, b"", bytes(view)
@@ -151,7 +160,6 @@ def encode_frame(
         key = random_masking_key() if masking_key is True else _four_bytes(masking_key)
         mask_bit, body = 0x80, mask(view, key)
 
-    first = bool(fin) << 7 | rsv << 4 | opcode
     return frame_head(first, mask_bit, size) + key + body
 
 

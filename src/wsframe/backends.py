@@ -79,6 +79,7 @@ def check_levels(backend: str, level: int | None, memory_level: int) -> None:
 
     Raises:
         ValueError: a level is out of range.
+        TypeError: a level is not an integer.
         ImportError: the backend is not installed.
     """
     try:
@@ -86,4 +87,8 @@ def check_levels(backend: str, level: int | None, memory_level: int) -> None:
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"level {level} or memory_level {memory_level} is out of range for {backend}: {error}"
+        ) from None
+    except TypeError:
+        raise TypeError(
+            f"level and memory_level must be integers, not {level!r} and {memory_level!r}"
         ) from None

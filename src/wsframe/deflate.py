@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import Z_FULL_FLUSH as FULL_FLUSH
 from zlib import Z_SYNC_FLUSH as SYNC_FLUSH
 
 from . import backends
+from .arguments import check_integer
 from .backends import MAX_BITS, MAX_SPARE_COMPRESSORS
 from .buffers import octets
 from .errors import HandshakeError, ProtocolError
-from .frames import BINARY, RSV1, TEXT, CloseCode, Role
+from .frames import BINARY, CONTINUATION, RSV1, TEXT, CloseCode, Role
 from .kernels import encode_frame
+from .parameters import (
+    CLIENT_BITS,
+    CLIENT_NO_TAKEOVER,
+    EXTENSION,
+    SERVER_BITS,
+    SERVER_NO_TAKEOVER,
+    WINDOW_BITS,
+    Parameters,
+    read_parameters,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["EXTENSION", "Deflater", "Inflater", "PerMessageDeflate"]
-
-#: The parameters of an extension, each with its value or None.
-Parameters: TypeAlias = "Iterable[tuple[str, str | None]]"
-
-EXTENSION: Final = "permessage-deflate"
+__all__ = ["Deflater", "Inflater", "PerMessageDeflate"]
 
 # The end of a flushed stream, which is removed from each message (section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
@@ -31,14 +36,6 @@ EMPTY = b"\x00"  # an empty message (section 7.2.3.6)
 # The maximum number of bytes to inflate at once. A decompression bomb takes at most this many bytes
 # beyond the limit.
 STEP = 1 << 16
-
-SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER, SERVER_BITS, CLIENT_BITS = (
-    "server_no_context_takeover",
-    "client_no_context_takeover",
-    "server_max_window_bits",
-    "client_max_window_bits",
-)
-WINDOW_BITS = {str(bits): bits for bits in range(8, MAX_BITS + 1)}  # no leading zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +45,9 @@ class PerMessageDeflate:
     The first four attributes are the parameters of RFC 7692. An end with context takeover also
     agrees to no context takeover, and an end with a large window also agrees to a smaller one.
 
+    >>> PerMessageDeflate(level=9, min_size=256).min_size
+    256
+
     Attributes:
         server_no_context_takeover: True if the server starts each message with an empty window.
             It then keeps no memory between messages, and one compressed frame serves many clients.
@@ -55,11 +55,9 @@ class PerMessageDeflate:
         server_max_window_bits: the base-2 logarithm of the server's window in bytes; 8-15.
         client_max_window_bits: the base-2 logarithm of the client's window in bytes; 8-15.
         level: the compression level of the backend (zlib: 0-9); None for its default.
-        memory_level: 1-9; a compressor takes about 2 ** (memory_level + 9) bytes plus four times
-            its window.
+        memory_level: 1-9; a compressor takes some 2 ** (memory_level + 9) bytes plus four windows.
         min_size: shorter messages, in bytes, are not compressed by default.
-        backend: "zlib"; or "zlib-ng" or "isal", which are faster and require the extra of the same
-            name.
+        backend: "zlib"; or "zlib-ng" or "isal", which are faster and require an extra of that name.
 
     Raises:
         ValueError: a number is out of range, also for the backend: isal has no window of 8 bits.
@@ -84,8 +82,8 @@ class PerMessageDeflate:
             bits = getattr(self, name)
             if bits not in WINDOW_BITS.values() or not backends.has_window(self.backend, bits):
                 raise ValueError(f"{name} is out of range for {self.backend}: {bits}")
-        if self.min_size < 0:
-            raise ValueError(f"min_size must not be negative: {self.min_size}")
+        if type(self.min_size) is not int or self.min_size < 0:
+            check_integer("min_size", self.min_size, 0)
         backends.check_levels(self.backend, self.level, self.memory_level)
 
     # Negotiation (RFC 7692 section 7.1) --------------------------------------------------------
@@ -101,7 +99,7 @@ class PerMessageDeflate:
             malformed, has an unknown parameter, or is not supported.
         """
         try:
-            offer = _read(parameters, of_offer=True)
+            offer = read_parameters(parameters, of_offer=True)
         except ValueError:
             return None
         server_bits = min(self.server_max_window_bits, offer.get(SERVER_BITS, MAX_BITS))
@@ -135,7 +133,7 @@ class PerMessageDeflate:
             HandshakeError: the response is malformed, or does not match the offer; status 502.
         """
         try:
-            answer = _read(parameters, of_offer=False)
+            answer = read_parameters(parameters, of_offer=False)
         except ValueError as error:
             raise HandshakeError(
                 502, f"the server's response to permessage-deflate is invalid: {error}"
@@ -234,26 +232,54 @@ class Deflater:
         if isinstance(message, str):
             opcode, payload = TEXT, memoryview(message.encode())
         else:
-            opcode, payload = BINARY, octets(message)
+            opcode, payload = BINARY, octets(message, "message")
         if not self._takeover:
             compressed = self._compress_alone(payload)
             if len(compressed) >= len(payload):
                 return encode_frame(opcode, payload, masking_key=self._masking_key)
             return self._frame(opcode, compressed)
+        return self.encode_part(self._idle, opcode, payload)
+
+    def window(self) -> list[Any]:
+        """Return the place of the compressor of one message that is sent in parts.
+
+        With context takeover it is the connection's, otherwise a new one.
+        """
+        return self._idle if self._takeover else [None]
+
+    def encode_part(
+        self, window: list[Any], opcode: int, payload: memoryview, final: bool = True
+    ) -> bytes:
+        """Return the frame of a part of a message, which the other end can inflate at once.
+
+        Args:
+            window: the place of the compressor, the same for all parts.
+            opcode: CONTINUATION, except for the first part.
+            payload: the uncompressed part.
+            final: True for the last part.
+
+        Raises:
+            RuntimeError: another thread is in this method.
+        """
         try:
-            compressor = self._idle.pop()
+            compressor = window.pop()
         except IndexError:
             raise RuntimeError("another thread is in encode() of this Connection") from None
         try:
             if compressor is None:
                 compressor = self._settings.new_compressor(self._bits)
-            return self._frame(opcode, _compress(compressor, payload, SYNC_FLUSH))
+            compressed = _compress(compressor, payload, SYNC_FLUSH)
+            if final and opcode != CONTINUATION:
+                return self._frame(opcode, compressed)
+            data = compressed if final else compressed + TAIL
+            rsv = 0 if opcode == CONTINUATION else RSV1
+            return encode_frame(opcode, data, fin=final, rsv=rsv, masking_key=self._masking_key)
         except BaseException:
-            # Its window differs from the other end's now. A new compressor is always valid.
+            # The compressor's window differs from the peer's now. A new compressor is always valid.
             compressor = None
             raise
         finally:
-            self._idle.append(compressor)
+            window.append(compressor)
 
     def _compress_alone(self, payload: memoryview) -> bytes:
         """Compress with any spare compressor; a full flush clears its window."""
@@ -305,8 +331,8 @@ class Inflater:
         self._decompressor: Any = None
         self._rest = b""
         self._last = False
-        self.pending = False
-        self.ends = 0
+        self.pending: bool = False
+        self.ends: int = 0
 
     def inflate(self, data: bytes, last: bool) -> bytes:
         """Inflate the next bytes of a message; return 64 KiB at most.
@@ -355,7 +381,7 @@ class Inflater:
             return reason
         server = self._role is Role.SERVER
         if not self._takeover:
-            # Some clients keep their window although they negotiated no context takeover.
+            # Some peers keep their window although they negotiated no context takeover.
             parameter = CLIENT_NO_TAKEOVER if server else SERVER_NO_TAKEOVER
             return f"{reason}: it refers to bytes before its start, against {parameter}"
         if self._bits < MAX_BITS:
@@ -372,24 +398,3 @@ def _compress(compressor: Any, payload: memoryview, flush: int) -> bytes:
         return EMPTY
     data: bytes = compressor.compress(payload) + compressor.flush(flush)
     return data[: -len(TAIL)]
-
-
-def _read(parameters: Parameters, *, of_offer: bool) -> dict[str, int]:
-    """Parse the parameters of an offer or a response (RFC 7692 section 7.1).
-
-    Raises:
-        ValueError: a parameter is unknown, occurs twice, or has an invalid value.
-    """
-    found: dict[str, int] = {}
-    for name, value in parameters:
-        if name in found:
-            raise ValueError(f"{name} occurs twice")
-        if name in (SERVER_NO_TAKEOVER, CLIENT_NO_TAKEOVER) and value is None:
-            found[name] = True
-        elif name == CLIENT_BITS and value is None and of_offer:
-            found[name] = MAX_BITS
-        elif name in (SERVER_BITS, CLIENT_BITS) and value in WINDOW_BITS:
-            found[name] = WINDOW_BITS[value]
-        else:
-            raise ValueError(name if value is None else f"{name}={value}")
-    return found

@@ -1,35 +1,22 @@
-"""Parsing and encoding of the header fields of HTTP messages (RFC 9110 section 5)."""
+"""Header fields of HTTP messages (RFC 9110 section 5): parsing here, encoding in ``headers.py``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from http import HTTPStatus
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from .errors import HandshakeError
+from .headers import FORBIDDEN_IN_A_VALUE, TOKEN, Headers, pairs
 
-__all__ = [
-    "Extension",
-    "Fields",
-    "Headers",
-    "check_field",
-    "decode_response",
-    "encode_response",
-    "pairs",
-]
+__all__ = ["Extension", "Fields", "decode_field", "decode_response"]
 
-#: A mapping, or (name, value) pairs; only pairs can contain a header more than once.
-Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 #: The name of a WebSocket extension and its parameters, each with its value or None.
 Extension: TypeAlias = "tuple[str, list[tuple[str, str | None]]]"
 
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 # RFC 9112 section 5.2: a line that begins with white space continues the header before it.
 FOLD = re.compile(r"\r\n[ \t]+")
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
-FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # RFC 6455 section 9.1: the value of a parameter is absent, a token, or a quoted token.
 PARAMETER = re.compile(
@@ -48,14 +35,32 @@ class Fields:
     Args:
         headers: the received headers.
         status: the status of the HandshakeError for a malformed field.
+        name: the name of the argument with the headers, for the error.
+
+    Raises:
+        TypeError: the headers have another type.
     """
 
-    def __init__(self, headers: Headers, status: int = 400) -> None:
+    def __init__(self, headers: Headers, status: int = 400, name: str = "headers") -> None:
         self._values: dict[str, list[str]] = {}
         self._status = status
-        values = self._values
-        for name, value in pairs(headers):
-            name, value = name.lower(), value.strip(" \t")
+        if type(headers) is list or type(headers) is tuple:
+            try:
+                self._add(headers)
+                return
+            except (TypeError, ValueError):
+                self._values.clear()  # the headers are bytes, or have a wrong type
+        self._add(pairs(headers, name))
+
+    def _add(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Add headers of type ``str``.
+
+        Raises:
+            TypeError, ValueError: the headers have another type.
+        """
+        values, lower, strip = self._values, str.lower, str.strip
+        for name, value in headers:
+            name, value = lower(name), strip(value, " \t")
             if name in values:
                 values[name].append(value)
             else:
@@ -94,6 +99,8 @@ class Fields:
         values = self._values.get(name)
         if values is None:
             return []
+        if len(values) == 1 and "," not in values[0]:
+            return [value for value in values if value]  # the common case, without parsing
         if self._is_long(name, ","):
             raise self.fault(f"the {name.title()} header has more than {MAX_ITEMS} items")
         items = [item.strip(" \t") for value in values for item in value.split(",")]
@@ -108,7 +115,7 @@ class Fields:
 
         Raises:
             HandshakeError: the list is malformed, or has more than 100 items, parameters and
-                escaped characters.
+                escaped characters in total.
         """
         found: list[Extension] = []
         if "sec-websocket-extensions" not in self._values:
@@ -153,58 +160,6 @@ class Fields:
         return HandshakeError(self._status, reason)
 
 
-def pairs(headers: Headers) -> Iterable[tuple[str, str]]:
-    """Return headers as (name, value) pairs."""
-    return headers.items() if isinstance(headers, Mapping) else headers
-
-
-def check_field(name: str, value: str) -> None:
-    """Check a header field before it is sent (RFC 9110 section 5).
-
-    Raises:
-        ValueError: the name is not a token, or the value contains a character outside Latin-1 or a
-            control character. A line break, for example, would forge another field.
-    """
-    _check_characters(name, value)
-    value.encode("latin-1")
-
-
-def _check_characters(name: str, value: str) -> None:
-    if not TOKEN.fullmatch(name):
-        raise ValueError(f"a header name must be a token: {name!r}")
-    if not str.isprintable(value) and FORBIDDEN_IN_A_VALUE.search(value):
-        raise ValueError(f"a header must not contain control characters: {name}: {value!r}")
-
-
-def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return the head of a message in wire format, including the empty line.
-
-    Raises:
-        ValueError: as :func:`check_field`.
-    """
-    lines = [first_line]
-    for name, value in headers:
-        _check_characters(name, value)
-        lines.append(f"{name}: {value}")
-    return "\r\n".join((*lines, "", "")).encode("latin-1")
-
-
-def encode_response(
-    status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
-) -> bytes:
-    """Return an HTTP/1.1 response in wire format.
-
-    Raises:
-        ValueError: :class:`http.HTTPStatus` does not have the status; or as :func:`check_field`.
-    """
-    return encode_head(_status_line(status), headers) + body
-
-
-@lru_cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}"
-
-
 def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
     """Parse the head of an HTTP/1.1 response, or of an HTTP/1.0 response other than 101.
 
@@ -223,8 +178,22 @@ def decode_response(head: bytes) -> tuple[int, list[tuple[str, str]]]:
         raise HandshakeError(502, "the response does not begin with an HTTP/1.1 status line")
     headers = []
     for line in FOLD.sub(" ", rest).split("\r\n") if more else ():
-        name, colon, value = line.partition(":")
-        if not colon or not TOKEN.fullmatch(name) or FORBIDDEN_IN_A_VALUE.search(value):
+        field = decode_field(line)
+        if field is None:
             raise HandshakeError(502, "a header of the response is malformed")
-        headers.append((name, value.strip(" \t")))
+        headers.append(field)
     return int(status_line[2]), headers
+
+
+def decode_field(line: str) -> tuple[str, str] | None:
+    """Parse the line of a header field, without its end; None if it is malformed.
+
+    White space around a value is not part of it (RFC 9110 section 5.5). White space before the
+    colon is forbidden (RFC 9112 section 5.1).
+    """
+    name, colon, value = line.partition(":")
+    if not colon or not TOKEN.fullmatch(name):
+        return None
+    if not value.isprintable() and FORBIDDEN_IN_A_VALUE.search(value):
+        return None
+    return name, value.strip(" \t")

@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-__all__ = ["Close", "CloseCode", "Failure", "Opcode", "Ping", "Pong", "Role"]
+from .arguments import check_integer, check_text
+from .shown import Shown
+
+__all__ = ["Close", "CloseCode", "Failure", "Opcode", "Part", "Ping", "Pong", "Role"]
 
 
 class Role(Enum):
-    """One end of a connection: clients mask their frames, servers do not (RFC 6455 section 5.1)."""
+    """One end of a connection: clients mask their frames, servers do not (RFC 6455 section 5.1).
+
+    >>> Connection(Role.CLIENT).encode("hello") == Connection(Role.SERVER).encode("hello")
+    False
+    """
 
     SERVER = "server"
     CLIENT = "client"
 
 
 class Opcode(IntEnum):
-    """The type of a frame (RFC 6455 section 5.2); 3-7 and 11-15 are reserved."""
+    """The type of a frame (RFC 6455 section 5.2); 3-7 and 11-15 are reserved.
+
+    >>> Opcode(9)
+    <Opcode.PING: 9>
+    """
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -31,6 +42,9 @@ class CloseCode(IntEnum):
 
     NO_STATUS_RCVD, ABNORMAL_CLOSURE and TLS_HANDSHAKE are never sent in a close frame.
     The codes of libraries (3000-3999) and applications (4000-4999) are plain integers.
+
+    >>> CloseCode(1009)
+    <CloseCode.MESSAGE_TOO_BIG: 1009>
     """
 
     NORMAL_CLOSURE = 1000
@@ -53,6 +67,7 @@ class CloseCode(IntEnum):
 # Plain integers, because looking up an attribute of an IntEnum costs as much as a whole frame.
 CONTINUATION, TEXT, BINARY = map(int, (Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 CLOSE, PING, PONG = map(int, (Opcode.CLOSE, Opcode.PING, Opcode.PONG))
+NO_STATUS = int(CloseCode.NO_STATUS_RCVD)
 FIRST_CONTROL_OPCODE = 0x8
 MAX_CONTROL_PAYLOAD = 125  # RFC 6455 section 5.5
 RSV1 = 4  # as encode_frame numbers it; marks compressed messages (RFC 7692 section 6)
@@ -69,12 +84,17 @@ def encode_close(code: int, reason: str) -> bytes:
     Raises:
         ValueError: the code must not be sent, or the reason is too long.
     """
-    if code == CloseCode.NO_STATUS_RCVD:
+    check_text(reason=reason)
+    if code == NO_STATUS:
         if reason:
             raise ValueError("a close frame without a code cannot carry a reason")
         return b""
+    check_integer("code", code)
     if not is_sendable(code):
-        raise ValueError(f"close code {int(code)} must not be sent")
+        raise ValueError(
+            f"close code {int(code)} must not be sent; valid codes are 1000 to 1003, 1007 to 1014 "
+            "and 3000 to 4999"
+        )
     payload = code.to_bytes(2, "big") + reason.encode()
     if len(payload) > MAX_CONTROL_PAYLOAD:
         raise ValueError(
@@ -92,34 +112,80 @@ def check_close(code: int, reason: str) -> None:
     encode_close(code, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """A received ping; answer it with a pong of the same payload (RFC 6455 section 5.5.2)."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Ping(Shown):
+    """A received ping; answer it with a pong of the same payload (RFC 6455 section 5.5.2).
+
+    >>> Connection(Role.CLIENT).receive(Connection(Role.SERVER).ping(b"1"))
+    [Ping(payload=b'1')]
+
+    Attributes:
+        payload: at most 125 bytes.
+    """
 
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """A received pong (RFC 6455 section 5.5.3)."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Pong(Shown):
+    """A received pong (RFC 6455 section 5.5.3).
+
+    >>> Connection(Role.CLIENT).receive(Connection(Role.SERVER).pong(b"1"))
+    [Pong(payload=b'1')]
+
+    Attributes:
+        payload: the payload of the ping that it answers, at most 125 bytes.
+    """
 
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+@dataclass(frozen=True, slots=True, repr=False)
+class Close(Shown):
     """A received close frame; answer it with a close frame, unless one was already sent.
 
-    ``code`` is NO_STATUS_RCVD (1005) if the frame carried none (RFC 6455 section 7.1.5).
+    >>> Connection(Role.CLIENT).receive(Connection(Role.SERVER).close(1001, "restart"))
+    [Close(code=1001, reason='restart')]
+
+    Attributes:
+        code: the close code, a :class:`CloseCode` or another integer; NO_STATUS_RCVD (1005) if the
+            frame contained none (RFC 6455 section 7.1.5).
+        reason: the close reason, at most 123 bytes of UTF-8.
     """
 
     code: int = CloseCode.NO_STATUS_RCVD
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A violation of the protocol: close with this code and reason (RFC 6455 section 7.1.7)."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Failure(Shown):
+    """A violation of the protocol: close with this code and reason (RFC 6455 section 7.1.7).
+
+    >>> Connection(Role.SERVER).receive(Connection(Role.SERVER).encode("not masked"))
+    [Failure(code=<CloseCode.PROTOCOL_ERROR: 1002>, reason=...)]
+
+    Attributes:
+        code: the close code to send.
+        reason: the violated rule, short enough for a close frame.
+    """
 
     code: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Part(Shown):
+    """A part of a message, from :meth:`wsframe.Connection.receive_parts`.
+
+    >>> client, server = Connection(Role.CLIENT), Connection(Role.SERVER)
+    >>> [server.receive_parts(frame) for frame in client.encode_parts(["one"])]
+    [[Part(data='one', final=False)], [Part(data='', final=True)]]
+
+    Attributes:
+        data: the part, ``str`` of a text message or ``bytes`` of a binary one; a character is
+            never divided. It may be empty only if it is the last part.
+        final: True for the last part of its message.
+    """
+
+    data: str | bytes
+    final: bool

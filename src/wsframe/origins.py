@@ -8,8 +8,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from .arguments import is_sequence_of_str
 from .errors import HandshakeError
-from .fields import Fields, Headers
+from .fields import Fields
+from .headers import Headers
 
 __all__ = ["check_host", "check_origin", "check_origins", "split_host"]
 
@@ -71,7 +73,7 @@ def check_origins(origins: Sequence[str] | Literal["*"]) -> None:
     """
     if origins == "*":
         return
-    if isinstance(origins, str) or not all(isinstance(entry, str) for entry in origins):
+    if not is_sequence_of_str(origins):
         raise TypeError('origins must be a sequence of str, as in ["https://example.com"], or "*"')
     if "*" in origins:
         if len(origins) > 1:

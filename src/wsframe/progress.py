@@ -165,7 +165,7 @@ class Keepalive:
         self._acked = 0
         self._acked_at = now
         self._ping_end = 0
-        self.pong_due = inf
+        self.pong_due: float = inf
 
     def restart(self, now: float) -> None:
         """Restart the interval: the other end is alive, or was unable to show it."""

@@ -7,8 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .arguments import check_integer, check_text, wrong_type
+from .buffers import octets
 from .errors import ProtocolError
 from .frames import CloseCode
+from .shown import Shown, show
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -19,9 +22,12 @@ __all__ = ["EventStreamDecoder", "ServerSentEvent", "check_event", "encode_comme
 END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    """One event of an event stream.
+@dataclass(frozen=True, slots=True, repr=False)
+class ServerSentEvent(Shown):
+    r"""One event of an event stream.
+
+    >>> ServerSentEvent("hello", event="greeting", id="7").encode()
+    b'event: greeting\nid: 7\ndata: hello\n\n'
 
     Attributes:
         data: the client's ``event.data``; every line break arrives as LF.
@@ -40,6 +46,7 @@ class ServerSentEvent:
     retry: int | None = None
 
     def __post_init__(self) -> None:
+        check_text(data=self.data)
         check_event(self.event, self.id, self.retry)
 
     def encode(self) -> bytes:
@@ -54,10 +61,12 @@ def check_event(event: str | None, id: str | None, retry: int | None) -> None:  
         ValueError: as :class:`ServerSentEvent`.
     """
     for name, value in (("event", event), ("id", id)):
+        if value is not None and not isinstance(value, str):
+            raise wrong_type(name, "str or None", value)
         if value is not None and any(forbidden in value for forbidden in "\r\n\0"):
             raise ValueError(f"an event's {name} must not contain CR, LF or NUL: {value!r}")
-    if retry is not None and retry < 0:
-        raise ValueError(f"retry must not be negative: {retry}")
+    if retry is not None:
+        check_integer("retry", retry, 0)
 
 
 def encode_event(data: bytes, event: str | None, id: str | None, retry: int | None) -> bytes:  # noqa: A002
@@ -75,9 +84,15 @@ def encode_comment(text: str = "") -> bytes:
 
 
 class EventStreamDecoder:
-    """Incremental decoder of an event stream (section 9.2.6).
+    r"""Incremental decoder of an event stream (section 9.2.6).
 
     Only one thread at a time may use it.
+
+    >>> decoder = EventStreamDecoder()
+    >>> decoder.receive(b"id: 7\ndata: hello\n\n")
+    [ServerSentEvent(data='hello', event=None, id='7', retry=None)]
+    >>> decoder.last_event_id
+    '7'
 
     Args:
         max_event_size: the maximum number of characters of an incomplete event or line.
@@ -86,10 +101,15 @@ class EventStreamDecoder:
     Attributes:
         last_event_id: the value to send as ``Last-Event-ID`` to resume the stream.
         retry: the reconnection delay that the server sent last, in milliseconds, or None.
+
+    Raises:
+        ValueError: ``max_event_size`` is less than 1.
     """
 
     def __init__(self, *, max_event_size: int = 1 << 20, last_event_id: str = "") -> None:
-        self.last_event_id = last_event_id
+        check_integer("max_event_size", max_event_size, 1)
+        check_text(last_event_id=last_event_id)
+        self.last_event_id: str = last_event_id
         self.retry: int | None = None
         self._max_event_size = max_event_size
         # Invalid UTF-8 is replaced by U+FFFD, and a byte order mark at the start is skipped.
@@ -115,12 +135,15 @@ class EventStreamDecoder:
         """
         events: list[ServerSentEvent] = []
         try:
-            self._read(self._decoder.decode(memoryview(data).tobytes()), events)
+            self._read(self._decoder.decode(octets(data).tobytes()), events)
         except ProtocolError:
             self._failed = True
             if not events:
                 raise
         return events
+
+    def __repr__(self) -> str:
+        return show(self, last_event_id=self.last_event_id, retry=self.retry)
 
     def _read(self, text: str, events: list[ServerSentEvent]) -> None:
         if self._failed:

@@ -45,6 +45,7 @@ def replies(codec: ModuleType, end: End, case: Case, pieces: Iterable[bytes]) ->
     return tuple(event[:2] if isinstance(event, tuple) else event for event in events)
 
 
+@pytest.mark.unmeasured
 @ends
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_server_passes_the_case(codec: ModuleType, end: End, case: Case) -> None:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.unmeasured
 
 # `make fuzz` searches longer.
 STREAMS = 5000  # of each seed
-SEEDS = range(12)
+SEEDS = range(4)
 
 TEXTS = ["", "a", "Hello, world", "x" * 130, "é", "κόσμε", "a😀b", "y" * 70 + "ü", "\0", "\uffff"]
 TEXT_BYTES = [text.encode() for text in TEXTS]
@@ -405,7 +405,7 @@ def take(codec: ModuleType, data: bytes, start: int, limit: int, masked: bool) -
 @pytest.mark.parametrize("seed", range(4))
 def test_both_kernels_decode_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
     generator = Generator(1000 + seed)
-    for _ in range(5000):
+    for _ in range(2500):
         stream = generator.stream()
         data = stream.data
         start = generator.below(len(data) + 3) if generator.random() < 0.5 else 0
@@ -423,7 +423,7 @@ def test_both_kernels_decode_the_same(compiled: ModuleType, pure: ModuleType, se
 @pytest.mark.parametrize("seed", range(4))
 def test_both_kernels_encode_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
     generator = Generator(2000 + seed)
-    for _ in range(20_000):
+    for _ in range(10_000):
         payload = generator.one_of(TEXTS) if generator.random() < 0.3 else generator.payload()
         key = generator.key() if generator.random() < 0.5 else None
         if generator.random() < 0.02:
@@ -450,7 +450,7 @@ def test_both_kernels_encode_the_same(compiled: ModuleType, pure: ModuleType, se
 @pytest.mark.parametrize("seed", range(4))
 def test_both_kernels_mask_the_same(compiled: ModuleType, pure: ModuleType, seed: int) -> None:
     generator = Generator(3000 + seed)
-    for _ in range(10_000):
+    for _ in range(5000):
         payload = generator.payload()
         view = memoryview(payload)[generator.below(9) :]
         key = generator.key()

@@ -41,6 +41,10 @@ def test_errors_can_be_copied(codec: ModuleType) -> None:
     # As pickle does for another process.
     error = copy.copy(codec.HandshakeError(405, "a rule", [("Allow", "GET")]))
     assert (error.status, error.reason, error.headers) == (405, "a rule", (("Allow", "GET"),))
+    assert not error.answered
+    error = copy.copy(codec.HandshakeError.of_response(403, [("A", "b")], b"body"))
+    assert (error.status, error.headers, error.body) == (403, (("A", "b"),), b"body")
+    assert error.answered
     error = copy.copy(codec.ProtocolError(1002, "a rule"))
     assert (error.code, error.reason, str(error)) == (1002, "a rule", "a rule (1002)")
     error = copy.copy(codec.ConnectionClosed(1001, "away"))

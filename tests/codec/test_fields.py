@@ -171,6 +171,7 @@ BLANKS = st.text(" \t", max_size=2)
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @given(
     listed=st.lists(
         st.tuples(TOKENS, st.lists(st.tuples(TOKENS, st.none() | TOKENS), max_size=3)), max_size=4
@@ -245,7 +246,7 @@ def test_a_long_header_is_parsed_in_linear_time(codec: ModuleType, value: str) -
 @pytest.mark.parametrize("name", ["a", "X-Note", TOKEN_CHARACTERS])
 @pytest.mark.parametrize("value", ["", "a b\tc", " blanks ", "caf\xe9", "\x80\xff", ', ; = \\"'])
 def test_a_valid_field(codec: ModuleType, name: str, value: str) -> None:
-    assert codec.fields.check_field(name, value) is None
+    assert codec.headers.check_field(name, value) is None
 
 
 @pytest.mark.parametrize(
@@ -254,13 +255,13 @@ def test_a_valid_field(codec: ModuleType, name: str, value: str) -> None:
 def test_a_name_must_be_a_token(codec: ModuleType, name: str) -> None:
     text = re.escape(f"a header name must be a token: {name!r}")
     with pytest.raises(ValueError, match=f"^{text}$"):
-        codec.fields.check_field(name, "x")
+        codec.headers.check_field(name, "x")
 
 
 @pytest.mark.parametrize("value", [5, None, b"x", ["x"]], ids=repr)
 def test_a_value_must_be_a_str(codec: ModuleType, value: object) -> None:
     with pytest.raises(TypeError):
-        codec.fields.check_field("a", value)
+        codec.headers.check_field("a", value)
 
 
 CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\t"]
@@ -270,12 +271,12 @@ CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\t"]
 def test_a_value_must_not_contain_control_characters(codec: ModuleType, character: str) -> None:
     for value in (character, f"a{character}", f"{character}b", f"a{character}b"):
         with pytest.raises(ValueError, match=r"^a header must not contain control characters: a:"):
-            codec.fields.check_field("a", value)
+            codec.headers.check_field("a", value)
 
 
 def test_a_value_must_be_latin_1(codec: ModuleType) -> None:
-    with pytest.raises(UnicodeEncodeError):
-        codec.fields.check_field("a", "\u0100")
+    with pytest.raises(ValueError, match=r"^a header must be in Latin-1: a: "):
+        codec.headers.check_field("a", "\u0100")
 
 
 # A response's head, read --------------------------------------------------------------------------
@@ -375,7 +376,7 @@ def test_random_bytes_are_not_a_response(codec: ModuleType, data: bytes, after: 
         status, headers = found
         assert 100 <= status <= 599
         for name, value in headers:
-            codec.fields.check_field(name, value)
+            codec.headers.check_field(name, value)
 
 
 @given(
@@ -391,7 +392,7 @@ def test_random_bytes_are_not_a_response(codec: ModuleType, data: bytes, after: 
 def test_encoded_data_is_decoded(
     codec: ModuleType, status: int, headers: list[tuple[str, str]]
 ) -> None:
-    wire = codec.fields.encode_response(status, headers)
+    wire = codec.headers.encode_response(status, headers)
     expected = [(name, value.strip(" \t")) for name, value in headers]
     assert codec.fields.decode_response(wire) == (status, expected)
 

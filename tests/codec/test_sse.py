@@ -84,7 +84,7 @@ def test_a_field_cannot_be_forged(codec: ModuleType, name: str, value: str) -> N
 
 
 def test_retry_must_not_be_negative(codec: ModuleType) -> None:
-    with pytest.raises(ValueError, match=r"^retry must not be negative: -1$"):
+    with pytest.raises(ValueError, match=r"^retry must be at least 0, not -1$"):
         codec.ServerSentEvent("x", retry=-1)
 
 

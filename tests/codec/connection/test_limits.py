@@ -96,6 +96,7 @@ def test_a_message_may_have_as_many_fragments_as_the_limit(
     assert normals(connection.receive(wire)) == [("Failure", TOO_BIG, reason)]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("size", "fragments"), [(16, 1024), (1 << 20, 1 << 16), (32_000, 2000)])
 def test_fragments_are_limited_by_default(codec: ModuleType, size: int, fragments: int) -> None:
     connection = CLIENT.connect(codec, max_message_size=size)

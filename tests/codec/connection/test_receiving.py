@@ -50,6 +50,7 @@ def test_the_frames_of_the_rfc(codec: ModuleType) -> None:
     assert received(client, "64-KiB") == [RFC_FRAMES["64-KiB"].payload]
 
 
+@pytest.mark.unmeasured
 @ends
 def test_messages_of_every_short_size(codec: ModuleType, end: End) -> None:
     data = b"".join(end.wire(FIN | BINARY, payload_of(size)) for size in SHORT_SIZES)

@@ -42,7 +42,7 @@ def test_encode_sends_any_bytes_like_object_as_binary(codec: ModuleType, end: En
 def test_encode_of_another_type_is_an_error(codec: ModuleType, end: End) -> None:
     connection = end.connect(codec)
     for message in (None, 5, ["x"]):
-        with pytest.raises(TypeError, match="bytes-like object is required"):
+        with pytest.raises(TypeError, match="bytes-like object, not "):
             connection.encode(message)
     with pytest.raises(UnicodeEncodeError):
         connection.encode("\ud800")
@@ -69,6 +69,8 @@ def test_ping_and_pong_carry_125_bytes(codec: ModuleType, name: str, end: End) -
     send = getattr(connection, name)
     assert sent_by(codec, end, send()) == [(name.title(), b"")]
     assert sent_by(codec, end, send(payload_of(125))) == [(name.title(), payload_of(125))]
-    with pytest.raises(ValueError, match="a control frame carries at most 125 bytes, not 126"):
+    with pytest.raises(
+        ValueError, match="payload must have at most 125 bytes in a control frame, not 126"
+    ):
         send(bytes(126))
     assert sent_by(codec, end, send(b"on")) == [(name.title(), b"on")]

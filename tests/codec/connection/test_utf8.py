@@ -88,6 +88,7 @@ def test_a_character_does_not_continue_in_the_next_message(
     check_both_ways(codec, end, wire, [NOT_UTF8])
 
 
+@pytest.mark.unmeasured
 @ends
 @bad_texts
 def test_messages_before_invalid_text_are_returned(codec: ModuleType, bad: Bad, end: End) -> None:

@@ -46,6 +46,7 @@ BROKEN: dict[str, bytes] = {
 }
 
 
+@pytest.mark.unmeasured
 @ends
 @backends
 @pytest.mark.parametrize("payload", BROKEN.values(), ids=BROKEN.keys())

@@ -180,6 +180,7 @@ def test_control_frames_between_compressed_fragments(codec: ModuleType, cut: int
         assert receive_in_pieces(compressing(codec, end), wire, cuts) == expected
 
 
+@pytest.mark.unmeasured
 @ends
 @backends
 @takeovers

@@ -68,7 +68,7 @@ OUT_OF_RANGE: dict[str, tuple[dict[str, Any], str]] = {
         for backend in BACKENDS
         for level in (0, 10, 1 << 70)
     },
-    "min-size": ({"min_size": -1}, "min_size must not be negative: -1"),
+    "min-size": ({"min_size": -1}, "min_size must be at least 0, not -1"),
     "backend": (
         {"backend": "brotli"},
         "backend must be one of zlib, zlib-ng, isal, not 'brotli'",

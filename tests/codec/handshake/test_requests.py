@@ -193,7 +193,7 @@ def test_a_rejection_can_be_sent_as_a_response(codec: ModuleType) -> None:
         codec.accept(request(sec_websocket_version="8"))
     error = caught.value
     body = error.reason.encode()
-    wire = codec.fields.encode_response(error.status, error.headers, body)
+    wire = codec.headers.encode_response(error.status, error.headers, body)
     assert wire == (
         b"HTTP/1.1 426 Upgrade Required\r\n"
         b"Upgrade: websocket\r\n"

@@ -42,13 +42,13 @@ def test_a_subprotocol_must_be_a_token(codec: ModuleType, value: str) -> None:
 
 
 def test_a_response_byte_for_byte(codec: ModuleType) -> None:
-    wire = codec.fields.encode_response(
+    wire = codec.headers.encode_response(
         404, [("Content-Length", "2"), ("X-Note", "caf\xe9 and\ttab")], b"no"
     )
     assert wire == (
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nX-Note: caf\xe9 and\ttab\r\n\r\nno"
     )
-    assert codec.fields.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert codec.headers.encode_response(204) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -56,23 +56,23 @@ def test_a_response_byte_for_byte(codec: ModuleType) -> None:
 )
 def test_a_response_header_cannot_be_forged(codec: ModuleType, value: str) -> None:
     with pytest.raises(ValueError, match="a header must not contain control characters: X-Note"):
-        codec.fields.encode_response(200, [("X-Note", value)])
+        codec.headers.encode_response(200, [("X-Note", value)])
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\n", "ä", "a\0", "(a)"])
 def test_the_name_of_a_response_header_must_be_a_token(codec: ModuleType, name: str) -> None:
     with pytest.raises(ValueError, match="a header name must be a token"):
-        codec.fields.encode_response(200, [(name, "x")])
+        codec.headers.encode_response(200, [(name, "x")])
 
 
 def test_a_response_header_must_be_latin_1(codec: ModuleType) -> None:
-    with pytest.raises(UnicodeEncodeError):
-        codec.fields.encode_response(200, [("X-Note", "\u20ac")])
+    with pytest.raises(ValueError, match=r"^a header must be in Latin-1: X-Note: '\u20ac'$"):
+        codec.headers.encode_response(200, [("X-Note", "\u20ac")])
 
 
 def test_an_unknown_status_is_an_error(codec: ModuleType) -> None:
-    with pytest.raises(ValueError, match="999 is not a valid HTTPStatus"):
-        codec.fields.encode_response(999)
+    with pytest.raises(ValueError, match=r"^status must be one of http\.HTTPStatus, not 999$"):
+        codec.headers.encode_response(999)
 
 
 def test_additional_headers_of_an_acceptance_are_checked(codec: ModuleType) -> None:
@@ -92,5 +92,5 @@ def test_a_str_is_not_accepted_as_a_sequence(codec: ModuleType, arguments: dict[
 
 @pytest.mark.parametrize("subprotocol", ["", "a b", "a,b", "a\r\nX: y", "\xe9"])
 def test_a_subprotocol_of_the_server_must_be_a_token(codec: ModuleType, subprotocol: str) -> None:
-    with pytest.raises(ValueError, match="a subprotocol must be a token"):
+    with pytest.raises(ValueError, match=r"^subprotocols must be tokens, unlike "):
         codec.accept(REQUEST, subprotocols=["chat", subprotocol])

@@ -249,6 +249,13 @@ RELEASED.release()
 HUGE = 1 << 70
 
 
+class Ambiguous:
+    """An object that is neither true nor false, as an array of several elements."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("no truth value")
+
+
 WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
     "mask-key-of-3": (ValueError, "4 bytes, not 3", lambda w: w.mask(b"x", b"abc")),
     "mask-key-of-5": (ValueError, "4 bytes, not 5", lambda w: w.mask(b"x", b"abcde")),
@@ -258,16 +265,36 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         "4 bytes, not 8",
         lambda w: w.mask(b"x", array.array("I", [1, 2])),
     ),
-    "mask-key-str": (TypeError, "'str'", lambda w: w.mask(b"x", "abcd")),
-    "mask-key-none": (TypeError, "'NoneType'", lambda w: w.mask(b"x", None)),
-    "mask-payload-str": (TypeError, "'str'", lambda w: w.mask("x", KEY)),
-    "mask-payload-int": (TypeError, "'int'", lambda w: w.mask(8, KEY)),
+    "mask-key-str": (
+        TypeError,
+        "masking_key must be a bytes-like object, not str",
+        lambda w: w.mask(b"x", "abcd"),
+    ),
+    "mask-key-none": (
+        TypeError,
+        "masking_key must be a bytes-like object, not NoneType",
+        lambda w: w.mask(b"x", None),
+    ),
+    "mask-payload-str": (
+        TypeError,
+        "payload must be a C-contiguous bytes-like object, not str",
+        lambda w: w.mask("x", KEY),
+    ),
+    "mask-payload-int": (
+        TypeError,
+        "payload must be a C-contiguous bytes-like object, not int",
+        lambda w: w.mask(8, KEY),
+    ),
     "mask-payload-with-gaps": (TypeError, "C-contiguous", lambda w: w.mask(GAPS, KEY)),
     "mask-both-wrong": (ValueError, "4 bytes, not 3", lambda w: w.mask("x", b"abc")),
     "mask-into-bytes": (TypeError, "writable", lambda w: w.mask_into(b"x", KEY)),
     "mask-into-read-only-view": (TypeError, "writable", lambda w: w.mask_into(READ_ONLY, KEY)),
     "mask-into-gaps": (TypeError, "C-contiguous", lambda w: w.mask_into(GAPS, KEY)),
-    "mask-into-str": (TypeError, "'str'", lambda w: w.mask_into("x", KEY)),
+    "mask-into-str": (
+        TypeError,
+        "buffer must be a C-contiguous bytes-like object, not str",
+        lambda w: w.mask_into("x", KEY),
+    ),
     "mask-into-key-of-3": (
         ValueError,
         "4 bytes, not 3",
@@ -275,37 +302,78 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
     ),
     "mask-into-negative-offset": (
         ValueError,
-        "offset must not be negative: -1",
+        "offset must be at least 0, not -1",
         lambda w: w.mask_into(bytearray(8), KEY, -1),
     ),
     "mask-into-hugely-negative-offset": (
         ValueError,
-        "offset must not be negative",
+        "offset must be at least 0",
         lambda w: w.mask_into(bytearray(8), KEY, -HUGE),
     ),
-    "mask-into-offset-str": (TypeError, "", lambda w: w.mask_into(bytearray(8), KEY, "1")),
-    "mask-into-offset-float": (TypeError, "", lambda w: w.mask_into(bytearray(8), KEY, 1.0)),
+    "mask-into-offset-str": (
+        TypeError,
+        "offset must be an integer, not str",
+        lambda w: w.mask_into(bytearray(8), KEY, "1"),
+    ),
+    "mask-into-offset-float": (
+        TypeError,
+        "offset must be an integer, not float",
+        lambda w: w.mask_into(bytearray(8), KEY, 1.0),
+    ),
     "accept-key-not-ascii": (
         UnicodeEncodeError,
         "ascii",
         lambda w: w.accept_key("é" * 24),
     ),
-    "accept-key-bytes": (AttributeError, "'bytes'", lambda w: w.accept_key(RFC_KEY.encode())),
-    "accept-key-none": (AttributeError, "'NoneType'", lambda w: w.accept_key(None)),
+    "accept-key-bytes": (
+        TypeError,
+        "key must be str, not bytes",
+        lambda w: w.accept_key(RFC_KEY.encode()),
+    ),
+    "accept-key-none": (TypeError, "key must be str, not NoneType", lambda w: w.accept_key(None)),
     "opcode-16": (ValueError, "opcode must be 0-15, not 16", lambda w: w.encode_frame(16)),
     "opcode-negative": (ValueError, "opcode must be 0-15, not -1", lambda w: w.encode_frame(-1)),
     "opcode-huge": (ValueError, "opcode must be 0-15", lambda w: w.encode_frame(HUGE)),
-    "opcode-str": (TypeError, "", lambda w: w.encode_frame("1")),
-    "opcode-none": (TypeError, "", lambda w: w.encode_frame(None)),
-    "opcode-float": (TypeError, "", lambda w: w.encode_frame(1.0)),
+    "opcode-str": (TypeError, "opcode must be an integer, not str", lambda w: w.encode_frame("1")),
+    "opcode-none": (
+        TypeError,
+        "opcode must be an integer, not NoneType",
+        lambda w: w.encode_frame(None),
+    ),
+    "opcode-float": (
+        TypeError,
+        "opcode must be an integer, not float",
+        lambda w: w.encode_frame(1.0),
+    ),
     "rsv-8": (ValueError, "rsv must be 0-7, not 8", lambda w: w.encode_frame(1, rsv=8)),
     "rsv-negative": (ValueError, "rsv must be 0-7, not -1", lambda w: w.encode_frame(1, rsv=-1)),
     "rsv-huge": (ValueError, "rsv must be 0-7", lambda w: w.encode_frame(1, rsv=HUGE)),
-    "rsv-str": (TypeError, "", lambda w: w.encode_frame(1, rsv="1")),
-    "rsv-float": (TypeError, "", lambda w: w.encode_frame(1, rsv=1.0)),
-    "payload-int": (TypeError, "'int'", lambda w: w.encode_frame(2, 5)),
-    "payload-none": (TypeError, "'NoneType'", lambda w: w.encode_frame(2, None)),
-    "payload-list": (TypeError, "'list'", lambda w: w.encode_frame(2, [1])),
+    "rsv-str": (TypeError, "rsv must be an integer, not str", lambda w: w.encode_frame(1, rsv="1")),
+    "rsv-float": (
+        TypeError,
+        "rsv must be an integer, not float",
+        lambda w: w.encode_frame(1, rsv=1.0),
+    ),
+    "fin-without-a-truth": (
+        ValueError,
+        "no truth value",
+        lambda w: w.encode_frame(1, fin=Ambiguous()),
+    ),
+    "payload-int": (
+        TypeError,
+        "payload must be a C-contiguous bytes-like object, not int",
+        lambda w: w.encode_frame(2, 5),
+    ),
+    "payload-none": (
+        TypeError,
+        "payload must be a C-contiguous bytes-like object, not NoneType",
+        lambda w: w.encode_frame(2, None),
+    ),
+    "payload-list": (
+        TypeError,
+        "payload must be a C-contiguous bytes-like object, not list",
+        lambda w: w.encode_frame(2, [1]),
+    ),
     "payload-with-gaps": (TypeError, "C-contiguous", lambda w: w.encode_frame(2, GAPS)),
     "payload-lone-surrogate": (
         UnicodeEncodeError,
@@ -324,26 +392,34 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         "masking_key must be None, True or 4 bytes, not False",
         lambda w: w.encode_frame(1, masking_key=False),
     ),
-    "key-one": (TypeError, "'int'", lambda w: w.encode_frame(1, masking_key=1)),
-    "key-str": (TypeError, "'str'", lambda w: w.encode_frame(1, masking_key="abcd")),
+    "key-one": (
+        TypeError,
+        "masking_key must be a bytes-like object, not int",
+        lambda w: w.encode_frame(1, masking_key=1),
+    ),
+    "key-str": (
+        TypeError,
+        "masking_key must be a bytes-like object, not str",
+        lambda w: w.encode_frame(1, masking_key="abcd"),
+    ),
     "ping-of-126": (
         ValueError,
-        "a control frame carries at most 125 bytes, not 126",
+        "payload must have at most 125 bytes in a control frame, not 126",
         lambda w: w.encode_frame(9, bytes(126)),
     ),
     "close-of-126-masked": (
         ValueError,
-        "a control frame carries at most 125 bytes, not 126",
+        "payload must have at most 125 bytes in a control frame, not 126",
         lambda w: w.encode_frame(8, bytes(126), masking_key=True),
     ),
     "reserved-control-of-126": (
         ValueError,
-        "a control frame carries at most 125 bytes, not 126",
+        "payload must have at most 125 bytes in a control frame, not 126",
         lambda w: w.encode_frame(15, bytes(126)),
     ),
     "pong-of-126-as-text": (
         ValueError,
-        "a control frame carries at most 125 bytes, not 126",
+        "payload must have at most 125 bytes in a control frame, not 126",
         lambda w: w.encode_frame(10, "é" * 63),
     ),
     "control-frame-in-fragments": (
@@ -356,7 +432,7 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
     "opcode-and-key": (ValueError, "opcode", lambda w: w.encode_frame(99, masking_key=False)),
     "take-from-str": (
         TypeError,
-        "'str'",
+        "data must be a C-contiguous bytes-like object, not str",
         lambda w: w.kernels.take_messages("x", 0, [], LIMIT, True),
     ),
     "take-from-gaps": (
@@ -386,7 +462,7 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
     ),
     "take-frame-from-str": (
         TypeError,
-        "'str'",
+        "data must be a C-contiguous bytes-like object, not str",
         lambda w: w.kernels.take_frame("xx", 0, LIMIT, True),
     ),
     "take-frame-from-gaps": (
@@ -404,7 +480,11 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
         "negative: -1",
         lambda w: w.kernels.take_frame(b"xx", -1, 9, False),
     ),
-    "parse-str": (TypeError, "'str'", lambda w: w.kernels.parse_frame("xx", 0)),
+    "parse-str": (
+        TypeError,
+        "data must be a C-contiguous bytes-like object, not str",
+        lambda w: w.kernels.parse_frame("xx", 0),
+    ),
     "parse-gaps": (TypeError, "C-contiguous", lambda w: w.kernels.parse_frame(GAPS, 0)),
 }
 

@@ -143,6 +143,7 @@ DECLINED: dict[str, Maker] = {
 }
 
 
+@pytest.mark.unmeasured
 @roles
 @pytest.mark.parametrize("make", DECLINED.values(), ids=DECLINED)
 def test_take_messages_stops_at_a_frame_that_it_declines(
