@@ -28,6 +28,7 @@ def replies(visit: Visit) -> tuple[Any, ...]:
     return (*normals(events), ("Close", event.code))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_server_passes_the_case(connect: Connect, play: Play, case: Case) -> None:
     def send(visit: Visit) -> None:

@@ -208,6 +208,7 @@ def test_a_subprotocol_is_negotiated(dial: Dial, library: Library) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.client.opening import close_at_once
 from tests.support.certificates import Certificates
 from tests.support.scripted import Visit
 from tests.support.waiting import TIMEOUT
-from wsframe import Close, PerMessageDeflate, Pong, encode_frame
+from wsframe import Close, PerMessageDeflate, Pong, __version__, encode_frame
 
 OFFERED = "permessage-deflate"
 
@@ -46,7 +45,7 @@ def test_the_request_contains_all_arguments(connect: Connect, play: Play) -> Non
             ("Sec-WebSocket-Protocol", "chat, superchat"),
             ("X-One", "1"),
             ("X-One", "2"),
-            ("User-Agent", f"wsframe/{version('wsframe')}"),
+            ("User-Agent", f"wsframe/{__version__}"),
         ]
 
     server = play(script)
@@ -57,6 +56,21 @@ def test_the_request_contains_all_arguments(connect: Connect, play: Play) -> Non
         headers=[("X-One", "1"), ("X-One", "2")],
         deflate=False,
     ).close()
+
+
+def test_the_headers_may_be_bytes(connect: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        close_at_once(visit)
+        assert visit.headers.get_all("X-One") == ["1", "caf\xe9"]
+
+    connect(play(script).url(), headers=[(b"X-One", b"1"), (b"X-One", b"caf\xe9")]).close()
+
+
+def test_the_websocket_is_shown_without_secrets(connect: Connect, play: Play) -> None:
+    ws = connect(play(close_at_once).url("/?token=s3cr3t"), deflate=False)
+    assert repr(ws) == "WebSocket(close_code=None, subprotocol=None, deflate=None)"
+    ws.close(1001)
+    assert repr(ws) == "WebSocket(close_code=1001, subprotocol=None, deflate=None)"
 
 
 def test_the_caller_s_user_agent_replaces_the_client_s(connect: Connect, play: Play) -> None:

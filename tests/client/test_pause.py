@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from email.utils import formatdate
 from types import ModuleType
-from typing import NoReturn
 
 import pytest
 
@@ -62,18 +60,3 @@ def test_the_delay_of_the_server_is_limited(codec: ModuleType) -> None:
         assert held <= pause.seconds() <= 1.25 * held
         pause.fail(float("inf"))
         assert 3600 <= pause.seconds() <= 1.25 * 3600
-
-
-def test_the_user_agent_has_no_version_if_the_package_is_not_installed(
-    codec: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(name: str) -> NoReturn:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    user_agent = codec.client.identity.user_agent
-    user_agent.cache_clear()
-    monkeypatch.setattr(importlib.metadata, "version", fail)
-    try:
-        assert codec.client.identity.with_user_agent([]) == [("User-Agent", "wsframe")]
-    finally:
-        user_agent.cache_clear()

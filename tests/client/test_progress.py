@@ -218,8 +218,7 @@ def test_a_server_is_not_dead_while_reading_is_paused(connect: Connect, play: Pl
     """Reading is paused because the inbox is full, so the pong is not received."""
 
     def script(visit: Visit) -> None:
-        visit.upgrade()
-        visit.send_messages("one", "two")
+        visit.upgrade(first=visit.codec.encode("one") + visit.codec.encode("two"))
         assert given_up.wait(TIMEOUT)
         visit.answer_pings_until_the_end()
 

@@ -219,6 +219,7 @@ def test_a_timeout_of_zero_does_not_disturb_a_waiting_thread(
     assert received.result(TIMEOUT) == "message"
 
 
+@pytest.mark.slow
 def test_another_thread_polls_when_the_polling_thread_times_out(
     connect: Connect, play: Play, in_thread: InThread
 ) -> None:
@@ -234,7 +235,7 @@ def test_another_thread_polls_when_the_polling_thread_times_out(
 
     receiving, polling, given_up = threading.Event(), threading.Event(), threading.Event()
     ws = connect(play(script).url())
-    impatient = in_thread(ws.receive, 0.2)
+    impatient = in_thread(ws.receive, 1)
     receiving.set()
     assert polling.wait(TIMEOUT)
     received = in_thread(ws.receive)

@@ -47,6 +47,17 @@ def test_any_bytes_like_object_can_be_sent(connect: Connect, serve: Serve) -> No
         assert ws.receive(TIMEOUT) == b"abc"
 
 
+def test_values_are_sent_as_json_and_are_no_messages(connect: Connect, serve: Serve) -> None:
+    ws = connect(f"ws://127.0.0.1:{serve(websocket_app(plain_echo)).port}/echo")
+    ws.send_json({"a": [1, None]})
+    ws.send_json("text")
+    assert [ws.receive(TIMEOUT), ws.receive(TIMEOUT)] == ['{"a": [1, null]}', '"text"']
+    with pytest.raises(TypeError, match="not dict; send_json sends a value as JSON"):
+        ws.send({"a": 1})
+    with pytest.raises(TypeError, match="C-contiguous"):
+        ws.send(memoryview(b"abcd")[::2])
+
+
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
 def test_a_timeout_that_has_passed_or_is_nan_ends_at_once(
     connect: Connect, play: Play, timeout: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..errors import HandshakeError
 
@@ -72,6 +72,24 @@ def _is_framed(data: bytes) -> bool:
     an uncompressed block with nonzero padding.
     """
     return data[0] == 0x1F or data[0] & 0x0F == 8
+
+
+def read_decoded(decoder: Decoder, read: Callable[[], bytes]) -> bytes:
+    """Return the next decoded bytes of a body, 64 KiB at most; b"" at its end.
+
+    Args:
+        decoder: the decoder of the body.
+        read: returns the next bytes of the body; b"" at its end.
+
+    Raises:
+        ConnectionError: the body is not in the announced format.
+    """
+    while not (piece := decoder.take()):
+        data = read()
+        if not data:
+            return b""
+        decoder.feed(data)
+    return piece
 
 
 def decoder_for(codings: Iterable[str]) -> Decoder | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from ssl import SSLContext
 from time import monotonic
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..closing import Closing
 from ..errors import HandshakeError, WSFrameError
-from ..fields import FORBIDDEN_IN_A_VALUE, Headers
+from ..headers import FORBIDDEN_IN_A_VALUE, Headers
+from ..shown import short, show
 from ..sse import EventStreamDecoder, ServerSentEvent
 from .deadline import check_timeout
 from .dial import SocketSlot
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from .http import Response
 
-log = logging.getLogger("wsframe.client")
+log: logging.Logger = logging.getLogger("wsframe.client")
 
 # Statuses of temporary errors, after which the client tries again.
 TEMPORARY = frozenset((408, 429, *range(500, 600)))
@@ -33,18 +36,45 @@ TEMPORARY = frozenset((408, 429, *range(500, 600)))
 STEADY = 5.0
 
 
+@dataclass(frozen=True)
+class Reconnect:
+    """The end of a connection of an event stream, and the delay before the next connection.
+
+    >>> Reconnect(error=None, failures=0, delay=1.5).delay
+    1.5
+
+    Attributes:
+        error: the error that ended the stream or prevented it; None if the server ended it.
+        failures: the number of consecutive failures; 0 after a stream that has sent events.
+        delay: the time until the next attempt, in seconds.
+    """
+
+    error: OSError | HandshakeError | None
+    failures: int
+    delay: float
+
+
+def ignore(*_: object) -> None:
+    """Do nothing."""
+
+
 class EventSource(Closing):
     """An iterator over the events of one URL, in order; call :func:`events` to create it.
 
     One thread iterates at a time, and does all the work. When the connection ends or is lost, that
     thread waits, reconnects and requests the events since then. It also does so when the server
     answers 408, 429 or 5xx, and waits as long as ``Retry-After`` asks, up to an hour. The
-    iteration ends when the server answers 204, or when :meth:`close` is called.
+    iteration ends when the server answers 204, or when :meth:`close` is called. Without
+    ``reconnect`` it also ends with the stream.
 
     The delay is doubled after each failure, up to 60 seconds. A stream that ends within 5 seconds
     without an event also counts as a failure.
 
     A ``with`` statement closes the event source at its end.
+
+    >>> with events("http://localhost:9292/news") as stream:
+    ...     next(stream).data
+    'hello'
 
     Attributes:
         last_event_id: the id of the last returned event; before the first, the ``last_event_id``
@@ -56,7 +86,12 @@ class EventSource(Closing):
         url: str,
         *,
         headers: Headers,
+        method: str,
+        body: bytes,
         last_event_id: str,
+        reconnect: bool | None,
+        on_open: Callable[[], object],
+        on_reconnect: Callable[[Reconnect], object],
         ssl: SSLContext | None,
         open_timeout: float,
         read_timeout: float | None,
@@ -67,13 +102,15 @@ class EventSource(Closing):
             raise ValueError(
                 f"last_event_id must not contain control characters: {last_event_id!r}"
             )
-        self.last_event_id = last_event_id
+        self.last_event_id: str = last_event_id
         read_timeout = inf if read_timeout is None else check_timeout("read_timeout", read_timeout)
         if read_timeout == 0:
             raise ValueError("read_timeout must be more than 0")
         self._request = Request(
             url,
             headers,
+            method=method,
+            body=body,
             ssl=ssl,
             open_timeout=check_timeout("open_timeout", open_timeout),
             read_timeout=read_timeout,
@@ -81,13 +118,17 @@ class EventSource(Closing):
         self._known_id = last_event_id  # the id of the last received event
         self._origin_of_id = self._request.location.origin
         self._pause = Pause(check_timeout("retry", retry))
+        self._reconnects = method == "GET" if reconnect is None else reconnect
+        self._on_open = on_open
+        self._on_reconnect = on_reconnect
+        self._error: OSError | HandshakeError | None = None  # the end of the last connection
         self._max_event_size = max_event_size
         self._origin = self._request.location.origin  # the origin of the current stream
         self._opened = 0.0  # the time when the stream was opened, on the monotonic clock
         self._served = False  # True once the stream has sent an event
         self._events: deque[ServerSentEvent] = deque()
         self._answer: Response | None = None
-        self._decoder = EventStreamDecoder()
+        self._decoder = EventStreamDecoder(max_event_size=max_event_size)
         self._closed = threading.Event()
         self._slot = SocketSlot()
         self._lock = threading.Lock()
@@ -112,8 +153,10 @@ class EventSource(Closing):
         """One thread at a time: wait for the next event.
 
         Raises:
-            StopIteration: the server answered 204, or :meth:`close` was called.
+            StopIteration: the server answered 204, or :meth:`close` was called; or the stream has
+                ended, and ``reconnect`` is false.
             HandshakeError: as :func:`events`, while reconnecting; the iteration is over.
+            OSError: the stream was lost, and ``reconnect`` is false; the iteration is over.
             ProtocolError: an event exceeds ``max_event_size``; the iteration is over.
             RuntimeError: another thread is in this method.
         """
@@ -133,9 +176,11 @@ class EventSource(Closing):
             self._closed.set()
             raise
         except BaseException:
-            # Interrupted: data may be lost, so reconnect and request it again.
+            # Interrupted: data may be lost, so reconnect and request it again, if that is allowed.
             self._answer = None
             self._slot.close()
+            if not self._reconnects:
+                self._closed.set()
             raise
         finally:
             self._leave()
@@ -148,6 +193,12 @@ class EventSource(Closing):
             self._slot.cut()
             if not self._iterated:
                 self._slot.close()
+
+    def __repr__(self) -> str:
+        location = self._request.location
+        path = location.target.partition("?")[0]  # a query may contain a secret
+        host = short(location.authority)
+        return show(self, host, short(path), last_event_id=self.last_event_id, retry=self.retry)
 
     def _enter(self) -> None:
         with self._lock:
@@ -186,15 +237,14 @@ class EventSource(Closing):
             self._slot.close()
             return
         if answer.status != 200:
-            raise HandshakeError(
-                answer.status, f"the server answered {answer.status}", answer.headers
-            )
+            raise answer.error()
         if answer.content_type != "text/event-stream":
             raise HandshakeError(
                 502,
                 "the response is not an event stream: its Content-Type is "
                 f"{answer.content_type[:100]!r}",
                 answer.headers,
+                answer.refusal(),
             )
         answer.decode()
         self._decoder = EventStreamDecoder(
@@ -203,27 +253,34 @@ class EventSource(Closing):
         self._answer = answer
         self._opened = monotonic()
         self._served = False
+        self._error = None
+        self._on_open()
 
     def _reconnect(self) -> None:
         """Wait for the delay, then connect; return early if closed meanwhile."""
-        if self._closed.wait(self._pause.seconds()):
+        delay = self._pause.seconds()
+        self._on_reconnect(Reconnect(self._error, self._pause.failures, delay))
+        if self._closed.wait(delay):
             return
-        host = self._request.location.authority
         try:
             answer = self._ask()
         except OSError as error:
-            self._pause.fail()
-            self._slot.close()
-            log.info("cannot open the event stream from %s: %s", host, error)
+            self._fail(error)
             return
         if answer.status in TEMPORARY:
-            self._pause.fail(retry_after(answer.values("retry-after"), answer.values("date")))
-            self._slot.close()
-            log.info(
-                "cannot open the event stream from %s: the server answered %s", host, answer.status
-            )
+            wait = retry_after(answer.values("retry-after"), answer.values("date"))
+            self._fail(answer.error(), wait)
             return
         self._begin(answer)
+
+    def _fail(self, error: OSError | HandshakeError, retry_after: float = 0.0) -> None:
+        """Record an attempt to reconnect that has failed."""
+        self._pause.fail(retry_after)
+        self._slot.close()
+        self._error = error
+        host = self._request.location.authority
+        reason = error.reason if isinstance(error, HandshakeError) else error
+        log.info("cannot open the event stream from %s: %s", host, reason)
 
     def _read(self, answer: Response) -> None:
         """Wait for the next data; at the end of the stream, close the connection."""
@@ -233,10 +290,16 @@ class EventSource(Closing):
         except OSError as error:
             host = self._request.location.authority
             log.info("lost the event stream from %s: %s", host, error)
+            self._error = error
             data = b""
         if not data:
             self._answer = None
             self._slot.close()
+            if not self._reconnects:
+                self._closed.set()
+                if self._error is not None:
+                    raise self._error
+                return
             if self._served or monotonic() - self._opened >= STEADY:
                 self._pause.succeed()
             else:
@@ -258,7 +321,12 @@ def events(
     url: str,
     *,
     headers: Headers = (),
+    method: str = "GET",
+    body: bytes = b"",
     last_event_id: str = "",
+    reconnect: bool | None = None,
+    on_open: Callable[[], object] = ignore,
+    on_reconnect: Callable[[Reconnect], object] = ignore,
     ssl: SSLContext | None = None,
     open_timeout: float = 10.0,
     read_timeout: float | None = None,
@@ -269,14 +337,22 @@ def events(
 
     Redirects are followed, except from "https" to "http". Of the caller's headers, other origins
     receive only ``User-Agent``; they receive ``Last-Event-ID`` only if they sent the id. Proxies
-    are not used. A body that is compressed with gzip or deflate is decompressed.
+    are not used. A body that is compressed with gzip or deflate is decompressed. A request with a
+    body is redirected only within its origin, or as a GET request without the body.
 
     Args:
         url: "http://..." or "https://...", without a fragment. A user and a password are sent in
             an ``Authorization`` header.
         headers: additional headers of the request, as (name, value) pairs or a mapping. A
             ``User-Agent`` replaces the client's own.
+        method: the method of the request, such as "POST".
+        body: the body of a request other than GET; pass its ``Content-Type`` in ``headers``.
         last_event_id: the id of the last known event; the server continues after it.
+        reconnect: True to send the request again when the stream ends or is lost. None to do so
+            only for GET, because repeating other requests may repeat their effect.
+        on_open: called by the iterating thread for each opened stream, also by this function for
+            the first one.
+        on_reconnect: called by the iterating thread before each delay.
         ssl: the context for "https", also after redirects, with an optional client certificate;
             None for the system's certificates.
         open_timeout: the limit from connecting to the head of the response, in seconds, without
@@ -289,8 +365,9 @@ def events(
 
     Raises:
         HandshakeError: the status is not 200 or 204, the response is not an event stream, or its
-            framing or content coding is not supported. After the first stream was opened, the
-            statuses 408, 429 and 5xx cause another attempt instead.
+            framing or content coding is not supported. The error contains the first bytes of the
+            response. After the first stream was opened, the statuses 408, 429 and 5xx cause another
+            attempt instead.
         OSError: connecting failed, or the response is malformed. After the first stream was opened,
             this causes another attempt instead.
         ValueError: the URL is malformed, or another argument is not valid.
@@ -299,6 +376,11 @@ def events(
     source = EventSource(
         url,
         headers=headers,
+        method=method,
+        body=body,
+        reconnect=reconnect,
+        on_open=on_open,
+        on_reconnect=on_reconnect,
         last_event_id=last_event_id,
         ssl=ssl,
         open_timeout=open_timeout,

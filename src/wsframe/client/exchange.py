@@ -63,13 +63,13 @@ class Exchange:
         ping_timeout: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.state = threading.Condition()
+        self.state: threading.Condition = threading.Condition()
         self.codec = codec
         self.inbox: deque[str | bytes] = deque()
         self.end: ConnectionClosed | None = None
-        self.finished = False
-        self.sent = 0
-        self.stalled = ""
+        self.finished: bool = False
+        self.sent: int = 0
+        self.stalled: str = ""
         self.clock = clock
         self._liveness = Liveness(
             clock,
@@ -163,7 +163,7 @@ class Exchange:
             liveness.end()
 
     def wait_until_sent(self, ticket: int) -> None:
-        """Wait until a frame was sent, or the connection is finished.
+        """Wait until a frame has been sent, or the connection has ended.
 
         Args:
             ticket: the result of :meth:`push`.
@@ -226,9 +226,9 @@ class Exchange:
         """Set ``end``, and the close frame to send; only the first call has an effect.
 
         Args:
-            code: the code of the server's close frame or failure, or of our close frame.
-            reason: the reason, likewise.
-            reply: the reason in our close frame.
+            code: the close code of ``end`` and of the close frame.
+            reason: the close reason of ``end``.
+            reply: the close reason of the close frame.
         """
         if self.end is None:
             self.end = ConnectionClosed(code, reason)

@@ -1,4 +1,4 @@
-"""One GET request over a new connection, and its response as it arrives.
+"""One request over a new connection, and its response as it arrives.
 
 h11 parses the framing of the response (RFC 9112 section 6). It limits everything that must be
 buffered: the head, the extensions of a chunk, the trailer.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from ssl import SSLContext
 
 import h11
 
 from ..errors import HandshakeError
-from ..fields import FORBIDDEN_IN_A_VALUE, Fields
-from .content import Decoder, decoder_for
+from ..fields import Fields
+from ..headers import FORBIDDEN_IN_A_VALUE
+from .content import Decoder, decoder_for, read_decoded
 from .deadline import set_deadline, set_timeout
 from .dial import SocketSlot, dial
 from .location import Location
+from .refusal import end_of_wait, first_bytes
 
 READ_SIZE = 1 << 16
 MAX_HEAD_SIZE = 1 << 14
@@ -37,17 +40,18 @@ class Response:
         ConnectionError: a header contains a control character.
     """
 
-    def __init__(self, response: h11.Response, messages: _ResponseReader) -> None:
-        self.status = response.status_code
-        self.headers = tuple(
+    def __init__(self, response: h11.Response, messages: _ResponseReader, deadline: float) -> None:
+        self.status: int = response.status_code
+        self.headers: tuple[tuple[str, str], ...] = tuple(
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw_items()
         )
         for name, value in self.headers:
             if FORBIDDEN_IN_A_VALUE.search(value):  # h11 accepts these
                 raise ConnectionError(f"the response is malformed: a control character in {name}")
-        self.fields = Fields(self.headers, 502)
+        self.fields: Fields = Fields(self.headers, 502)
         self._reader = messages
+        self._deadline = deadline
         self._decoder: Decoder | None = None
 
     @property
@@ -77,28 +81,42 @@ class Response:
         """
         if self._decoder is None:
             return self._reader.next_data()
-        while not (piece := self._decoder.take()):
-            data = self._reader.next_data()
-            if not data:
-                return b""
-            self._decoder.feed(data)
-        return piece
+        return read_decoded(self._decoder, self._reader.next_data)
+
+    def refusal(self) -> bytes:
+        """Return the first bytes of the body, 16 KiB at most, decoded.
+
+        The wait ends after two seconds, or at the deadline of the request. Nothing else can be read
+        afterwards.
+        """
+        self._reader.deadline = end_of_wait(self._deadline)
+        with suppress(HandshakeError):
+            self.decode()
+        return first_bytes(self.read)
+
+    def error(self) -> HandshakeError:
+        """Return the error for a response that refuses the request; as :meth:`refusal`."""
+        return HandshakeError.of_response(self.status, self.headers, self.refusal())
 
 
-def get(
+def send(
     location: Location,
+    method: str,
     headers: Iterable[tuple[str, str]],
+    body: bytes,
     *,
     deadline: float,
     ssl: SSLContext | None,
     timeout: float,
     slot: SocketSlot,
 ) -> Response:
-    """Send a GET request, and wait for the head of the response.
+    """Send a request, and wait for the head of the response.
 
     Args:
         location: the location of the resource.
-        headers: the headers of the request, checked by :func:`wsframe.fields.check_field`.
+        method: the method of the request.
+        headers: the headers of the request, checked by :func:`wsframe.headers.check_field`.
+        body: the body of the request; ``headers`` contain the length of a body.
         deadline: a time of the monotonic clock, for the head of the response.
         ssl: as for :func:`dial`.
         timeout: the longest silence of the body, in seconds; infinity is no limit.
@@ -109,18 +127,20 @@ def get(
         HandshakeError: the framing of the response is ambiguous or unknown; status 502.
     """
     request = h11.Request(
-        method="GET",
+        method=method,
         target=location.target,
         headers=[(name.encode(), value.strip(" \t").encode("latin-1")) for name, value in headers],
     )
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
     data = connection.send(request)
+    if body:
+        data += connection.send(h11.Data(body))
     connection.send(h11.EndOfMessage())
     sock = dial(location, deadline, ssl, slot)
     set_deadline(sock, deadline)
     sock.sendall(data)
     messages = _ResponseReader(connection, sock, deadline)
-    answer = Response(messages.next_response(), messages)
+    answer = Response(messages.next_response(), messages, deadline)
     messages.deadline = None
     set_timeout(sock, timeout)
     return answer
@@ -142,7 +162,7 @@ class _ResponseReader:
         """Wait for the head of the final response.
 
         Raises:
-            OSError, HandshakeError: as :func:`get`.
+            OSError, HandshakeError: as :func:`send`.
         """
         for _ in range(MAX_INTERIM + 1):
             event = self._next_event()

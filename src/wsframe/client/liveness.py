@@ -7,7 +7,7 @@ from math import inf
 
 from ..progress import Keepalive, Life, SocketProgress
 
-# The number of checks within the server's send timeout.
+# The number of checks within the send timeout.
 LOOKS = 8
 # The number of checks within the ping interval.
 CHECKS = 4
@@ -46,10 +46,10 @@ class Liveness:
         self._interval = ping_interval
         self.ping_timeout = ping_timeout
         self.send_timeout = send_timeout
-        self.stalls_at = inf
-        self.moved = self.now()
+        self.stalls_at: float = inf
+        self.moved: float = self.now()
         self._keepalive = Keepalive(self.moved)
-        self.next_look = self.moved
+        self.next_look: float = self.moved
 
     def now(self) -> float:
         """Return the time, in seconds in which threads waited."""

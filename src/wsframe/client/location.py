@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from ..fields import Headers, pairs
+from ..headers import Headers, pairs
 
 CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")

@@ -8,23 +8,24 @@ from http import HTTPStatus
 from ssl import SSLContext
 from time import monotonic
 
-from ..connection import Connection, check_max_message_size
+from ..arguments import check_integer, check_max_message_size
+from ..connection import Connection
 from ..deflate import PerMessageDeflate
 from ..errors import HandshakeError
-from ..fields import Headers, decode_response
 from ..frames import Role
 from ..handshake import Acceptance, UpgradeRequest
+from ..headers import Headers
+from ..responses import ResponseDecoder
 from .deadline import check_timeout, set_deadline
 from .dial import SocketSlot, dial
 from .exchange import COMPRESSED_READ_SIZE, Exchange
 from .identity import with_user_agent
 from .location import Location
+from .refusal import read_refusal
 from .transport import Transport
 from .websocket import WebSocket
 
 SCHEMES = {"ws": False, "wss": True}
-END_OF_HEAD = b"\r\n\r\n"
-MAX_HEAD_SIZE = 16384
 
 
 def connect(
@@ -72,8 +73,8 @@ def connect(
             by 64 KiB, or by up to 16 MiB of UTF-8 in compressed messages.
 
     Raises:
-        HandshakeError: the server rejected the request, with the status of its response; or its
-            response violates the protocol, with status 502.
+        HandshakeError: the server rejected the request, with the status and the first bytes of its
+            response; or its response violates the protocol, with status 502.
         TimeoutError: the opening exceeded ``open_timeout``.
         OSError: the host is unknown or unreachable, or its certificate is not valid
             (``ssl.SSLError``).
@@ -94,11 +95,10 @@ def connect(
     send_timeout = check_timeout("send_timeout", send_timeout)
     ping_interval = check_timeout("ping_interval", ping_interval)
     ping_timeout = check_timeout("ping_timeout", ping_timeout)
+    check_max_message_size(max_message_size)
     if max_queue is None:
         max_queue = 16 * max_message_size
-    if max_queue < 1:
-        raise ValueError(f"max_queue must be at least 1, not {max_queue}")
-    check_max_message_size(max_message_size)
+    check_integer("max_queue", max_queue, 1)
     deadline = monotonic() + open_timeout
     slot = SocketSlot()
     try:
@@ -132,24 +132,15 @@ def _shake_hands(
     """Send the request; return the result of the handshake, and the bytes after the response."""
     set_deadline(sock, deadline)
     sock.sendall(request.encode())
-    received = b""
-    room = MAX_HEAD_SIZE
+    decoder = ResponseDecoder()
     while True:
-        head, found, rest = received.partition(END_OF_HEAD)
-        if len(head) > room:
-            raise HandshakeError(
-                502, f"the response head exceeds the limit of {MAX_HEAD_SIZE} bytes"
-            )
-        if found:
-            status, headers = decode_response(head + found)
-            if status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
-                return request.confirm(status, headers), rest
-            # An interim response (RFC 9110 section 15.2). All responses share one limit.
-            room -= len(head + found)
-            received = rest
-            continue
         set_deadline(sock, deadline)
         data = sock.recv(COMPRESSED_READ_SIZE)  # frames may follow the head directly
         if not data:
             raise HandshakeError(502, "the server closed the connection before it responded")
-        received += data
+        if (head := decoder.receive(data)) is None:
+            continue
+        if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return request.confirm(head.status, head.headers), decoder.rest
+        body = read_refusal(sock, head, decoder.rest, deadline)
+        raise HandshakeError.of_response(head.status, head.headers, body)

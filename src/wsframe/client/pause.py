@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 # In seconds: the range of the server's ``retry``, and the limit of the delay after failures.
 MIN_RETRY, MAX_RETRY = 0.5, 3600.0
 MAX_BACK_OFF = 60.0
-# The maximum random increase, as a fraction of the delay. It prevents that all disconnected clients
-# reconnect at the same time.
+# The maximum random increase, as a fraction of the delay. It keeps disconnected clients from
+# reconnecting all at the same time.
 MAX_JITTER = 0.25
 
 
@@ -28,7 +28,7 @@ class Pause:
     """
 
     def __init__(self, retry: float, *, min_retry: float = MIN_RETRY) -> None:
-        self.failures = 0
+        self.failures: int = 0
         self._min_retry = min_retry
         self._retry_after = 0.0  # the last Retry-After, in seconds
         self.retry = retry

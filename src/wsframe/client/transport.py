@@ -18,7 +18,9 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 RECORD = 1 << 14
 
 # The cheapest selector for few sockets: it needs no descriptor, and has no limit on their numbers.
-Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
 
 
 def cut(sock: socket.socket, process: int) -> None:
@@ -52,8 +54,8 @@ class Transport:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self.receives_on = READ
-        self.sends_on = WRITE
+        self.receives_on: int = READ
+        self.sends_on: int = WRITE
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._process = os.getpid()

@@ -9,9 +9,12 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ..closing import Closing
+from ..deflate import PerMessageDeflate
 from ..errors import ConnectionClosed, StateError
 from ..frames import CloseCode, check_close
 from ..handshake import Acceptance
+from ..messages import check_message, encode_json
+from ..shown import show
 from .exchange import Exchange
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ class WebSocket(Closing):
     """The client's end of a WebSocket; call :func:`connect` to open one.
 
     It has no background thread. While any thread is in one of its methods, that thread receives,
-    answers pings and sends, for all threads. So a program that waits for long should wait in
-    :meth:`receive`.
+    answers pings and sends, for all threads. So a program that waits for a long time
+    should wait in :meth:`receive`.
 
     A server that is silent for ``ping_interval`` is pinged. The connection ends with 1006 if the
     server does not answer within ``ping_timeout``, or acknowledges no data for ``send_timeout``.
@@ -35,6 +38,11 @@ class WebSocket(Closing):
     close the connection.
 
     A ``with`` statement closes the connection at its end, with 1000, or 1011 after an exception.
+
+    >>> with connect("ws://localhost:9292/echo") as ws:
+    ...     ws.send("hello")
+    ...     ws.receive(timeout=10)
+    'hello'
 
     Attributes:
         headers: the headers of the server's response to the handshake, as (name, value) pairs.
@@ -49,9 +57,9 @@ class WebSocket(Closing):
         *,
         close_timeout: float,
     ) -> None:
-        self.headers = acceptance.headers
-        self.subprotocol = acceptance.subprotocol
-        self.deflate = acceptance.deflate
+        self.headers: tuple[tuple[str, str], ...] = acceptance.headers
+        self.subprotocol: str | None = acceptance.subprotocol
+        self.deflate: PerMessageDeflate | None = acceptance.deflate
         self._close_timeout = close_timeout
         self._exchange = exchange
         self._codec = exchange.codec
@@ -90,9 +98,26 @@ class WebSocket(Closing):
             ConnectionClosed: the connection is closed, or :meth:`close` was called.
             TimeoutError: the server acknowledged no data for ``send_timeout`` seconds. A frame may
                 have been sent in part, so the connection was closed.
+            TypeError: the message is neither a ``str`` nor a bytes-like object.
             ValueError: the text contains a lone surrogate, which cannot be encoded as UTF-8.
         """
-        self._send(lambda: self._codec.encode(message, compress=compress))
+        try:
+            self._send(lambda: self._codec.encode(message, compress=compress))
+        except TypeError:
+            check_message(message)
+            raise
+
+    def send_json(self, value: object, *, compress: bool | None = None) -> None:
+        """Any thread: send a value as a text message in JSON.
+
+        ``compress`` and the other errors are those of :meth:`send`. A ``str`` is a value, too: it
+        is sent as a JSON string.
+
+        Raises:
+            TypeError: JSON cannot encode the value.
+            ValueError: the value contains a circular reference, NaN or infinity.
+        """
+        self.send(encode_json(value), compress=compress)
 
     def ping(self, payload: Buffer = b"") -> None:
         """Any thread: send a ping, to keep an idle connection open.
@@ -192,6 +217,14 @@ class WebSocket(Closing):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
+
+    def __repr__(self) -> str:
+        return show(
+            self,
+            close_code=self.close_code,
+            subprotocol=self.subprotocol,
+            deflate=self.deflate,
+        )
 
     def _send(self, encode: Callable[[], bytes]) -> None:
         exchange = self._exchange

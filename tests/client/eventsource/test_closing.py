@@ -147,3 +147,21 @@ def test_an_interrupted_iteration_can_be_continued(
         with pytest.raises(KeyboardInterrupt):
             next(source)
     assert data(source, 1) == ["two"]
+
+
+def test_an_interrupted_request_is_not_repeated_unless_that_is_allowed(
+    events: Connect, play: Play, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: one\n\n")
+
+    def interrupt(answer: object) -> bytes:
+        raise KeyboardInterrupt
+
+    source = events(play(script).http_url(), method="POST")
+    assert data(source, 1) == ["one"]
+    with monkeypatch.context() as patched:
+        patched.setattr(codec.client.http.Response, "read", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(source)
+    assert list(source) == []

@@ -12,12 +12,15 @@ import pytest
 
 from tests.client.conftest import Connect, Play
 from tests.client.eventsource.helpers import data
+from tests.support.ports import port
 from tests.support.scripted import Visit
 from tests.support.waiting import TIMEOUT
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream
 
 pytestmark = pytest.mark.one_kernel
+
+__all__ = ["port"]
 
 
 class MessageGenerator(threading.Event):
@@ -109,6 +112,7 @@ def test_the_last_id_is_that_of_the_event_that_was_returned(events: Connect, pla
         ]
 
 
+@pytest.mark.slow
 def test_a_failed_connection_is_closed_before_the_next(events: Connect, play: Play) -> None:
     over = threading.Event()
 
@@ -119,7 +123,7 @@ def test_a_failed_connection_is_closed_before_the_next(events: Connect, play: Pl
         over.set()
 
     server = play(lambda visit: visit.stream(b"data: a\n\n"), silent)
-    source = events(server.http_url(), open_timeout=0.2)
+    source = events(server.http_url(), open_timeout=1)
     assert data(source, 1) == ["a"]
     waits = threading.Thread(target=lambda: list(source))
     waits.start()
@@ -129,7 +133,7 @@ def test_a_failed_connection_is_closed_before_the_next(events: Connect, play: Pl
 
 
 @pytest.mark.slow
-def test_it_reconnects_when_the_server_has_restarted(events: Connect) -> None:
+def test_it_reconnects_when_the_server_has_restarted(events: Connect, port: int) -> None:
     app = App()
 
     @app.sse("/count")
@@ -137,10 +141,10 @@ def test_it_reconnects_when_the_server_has_restarted(events: Connect) -> None:
         number = int(stream.last_event_id or 0) + 1
         stream.send(ServerSentEvent(str(number), id=str(number)))
 
-    with app.start("127.0.0.1", drain=0.1) as server:
-        source = events(f"http://127.0.0.1:{server.port}/count")
+    with app.start("127.0.0.1", port, drain=0.1):
+        source = events(f"http://127.0.0.1:{port}/count")
         assert data(source, 1) == ["1"]
-    with app.start("127.0.0.1", server.port, drain=0.1):
+    with app.start("127.0.0.1", port, drain=0.1):
         assert data(source, 1) == ["2"]
 
 
@@ -289,7 +293,7 @@ def test_retry_after_is_respected_in_both_forms(
 
 @pytest.mark.slow
 def test_it_reconnects_when_a_full_server_has_room(
-    events: Connect, codec: ModuleType, monkeypatch: pytest.MonkeyPatch
+    events: Connect, codec: ModuleType, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     app = App()
 
@@ -297,11 +301,11 @@ def test_it_reconnects_when_a_full_server_has_room(
     def one(stream: EventStream) -> None:
         stream.send(ServerSentEvent("one", id="1"))
 
-    with app.start("127.0.0.1", drain=0.1) as server:
-        source = events(f"http://127.0.0.1:{server.port}/one")
+    with app.start("127.0.0.1", port, drain=0.1):
+        source = events(f"http://127.0.0.1:{port}/one")
         assert data(source, 1) == ["one"]
-    with app.start("127.0.0.1", server.port, max_connections=1, drain=0.1) as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as other:
+    with app.start("127.0.0.1", port, max_connections=1, drain=0.1):
+        with socket.create_connection(("127.0.0.1", port)) as other:
             refused = threading.Event()
             send = codec.client.redirects.Request.send
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.metadata import version
 from itertools import islice
 from queue import Queue
 from types import ModuleType
@@ -16,7 +15,7 @@ from tests.client.eventsource.helpers import data
 from tests.support.certificates import Certificates
 from tests.support.scripted import Visit
 from tests.support.serving import Serve
-from wsframe import ServerSentEvent
+from wsframe import ServerSentEvent, __version__
 from wsframe.server import App
 
 pytestmark = pytest.mark.one_kernel
@@ -52,7 +51,7 @@ def test_the_request_contains_all_arguments(events: Connect, play: Play) -> None
             ("Connection", "close"),
             ("Last-Event-ID", "grün".encode().decode("latin-1")),
             ("X-One", "1"),
-            ("User-Agent", f"wsframe/{version('wsframe')}"),
+            ("User-Agent", f"wsframe/{__version__}"),
         ]
 
     server = play(script)
@@ -60,6 +59,25 @@ def test_the_request_contains_all_arguments(events: Connect, play: Play) -> None
     source = events(url, headers={"X-One": "1"}, last_event_id="grün")
     assert source.last_event_id == "grün"
     assert data(source, 1) == ["x"]
+
+
+def test_the_headers_may_be_bytes(events: Connect, play: Play) -> None:
+    def script(visit: Visit) -> None:
+        visit.stream(b"data: x\n\n")
+        assert visit.headers.get_all("X-One") == ["1", "caf\xe9"]
+
+    url = play(script).http_url()
+    assert data(events(url, headers=[(b"X-One", b"1"), (b"X-One", b"caf\xe9")]), 1) == ["x"]
+
+
+def test_the_event_source_is_shown_without_secrets(events: Connect, play: Play) -> None:
+    server = play(lambda visit: visit.stream(b"id: 7\ndata: x\n\n"))
+    host = f"127.0.0.1:{server.port}"
+    source = events(f"http://user:s3cr3t@{host}/path?token=s3cr3t")
+    assert data(source, 1) == ["x"]
+    assert (
+        repr(source) == f"EventSource('{host}', '/path', last_event_id='7', retry={source.retry})"
+    )
 
 
 def test_the_user_and_the_password_of_the_url_are_sent(events: Connect, play: Play) -> None:
