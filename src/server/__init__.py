@@ -9,6 +9,7 @@ from .server import Server
 from .sessions.eventstream import EventStream
 from .sessions.websocket import WebSocket
 from .settings import Settings
+from .tickets import Tickets
 from .topics.errors import BrokerRefused, BrokerUnavailable, EventsLost
 from .topics.receipts import Published
 from .topics.subscription import Subscription
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Subscription",
+    "Tickets",
     "Topic",
     "TopicStats",
     "WebSocket",

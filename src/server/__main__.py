@@ -1,6 +1,8 @@
-"""``python -m wsframe.server``: the command line, :mod:`wsframe.cli`."""
+"""``python -m wsframe.server``: the command ``serve`` of :mod:`wsframe.cli`."""
 
-from ..cli import main
+import sys
+
+from ..cli.serve import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:], "python -m wsframe.server"))

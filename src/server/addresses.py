@@ -6,6 +6,8 @@ import socket
 from collections.abc import Hashable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from wsframe.arguments import is_sequence_of_str
+
 # The address of clients that connect through a unix socket, which has no addresses.
 UNIX = "unix"
 
@@ -48,12 +50,12 @@ class TrustedNetworks:
         trusted: addresses, networks as in "10.0.0.0/8", and "unix" for unix sockets.
 
     Raises:
-        TypeError: ``trusted`` is a ``str`` instead of a sequence of them.
+        TypeError: ``trusted`` is not a sequence of ``str``.
         ValueError: an item is not an address, a network or "unix".
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        if isinstance(trusted, str):
+        if not is_sequence_of_str(trusted):
             raise TypeError('trusted_proxies must be a sequence of str, as in ["127.0.0.1"]')
         self._unix = UNIX in trusted
         self._networks = [ip_network(item) for item in trusted if item != UNIX]

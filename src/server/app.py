@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
-from .dispatch.routes import MetricsRoute
+from .dispatch.routes import Report, ReportRoute
 from .logs.stderr import configure_by_default
-from .reports.loggers import background
-from .reports.stats import Stats, encode, total
+from .options import ServerOptions
+from .reports.stats import CONTENT_TYPE, encode
 from .routing import Routing
-from .running import run
+from .running import activate, run
 from .server import Server
+from .service import REDIS_PREFIX, Service
 from .settings import Settings
-from .sockets.listener import bind
-from .sockets.unix import UnixFile
+from .sockets.listening import Listening, listen
 from .timing import Timing
-from .topics.errors import BrokerUnavailable
-from .topics.registry import MEMORY, Topics
+from .topics.registry import MEMORY
 from .topics.sizes import Sizes
-from .topics.state import Policy
-from .topics.topic import Topic
-from .workers.worker import MetricsCallback, SupervisorLink
+from .workers.worker import SupervisorLink
 
 # The address that :meth:`App.run` and the command line listen on by default.
 HOST, PORT = "localhost", 9292
-# The default prefix of an app's keys in Redis.
-REDIS_PREFIX = "wsframe:"
-# Seconds to wait for the acknowledgement of published events.
-FLUSH_TIMEOUT = 5.0
 
 Function = TypeVar("Function", bound=Callable[[], object])
 
 
-class App(Routing):
+class App(Service, Routing):
     """An application: its routes, its topics, and how they are served.
 
     Routes are added before the app starts, by one thread. A path may have parameters in braces,
     ``"/rooms/{room}"``; a handler gets each as a keyword argument. If several paths match, a path
     without parameters has precedence, then the order of registration decides. An upgrade request
     goes to the first WebSocket among them, any other request to the first page or event stream.
+
+    >>> app = App()
+    >>> @app.websocket("/rooms/{room}")
+    ... def talk(ws, room):
+    ...     while True:
+    ...         message = yield
+    ...         ws.send(f"{room}: {message}")
+    >>> with app.start() as server, connect(f"ws://localhost:{server.port}/rooms/tea") as ws:
+    ...     ws.send("hello")
+    ...     ws.receive()
+    'tea: hello'
 
     Args:
         redis: URL of a Redis 6.2 or newer that stores the logs of topics, such as
@@ -73,90 +76,17 @@ class App(Routing):
         timing: Timing | None = None,
         topic_sizes: Sizes | None = None,
     ) -> None:
-        if topic_memory <= 0:
-            raise ValueError(f"topic_memory must be positive: {topic_memory!r}")
+        Service.__init__(
+            self,
+            redis=redis,
+            redis_prefix=redis_prefix,
+            topic_memory=topic_memory,
+            timing=timing,
+            topic_sizes=topic_sizes,
+        )
+        Routing.__init__(self, self._topics)
         self._on_start: list[Callable[[], object]] = []
-        self._servers: list[Server] = []
         self._link: SupervisorLink | None = None  # None outside a worker
-        self._timing = timing or Timing()
-        self._topic_sizes = topic_sizes or Sizes()
-        super().__init__(Topics(self._timing, topic_memory, self._topic_sizes))
-        if redis is not None:
-            self.share_topics(redis, redis_prefix)
-
-    def topic(
-        self,
-        name: str,
-        *,
-        history: int | None = None,
-        max_bytes: int | None = None,
-        max_age: float | None = None,
-        policy: Policy | None = None,
-    ) -> Topic:
-        """Any thread: return the topic of this name, which is created at its first use.
-
-        A topic keeps its latest events for clients that reconnect. It is forgotten when it has no
-        subscribers and all of its events have expired, or when very many other topics have been
-        used since. Its next events then have new ids. A configuration that is set before the app
-        starts is permanent; a later one is forgotten with the topic.
-
-        Args:
-            name: any text of at most 1,024 bytes in UTF-8. A handler that gets names from clients
-                must check them.
-            history: maximum number of events that are kept (256).
-            max_bytes: maximum size of these events, in bytes (1 MiB). The same amount may wait for
-                a slow client. In memory the topic takes at most three times as much, and 8 MiB. So
-                it may keep fewer than ``history`` events if they are very small.
-            max_age: maximum age of these events, in seconds (300).
-            policy: treatment of clients that are slower than these limits permit. "disconnect", the
-                default, ends an event stream, which reconnects and is sent the rest, and closes a
-                WebSocket with 1013. "drop-oldest" drops the oldest events and sends the client a
-                notice of the gap. "latest" keeps only the newest event of each ``key``, so that a
-                client never lags further, and a new client can begin with these events.
-
-        Raises:
-            ValueError: the name is too long or contains a lone surrogate, which cannot be encoded
-                as UTF-8; a number is negative; the policy is unknown; or "latest" is set after
-                events were published.
-        """
-        return self._topics.get(name, history, max_bytes, max_age, policy)
-
-    def share_topics(self, redis: str, prefix: str = REDIS_PREFIX) -> None:
-        """Keep the topics' logs in this Redis; must be called before any topic is used.
-
-        The arguments are ``redis`` and ``redis_prefix`` of :class:`App`.
-        """
-        from .topics.redis.streams import RedisStreams
-
-        self._topics.share(RedisStreams(redis, prefix, self._timing, self._topic_sizes))
-
-    def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
-        """Any thread: wait until Redis, if it is used, has acknowledged all published events.
-
-        Raises:
-            BrokerUnavailable: some events are not acknowledged after ``timeout`` seconds.
-            EventsLost: Redis has rejected events since the last call.
-        """
-        shared = self._topics.shared
-        if not shared.flush(timeout):
-            reason = shared.trouble or f"no acknowledgement for {timeout} seconds"
-            raise BrokerUnavailable(f"published events were not acknowledged by Redis: {reason}")
-
-    def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
-        """Any thread: send all published events to Redis, and close the connections to it.
-
-        The last server that stops does this, and so does the exit of the program. A program that
-        only publishes should call this method to get the error: an error at exit is printed and
-        does not change the exit code.
-
-        Raises:
-            RuntimeError: a server of the app is running.
-            EventsLost: Redis has rejected events, or has not acknowledged them in time.
-        """
-        if any(server.running for server in self._servers):
-            raise RuntimeError("cannot close the app: stop its server first")
-        self._topics.shared.close(timeout)
-        background.close()
 
     def on_start(self, function: Function) -> Function:
         """Call a function wherever the app is served, before the first connection; a decorator.
@@ -188,30 +118,52 @@ class App(Routing):
             ValueError: the path is malformed or taken.
             RuntimeError: the app has been started; its routes cannot be changed.
         """
-        self._routes.add(path, MetricsRoute(self._request_metrics))
+        missing = Report(503, b"the metrics of the other processes are not available\n")
+        self._routes.add(path, ReportRoute(self._request_metrics, missing))
 
-    def _request_metrics(self, callback: MetricsCallback) -> None:
+    def health(self, path: str = "/health", *, redis: bool = False) -> None:
+        """Answer a path with 200 while this process serves, and with 503 once it begins to stop.
+
+        A stop begins ``stop_delay`` before the server refuses clients, so a load balancer that asks
+        for this path can choose another server in time. The Host of the request must be one of
+        ``hosts``.
+
+        Args:
+            path: the path.
+            redis: True for a 503 also while Redis, which stores the topics, does not answer. The
+                process still serves its clients at that time, and continues with Redis by itself.
+                So such a path is for the decision to send new clients, and not for a restart.
+
+        Raises:
+            ValueError: the path is malformed or taken.
+            RuntimeError: the app has been started; its routes cannot be changed.
+        """
+        missing = Report(503, b"Redis does not answer\n")
+        self._routes.add(path, ReportRoute(partial(self._request_health, redis), missing))
+
+    def _request_metrics(self, callback: Callable[[Report | None], object]) -> None:
         """Any thread: call the callback with the metrics, at once or later."""
+
+        def answer(metrics: bytes | None) -> None:
+            callback(None if metrics is None else Report(200, metrics, CONTENT_TYPE))
+
         if self._link is None:
-            callback(encode(self.stats()))
+            answer(encode(self.stats()))
         else:
-            self._link.request(callback)
+            self._link.request(answer)
 
-    def stats(self) -> Stats:
-        """Any thread: return the statistics of the app's topics and servers in this process."""
-        return self._stats_of(server for server in self._servers if server.running)
+    def _request_health(self, redis: bool, callback: Callable[[Report | None], object]) -> None:
+        """Any thread: call the callback with the health of this process, at once or later."""
+        if any(server.stopping and server.running for server in self._servers):
+            callback(Report(503, b"stopping\n"))
+        elif redis:
+            self._topics.shared.probe(
+                lambda answers: callback(Report(200, b"ok\n") if answers else None)
+            )
+        else:
+            callback(Report(200, b"ok\n"))
 
-    def _stats_of(self, servers: Iterable[Server]) -> Stats:
-        return replace(
-            total(server.stats() for server in servers),
-            processes=1,
-            topics=len(self._topics),
-            published=self._topics.published,
-            dropped_events=self._topics.dropped,
-            lost_log_records=background.lost.total(),
-        )
-
-    def start(self, host: str = HOST, port: int = 0, **options: Any) -> Server:
+    def start(self, host: str = HOST, port: int = 0, **options: Unpack[ServerOptions]) -> Server:
         """Start a server in threads of its own; return when it accepts connections.
 
         Args:
@@ -227,9 +179,17 @@ class App(Routing):
             ValueError: the value of an option is not valid.
             BrokerRefused: Redis does not support what topics require.
         """
-        return serve(self, host, port, Settings(**options))
+        settings = Settings(**options)
+        return serve(self, partial(listen, host, port, settings), settings)
 
-    def run(self, host: str = HOST, port: int = PORT, *, workers: int = 0, **options: Any) -> None:
+    def run(
+        self,
+        host: str = HOST,
+        port: int = PORT,
+        *,
+        workers: int = 0,
+        **options: Unpack[ServerOptions],
+    ) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM; a second signal forces the end with exit code 1.
 
         A signal during the functions of :meth:`on_start` ends them with an exception that is not an
@@ -238,6 +198,10 @@ class App(Routing):
         This method raises the process's limit of open files to the maximum that the system permits.
         It logs to standard error, unless the program has configured :mod:`logging`. When the server
         stops, clients are closed over most of ``drain``; see :meth:`Server.stop`.
+
+        Sockets that a service manager passes to the process (``LISTEN_FDS``) take the place of
+        ``host``, ``port`` and ``unix``. The manager is notified (``NOTIFY_SOCKET``) when the server
+        is ready and when it stops, and of its progress (``WATCHDOG_USEC``).
 
         It must be called in the main thread, where Python runs signal handlers.
 
@@ -257,15 +221,14 @@ class App(Routing):
             RuntimeError: this is not the main thread.
             SystemExit: no worker could be started, or a second signal has forced the end.
         """
-        settings = Settings(**options)
+        settings = activate(Settings(**options))
         configure_by_default()
         run(partial(serve, self), host, port, workers, settings)
 
 
 def serve(
     app: App,
-    host: str,
-    port: int,
+    open_sockets: Callable[[], Listening],
     settings: Settings,
     *,
     link: SupervisorLink | None = None,
@@ -274,25 +237,17 @@ def serve(
     """Start a server of an app; the arguments are as for ``running.StartServer``."""
     app._routes.freeze()
     app._topics.fix()
-    file = None
-    if settings.unix is None:
-        sockets = bind(host, port, shared=link is not None)
-    else:
-        host, file = "", UnixFile(settings.unix, settings.unix_mode, settings.unix_group)
-        sockets = [file.sock]
+    listening = open_sockets()
     try:
         with interrupting():
             for function in app._on_start:
                 function()
-        server = Server(app._routes, host, sockets, settings, app._topics, app._timing, file)
-        app._servers = [*(other for other in app._servers if other.running), server]
+        server = Server(app._routes, listening, settings, app._topics, app._timing)
+        app._add_server(server)
         app._link = link
         if link is not None:
             link.attach(server, lambda: app._stats_of([server]))
         return server
     except BaseException:
-        if file is not None:
-            file.remove()
-        for sock in sockets:
-            sock.close()
+        listening.close()
         raise

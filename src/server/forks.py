@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
@@ -59,6 +60,17 @@ def close_in_children(file: AnyClosable) -> AnyClosable:
     """Any thread: return this file, which child processes will close right after a fork."""
     _files.add(file)
     return file
+
+
+@contextmanager
+def passed_to_child(files: Iterable[Closable]) -> Iterator[None]:
+    """The parent: keep these files open in the child of a fork that happens in the block."""
+    passed = [file for file in files if file in _files]
+    _files.difference_update(passed)
+    try:
+        yield
+    finally:
+        _files.update(passed)
 
 
 def release_in_children(part: ForkAware) -> None:

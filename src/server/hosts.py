@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
+from wsframe.arguments import is_sequence_of_str
 from wsframe.origins import NUMERIC, split_host
 
 # A name in ASCII; "*." at its beginning matches all names below it.
@@ -34,17 +35,17 @@ class Hosts:
         by_default: True if no hosts were given.
 
     Raises:
-        TypeError: ``hosts`` is a ``str`` other than "*".
+        TypeError: ``hosts`` is neither a sequence of ``str`` nor "*".
         ValueError: one of the hosts can never match.
     """
 
     def __init__(
         self, hosts: Sequence[str] | Literal["*"] | None, more: Iterable[str] = ()
     ) -> None:
-        if isinstance(hosts, str) and hosts != "*":
+        if hosts is not None and hosts != "*" and not is_sequence_of_str(hosts):
             raise TypeError('hosts must be a sequence of str, as in ["example.com"], or "*"')
         self._all = hosts is not None and "*" in hosts
-        self.by_default = hosts is None
+        self.by_default: bool = hosts is None
         self._names: set[str] = {name.lower().removesuffix(".") for name in more}
         entries = ("localhost", "*.localhost") if hosts is None else hosts
         normal = [_normal(entry) for entry in entries if entry != "*"]
@@ -101,8 +102,6 @@ def _is_loopback(sock: socket.socket) -> bool:
 
 def _normal(entry: str) -> str:
     """Return the normal form of an entry: a lower-case name without a final dot, or an address."""
-    if not isinstance(entry, str):
-        raise TypeError(f"a host must be a str: {entry!r}")
     name = entry.removesuffix(".")
     try:
         address = ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)

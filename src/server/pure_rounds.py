@@ -1,13 +1,13 @@
-"""The system calls of one round of the loop, in Python: the counterparts of ``_rounds.pyx``.
+"""The work of one round of the loop, in Python: the counterparts of ``_rounds.pyx``.
 
 The loop uses them where the compiled functions do not exist or cannot be used: without a compiler,
-without epoll, and in a process that is patched by gevent or eventlet. Output uses :func:`send` for
-TLS, too. The compiled functions return to their caller what these functions handle.
+without epoll, and in a process that is patched by gevent or eventlet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeAlias
 
 from wsframe._pure import frame_head
@@ -17,14 +17,26 @@ from wsframe.kernels import encode_frame, take_messages
 __all__ = [
     "BROKEN",
     "COPY_LIMIT",
+    "FAILED",
+    "FINISHED",
+    "GAP",
+    "LARGE_FRAME",
+    "LOST",
+    "MAX_PIECES",
+    "OVER",
+    "RECORD",
+    "SEAL_AT_ONCE",
+    "UNTOUCHED",
     "Incomplete",
     "IncompleteBlock",
     "Item",
     "Received",
+    "Resumable",
+    "Signal",
     "Wire",
     "pieces_of",
-    "queue_message",
     "receive",
+    "run_turns",
     "send",
     "send_block",
     "send_pieces",
@@ -36,10 +48,10 @@ Item: TypeAlias = str | tuple[bytes] | bytes
 # A session, the messages received for it, and the data after these messages, if any.
 Received: TypeAlias = tuple[Any, list[str | bytes], memoryview | None]
 # A connection that its caller must serve, the items taken from its queue, and how many of their
-# bytes were sent. None instead of the items if nothing was taken.
-Incomplete: TypeAlias = tuple[Any, Sequence[Item] | None, int]
+# bytes were sent. Under TLS the records of the items take their place. None if nothing was taken.
+Incomplete: TypeAlias = tuple[Any, Sequence[Item] | bytes | None, int]
 # The same with the number of the connection in the list.
-IncompleteBlock: TypeAlias = tuple[int, Sequence[Item] | None, int]
+IncompleteBlock: TypeAlias = tuple[int, Sequence[Item] | bytes | None, int]
 
 # A poller's event for each of these: the socket is readable; the receive call has failed.
 READABLE = 1
@@ -47,10 +59,21 @@ BROKEN = 1 << 30
 # The maximum number of ready files in one round, and the bytes after which no more is received.
 MAX_READY = 64
 MAX_BYTES = 1 << 20
+# The results of :func:`run_turns`.
+OVER, UNTOUCHED, FINISHED, LOST, FAILED = range(5)
+# Within a turn, only frames of more bytes are counted.
+LARGE_FRAME = 4 * 1024
 # Shorter payloads are copied to be sent with others; longer ones are sent from where they are.
 COPY_LIMIT = 4096
 # The maximum number of pieces in one system call; systems accept at least 16, and Linux 1,024.
 MAX_PIECES = 64
+# The number of bytes that are encrypted for one client before the loop serves others.
+SEAL_AT_ONCE = 128 * 1024
+# The maximum size of the data in a record of TLS (RFC 8446 section 5.1).
+RECORD = 16 * 1024
+# Received records are stored this far behind the place of their data. So the data of a record that
+# began in an earlier read overwrites no record that is still encrypted.
+GAP = RECORD + 2048
 FIN = 0x80
 
 
@@ -65,14 +88,20 @@ class Wire:
     """The fields of one connection that the functions of this module use.
 
     Attributes:
-        fd: the descriptor of a plain socket; -1 for TLS, and for a closed socket.
+        fd: the descriptor of the socket; -1 for a closed one.
         sock: the socket.
+        tls: its TLS, a :class:`wsframe.server.sockets.records.Records`; None without TLS.
         session: the recipient of received messages.
         limit: the maximum size of a message, in bytes, if complete messages may be received here;
             -1 if the caller must receive.
         out: the queued items, in order. A str or a 1-tuple of bytes is a message, whose header is
             added when it is sent. Bytes are sent as they are.
         clear: True if queued items may be sent here: nothing is unsent, and the end is not near.
+        in_turn: True while the owner runs user code of this connection; it flushes afterwards.
+            False while that code runs in another thread, because such a thread must wait for a
+            slow client.
+        stop_turn: True if the turn should end early, because too much is unsent or the connection
+            ends.
         waiting: the number of threads that wait until data was sent.
         large: the bytes of large messages that were queued in the current turn.
         bytes_in: the number of bytes received.
@@ -87,45 +116,128 @@ class Wire:
         "clear",
         "fd",
         "frames_out",
+        "in_turn",
         "large",
         "limit",
         "messages_in",
         "out",
         "session",
         "sock",
+        "stop_turn",
+        "tls",
         "waiting",
     )
 
     def __init__(self) -> None:
-        self.fd = -1
+        self.fd: int = -1
         self.sock: Any = None
+        self.tls: Any = None
         self.session: Any = None
-        self.limit = -1
+        self.limit: int = -1
         self.out: list[Item] = []
-        self.clear = True
-        self.waiting = 0
-        self.large = 0
-        self.bytes_in = 0
-        self.messages_in = 0
-        self.bytes_out = 0
-        self.frames_out = 0
+        self.clear: bool = True
+        self.in_turn: bool = False
+        self.stop_turn: bool = False
+        self.waiting: int = 0
+        self.large: int = 0
+        self.bytes_in: int = 0
+        self.messages_in: int = 0
+        self.bytes_out: int = 0
+        self.frames_out: int = 0
+
+    def queue_message(self, message: object) -> int:
+        """Any thread: queue an immutable message without its header.
+
+        Returns:
+            0 if it is sent at the end of the turn; otherwise the size of its frame in bytes, which
+            the caller gives to ``schedule_flush``; -1 if nothing was queued, because the message
+            must be encoded.
+        """
+        item: Item
+        if type(message) is str and message.isascii():
+            item = message
+        elif type(message) is bytes:
+            item = (message,)
+        else:
+            return -1
+        self.out.append(item)
+        size = size_of(item)
+        return 0 if self.in_turn and size <= LARGE_FRAME else size
 
 
-def queue_message(out: list[Item], message: object) -> int:
-    """Any thread: queue an immutable message without its header.
+class Resumable:
+    """The fields of one task that :func:`run_turns` uses.
 
-    Returns:
-        The size of its frame in bytes; -1 if nothing was queued, because it must be encoded.
+    Attributes:
+        peer: the connection, a :class:`Wire`.
+        profile: the blocking profile of the route.
+        context: the context variables of the handler.
+        generator: the handler, if a message resumes it; None for other tasks. The compiled function
+            calls the method ``after_resume`` of a task with a generator; see
+            :class:`wsframe.server.sessions.generator.GeneratorSession`.
+        state: the state of the task.
+        needs_thread: True if the next turn must begin in a thread.
+        needs_finish: True if the task must be finished after its turn.
     """
-    item: Item
-    if type(message) is str and message.isascii():
-        item = message
-    elif type(message) is bytes:
-        item = (message,)
-    else:
-        return -1
-    out.append(item)
-    return size_of(item)
+
+    __slots__ = (
+        "context",
+        "generator",
+        "needs_finish",
+        "needs_thread",
+        "peer",
+        "profile",
+        "state",
+    )
+
+    def __init__(self) -> None:
+        self.peer: Any = None
+        self.profile: Any = None
+        self.context: Any = None
+        self.generator: Any = None
+        self.state: Any = None
+        self.needs_thread: bool = False
+        self.needs_finish: bool = False
+
+
+class Signal:
+    """A signal for which one thread waits. It is set or not, and a wait that it ends unsets it."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+
+    @property
+    def is_set(self) -> bool:
+        """Any thread: True if the next wait ends at once."""
+        return not self._queue.empty()
+
+    def set(self) -> None:
+        """Any thread: end the current or the next wait."""
+        if not self.is_set:
+            self._queue.put(None)
+
+    def wait(self, timeout: float | None, following: Signal | None = None) -> bool:
+        """One thread: set the following signal, if any, and wait for this one.
+
+        The compiled method sets the following signal after it has released the GIL. Otherwise the
+        woken thread would wait for the GIL, and the system would switch between both.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+            following: the signal of another thread.
+
+        Returns:
+            False if the time is over first.
+        """
+        if following is not None:
+            following.set()
+        try:
+            self._queue.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
 
 
 def receive(
@@ -146,7 +258,8 @@ def receive(
     Returns:
         The connections from which data was received, and the other ready files with their events:
         connections without a limit, with other events or at the end of their data, and all other
-        kinds of files. The views of ``buffer`` are valid until the next call.
+        kinds of files. A connection with TLS that must be read again is among both. The views of
+        ``buffer`` are valid until the next call.
     """
     received: list[Received] = []
     ready: list[tuple[int, int]] = []
@@ -156,11 +269,12 @@ def receive(
     for fd, events in files.poll(timeout, MAX_READY):
         room = used <= half and total < MAX_BYTES
         wire = wires[fd] if events == READABLE and room and fd < len(wires) else None
-        if wire is None or wire.limit < 0:
+        tls = None if wire is None else wire.tls
+        if wire is None or wire.limit < 0 or (tls and tls.more):
             ready.append((fd, events))
             continue
         try:
-            size = wire.sock.recv_into(view[used : used + half])
+            size = wire.sock.recv_into(view[used + (GAP if tls else 0) : used + half])
         except (BlockingIOError, InterruptedError):
             continue
         except OSError:
@@ -170,6 +284,12 @@ def receive(
             ready.append((fd, READABLE))
             continue
         wire.bytes_in += size
+        if tls:
+            size = tls.decrypt(view[used : used + half], GAP, GAP + size, 0, half)
+            if tls.more:
+                ready.append((fd, READABLE))
+            if not size:
+                continue
         messages: list[str | bytes] = []
         data = view[used : used + size]
         left = take_messages(data, 0, messages, wire.limit, True)
@@ -181,6 +301,28 @@ def receive(
         else:
             received.append((wire.session, messages, None))
     return received, ready
+
+
+def run_turns(round_: Any, ownership: Any, idle: object, most: int) -> tuple[int, Any]:
+    """Owner: run the turns for the received messages, as far as they are of the common kind.
+
+    A turn of the common kind resumes a generator that waits, on the loop. The compiled function
+    runs such turns. This one runs none, and its caller has the same rules for all kinds.
+
+    Args:
+        round_: the round; its ``received`` is advanced, and its ``answered`` is extended.
+        ownership: the ownership of the caller.
+        idle: the state of a task that waits.
+        most: the maximum number of messages in one turn.
+
+    Returns:
+        The reason why it has returned, and a value: ``OVER``, because no message is left;
+        ``UNTOUCHED`` and the messages of a session, for the caller; ``FINISHED`` and a task whose
+        turn has ended, for the rest of its end; ``FAILED``, the task and an internal error in its
+        turn; ``LOST``, the task whose turn has lost the loop, and an internal error or None.
+    """
+    entry = next(round_.received, None)
+    return (OVER, None) if entry is None else (UNTOUCHED, entry)
 
 
 def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[Incomplete]:
@@ -202,7 +344,11 @@ def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[I
         if not wire.clear:
             incomplete.append((wire, None, 0))
             continue
-        items = wire.out[:queued]
+        queued_items = wire.out[:queued]
+        items = _sealed(wire.tls, queued_items) if wire.tls else queued_items
+        if items is None:
+            incomplete.append((wire, None, 0))
+            continue
         del wire.out[:queued]
         wire.frames_out += queued
         unsent = _send_items(wire, items)
@@ -224,7 +370,7 @@ def send_block(connections: Iterable[Any], block: bytes, count: int) -> list[Inc
     """
     incomplete: list[IncompleteBlock] = []
     for number, wire in enumerate(connections):
-        if not wire.clear or wire.out:
+        if not wire.clear or wire.out or wire.tls:
             incomplete.append((number, None, 0))
             continue
         wire.frames_out += count
@@ -234,10 +380,23 @@ def send_block(connections: Iterable[Any], block: bytes, count: int) -> list[Inc
     return incomplete
 
 
-def _send_items(wire: Wire, items: list[Item]) -> tuple[Sequence[Item], int] | None:
-    """Send items; return them if the caller must continue, with the number of bytes sent."""
+def _sealed(tls: Any, items: list[Item]) -> bytes | None:
+    """Return the records of the items; None if the caller must serve the connection."""
+    if sum(map(size_of, items)) > SEAL_AT_ONCE:
+        return None
+    try:
+        records: bytes = tls.seal(memoryview(b"".join(pieces_of(items))))
+    except OSError:  # the caller tries again, and handles the error
+        return None
+    return records
+
+
+def _send_items(
+    wire: Wire, items: Sequence[Item] | bytes
+) -> tuple[Sequence[Item] | bytes, int] | None:
+    """Send items or records; return them if the caller must continue, and the number of bytes."""
     wire.large = 0
-    pieces = pieces_of(items)
+    pieces = [items] if isinstance(items, bytes) else pieces_of(items)
     try:
         sent = send_pieces(wire.sock, pieces)
     except OSError:  # the caller sends again, and handles the error
@@ -248,19 +407,24 @@ def _send_items(wire: Wire, items: list[Item]) -> tuple[Sequence[Item], int] | N
     return ((), 0) if wire.waiting else None
 
 
-def send_pieces(sock: Any, pieces: Sequence[bytes | memoryview]) -> int:
+def send_pieces(sock: Any, pieces: Sequence[bytes | memoryview], *flags: int) -> int:
     """Owner: send the first pieces in one system call; return the number of bytes sent.
+
+    Args:
+        sock: the socket.
+        pieces: the data.
+        flags: the flags of the system call, if any; TLS has none.
 
     Raises:
         OSError: nothing was sent.
     """
     sent: int
     if len(pieces) == 1:
-        sent = sock.send(pieces[0])
+        sent = sock.send(pieces[0], *flags)
     elif hasattr(sock, "sendmsg"):
-        sent = sock.sendmsg(pieces[:MAX_PIECES])
+        sent = sock.sendmsg(pieces[:MAX_PIECES], (), *flags)
     else:  # Windows
-        sent = sock.send(b"".join(pieces))
+        sent = sock.send(b"".join(pieces), *flags)
     return sent
 
 

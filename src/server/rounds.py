@@ -1,19 +1,20 @@
-"""The functions in use for the system calls of one round of the loop.
+"""The functions in use for the system calls and turns of one round of the loop.
 
 They are the compiled ones if these were built, unless WSFRAME_PURE=1 disables them, as for the
-codec. The exception is a process in which gevent or eventlet has replaced the sockets.
+codec. If gevent or eventlet has replaced the sockets, the system calls are made in Python.
 """
 
 from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import pure_rounds
 
-__all__ = ["COMPILED", "Wire", "chosen", "queue_message", "usable"]
+__all__ = ["COMPILED", "Resumable", "Wire", "chosen", "run_turns", "usable"]
 
 if TYPE_CHECKING:
     from . import pure_rounds as chosen
@@ -29,7 +30,8 @@ else:
 COMPILED: bool = chosen is not pure_rounds
 
 Wire = chosen.Wire
-queue_message = chosen.queue_message
+Resumable = chosen.Resumable
+run_turns: Callable[[Any, Any, object, int], tuple[int, Any]] = chosen.run_turns
 
 
 def usable() -> bool:

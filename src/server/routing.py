@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from queue import Queue
 from typing import Any, Literal, TypeVar, overload
 
 from wsframe import PerMessageDeflate
-from wsframe.connection import check_max_message_size
-from wsframe.fields import check_field
+from wsframe.arguments import check_max_message_size
 from wsframe.handshake import check_choices
+from wsframe.headers import check_field
 from wsframe.origins import check_origins
 
-from .dispatch.routes import Authorize, EventRoute, PageRoute, Routes, WebSocketRoute
+from .dispatch.routes import Authorize, EventRoute, PageRoute, Routes, WebSocketRoute, check_handler
 from .http.paths import Path
 from .topics.registry import Topics
 from .topics.sources import check_source
@@ -82,14 +81,16 @@ class Routing:
                 not a token, or an origin can never match.
             RuntimeError: the app has been started; its routes cannot be changed.
             TypeError: the handler does not accept these arguments or is a coroutine function, or
-                subprotocols or origins are one ``str`` instead of a sequence.
+                subprotocols or origins are one ``str`` instead of a sequence, or the path is
+                missing.
         """
+        pattern = Path(path)
         check_choices(subprotocols, origins)
         check_max_message_size(max_message_size)
         settings = WITHOUT_CONTEXT if deflate is True else deflate or None
 
         def register(handler: Handler) -> Handler:
-            _check_handler(handler, path)
+            check_handler(handler, pattern.parameters, path=path)
             route = WebSocketRoute(
                 path,
                 handler,
@@ -171,6 +172,7 @@ class Routing:
             TypeError: the handler does not accept these arguments or is a coroutine function, the
                 source has an unsupported type, or origins are one ``str`` instead of a sequence.
         """
+        pattern = Path(path)
         check_origins(origins)
         if source is not None:
             # Routes that share a queue share its topic.
@@ -185,7 +187,7 @@ class Routing:
             return None
 
         def register(handler: Handler) -> Handler:
-            _check_handler(handler, path)
+            check_handler(handler, pattern.parameters, path=path)
             route = EventRoute(path, handler, None, origins, compress, blocking, authorize)
             self._routes.add(path, route)
             return handler
@@ -205,15 +207,3 @@ class Routing:
         check_field("Content-Type", content_type)
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         self._routes.add(path, PageRoute(encoded, content_type))
-
-
-def _check_handler(handler: Callable[..., Any], path: str) -> None:
-    """Check at registration, not at the first request, that the handler can be called."""
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-        raise TypeError(f"the handler of {path!r} must be a plain or a generator function")
-    parameters = dict.fromkeys(Path(path).parameters, "")
-    try:
-        inspect.signature(handler).bind(None, **parameters)
-    except TypeError as error:
-        wanted = ", ".join(("the connection", *parameters))
-        raise TypeError(f"the handler of {path!r} must take {wanted}: {error}") from None

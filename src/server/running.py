@@ -11,20 +11,24 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
+from math import inf
+from time import monotonic
 from typing import Protocol
 
 import wsframe
 from wsframe.kernels import INSTRUCTION_SET
 
-from .reports.loggers import background
-from .reports.output import announce, flush, flush_at_exit
-from .server import Server, url
+from .reports.loggers import background, log
+from .reports.output import flush, flush_at_exit
+from .server import Server
 from .settings import Settings
-from .signals import STOP_SIGNALS, Interrupted, Signals
+from .signals import HANGUP, STOP_SIGNALS, Interrupted, Signals
 from .sockets.admission import allow_all_files
 from .sockets.certificate import tls_context
-from .sockets.listener import bind
+from .sockets.listening import Listening, activated, listen, listen_for_workers
 from .sockets.shutdown import SPREAD
+from .status import ServiceManager, Status
 from .topics.errors import BrokerRefused
 from .workers.supervisor import Supervisor
 from .workers.worker import SupervisorLink
@@ -35,8 +39,7 @@ class StartServer(Protocol):
 
     def __call__(
         self,
-        host: str,
-        port: int,
+        open_sockets: Callable[[], Listening],
         settings: Settings,
         *,
         link: SupervisorLink | None = None,
@@ -45,13 +48,22 @@ class StartServer(Protocol):
         """The main thread: start the server.
 
         Args:
-            host, port, settings: as for :meth:`wsframe.server.App.start`.
+            open_sockets: returns the listening sockets.
+            settings: as for :meth:`wsframe.server.App.start`.
             link: the worker's link to its supervisor; None without workers.
             interrupting: entered around the application's code, so that a stop signal ends it.
 
         Raises:
             Interrupted: a stop signal has arrived.
         """
+
+
+def activate(settings: Settings) -> Settings:
+    """Return the settings with the sockets that a service manager has passed to this process."""
+    fds = activated(os.environ)
+    if not fds:
+        return settings
+    return replace(settings, fds=tuple(fds), unix=None, unix_mode=None, unix_group=None)
 
 
 def run(start: StartServer, host: str, port: int, workers: int, settings: Settings) -> None:
@@ -69,40 +81,53 @@ def run(start: StartServer, host: str, port: int, workers: int, settings: Settin
             "App.run must be called in the main thread, because only that receives signals; "
             "call App.start in other threads"
         )
-    if workers:
-        _check_workers(settings)
+    if workers and not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+        raise OSError(
+            errno.ENOTSUP, "workers require os.fork and SO_REUSEPORT, which this platform lacks"
+        )
     allow_all_files()
+    status = Status(ServiceManager(os.environ))
     try:
         if workers:
-            _run_workers(start, host, port, workers, settings)
+            _run_workers(start, host, port, workers, settings, status)
         else:
-            _run_here(start, host, port, settings)
+            _run_here(start, partial(listen, host, port, settings), settings, status)
     finally:
         flush_at_exit()
 
 
-def _run_here(start: StartServer, host: str, port: int, settings: Settings) -> None:
-    with Signals(*STOP_SIGNALS, forcible=True) as signals:
+def _run_here(
+    start: StartServer, open_sockets: Callable[[], Listening], settings: Settings, status: Status
+) -> None:
+    with Signals(*STOP_SIGNALS, others=HANGUP, forcible=True) as signals:
         try:
-            server = start(host, port, settings, interrupting=signals.interrupting)
+            server = start(open_sockets, settings, interrupting=signals.interrupting)
         except Interrupted:
             return
         flush()  # text that the application has printed comes first
-        announce(f"Serving on {server.url}; press Ctrl-C to stop. Kernels: {_kernels()}.")
+        status.serving(f"Serving on {server.url}; press Ctrl-C to stop. Kernels: {_kernels()}.")
+        progress = _Progress(server, signals, status.manager)
+        hangups = 0
         while not signals.count:
-            signals.wait()
+            signals.wait(progress.timeout())
+            progress.check()
+            if signals.hangups > hangups:
+                hangups = signals.hangups
+                status.reloading()
+                _renew(server.renew_certificate)
+                status.reloaded()
         stopped = threading.Event()
 
         def stop() -> None:
             try:
-                server.stop(spread=SPREAD * settings.drain)
+                server.stop(spread=SPREAD * settings.drain, delay=settings.stop_delay)
             finally:
                 stopped.set()
                 signals.wake()
 
         stopping = threading.Thread(target=stop, name="wsframe-stop", daemon=True)
         stopping.start()
-        _announce_stop()
+        status.stopping()
         while not stopped.is_set():
             if signals.count > 1:
                 os._exit(1)
@@ -110,49 +135,73 @@ def _run_here(start: StartServer, host: str, port: int, settings: Settings) -> N
         stopping.join()
 
 
-def _check_workers(settings: Settings) -> None:
-    if settings.unix is not None:
-        raise ValueError("workers cannot share a unix socket: remove workers or unix")
-    if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
-        raise OSError(
-            errno.ENOTSUP, "workers require os.fork and SO_REUSEPORT, which this platform lacks"
-        )
+class _Progress:
+    """Notifies the service manager as long as all loops make progress.
+
+    Only the main thread calls its methods.
+    """
+
+    def __init__(self, server: Server, signals: Signals, manager: ServiceManager) -> None:
+        self._server = server
+        self._signals = signals
+        self._manager = manager
+        self._turned = threading.Event()  # set when all loops have run a callback
+        self._due = monotonic() if manager.interval < inf else inf
+
+    def timeout(self) -> float | None:
+        """Return the seconds until the next check is due; None without a limit."""
+        return None if self._due == inf else self._due - monotonic()
+
+    def check(self) -> None:
+        """Notify the manager of progress, and request the next sign of it."""
+        if self._turned.is_set():
+            self._turned.clear()
+            self._manager.alive()
+        if monotonic() >= self._due:
+            self._due = monotonic() + self._manager.interval
+            self._server.call_when_each_loop_turns(self._set)
+
+    def _set(self) -> None:
+        self._turned.set()
+        self._signals.wake()
 
 
 def _run_workers(
-    start: StartServer, host: str, port: int, workers: int, settings: Settings
+    start: StartServer, host: str, port: int, workers: int, settings: Settings, status: Status
 ) -> None:
     with ExitStack() as stack:
-        signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD,)))
-        tls = tls_context(settings)  # shared, so that a client can resume with another worker
-        settings = replace(settings, cert=None, key=None, ssl_context=tls)
-        # The first sockets do not share the port and so detect that another program uses it. The
-        # second ones keep it for the workers; they do not listen and get no connection.
-        for sock in bind(host, port):
-            port = sock.getsockname()[1]
-            sock.close()
-        for sock in bind(host, port, shared=True):
-            stack.callback(sock.close)
-        where = url(host, port, secured=tls is not None)
+        signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD, *HANGUP)))
+        # The context is shared, so that a client can resume with another worker.
+        current = replace(settings, cert=None, key=None, ssl_context=tls_context(settings))
+        listening = listen_for_workers(host, port, settings, workers)
+        for each in listening:
+            stack.callback(each.close)
+        where = listening[0].url(secured=current.ssl_context is not None)
         kernels = _kernels()
         line = f"Serving on {where}; press Ctrl-C to stop. Workers: {workers}. Kernels: {kernels}."
 
         def start_in_worker(
-            interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
+            sockets: Listening,
+            interrupting: Callable[[], AbstractContextManager[None]],
+            link: SupervisorLink,
         ) -> Server:
             try:
-                return start(host, port, settings, link=link, interrupting=interrupting)
+                return start(lambda: sockets, current, link=link, interrupting=interrupting)
             except BrokerRefused as error:  # the supervisor exits with the first worker's reason
                 sys.exit(f"cannot keep topics in Redis: {error}")
 
+        def renew() -> None:
+            nonlocal current
+            current = replace(current, ssl_context=tls_context(settings))
+
         supervisor = Supervisor(
-            workers,
-            settings.drain,
+            listening,
+            settings,
             signals,
             start_in_worker,
-            settings.worker_timeout,
-            lambda: announce(line),
-            _announce_stop,
+            partial(_renew, renew),
+            partial(status.serving, line),
+            status,
         )
         stack.callback(background.close)  # before the interpreter prints its reason to exit
         code = supervisor.run()
@@ -160,8 +209,12 @@ def _run_workers(
         sys.exit(supervisor.failure or code)
 
 
-def _announce_stop() -> None:
-    announce("Shutting down; press Ctrl-C again to force.")
+def _renew(renew: Callable[[], object]) -> None:
+    """Renew the certificate; keep the old one if that fails."""
+    try:
+        renew()
+    except OSError as error:
+        log.error("keeping the old certificate, because the new one cannot be used: %s", error)
 
 
 def _kernels() -> str:

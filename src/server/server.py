@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from time import monotonic
-from urllib.parse import quote
 
-from wsframe.fields import encode_response
+from wsframe.headers import encode_response
 
 from .addresses import UNIX, client_network
 from .dispatch.dispatcher import Dispatcher
+from .dispatch.opening import Opening
 from .dispatch.routes import Routes
 from .forks import disconnect, release_in_children
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
-from .handoff.threads import Threads, has_gil
+from .handoff.threads import Threads, check_patches, has_gil
 from .hosts import hosts_of
 from .http.answers import refuse_plain_http
 from .http.host_policy import HostPolicy
@@ -35,10 +35,12 @@ from .sockets.admission import Admission
 from .sockets.certificate import tls_context
 from .sockets.clients import Clients
 from .sockets.handshakes import Handshakes
-from .sockets.listener import BACKLOG, Listener, bound_buffers, prepare
+from .sockets.listener import BACKLOG, Listener, bound_buffers, disable_delay
+from .sockets.listening import Listening
 from .sockets.peer import Peer
+from .sockets.secured import SecuredPeer, SecureSocket
+from .sockets.sink import Sinks
 from .sockets.tls import TLSPeer
-from .sockets.unix import UnixFile
 from .timing import Timing, waitable
 from .topics.registry import Topics
 
@@ -53,6 +55,12 @@ class Server:
 
     The server is a context manager, which stops it at the end of the ``with`` block.
 
+    >>> with App().start(port=0, drain=1) as server:
+    ...     server.url
+    'http://localhost:...'
+    >>> server.running
+    False
+
     Attributes:
         host: the name or address that it was started with; "" for a unix socket.
         port: the port that it listens on; 0 for a unix socket.
@@ -62,21 +70,21 @@ class Server:
     def __init__(
         self,
         routes: Routes,
-        host: str,
-        sockets: Sequence[socket.socket],
+        listening: Listening,
         settings: Settings,
         topics: Topics,
         timing: Timing,
-        file: UnixFile | None = None,
     ) -> None:
+        check_patches()
         self._tls = tls_context(settings)
         self._handshakes = Handshakes()
-        for sock in sockets:
+        for sock in listening.sockets:
             bound_buffers(sock, settings.socket_buffer)
-            sock.listen(BACKLOG)
-        self.host = host
-        self.port: int = sockets[0].getsockname()[1] if sockets and file is None else 0
-        self._file = file
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.listen(BACKLOG)
+        self.host: str = listening.host
+        self.port: int = listening.port
+        self._listening = listening
         self.settings = settings
         self._timing = timing
         self._started = monotonic()
@@ -84,7 +92,8 @@ class Server:
         self._proxies = Proxies(settings.trusted_proxies)
         self._monitor = Monitor(timing)
         self._admission = Admission(settings.max_connections, settings.max_handshakes_per_address)
-        host_policy = HostPolicy(self._proxies, hosts_of(settings.hosts, host, sockets))
+        hosts = hosts_of(settings.hosts, listening.host, listening.sockets)
+        host_policy = HostPolicy(self._proxies, hosts)
         self._dispatcher = Dispatcher(routes, host_policy, topics, self._admission.request_complete)
         loops = settings.loops or default_loop_count()
         self._threads = Threads(
@@ -99,12 +108,17 @@ class Server:
         self._clients = tuple(
             Clients(loop, settings, self._disconnected, self._network_of) for loop in self._loops
         )
+        self._sinks = Sinks(self._loops[0])
         for loop in self._loops:
             topics.add_loop(loop)
             loop.at_end(partial(topics.remove_loop, loop))
         self._next_clients = cycle(self._clients)
-        self._listeners = [Listener(self._loops[0], sock, self._accepted) for sock in sockets]
+        self._listeners = [
+            Listener(self._loops[0], sock, self._accepted, kept=listening.kept)
+            for sock in listening.sockets
+        ]
         self._lock = threading.Lock()  # for _stopping
+        self._leaving = False  # True from the beginning of stop, also while it is delayed
         self._stopping = False
         self._stopped = threading.Event()
         release_in_children(self)
@@ -131,15 +145,17 @@ class Server:
 
         For a unix socket it is "http+unix://" and the percent-encoded path.
         """
-        if self._file is not None:
-            scheme = "http" if self._tls is None else "https"
-            return f"{scheme}+unix://{quote(self._file.path, safe='')}"
-        return url(self.host, self.port, secured=self._tls is not None)
+        return self._listening.url(secured=self._tls is not None)
 
     @property
     def running(self) -> bool:
         """Any thread: True until the server has stopped."""
         return not self._stopped.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Any thread: True from the beginning of :meth:`stop`."""
+        return self._leaving
 
     def stats(self) -> Stats:
         """Any thread: return the statistics of the server."""
@@ -159,7 +175,17 @@ class Server:
         """Any thread except those of the server: stop."""
         self.stop()
 
-    def stop(self, drain: float | None = None, *, spread: float = 0.0) -> None:
+    def renew_certificate(self) -> None:
+        """Any thread: read the files of the certificate and the key again, for new connections.
+
+        A TLS context that was passed to the server is not changed.
+
+        Raises:
+            OSError: as for :meth:`wsframe.server.App.start`; the server keeps the old certificate.
+        """
+        self._tls = tls_context(self.settings)
+
+    def stop(self, drain: float | None = None, *, spread: float = 0.0, delay: float = 0.0) -> None:
         """Any thread except those of the server: shut down gracefully, and return at the end.
 
         The server accepts no more connections, closes WebSockets with 1001, ends event streams, and
@@ -171,6 +197,8 @@ class Server:
             spread: the seconds over which the connections are closed, one by one in random order,
                 so that clients do not all reconnect at once (a thundering herd). A connection is
                 served until it is closed, and ``drain`` includes this time.
+            delay: the seconds before all of this, in which :attr:`stopping` is true and clients
+                are still accepted.
 
         Raises:
             ValueError: ``spread`` is negative.
@@ -182,6 +210,9 @@ class Server:
             raise RuntimeError(
                 "a handler cannot wait for its own end: call stop from another thread"
             )
+        self._leaving = True
+        if delay:
+            self._stopped.wait(waitable(delay))
         with self._lock:
             first, self._stopping = not self._stopping, True
         if not first:
@@ -190,8 +221,8 @@ class Server:
         deadline = monotonic() + waitable(self.settings.drain if drain is None else drain)
         empty = [threading.Event() for _ in self._loops]
         try:
-            if self._file is not None:
-                self._file.remove()
+            if self._listening.file is not None:
+                self._listening.file.remove()
             for listener in self._listeners:
                 self._loops[0].call_soon(listener.close)
             self._topics.catch_up(max(0.0, deadline - monotonic()))
@@ -211,27 +242,52 @@ class Server:
             background.close(self._timing.log_flush_timeout)
             self._stopped.set()
 
-    def adopt(self, sock: socket.socket, address: object) -> None:
+    def adopt(
+        self,
+        sock: socket.socket | SecureSocket,
+        address: object,
+        opening: Opening | None = None,
+    ) -> None:
         """Any thread: serve the client of a socket that other code has accepted.
 
         This is part of the engine, not of the interface for users. From now on the server owns the
         socket, and closes it.
 
         Args:
-            sock: a connected stream socket from which nothing has been read. If the settings have a
-                certificate, the client must begin with a TLS handshake.
+            sock: a connected stream socket. If the settings have a certificate, the client must
+                begin with a TLS handshake. Or a TLS socket that does not block, whose handshake is
+                complete.
             address: the client's address, as ``accept`` returns it.
+            opening: the request, which the other code has received and checked; None if nothing
+                has been read from the socket.
 
         Raises:
             RuntimeError: the server is shutting down; the caller still owns the socket.
         """
-        prepare(sock)
-        with suppress(OSError):  # the client has disconnected
-            bound_buffers(sock, self.settings.socket_buffer)
+        if isinstance(sock, socket.socket):
+            sock.setblocking(False)
+            with suppress(OSError):  # the client has disconnected, or it is a unix socket
+                disable_delay(sock)
+                bound_buffers(sock, self.settings.socket_buffer)
         with self._lock:  # stop() closes only the connections that were queued before it
             if self._stopping:
                 raise RuntimeError("the server is shutting down and adopts no connections")
-            self._loops[0].call_soon(partial(self._accepted, sock, address))
+            self._loops[0].call_soon(partial(self._accepted, sock, address, opening))
+
+    def discard_from(self, sock: socket.socket) -> None:
+        """Any thread: discard the data of a socket until its other end is closed, then close it.
+
+        This is part of the engine. The socket is closed at the latest when the server stops.
+        """
+        with self._lock:
+            if not self._stopping:
+                self._loops[0].call_soon(partial(self._sinks.add, sock))
+                return
+        sock.close()
+
+    def connections(self) -> tuple[int, int]:
+        """Any thread: return the number of open connections, and its limit."""
+        return self._admission.count, self._admission.max_connections
 
     def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
         """Any thread: call ``function``, on the last loop, once every loop has run a callback.
@@ -263,28 +319,35 @@ class Server:
 
     # Owner ------------------------------------------------------------------------------------
 
-    def _accepted(self, sock: socket.socket, address: object) -> None:
+    def _accepted(
+        self,
+        sock: socket.socket | SecureSocket,
+        address: object,
+        opening: Opening | None = None,
+    ) -> None:
         """Owner of the first loop: assign a connection to the next loop, or reject it."""
-        if self._file is not None and not address:
-            address = self._file.path  # clients of a unix socket rarely have an address
+        if not address and self._listening.path:
+            address = self._listening.path  # clients of a unix socket rarely have an address
         clients = next(self._next_clients)
-        if self._tls is None:
+        if not isinstance(sock, socket.socket):
+            peer: Peer = SecuredPeer(clients, sock, address)
+        elif self._tls is None:
             peer = Peer(clients, sock, address)
         else:
             peer = TLSPeer(clients, sock, address, self._tls, self._handshakes, refuse_plain_http)
         if not self._admission.enter(peer):
             self._reject(sock, address)
         elif peer.loop.owned():
-            self._connected(peer)
+            self._connected(peer, opening)
         else:
-            peer.loop.call_soon(partial(self._connected, peer))
+            peer.loop.call_soon(partial(self._connected, peer, opening))
 
-    def _reject(self, sock: socket.socket, address: object) -> None:
+    def _reject(self, sock: socket.socket | SecureSocket, address: object) -> None:
         """Owner of the first loop: close a connection, with a 503 if that is cheap."""
         clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
         peer = Peer(clients, sock, address)
-        if self._tls is not None:
+        if self._tls is not None or not isinstance(sock, socket.socket):
             disconnect(sock)
         elif self._admission.may_linger(peer):
             clients.add(peer)
@@ -294,8 +357,11 @@ class Server:
                 sock.send(SERVICE_UNAVAILABLE)
             disconnect(sock)
 
-    def _connected(self, peer: Peer) -> None:
+    def _connected(self, peer: Peer, opening: Opening | None) -> None:
         """Owner of its loop: start to serve a connection."""
+        if opening is not None:
+            self._dispatcher.begin(peer, opening)
+            return
         self._dispatcher.open(peer, self.settings.handshake_timeout)
         if self._tls is None:  # a step of a TLS handshake without data would be wasted
             peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
@@ -321,12 +387,6 @@ class Server:
             phase = number / len(self._clients)
             clients.loop.call_soon(partial(clients.shut_down_paced, spread, phase))
             clients.loop.call_soon(partial(clients.when_empty, event.set))
-
-
-def url(host: str, port: int, *, secured: bool) -> str:
-    """Return the URL of a server that listens on a host and port."""
-    host = host or "localhost"
-    return f"{'https' if secured else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def default_loop_count() -> int:

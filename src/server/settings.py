@@ -24,10 +24,19 @@ class Settings:
     Times are in seconds. The fields below are the defaults. The command line has an option for
     nearly every field, whose help is the first sentence here.
 
+    >>> Settings(ping_interval=30).ping_timeout
+    20.0
+    >>> Settings(drain=-1)
+    Traceback (most recent call last):
+    ValueError: drain must not be negative: -1
+
     Attributes:
         drain: time that a graceful shutdown may take. Clients are closed one after another over
             most of it, so that they do not reconnect all at once. Connections that remain at its
             end are aborted.
+        stop_delay: time between a stop signal and the beginning of the shutdown. New clients are
+            still served, but paths of :meth:`App.health` are answered with 503, so that load
+            balancers choose another server.
         handshake_timeout: time in which a client must send the head of its request.
         send_timeout: time without an acknowledgement of sent data after which a client is
             disconnected. A slow client that keeps reading is never disconnected. Acknowledgements
@@ -43,7 +52,8 @@ class Settings:
             connection with a late message is closed with 1008.
         ping_interval: silence after which a WebSocket's client is sent a ping; 0 for no pings.
             Received bytes and acknowledgements end the silence. Acknowledgements alone postpone
-            the ping for at most four intervals, unless more data wait than the system accepts.
+            the ping for at most four intervals. That limit does not apply while data waits in the
+            process, because the socket accepts no more.
             While sent data are not acknowledged there is no ping, but ``send_timeout`` applies.
         ping_timeout: time in which a client must answer a ping. It is counted from the
             acknowledgement of the ping or, before that, from the last acknowledgement of any data.
@@ -93,8 +103,8 @@ class Settings:
             all. A request with another Host is answered with 421. The port is not compared. A host
             that a trusted proxy forwards must be one of them, too. The default, None, depends on
             the addresses: a server that listens only on loopback addresses serves "localhost", the
-            names below it, every address, and the name that it was given to listen on. So no page
-            of another site reaches it by DNS rebinding. Any other server serves every host.
+            names below it, every IP address, and the name that it was given to listen on. So no
+            page of another site reaches it by DNS rebinding. Any other server serves every host.
         max_kept_head: maximum size of a request head that is kept while its connection is open, in
             bytes. For a larger head, ``request.headers`` and ``request.query`` are available only
             in ``authorize`` and at the beginning of the handler; see :class:`Request`.
@@ -105,6 +115,9 @@ class Settings:
             network of 64 bits. Further clients are answered with 503.
         max_subscriptions: maximum number of subscriptions to topics of one connection. Each takes
             about 4 KiB. A further one raises a StateError in the handler.
+        fds: file descriptors of listening sockets that the process has inherited, instead of a host
+            and a port. The server closes its copies when it stops, and other processes may
+            continue to listen.
         unix: path of a unix socket to listen on, instead of a host and a port.
         unix_mode: permissions of the unix socket, such as 0o660; by default they depend on the
             umask. Clients need the permission to write.
@@ -116,6 +129,7 @@ class Settings:
     """
 
     drain: float = 5.0
+    stop_delay: float = 0.0
     handshake_timeout: float = 10.0
     send_timeout: float = 30.0
     close_timeout: float = 5.0
@@ -138,6 +152,7 @@ class Settings:
     max_connections: int = 0
     max_handshakes_per_address: int = 0
     max_subscriptions: int = 1000
+    fds: Sequence[int] = ()
     unix: str | PathLike[str] | None = None
     unix_mode: int | None = None
     unix_group: str | int | None = None
@@ -152,7 +167,7 @@ class Settings:
                 raise ValueError(f"{name} must not be negative: {value!r}")
             if isinstance(value, float) and isnan(value):
                 raise ValueError(f"{name} must be a number: {value!r}")
-        for name in ("drain", "retry"):
+        for name in ("drain", "stop_delay", "retry"):
             if not isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite: {getattr(self, name)!r}")
         for name in ("max_threads", "max_handler_threads", "reserve_threads"):
@@ -168,6 +183,12 @@ class Settings:
             )
         TrustedNetworks(self.trusted_proxies)  # raises errors in the values
         Hosts(self.hosts)  # likewise
+        if any(fd < 0 for fd in self.fds):
+            raise ValueError(f"fds must not be negative: {self.fds!r}")
+        if len(set(self.fds)) < len(self.fds):
+            raise ValueError(f"fds must differ: {self.fds!r}")
+        if self.fds and self.unix is not None:
+            raise ValueError("fds and unix cannot be combined")
         if self.unix is None and (self.unix_mode is not None or self.unix_group is not None):
             raise ValueError("unix_mode and unix_group require unix")
         if self.unix_mode is not None and self.unix_mode > 0o777:

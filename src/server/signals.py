@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 
 from wsframe.waker import Waker
 
 from .forks import release_in_children
+from .timing import LONGEST_POLL
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The signal for a reload, which a terminal sends when it is closed; none on Windows.
+HANGUP = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
+HELD_BACK = (*STOP_SIGNALS, *HANGUP)
 
 _at_fork = threading.local()
 
@@ -38,12 +42,16 @@ class Signals:
 
     Attributes:
         count: number of signals that have arrived.
+        hangups: number of SIGHUPs that have arrived, if it is one of ``others``. If it is from a
+            terminal that was closed, it is counted as a stop signal instead.
     """
 
     def __init__(self, *numbers: int, others: tuple[int, ...] = (), forcible: bool = False) -> None:
-        self.count = 0
+        self.count: int = 0
+        self.hangups: int = 0
         self._counted = numbers
         self._numbers = (*numbers, *others)
+        self._terminals = [file for file in range(3) if os.isatty(file)]
         self._forcible = forcible
         self._interrupting = False
         self._before: dict[int, signal._HANDLER] = {}
@@ -57,12 +65,7 @@ class Signals:
         release_in_children(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """The main thread: restore the previous handlers."""
         before, self._before = self._before, {}
         if not before:
@@ -75,7 +78,7 @@ class Signals:
 
     def after_fork(self) -> None:
         """The child of a fork: restore the previous handlers, too."""
-        self.__exit__(None, None, None)
+        self.__exit__()
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -98,8 +101,17 @@ class Signals:
         """Any thread: return the descriptor to poll; :meth:`wait` returns once it is readable."""
         return self._waker.fileno()
 
-    def wait(self) -> None:
-        """The main thread: wait for a signal or for :meth:`wake`; it may return early."""
+    def wait(self, timeout: float | None = None) -> None:
+        """The main thread: wait for a signal or for :meth:`wake`; it may return early.
+
+        Args:
+            timeout: the longest wait in seconds; None for no limit.
+        """
+        if timeout is not None:
+            poller = select.poll()
+            poller.register(self._waker, select.POLLIN)
+            if not poller.poll(min(max(0.0, timeout), LONGEST_POLL) * 1000):
+                return
         self._waker.drain()
 
     def wake(self) -> None:
@@ -107,9 +119,13 @@ class Signals:
         self._waker.wake()
 
     def _handle(self, number: int, frame: object) -> None:
-        self.count += number in self._counted
+        stops = number in self._counted
+        if number in HANGUP:
+            stops = any(not os.isatty(file) for file in self._terminals)
+            self.hangups += not stops
+        self.count += stops
         self.wake()  # the main thread may have been woken and wait again before this handler runs
-        if self._interrupting and number in self._counted:
+        if self._interrupting and stops:
             if self.count == 1:
                 raise Interrupted
             if self._forcible:
@@ -117,8 +133,8 @@ class Signals:
 
 
 def _before_fork() -> None:
-    """The parent: hold back stop signals until the child has its own handlers."""
-    _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    """The parent: hold back signals until the child has its own handlers."""
+    _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
 
 
 def _after_fork() -> None:

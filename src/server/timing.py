@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 # The longest wait for a lock, in seconds. Slightly more than TIMEOUT_MAX is an OverflowError.
 LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+# The longest wait of a poller, in seconds. More than 2**31 milliseconds is an OverflowError.
+LONGEST_POLL = 86_400.0
 
 
 def waitable(seconds: float) -> float:
@@ -45,6 +47,8 @@ class Timing:
             process. No deadline counts the delay.
         paced_shutdown_interval: ``sweep_interval`` while the server stops and closes its clients
             one by one.
+        request_grace: time in which the request of a connection may arrive after the server has
+            begun to stop.
         handler_grace: time that handlers and threads have to end after their clients were
             disconnected.
         position_timeout: time that a subscription waits for an event that its client has received
@@ -70,6 +74,7 @@ class Timing:
         redis_ttl_margin: time that Redis keeps a topic's entries beyond ``max_age``, for late
             readers.
         redis_retry_delay: pause before the next attempt for a topic that Redis has refused.
+        redis_probe_lifetime: time for which a check that Redis answers is valid.
         presence_ttl: time after which a member of a topic expires unless its process renews it.
         presence_renewal: interval at which a process renews its members.
         lease_ttl: time after which a process loses a channel unless it renews the lease.
@@ -79,16 +84,18 @@ class Timing:
             checks whether its client has disconnected.
         overdue_after: time after which a handler that outlives its client is logged and counted.
         stats_timeout: time that an answer to ``/metrics`` waits for the numbers of each worker.
-        metrics_timeout: time that a worker waits for the supervisor's numbers before it answers
-            with 503.
+        report_timeout: time that a request for metrics or health waits for the supervisor or for
+            Redis before it is answered with 503.
         stack_dump_timeout: time that a hanging worker has to write the stacks of its threads.
         worker_min_lifetime: a worker that ends sooner is replaced after a pause.
         restart_min_backoff: the first such pause; each further one is twice as long.
         restart_max_backoff: the longest of these pauses.
-        worker_grace: time beyond ``drain`` that a worker has to end before it is killed.
+        worker_grace: time beyond ``drain`` that a worker has to end before it is killed. The steps
+            of its end have limits of their own, which are several seconds together.
         child_join_timeout: time that a worker waits for a child process that it has terminated.
         output_timeout: time that an exiting program waits for room in standard output and error.
         output_flush_timeout: time that it then waits until both are flushed.
+        notify_timeout: time that a service manager has to accept a notification.
         source_poll_interval: time that a thread waits for an item of a queue that feeds a topic,
             or for Redis to accept one, before it checks whether it must stop.
         source_stop_timeout: time that such a thread has to end before it is abandoned.
@@ -106,6 +113,7 @@ class Timing:
     sweep_interval: float = 0.5
     stall_threshold: float = 1.0
     paced_shutdown_interval: float = 0.05
+    request_grace: float = 0.5
     handler_grace: float = 0.5
     position_timeout: float = 2.0
     log_flush_timeout: float = 1.0
@@ -122,6 +130,7 @@ class Timing:
     redis_read_timeout: float = 1.0
     redis_ttl_margin: float = 60.0
     redis_retry_delay: float = 1.0
+    redis_probe_lifetime: float = 1.0
     presence_ttl: float = 30.0
     presence_renewal: float = 10.0
     lease_ttl: float = 3.0
@@ -132,12 +141,13 @@ class Timing:
     worker_min_lifetime: float = 1.0
     restart_min_backoff: float = 0.1
     restart_max_backoff: float = 5.0
-    worker_grace: float = 5.0
+    worker_grace: float = 10.0
     child_join_timeout: float = 1.0
     output_timeout: float = 1.0
     output_flush_timeout: float = 0.5
+    notify_timeout: float = 1.0
     source_poll_interval: float = 0.1
     source_stop_timeout: float = 0.5
     stats_timeout: float = 1.0
-    metrics_timeout: float = 5.0
+    report_timeout: float = 5.0
     stack_dump_timeout: float = 5.0

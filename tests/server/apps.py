@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.support.clients import Answer, Client
+from tests.support.clients import Client, Response
 from wsframe.server import App, Server, WebSocket
 
 
-def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Answer:
+def ask(server: Server, request: bytes, host: str = "127.0.0.1") -> Response:
     client = Client(server.port, host=host)
     try:
         client.send(request)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Clients
-from tests.support.fixtures import certificates, leak_check, log, serve
+from tests.support.fixtures import certificates, high_file_limit, leak_check, log, serve, stack
 from tests.support.recording import Connect
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
@@ -19,28 +19,14 @@ from wsframe.server.timing import Timing
 from wsframe.server.topics.redis.streams import RedisStreams
 from wsframe.server.topics.sizes import DEFAULT_SIZES, Sizes
 
-__all__ = ["certificates", "leak_check", "log", "serve"]
-
-MANY_FILES = 4000
+__all__ = ["certificates", "high_file_limit", "leak_check", "log", "serve", "stack"]
 
 
 @pytest.fixture
 def clients(serve: Serve) -> Iterator[Clients]:
     """The clients of a test."""
-    with ExitStack() as stack:
-        yield Clients(stack)
-
-
-@pytest.fixture
-def high_file_limit() -> Iterator[None]:
-    """Raise the limit of open files for this process and its child processes."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= limits[1] < MANY_FILES:
-        pytest.skip("the limit of open files is too low")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with Clients() as clients:
+        yield clients
 
 
 @pytest.fixture

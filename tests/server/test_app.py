@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -153,6 +154,29 @@ def test_a_port_in_use_is_an_error(serve: Serve, host: str) -> None:
     server = serve(pages())
     with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
         pages().start(host, server.port)
+
+
+@pytest.mark.parametrize("variable", ["WERKZEUG_RUN_MAIN", "RUN_MAIN"])
+def test_the_error_of_a_port_in_use_explains_the_reloader(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    server = serve(pages())
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(OSError, match=rf'in two processes.*environ\.get\("{variable}"\)') as raised:
+        pages().start("127.0.0.1", server.port)
+    assert raised.value.errno == errno.EADDRINUSE
+
+
+def test_a_decorator_without_a_path_is_refused() -> None:
+    app: Any = App()
+    for decorator in (app.websocket, app.sse, partial(app.page, body="")):
+        with pytest.raises(TypeError) as raised:
+            decorator(generator_echo)
+        assert str(raised.value) == (
+            'path must be str, not function; write the path after the decorator, as in ("/path")'
+        )
+    with pytest.raises(TypeError, match=r"^path must be str, not int$"):
+        app.websocket(42)
 
 
 def test_an_unknown_host_is_an_error() -> None:

@@ -35,6 +35,7 @@ def replies(client: WebSocketClient) -> tuple[Any, ...]:
     return (*normals(events), ("Close", event.code))
 
 
+@pytest.mark.unmeasured
 @BOTH_KINDS
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_server_passes_the_case(serve: Serve, clients: Clients, echo: Any, case: Case) -> None:
@@ -55,6 +56,7 @@ def test_invalid_text_fails_at_its_first_bad_byte(
     assert replies(client) == (("Close", BAD_DATA),)
 
 
+@pytest.mark.unmeasured
 @BOTH_KINDS
 def test_a_message_of_4_mib_in_65536_fragments_is_received(
     serve: Serve, clients: Clients, echo: Any

@@ -284,6 +284,7 @@ def shares_no_socket(child: int, parent: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @needs_proc
 @pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_a_child_keeps_no_socket_and_the_parent_continues_to_serve(program: Run, kind: str) -> None:
@@ -350,6 +351,7 @@ def test_a_child_of_a_killed_worker_holds_no_listener(program: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @needs_proc
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_the_port_is_free_after_a_stop_although_children_live(program: Run, workers: str) -> None:
@@ -395,7 +397,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @needs_fork
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.unmeasured), "2"])
 @pytest.mark.parametrize("imported", [False, True])
 def test_process_pools_end_with_the_server(tmp_path: Path, workers: str, imported: bool) -> None:
     (tmp_path / "program.py").write_text(POOLS, encoding="utf-8")
@@ -414,6 +416,7 @@ def test_process_pools_end_with_the_server(tmp_path: Path, workers: str, importe
                 os.kill(pid, 0)
 
 
+@pytest.mark.unmeasured
 @needs_fork
 def test_a_child_of_the_main_thread_ends_without_stopping_the_server(
     serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Answer, Client, Clients, head, upgrade
+from tests.support.clients import Client, Clients, Response, head, upgrade
 from tests.support.handlers import generator_echo
 from tests.support.processes import ServerProcess
 from tests.support.serving import Serve
@@ -44,7 +44,7 @@ def requests(host: str) -> list[bytes]:
     ]
 
 
-def ask(clients: Clients, server: Server, request: bytes) -> Answer:
+def ask(clients: Clients, server: Server, request: bytes) -> Response:
     client = clients.connect(server)
     client.send(request)
     return client.answer()

@@ -62,6 +62,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(wsframe, monkeypatch)
 
 
+@pytest.mark.unmeasured
 @BOTH_KINDS
 @libraries()
 @pytest.mark.parametrize("offer", [{}, None], ids=["offered", "not-offered"])
@@ -210,6 +211,7 @@ def test_a_subprotocol_is_agreed_on(dial: Dial, library: Library) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @libraries()
 @pytest.mark.parametrize("terms", ALL_TERMS.values(), ids=ALL_TERMS)
 @pytest.mark.parametrize("who", ["client", "server"])

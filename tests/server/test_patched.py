@@ -59,3 +59,30 @@ def test_the_functions_in_python_serve_a_patched_process(library: str) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "served\n", done.stderr
+
+
+TOO_LATE = """
+import logging, sys
+from wsframe.server import App
+import {library}
+{patch}
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+try:
+    App().start(port=0)
+except RuntimeError as error:
+    logging.getLogger("wsframe.server").warning("logged")
+    print(str(error)[:66])
+"""
+
+
+@pytest.mark.parametrize("library", PATCHES)
+def test_a_process_that_was_patched_after_the_import_is_refused(library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        missing_tool(library)
+    program = TOO_LATE.format(library=library, patch=PATCHES[library])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    lines = {"gevent or eventlet has patched Python after wsframe was imported: ", "logged"}
+    assert set(done.stdout.splitlines()) == lines, done.stderr

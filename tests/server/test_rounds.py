@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from types import ModuleType
@@ -151,6 +152,14 @@ def drain(client: socket.socket) -> bytes:
         pass
     client.settimeout(10)
     return data
+
+
+def test_a_task_begins_alike_on_both_kernels() -> None:
+    tasks = [functions(kernel).Resumable() for kernel in KERNELS]
+    first, second = [
+        {name: getattr(task, name) for name in pure_rounds.Resumable.__slots__} for task in tasks
+    ]
+    assert first == second
 
 
 # Receiving ----------------------------------------------------------------------------------------
@@ -336,9 +345,21 @@ def test_a_socket_without_data_is_left_out() -> None:
     ],
 )
 def test_only_immutable_messages_are_queued(io: Any, message: Any, size: int) -> None:
-    out: list[Any] = []
-    assert io.queue_message(out, message) == size
-    assert len(out) == (size >= 0)
+    wire = io.Wire()
+    assert wire.queue_message(message) == size
+    assert len(wire.out) == (size >= 0)
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+@pytest.mark.parametrize(("size", "reported"), [(0, 0), (4092, 0), (4093, 4097)])
+def test_the_end_of_a_turn_sends_short_messages(
+    io: Any, kind: type, size: int, reported: int
+) -> None:
+    wire = io.Wire()
+    wire.in_turn = True
+    message: Any = "x" * size if kind is str else b"x" * size
+    assert wire.queue_message(message) == reported
+    assert len(wire.out) == 1
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 4096, 4097, 65535, 65536, 200_000])
@@ -347,7 +368,7 @@ def test_a_queued_message_gets_its_header(round_: Round, size: int, kind: type) 
     wire, client = round_.open()
     message: Any = "x" * size if kind is str else b"x" * size
     expected = encode_frame(TEXT if kind is str else BINARY, message)
-    assert round_.io.queue_message(wire.out, message) == len(expected)
+    assert wire.queue_message(message) == len(expected)
     codec = Connection(Role.CLIENT)
     data = b""
     incomplete = round_.send(wire)
@@ -391,6 +412,30 @@ def test_more_items_than_one_call_accepts_are_sent_by_the_caller(io: Any, round_
         assert (items, sent, len(wire.out)) == (None, 0, 300)
     assert wire.bytes_out == sent
     assert len(drain(client)) == sent
+
+
+class WithoutSendmsg:
+    """A socket that has no ``sendmsg``, as on Windows."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.calls = 0
+
+    def send(self, data: bytes) -> int:
+        self.calls += 1
+        return self._sock.send(data)
+
+
+def test_a_system_without_sendmsg_sends_the_pieces_in_one_call() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sock = WithoutSendmsg(ours)
+        pieces = pieces_of(["a", b"b" * 5000, (b"c" * 5000,), "d"])
+        assert len(pieces) > 1
+        size = sum(map(len, pieces))
+        assert pure_rounds.send_pieces(sock, pieces) == size
+        assert sock.calls == 1
+        assert receive_exactly(theirs, size) == b"".join(pieces)
 
 
 def test_a_full_socket_accepts_a_part(round_: Round) -> None:
@@ -500,7 +545,7 @@ class Twin:
             self.ended.discard(number)
             self.pairs[number] = self.round.open()
         elif what == "answer" and wire.fd >= 0:
-            if self.round.io.queue_message(wire.out, value) < 0:
+            if wire.queue_message(value) < 0:
                 wire.out.append(encode_frame(TEXT, value))
             found = self.round.send(wire)
             self.seen.append([(items, sent) for _, items, sent in found])
@@ -533,6 +578,37 @@ class Twin:
             (wire.bytes_in, wire.messages_in, wire.bytes_out, wire.frames_out, drain(client))
             for wire, client in self.pairs
         ]
+
+
+def test_a_signal_ends_one_wait(io: ModuleType) -> None:
+    signal = io.Signal()
+    assert not signal.is_set
+    assert not signal.wait(0)
+    signal.set()
+    signal.set()
+    assert signal.is_set
+    assert signal.wait(None)
+    assert not signal.is_set
+    assert not signal.wait(0.001)
+
+
+def test_a_wait_sets_the_signal_of_another_thread(io: ModuleType) -> None:
+    first, second = io.Signal(), io.Signal()
+
+    def answer() -> None:
+        for _ in range(100):
+            assert second.wait(10)
+            first.set()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    for _ in range(100):
+        assert first.wait(10, second)
+    thread.join()
+    second.set()
+    assert not first.wait(0, second)  # it is set already
+    assert second.wait(0)
+    assert not second.wait(0)
 
 
 @given(st.lists(steps, max_size=25))

@@ -13,7 +13,16 @@ from tests.support.processes import ServerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT]
+# Every place of user code with and without workers, and both signals with each of these.
+STARTS = pytest.mark.parametrize(
+    ("how", "workers", "number"),
+    [
+        ("import", "0", signal.SIGTERM),
+        ("import", "2", signal.SIGINT),
+        ("on_start", "0", signal.SIGINT),
+        ("on_start", "2", signal.SIGTERM),
+    ],
+)
 # ServerProcess expects a group for the port, which is not known here.
 LOADING = re.compile("(loading)(0)?")
 
@@ -88,10 +97,15 @@ def start(directory: Path, how: str, workers: str, code: str) -> ServerProcess:
 # A process that is ended by the kernel or by Python itself has another exit code. Neither would
 # end the first process of a PID namespace, as in a container.
 @pytest.mark.slow
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("habit", HABITS)
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("how", ["import", "on_start"])
+@pytest.mark.parametrize(
+    "habit",
+    [
+        "waits",
+        pytest.param("catches every Exception", marks=pytest.mark.unmeasured),
+        pytest.param("suppresses every exception", marks=pytest.mark.unmeasured),
+    ],
+)
+@STARTS
 def test_a_signal_ends_the_start_at_once_and_cleanly(
     tmp_path: Path, how: str, workers: str, habit: str, number: signal.Signals
 ) -> None:
@@ -105,9 +119,7 @@ def test_a_signal_ends_the_start_at_once_and_cleanly(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("how", ["import", "on_start"])
+@STARTS
 def test_a_second_signal_forces_the_end(
     tmp_path: Path, how: str, workers: str, number: signal.Signals
 ) -> None:

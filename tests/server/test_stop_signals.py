@@ -54,6 +54,7 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @signals_are_posix
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_the_server_gracefully(program: Path, number: signal.Signals) -> None:

@@ -57,7 +57,7 @@ class Authorization(PendingRequest, Task):
         self._hook = hook
         self._admitted = False
         self._refusal: HandshakeError | None = None
-        self.work = [None]
+        self.work: list[Any] | None = [None]
         self.needs_finish = True
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
-from wsframe import Acceptance, Connection, HandshakeError, Role, accept
-from wsframe.handshake import wants_upgrade
+from wsframe import Connection, HandshakeError, Role
+from wsframe.handshake import check_upgrade, negotiate, wants_upgrade
+from wsframe.headers import encode_response
 from wsframe.origins import check_host
 
-from ..http.answers import respond, respond_without_content
+from ..http.answers import refuse, respond, respond_without_content
 from ..http.cors import cors_headers, preflight_headers
 from ..http.host_policy import with_proxy_advice
 from ..http.reader import RequestReader
@@ -25,11 +26,13 @@ from ..sessions.generator import GeneratorSession
 from ..sessions.gzipped import accepts_gzip
 from ..sessions.resume import last_event_id
 from ..sessions.thread import ThreadSession
+from ..sockets.session import NO_SESSION
 from ..topics.ids import END
 from .authorization import Authorization
 from .gate import Gate
-from .metrics import PendingMetrics
-from .routes import EventRoute, MetricsRoute, PageRoute, Routes, WebSocketRoute
+from .opening import Opening, stream_opening, websocket_opening
+from .report import PendingReport
+from .routes import EventRoute, PageRoute, ReportRoute, Routes, WebSocketRoute
 
 if TYPE_CHECKING:
     from wsframe.fields import Fields
@@ -74,6 +77,19 @@ class Dispatcher:
         """
         peer.open(RequestReader(peer, partial(self._dispatch, peer)), timeout)
 
+    def begin(self, peer: Peer, opening: Opening) -> None:
+        """Owner: answer a request that other code has received and checked."""
+        peer.open(NO_SESSION, inf)
+        self._on_request(peer)
+        request = peer.record.request = opening.request
+        peer.record.headers = opening.headers
+        try:
+            self._proceed(peer, opening)
+        except HandshakeError as error:
+            refuse(peer, error, request=request, with_body=request.method != "HEAD")
+        except Exception as error:
+            peer.loop.report_error(error, peer)
+
     def _dispatch(self, peer: Peer, request: Request, fields: Fields, rest: memoryview) -> None:
         """Owner: answer the request by its route.
 
@@ -103,7 +119,7 @@ class Dispatcher:
             return
         if isinstance(route, EventRoute):
             origin = self._host_policy.check_origin(request, fields, route.origins)
-            peer.record.cors_headers = cors_headers(origin, route.origins)
+            peer.record.headers = cors_headers(origin, route.origins)
             allowed = preflight_headers(request.method, fields) if route.origins else None
             if allowed is not None:
                 respond_without_content(peer, allowed)
@@ -115,133 +131,120 @@ class Dispatcher:
         with_body = request.method == "GET"
         if isinstance(route, PageRoute):
             respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
-        elif isinstance(route, MetricsRoute):
-            PendingMetrics(peer, with_body).start(route)
+        elif isinstance(route, ReportRoute):
+            PendingReport(peer, route, with_body).start()
         else:
             gzip = route.compress and accepts_gzip(fields)
-            proceed = partial(self._open_stream, peer, request, route, gzip)
-            self._authorize(peer, request, route, proceed)
+            self._authorize(peer, stream_opening(request, route, gzip=gzip))
 
     def _upgrade(
         self, peer: Peer, request: Request, fields: Fields, rest: bytes, route: WebSocketRoute
     ) -> None:
         """Owner: check an upgrade request, and open the WebSocket once it is authorized."""
         try:
-            acceptance = accept(
-                fields,
-                method=request.method,
-                http_version=request.http_version,
-                subprotocols=route.subprotocols,
-                origins="*",  # the host policy checks the Origin, with advice for the log
-                deflate=route.deflate,
-            )
+            key = check_upgrade(fields, request.method, request.http_version)
         except HandshakeError as error:
             raise with_proxy_advice(error, fields) from None
         self._host_policy.check_origin(request, fields, route.origins)
-        proceed = partial(self._open_websocket, peer, request, rest, route, acceptance)
-        if inspect.isgeneratorfunction(route.handler):
-            proceed = partial(self._pass_gate, peer, request, route, proceed)
-        self._authorize(peer, request, route, proceed)
+        acceptance = negotiate(fields, key, route.subprotocols, route.deflate)
+        self._authorize(peer, websocket_opening(request, route, acceptance, rest))
 
-    def _authorize(
-        self,
-        peer: Peer,
-        request: Request,
-        route: WebSocketRoute | EventRoute,
-        proceed: Callable[[], None],
-    ) -> None:
+    def _authorize(self, peer: Peer, opening: Opening) -> None:
         """Owner: proceed at once, or as soon as the ``authorize`` of the route permits it."""
+        route = opening.route
+        proceed = partial(self._proceed, peer, opening)
         if route.authorize is None:
             proceed()
             return
         # The key is the id, because a callable need not be hashable.
         profile = peer.loop.profile(id(route.authorize), None)
-        Authorization(peer, profile, request, route, route.authorize, proceed).start()
+        Authorization(peer, profile, opening.request, route, route.authorize, proceed).start()
 
-    def _pass_gate(
-        self,
-        peer: Peer,
-        request: Request,
-        route: WebSocketRoute | EventRoute,
-        proceed: Callable[[], None],
-    ) -> None:
+    def _proceed(self, peer: Peer, opening: Opening) -> None:
+        """Owner: open the connection, or answer a request that needs no session."""
+        if opening.acceptance is None:
+            self._open_stream(peer, opening)
+        elif opening.generator:
+            self._pass_gate(peer, opening, partial(self._open_websocket, peer, opening))
+        else:
+            self._open_websocket(peer, opening)
+
+    def _pass_gate(self, peer: Peer, opening: Opening, proceed: Callable[[], None]) -> None:
         """Owner: proceed as soon as a thread is free for the first turn of the handler."""
+        route = opening.route
         needs_thread = peer.loop.profile(route, route.blocking).needs_thread()
-        Gate(peer, request, route, needs_thread, proceed).start()
+        Gate(peer, opening.request, route, needs_thread, proceed).start()
 
-    def _thread_for(self, peer: Peer, route: WebSocketRoute | EventRoute) -> WorkerThread:
+    def _thread_for(self, peer: Peer, opening: Opening) -> WorkerThread:
         """Owner: return a thread that a handler keeps for as long as its connection lasts."""
-        worker = peer.loop.engage(peer, route)
+        worker = peer.loop.engage(peer, opening.route)
         if worker is None:
             raise no_thread()
         return worker
 
-    def _open_websocket(
-        self,
-        peer: Peer,
-        request: Request,
-        rest: bytes,
-        route: WebSocketRoute,
-        acceptance: Acceptance,
-    ) -> None:
+    def _open_websocket(self, peer: Peer, opening: Opening) -> None:
         """Owner: answer with 101, and start the WebSocket with the bytes that follow the head."""
+        request, route, acceptance = opening.request, opening.route, opening.acceptance
+        assert acceptance is not None
+        assert opening.handler is not None
+        assert isinstance(route, WebSocketRoute)
         codec = Connection(
             Role.SERVER,
             max_message_size=route.max_message_size,
             deflate=acceptance.deflate,
             subprotocol=acceptance.subprotocol,
         )
-        kind = GeneratorSession if inspect.isgeneratorfunction(route.handler) else ThreadSession
+        kind = GeneratorSession if opening.generator else ThreadSession
         profile = peer.loop.profile(route, route.blocking)
-        session = kind(peer, profile, self._topics, codec, request, route.handler)
-        head = acceptance.encode()
-        worker = self._thread_for(peer, route) if kind is ThreadSession else None
+        session = kind(peer, profile, self._topics, codec, request, opening.handler)
+        head = encode_response(101, (*acceptance.headers, *peer.record.headers))
+        worker = None if opening.generator else self._thread_for(peer, opening)
         peer.switch(session)
         peer.record.subprotocol = acceptance.subprotocol
         peer.record.kind, peer.record.status = WEBSOCKET, 101
         peer.begin_answer(head)
         session.start(worker)
-        if rest:
-            session.data_received(memoryview(rest))
+        if opening.rest:
+            session.data_received(memoryview(opening.rest))
 
-    def _open_stream(self, peer: Peer, request: Request, route: EventRoute, gzip: bool) -> None:
+    def _open_stream(self, peer: Peer, opening: Opening) -> None:
         """Owner: start an event stream, or answer HEAD, or a client whose stream has ended."""
+        request, route = opening.request, opening.route
+        assert isinstance(route, EventRoute)
         if last_event_id(request) == END:
             respond_without_content(peer, [("Cache-Control", "no-store")])
             return
-        headers = list(peer.record.cors_headers)
+        headers = list(peer.record.headers)
         if route.compress:
             headers.append(("Vary", "Accept-Encoding"))
-        if gzip:
+        if opening.gzip:
             headers.append(("Content-Encoding", "gzip"))
         head = encode_stream_head(headers)
         if request.method == "HEAD":
             peer.record.status = 200
             peer.finish(head)
             return
-        start = partial(self._start_stream, peer, request, route, gzip, head)
-        if route.handler is None or inspect.isgeneratorfunction(route.handler):
+        start = partial(self._start_stream, peer, opening, head)
+        if opening.handler is None or opening.generator:
             start()
         else:
-            self._pass_gate(peer, request, route, start)
+            self._pass_gate(peer, opening, start)
 
-    def _start_stream(
-        self, peer: Peer, request: Request, route: EventRoute, gzip: bool, head: bytes
-    ) -> None:
+    def _start_stream(self, peer: Peer, opening: Opening, head: bytes) -> None:
         """Owner: answer with 200 and this head, and start the event stream."""
+        request, route, gzip = opening.request, opening.route, opening.gzip
         profile = peer.loop.profile(route, route.blocking)
         session: EventStreamSession
-        if route.handler is None:
+        if opening.handler is None:
             session = EventStreamSession(
-                peer, profile, self._topics, request, route.topic, gzip=gzip
+                peer, profile, self._topics, request, opening.topic, gzip=gzip
             )
         else:
             session = EventStreamHandler(
-                peer, profile, self._topics, request, route.handler, gzip=gzip
+                peer, profile, self._topics, request, opening.handler, gzip=gzip
             )
         head += session.opening()
-        lasts = inspect.isgeneratorfunction(route.handler)
-        worker = self._thread_for(peer, route) if lasts else None
+        worker = self._thread_for(peer, opening) if opening.generator else None
         peer.switch(session)
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
         peer.begin_answer(head)

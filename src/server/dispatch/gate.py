@@ -105,11 +105,11 @@ class Gate(PendingRequest):
         needs_thread: bool,
         proceed: Callable[[], None],
     ) -> None:
-        self.peer = peer
+        self.peer: Peer = peer
         self._request = request
         self._proceed = proceed
         self._route = route
-        self.needs_thread = needs_thread
+        self.needs_thread: bool = needs_thread
 
     @property
     def route(self) -> Hashable:

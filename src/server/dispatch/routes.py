@@ -1,13 +1,16 @@
-"""The routes of an app: handlers, topics, pages and metrics, by path."""
+"""The routes of an app: handlers, topics, pages and reports, by path."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from wsframe import PerMessageDeflate
+from wsframe.headers import TEXT_TYPE
 
 from ..http.paths import Path, normal_path, segments_of
 
@@ -32,6 +35,11 @@ class WebSocketRoute:
     blocking: bool | None
     authorize: Authorize | None
 
+    @cached_property
+    def has_generator(self) -> bool:
+        """True if the handler is a generator, which runs in turns on the loop."""
+        return isgeneratorfunction(self.handler)
+
 
 @dataclass(frozen=True, eq=False)
 class EventRoute:
@@ -45,6 +53,11 @@ class EventRoute:
     blocking: bool | None
     authorize: Authorize | None
 
+    @cached_property
+    def has_generator(self) -> bool:
+        """True if the handler is a generator, which keeps a thread."""
+        return isgeneratorfunction(self.handler)
+
 
 @dataclass(frozen=True, eq=False)
 class PageRoute:
@@ -54,19 +67,30 @@ class PageRoute:
     content_type: str
 
 
+@dataclass(frozen=True)
+class Report:
+    """An answer that is made for each request."""
+
+    status: int
+    body: bytes
+    content_type: str = TEXT_TYPE
+
+
 @dataclass(frozen=True, eq=False)
-class MetricsRoute:
-    """The metrics of the servers.
+class ReportRoute:
+    """A route that is answered with a report on the servers, such as their metrics.
 
     Attributes:
-        request: calls its argument with the current metrics, or with None if they are not
-            available, at once or later, in any thread.
+        request: calls its argument with the current report, or with None if it is not available,
+            at once or later, in any thread.
+        missing: the answer if the report is not available, or not in time.
     """
 
-    request: Callable[[Callable[[bytes | None], object]], object]
+    request: Callable[[Callable[[Report | None], object]], object]
+    missing: Report
 
 
-Route = WebSocketRoute | EventRoute | PageRoute | MetricsRoute
+Route = WebSocketRoute | EventRoute | PageRoute | ReportRoute
 
 
 class Routes:
@@ -141,3 +165,43 @@ class Routes:
 
 def _is_websocket(route: Route) -> bool:
     return isinstance(route, WebSocketRoute)
+
+
+def check_handler(
+    handler: Callable[..., Any],
+    parameters: Iterable[str],
+    *,
+    path: str | None = None,
+    before: Sequence[str] = ("the connection",),
+) -> None:
+    """Any thread: check that a handler can be called, before there is a connection.
+
+    Args:
+        handler: the handler.
+        parameters: the names of its arguments.
+        path: its path, for the error; None if it has none.
+        before: descriptions of the positional arguments before these.
+
+    Raises:
+        TypeError: it does not take these arguments, or is a coroutine function.
+    """
+    check_kind(handler, path=path)
+    try:
+        signature(handler).bind(*before, **dict.fromkeys(parameters))
+    except TypeError as error:
+        wanted = ", ".join((*before, *parameters))
+        raise TypeError(f"{_described(handler, path)} must take {wanted}: {error}") from None
+
+
+def check_kind(handler: Callable[..., Any], *, path: str | None = None) -> None:
+    """Any thread: check that a handler is a plain or a generator function.
+
+    Raises:
+        TypeError: it is a coroutine function.
+    """
+    if iscoroutinefunction(handler) or isasyncgenfunction(handler):
+        raise TypeError(f"{_described(handler, path)} must be a plain or a generator function")
+
+
+def _described(handler: Callable[..., Any], path: str | None) -> str:
+    return f"the handler {handler!r}" if path is None else f"the handler of {path!r}"

@@ -38,6 +38,8 @@ class BlockingProfile:
 
     def probation(self) -> int:
         """Owner: return the number of turns for which a new connection is on probation."""
+        if self._suspected == -inf:
+            return 0
         age = self._timing.clock() - self._suspected
         return self._timing.route_probation_turns if age < self._timing.route_memory else 0
 

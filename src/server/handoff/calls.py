@@ -17,25 +17,24 @@ class Calls:
 
     Args:
         waker: the file.
+
+    Attributes:
+        queue: the queued calls; only the owner removes them.
     """
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
-        self._queue: deque[Callable[[], object]] = deque()
+        self.queue: deque[Callable[[], object]] = deque()
         # One item while the owner sleeps or is about to; a thread that sees it wakes the owner.
         self._asleep: list[None] = []
         #: Owner: return the descriptor of the file.
-        self.fileno = waker.fileno
+        self.fileno: Callable[[], int] = waker.fileno
         #: Owner: close the file.
-        self.close = waker.close
-
-    def __bool__(self) -> bool:
-        """Any thread: return True if calls are queued."""
-        return bool(self._queue)
+        self.close: Callable[[], None] = waker.close
 
     def add(self, function: Callable[[], object]) -> None:
         """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
-        self._queue.append(function)
+        self.queue.append(function)
         if self._asleep:
             self._asleep.clear()  # so that later calls do not wake it again
             self._waker.wake()
@@ -58,10 +57,10 @@ class Calls:
 
     def make(self, call_safely: Callable[[Callable[[], object]], Any]) -> None:
         """Owner: make the queued calls, up to a limit; calls queued meanwhile are made later."""
-        for _ in range(min(len(self._queue), MAX_CALLS_PER_ROUND)):
-            call_safely(self._queue.popleft())
+        for _ in range(min(len(self.queue), MAX_CALLS_PER_ROUND)):
+            call_safely(self.queue.popleft())
 
     def clear(self) -> None:
         """The child of a fork: forget everything."""
-        self._queue.clear()
+        self.queue.clear()
         self._asleep.clear()

@@ -29,7 +29,7 @@ class LoopClock(ABC):
         self.tick: Callable[[float], float | None] = lambda now: None
         self._clock = timing.clock
         self._suspended = 0.0  # the excluded time, in seconds
-        self.checked_at = self.clock()
+        self.checked_at: float = self.clock()
         self._instants: dict[float, float] = {}  # times, by their distance to ``checked_at``
         self._ticking = False
         self._tick_again = False  # True if the last tick is not finished
@@ -76,9 +76,13 @@ class LoopClock(ABC):
         """Owner: call the hook ``tick`` in the next round, unless the calls have stopped."""
         self._next_tick = self.clock()
 
-    def _tick_if_due(self) -> None:
-        """Call the hook ``tick`` and the functions of :meth:`at_next_tick`, if they are due."""
-        now = self._clock() - self._suspended
+    def _tick_if_due(self, time: float) -> None:
+        """Call the hook ``tick`` and the functions of :meth:`at_next_tick`, if they are due.
+
+        Args:
+            time: the time on the clock of ``timing``.
+        """
+        now = time - self._suspended
         if now < self._next_tick:
             return
         late = now - self._tick_by

@@ -37,7 +37,7 @@ class Monitor:
     """
 
     def __init__(self, timing: Timing) -> None:
-        self.parked = False
+        self.parked: bool = False
         self._timing = timing
         self._loops: Sequence[Watched] = ()
         self._woken = threading.Lock()

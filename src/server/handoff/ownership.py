@@ -30,9 +30,9 @@ class Ownership:
     __slots__ = ("task", "thread", "token", "worker")
 
     def __init__(self, lost: Task | None = None) -> None:
-        self.thread = threading.current_thread()
+        self.thread: threading.Thread = threading.current_thread()
         self.token: list[list[Any]] = []
-        self.task = lost
+        self.task: Task | None = lost
         self.worker: WorkerThread | None = None
 
 
@@ -49,12 +49,12 @@ class Handoff:
     """
 
     def __init__(self, threads: Threads, run: Callable[[Ownership], object]) -> None:
-        self.ownership = Ownership()
-        self.owner = 0
+        self.ownership: Ownership = Ownership()
+        self.owner: int = 0
         self._threads = threads
         self._run = run
-        # Only the monitor uses these: the token at its last check, and the last token without a
-        # hand-off.
+        # Only the monitor uses these: the token at its last check, and the last token for which
+        # no thread was free.
         self._seen: list[Any] | None = None
         self._not_handed_off: list[Any] | None = None
 

@@ -6,6 +6,7 @@ import select
 import selectors
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .. import pure_rounds, rounds
@@ -41,6 +42,9 @@ class Poller:
         #: Owner: change the events of a file.
         self.modify: Callable[[int, int], object] = self._files.modify
         self._io: Any = rounds.chosen if rounds.usable() else pure_rounds
+        #: Owner: wait for some seconds, receive and decode; see ``pure_rounds.receive``.
+        self.receive: Callable[[float | None], tuple[list[Received], list[tuple[int, int]]]]
+        self.receive = partial(self._io.receive, self._files, self._wires, self._buffer)
 
     def register(self, fd: int, events: int, wire: Wire | None = None) -> None:
         """Owner: wait for events of a file.
@@ -61,15 +65,13 @@ class Poller:
             self._wires[fd] = None
         self._files.unregister(fd)
 
+    def wire(self, fd: int) -> Any:
+        """Owner: return the connection with this descriptor, if one is registered; else None."""
+        return self._wires[fd] if fd < len(self._wires) else None
+
     def close(self) -> None:
         """Owner: close the poller's own file."""
         self._files.close()
-
-    def receive(self, timeout: float | None) -> tuple[list[Received], list[tuple[int, int]]]:
-        """Owner: wait, receive and decode; see :func:`wsframe.server.pure_rounds.receive`."""
-        found: tuple[list[Received], list[tuple[int, int]]]
-        found = self._io.receive(self._files, self._wires, self._buffer, timeout)
-        return found
 
     def send(self, connections: list[Wire]) -> list[Incomplete]:
         """Owner: send queued items; see :func:`wsframe.server.pure_rounds.send`."""
@@ -89,7 +91,7 @@ class Selector:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self.close = self._selector.close
+        self.close: Callable[[], None] = self._selector.close
 
     def register(self, fd: int, events: int) -> None:
         """Owner: wait for events of a file; selectors cannot wait for ``HANGUP``."""

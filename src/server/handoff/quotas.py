@@ -79,7 +79,7 @@ class Usage:
     """The threads in use for one kind of work. Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
-        self.busy = 0
+        self.busy: int = 0
         self._routes: Counter[Hashable] = Counter()
         self._networks: Counter[Hashable] = Counter()
         self._parts: Counter[Hashable] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,18 @@ if TYPE_CHECKING:
     from .blocking import BlockingProfile
     from .poller import Poller
     from .task import TaskPeer
+
+
+class Found(Enum):
+    """The result of a poll."""
+
+    NOTHING = "no file is ready"
+    FILES = "files are ready"
+    MESSAGES = "messages were received"
+
+
+# Module-level names, because looking up a member of an enum is slower.
+NOTHING, FILES, MESSAGES = Found
 
 # Answers are collected for at most this time, in seconds, to send them in one call. A turn that
 # takes longer makes its route slow: then the answers of others are sent before its turns begin.
@@ -34,17 +47,20 @@ class Round:
         ready: the other ready files, with their events.
         turns: the number of queued turns that belong to this round.
         answered: the connections whose answers are not sent yet.
+        clock: returns the time in seconds.
+        turn_ended: the end of the last turn, or the beginning of the round.
+        send_by: the time when the collected answers must be sent.
     """
 
     __slots__ = (
         "_call_safely",
-        "_clock",
         "_poller",
-        "_send_by",
-        "_turn_ended",
         "answered",
+        "clock",
         "ready",
         "received",
+        "send_by",
+        "turn_ended",
         "turns",
     )
 
@@ -53,28 +69,32 @@ class Round:
     ) -> None:
         self.received: Iterator[Received] = iter(())
         self.ready: Iterator[tuple[int, int]] = iter(())
-        self.turns = 0
+        self.turns: int = 0
         self.answered: list[Any] = []  # each is a Wire and a TaskPeer
         self._poller = poller
-        self._clock = clock
+        self.clock: Callable[[], float] = clock
         self._call_safely = call_safely
-        self._turn_ended = 0.0  # the end of the last turn, or the beginning of the round
-        self._send_by = 0.0  # the time when the collected answers must be sent
+        self.turn_ended: float = 0.0
+        self.send_by: float = 0.0
 
-    def receive(self, timeout: float | None) -> bool:
+    def receive(self, timeout: float | None) -> Found:
         """Owner: begin a round: poll, and receive from the sockets that are ready.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
-
-        Returns:
-            True if a file was ready.
         """
         received, ready = self._poller.receive(timeout)
         self.received, self.ready = iter(received), iter(ready)
-        self._turn_ended = now = self._clock()
-        self._send_by = now + COLLECT_TIME
-        return bool(received or ready)
+        self.turn_ended = now = self.clock()
+        self.send_by = now + COLLECT_TIME
+        if received:
+            return MESSAGES if received[0][1] else FILES
+        return FILES if ready else NOTHING
+
+    def begin_turns(self) -> None:
+        """Owner: measure the time of turns from now on."""
+        self.turn_ended = now = self.clock()
+        self.send_by = now + COLLECT_TIME
 
     def end_turn(self, peer: TaskPeer, profile: BlockingProfile) -> None:
         """Owner: collect the answers of a turn; send all if the first one has waited long enough.
@@ -84,22 +104,25 @@ class Round:
             profile: the profile of its route.
         """
         self.answered.append(peer)
-        now = self._clock()
-        if now >= self._send_by:
-            profile.slow = now - self._turn_ended >= COLLECT_TIME
+        now = self.clock()
+        if now >= self.send_by:
+            profile.slow = now - self.turn_ended >= COLLECT_TIME
             self.send_answers()
         else:
             profile.slow = False
-            self._turn_ended = now
+            self.turn_ended = now
 
     def send_answers(self) -> None:
-        """Owner: send the collected answers."""
+        """Owner: send the answers that were collected so far."""
+        self.end()
+        self.begin_turns()
+
+    def end(self) -> None:
+        """Owner: send the remaining answers, because all turns of the round have ended."""
         if self.answered:
             answered, self.answered = self.answered, []
             for peer, items, sent in self._poller.send(answered):
                 self._call_safely(peer.sent_partly, items, sent)
-        self._turn_ended = now = self._clock()
-        self._send_by = now + COLLECT_TIME
 
     def clear(self) -> None:
         """The child of a fork: forget everything."""

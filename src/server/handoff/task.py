@@ -21,6 +21,8 @@ from contextvars import Context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..rounds import Resumable
+
 if TYPE_CHECKING:
     from .blocking import BlockingProfile
     from .threads import WorkerThread
@@ -89,7 +91,7 @@ class TaskPeer(Protocol):
         """Owner: close the connection now."""
 
 
-class Task(ABC):
+class Task(Resumable, ABC):
     """The user code of one connection.
 
     Attributes:
@@ -103,27 +105,21 @@ class Task(ABC):
         needs_finish: True if :meth:`finish_turn` must be called after the turn.
     """
 
-    __slots__ = (
-        "context",
-        "needs_finish",
-        "needs_thread",
-        "peer",
-        "probation",
-        "profile",
-        "state",
-        "work",
-    )
+    __slots__ = ("probation", "work")
+
+    peer: TaskPeer
+    profile: BlockingProfile
 
     def __init__(self, peer: TaskPeer, profile: BlockingProfile) -> None:
+        super().__init__()
         self.peer = peer
         self.profile = profile
-        self.probation = profile.probation()
-        self.needs_thread = profile.needs_thread()
-        self.state = IDLE
+        self.probation: int = profile.probation()
+        self.needs_thread: bool = profile.needs_thread()
+        self.state: Any = IDLE
         self.work: list[Any] | None = None
-        self.needs_finish = False
         # Each task has its own context variables, whichever thread runs its turns.
-        self.context = Context()
+        self.context: Context = Context()
 
     def set_probation(self, turns: int) -> None:
         """Owner: require this many quick turns in a thread, unless the author has decided."""
@@ -173,10 +169,10 @@ class Task(ABC):
             self.state = QUEUED
             self.peer.loop.queue_turn(self)
 
-    def hold(self) -> None:  # noqa: B027 - optional
+    def hold(self) -> None:
         """Owner: accept no more work until :meth:`release`, because the turn waits for a thread."""
 
-    def release(self) -> None:  # noqa: B027 - optional
+    def release(self) -> None:
         """Owner: undo :meth:`hold`."""
 
     def resume(self) -> None:

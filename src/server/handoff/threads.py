@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import traceback
@@ -15,7 +16,7 @@ from .quotas import Holder, Quota, Shortage, Usage
 if TYPE_CHECKING:
     from ..timing import Timing
 
-from ..reports.loggers import log
+from ..reports.loggers import background, log
 
 IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
@@ -34,6 +35,21 @@ def has_gil() -> bool:
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
+def check_patches() -> None:
+    """Any thread: check that threads have not become greenlets since the import of this module.
+
+    Raises:
+        RuntimeError: gevent or eventlet has patched Python since, so a wait of one of the threads
+            would block all of them.
+    """
+    if queue.SimpleQueue is not SimpleQueue:
+        background.after_fork()  # so that at least the log works
+        raise RuntimeError(
+            "gevent or eventlet has patched Python after wsframe was imported: call its "
+            "monkey.patch_all() before, with gunicorn --preload in its configuration file"
+        )
+
+
 class WorkerThread:
     """One thread, which runs one job after the other.
 
@@ -46,7 +62,9 @@ class WorkerThread:
     def __init__(self, threads: Threads) -> None:
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.charge: Charge | None = None
-        self.thread = threading.Thread(target=self._run, name=IDLE_NAME, daemon=True)
+        self.thread: threading.Thread = threading.Thread(
+            target=self._run, name=IDLE_NAME, daemon=True
+        )
         self._threads = threads
 
     def _run(self) -> None:
@@ -109,22 +127,22 @@ class Threads:
     ) -> None:
         share = max_thread_share
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
-        self.idle_time = timing.thread_idle_timeout
-        self.turn_quota = Quota.of("max_threads", max_threads, share)
+        self.idle_time: float = timing.thread_idle_timeout
+        self.turn_quota: Quota = Quota.of("max_threads", max_threads, share)
         # Every other loop may begin a turn at the same moment, and all these turns may block.
         limit = self.turn_quota.limit + reserve.limit - (loops - 1)
-        self.handoff_quota = Quota(
+        self.handoff_quota: Quota = Quota(
             "max_threads + reserve_threads",
             limit,
             min(limit, self.turn_quota.share + reserve.share),
             min(limit, self.turn_quota.part + reserve.part),
         )
-        self.handler_quota = Quota.of("max_handler_threads", max_handler_threads, share)
-        self.scarce = True
+        self.handler_quota: Quota = Quota.of("max_handler_threads", max_handler_threads, share)
+        self.scarce: bool = True
         self._spare = loops
         self._lock = threading.Lock()  # guards the following attributes
         self._workers: set[WorkerThread] = set()
-        # The last idle thread is used first, so that the others can retire.
+        # The thread that became idle last is used first, so that the others can retire.
         self._idle: list[WorkerThread] = []
         self._turns = Usage()
         self._handlers = Usage()

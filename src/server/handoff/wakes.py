@@ -3,49 +3,112 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
-from queue import SimpleQueue
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from .. import pure_rounds, rounds
+from .round import COLLECT_TIME
 from .threads import has_gil
+
+if TYPE_CHECKING:
+    from ..pure_rounds import Signal
+
+# The opportunities to rest that are left out after a rest in which no thread made progress.
+LEFT_OUT = 16
 
 
 class Wakes:
     """The handlers' threads that one loop must wake.
 
-    If many threads are woken at once, they compete for the GIL and the system switches between
-    them. So the loop wakes one thread in each round, and each woken thread wakes the next one
-    before it may block. Without a GIL all threads are woken at once.
+    If many threads are awake at once, they compete for the GIL and the system switches between
+    them. So the loop wakes one thread, and each woken thread wakes the next one when it waits
+    again and has released the GIL. A handler may block instead. So the loop wakes another thread
+    if none was woken since its last round. While threads run, a loop without other work *rests*,
+    because it would compete for the GIL, too. Without a GIL all threads are woken at once.
 
     Attributes:
-        one_at_a_time: True to wake one thread in each round.
+        new_signal: returns a signal for one thread to wait for.
+        one_at_a_time: True if each thread wakes the next one.
+        longest_rest: the limit on a rest, in seconds.
+        signals: the signals for which threads wait.
+        last: the signal of the thread that was woken last, and must wake the next one; None if
+            that thread waits again, and no other one was left to wake.
+        resting: a list with one item while the owner rests, until a thread ends the rest.
     """
 
     def __init__(self) -> None:
-        self.one_at_a_time = has_gil()
-        self._signals: deque[SimpleQueue[None]] = deque()
+        io: Any = rounds.chosen if rounds.usable() else pure_rounds
+        self.new_signal: Callable[[], Signal] = io.Signal
+        self.one_at_a_time: bool = has_gil()
+        self.longest_rest = COLLECT_TIME
+        self.signals: deque[Signal] = deque()
+        self.last: Signal | None = None
+        # Only the owner uses these: the value of ``last`` in its last round, and the opportunities
+        # to rest that it leaves out.
+        self._seen: Signal | None = None
+        self._leave_out = 0
+        self.resting: list[None] = []
+        self._rest_ends: Signal = self.new_signal()
 
-    def __bool__(self) -> bool:
-        """Any thread: return True if threads must be woken."""
-        return bool(self._signals)
+    def add(self, ready_signal: Signal) -> None:
+        """Owner: wake the thread that waits for this signal, soon."""
+        self.signals.append(ready_signal)
 
-    def add(self, ready_signal: SimpleQueue[None]) -> None:
-        """Owner: wake the thread that waits for this queue, soon."""
-        self._signals.append(ready_signal)
+    def wake_some(self, *, idle: bool) -> None:
+        """Owner: wake a thread, unless the threads wake each other; without a GIL wake all.
 
-    def wake_some(self) -> None:
-        """Owner: wake one thread, or without a GIL all."""
-        for _ in range(1 if self.one_at_a_time else len(self._signals)):
-            self.wake_next()
+        Args:
+            idle: True if the owner may rest after that.
+        """
+        if not self.one_at_a_time:
+            while self.signals:
+                self.signals.popleft().set()
+            return
+        moving = self.last is not self._seen
+        rests = idle and not self._leave_out
+        if idle and self._leave_out:
+            self._leave_out -= 1
+        wakes = self.last is None or not (moving or rests)
+        following = self._take_next() if wakes else None
+        self._seen = self.last
+        if rests and self.last is not None:
+            self._rest(following)
+        elif following is not None:
+            self._rest_ends.wait(0, following)
 
-    def wake_next(self) -> None:
-        """The owner, or any thread that was just woken: wake the next thread."""
-        with suppress(IndexError):  # another thread may take the last one
-            while self._signals:
-                ready_signal = self._signals.popleft()
-                if ready_signal.empty():  # otherwise an earlier signal is still unread
-                    ready_signal.put(None)
-                    return
+    def _rest(self, following: Signal | None) -> None:
+        """Owner: wake the following thread; wait until all threads wait again, or 100 us."""
+        self.resting.append(None)
+        if not self._rest_ends.wait(self.longest_rest, following) and self.last is self._seen:
+            self._leave_out = LEFT_OUT
+            if not self.signals:
+                self.last = None  # it blocks, and has no other to wake
+        self.resting.clear()
+
+    def after(self, ready_signal: Signal) -> Signal | None:
+        """A handler's thread, before it waits or ends: return the signal that it must set, if any.
+
+        Args:
+            ready_signal: the signal for which the thread waits.
+        """
+        if self.last is not ready_signal:
+            return None
+        following = self._take_next()
+        if following is None and self.resting:
+            self.resting.clear()
+            return self._rest_ends
+        return following
+
+    def _take_next(self) -> Signal | None:
+        try:
+            while (ready_signal := self.signals.popleft()).is_set:
+                pass  # its thread was woken before
+        except IndexError:  # none is left
+            self.last = None
+            return None
+        self.last = ready_signal
+        return ready_signal
 
     def clear(self) -> None:
         """The child of a fork: forget everything."""
-        self._signals.clear()
+        self.signals.clear()

@@ -7,10 +7,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from wsframe import HandshakeError
-from wsframe.fields import encode_response
+from wsframe.headers import TEXT_TYPE, encode_final, encode_response
 
 from ..addresses import client_of
-from ..reports.refusals import LOGGED_ELSEWHERE, MALFORMED, REASONS
+from ..reports.refusals import LOGGED_ELSEWHERE, MALFORMED, REASONS, Refusals
 from ..reports.text import printable
 from .refusals import VALUE, RefusalError, quoted
 
@@ -24,32 +24,21 @@ def respond(
     status: int,
     body: bytes,
     *,
-    content_type: str = "text/plain; charset=utf-8",
+    content_type: str = TEXT_TYPE,
     headers: Iterable[tuple[str, str]] = (),
     with_body: bool = True,
 ) -> None:
-    """Owner: answer, and close the connection.
-
-    A connection serves one request, so that no request can be smuggled behind it.
-    """
-    head = [
-        *headers,
-        *peer.record.cors_headers,
-        ("Date", formatdate(usegmt=True)),
-        ("Content-Type", content_type),
-        ("X-Content-Type-Options", "nosniff"),  # WHATWG Fetch section 3.6
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    ]
+    """Owner: answer, and close the connection."""
+    head = [*headers, *peer.record.headers, ("Date", formatdate(usegmt=True))]
     peer.record.status = status
-    peer.finish(encode_response(status, head, body if with_body else b""))
+    peer.finish(encode_final(status, head, body, content_type=content_type, with_body=with_body))
 
 
 def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> None:
     """Owner: answer with 204, without a Content-Length (RFC 9110 section 8.6), and close."""
     peer.record.status = 204
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
-    peer.finish(encode_response(204, [*headers, *peer.record.cors_headers, date, close]))
+    peer.finish(encode_response(204, [*headers, *peer.record.headers, date, close]))
 
 
 def refuse(
@@ -71,7 +60,7 @@ def refuse(
         kind: the reason for the statistics; by default that of the error, or of its status.
         line: the first line of a head that was too malformed for a request.
     """
-    _report(peer, error, request, kind, line)
+    report(peer.clients.refusals, error, request, kind, line=line, address=peer.address)
     body = f"{error.reason}\n".encode()
     respond(peer, error.status, body, headers=error.headers, with_body=with_body)
 
@@ -81,21 +70,35 @@ def refuse_plain_http(peer: Peer) -> None:
     refuse(peer, HandshakeError(400, "this server requires TLS: use https"), with_body=True)
 
 
-def _report(
-    peer: Peer, error: HandshakeError, request: Request | None, kind: str | None, line: str
+def report(
+    refusals: Refusals,
+    error: HandshakeError,
+    request: Request | None,
+    kind: str | None = None,
+    *,
+    line: str = "",
+    address: object = None,
 ) -> None:
-    """Owner: count a refusal, and log it. The arguments are those of :func:`refuse`."""
+    """The thread that writes ``refusals``: count a refusal, and log it.
+
+    Args:
+        refusals: the counters.
+        error: the answer.
+        request: the request, unless it was malformed.
+        kind: the reason for the statistics; by default that of the error, or of its status.
+        line: the first line of a malformed head.
+        address: the address of its client.
+    """
     if kind is None:
         kind = (
             error.kind if isinstance(error, RefusalError) else REASONS.get(error.status, MALFORMED)
         )
-    refusals = peer.clients.refusals
     refusals.count(error.status, kind)
     if kind in LOGGED_ELSEWHERE:
         return
     if request is None:
         # The query is omitted, because it may contain a secret.
-        subject = f'"{quoted(line.partition("?")[0])}" from {client_of(peer.address)}'
+        subject = f'"{quoted(line.partition("?")[0])}" from {client_of(address)}'
     else:
         subject = _describe(request)
     text = f"{subject} is refused with {error.status}: {printable(str(error.reason), VALUE)}"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from wsframe import HandshakeError
-from wsframe.fields import TOKEN, Fields
+from wsframe.fields import Fields
+from wsframe.headers import TOKEN
 
 # The time, in seconds, for which a browser may cache the answer to a preflight request.
 MAX_AGE = 600

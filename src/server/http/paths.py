@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+from wsframe.arguments import wrong_type
+
 # A percent-encoded byte, a percent sign that encodes nothing, or a control character, which only
 # the patterns of routes can contain.
 ESCAPE = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[\x00-\x1f\x7f]")
@@ -97,6 +99,20 @@ class Segment:
         return values[::-1]
 
 
+def check_path_type(path: object) -> None:
+    """Any thread: check the type of a path; a function is the mistake of a decorator without one.
+
+    Raises:
+        TypeError: the path is not a ``str``.
+    """
+    if isinstance(path, str):
+        return
+    error = wrong_type("path", "str", path)
+    if callable(path):
+        error = TypeError(f'{error}; write the path after the decorator, as in ("/path")')
+    raise error
+
+
 class Path:
     """The pattern of a path, with parameters in braces: "/rooms/{room}".
 
@@ -111,27 +127,32 @@ class Path:
         length: the number of segments.
 
     Raises:
+        TypeError: the pattern is not a ``str``.
         ValueError: the pattern is malformed.
     """
 
     def __init__(self, pattern: str) -> None:
+        check_path_type(pattern)
         if not pattern.startswith("/"):
             raise ValueError(f"a path must begin with a slash: {pattern!r}")
         pieces = PARAMETER.split(pattern)
-        self.parameters = pieces[1::2]
+        self.parameters: list[str] = pieces[1::2]
         if any("{" in text or "}" in text for text in pieces[::2]):
-            raise ValueError(f"a parameter must be a name in braces: {pattern!r}")
+            raise ValueError(
+                "a parameter must be a name of ASCII letters, digits and underscores in braces, as "
+                f"{{name}}: {pattern!r}"
+            )
         if len(set(self.parameters)) < len(self.parameters):
             raise ValueError(f"a parameter must occur only once in a path: {pattern!r}")
         if "" in pieces[2:-1:2]:
             raise ValueError(f"two parameters must have a text between them: {pattern!r}")
         self.pattern = pattern
-        self.shape = tuple(
+        self.shape: tuple[tuple[str, ...], ...] = tuple(
             tuple(unquote(normal_path(text)) for text in PARAMETER.split(part)[::2])
             for part in pattern.split("/")
         )
         self._segments = [texts[0] if len(texts) == 1 else Segment(texts) for texts in self.shape]
-        self.length = len(self._segments)
+        self.length: int = len(self._segments)
 
     def match(self, segments: Sequence[str]) -> dict[str, str] | None:
         """Return the values of the parameters by name; None if the path does not match.

@@ -15,7 +15,8 @@ import re
 from dataclasses import dataclass
 
 from wsframe import HandshakeError
-from wsframe.fields import TOKEN, Fields
+from wsframe.fields import Fields
+from wsframe.headers import TOKEN
 from wsframe.origins import check_host
 
 from ..addresses import TrustedNetworks, parse_address

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 try:
     import httptools
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         'the server needs httptools: pip install "wsframe[server]"', name="httptools"
-    ) from error
+    ) from _error
 
 from wsframe import HandshakeError
 from wsframe.fields import Fields
-from wsframe.origins import check_host
+from wsframe.requests import REQUEST_LINE, check_path, split_target
 
 from ..sockets.peer import Peer
 from ..sockets.session import Session
@@ -29,12 +28,6 @@ MAX_PATH = 2 * 1024  # handlers keep the decoded path for as long as the connect
 MAX_LINE = 512  # bytes of a malformed head that are logged
 END_OF_HEAD = b"\r\n\r\n"
 MAX_PARAMETERS = 500  # of the query; each takes some microseconds of the loop's time
-# RFC 9112 section 3: a request line has single spaces and no fragment. Only an empty line may
-# precede it (section 2.2). HTTP/0.9, without a version, is refused later with a clear status.
-REQUEST_LINE = re.compile(rb"(?:\r\n)?[!-~]+ [!\"$-~]+(?: HTTP/[0-9.]+)?\r\n")
-# RFC 9112 section 3.2.2: absolute-form. The authority must not have user information (RFC 9110
-# section 4.2.4), and the server must support the scheme (section 7.4).
-ABSOLUTE_FORM = re.compile(r"(?:https?|wss?)://([^/?@]+)(?=[/?]|$)", re.IGNORECASE)
 
 
 class RequestReader(Session):
@@ -114,9 +107,13 @@ class RequestReader(Session):
         self._headers = []
 
     def _build_request(self, parser: httptools.HttpRequestParser) -> Request:
-        if not REQUEST_LINE.match(self._head):
+        # The parser tolerates more. HTTP/0.9 is refused later, with a clear status.
+        line = 2 if self._head.startswith(b"\r\n") else 0  # RFC 9112 section 2.2
+        if not REQUEST_LINE.match(self._head, line):
             raise HandshakeError(400, "the request line is malformed")
-        host, target = _read_target(self._target.decode("latin-1"))
+        host, target = split_target(self._target.decode("latin-1"))
+        path, _, query = target.partition("?")
+        check_target(path, query)
         request = Request(
             method=parser.get_method().decode("latin-1"),
             target=target,
@@ -125,6 +122,7 @@ class RequestReader(Session):
             address=self._peer.address,
             scheme=self._peer.scheme,
             host=host,
+            client_certificate=self._peer.client_certificate(),
         )
         try:
             normal_path(request.raw_path)
@@ -165,29 +163,13 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
         raise HandshakeError(400, "the request is malformed") from None
 
 
-def _read_target(target: str) -> tuple[str | None, str]:
-    """Return the authority of a request target, and its path and query.
-
-    The authority is None unless the target is in absolute-form.
+def check_target(path: str, query: str) -> None:
+    """Any thread: check the limits of a request target.
 
     Raises:
-        HandshakeError: 400, because the target has another form, is malformed, or has too many
-            parameters; or 414, because its path is too long.
+        HandshakeError: 414, because the path is too long; or 400, because the query has too many
+            parameters.
     """
-    host = None
-    if not target.startswith("/"):
-        if target == "*":
-            raise HandshakeError(400, "the request target * (asterisk-form) is not supported")
-        absolute = ABSOLUTE_FORM.match(target)
-        if absolute is None:
-            raise HandshakeError(400, "the request target must be a path or a URL of this server")
-        host = absolute[1]
-        check_host([("Host", host)])
-        target = target[absolute.end() :]
-        if not target.startswith("/"):
-            target = f"/{target}"  # an empty path equals "/" (RFC 9110 section 4.2.3)
-    if len(target.partition("?")[0]) > MAX_PATH:
-        raise HandshakeError(414, f"the path exceeds {MAX_PATH} bytes")
-    if target.count("&") >= MAX_PARAMETERS:
+    check_path(path, MAX_PATH)
+    if query.count("&") >= MAX_PARAMETERS:
         raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")
-    return host, target

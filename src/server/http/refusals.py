@@ -9,7 +9,7 @@ from wsframe import HandshakeError
 from ..reports.refusals import THREADS
 from ..reports.text import printable
 
-# The characters of a value in the log: enough for a DNS name and a port.
+# The maximum number of characters of a value in the log: enough for a DNS name and a port.
 VALUE = 300
 
 

@@ -12,6 +12,7 @@ from wsgiref.headers import Headers
 from wsframe.fields import Fields
 
 from ..addresses import client_of
+from .cookies import cookies_of
 from .paths import Path, normal_path, segments_of
 from .proxies import Hop
 
@@ -25,10 +26,21 @@ class Request:
     The text of the request is kept unchanged for as long as the connection lasts. Each access to a
     property parses it again.
 
-    If the head exceeds ``max_kept_head`` bytes (a setting, 4 KiB), ``headers`` and ``query`` are
-    kept only until the handler first waits for a message. For a plain function that serves event
-    streams they are kept until it returns. ``authorize`` and the beginning of a handler can read
-    them; later they raise RuntimeError. So a client cannot occupy 16 KiB while it is idle.
+    If the head exceeds ``max_kept_head`` bytes (a setting, 4 KiB), ``headers``, ``cookies`` and
+    ``query`` are kept only until the handler first waits for a message. For a plain function that
+    serves event streams they are kept until it returns. ``authorize`` and the beginning of a
+    handler can read them; later they raise RuntimeError. So a client cannot occupy 16 KiB while it
+    is idle.
+
+    >>> app = App()
+    >>> @app.websocket("/rooms/{room}")
+    ... def greet(ws, room):
+    ...     [name] = ws.request.query.get("name", ["a visitor"])
+    ...     ws.send(f"{name} in {ws.request.path}")
+    >>> with app.start() as server:
+    ...     with connect(f"ws://localhost:{server.port}/rooms/tea?name=Ann") as ws:
+    ...         ws.receive()
+    'Ann in /rooms/tea'
 
     Attributes:
         method: the method, as in "GET".
@@ -38,6 +50,10 @@ class Request:
         client: the client's address without the port, as trusted proxies report it; "unix" for a
             client of a unix socket.
         scheme: "http" or "https", as trusted proxies report it.
+        client_certificate: the verified certificate of the client, as
+            :meth:`ssl.SSLSocket.getpeercert` returns it; None without one, and without TLS. For a
+            TLS connection that was taken over from a WSGI server, it is that of its socket. A proxy
+            that ends TLS has to report the certificate in a header of its own.
         identity: the value that the ``authorize`` of the route returned; None without one.
     """
 
@@ -49,6 +65,7 @@ class Request:
         "_target",
         "address",
         "client",
+        "client_certificate",
         "http_version",
         "identity",
         "method",
@@ -64,6 +81,7 @@ class Request:
         address: object,
         scheme: str,
         host: str | None = None,
+        client_certificate: dict[str, Any] | None = None,
     ) -> None:
         """Create a request.
 
@@ -75,17 +93,19 @@ class Request:
             address: the address, as the socket module returns it.
             scheme: "http" or "https".
             host: the authority of a target in absolute-form, which replaces the Host header.
+            client_certificate: the verified certificate of the client.
         """
         # Interned, because nearly all requests have the same values.
-        self.method = sys.intern(method)
-        self.http_version = sys.intern(http_version)
-        self.address = address
-        self.client = client_of(address)
-        self.scheme = scheme
+        self.method: str = sys.intern(method)
+        self.http_version: str = sys.intern(http_version)
+        self.address: object = address
+        self.client: str = client_of(address)
+        self.scheme: str = scheme
+        self.client_certificate: dict[str, Any] | None = client_certificate
         self._pattern: Path | None = None
         self.identity: Any = None
         self._target = target
-        self._fields = "\n".join(f"{name}:{value}" for name, value in fields)
+        self._fields = "\n".join([f"{name}:{value}" for name, value in fields])
         self._host = host
         self._shortened = False
 
@@ -121,6 +141,20 @@ class Request:
         """
         self._check_complete()
         return self._headers()
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies, read-only, in the order in which they were sent.
+
+        Browsers may send several cookies with one name. The first one counts, which is that of the
+        longest path (RFC 6265 section 5.4). Quotes around a value are removed, with the escapes
+        within them, as :mod:`http.cookies` does; a value is not percent-decoded. Text without a
+        name and "=" is ignored.
+
+        Raises:
+            RuntimeError: the head was too long to be kept; see above.
+        """
+        return cookies_of(self.headers.get_all("Cookie"))
 
     @property
     def query(self) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from ..addresses import client_of
-from ..reports.loggers import ACCESS, logger
+from ..reports.loggers import ACCESS, BackgroundLogger, logger
 from ..reports.text import printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ LIMITS = {
     "user_agent": 512,
 }
 
-log = logger(ACCESS)
+log: BackgroundLogger = logger(ACCESS)
 
 
 def log_connection(peer: Peer) -> None:

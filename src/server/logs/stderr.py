@@ -74,7 +74,7 @@ class DescriptorHandler(logging.Handler):
 
     def createLock(self) -> None:  # noqa: N802
         """Create no lock: only one thread writes, and closing the log must not wait for it."""
-        self.lock = None
+        self.lock: None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Any thread: filter the record and emit it, without the lock of the base class."""
@@ -141,7 +141,7 @@ def _wait_for_room(file: int) -> None:
     poller.poll()
 
 
-def configure(*, access_log: bool = False, as_json: bool = False) -> None:
+def configure(*, access_log: bool = False, as_json: bool = False, level: str | None = None) -> None:
     """The main thread: log to standard error, unless the program has configured logging itself.
 
     A second call checks again whether the program has configured logging.
@@ -149,7 +149,11 @@ def configure(*, access_log: bool = False, as_json: bool = False) -> None:
     Args:
         access_log: True to enable the request log.
         as_json: True to log JSON, even if the program has configured logging.
+        level: the lowest level of the records of ``wsframe.server``, such as "INFO"; None for that
+            of the program.
     """
+    if level is not None:
+        logging.getLogger(SERVER).setLevel(level)
     if access_log:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
     logger = logging.getLogger("wsframe")

@@ -14,12 +14,13 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
 from typing import TypeAlias
 
@@ -84,12 +85,13 @@ class Background:
         self._begin()
 
     def _begin(self) -> None:
-        self.lost = AtomicCounter()
+        self.lost: AtomicCounter = AtomicCounter()
         self._dropped = AtomicCounter()
         # The number of dropped jobs that were reported; only the background thread uses it.
         self._reported = 0
         # Jobs with their number of units, and True if another job has queued them.
-        self._jobs: SimpleQueue[tuple[Job | threading.Event, int, bool]] = SimpleQueue()
+        # The class is looked up now, because gevent may have replaced it since the import.
+        self._jobs: queue.SimpleQueue[tuple[Job | threading.Event, int, bool]] = queue.SimpleQueue()
         self._room: deque[None] = deque(repeat(None, self._capacity))  # one item for each free unit
         self._thread_token: list[None] = [None]  # its holder starts the thread
         self._loss_token: list[None] = [None]  # its holder queues the report of losses

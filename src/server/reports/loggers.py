@@ -164,6 +164,6 @@ def log_losses(number: int) -> None:
     log.handle_here(record)
 
 
-background = Background(log_losses)
+background: Background = Background(log_losses)
 register(background)
-log = logger(SERVER)
+log: BackgroundLogger = logger(SERVER)

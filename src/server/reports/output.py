@@ -33,7 +33,7 @@ def announce(line: str) -> None:
 
 
 def flush() -> None:
-    """The main thread: flush both streams, unless that would block."""
+    """The main thread: flush the standard output and error streams, unless that would block."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             file = _descriptor(stream)

@@ -18,6 +18,7 @@ REASONS = MappingProxyType(
         403: AUTHORIZE,
         404: PATH,
         405: METHOD,
+        413: TOO_LARGE,
         414: TOO_LARGE,
         421: HOST,
         426: UPGRADE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -23,6 +23,10 @@ class Stats:
     """The statistics of a server, or of all running servers of an app. No counter is ever reset.
 
     For an app with several workers, ``/metrics`` shows the statistics of all of them.
+
+    >>> with App().start() as server:
+    ...     server.stats().websockets
+    0
 
     Attributes:
         uptime: time since the start in seconds; of several servers, the longest.
@@ -110,12 +114,12 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.accepted = 0
-        self.messages_in = 0
-        self.messages_out = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.messages_in: int = 0
+        self.messages_out: int = 0
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
         self.slow_clients = 0
         self.ping_timeouts = 0
         self.subscriptions = 0
@@ -280,6 +284,21 @@ METRICS = (
         {"": "replaced_processes"},
     ),
 )
+
+
+COUNTERS = {
+    attribute
+    for metric in METRICS
+    if metric.kind == "counter"
+    for attribute in metric.samples.values()
+}
+
+
+def counters(stats: Stats) -> Stats:
+    """Any thread: return only the counters, as they remain when a process has ended."""
+    others: Iterable[str] = (item.name for item in fields(Stats) if item.name not in COUNTERS)
+    empty = Stats()
+    return replace(stats, **{name: getattr(empty, name) for name in others})
 
 
 def encode(stats: Stats) -> bytes:

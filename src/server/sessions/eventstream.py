@@ -44,6 +44,14 @@ class EventStream:
     stream ends for good. A plain function calls :meth:`send`, and the stream stays open after it
     returns, so that other threads can send more events. It has a thread only if it blocks.
 
+    >>> app = App()
+    >>> @app.sse("/countdown/{start}")
+    ... def count_down(stream, start):
+    ...     yield from range(int(start), 0, -1)
+    >>> with app.start() as server, events(f"http://localhost:{server.port}/countdown/3") as stream:
+    ...     [event.data for event in stream]
+    ['3', '2', '1']
+
     Attributes:
         request: the request that opened the stream.
         last_event_id: the id of the last event that the client has received; "" for a new client.
@@ -54,7 +62,7 @@ class EventStream:
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
-        self.last_event_id = last_event_id(request)  # parsed once for all topics
+        self.last_event_id: str = last_event_id(request)  # parsed once for all topics
         self._session = session
         self._resume: str | Mapping[str, str] | None = None  # set by subscribe
 
@@ -160,6 +168,6 @@ class EventStream:
         Args:
             final: True to end it for good. Browsers reconnect after any end of a stream. After a
                 final end the client reconnects only once, with ":end" as its last id, and receives
-                204, which stops it.
+                204, which stops it. htmx stops before that, with ``hx-sse:close="end"``.
         """
         self._session.request_close(final=final)

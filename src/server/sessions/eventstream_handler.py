@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wsframe import ConnectionClosed
@@ -27,6 +27,8 @@ class EventStreamHandler(EventStreamSession):
 
     The turn of a generator starts in its own thread, because the generator waits for events.
     """
+
+    resumed: Mapping[str, str]
 
     __slots__ = ("_handler",)
 
@@ -52,7 +54,7 @@ class EventStreamHandler(EventStreamSession):
             worker: the thread for a generator.
         """
         self.begin_heartbeat()
-        self.work = [None]  # the work of the only turn
+        self.work: list[Any] | None = [None]  # the work of the only turn
         self.needs_finish = True
         self.start(worker)
 

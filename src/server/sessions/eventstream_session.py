@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
-from itertools import islice
 from queue import Queue, SimpleQueue
 from random import uniform
 from typing import TYPE_CHECKING, Any
 
 from wsframe import CloseCode, ConnectionClosed
-from wsframe.fields import encode_response
+from wsframe.headers import encode_response
 
 from ..handoff.queues import wake
 from ..handoff.task import BUSY, WAITING
 from ..http.request import shorten
 from ..sockets.output import no_room
 from ..sockets.peer import Peer
-from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, StreamOfMany, encode_id
-from ..topics.ids import END
+from ..topics.encodings import EVENT_STREAM, EventStreamEncoding, encode_end
+from ..topics.stream_receiver import NO_POSITIONS, StreamReceiver
 from .gzipped import GZIPPED_EVENT_STREAM, HEADER, GzipStream
 from .resume import last_event_id
 from .subscriber import Subscriber
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..handoff.blocking import BlockingProfile
     from ..handoff.threads import WorkerThread
     from ..http.request import Request
-    from ..topics.encodings import Encoding
     from ..topics.registry import Topics
     from ..topics.subscription import TopicSubscription
     from ..topics.topic import Topic
@@ -36,25 +34,30 @@ if TYPE_CHECKING:
 COMMENT = b":\n\n"
 
 
-def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return the head of the answer; the body ends with the connection.
+def stream_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the headers of an event stream.
 
     X-Accel-Buffering asks proxies not to buffer the events.
 
     Args:
         headers: further headers.
     """
-    return encode_response(
-        200,
-        [
-            *headers,
-            ("Date", formatdate(usegmt=True)),
-            ("Content-Type", "text/event-stream; charset=utf-8"),
-            ("Cache-Control", "no-store, no-transform"),
-            ("X-Accel-Buffering", "no"),
-            ("Connection", "close"),
-        ],
-    )
+    return [
+        *headers,
+        ("Content-Type", "text/event-stream; charset=utf-8"),
+        ("Cache-Control", "no-store, no-transform"),
+        ("X-Accel-Buffering", "no"),
+    ]
+
+
+def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the head of the answer; the body ends with the connection.
+
+    Args:
+        headers: further headers.
+    """
+    date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
+    return encode_response(200, [*stream_headers(headers), date, close])
 
 
 def encode_retry(seconds: float) -> bytes:
@@ -65,34 +68,28 @@ def encode_retry(seconds: float) -> bytes:
     return f"retry: {round(1000 * seconds * uniform(0.5, 1.5))}\n\n".encode() if seconds else b""
 
 
-NO_POSITIONS: Mapping[str, str] = {}  # the positions of a new client
-
-
 def over_error() -> ConnectionClosed:
     """Return the error for a handler that uses an ended stream."""
     return ConnectionClosed(CloseCode.ABNORMAL_CLOSURE, "the event stream is over")
 
 
-class EventStreamSession(Subscriber):
+class EventStreamSession(StreamReceiver, Subscriber):
     """The server's side of one event stream, which may have no handler but only a topic.
 
     Attributes:
         over: True once the client has disconnected or the stream was closed; then nothing is sent.
-        encoding: the encoding for the events of topics; only the owner changes it.
         request: the request that opened the stream.
         awaited_queue: the queue that the handler's thread waits for; that thread sets it.
-        resumed: the positions in several topics with which the client has reconnected. The
-            subscribing thread sets it, and the owner removes topics without a subscription.
     """
 
     __slots__ = (
         "_complete",
         "_gzip",
-        "_open_scheduled",
         "_sent",
         "_topic",
         "awaited_queue",
         "encoding",
+        "opening_scheduled",
         "request",
         "resumed",
     )
@@ -111,13 +108,13 @@ class EventStreamSession(Subscriber):
     ) -> None:
         super().__init__(peer, profile, topics)
         self.over = False
-        self.request = request
+        self.request: Request = request
         self.awaited_queue: Queue[Any] | SimpleQueue[Any] | None = None
         self.resumed: Mapping[str, str] = NO_POSITIONS
+        self.opening_scheduled: bool = False
         self._topic = topic
-        self._complete = False  # all topics of the stream were closed
+        self._complete = False  # True once all topics of the stream are closed
         self._sent = 0  # bytes sent until the last check
-        self._open_scheduled = False  # a notice of the positions will be sent
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
 
@@ -161,32 +158,6 @@ class EventStreamSession(Subscriber):
 
     def finish_turn(self) -> None:
         """Owner: do nothing; a stream without a handler has no turns."""
-
-    def subscribed(self, subscription: TopicSubscription) -> None:
-        """Owner: with several subscriptions, use ids that hold the positions in all topics."""
-        several = len(self.subscriptions) > 1 or self.resumed.keys() - {subscription.topic}
-        if several and not self.encoding.is_per_client:
-            self.encoding = StreamOfMany(self.topics.places, self.resumed)
-            for other in tuple(self.subscriptions):
-                if other.begun and other is not subscription:
-                    self.encoding.stream_start(other.topic, other.last_id)
-                    other.change_encoding(self.encoding)
-                    other.advance()
-        subscription.change_encoding(self.encoding)
-
-    def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
-        """Owner: send the position of a subscription; several that start together share one id."""
-        opening = encoding.stream_start(topic, cursor)
-        if not isinstance(self.encoding, StreamOfMany):
-            self.send_notice(opening)
-        elif not self._open_scheduled:
-            self._open_scheduled = True
-            self.peer.loop.call_soon(self._open)
-
-    def _open(self) -> None:
-        self._open_scheduled = False
-        if isinstance(self.encoding, StreamOfMany) and not self.over:
-            self.send_notice(self.encoding.here())
 
     def put(self, block: bytes) -> None:
         """Owner: queue several events in one block."""
@@ -274,41 +245,9 @@ class EventStreamSession(Subscriber):
 
     def end_for_good(self) -> None:
         """Owner: end the stream for good: with the id that stops clients from reconnecting."""
-        self.finish(encode_id(END))
+        self.finish(encode_end())
 
     # Any thread -------------------------------------------------------------------------------
-
-    def resume_from(self, last_id: str) -> str | Mapping[str, str]:
-        """Any thread: return the position for the last event id of a client.
-
-        Returns:
-            The id itself, for a stream of one topic; or the ids in each of several topics.
-        """
-        positions = self.topics.places.find(last_id) if last_id.startswith("?") else None
-        if positions:
-            # Bounded by the number of subscriptions, because a client can make up any number.
-            most = self.peer.clients.settings.max_subscriptions
-            self.resumed = dict(islice(positions.items(), most))
-        return last_id if positions is None else positions
-
-    def subscribe_from(
-        self,
-        topic: str | Topic,
-        resume: str | Mapping[str, str],
-        after: str | None,
-        member: str | None,
-    ) -> TopicSubscription:
-        """Any thread: subscribe from the client's position; see :meth:`EventStream.subscribe`.
-
-        Args:
-            topic: the topic, or its name.
-            resume: the position of a client that reconnects, from :meth:`resume_from`.
-            after: the position for a new client, or one whose position is unknown.
-            member: the name of the subscriber.
-        """
-        name = topic if isinstance(topic, str) else topic.name
-        seen = resume if isinstance(resume, str) else resume.get(name)
-        return self.subscribe(topic, self.encoding, seen or after, after, member)
 
     def send(self, event: bytes, timeout: float | None = None) -> None:
         """Any thread: queue an event."""

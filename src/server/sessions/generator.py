@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,10 @@ class GeneratorSession(WebSocketSession):
     ConnectionClosed at its ``yield``, so that its ``finally`` runs.
     """
 
-    __slots__ = ("_end", "_ending", "_generator", "_held", "_outcome", "_remaining", "_resume")
+    __slots__ = ("_end", "_ending", "_held", "_outcome", "_remaining")
+
+    over: ConnectionClosed | None
+    state: Any
 
     def __init__(
         self,
@@ -46,10 +49,9 @@ class GeneratorSession(WebSocketSession):
         super().__init__(peer, profile, topics, codec, request)
         # Only the handler refers to the WebSocket. A reference from here would be a cycle, which
         # the garbage collector would have to find.
-        self._generator = handler(WebSocket(self, request), **request.parameters)
-        self._resume: Callable[[Any], object] = self._generator.send
+        self.generator: Any = handler(WebSocket(self, request), **request.parameters)
         self.work = [None]  # the first turn runs to the first yield
-        self.needs_finish = is_longer(request, peer.clients.settings.max_kept_head)
+        self.needs_finish: bool = is_longer(request, peer.clients.settings.max_kept_head)
         self._held = 0  # bytes of messages that wait for a turn
         self._end: ConnectionClosed | None = None
         self._ending = False
@@ -71,12 +73,12 @@ class GeneratorSession(WebSocketSession):
             self.peer.pause_reading()
         return None
 
-    def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: schedule a last turn, after the messages."""
+    def add_end(self, end: ConnectionClosed) -> Task | None:
+        """Owner: make a last turn due, after the messages."""
         if self._never_started:
             self.end()
-            self._generator.close()
-            return
+            self.generator.close()
+            return None
         if self._end is None:
             self._end = end
             self.needs_finish = True  # another turn must follow one that is queued or running
@@ -84,16 +86,19 @@ class GeneratorSession(WebSocketSession):
             self.peer.loop.slowdowns.resume(self)
         if self.state is HELD:
             if self.over is None:
-                return  # the handler answers the waiting messages at the speed of the client
+                return None  # the handler answers the waiting messages at the speed of the client
             if self.close_requested:
                 self.work = None
+        if self.state is IDLE:
+            return self
         self.schedule()
+        return None
 
     @property
     def _never_started(self) -> bool:
         """Owner: True if the client disconnected while the handler waited for a thread to start."""
         waits = self.state is WAITING and self.peer.closed
-        return waits and inspect.getgeneratorstate(self._generator) == inspect.GEN_CREATED
+        return waits and inspect.getgeneratorstate(self.generator) == inspect.GEN_CREATED
 
     def drained(self) -> None:
         """Owner: schedule a turn for the messages that waited until the client received data."""
@@ -110,7 +115,6 @@ class GeneratorSession(WebSocketSession):
                 self.over = self._end
                 self.answer_client()
             self._ending = True
-            self._resume = self._generator.throw
             work = [self.over_error()]
         return work
 
@@ -147,46 +151,70 @@ class GeneratorSession(WebSocketSession):
 
     def run(self, work: list[Any]) -> None:
         """The turn's thread: resume the handler with each message, or with the end."""
+        yielded: object = None
+        error: BaseException | None = None
+        remaining = iter(work)
         try:
-            if len(work) == 1:  # the common case, without a further call
-                yielded = self.context.run(self._resume, work[0])
+            if len(work) == 1:
+                # Without a frame that refers to the end: its traceback would make a cycle.
+                yielded = self.context.run(self._resume(), next(remaining))
             else:
-                yielded = self.context.run(self.work_on, work)
-            if yielded is not None:
-                raise TypeError("a WebSocket handler must yield nothing: send with ws.send")
-            if self._ending:
-                log.error("the handler of %s yields after the end of the connection", self.path)
-                raise StopIteration
-            if self.peer.stop_turn:
-                self.needs_finish = True
-        except BaseException as error:  # even SystemExit ends only this handler
-            self._outcome = error
-            self.needs_finish = True
-            work = []  # the traceback refers to this frame, which must not keep the messages
-            if type(error) is not StopIteration:
-                self.handler_raised(error)
-            self.context.run(self._close)
+                yielded = self.context.run(self.work_on, remaining)
+        except BaseException as raised:  # even SystemExit ends only this handler
+            error = raised
+        if self.peer.stop_turn or yielded is not None or error is not None or self._ending:
+            self.after_resume(yielded, error, list(remaining))
+            error, work = None, []  # the traceback refers to this frame, too
 
-    def work_on(self, work: list[Any]) -> object:
+    def _resume(self) -> Callable[[Any], object]:
+        """The turn's thread: return the method that resumes the handler with an item of work."""
+        generator: Generator[None, Any, object] = self.generator
+        return generator.throw if self._ending else generator.send
+
+    def work_on(self, work: Iterator[Any]) -> object:  # type: ignore[override]
         """The turn's thread: resume the handler with each message.
 
         Returns:
             None, or the value that the handler has yielded by mistake.
         """
-        resume, peer = self._resume, self.peer
-        messages = iter(work)
-        for message in messages:
+        resume, peer = self._resume(), self.peer
+        for message in work:
             yielded = resume(message)
-            if yielded is not None:
+            if yielded is not None or peer.stop_turn:
                 return yielded
-            if peer.stop_turn:
-                self._remaining = list(messages)
-                break
         return None
+
+    def after_resume(
+        self, yielded: object, error: BaseException | None, remaining: list[Any]
+    ) -> None:
+        """The turn's thread: act on the result of the last message of a turn.
+
+        :func:`wsframe.server.rounds.run_turns` calls it in a turn on the loop, unless the handler
+        waits for the next message after each of these.
+
+        Args:
+            yielded: the value that the handler has yielded.
+            error: the exception that it has raised; StopIteration if it has ended.
+            remaining: the messages that are left, because the turn should end early.
+        """
+        if error is None and yielded is not None:
+            error = TypeError("a WebSocket handler must yield nothing: send with ws.send")
+        elif error is None and self._ending:
+            log.error("the handler of %s yields after the end of the connection", self.path)
+            error = StopIteration()
+        self.needs_finish = True
+        if error is None:
+            self._remaining = remaining
+            return
+        remaining.clear()  # the traceback refers to frames with it
+        self._outcome = error
+        if type(error) is not StopIteration:
+            self.handler_raised(error)
+        self._close()
 
     def _close(self) -> None:
         """The turn's thread: close the generator, which is only open if the error is ours."""
         try:
-            self._generator.close()
+            self.context.run(self.generator.close)
         except BaseException:
             log.exception("the handler of %s did not end when its generator was closed", self.path)

@@ -102,5 +102,4 @@ class Liveness(Keepalive):
 
 def check_interval(settings: Settings) -> float:
     """Return the seconds between two checks of a client; inf if nothing is limited."""
-    limits = [limit for limit in (settings.ping_interval, settings.message_timeout) if limit]
-    return min(limits, default=inf) / CHECKS
+    return min(settings.ping_interval or inf, settings.message_timeout or inf) / CHECKS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +18,19 @@ IMPOSSIBLE = re.compile("[\0\r\n]")
 
 def last_event_id(request: Request) -> str:
     """Any thread: return the id of the last event that the client has received; '' if none."""
+    return read_last_event_id(request.headers.get("Last-Event-ID") or "", request.query)
+
+
+def read_last_event_id(header: str, query: Mapping[str, Sequence[str]]) -> str:
+    """Any thread: return the last event id of a request; '' if it has none.
+
+    Args:
+        header: the value of Last-Event-ID, decoded as Latin-1.
+        query: the parameters of the query.
+    """
     # Browsers send this header in UTF-8 (WHATWG HTML section 9.2.4).
-    header = (request.headers.get("Last-Event-ID") or "").encode("latin-1")
-    last_id = header.decode("utf-8", "replace")
+    last_id = header.encode("latin-1").decode("utf-8", "replace")
     if not last_id:
-        query = request.query.items()
-        candidates = (values[0] for name, values in query if name.lower() in PARAMETERS)
+        candidates = (values[0] for name, values in query.items() if name.lower() in PARAMETERS)
         last_id = next(filter(None, candidates), "")
     return IMPOSSIBLE.sub("\ufffd", last_id)

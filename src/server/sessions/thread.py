@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
-from queue import Empty, SimpleQueue
 from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,14 @@ if TYPE_CHECKING:
 class ThreadSession(WebSocketSession):
     """A handler that is a plain function: it runs as one turn, in its own thread."""
 
+    over: ConnectionClosed | None
+
     __slots__ = (
         "_batch",
         "_delivered",
         "_end_queued",
         "_handler",
+        "_has_waited",
         "_inbox",
         "_outcome",
         "_ready_signal",
@@ -54,11 +56,12 @@ class ThreadSession(WebSocketSession):
         # The messages of each read, and their size in bytes. The last item is the end of the
         # connection, and is never removed.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
-        # The thread waits for this signal. A lock would take 4 KiB more for each thread.
-        self._ready_signal: SimpleQueue[None] = SimpleQueue()
+        self._ready_signal = peer.loop.wakes.new_signal()  # the thread waits for it
         self._waiting: list[None] = []  # not empty while the thread waits, or is about to
-        self._batch: Iterator[str | bytes] = iter(())  # only the handler's thread uses it
-        self.work = [None]  # the work of the only turn
+        # Only the handler's thread uses these: the rest of the last item, and if it ever waited.
+        self._batch: Iterator[str | bytes] = iter(())
+        self._has_waited = False
+        self.work: list[Any] | None = [None]  # the work of the only turn
         self._end_queued = False
         self._delivered = 0  # bytes put into the inbox; only the owner uses it
         self._received = 0  # bytes taken from it; only the handler's thread uses it
@@ -87,7 +90,7 @@ class ThreadSession(WebSocketSession):
             self._paused = True
             self._resume_if_drained()  # in case the thread has emptied it meanwhile
 
-    def deliver_end(self, end: ConnectionClosed) -> None:
+    def add_end(self, end: ConnectionClosed) -> None:
         """Owner: queue the end, after the messages."""
         if not self._end_queued:
             self._end_queued = True
@@ -124,6 +127,9 @@ class ThreadSession(WebSocketSession):
         except BaseException as error:  # even SystemExit ends only this handler
             self._outcome = error
             self.handler_raised(error)
+        following = self.peer.loop.wakes.after(self._ready_signal)
+        if following is not None:
+            following.set()
 
     def next_message(self, timeout: float | None) -> str | bytes:
         """The handler's thread: wait for a message."""
@@ -141,23 +147,25 @@ class ThreadSession(WebSocketSession):
         self._received += size
         if self._paused:
             self.peer.loop.call_soon(self._resume_if_drained)
+        if len(messages) == 1:
+            return messages[0]
         self._batch = iter(messages)
         return next(self._batch)
 
     def _wait(self, timeout: float | None) -> None:
         """The handler's thread: wait until the inbox has an item."""
-        self.shorten_request()
+        if not self._has_waited:
+            self._has_waited = True
+            self.shorten_request()
         deadline = None if timeout is None else monotonic() + timeout
         # Announce the wait before checking the inbox again; otherwise a wake-up could be lost.
         self._waiting.append(None)
         while not self._inbox:
             remaining = None if deadline is None else waitable(deadline - monotonic())
-            try:
-                self._ready_signal.get(timeout=remaining)
-            except Empty:
+            following = self.peer.loop.wakes.after(self._ready_signal)
+            if not self._ready_signal.wait(remaining, following):
                 break
             self._waiting.append(None)  # the signal may be for an item that was received before
-            self.peer.loop.wakes.wake_next()
         self._waiting.clear()
         if not self._inbox:
             raise TimeoutError(f"no message within {timeout} seconds")

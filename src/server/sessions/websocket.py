@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from wsframe import CloseCode, ConnectionClosed, StateError, encode_frame
 from wsframe.frames import BINARY, TEXT, check_close
+from wsframe.messages import check_message, encode_json
 
-from ..rounds import queue_message
-from ..sockets.output import LARGE_FRAME, no_room
+from ..pure_rounds import LARGE_FRAME
+from ..sockets.output import no_room
 from ..topics.encodings import message_encoding
 
 if TYPE_CHECKING:
@@ -30,19 +31,31 @@ class WebSocket:
     In a generator function ``yield`` returns the next message, and raises
     :class:`ConnectionClosed` at the end of the connection.
 
+    >>> app = App()
+    >>> @app.websocket("/greet")
+    ... def greet(ws):
+    ...     ws.send("Who are you?")
+    ...     name = yield
+    ...     ws.send(f"Hello, {name}!")
+    >>> with app.start() as server, connect(f"ws://localhost:{server.port}/greet") as ws:
+    ...     ws.receive()
+    ...     ws.send("Ann")
+    ...     ws.receive()
+    'Who are you?'
+    'Hello, Ann!'
+
     Attributes:
         request: the request that opened the connection.
         subprotocol: the negotiated subprotocol, or None.
     """
 
-    __slots__ = ("_compresses", "_encoding", "_out", "_peer", "_session", "request", "subprotocol")
+    __slots__ = ("_compresses", "_encoding", "_peer", "_session", "request", "subprotocol")
 
     def __init__(self, session: WebSocketSession, request: Request) -> None:
-        self.request = request
-        self.subprotocol = session.codec.subprotocol
+        self.request: Request = request
+        self.subprotocol: str | None = session.codec.subprotocol
         self._session = session
         self._peer = session.peer
-        self._out = session.peer.out
         deflate = session.codec.deflate
         self._compresses = deflate is not None
         # With context takeover, frames must be sent in the order in which they were compressed.
@@ -53,6 +66,11 @@ class WebSocket:
     def close_code(self) -> int | None:
         """Any thread: the close code of a connection that has ended or is closing; else None."""
         return None if self._session.over is None else self._session.over.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Any thread: the close reason of a connection that has ended or is closing; else None."""
+        return None if self._session.over is None else self._session.over.reason
 
     def send(
         self,
@@ -84,28 +102,40 @@ class WebSocket:
             ConnectionClosed: the connection has ended, or :meth:`close` was called.
             TimeoutError: more than 256 KiB were still unsent at the end of the ``timeout``. The
                 message was *not* queued. The connection stays open, and the call may be repeated.
+            TypeError: the message is neither a ``str`` nor a bytes-like object.
         """
         if self._session.over is not None:
             raise self._session.over_error()
         if timeout is not None:
             self._send_in_time(message, compress, timeout)
             return
-        # Connection.encode and Peer.send are inlined, because their calls cost measurable time for
-        # each message.
+        # Connection.encode and Peer.send are inlined, because their calls cost measurable time.
         peer = self._peer
-        size = -1 if self._compresses else queue_message(self._out, message)
+        size = -1 if self._compresses else peer.queue_message(message)
         if size < 0:
             size = self._queue_frame(message, compress)
-        if not peer.in_turn or size > LARGE_FRAME:
+        if size:
             peer.schedule_flush(size)
 
+    def send_json(
+        self, value: object, compress: bool | None = None, timeout: float | None = None
+    ) -> None:
+        """Any thread: send a value as a text message in JSON, as :meth:`Topic.publish` encodes it.
+
+        The other arguments and errors are those of :meth:`send`. A ``str`` is a value, too: it is
+        sent as a JSON string.
+
+        Raises:
+            TypeError: JSON cannot encode the value.
+            ValueError: the value contains a circular reference, NaN or infinity.
+        """
+        self.send(encode_json(value), compress, timeout)
+
     def _queue_frame(self, message: str | Buffer, compress: bool | None) -> int:
-        if self._compresses:
-            frame = self._compress(message, compress)
-        else:
-            frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
-            self._out.append(frame)
-        return len(frame)
+        """Any thread: queue an encoded message; return its size, or 0 as ``queue_message``."""
+        peer = self._peer
+        frame = self._append(message, compress)
+        return 0 if peer.in_turn and len(frame) <= LARGE_FRAME else len(frame)
 
     def _send_in_time(self, message: str | Buffer, compress: bool | None, timeout: float) -> None:
         """Any thread: queue a message as soon as at most 256 KiB are unsent."""
@@ -114,12 +144,20 @@ class WebSocket:
             raise no_room(timeout)
         if self._session.over is not None:
             raise self._session.over_error()
-        if self._compresses:
-            frame = self._compress(message, compress)
-        else:
-            frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
-            peer.out.append(frame)
+        frame = self._append(message, compress)
         peer.schedule_flush(len(frame), wait=False)
+
+    def _append(self, message: str | Buffer, compress: bool | None) -> bytes:
+        """Any thread: queue the frame of a message; return the frame."""
+        try:
+            if self._compresses:
+                return self._compress(message, compress)
+            frame = encode_frame(TEXT if isinstance(message, str) else BINARY, message)
+        except TypeError:
+            check_message(message)
+            raise
+        self._peer.out.append(frame)
+        return frame
 
     def _compress(self, message: str | Buffer, compress: bool | None) -> bytes:
         """Any thread: queue the frame of a message on a connection with compression."""
@@ -205,9 +243,10 @@ class WebSocket:
 
     def __iter__(self) -> Iterator[str | bytes]:
         """The handler's thread: iterate over the messages until the end of the connection."""
+        receive = self._session.next_message
         while True:
             try:
-                message = self.receive()
+                message = receive(None)
             except ConnectionClosed:
                 return
             yield message

@@ -68,6 +68,7 @@ class WebSocketSession(Subscriber):
     )
 
     over: ConnectionClosed | None
+    work: list[Any] | None
 
     def __init__(
         self,
@@ -79,15 +80,15 @@ class WebSocketSession(Subscriber):
     ) -> None:
         super().__init__(peer, profile, topics)
         peer.read_size = 0 if codec.deflate is None else COMPRESSED_READ_SIZE
-        self.codec = codec
+        self.codec: Connection = codec
         self.over = None
-        self.close_requested = False
-        self.closing = OPEN
+        self.close_requested: bool = False
+        self.closing: ClosingState = OPEN
         self._client_end: ConnectionClosed | None = None  # set in the state CLIENT_CLOSING
         self._liveness = Liveness(peer.loop.checked_at)
         self._paused = False  # the client is not read, because the handler has a full inbox
         self._update_limit()
-        self.request = request
+        self.request: Request = request
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -116,8 +117,18 @@ class WebSocketSession(Subscriber):
         """
 
     @abstractmethod
+    def add_end(self, end: ConnectionClosed) -> Task | None:
+        """Owner: deliver the end to the handler, after all messages; a second call is ignored.
+
+        Returns:
+            The task whose turn is due and not scheduled, or None.
+        """
+
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: deliver the end to the handler, after all messages; a second call is ignored."""
+        """Owner: deliver the end to the handler, and schedule the turn that is due."""
+        due = self.add_end(end)
+        if due is not None:
+            due.schedule()
 
     def messages_received(
         self, messages: list[str | bytes], rest: memoryview | None
@@ -157,24 +168,26 @@ class WebSocketSession(Subscriber):
         """Owner: deliver the messages, and act on the other events.
 
         Returns:
-            The task whose turn is due because of the messages, if any.
+            The task whose turn is due because of the events, if any.
         """
         if not events:
             return None
         if self.codec.only_messages:
             return self.deliver(events) if self.over is None else None
-        messages = [event for event in events if type(event) in MESSAGES]
-        self._answer_pings(events)
-        if any(isinstance(event, Pong) for event in events):
+        kinds = set(map(type, events))
+        if Ping in kinds:
+            self._answer_pings(events)
+        if Pong in kinds:
             self._liveness.answered(self.peer.loop.clock(), self.peer)
-        if messages and self.over is None and self.deliver(messages) is not None:
-            self.schedule()
-        match events[-1]:
-            case Close(code, reason):
-                self._client_closes(ConnectionClosed(code, reason))
-            case Failure(code, reason):
-                log.info("protocol error by %s: %s (%d)", self.peer.address, reason, code)
-                self._client_closes(ConnectionClosed(code, reason))
+        if not MESSAGES.isdisjoint(kinds) and self.over is None:
+            messages = [event for event in events if type(event) in MESSAGES]
+            if self.deliver(messages) is not None:
+                self.schedule()
+        end = events[-1]
+        if isinstance(end, Failure):
+            log.info("protocol error by %s: %s (%d)", self.peer.address, end.reason, end.code)
+        if isinstance(end, Close | Failure):
+            return self._client_closes(ConnectionClosed(end.code, end.reason))
         return None
 
     def disconnected(self) -> None:
@@ -247,9 +260,9 @@ class WebSocketSession(Subscriber):
         # A ConnectionClosed of another connection is an ordinary error.
         ended = _is_end(error) and self.over is not None
         failed = error is not None and not ended
-        if failed and _is_end(error):
+        if error is not None and failed and _is_end(error):
             # Logged here, because only the owner knows whether this connection has ended.
-            log.error("the handler of %s failed", self.path, exc_info=error)
+            self._log_failure(error)
         if self.over is not None:
             return  # an earlier close takes precedence
         if failed:
@@ -263,7 +276,13 @@ class WebSocketSession(Subscriber):
         The text of an exception comes from code of the application, which may block the thread.
         """
         if not _is_end(error):
-            log.exception("the handler of %s failed", self.path)
+            self._log_failure(error)
+
+    def _log_failure(self, error: BaseException) -> None:
+        """Any thread: log an error of the handler."""
+        # The class of the exception may override the attribute with a property that raises.
+        traceback = BaseException.__dict__["__traceback__"].__get__(error)
+        log.error("the handler of %s failed", self.path, exc_info=(type(error), error, traceback))
 
     def answer_client(self) -> None:
         """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
@@ -313,20 +332,24 @@ class WebSocketSession(Subscriber):
         self.peer.due_in(remaining)
         return True
 
-    def _client_closes(self, end: ConnectionClosed) -> None:
-        """Owner: act on the client's close frame, or its fault."""
+    def _client_closes(self, end: ConnectionClosed) -> Task | None:
+        """Owner: act on the client's close frame, or its fault.
+
+        Returns:
+            The task whose turn is due because of it, if any.
+        """
         if self.closing >= CLOSING:  # an answer to an earlier event may have found the socket lost
             self.peer.finish()
-            return
+            return None
         self._enter(CLIENT_CLOSING)
         self._client_end = end
         # The handler answers the earlier messages first, within this time.
         self.peer.due_in(self.peer.clients.settings.close_timeout)
-        self.deliver_end(end)
+        return self.add_end(end)
 
     def _answer_pings(self, events: list[Any]) -> None:
-        pings = [event for event in events if isinstance(event, Ping)]
-        if pings and self.closing < CLOSING:
+        if self.closing < CLOSING:
+            pings = [event for event in events if isinstance(event, Ping)]
             self.peer.send_control(*(self.codec.pong(ping.payload) for ping in pings))
 
     # Any thread -------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
 from collections.abc import Hashable
 from contextlib import suppress
 from logging import WARNING
@@ -39,24 +38,29 @@ class Admission:
     """
 
     def __init__(self, max_connections: int, max_handshakes: int) -> None:
-        self.max_connections = max_connections or max(1, _max_files() - SPARE_FILES)
-        self.max_handshakes = max_handshakes or max(1, self.max_connections // 2)
+        self.max_connections: int = max_connections or max(1, max_files() - SPARE_FILES)
+        self.max_handshakes: int = max_handshakes or max(1, self.max_connections // 2)
         self._lock = threading.Lock()  # guards the following attributes
         self._count = 0
         self._unfinished: dict[Peer, Hashable] = {}
-        self._handshakes: Counter[Hashable] = Counter()
+        self._handshakes: dict[Hashable, int] = {}
         self._turned_away: set[Peer] = set()
         self._throttled = ThrottledLog()
+
+    @property
+    def count(self) -> int:
+        """The number of admitted connections."""
+        return self._count
 
     def enter(self, peer: Peer) -> bool:
         """Count a new connection; return False if a limit is reached, which is logged."""
         network = client_network(client_of(peer.address))
         with self._lock:
             room = self._count < self.max_connections
-            may_handshake = network is None or self._handshakes[network] < self.max_handshakes
-            if room and may_handshake:
+            handshakes = 0 if network is None else self._handshakes.get(network, 0)
+            if room and handshakes < self.max_handshakes:
                 if network is not None:
-                    self._handshakes[network] += 1
+                    self._handshakes[network] = handshakes + 1
                     self._unfinished[peer] = network
                 self._count += 1
                 return True
@@ -118,7 +122,8 @@ def allow_all_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _max_files() -> int:
+def max_files() -> int:
+    """Any thread: return the open-file limit of the process."""
     if resource is None:
         return WITHOUT_RESOURCES
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

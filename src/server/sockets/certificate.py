@@ -33,6 +33,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # renegotiation lets a client cause unlimited work
     context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 1  # a client may use a ticket for several connections
     cert = os.fspath(settings.cert)
     key = cert if settings.key is None else os.fspath(settings.key)
     try:

@@ -49,9 +49,9 @@ class Clients:
         self.loop = loop
         self.settings = settings
         self.peers: set[Peer] = set()
-        self.totals = Totals()
-        self.refusals = Refusals()
-        self.sendable = threading.Condition()
+        self.totals: Totals = Totals()
+        self.refusals: Refusals = Refusals()
+        self.sendable: threading.Condition = threading.Condition()
         self.network_of = network_of
         self._on_disconnect = on_disconnect
         self._when_empty: Callable[[], object] | None = None
@@ -85,13 +85,11 @@ class Clients:
     def shut_down_paced(self, spread: float, phase: float) -> None:
         """Owner: from now on close the connections one by one; see :class:`PacedShutdown`.
 
-        Connections that await a request are closed at once. Browsers (RFC 9110 section 9.2.2) and
-        proxies repeat an unread request, at another server.
+        A connection that awaits its request is served if that arrives soon. Otherwise it is closed.
+        Browsers (RFC 9110 section 9.2.2) and proxies repeat an unread request, at another server.
         """
-        for peer in tuple(self.peers):
-            if peer.awaiting_request:
-                self.loop.call_safely(peer.shut_down)
-        self._shutdown = PacedShutdown(self.peers, spread, phase, self.loop.clock())
+        grace = min(spread, self.loop.timing.request_grace)
+        self._shutdown = PacedShutdown(self.peers, spread, phase, self.loop.clock(), grace)
         self.loop.tick_soon()
 
     def when_empty(self, function: Callable[[], object]) -> None:

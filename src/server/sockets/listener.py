@@ -17,6 +17,8 @@ BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# The variables that the reloaders of Flask and Django set in the process which serves.
+RELOADERS = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
 # The number of connections to accept before the loop serves others.
 ACCEPT_AT_ONCE = 64
 
@@ -43,7 +45,19 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     try:
         return _bind(host, port, shared)
     except OSError as error:
-        raise ListenError(*error.args) from None
+        raise _explained(error) from None
+
+
+def _explained(error: OSError) -> ListenError:
+    """Return the error of a port that cannot be used."""
+    reloader = next((name for name in RELOADERS if os.environ.get(name)), None)
+    if error.errno != errno.EADDRINUSE or reloader is None:
+        return ListenError(*error.args)
+    return ListenError(
+        error.errno,
+        f"{error.strerror}: the reloader runs the program in two processes, and the first may have "
+        f'the port; start the server only if os.environ.get("{reloader}") is set',
+    )
 
 
 def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
@@ -85,6 +99,7 @@ def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.sock
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        disable_delay(listener)
         listener.bind(address)
         listener.setblocking(False)
     except BaseException:
@@ -113,22 +128,36 @@ def bound_buffers(sock: socket.socket, size: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size // 4)
 
 
-def prepare(sock: socket.socket) -> None:
-    """Any thread: make an accepted socket non-blocking, and disable the delay of small packets."""
-    sock.setblocking(False)
-    with suppress(OSError):  # the client has disconnected, or it is a unix socket
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def disable_delay(sock: socket.socket) -> None:
+    """Disable the delay of small packets, on a connection or on all that a socket will accept.
+
+    Accepted sockets inherit this option, too.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Listener:
-    """One listening socket on a loop."""
+    """One listening socket on a loop.
+
+    Args:
+        loop: the loop.
+        sock: the socket.
+        opened: called with each accepted connection and its address.
+        kept: True if other processes continue to listen on the socket.
+    """
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, opened: Callable[[socket.socket, object], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        opened: Callable[[socket.socket, object], None],
+        *,
+        kept: bool = False,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._opened = opened
+        self._kept = kept
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._accepting = False
         self._at_once = 1
@@ -141,9 +170,11 @@ class Listener:
 
     def close(self) -> None:
         """Owner: stop accepting connections, and close the socket."""
-        if self._accepting:
-            self._loop.unregister(self._sock)
-        disconnect(self._sock)
+        self._stop_accepting()
+        if self._kept:
+            self._sock.close()
+        else:
+            disconnect(self._sock)
         self._close_spare()
 
     def discard(self) -> None:
@@ -159,11 +190,14 @@ class Listener:
                 self._at_once = 1
                 return
             except OSError as error:
+                if error.errno == errno.EINVAL:  # another process has shut the socket down
+                    self._stop_accepting()
+                    return
                 self._throttled.log(ERROR, "failed to accept a connection: %s", error)
                 if error.errno in NO_MORE_FILES:
                     self._refuse()
                 return
-            prepare(sock)
+            sock.setblocking(False)
             self._opened(sock, address)
         self._at_once = min(2 * self._at_once, ACCEPT_AT_ONCE)
 
@@ -178,8 +212,7 @@ class Listener:
             disconnect(self._sock.accept()[0])
             self._spare = os.open(os.devnull, os.O_RDONLY)
         except OSError:
-            self._loop.unregister(self._sock)
-            self._accepting = False
+            self._stop_accepting()
             self._loop.at_next_tick(self._accept_again)
 
     def _accept_again(self) -> None:
@@ -188,6 +221,11 @@ class Listener:
         with suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
         self.open()
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop.unregister(self._sock)
 
     def _close_spare(self) -> None:
         if self._spare >= 0:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from wsframe.progress import Progress
 
-from ..pure_rounds import COPY_LIMIT, MAX_PIECES, Item, pieces_of, send, send_pieces, size_of
+from ..pure_rounds import (
+    COPY_LIMIT,
+    LARGE_FRAME,
+    MAX_PIECES,
+    Item,
+    pieces_of,
+    send,
+    send_pieces,
+    size_of,
+)
 from ..rounds import Wire
 from ..timing import waitable
 from .session import NO_SESSION, Session
@@ -25,10 +35,10 @@ if TYPE_CHECKING:
 
 # Back-pressure: a connection with more unsent bytes is not read, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# Within a turn, only frames of more bytes are counted.
-LARGE_FRAME = 4 * 1024
 # The queued bytes are not counted while at most this many frames are queued, and none is large.
 FEW_FRAMES = 64
+# The flag for data that the end of our side follows at once, where the system has one.
+MORE: tuple[int, ...] = (socket.MSG_MORE,) if hasattr(socket, "MSG_MORE") else ()
 
 
 class Transport(typing.Protocol):
@@ -67,11 +77,6 @@ class Output(Wire, Progress, ABC):
         clients: the same.
         loop: the loop of the connection.
         out: the queued frames, in order. The owner appends and flushes; others call :meth:`send`.
-        in_turn: True while the owner runs user code of this connection; it flushes afterwards.
-            False while that code runs in another thread, because such a thread must wait in
-            :meth:`send`.
-        stop_turn: True if the turn should end early, because too much is unsent or the connection
-            ends.
         next_check: the time of the next check for progress, on the loop's clock.
         notify_when_sent: True to call the session's ``sent_all`` once, when no data is unsent.
         bytes_out: the number of bytes sent.
@@ -86,27 +91,26 @@ class Output(Wire, Progress, ABC):
         "_unsent",
         "_unsent_size",
         "clients",
-        "in_turn",
         "loop",
         "next_check",
         "notify_when_sent",
         "state",
-        "stop_turn",
     )
+
+    bytes_out: int
+    waiting: int
 
     def __init__(self, clients: Group, sock: Transport) -> None:
         super().__init__()
         self.begin()
         self.clients: Group = clients
         self.loop: Loop = clients.loop
-        self.in_turn = False
-        self.stop_turn = False
-        self.next_check = 0.0
+        self.next_check: float = 0.0
         self.state: PeerState = OPEN
-        self.notify_when_sent = False
+        self.notify_when_sent: bool = False
         self.sock: Transport = sock
         self.session: Session = NO_SESSION
-        # The data that the socket has not accepted; without any, all connections share this object.
+        # The data that the socket has not accepted. Connections without any share the empty tuple.
         self._unsent: tuple[bytes | memoryview, ...] = ()
         self._unsent_size = 0
         self._blocked = False  # the socket accepted no more data
@@ -165,7 +169,7 @@ class Output(Wire, Progress, ABC):
     def begin_answer(self, head: bytes) -> None:
         """Owner: queue the head of an answer that messages follow."""
         self.out.append(head)
-        self.frames_out = -1  # the head is not a message
+        self.frames_out: int = -1  # the head is not a message
 
     def send_control(self, *frames: bytes) -> None:
         """Owner: send the queued frames, then these control frames."""
@@ -185,15 +189,15 @@ class Output(Wire, Progress, ABC):
             for _, items, sent in send((self,)) if self.fd < 0 else self.loop.poller.send([self]):
                 self.sent_partly(items, sent)
 
-    def sent_partly(self, items: Sequence[Item] | None, sent: int) -> None:
+    def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
         """Owner: continue after a call that sent queued items of many connections.
 
         Args:
-            items: the items taken from ``out``; None if none were taken.
+            items: the items taken from ``out``, or their records; None if none were taken.
             sent: the number of their bytes that the socket has accepted.
         """
         if items:
-            self._keep(items, sent)
+            self._keep([items] if isinstance(items, bytes) else items, sent)
         if items is None and self.clear and self.fd < 0:
             self.flush()
         else:
@@ -216,11 +220,10 @@ class Output(Wire, Progress, ABC):
             self._send()
         if self._blocked:
             self._update_interest()
-        if self.waiting:
-            self._notify_writers()
+        self._notify_writers()
         if self.state is FINISHING and not self._unsent:
             self._shut_write()
-        self.clear = self.state is OPEN and not (self._unsent or self._blocked)
+        self.clear: bool = self.state is OPEN and not (self._unsent or self._blocked)
         if was_congested and not self.congested:
             self.session.drained()
         if self.notify_when_sent and self.state is OPEN and not self._unsent:
@@ -238,6 +241,8 @@ class Output(Wire, Progress, ABC):
 
     def _notify_writers(self) -> None:
         """Wake the threads that wait to send."""
+        if not self.waiting:
+            return  # a thread announces its wait before it checks whether it must wait
         with self.clients.sendable:
             self.clients.sendable.notify_all()
 
@@ -251,7 +256,9 @@ class Output(Wire, Progress, ABC):
 
     def _keep(self, items: Sequence[Item], sent: int) -> None:
         """Append items to the unsent data, except the first bytes, which were sent."""
-        pieces = without_first(pieces_of(items), sent)
+        pieces: Sequence[bytes | memoryview] = pieces_of(items)
+        if sent:
+            pieces = without_first(pieces, sent)
         self._unsent_size += sum(map(len, pieces))
         before = self._unsent
         if before and pieces and max(len(before[-1]), len(pieces[0])) <= COPY_LIMIT:
@@ -259,18 +266,19 @@ class Output(Wire, Progress, ABC):
             before, pieces = before[:-1], (b"".join((before[-1], pieces[0])), *pieces[1:])
         self._unsent = (*before, *pieces)
         self.clear = False
-        self.large = 0
+        self.large: int = 0
 
     def _send(self) -> None:
         """Send the unsent data, as far as the socket accepts it."""
+        # The last data leaves together with the end of our side, so that the client wakes up once.
+        flags = MORE if self.state is FINISHING and self.fd >= 0 else ()
         try:
-            while self._unsent:
-                first = self._unsent[:MAX_PIECES]
-                sent = send_pieces(self.sock, first)
+            while pieces := self._pieces_to_send():
+                sent = send_pieces(self.sock, pieces, *flags)
                 self.bytes_out += sent
                 self._unsent_size -= sent
-                self._unsent = (*without_first(first, sent), *self._unsent[MAX_PIECES:])
-                if sent < sum(map(len, first)):
+                self._unsent = without_first(self._unsent, sent)
+                if sent < sum(map(len, pieces)):
                     break
         except (BlockingIOError, InterruptedError):
             pass
@@ -281,6 +289,10 @@ class Output(Wire, Progress, ABC):
             if self.waiting_since == inf:
                 self.next_check = 0.0  # the time without progress begins
             self._blocked = True
+
+    def _pieces_to_send(self) -> Sequence[bytes | memoryview]:
+        """Return the first unsent pieces that the socket may be given now."""
+        return self._unsent[:MAX_PIECES]
 
     # Any thread -------------------------------------------------------------------------------
 
@@ -362,7 +374,22 @@ def no_room(timeout: float) -> TimeoutError:
     )
 
 
-def without_first(pieces: Sequence[bytes | memoryview], size: int) -> Sequence[bytes | memoryview]:
+def first_of(pieces: Iterable[bytes | memoryview], size: int) -> list[bytes | memoryview]:
+    """Return the first ``size`` bytes of the pieces, as pieces."""
+    first: list[bytes | memoryview] = []
+    for piece in pieces:
+        if size < len(piece):
+            if size:
+                first.append(memoryview(piece)[:size])
+            break
+        first.append(piece)
+        size -= len(piece)
+    return first
+
+
+def without_first(
+    pieces: Sequence[bytes | memoryview], size: int
+) -> tuple[bytes | memoryview, ...]:
     """Return the pieces without this number of bytes at their beginning."""
     for number, piece in enumerate(pieces):
         if size < len(piece):

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wsframe.progress import unacknowledged
 
@@ -16,10 +16,10 @@ from ..forks import disconnect
 from ..handoff.loop import HANGUP, READ, WRITE
 from ..pure_rounds import BROKEN
 from ..reports.loggers import log
-from .output import Output
+from .output import Output, Transport
 from .record import ConnectionRecord
 from .session import NO_SESSION, Session
-from .states import CLOSED, FINISHING, OPEN, SHUT
+from .states import CLOSED, FINISHING, OPEN, SHUT, PeerState
 
 if TYPE_CHECKING:
     import threading
@@ -72,6 +72,10 @@ class Peer(Output):
     """
 
     clients: Connections
+    bytes_in: int
+    limit: int
+    session: Session
+    state: PeerState
 
     scheme = "http"
 
@@ -85,17 +89,21 @@ class Peer(Output):
         "record",
     )
 
-    def __init__(self, clients: Connections, sock: socket.socket, address: object) -> None:
+    def __init__(self, clients: Connections, sock: Transport, address: object) -> None:
         super().__init__(clients, sock)
-        self.address = address
-        self.read_size = READ_SIZE
-        self.deadline = inf
-        self.opened = clients.loop.timing.clock()
-        self.record = ConnectionRecord()
+        self.address: object = address
+        self.read_size: int = READ_SIZE
+        self.deadline: float = inf
+        self.opened: float = clients.loop.timing.clock()
+        self.record: ConnectionRecord = ConnectionRecord()
         self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
         self._interest = 0
 
     # Owner ------------------------------------------------------------------------------------
+
+    def client_certificate(self) -> dict[str, Any] | None:
+        """Owner: return the client's verified certificate; None without one, or without TLS."""
+        return None
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client.
@@ -106,14 +114,14 @@ class Peer(Output):
         """
         self.clients.add(self)
         if isinstance(self.sock, socket.socket):
-            self.fd = self.sock.fileno()
+            self.fd: int = self.sock.fileno()
         self.switch(session, timeout)
         self._update_interest()
 
     def switch(self, session: Session, timeout: float = inf) -> None:
         """Owner: use another session from now on."""
         self.session = session
-        self.due_in(timeout)
+        self.deadline = inf if timeout == inf else self.loop.clock() + timeout
 
     def due_in(self, seconds: float) -> None:
         """Owner: set the deadline of the session, this many seconds from now."""
@@ -170,10 +178,11 @@ class Peer(Output):
         """
         if self.state is CLOSED:
             return
+        both_ended = self.state is SHUT and not self._reading
         self.state = CLOSED
-        self.clear = False
+        self.clear: bool = False
         self._update_interest()
-        self._disconnect()
+        self._disconnect(both_ended)
         self.deadline = self.next_check = inf
         self.fd = self.limit = -1
         self._unsent = ()
@@ -186,9 +195,12 @@ class Peer(Output):
             self.clients.remove(self)
             self.session = NO_SESSION  # break the reference cycle
 
-    def _disconnect(self) -> None:
-        """Close the socket."""
-        disconnect(self.sock)
+    def _disconnect(self, both_ended: bool) -> None:
+        """Close the socket; shut it down before, unless both sides have ended."""
+        if both_ended:
+            self.sock.close()
+        else:
+            disconnect(self.sock)
 
     def after_fork(self) -> None:
         """The child of a fork: close the copy of the socket; the connection is the parent's."""
@@ -219,7 +231,9 @@ class Peer(Output):
         elif now - self.waiting_since >= timeout:
             self.cut_off(f"acknowledged no data for {timeout:g} s (send_timeout)")
         if self.state is not CLOSED:
-            self.next_check = min(self.loop.instant(timeout / CHECKS), self.waiting_since + timeout)
+            self.next_check: float = min(
+                self.loop.instant(timeout / CHECKS), self.waiting_since + timeout
+            )
 
     def deadline_passed(self) -> None:
         """Owner: act on the passed deadline of the session or of the close."""
@@ -265,7 +279,7 @@ class Peer(Output):
             return None
         loop = self.loop
         try:
-            size = self.sock.recv_into(loop.buffer, self.read_size)
+            size = self._receive(loop.buffer)
         except (BlockingIOError, InterruptedError):
             return None
         except ConnectionError:
@@ -274,10 +288,19 @@ class Peer(Output):
         except OSError:
             size = 0
         if size:
-            self.bytes_in += size
             return self.session.data_received(loop.buffer[:size])
         self._end_of_input()
         return None
+
+    def _receive(self, memory: memoryview) -> int:
+        """Receive data once; return its size, which is 0 at the end of the client's data.
+
+        Raises:
+            BlockingIOError: there is no data now.
+        """
+        size = self.sock.recv_into(memory, self.read_size)
+        self.bytes_in += size
+        return size
 
     def _may_read(self, events: int) -> bool:
         """Handle the events other than READ; return True if the socket must be read, too."""
@@ -293,10 +316,10 @@ class Peer(Output):
 
     def _end_of_input(self) -> None:
         """Handle the end of the client's data; unacknowledged data is still sent."""
+        self._reading = 0
         if self.state is CLOSED or not (self._unsent or unacknowledged(self.sock)):
             self.abort()
             return
-        self._reading = 0
         self._update_interest()
         if self.state < SHUT:
             session, self.session = self.session, NO_SESSION

@@ -37,17 +37,17 @@ class ConnectionRecord:
         request: the request that opened the connection; None before it is complete.
         kind: the kind of connection in the statistics: request, WebSocket or event stream.
         status: the status of the answer; 0 before there is one.
-        cors_headers: headers of the answer that let a page of another site read it.
+        headers: further headers of the answer, for example for pages of other sites (CORS).
         subprotocol: the subprotocol of a WebSocket.
         end: the close code and reason of a WebSocket.
     """
 
-    __slots__ = ("cors_headers", "end", "kind", "request", "status", "subprotocol")
+    __slots__ = ("end", "headers", "kind", "request", "status", "subprotocol")
 
     def __init__(self) -> None:
         self.request: RequestFacts | None = None
-        self.kind = REQUEST
-        self.status = 0
-        self.cors_headers: tuple[tuple[str, str], ...] = ()
+        self.kind: str = REQUEST
+        self.status: int = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
         self.subprotocol: str | None = None
         self.end: ConnectionClosed | None = None

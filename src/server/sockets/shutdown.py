@@ -27,16 +27,30 @@ class PacedShutdown:
         phase: when the first is closed, as a fraction of the pause between two. Loops with
             different phases alternate.
         now: the time on the loop's clock.
+        grace: the time, in seconds, in which a connection may send its request. Such a request is
+            often on its way, and its client does not repeat it in every case.
     """
 
-    def __init__(self, peers: Iterable[Peer], spread: float, phase: float, now: float) -> None:
-        self._waiting = list(peers)
+    def __init__(
+        self, peers: Iterable[Peer], spread: float, phase: float, now: float, grace: float = 0.0
+    ) -> None:
+        all_peers = list(peers)
+        self._silent = [peer for peer in all_peers if peer.awaiting_request]
+        self._waiting = [peer for peer in all_peers if not peer.awaiting_request]
         random.shuffle(self._waiting)
-        self._pause = spread / max(1, len(self._waiting))
+        self._pause = spread / max(1, len(all_peers))
         self._next = now + phase * self._pause
+        self._grace_ends = now + grace
 
     def due(self, now: float) -> Iterator[Peer]:
         """Owner: return the connections that have become due since the last call."""
+        if self._grace_ends <= now:
+            silent, self._silent = self._silent, []
+            for peer in silent:
+                if peer.awaiting_request:
+                    yield peer
+                else:
+                    self._waiting.append(peer)
         while self._waiting and self._next <= now:
             self._next += self._pause
             yield self._waiting.pop()

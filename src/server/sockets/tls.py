@@ -1,9 +1,4 @@
-"""TLS connections, without blocking the loop.
-
-An ``SSLSocket`` must not be used by two threads at once, even if one reads and the other writes. No
-lock is needed here, because it has one owner: the owner of the loop, or the thread of the
-handshakes while a step of the handshake runs.
-"""
+"""The connection of a client that uses TLS: its handshake, its records and its end."""
 
 from __future__ import annotations
 
@@ -12,180 +7,33 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..forks import disconnect
-from ..handoff.loop import HANGUP, READ, WRITE
+from ..handoff.loop import READ
+from ..pure_rounds import GAP, MAX_PIECES, RECORD, SEAL_AT_ONCE, send_pieces
 from ..reports.loggers import log
+from .output import first_of, without_first
 from .peer import Peer
+from .records import Records
+from .states import FINISHING, SHUT
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
+    from ..pure_rounds import Item
     from .handshakes import Handshakes
     from .peer import Connections
     from .session import Session
 
 
-# The largest record (RFC 8446 section 5.1). OpenSSL does not accept a part of
-# longer data: the whole call would be retried, without visible progress.
-RECORD = 16 * 1024
-# The number of bytes for one client before the loop serves others.
-SEND_AT_ONCE = 256 * 1024
-
-
-# The steps of a connection without a running step; always empty.
+# The value of ``_step`` while no handshake step runs. It is shared, and stays empty.
 NO_STEP: list[None] = []
-
-
-class TLSSocket:
-    """A TLS socket with the methods that a peer uses. Only the owner calls its methods.
-
-    Because of messages of TLS itself, a read may have to wait until the socket is writable, and a
-    write until it is readable.
-
-    Attributes:
-        secured: True after the handshake.
-        handshakes_on: the event that the handshake waits for.
-        receives_on: the event that :meth:`recv_into` waits for.
-        sends_on: the event that :meth:`send` waits for.
-        has_pending: True if decrypted data is buffered, which the poller does not see.
-    """
-
-    __slots__ = (
-        "_again",
-        "_sock",
-        "handshakes_on",
-        "has_pending",
-        "receives_on",
-        "secured",
-        "sends_on",
-    )
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        self._sock = sock
-        self._again = 0  # the length of a record that must be retried
-        self.secured = False
-        self.handshakes_on = READ
-        self.receives_on = READ
-        self.sends_on = WRITE
-        self.has_pending = False
-
-    def shake_hands(self) -> None:
-        """The thread of the handshakes: continue the handshake, as far as possible.
-
-        Raises:
-            OSError: the handshake has failed.
-        """
-        try:
-            self._sock.do_handshake()
-            self.secured = True
-        except ssl.SSLWantReadError:
-            self.handshakes_on = READ
-        except ssl.SSLWantWriteError:
-            self.handshakes_on = WRITE
-
-    def close_notify(self) -> bool:
-        """Owner: send close_notify (RFC 8446 section 6.1); return False to retry later."""
-        try:
-            self._sock.unwrap()
-        except ssl.SSLWantWriteError:
-            self.sends_on = WRITE
-            return False
-        except (OSError, ValueError):
-            pass  # sent and not answered yet, or the client has disconnected
-        return True
-
-    def fileno(self) -> int:
-        """Owner: return the descriptor."""
-        return self._sock.fileno()
-
-    def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive, as with a socket; the rest of a record is for the next call.
-
-        The records of a long message are received in one call.
-        """
-        self.has_pending = False
-        size = size or len(buffer)
-        try:
-            count = self._sock.recv_into(buffer, size)
-            if count == RECORD:
-                count = self._receive_more(buffer, count, size)
-        except ssl.SSLWantReadError:
-            self.receives_on = READ
-            raise BlockingIOError from None
-        except ssl.SSLWantWriteError:
-            self.receives_on = WRITE
-            raise BlockingIOError from None
-        self.receives_on = READ
-        self.has_pending = count == size and self._sock.pending() > 0
-        return count
-
-    def _receive_more(self, buffer: memoryview, count: int, size: int) -> int:
-        """Receive the next records, as far as they have arrived; return the number of bytes."""
-        with suppress(OSError):  # the next call reports it
-            while count < size and (more := self._sock.recv_into(buffer[count:size])):
-                count += more
-                if more % RECORD:
-                    break  # the last record of a message is rarely full
-        return count
-
-    def sendmsg(self, pieces: Sequence[bytes | memoryview], /) -> int:
-        """Owner: send the beginning of these pieces, as :meth:`send` does."""
-        parts: list[bytes | memoryview] = []
-        room = SEND_AT_ONCE
-        for piece in pieces:
-            parts.append(memoryview(piece)[:room])
-            room -= len(parts[-1])
-            if not room:
-                break
-        return self.send(b"".join(parts))
-
-    def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: send, as with a socket; the data that was not sent must come first next time."""
-        view = memoryview(data)
-        sent = 0
-        try:
-            while sent < len(view) and sent < SEND_AT_ONCE:
-                # A record that OpenSSL has begun must be passed again unchanged.
-                record = view[sent : sent + (self._again or RECORD)]
-                self._again = len(record)
-                sent += self._sock.send(record)
-                self._again = 0
-        except ssl.SSLWantReadError:
-            self.sends_on = READ
-            return sent
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            pass
-        self.sends_on = WRITE
-        return sent
-
-    def shutdown(self, how: int, /) -> None:
-        """Owner: shut down, as with a socket; later data is not decrypted."""
-        self.has_pending = False
-        self._sock.shutdown(how)
-
-    def getsockopt(self, level: int, name: int, /) -> int:
-        """Owner: call this method of the underlying socket."""
-        return self._sock.getsockopt(level, name)
-
-    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
-        """Owner: call this method of the underlying socket."""
-        self._sock.setsockopt(level, name, value)
-
-    def close(self) -> None:
-        """Owner: call this method of the underlying socket."""
-        self._sock.close()
-
-    def into_plain(self) -> socket.socket:
-        """Owner: return the underlying socket, and detach it from this object."""
-        sock = socket.socket(fileno=self._sock.detach())
-        sock.setblocking(False)
-        return sock
 
 
 class TLSPeer(Peer):
     """A client of a server with TLS. ``handshake_timeout`` includes the TLS handshake.
 
+    The unsent data begins with encrypted records, and continues with data that is not encrypted.
     Only the owner calls its methods.
 
     Args:
@@ -199,7 +47,20 @@ class TLSPeer(Peer):
 
     scheme = "https"
 
-    __slots__ = ("_answer_plain_http", "_context", "_handshakes", "_step", "_tls")
+    __slots__ = (
+        "_answer_plain_http",
+        "_awaited",
+        "_context",
+        "_ended",
+        "_handshakes",
+        "_returns",
+        "_sealed_to",
+        "_step",
+    )
+
+    tls: Records | None
+    bytes_in: int
+    bytes_out: int
 
     def __init__(
         self,
@@ -214,126 +75,265 @@ class TLSPeer(Peer):
         self._answer_plain_http = answer_plain_http
         self._context = context
         self._handshakes = handshakes
-        self._tls: TLSSocket | None = None
         # One item while a step of the handshake runs. The thread that pops it continues with the
         # socket: the handshake's when the step ends, or the owner when the connection ends.
-        self._step: list[None] = NO_STEP
+        self._step = NO_STEP
+        self._returns = False  # the owner must end the step; its thread writes this
+        self._awaited = False  # data has arrived during the step, and the socket is not polled
+        self._sealed_to = 0  # the records that exist end at this value of ``bytes_out``
+        self._ended = False  # close_notify is among them
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client, with the TLS handshake."""
-        assert isinstance(self.sock, socket.socket)
-        try:
-            sock = self._context.wrap_socket(
-                self.sock, server_side=True, do_handshake_on_connect=False
-            )
-        except OSError:  # the client has disconnected, and wrap_socket has closed the socket
-            self.abort()
-            return
-        self.sock = self._tls = TLSSocket(sock)
+        self.tls = Records(self._context)
         super().open(session, timeout)
+
+    def client_certificate(self) -> dict[str, Any] | None:
+        """Owner: return the client's verified certificate; None without one."""
+        return None if self.tls is None else self.tls.client_certificate()
+
+    # The handshake ----------------------------------------------------------------------------
 
     def ready(self, events: int) -> Task | None:
         """Owner: read and send as far as the socket is ready; the events are a hint."""
-        tls = self._tls
+        tls = self.tls
         if tls is None:
             return super().ready(events)
-        if self._step or not tls.secured:
-            self._begin_step(tls)
+        if not tls.secured:
+            self._continue_handshake(tls, events)
             return None
-        crossed = tls.receives_on == WRITE or tls.sends_on == READ
-        if crossed:  # the event may be for either direction
-            events = READ | WRITE if self._reading == READ else WRITE | (events & HANGUP)
         task = super().ready(events)
-        if crossed or tls.has_pending or tls.receives_on == WRITE:
+        if tls.more:
             self._update_interest()
         return task
 
-    def _begin_step(self, tls: TLSSocket) -> None:
-        """Continue the handshake in its thread; the socket is not polled meanwhile."""
-        if not self._step:
+    def _continue_handshake(self, tls: Records, events: int) -> None:
+        """Receive a part of the handshake, and begin its next step."""
+        if self._step or self._returns:
+            self._await_step(True)
+            self.loop.call_soon(self._resume)  # the step may have ended meanwhile
+            return
+        if events != READ and not self._may_read(events):
+            return
+        memory = self.loop.buffer
+        try:
+            size = self.sock.recv_into(memory[GAP:], RECORD)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        if not size:
+            self.abort()
+            return
+        self.bytes_in += size
+        if not tls.feed(memory, size):
+            return
+        if tls.is_nearly_done:
+            self._end_step(tls, *attempt(tls))
+        else:
             self._step = [None]
-            self._update_interest()
             self._handshakes.run(partial(self._take_step, tls, self._step))
 
-    def _take_step(self, tls: TLSSocket, step: list[None]) -> None:
-        """The thread of the handshakes: continue the handshake, then return the socket."""
-        failure: Exception | None = None
-        try:
-            if step:  # otherwise the connection has ended, and the step is not worth its time
-                tls.shake_hands()
-        except Exception as error:  # of any kind, because other connections use this thread
-            failure = error.with_traceback(None)  # which would be a reference cycle
+    def _await_step(self, awaited: bool) -> None:
+        """Do not poll the socket until the step has ended; or poll it again."""
+        self._awaited = awaited
+        self._update_interest()
+
+    def _take_step(self, tls: Records, step: list[None]) -> None:
+        """The thread of the handshakes: take a step, and send its answer."""
+        done, failure, records = False, None, b""
+        if step:  # otherwise the connection has ended, and the step is not worth its time
+            done, failure, records = attempt(tls)
+        if records and not (done or failure or self._unsent):
+            with suppress(OSError):  # the owner sends the rest
+                sent = send_pieces(self.sock, [records])
+                self.bytes_out += sent
+                records = records[sent:]
+        self._returns = bool(done or failure or records)
         try:
             step.pop()
         except IndexError:  # the connection has ended meanwhile
-            disconnect(tls)
+            disconnect(self.sock)
+            return
+        if self._returns:
+            self.loop.call_soon(partial(self._return_step, tls, done, failure, records))
+        elif self._awaited:
+            self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        """Poll the socket again, unless a step runs or waits for the owner."""
+        if self._awaited and not (self._step or self._returns):
+            self._await_step(False)
+
+    def _return_step(
+        self, tls: Records, done: bool, failure: Exception | None, records: bytes
+    ) -> None:
+        """Continue after a step that its thread could not end."""
+        self._returns = False
+        self._end_step(tls, done, failure, records)
+        self._await_step(False)
+
+    def _end_step(
+        self, tls: Records, done: bool, failure: Exception | None, records: bytes
+    ) -> None:
+        """Send the answer of a step; at the end of the handshake, read what follows it."""
+        self._keep_records(records)
+        if failure is not None:
+            self._fail(failure)
+            return
+        if done:
+            tls.secure()
+            self._read_more()  # the request has often come with the end of the handshake
+        self._flush_slowly()
+
+    def _fail(self, failure: Exception) -> None:
+        """End a connection whose handshake has failed, after the alert of TLS."""
+        if not isinstance(failure, OSError):
+            self.loop.report_error(failure, self)
+            return
+        log.debug("%s: the TLS handshake failed: %s", self.address, failure)
+        if getattr(failure, "reason", None) == "HTTP_REQUEST":
+            # The client could not read an answer in TLS.
+            self.tls = None
+            self._answer_plain_http(self)
         else:
-            self.loop.call_soon(partial(self._end_step, tls, failure))
+            self._flush_slowly()
+            self.abort()
 
-    def _end_step(self, tls: TLSSocket, error: Exception | None) -> None:
-        """Wait for the next event of the handshake; or end it, or the connection."""
-        self._step = NO_STEP
-        if error is None:
-            self._update_interest()
-        elif not isinstance(error, OSError):
-            self.loop.report_error(error, self)
-        elif not self.closed:
-            log.debug("%s: the TLS handshake failed: %s", self.address, error)
-            if getattr(error, "reason", None) == "HTTP_REQUEST":
-                self._answer_in_plain(tls)
-            else:
-                self.abort()
-
-    def _disconnect(self) -> None:
+    def _disconnect(self, both_ended: bool) -> None:
         """Close the socket; during a step of the handshake, its thread does that."""
         try:
             self._step.pop()
         except IndexError:
-            super()._disconnect()
+            super()._disconnect(both_ended)
 
-    def _answer_in_plain(self, tls: TLSSocket) -> None:
-        """Answer a client that sends plain HTTP, because it could not read an answer in TLS."""
-        self._tls = None
-        self.sock = tls.into_plain()
-        self._update_interest()
-        self._answer_plain_http(self)
+    # Reading ----------------------------------------------------------------------------------
+
+    def _receive(self, memory: memoryview) -> int:
+        tls = self.tls
+        if tls is None or self.state is SHUT:  # what the client still sends is discarded
+            return super()._receive(memory)
+        most = self.read_size or len(memory)
+        if tls.more:
+            size = tls.take(memory, most)
+        else:
+            received = self.sock.recv_into(memory[GAP:], self.read_size)
+            if not received:
+                return 0
+            self.bytes_in += received
+            size = tls.decrypt(memory, GAP, GAP + received, 0, most)
+        self._send_records(tls.output())
+        if not size and not tls.ended:
+            raise BlockingIOError
+        return size
 
     def _wanted(self) -> int:
-        tls = self._tls
-        if tls is None:
-            return super()._wanted()
-        if self._step:
-            return 0
-        if not tls.secured:
-            return tls.handshakes_on
-        wanted = 0 if self.congested else self._reading
-        if wanted == READ:
-            wanted = tls.receives_on
-        return wanted | tls.sends_on if self._blocked else wanted
+        return 0 if self._awaited else super()._wanted()
 
     def _update_interest(self) -> None:
         super()._update_interest()
-        # The poller does not see pending data.
-        if self._has_pending():
-            self.loop.call_soon(self._read_pending)
+        # The poller does not see data that has been received.
+        if self._has_more():
+            self.loop.call_soon(self._read_more)
 
-    def _read_pending(self) -> None:
-        if self._has_pending() and (task := self.ready(READ)) is not None:
+    def _read_more(self) -> None:
+        if self._has_more() and (task := self.ready(READ)) is not None:
             task.schedule()
 
-    def _has_pending(self) -> bool:
-        if self._tls is None or self.closed:
+    def _has_more(self) -> bool:
+        tls = self.tls
+        if tls is None or not tls.more or self.state >= SHUT:
             return False
-        return self._tls.has_pending and self._reading == READ and not self.congested
+        return self._reading == READ and not self.congested
+
+    # Sending ----------------------------------------------------------------------------------
+
+    def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
+        """Owner: continue after a call that sent queued items, as records or not at all."""
+        if isinstance(items, bytes):
+            self._sealed_to = self.bytes_out + len(items) - sent
+        super().sent_partly(items, sent)
+
+    def _send_records(self, records: bytes) -> None:
+        """Send records of TLS itself, before the data that is not encrypted yet."""
+        self._keep_records(records)
+        if self._unsent:
+            self._flush_slowly()
+
+    def _keep_records(self, records: bytes) -> None:
+        """Append records of TLS itself to the unsent records."""
+        if records and not self.closed:
+            sealed = self._sealed_size
+            before = first_of(self._unsent, sealed)
+            self._unsent = (b"".join((*before, records)), *without_first(self._unsent, sealed))
+            self._note_sealed(sealed + len(records), len(records))
+
+    @property
+    def _sealed_size(self) -> int:
+        """The number of unsent bytes that are records."""
+        return max(0, self._sealed_to - self.bytes_out)
+
+    def _note_sealed(self, size: int, growth: int) -> None:
+        self._sealed_to = self.bytes_out + size
+        self._unsent_size += growth
+        self.clear = False
+
+    def _send(self) -> None:
+        tls = self.tls
+        if tls is not None and not self._sealed_size:
+            try:
+                self._seal(tls)
+            except ssl.SSLWantReadError:
+                return  # a renegotiation must continue first
+            except OSError:
+                self.abort()
+                return
+        super()._send()
+
+    def _seal(self, tls: Records) -> None:
+        """Encrypt the first unsent data, at most ``SEAL_AT_ONCE`` bytes."""
+        data = b"".join(first_of(self._unsent, SEAL_AT_ONCE))
+        records = tls.seal(memoryview(data))
+        rest = without_first(self._unsent, len(data))
+        if not rest and self.state is FINISHING:
+            records += self._close_notify(tls)
+        self._unsent = (records, *rest)
+        self._note_sealed(len(records), len(records) - len(data))
+
+    def _pieces_to_send(self) -> Sequence[bytes | memoryview]:
+        if self.tls is None:
+            return super()._pieces_to_send()
+        return first_of(self._unsent[:MAX_PIECES], self._sealed_size)
+
+    # The end ----------------------------------------------------------------------------------
 
     def _end_of_input(self) -> None:
-        if self._tls is not None and not self._unsent:
-            self._tls.close_notify()
+        if self.tls is not None and not (self._unsent or self.closed):
+            with suppress(OSError):
+                self.sock.send(self._close_notify(self.tls))
         super()._end_of_input()
 
     def _shut_write(self) -> None:
-        if self._tls is not None and not self._tls.close_notify():
-            self._blocked = True
-            self._update_interest()
-            return
-        super()._shut_write()
+        if self.tls is not None and (records := self._close_notify(self.tls)):
+            self._send_records(records)  # which calls this method again
+        else:
+            super()._shut_write()
+
+    def _close_notify(self, tls: Records) -> bytes:
+        """Return the last records, the first time that they are asked for."""
+        ended, self._ended = self._ended, True
+        return tls.end() if tls.secured and not ended else b""
+
+
+def attempt(tls: Records) -> tuple[bool, Exception | None, bytes]:
+    """Take a step of a handshake.
+
+    Returns:
+        True if the handshake is complete; the error if it has failed; and the records to send.
+    """
+    try:
+        return tls.shake_hands(), None, tls.answer()
+    except OSError as error:
+        return False, error.with_traceback(None), tls.answer()  # a traceback would be a cycle
+    except Exception as error:  # of any kind, because other connections use this thread
+        return False, error.with_traceback(None), b""

@@ -45,12 +45,14 @@ class UnixFile:
         mode: int | None = None,
         group: str | int | None = None,
     ) -> None:
-        self.path = os.path.abspath(path)
+        self.path: str = os.path.abspath(path)
         if "\0" in self.path:  # to the system the path would end there, or be an abstract name
             raise ValueError(f"the path must not contain a null character: {self.path!r}")
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError(errno.EAFNOSUPPORT, "this system does not support unix sockets")
-        self.sock = close_in_children(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        self.sock: socket.socket = close_in_children(
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        )
         try:
             self._bind(os.fspath(path))
             self._identity = os.stat(self.path)
@@ -68,7 +70,9 @@ class UnixFile:
             raise
 
     def remove(self) -> None:
-        """Any thread, before the socket is closed: remove the file, unless it was replaced."""
+        """Any thread: remove the file, unless it was replaced, or the socket is closed."""
+        if self.sock.fileno() < 0:
+            return  # it was removed before, and another file may have its inode number now
         with suppress(OSError):
             if os.path.samestat(self._identity, os.stat(self.path)):
                 os.unlink(self.path)

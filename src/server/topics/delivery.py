@@ -46,11 +46,12 @@ class Delivery:
     )
 
     def __init__(self, topic: TopicState, loop: EventLoop, totals: DeliveryTotals) -> None:
-        self.loop = loop
-        self.position = self.base = topic.log.head
-        self.offset = topic.log.offset
+        self.loop: EventLoop = loop
+        self.position: int = topic.log.head
+        self.base: int = self.position
+        self.offset: int = topic.log.offset
         self.new: set[TopicSubscription] = set()
-        self.subscriptions = 0
+        self.subscriptions: int = 0
         self._topic = topic
         self._batch = topic.sizes.fanout_batch
         self._piece, self._pieces = topic.sizes.piece, topic.sizes.pieces
@@ -112,7 +113,7 @@ class Delivery:
             peer.notify_when_sent = True
 
     def finish(self, subscription: TopicSubscription) -> None:
-        """Owner: send all entries published before, as far as the socket accepts them."""
+        """Owner: send all entries published so far, as far as the socket accepts them."""
         if subscription.caught_up:
             self.start_lagging(subscription)
         while not subscription.peer.has_unsent:

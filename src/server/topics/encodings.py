@@ -14,6 +14,7 @@ from wsframe import Opcode, PerMessageDeflate, ServerSentEvent, encode_frame
 from wsframe.backends import MAX_BITS
 from wsframe.sse import encode_event
 
+from .ids import END
 from .places import Place
 
 if TYPE_CHECKING:
@@ -182,6 +183,15 @@ def encode_id(cursor: str) -> bytes:
     WHATWG HTML section 9.2.6: the last event ID is set before the check for empty data.
     """
     return encode_id_field(cursor) + b"\n"
+
+
+def encode_end() -> bytes:
+    """Return the last block of a stream that ends for good.
+
+    It has an event type and no data. So a browser dispatches no event, and only keeps the id; htmx
+    4 triggers the event, and does not reconnect if its element has ``hx-sse:close="end"``.
+    """
+    return b"event: end\n" + encode_id(END)
 
 
 def encode_id_field(event_id: str) -> bytes:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from sys import getsizeof
 
 from wsframe import ServerSentEvent
+from wsframe.messages import encode_json
 from wsframe.sse import check_event
 
 from .ids import check_topic_id
 
 # The maximum bytes of the name of a topic, an event type or a key.
 MAX_NAME = 1024
-# The maximum bytes of data that a loop encodes and compresses.
+# The maximum number of bytes of an event that a loop encodes and compresses.
 LARGE = 32 * 1024
 CONTROLS = bytes(range(32))
 # The memory of an entry besides its texts: the object, its id, and its items in the log's tables.
@@ -75,24 +75,24 @@ class Entry:
     ) -> None:
         if event is not None or id is not None or retry is not None:
             check_event(event, id, retry)
-        self.is_binary = not isinstance(data, str)
-        self.payload = data.encode() if isinstance(data, str) else data
-        self.size = len(self.payload)
+        self.is_binary: bool = not isinstance(data, str)
+        self.payload: bytes = data.encode() if isinstance(data, str) else data
+        self.size: int = len(self.payload)
         for text in (event, key, None if id == stream_id else id):
             if text is not None:
                 self.size += size_of(text)
-        self.cost = ENTRY_COST + self.size
-        self.event = event
-        self.id = id
-        self.key = key
-        self.retry = retry
-        self.last = last
-        self.stream_id = stream_id
-        self.oldest = oldest
-        self.position = 0
-        self.published = 0.0
+        self.cost: int = ENTRY_COST + self.size
+        self.event: str | None = event
+        self.id: str | None = id
+        self.key: str | None = key
+        self.retry: int | None = retry
+        self.last: bool = last
+        self.stream_id: str = stream_id
+        self.oldest: str | None = oldest
+        self.position: int = 0
+        self.published: float = 0.0
         self.encoded: dict[object, bytes] = {}
-        self.encodings_cost = 0
+        self.encodings_cost: int = 0
 
     @property
     def data(self) -> str | bytes:
@@ -154,7 +154,7 @@ def check_name(what: str, name: str) -> None:
 
 
 def check_names(event: str | None, id: str | None, key: str | None) -> None:  # noqa: A002
-    """Check the names of an entry; None for a missing one.
+    """Check the type, the id and the key of an event; None for each that is absent.
 
     Raises:
         ValueError: as :func:`check_topic_id` and :func:`check_name`.
@@ -199,4 +199,4 @@ def plain(text: str | None) -> str | None:
 
 def as_text(item: object) -> str:
     """Return the text for an item: the item itself if it is a ``str``, or else its JSON."""
-    return str.__str__(item) if isinstance(item, str) else json.dumps(item, allow_nan=False)
+    return str.__str__(item) if isinstance(item, str) else encode_json(item)

@@ -6,7 +6,15 @@ from wsframe import WSFrameError
 
 
 class BrokerUnavailable(WSFrameError):  # noqa: N818 - the name says enough
-    """The broker does not answer, or too many events wait for it; a later call may succeed."""
+    """The broker does not answer, or too many events wait for it; a later call may succeed.
+
+    >>> def report(topic, text):
+    ...     try:
+    ...         topic.publish(text)
+    ...     except BrokerUnavailable:
+    ...         return "try again later"
+    >>> report(App().topic("news"), "hello")
+    """
 
 
 class BrokerRefused(WSFrameError):  # noqa: N818
@@ -14,11 +22,23 @@ class BrokerRefused(WSFrameError):  # noqa: N818
 
     Examples for Redis: a wrong password, missing permissions, an unsupported version, cluster mode,
     or a key of the topic that holds another type. An administrator must change the configuration.
+
+    >>> try:
+    ...     published = App().topic("news").publish("hello")
+    ... except BrokerRefused as error:
+    ...     print("ask an administrator:", error)
     """
 
 
 class EventsLost(WSFrameError):  # noqa: N818
     """Published events were not stored by the broker, and will not be.
+
+    >>> app = App()
+    >>> published = app.topic("news").publish("hello")
+    >>> try:
+    ...     app.close()
+    ... except EventsLost as error:
+    ...     print(error.count, "events are lost:", error.reason)
 
     Attributes:
         count: the number of lost events.

@@ -17,7 +17,7 @@ class Lagging:
     __slots__ = ("_at", "count")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._at: dict[int, set[TopicSubscription]] = {}
 
     def put(self, subscription: TopicSubscription) -> None:

@@ -93,14 +93,15 @@ class Log:
     ) -> None:
         self.bounds = bounds
         self.clock = clock
-        self.floor_id = self.head_id = floor_id
-        self.head = head
-        self.floor = head
-        self.size = 0
-        self.cost = 0
-        self.encodings_cost = 0
-        self.offset = offset
-        self.ended = False
+        self.floor_id: str = floor_id
+        self.head_id: str = floor_id
+        self.head: int = head
+        self.floor: int = head
+        self.size: int = 0
+        self.cost: int = 0
+        self.encodings_cost: int = 0
+        self.offset: int = offset
+        self.ended: bool = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
         self._encoded: OrderedDict[int, Entry] = OrderedDict()  # entries with encodings
         self._published_ids: dict[str, int] = {}  # positions by ids that publishers chose

@@ -75,8 +75,8 @@ class _Stream:
     __slots__ = ("_first", "_ids", "_max_moves", "_moves", "counted", "token")
 
     def __init__(self, ids: dict[str, str], max_moves: int) -> None:
-        self.token = token_urlsafe(8)
-        self.counted = 0
+        self.token: str = token_urlsafe(8)
+        self.counted: int = 0
         self._ids = ids  # the ids at the oldest place that is kept
         self._max_moves = max_moves
         self._first = 0  # the number of that place
@@ -125,7 +125,7 @@ class Place:
     """
 
     def __init__(self, places: Places, ids: Mapping[str, str] | None = None) -> None:
-        self.id = ""
+        self.id: str = ""
         self._places = places
         self._ids: dict[str, str] = dict(ids or {})
         self._expected = set(self._ids)  # topics that the handler may subscribe to later

@@ -18,7 +18,8 @@ from .errors import EventsLost
 from .places import Places
 from .shared import LocalLog, SharedLog
 from .sizes import DEFAULT_SIZES, Sizes
-from .sources import Publishable, Sources
+from .source_threads import Publishable
+from .sources import Sources
 from .state import Policy, TopicState
 from .subscription import EventLoop
 from .topic import Topic
@@ -38,7 +39,7 @@ class Topics:
 
     Args:
         timing: the durations of the app.
-        memory: the bytes of memory that the logs may take before each is limited to a fair share.
+        memory: the attribute of that name.
         sizes: the sizes of the topics.
 
     Attributes:
@@ -50,24 +51,26 @@ class Topics:
         sources: the queues and iterables that feed topics.
         places: the positions of streams with several topics.
         late: logs events that were published to a closed topic.
+        memory: the bytes of memory that the logs may take before each is limited to a fair share.
         weight: bytes of memory of all logs.
         published: events published, as in :class:`wsframe.server.Stats`.
         dropped: events lost by subscribers, as in :class:`wsframe.server.Stats`.
     """
 
     def __init__(self, timing: Timing, memory: int = MEMORY, sizes: Sizes = DEFAULT_SIZES) -> None:
-        self.timing = timing
+        self.timing: Timing = timing
         self.sizes = sizes
-        self.local = LocalLog()
+        self.local: LocalLog = LocalLog()
         self.shared: SharedLog = self.local
         self.loops: tuple[EventLoop, ...] = ()
-        self.sources = Sources(timing)
-        self.places = Places(self.sizes)
-        self.late = ThrottledLog()
-        self.published = 0
-        self.dropped = 0
-        self.weight = 0
-        self._memory = memory
+        self.sources: Sources = Sources(timing)
+        self.places: Places = Places(self.sizes)
+        self.late: ThrottledLog = ThrottledLog()
+        self.published: int = 0
+        self.dropped: int = 0
+        self.weight: int = 0
+        self.memory = memory
+        self._begun = False  # True after begin_once; under self._starting
         self._make_locks()
         self._all: WeakValueDictionary[str, TopicLog] = WeakValueDictionary()
         self._added: dict[str, TopicLog] = {}  # topics that are being added to self._all
@@ -84,11 +87,13 @@ class Topics:
         self._tally = threading.RLock()
         self._naming = threading.RLock()
         self._keeping = threading.Lock()
+        self._starting = threading.Lock()
 
     def after_fork(self) -> None:
         """The child of a fork: drop the parent's loops, and make new locks."""
         self.loops = ()
         self.places = Places(self.sizes)
+        self._begun = False
         self._make_locks()
 
     def share(self, shared: SharedLog) -> None:
@@ -102,6 +107,13 @@ class Topics:
             for topic in tuple(self._all.values()):
                 topic.share(shared)
 
+    def use_timing(self, timing: Timing) -> None:
+        """Any thread, while no server runs: use another clock in all topics; for tests."""
+        with self._naming:
+            self.timing = timing
+            for topic in tuple(self._all.values()):
+                topic.use_timing(timing)
+
     def begin(self) -> None:
         """Any thread, once for each server, when it starts: start sources and the broker.
 
@@ -111,6 +123,34 @@ class Topics:
         self.shared.check()
         self.sources.start()
         self.shared.begin()
+
+    @property
+    def begun(self) -> bool:
+        """Any thread: True after :meth:`begin_once`."""
+        return self._begun
+
+    def begin_once(self) -> None:
+        """Any thread: as :meth:`begin`, for clients without a server; later calls do nothing.
+
+        Raises:
+            BrokerRefused: the broker does not support topics.
+        """
+        with self._starting:
+            if not self._begun:
+                self.fix()
+                self.begin()
+                self._begun = True
+
+    def end_once(self, timeout: float) -> None:
+        """Any thread: undo :meth:`begin_once`; without it, do nothing.
+
+        Raises:
+            EventsLost: the broker has rejected events, or has not acknowledged them in time.
+        """
+        with self._starting:
+            if self._begun:
+                self._begun = False
+                self._stop(timeout)
 
     def add_loop(self, loop: EventLoop) -> None:
         """Any thread: add a loop that is about to run."""
@@ -128,11 +168,14 @@ class Topics:
 
     def end(self, timeout: float) -> None:
         """Any thread, once for each server, when it has stopped: stop sources and the broker."""
+        try:
+            self._stop(timeout)
+        except EventsLost as error:
+            log.error("the server has stopped, and %s", error)
+
+    def _stop(self, timeout: float) -> None:
         if self.sources.stop():
-            try:
-                self.shared.end(timeout)
-            except EventsLost as error:
-                log.error("the server has stopped, and %s", error)
+            self.shared.end(timeout)
 
     def fix(self) -> None:
         """Any thread: from now on, configured topics are forgotten like all others when unused."""
@@ -237,9 +280,9 @@ class Topics:
 
     def fair_share(self) -> float:
         """Any thread, also in a signal handler: return the memory that one topic may use."""
-        if self.weight <= self._memory:
+        if self.weight <= self.memory:
             return inf
-        return self._memory / max(1, len(self._all) - len(self._unused))
+        return self.memory / max(1, len(self._all) - len(self._unused))
 
     def __len__(self) -> int:
         """Any thread: return the number of topics."""

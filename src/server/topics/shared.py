@@ -188,6 +188,10 @@ class SharedLog(ABC):
         """
         self.close(timeout)
 
+    def probe(self, answer: Callable[[bool], object]) -> None:
+        """Any thread: call ``answer``, at once or in another thread; True if the broker answers."""
+        answer(True)
+
     @property
     def trouble(self) -> str:
         """Any thread: the reason why the broker rejects all commands; "" if none is known."""

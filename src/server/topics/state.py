@@ -15,7 +15,7 @@ from .entry import Entry
 from .lagging import Lagging
 from .log import TRIM_SLICE, Bounds, Log
 from .sizes import Sizes
-from .sources import Publishable
+from .source_threads import Publishable
 from .subscription import EventLoop, LoopDelivery, TopicSubscription
 
 #: The treatment of a client that is slower than its topic: see :meth:`wsframe.server.App.topic`.
@@ -76,10 +76,10 @@ class TopicState(ABC):
 
     def __init__(self, name: str, registry: Registry) -> None:
         self.name = name
-        self.lock = threading.RLock()
-        self.timing = registry.timing
-        self.sizes = registry.sizes
-        self.log = Log(Bounds(), self.timing.clock)
+        self.lock: threading.RLock = threading.RLock()
+        self.timing: Timing = registry.timing
+        self.sizes: Sizes = registry.sizes
+        self.log: Log = Log(Bounds(), self.timing.clock)
         self._registry = registry
         self._ids: Ids = EpochIds()
         self._policy: Policy = "disconnect"
@@ -101,9 +101,19 @@ class TopicState(ABC):
         """Any thread: count the memory as free."""
         self._registry.count(weight=-self._weight)
 
+    @property
+    def registry(self) -> Registry:
+        """Any thread: the topics of the app."""
+        return self._registry
+
     def entered(self) -> bool:
         """Any thread: return True if the calling thread is in a method of this topic already."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def use_timing(self, timing: Timing) -> None:
+        """Any thread, while no server runs: use another clock; for tests."""
+        with self.lock:
+            self.timing, self.log.clock = timing, timing.clock
 
     @property
     def is_delivered(self) -> bool:
@@ -206,7 +216,10 @@ class TopicState(ABC):
             subscription.loop.call_soon(subscription.advance)
 
     def count_lost(self, events: int) -> None:
-        """Count events, or connections, that subscribers have lost."""
+        """Add to the counter of lost events.
+
+        With the policy "disconnect", each closed connection counts as one.
+        """
         self._dropped += events
         self._registry.count(dropped=events)
 

@@ -23,6 +23,8 @@ class SubscribedLog(TopicState, Replica):
         shared: the broker, or the log of this process.
     """
 
+    client: Hashable
+
     def __init__(self, name: str, registry: Registry, shared: SharedLog) -> None:
         super().__init__(name, registry)
         self._shared = shared
@@ -139,7 +141,7 @@ class SubscribedLog(TopicState, Replica):
         return True
 
     def place(self) -> None:
-        """The broker's thread: begin subscriptions with a known position or a passed deadline."""
+        """The broker's thread: begin subscriptions with a known position or an expired wait."""
         if not self._unplaced:  # the common case
             return
         with self.lock:
@@ -162,7 +164,7 @@ class SubscribedLog(TopicState, Replica):
         If another thread was in the middle of a change, the child begins with an empty log.
         """
         torn = self.entered() or not self.lock.acquire(blocking=False)
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._taken = threading.Condition(self.lock)
         self._posted = []
         self._trim_scheduled = False

@@ -19,6 +19,16 @@ class Subscription(Closing, ABC):
     :meth:`WebSocket.subscribe` and :meth:`EventStream.subscribe` return it. It is a context
     manager; leaving it ends the subscription. It ends with the connection, too.
 
+    >>> app = App()
+    >>> @app.websocket("/news")
+    ... def news(ws):
+    ...     with ws.subscribe("news") as subscription:
+    ...         ws.send(f"You follow {subscription.topic}.")
+    ...         yield
+    >>> with app.start() as server, connect(f"ws://localhost:{server.port}/news") as ws:
+    ...     ws.receive()
+    'You follow news.'
+
     Attributes:
         dropped: the number of events that the client has lost because it was too slow, or that
             newer events of their key have replaced.
@@ -219,7 +229,7 @@ class LoopDelivery(Protocol):
         """Owner: send the next entries of a subscription, as far as the socket accepts them."""
 
     def finish(self, subscription: TopicSubscription, /) -> None:
-        """Owner: send all entries published before, as far as the socket accepts them."""
+        """Owner: send all entries published so far, as far as the socket accepts them."""
 
     def start_lagging(self, subscription: TopicSubscription, /) -> None:
         """Owner: change a subscription from caught up to lagging."""
@@ -272,21 +282,21 @@ class TopicSubscription(Subscription):
     def __init__(
         self, state: SubscribedTopic, receiver: Receiver, encoding: Encoding, member: str | None
     ) -> None:
-        self.state = state
-        self.receiver = receiver
-        self.peer = receiver.peer
-        self.loop = receiver.loop
-        self.member = member
-        self.encoding = encoding
+        self.state: SubscribedTopic = state
+        self.receiver: Receiver = receiver
+        self.peer: ReceiverSocket = receiver.peer
+        self.loop: EventLoop = receiver.loop
+        self.member: str | None = member
+        self.encoding: Encoding = encoding
         self.delivery: LoopDelivery | None = None
-        self.begun = False
-        self.caught_up = False
-        self.position = 0
-        self.placed = False
-        self.missed = False
-        self.dropped = 0
-        self.over = False
-        self.removed = False
+        self.begun: bool = False
+        self.caught_up: bool = False
+        self.position: int = 0
+        self.placed: bool = False
+        self.missed: bool = False
+        self.dropped: int = 0
+        self.over: bool = False
+        self.removed: bool = False
         self._ended = False
 
     @property

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 class TopicStats:
     """The statistics of a topic in this process.
 
+    >>> topic = App().topic("news")
+    >>> published = topic.publish("hello")
+    >>> topic.stats().history, topic.stats().subscribers
+    (1, 0)
+
     Attributes:
         subscribers: current subscriptions.
         lagging: subscriptions that have not been sent all events yet.
@@ -42,6 +47,10 @@ class TopicStats:
 
 class Topic(ABC):
     """A named stream of events; :meth:`wsframe.server.App.topic` returns it.
+
+    >>> app = App()
+    >>> news = app.topic("news", history=500)
+    >>> published = news.publish({"title": "hello"}, event="headline")
 
     Attributes:
         name: the name of the topic.
@@ -72,6 +81,9 @@ class Topic(ABC):
                 because it must fit into a header. It does not begin with "?", and is not ":end".
             key: the key that this event updates, for the policy "latest"; at most 1,024 bytes, as
                 for ``event``.
+
+        Returns:
+            The subscribers in this process; those of other processes are not counted.
 
         Raises:
             TypeError: JSON cannot encode the data.

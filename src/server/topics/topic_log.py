@@ -104,7 +104,7 @@ class TopicLog(SubscribedLog, Topic):
                         "calling thread is in a method of the topic"
                     )
                 clock, spare = self.timing.clock, self.sizes.spare_positions
-                self.log = (
+                self.log: LatestLog | Log = (
                     LatestLog(bounds, clock, spare_positions=spare)
                     if latest
                     else Log(bounds, clock)

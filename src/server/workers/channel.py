@@ -29,7 +29,7 @@ class Channel:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._sock = sock
         self._received = bytearray()
         self._unsent = bytearray()

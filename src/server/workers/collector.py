@@ -10,18 +10,11 @@ counters are kept after it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import inf
 
-from ..reports.stats import METRICS, Stats, total
-
-COUNTERS = {
-    attribute
-    for metric in METRICS
-    if metric.kind == "counter"
-    for attribute in metric.samples.values()
-}
+from ..reports.stats import Stats, counters, total
 
 
 @dataclass(eq=False)
@@ -56,7 +49,7 @@ class Collector:
     """
 
     def __init__(self, clock: Callable[[], float], timeout: float) -> None:
-        self.due = inf
+        self.due: float = inf
         self.replaced = 0
         self._clock = clock
         self._timeout = timeout
@@ -64,7 +57,7 @@ class Collector:
         self._past = Stats()  # the counters of workers that have ended
         self._all: list[Participant] = []
         self._waiting: list[Participant] = []  # they wait for the end of this round
-        self._next_waiting: list[Participant] = []  # they wait for the end of the next one
+        self._next_waiting: list[Participant] = []  # they wait for the end of the next round
 
     def add(self, worker: Participant) -> None:
         """Add a worker that has started."""
@@ -73,7 +66,7 @@ class Collector:
     def remove(self, worker: Participant) -> None:
         """Remove a worker that has ended; keep its counters."""
         self._all.remove(worker)
-        self._past = total([self._past, _counters(worker.last)])
+        self._past = total([self._past, counters(worker.last)])
         for waiting in (self._waiting, self._next_waiting):
             if worker in waiting:
                 waiting.remove(worker)
@@ -126,9 +119,3 @@ class Collector:
             missing_processes=missing,
             replaced_processes=self.replaced,
         )
-
-
-def _counters(stats: Stats) -> Stats:
-    others: Iterable[str] = (item.name for item in fields(Stats) if item.name not in COUNTERS)
-    empty = Stats()
-    return replace(stats, **{name: getattr(empty, name) for name in others})

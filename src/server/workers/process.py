@@ -20,6 +20,7 @@ class WorkerProcess:
 
     Attributes:
         pid: the process id.
+        slot: the number of its listening sockets.
         channel: to the worker.
         stacks: file to which the worker writes the stacks of its threads; None without a
             ``worker_timeout``, or without a place for the file.
@@ -30,28 +31,41 @@ class WorkerProcess:
         participant: its part in the collection of statistics.
         kill_at: time at which it is killed unless it has ended.
         hung: True once the watchdog has found that it hangs.
+        successor: the worker that takes its place; None for no such worker.
+        retired: True once it must end because its successor serves.
+        ended: True once the process has ended.
     """
 
     def __init__(
-        self, pid: int, channel: Channel, stacks: BufferedRandom | None, timeout: float
+        self, pid: int, slot: int, channel: Channel, stacks: BufferedRandom | None, timeout: float
     ) -> None:
         self.pid = pid
+        self.slot = slot
         self.channel = channel
         self.stacks = stacks
         self.reason = ""
         self.started = False
-        self.forked_at = monotonic()
-        self.watchdog = Watchdog(monotonic, timeout, lambda: channel.send("check"))
-        self.participant = Participant(lambda: channel.send("collect"), self._answer)
-        self.kill_at = inf
+        self.forked_at: float = monotonic()
+        self.watchdog: Watchdog = Watchdog(monotonic, timeout, lambda: channel.send("check"))
+        self.participant: Participant = Participant(lambda: channel.send("collect"), self._answer)
+        self.kill_at: float = inf
         self.hung = False
+        self.successor: WorkerProcess | None = None
+        self.retired: bool = False
+        self.ended = False
 
     @property
     def due(self) -> float:
         """The time of the next check of this worker."""
-        if self.hung:
+        if self.hung or self.retired:
             return self.kill_at
         return self.watchdog.due if self.started else inf
+
+    def retire(self, seconds: float) -> None:
+        """Make the worker stop because its successor serves; it has this number of seconds."""
+        self.retired = True
+        self.kill_at = monotonic() + seconds
+        self.channel.send("retire")
 
     def read_stacks(self) -> str:
         """Return the stacks that the worker has written."""

@@ -3,9 +3,10 @@
 The supervisor has one thread, no loop and no connection. It forks before it has anything that a
 fork would break, and each worker then creates its own.
 
-Only SIGTERM stops a worker. Ctrl-C reaches every process of a terminal, so a worker leaves SIGINT
-to its parent. A second SIGTERM has no effect on it, because a service manager may send one to each
-process and the parent sends its own. Only the parent forces an end, with SIGKILL.
+A worker stops at SIGTERM, when its successor serves, and when its terminal is closed. Ctrl-C
+reaches every process of a terminal, so a worker leaves SIGINT to its parent. A second SIGTERM has
+no effect on it, because a service manager may send one to each process and the parent sends its
+own. Only the parent forces an end, with SIGKILL.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BufferedRandom
 from math import inf
@@ -23,14 +24,18 @@ from tempfile import TemporaryFile
 from time import monotonic
 from typing import NoReturn
 
-from ..forks import close_in_children
+from ..forks import close_in_children, passed_to_child
 from ..reports import output
 from ..reports.loggers import background, log
-from ..signals import STOP_SIGNALS, Signals
-from ..timing import Timing
+from ..settings import Settings
+from ..signals import HANGUP, HELD_BACK, Signals
+from ..sockets.listening import Listening
+from ..status import Status
+from ..timing import LONGEST_POLL, Timing
 from .channel import Channel, channel_pair, decode_stats
 from .collector import Collector
 from .process import WorkerProcess
+from .reload import Reload, log_failed_start
 from .worker import DUMP_SIGNAL, StartWorker, child_processes, run_exit_functions, serve
 
 # Give up after this number of failed starts in a row.
@@ -40,14 +45,16 @@ MAX_FAILURES = 5
 class Supervisor:
     """The parent of the workers. All methods are for the main thread, which runs signal handlers.
 
+    A SIGHUP replaces all workers, one after another; see :class:`Reload`.
+
     Args:
-        count: number of workers.
-        drain: seconds that they have to stop.
-        signals: the entered stop signals and SIGCHLD.
+        listening: the listening sockets of each worker.
+        settings: the settings of the servers.
+        signals: the entered stop signals, SIGCHLD and SIGHUP.
         start: called in every worker; starts its server.
-        timeout: seconds without progress after which a worker is replaced; 0 for no limit.
+        renew: called on SIGHUP, before the workers are replaced.
         on_serving: called once, when all workers serve.
-        on_stopping: called on the first stop signal.
+        status: reports the states of the service.
 
     Attributes:
         failure: the reason for giving up, or "".
@@ -55,24 +62,30 @@ class Supervisor:
 
     def __init__(
         self,
-        count: int,
-        drain: float,
+        listening: Sequence[Listening],
+        settings: Settings,
         signals: Signals,
         start: StartWorker,
-        timeout: float,
+        renew: Callable[[], object],
         on_serving: Callable[[], object],
-        on_stopping: Callable[[], object],
+        status: Status,
     ) -> None:
-        self.failure = ""
-        self._count = count
-        self._drain = drain
+        self.failure: str = ""
+        self._listening = listening
+        self._settings = settings
         self._start = start
-        self._timeout = timeout
+        self._renew = renew
         self._on_serving = on_serving
-        self._on_stopping = on_stopping
+        self._status = status
         self._workers: list[WorkerProcess] = []
-        self._fork_at = [0.0] * count  # one time for each missing worker
+        # The time and the slot of each missing worker.
+        self._fork_at = [(0.0, slot) for slot in range(len(listening))]
         self._kill_at: float | None = None  # set when the supervisor stops
+        self._close_at = inf  # the time after which no more clients are accepted
+        self._alive_at = monotonic() if status.manager.interval < inf else inf
+        self._hangups_handled = 0
+        grace = settings.drain + Timing.worker_grace
+        self._reload = Reload(self._fork, lambda worker: worker.retire(grace), status)
         self._exit_code = 0
         self._any_started = self._all_started = False
         self._failures = 0  # failed starts in a row
@@ -98,9 +111,13 @@ class Supervisor:
                 if worker in self._workers:  # the check of another worker may have removed it
                     self._check(worker)
             self._collector.check()
-            while self._kill_at is None and self._fork_at and min(self._fork_at) <= monotonic():
-                self._fork_at.remove(min(self._fork_at))
-                self._fork()
+            if self._kill_at is None:
+                self._reload.step()
+            while self._kill_at is None and self._fork_at and min(self._fork_at)[0] <= monotonic():
+                first = min(self._fork_at)
+                self._fork_at.remove(first)
+                self._start_missing(first[1])
+            self._report_alive()
 
     def _wait(self) -> None:
         """Wait for a signal, for a message of a worker, or until something is due."""
@@ -111,39 +128,62 @@ class Supervisor:
                 writing = select.POLLOUT if worker.channel.has_unsent else 0
                 poller.register(worker.channel, select.POLLIN | writing)
         until = min(self._times_due(), default=inf)
-        poller.poll(None if until == inf else max(0.0, until - monotonic()) * 1000)
+        poller.poll(min(max(0.0, until - monotonic()), LONGEST_POLL) * 1000)
         self._signals.wake()
         self._signals.wait()
 
     def _times_due(self) -> list[float]:
+        always = [self._collector.due, self._alive_at]
         if self._kill_at is not None:
-            return [self._kill_at, self._collector.due]
-        return [self._collector.due, *self._fork_at, *(worker.due for worker in self._workers)]
+            return [self._kill_at, self._close_at, *always]
+        missing = (time for time, _ in self._fork_at)
+        return [*always, *missing, *(worker.due for worker in self._workers)]
 
     def _handle_signals(self) -> None:
         while self._signals_handled < self._signals.count:
             self._signals_handled += 1
             if self._signals_handled == 1:
                 self._stop()
-                self._on_stopping()
+                self._status.stopping()
             else:
                 self._exit_code = 1
                 self._kill_all()
+        hangups = self._signals.hangups
+        if hangups > self._hangups_handled and not self._reload.running and self._kill_at is None:
+            self._hangups_handled = hangups
+            self._status.reloading()
+            self._renew()
+            self._reload.begin(self._workers)
+        if self._close_at <= monotonic():
+            self._close_listening()
         if self._kill_at is not None and self._kill_at <= monotonic():
+            drain = self._settings.drain
             log.error(
                 "killing %d workers that did not stop within %g s (drain=%g)",
                 len(self._workers),
-                self._drain + Timing.worker_grace,
-                self._drain,
+                drain + Timing.worker_grace,
+                drain,
             )
             self._exit_code = 1
             self._kill_all()
 
     def _stop(self) -> None:
         if self._kill_at is None:
-            self._kill_at = monotonic() + self._drain + Timing.worker_grace
+            self._close_at = monotonic() + self._settings.stop_delay
+            self._kill_at = self._close_at + self._settings.drain + Timing.worker_grace
             for worker in self._workers:
                 os.kill(worker.pid, signal.SIGTERM)
+
+    def _close_listening(self) -> None:
+        """Refuse further clients in all workers."""
+        self._close_at = inf
+        for listening in self._listening:
+            listening.close()
+
+    def _report_alive(self) -> None:
+        if self._alive_at <= monotonic():
+            self._alive_at = monotonic() + self._status.manager.interval
+            self._status.manager.alive()
 
     def _kill_all(self) -> None:
         while self._workers:
@@ -161,9 +201,10 @@ class Supervisor:
             self._workers.remove(worker)
             if worker.started:
                 self._collector.remove(worker.participant)
+            worker.ended = True
             self._ended(worker, os.waitstatus_to_exitcode(status))
             worker.close()
-        elif worker.hung:
+        elif worker.hung or worker.retired:
             if worker.kill_at <= monotonic():
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.kill_at = inf
@@ -190,22 +231,26 @@ class Supervisor:
         self._collector.add(worker.participant)
         self._any_started = True
         self._failures = 0
-        if not self._all_started and sum(each.started for each in self._workers) == self._count:
+        served = {each.slot for each in self._workers if each.started}
+        if not self._all_started and len(served) == len(self._listening):
             self._all_started = True
             self._on_serving()
 
     def _ended(self, worker: WorkerProcess, code: int) -> None:
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-        if self._kill_at is not None:
+        if self._kill_at is not None or worker.retired:
             if code:
                 log.error("worker %d did not shut down cleanly: %s", worker.pid, how)
-                self._exit_code = 1
+                self._exit_code = 1 if self._kill_at is not None else self._exit_code
+            return
+        reason = worker.reason or f"worker {worker.pid} ended: {how}"
+        if not worker.started and self._reload.successor_failed(worker, reason):
             return
         if worker.hung:
             log.error(
                 "replacing worker %d: its I/O loops made no progress for %g s (worker_timeout)",
                 worker.pid,
-                self._timeout,
+                self._settings.worker_timeout,
                 extra={"stack": worker.read_stacks() or "The worker did not write its stacks."},
             )
         elif worker.started:
@@ -214,17 +259,17 @@ class Supervisor:
             self._give_up(worker.reason)  # the others would fail for the same reason
             return
         else:
-            self._failed(worker.reason or f"worker {worker.pid} ended: {how}")
+            self._failed(reason)
         self._collector.replaced += worker.started
-        self._replace(short=monotonic() - worker.forked_at < Timing.worker_min_lifetime)
+        if worker.successor is None:
+            short = monotonic() - worker.forked_at < Timing.worker_min_lifetime
+            self._replace(worker.slot, short=short)
 
     def _failed(self, reason: str) -> None:
         """Count a worker that has ended before it served, or could not be forked."""
         if reason != self._last_reason:
             self._last_reason = reason
-            lines = reason.splitlines()
-            above = {"stack": "\n".join(lines[:-1])} if len(lines) > 1 else None  # a traceback
-            log.error("a worker failed to start: %s", lines[-1], extra=above)
+            log_failed_start("a worker failed to start", reason)
         self._failures += 1
         if self._failures == MAX_FAILURES:
             self._give_up(f"giving up: {MAX_FAILURES} workers in a row failed to start")
@@ -236,39 +281,58 @@ class Supervisor:
         if not self._any_started:
             self._kill_all()  # no worker has clients
 
-    def _replace(self, *, short: bool) -> None:
+    def _replace(self, slot: int, *, short: bool) -> None:
         pause = min(max(2 * self._pause, Timing.restart_min_backoff), Timing.restart_max_backoff)
         self._pause = pause if short else 0.0
-        self._fork_at.append(monotonic() + self._pause)
+        self._fork_at.append((monotonic() + self._pause, slot))
 
-    def _fork(self) -> None:
+    def _start_missing(self, slot: int) -> None:
+        try:
+            self._fork(slot)
+        except OSError as error:
+            self._failed(f"{error.strerror}")
+            self._replace(slot, short=True)
+
+    def _fork(self, slot: int) -> WorkerProcess:
+        """Start a worker on these sockets.
+
+        Raises:
+            OSError: the system cannot start another process, or too many files are open.
+        """
         output.flush()  # otherwise the worker would print the same text again
         background.close()  # a process should fork while it has a single thread
         # Signals are held back until the worker has its own handlers.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         stacks, ours, theirs = None, None, None
         try:
-            if self._timeout:
+            if self._settings.worker_timeout:
                 stacks = _file_for_stacks()
             ours, theirs = channel_pair()
             close_in_children(ours)
-            pid = os.fork() or self._run_worker(theirs, stacks, mask)  # which never returns
+            with passed_to_child(self._listening[slot].sockets):
+                # The child never returns.
+                pid = os.fork() or self._run_worker(slot, theirs, stacks, mask)
             if stacks is not None:
                 close_in_children(stacks)
-            self._workers.append(WorkerProcess(pid, ours, stacks, self._timeout))
-        except OSError as error:
+            worker = WorkerProcess(pid, slot, ours, stacks, self._settings.worker_timeout)
+            self._workers.append(worker)
+            return worker
+        except OSError:
             for file in (ours, stacks):
                 if file is not None:
                     file.close()
-            self._failed(f"{error.strerror}")
-            self._replace(short=True)
+            raise
         finally:
             if theirs is not None:
                 theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _run_worker(
-        self, channel: Channel, stacks: BufferedRandom | None, mask: set[int | signal.Signals]
+        self,
+        slot: int,
+        channel: Channel,
+        stacks: BufferedRandom | None,
+        mask: set[int | signal.Signals],
     ) -> NoReturn:
         """A new worker: serve, then exit without the exit functions of the parent."""
         code = 1
@@ -281,10 +345,11 @@ class Supervisor:
                 # SIG_IGN would be inherited by programs that the worker starts, so Ctrl-C is
                 # handled, without effect. The handlers remain until the process ends, because a
                 # later signal must not change its exit code.
-                signals = Signals(signal.SIGTERM, others=(signal.SIGINT,)).__enter__()
+                signals = Signals(signal.SIGTERM, others=(signal.SIGINT, *HANGUP)).__enter__()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 children = child_processes()
-                code = serve(channel, stacks, signals, self._start, self._drain)
+                sockets = self._listening[slot].in_worker()
+                code = serve(channel, stacks, signals, self._start, sockets, self._settings)
                 run_exit_functions(children)
             except BaseException:
                 code = 1

@@ -33,7 +33,7 @@ class Watchdog:
         self._request = request
         self._requested = False
         self._missed = 0
-        self.due = clock() if timeout else inf
+        self.due: float = clock() if timeout else inf
 
     def answered(self) -> None:
         """Record that all loops of the worker have run the callback."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from ..server import Server
+    from ..settings import Settings
+    from ..sockets.listening import Listening
 
 # Writes the stacks of all threads and ends the process. Applications rarely use this signal.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
@@ -41,11 +43,15 @@ class StartWorker(Protocol):
     """Starts the server of a worker."""
 
     def __call__(
-        self, interrupting: Callable[[], AbstractContextManager[None]], link: SupervisorLink
+        self,
+        sockets: Listening,
+        interrupting: Callable[[], AbstractContextManager[None]],
+        link: SupervisorLink,
     ) -> Server:
         """The main thread: start the server.
 
         Args:
+            sockets: the listening sockets.
             interrupting: entered around the application's code, so that a stop signal ends it.
             link: must be attached to the server.
         """
@@ -56,12 +62,13 @@ class SupervisorLink:
 
     Args:
         channel: to the supervisor.
-        closed: called in the link's thread when the supervisor has ended.
+        end: called in the link's thread when the worker must end, because the supervisor has
+            ended or has started a successor.
     """
 
-    def __init__(self, channel: Channel, closed: Callable[[], object]) -> None:
+    def __init__(self, channel: Channel, end: Callable[[], object]) -> None:
         self._channel = channel
-        self._closed = closed
+        self._end = end
         self._lock = threading.Lock()  # guards the two lists
         self._requested: list[MetricsCallback] = []  # they wait for the requested metrics
         self._waiting: list[MetricsCallback] = []  # they wait for the next request
@@ -109,9 +116,11 @@ class SupervisorLink:
                     self.report()
                 elif kind == "check":
                     self._check_loops()
+                elif kind == "retire":
+                    self._end()
                 else:
                     self._answered(encode(decode_stats(content)))
-        self._closed()
+        self._end()
         while self._requested:
             self._answered(None)
 
@@ -135,32 +144,34 @@ def serve(
     stacks: BufferedRandom | None,
     signals: Signals,
     start: StartWorker,
-    drain: float,
+    sockets: Listening,
+    settings: Settings,
 ) -> int:
-    """The main thread of a worker: serve until a stop signal, or until the supervisor has ended.
+    """The main thread of a worker: serve until a stop signal, or until its supervisor ends it.
 
     Args:
         channel: to the supervisor.
         stacks: receives the stacks of all threads when the supervisor requests them.
         signals: counts SIGTERM.
         start: starts the server.
-        drain: seconds that the server has to stop.
+        sockets: the listening sockets.
+        settings: the settings of the server.
 
     Returns:
         The exit code of the process.
     """
-    orphaned = threading.Event()
+    ended = threading.Event()
 
-    def supervisor_ended() -> None:
-        orphaned.set()
+    def end() -> None:
+        ended.set()
         signals.wake()
 
     close_in_children(channel)
     if stacks is not None:
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=True)
-    link = SupervisorLink(channel, supervisor_ended)
+    link = SupervisorLink(channel, end)
     try:
-        server = start(signals.interrupting, link)
+        server = start(sockets, signals.interrupting, link)
     except Interrupted:
         return 0
     except BaseException as error:  # SystemExit, too
@@ -168,9 +179,11 @@ def serve(
         channel.send("failed", reason.strip()[-MAX_REASON:] or "SystemExit")
         return 1
     link.begin()
-    while not (signals.count or orphaned.is_set()):
+    while not (signals.count or ended.is_set()):
         signals.wait()
-    server.stop(spread=SPREAD * drain)
+    # A successor accepts clients, so a worker that it replaces is not delayed.
+    delay = settings.stop_delay if signals.count else 0.0
+    server.stop(spread=SPREAD * settings.drain, delay=delay)
     link.report()
     return 0
 

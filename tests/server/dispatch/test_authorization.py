@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Answer, Clients, get, masked, upgrade
-from tests.support.clock import ManualClock
+from tests.support.clients import Clients, Response, get, masked, upgrade
 from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
 from tests.support.inspection import wait_for_disconnects
 from tests.support.log import ServerLog
@@ -20,6 +19,7 @@ from tests.support.waiting import TIMEOUT
 from wsframe import HandshakeError, Opcode
 from wsframe.server import App, EventStream, Request, WebSocket
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 COOKIE = ("Cookie", "session=anna")
 
@@ -45,7 +45,7 @@ def protected(authorize: Callable[[Request], object] = whose) -> App:
     return app
 
 
-def ask(clients: Clients, server: Any, request: bytes) -> Answer:
+def ask(clients: Clients, server: Any, request: bytes) -> Response:
     client = clients.connect(server)
     client.send(request)
     return client.answer()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from tests.server.reports.calls import ACCESS, handled_by
 from tests.support.clients import Clients, get
-from tests.support.clock import ManualClock
 from tests.support.inspection import wait_for_disconnects
 from tests.support.serving import stop_within
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, Server, Settings
 from wsframe.server.app import serve
 from wsframe.server.reports.stats import Stats
+from wsframe.server.sockets.listening import listen
 from wsframe.server.timing import Timing
 from wsframe.server.workers.channel import Channel, channel_pair
 from wsframe.server.workers.worker import MetricsCallback, SupervisorLink
+from wsframe.testing import ManualClock
 
 WAIT = 5.0
 
@@ -59,9 +61,10 @@ def clock() -> ManualClock:
 @pytest.fixture
 def server(link: Link, clock: ManualClock) -> Iterator[Server]:
     """A worker's server, in this process."""
-    app = App(timing=Timing(clock=clock, metrics_timeout=WAIT))
+    app = App(timing=Timing(clock=clock, report_timeout=WAIT))
     app.metrics()
-    server = serve(app, "127.0.0.1", 0, Settings(loops=1, drain=600), link=link)
+    settings = Settings(loops=1, drain=600)
+    server = serve(app, partial(listen, "127.0.0.1", 0, settings), settings, link=link)
     yield server
     stop_within(server, TIMEOUT)
 

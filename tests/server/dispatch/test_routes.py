@@ -17,6 +17,7 @@ from tests.support.clients import Clients, get, upgrade
 from tests.support.handlers import generator_echo, websocket_app
 from tests.support.serving import Serve
 from wsframe.server import App, Server
+from wsframe.testing import ReservedPort
 
 
 def heard(clients: Clients, server: Server, target: str) -> Any:
@@ -194,8 +195,6 @@ def test_routes_are_fixed_when_the_app_is_started(serve: Serve) -> None:
 
 def test_on_start_runs_before_the_first_connection(serve: Serve) -> None:
     app = App()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     called: list[object] = []
 
     @app.on_start
@@ -211,7 +210,8 @@ def test_on_start_runs_before_the_first_connection(serve: Serve) -> None:
         called.append(("second", threading.current_thread()))
 
     once = [("first", threading.current_thread()), ("second", threading.current_thread())]
-    serve(app, port=port).stop()
+    with ReservedPort() as port:
+        serve(app, port=port).stop()
     assert called == once
     serve(app)
     assert called == once * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from queue import Queue
 from typing import Any
 
@@ -14,6 +15,7 @@ from wsframe import ConnectionClosed
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.task import BUSY
 from wsframe.server.sessions.generator import GeneratorSession
+from wsframe.server.timing import Timing
 
 MIB = 1 << 20
 
@@ -50,13 +52,17 @@ class Blocking:
         finally:
             self.seen.put("finally")
 
-    def app(self, **options: Any) -> App:
-        """Return an app with this handler, an echo and a page."""
+    def app(self, timing: Timing | None = None, **options: Any) -> App:
+        """Return an app with this handler, an echo and a page.
+
+        On a busy machine, too, the route is suspected after three hand-offs.
+        """
+        timing = replace(timing or Timing(), handoff_window=60)
 
         def handler(ws: WebSocket) -> MessageGenerator:
             return (yield from self(ws))
 
-        app = websocket_app(generator_echo)
+        app = websocket_app(generator_echo, timing=timing)
         app.websocket("/block", **options)(handler)
         app.page("/", b"page")
         return app

@@ -112,6 +112,7 @@ class Rig:
         *,
         route: str = "/",
         blocking: bool | None = None,
+        kind: type[Conversation] = Conversation,
     ) -> tuple[Conversation, socket.socket]:
         """Return a connection and its client's socket."""
         ours, theirs = socket.socketpair()
@@ -124,7 +125,7 @@ class Rig:
 
         def begin() -> Conversation:
             peer = Peer(self.clients, ours, "client")
-            task = Conversation(peer, profile, act)
+            task = kind(peer, profile, act)
             self.loop.unfinished.add(task)
             peer.open(task, inf)
             return task

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.clock import ManualClock
 from wsframe.server.handoff.clock import LoopClock
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 INTERVAL = Timing().sweep_interval
 SUSPENDED = 100.0  # more than Timing.stall_threshold
@@ -30,7 +30,7 @@ class Ticking(LoopClock):
     def pass_time(self, seconds: float) -> None:
         """Advance the time, then tick if it is due."""
         self.source.now += seconds
-        self._tick_if_due()
+        self._tick_if_due(self.source.now)
 
     def _record(self, now: float) -> float | None:
         self.ticks.append(now)

@@ -12,7 +12,13 @@ import pytest
 
 from tests.server.handoff.blocking import Blocking, sessions
 from tests.support.clients import Clients, WebSocketClient
-from tests.support.handlers import Checkpoint, MessageGenerator, generator_echo, websocket_app
+from tests.support.handlers import (
+    SHORT_GRACE,
+    Checkpoint,
+    MessageGenerator,
+    generator_echo,
+    websocket_app,
+)
 from tests.support.inspection import loops_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
@@ -46,7 +52,7 @@ def test_a_blocking_function_of_an_event_stream_loses_the_loop(
     held[0].release()
     assert stream.expect(1) == ["two"]
     held[1].release()
-    assert loops_of(server)[0].handoffs == 1
+    assert loops_of(server)[0].handoffs >= 1  # on a busy machine, the echo may lose it, too
 
 
 def test_a_route_with_blocking_handlers_is_recognized(serve: Serve, clients: Clients) -> None:
@@ -81,15 +87,20 @@ def test_without_a_thread_a_started_handler_continues_on_the_loop(
     assert client.leave() == Close(1000)
 
 
+def threads_of_the_server() -> list[str]:
+    """Return the names of the threads that run, except that of the log."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("wsframe-") and name != "wsframe-log"]
+
+
 def test_a_stop_notifies_blocked_handlers_and_waits_for_their_return(
-    serve: Serve, clients: Clients, log: ServerLog
+    serve: Serve, clients: Clients
 ) -> None:
     handler = Blocking()
-    server = serve(handler.app(), drain=0.2)
+    server = serve(handler.app(), drain=60)
     blocked = [clients.websocket(server, "/block") for _ in range(3)]
     held = [handler.block(server, client) for client in blocked]
     stopping = threading.Thread(target=server.stop)
-    begin = time.monotonic()
     stopping.start()
     for client in blocked:
         assert client.expect_close() == Close(1001, "the server is shutting down")
@@ -97,13 +108,25 @@ def test_a_stop_notifies_blocked_handlers_and_waits_for_their_return(
         one.release()
     seen = [item if isinstance(item, str) else f"{item:d}" for item in handler.next_seen(7)]
     assert sorted(seen) == sorted(["block"] * 3 + ["1001", "finally"] * 2)
+    assert stopping.is_alive()
+    held[2].release()
+    assert sorted(map(str, handler.next_seen(2))) == ["1001", "finally"]
     stopping.join(TIMEOUT)
-    assert 0.2 <= time.monotonic() - begin < 4
+    assert not stopping.is_alive()
+    assert not threads_of_the_server()
+
+
+def test_a_handler_that_blocks_for_longer_than_drain_is_left_running(
+    serve: Serve, clients: Clients, log: ServerLog
+) -> None:
+    handler = Blocking()
+    server = serve(handler.app(SHORT_GRACE), drain=0)
+    held = handler.block(server, clients.websocket(server, "/block"))
+    server.stop()
     record = log.expect("wsframe-handler /block did not stop in time; leaving it running")
     assert "held.popleft().wait()" in str(record.stack_info)
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("wsframe-")]
-    assert [thread.name for thread in left] == ["wsframe-handler /block"]
-    held[2].release()
+    assert threads_of_the_server() == ["wsframe-handler /block"]
+    held.release()
 
 
 class Visitor(threading.Thread):

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Clients, get
-from tests.support.clock import STEP, ManualClock
-from tests.support.handlers import BOTH_KINDS, MessageGenerator, websocket_app
+from tests.support.handlers import BOTH_KINDS, STEP, MessageGenerator, websocket_app
 from tests.support.inspection import clients_of, loops_of, wait_for_disconnects
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until
@@ -19,7 +18,8 @@ from wsframe import Close
 from wsframe.server import App, Server, WebSocket
 from wsframe.server.handoff.threads import Threads, WorkerThread
 from wsframe.server.timing import Timing
-from wsframe.server.topics.sources import QueueThread
+from wsframe.server.topics.source_threads import QueueThread
+from wsframe.testing import ManualClock
 
 LOOPS = 3
 

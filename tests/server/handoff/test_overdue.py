@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
 from wsframe.server.handoff.overdue import OverdueHandlers
 from wsframe.server.handoff.task import BUSY, IDLE, State, Task
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 LIMIT = 5.0
 

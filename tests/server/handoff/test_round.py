@@ -17,17 +17,17 @@ import pytest
 
 from tests.server.handoff.stepping import Conversation, Rig, exchange, receive
 from tests.support.clients import Clients, WebSocketClient
-from tests.support.clock import ManualClock
 from tests.support.handlers import Checkpoint, MessageGenerator, websocket_app
 from tests.support.inspection import loops_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT
 from wsframe import Close, CloseCode, ConnectionClosed
-from wsframe.server import Server, WebSocket
+from wsframe.server import Server, WebSocket, pure_rounds
 from wsframe.server.handoff.task import Task
 from wsframe.server.sessions.generator import GeneratorSession
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 
 @contextmanager
@@ -354,6 +354,7 @@ def test_an_error_in_the_delivery_of_messages_ends_only_its_own_connection(
             raise ValueError("on purpose")
         return deliver(session, messages, rest)
 
+    monkeypatch.setattr("wsframe.server.handoff.loop.run_turns", pure_rounds.run_turns)
     monkeypatch.setattr(GeneratorSession, "messages_received", fail)
     scene.send_together("broken", "whole")
     assert scene.clients[1].next_event() == "whole"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from queue import SimpleQueue
 
 import pytest
 
@@ -13,19 +12,22 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.handlers import Checkpoint
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.task import BUSY, HELD, MAX_WORK_PER_TURN, QUEUED, Task
+from wsframe.server.pure_rounds import Signal
 from wsframe.server.sockets.output import HIGH_WATER
 
 
-def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None]) -> None:
-    """Register these queues with the loop in one turn, and block the next."""
+def held_with_news(rig: Rig, held: Checkpoint, *ready_signals: Signal) -> None:
+    """Register these signals with the loop in one turn, and block a turn of the next round."""
 
     def act(task: Conversation, item: bytes) -> None:
         if item == b"held":
             held.wait()
             return
-        for queue in ready_signal:
-            rig.loop.wakes.add(queue)
-        task.work = [b"held"]
+        if item == b"news":
+            for ready_signal in ready_signals:
+                rig.loop.wakes.add(ready_signal)
+        # A turn that is queued by a queued turn belongs to the next round.
+        task.work = [b"held" if item == b"news" else b"news"]
         task.needs_finish = True
 
     _, client = rig.connect(act)
@@ -33,41 +35,41 @@ def held_with_news(rig: Rig, held: Checkpoint, *ready_signal: SimpleQueue[None])
     held.wait_until_reached()
 
 
-def queues(count: int) -> list[SimpleQueue[None]]:
-    """Return this number of empty queues."""
-    return [SimpleQueue() for _ in range(count)]
+def signals(rig: Rig, count: int) -> list[Signal]:
+    """Return this number of signals that are not set."""
+    return [rig.loop.wakes.new_signal() for _ in range(count)]
 
 
-def test_the_loop_wakes_one_sender_which_wakes_the_next(rig: Rig) -> None:
-    rig.loop.wakes.one_at_a_time = True
+def test_the_loop_wakes_one_thread_which_wakes_the_next(rig: Rig) -> None:
+    wakes = rig.loop.wakes
+    wakes.one_at_a_time = True
     held = Checkpoint()
-    first, second, third = queues(3)
+    first, second, third = signals(rig, 3)
     held_with_news(rig, held, first, second, second, third)
-    assert [queue.qsize() for queue in (first, second, third)] == [1, 0, 0]
-    rig.loop.wakes.wake_next()
-    assert second.qsize() == 1
-    rig.loop.wakes.wake_next()  # the second has been woken already
-    assert [queue.qsize() for queue in (first, second, third)] == [1, 1, 1]
-    rig.loop.wakes.wake_next()
+    assert [signal.is_set for signal in (first, second, third)] == [True, False, False]
+    assert wakes.after(first) is second
+    second.set()
+    assert wakes.after(second) is third  # the second has been woken already
+    assert wakes.after(third) is None
     held.release()
 
 
-def test_the_loop_wakes_all_senders_in_the_end(rig: Rig) -> None:
+def test_the_loop_wakes_all_threads_in_the_end(rig: Rig) -> None:
     rig.loop.wakes.one_at_a_time = True
     held = Checkpoint()
-    ready_signal = queues(20)
-    held_with_news(rig, held, *ready_signal)
+    ready_signals = signals(rig, 20)
+    held_with_news(rig, held, *ready_signals)
     held.release()
-    for queue in ready_signal:
-        queue.get(timeout=TIMEOUT)
+    for signal in ready_signals:
+        assert signal.wait(TIMEOUT)
 
 
-def test_all_senders_are_woken_at_once_without_a_gil(rig: Rig) -> None:
+def test_all_threads_are_woken_at_once_without_a_gil(rig: Rig) -> None:
     rig.loop.wakes.one_at_a_time = False
     held = Checkpoint()
-    ready_signal = queues(20)
-    held_with_news(rig, held, *ready_signal)
-    assert [queue.qsize() for queue in ready_signal] == [1] * 20
+    ready_signals = signals(rig, 20)
+    held_with_news(rig, held, *ready_signals)
+    assert all(signal.is_set for signal in ready_signals)
     held.release()
 
 

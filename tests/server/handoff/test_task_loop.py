@@ -14,7 +14,6 @@ from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo
 from tests.support.handlers import Checkpoint
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server.handoff.loop import SPIN_POLLS
 from wsframe.server.handoff.monitor import Monitor
 from wsframe.server.handoff.poller import Poller
 from wsframe.server.pure_rounds import Received
@@ -141,7 +140,6 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
     called = threading.Event()
     receive = poller.receive
     calls: list[Callable[[], None]] = []
-    empty_polls = 0
 
     def call() -> None:
         while calls:
@@ -152,13 +150,11 @@ def test_a_call_is_not_lost_when_the_loop_falls_asleep(
         rig.loop.call_soon(call)
 
     def receive_late(timeout: float | None) -> tuple[list[Received], list[tuple[int, int]]]:
-        nonlocal empty_polls
         if timeout != 0 and moment == "after it was announced":
             call()
         found = receive(timeout and None)  # without an end, because a tick would make up for a loss
-        empty_polls = 0 if any(found) else empty_polls + 1
-        if empty_polls == SPIN_POLLS and moment == "before it is announced":
-            call_in_a_later_round()  # this is the last round before the loop sleeps
+        if any(found) and moment == "before it is announced":
+            call_in_a_later_round()  # after this round the loop sleeps
         return found
 
     monkeypatch.setattr(poller, "receive", receive_late)
@@ -184,7 +180,7 @@ def test_the_monitor_parks_while_idle_and_work_wakes_it() -> None:
         exchange(others_client, b"x")  # on the loop that it has taken
         held.release()
         assert receive(client, 4) == item + b"<" + item + b">"
-    assert rig.loop.handoffs == 3
+    assert rig.loop.handoffs >= 3  # on a busy machine, the other connection may lose it, too
     rig.close()
 
 

@@ -328,3 +328,37 @@ def test_the_owner_receives_any_exception_of_a_turn_in_a_thread(rig: Rig, log: S
         log.expect("internal error")
         assert task.settled.get(timeout=TIMEOUT)
     assert task.state is IDLE
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_client_that_has_disconnected_starts_no_second_turn_at_the_hand_off(
+    rig: Rig, slow: bool
+) -> None:
+    """A failure to send an earlier answer shows it: to the new owner, or before a slow turn."""
+    calls, turn = Checkpoint(), Checkpoint()
+
+    class Ending(Conversation):
+        def disconnected(self) -> None:
+            self.work = [b"end"]
+            self.schedule()
+
+    def act(task: Conversation, item: bytes) -> None:
+        if item == b"first":
+            turn.wait()
+        ended.put(item)
+
+    ended: Queue[bytes] = Queue()
+    task, client = rig.connect(act, kind=Ending)
+    task.profile.slow = slow
+    rig.loop.call_soon(calls.wait)
+    calls.wait_until_reached()
+    task.peer.send(b"answer")  # it is collected before the turn
+    client.sendall(b"first")
+    client.close()
+    calls.release()
+    turn.wait_until_reached()
+    rig.look_twice()
+    assert rig.ask(lambda: task.peer.closed)
+    assert rig.ask(lambda: task.state) is BUSY
+    turn.release()
+    assert [ended.get(timeout=TIMEOUT), ended.get(timeout=TIMEOUT)] == [b"first", b"end"]

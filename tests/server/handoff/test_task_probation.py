@@ -9,11 +9,11 @@ from math import inf
 import pytest
 
 from tests.server.handoff.stepping import Blocks, Conversation, Rig, block, echo, receive
-from tests.support.clock import ManualClock
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.handoff.blocking import BlockingProfile
 from wsframe.server.handoff.task import IDLE
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 PROBATION = Timing().probation_turns
 ROUTE_PROBATION = Timing().route_probation_turns

@@ -21,8 +21,7 @@ from tests.server.handoff.thread_limits import (
     status_of,
 )
 from tests.support.clients import Clients, get, masked, upgrade
-from tests.support.clock import STEP, ManualClock
-from tests.support.handlers import Checkpoint, MessageGenerator
+from tests.support.handlers import STEP, Checkpoint, MessageGenerator
 from tests.support.inspection import loops_of, peers_of, wait_for_disconnects
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
@@ -33,6 +32,7 @@ from wsframe.server.handoff.task import WAITING
 from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 
 def test_a_request_whose_client_disconnects_before_its_hook_is_dropped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from tests.support.clients import Answer, Client, Clients, parse_answer
+from tests.support.clients import Client, Clients, Response, parse_response
 from wsframe.server import Server
 
 PAGE = b"<p>the page"
@@ -20,7 +20,7 @@ REFUSED_EARLY = suppress(BrokenPipeError, ConnectionResetError)
 HOST = ("Host", "localhost")
 
 
-def answers(clients: Clients, server: Server, request: bytes) -> list[Answer]:
+def answers(clients: Clients, server: Server, request: bytes) -> list[Response]:
     """Return the answers to a request sent in one segment, and, if it is short, bytewise."""
     client = clients.connect(server)
     client.send(request)
@@ -29,7 +29,7 @@ def answers(clients: Clients, server: Server, request: bytes) -> list[Answer]:
         client = clients.connect(server)
         with REFUSED_EARLY:
             client.send_bytewise(request)
-        result.append(parse_answer(client.read_until(b"\r\n\r\n") + read_what_comes(client)))
+        result.append(parse_response(client.read_until(b"\r\n\r\n") + read_what_comes(client)))
     return result
 
 

@@ -18,17 +18,16 @@ from tests.support.clients import (
     KEY,
     Client,
     Clients,
-    Pairs,
     get,
     head,
     masked,
-    parse_answer,
+    parse_response,
     upgrade,
 )
 from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
-from wsframe import Close, CloseCode, Opcode, ServerSentEvent
+from wsframe import Close, CloseCode, Headers, Opcode, ServerSentEvent
 from wsframe.server import App, EventStream, Server, Settings, WebSocket
 
 HOST = ("Host", "localhost")
@@ -72,9 +71,9 @@ def server(serve: Serve, opened: list[str]) -> Iterator[Server]:
     assert client.answer().body == b"the page"
 
 
-def expect_refusal(received: bytes, status: int, headers: Pairs = ()) -> None:
+def expect_refusal(received: bytes, status: int, headers: Headers = ()) -> None:
     """Check for one answer, with these headers and the headers of every refusal."""
-    answer = parse_answer(received)
+    answer = parse_response(received)
     assert received.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode())
     assert parsedate_to_datetime(answer.headers["Date"])
     del answer.headers["Date"]
@@ -88,7 +87,7 @@ def expect_refusal(received: bytes, status: int, headers: Pairs = ()) -> None:
     assert answer.body.endswith(b"\n")
 
 
-REFUSED: dict[str, tuple[bytes, int, Pairs]] = {
+REFUSED: dict[str, tuple[bytes, int, Headers]] = {
     # The request line.
     "two spaces before the target": (head("GET  /ws HTTP/1.1", [HOST]), 400, ()),
     "two spaces behind the target": (head("GET /ws  HTTP/1.1", [HOST]), 400, ()),
@@ -199,6 +198,7 @@ def test_a_full_server_has_an_exact_answer(serve: Serve, clients: Clients, bytew
     )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("change", ["inserted", "put in place of another"])
 @pytest.mark.parametrize("byte", [b"\0", b"\r", b"\n", b"\x80"], ids=["NUL", "CR", "LF", "0x80"])
 def test_an_invalid_byte_anywhere_is_refused(
@@ -219,7 +219,7 @@ def test_an_invalid_byte_anywhere_is_refused(
             client.close()
         # An incomplete head may have no answer; every other has one.
         if received or b"\r\n\r\n" in wrong:
-            answer = parse_answer(received)
+            answer = parse_response(received)
             assert answer.status in (400, 404, 426), wrong
             assert answer.headers["Content-Length"] == str(len(answer.body)), wrong
         assert not opened, wrong
@@ -280,7 +280,7 @@ def test_a_frame_can_arrive_with_the_end_of_the_head(
     client = clients.connect(server)
     client.send_bytewise(request[:-left])
     client.send(request[-left:] + HELLO)
-    assert parse_answer(client.read_until(b"\r\n\r\n")).status == 101
+    assert parse_response(client.read_until(b"\r\n\r\n")).status == 101
     assert client.read_until(b"hello") == b"\x81\x05hello"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clients import Answer, Clients, get, upgrade
+from tests.support.clients import Clients, Response, get, upgrade
 from tests.support.serving import Serve
 from wsframe.fields import Fields
 from wsframe.server import App, Server, WebSocket
@@ -199,7 +199,7 @@ def test_malformed_forwarding_headers_are_refused(
     assert answer.body == b"the forwarding headers of the proxy are malformed\n"
 
 
-def ask(clients: Clients, server: Server, *headers: tuple[str, str]) -> Answer:
+def ask(clients: Clients, server: Server, *headers: tuple[str, str]) -> Response:
     client = clients.connect(server)
     client.send(upgrade("/", *headers))
     return client.answer()
@@ -241,6 +241,7 @@ def test_the_log_names_the_client(trusting: Server, clients: Clients, caplog: An
         (["10.0.0.1/8"], ValueError),
         (["127.0.0.1", ""], ValueError),
         ("127.0.0.1", TypeError),
+        ([1], TypeError),
     ],
 )
 def test_invalid_trusted_proxies_are_refused_at_the_start(

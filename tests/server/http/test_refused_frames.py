@@ -117,6 +117,7 @@ def test_text_that_is_not_utf8_is_refused_at_its_first_bad_byte(
     assert set(breaking(clients, server, NOT_UTF8[name])) == {close}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", BROKEN)
 def test_frames_that_violate_the_protocol_are_refused(
     server: Server, clients: Clients, name: str

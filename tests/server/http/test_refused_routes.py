@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.server.http.refused import HOST, PAGE, answers
-from tests.support.clients import Clients, get, head, parse_answer, upgrade
+from tests.support.clients import Clients, get, head, parse_response, upgrade
 from wsframe.server import Server
 
 NO_UPGRADE = {
@@ -25,6 +25,7 @@ NO_UPGRADE = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", NO_UPGRADE)
 def test_a_websocket_requires_an_upgrade_to_version_13(
     server: Server, clients: Clients, name: str
@@ -136,7 +137,7 @@ def test_only_pages_of_this_host_and_of_allowed_origins_can_connect(
     client = clients.connect(server)
     client.send(request)
     if admitted:
-        assert parse_answer(client.read_until(b"\r\n\r\n")).status == 101
+        assert parse_response(client.read_until(b"\r\n\r\n")).status == 101
     else:
         answer = client.answer()
         assert answer.status == 403

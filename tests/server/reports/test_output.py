@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.support.clients import WebSocketClient
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close
 from wsframe.server.reports import output
+from wsframe.testing import ReservedPort
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
@@ -78,19 +79,17 @@ def closed(stack: ExitStack) -> int:
     return -1
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-OUTPUTS = pytest.mark.parametrize("output_to", [gone, full, without_space, closed])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+# Every output with both commands, and with and without workers.
+SERVED = [
+    pytest.param(gone, "run", "0"),
+    pytest.param(gone, "command line", "2", marks=pytest.mark.unmeasured),
+    pytest.param(closed, "run", "2"),
+    pytest.param(closed, "command line", "0", marks=pytest.mark.unmeasured),
+    pytest.param(full, "run", "2", marks=pytest.mark.unmeasured),
+    pytest.param(full, "command line", "0", marks=pytest.mark.unmeasured),
+    pytest.param(without_space, "run", "0", marks=pytest.mark.unmeasured),
+    pytest.param(without_space, "command line", "2", marks=pytest.mark.unmeasured),
+]
 
 
 def is_served(port: int) -> bool:
@@ -111,7 +110,7 @@ class Served:
         self, directory: Path, file: int, command: str, workers: str, stack: ExitStack
     ) -> None:
         (directory / "program.py").write_text(PROGRAM, encoding="utf-8")
-        self.port = free_port()
+        self.port = stack.enter_context(ReservedPort())
         options = ["-m", "wsframe.server", "program:app", "--host", "127.0.0.1", "--drain", "1"]
         arguments = {
             "run": ["program.py", str(self.port), workers],
@@ -132,9 +131,7 @@ class Served:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("command", ["run", "command line"])
-@OUTPUTS
+@pytest.mark.parametrize(("output_to", "command", "workers"), SERVED)
 def test_unusable_output_changes_neither_the_stop_nor_the_exit_code(
     tmp_path: Path,
     stack: ExitStack,
@@ -167,11 +164,12 @@ def test_a_handler_blocked_in_print_does_not_keep_the_process_alive(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_earlier_output_of_the_application_comes_first(tmp_path: Path, workers: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     with subprocess.Popen(
-        [sys.executable, "program.py", str(free_port()), workers],
+        [sys.executable, "program.py", "0", workers],
         stdout=subprocess.PIPE,
         cwd=tmp_path,
         text=True,

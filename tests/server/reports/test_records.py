@@ -17,7 +17,7 @@ from tests.support.handlers import Checkpoint, generator_echo, plain_echo, webso
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT
-from wsframe import Close, Opcode
+from wsframe import Close, ConnectionClosed, Opcode
 from wsframe.server import App, WebSocket
 from wsframe.server.reports.loggers import MAX_EXCEPTIONS, background
 from wsframe.server.reports.loggers import log as server_log
@@ -202,6 +202,34 @@ def test_an_exception_that_cannot_be_read_ends_its_handler(
     assert refused.answer().status == 500
     for path in ("/socket", "/stream", "/judged"):
         assert "UnreadableError" in str(log.expect(f"of {path} failed").exc_text)
+
+
+class UnreadableEnd(ConnectionClosed):
+    """The same for an error that the owner logs."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+def raise_unreadable_end(_: object) -> None:
+    """Raise it."""
+    raise UnreadableEnd(1000, "")
+
+
+def raise_unreadable_end_in_turn(_: object) -> Any:
+    """Raise it on the loop."""
+    yield
+    raise UnreadableEnd(1000, "")
+
+
+@pytest.mark.parametrize("handler", [raise_unreadable_end, raise_unreadable_end_in_turn])
+def test_an_unreadable_error_of_another_connection_ends_its_handler(
+    serve: Serve, clients: Clients, log: ServerLog, handler: Callable[..., Any]
+) -> None:
+    client = clients.websocket(serve(websocket_app(handler, "/socket")), "/socket")
+    client.send_messages("go")
+    assert client.expect_close() == Close(1011, "the handler failed")
+    assert "UnreadableEnd" in str(log.expect("the handler of /socket failed").exc_text)
 
 
 def test_the_truth_value_of_an_identity_may_block(serve: Serve, clients: Clients) -> None:

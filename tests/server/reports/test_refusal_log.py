@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from logging import WARNING
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.clients import Clients, get, head, upgrade
+from tests.support.clients import END_OF_HEAD, Client, Clients, get, head, upgrade
 from tests.support.handlers import generator_echo
 from tests.support.log import ServerLog
-from tests.support.nginx import Nginx
+from tests.support.pages import ROOT
+from tests.support.proxies import nginx_proxy
 from tests.support.serving import Serve
 from wsframe import HandshakeError
 from wsframe.server import App, Request, Server
 
 HOST = ("Host", "localhost")
-README = Path(__file__).parents[3] / "README.md"
+CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 # The location from nginx' documentation of WebSocket proxying, which does not forward the Host.
 DOCUMENTED = """
     proxy_pass {upstream};
@@ -183,20 +183,30 @@ def browser(origin: str) -> bytes:
     return upgrade("/ws", ("Origin", origin), changes={"Host": host})
 
 
+def answer_behind_nginx(port: int, location: str, origin: str) -> bytes:
+    """Return the head of the answer that a browser gets through nginx from this port."""
+    with nginx_proxy(location, backend=port) as nginx:
+        client = Client(nginx.port)
+        try:
+            client.send(browser(origin))
+            return client.read_until(END_OF_HEAD)
+        finally:
+            client.close()
+
+
 def log_behind_nginx(
     serve: Serve, log: ServerLog, location: str, status: int, origin: str, **options: Any
 ) -> str:
     """Return the log record of a browser's request through nginx that gets this status."""
     server = serve(app_of_all_kinds(), **options)
-    with Nginx(server.port, location) as nginx:
-        assert nginx.ask(browser(origin)).startswith(f"HTTP/1.1 {status} ".encode())
+    answer = answer_behind_nginx(server.port, location, origin)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     return log.expect(f"is refused with {status}", WARNING).getMessage()
 
 
 def opens_behind_nginx(serve: Serve, location: str, origin: str, **options: Any) -> None:
     server = serve(app_of_all_kinds(), **options)
-    with Nginx(server.port, location) as nginx:
-        assert nginx.ask(browser(origin)).startswith(b"HTTP/1.1 101 ")
+    assert answer_behind_nginx(server.port, location, origin).startswith(b"HTTP/1.1 101 ")
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example", "http://shop.example:8080"])
@@ -227,8 +237,7 @@ def test_the_log_advises_on_nginx_with_an_address_for_its_upstream(
 ) -> None:
     server = serve(app_of_all_kinds())
     location = DOCUMENTED.format(upstream=f"http://127.0.0.1:{server.port}")
-    with Nginx(server.port, location) as nginx:
-        answer = nginx.ask(browser("https://shop.example"))
+    answer = answer_behind_nginx(server.port, location, "https://shop.example")
     assert answer.startswith(b"HTTP/1.1 403 ")
     line = log.expect("is refused with 403", WARNING).getMessage()
     assert f'Host "127.0.0.1:{server.port}", Origin "https://shop.example"' in line
@@ -245,10 +254,10 @@ def test_the_log_advises_on_nginx_that_does_not_forward_the_upgrade(
     assert 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";' in line
 
 
-def test_the_configuration_of_nginx_in_the_readme_works(serve: Serve) -> None:
-    match = re.search(r"location / \{\n(.*?)\n  \}", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_origins_are_accepted_behind_the_configuration_of_nginx(serve: Serve) -> None:
+    match = re.search(r"location / \{\n(.*?)\n    \}", CONFIGURATION.read_text("utf-8"), re.DOTALL)
     assert match is not None
-    location = match[1].replace("127.0.0.1:9292", "backend")
+    location = match[1].replace("http://shop", "http://backend")
     for origin in ("https://shop.example", "http://shop.example:8080"):
         opens_behind_nginx(serve, location, origin, hosts=["shop.example"])
     opens_behind_nginx(

@@ -126,7 +126,7 @@ def test_handoffs_are_counted(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(blocks))
     client = clients.websocket(server, "/echo")
     client.send_messages("block")
-    wait_until(lambda: server.stats().handoffs == 1, "the loop is handed off")
+    wait_until(lambda: server.stats().handoffs >= 1, "the loop is handed off")
     go.set()
 
 
@@ -186,6 +186,7 @@ def test_statistics_do_not_wait_for_the_owner_of_a_loop(serve: Serve, clients: C
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_sums_do_not_decrease_while_connections_end(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo))
     ended = threading.Event()
@@ -225,9 +226,10 @@ def test_the_statistics_of_an_app_are_the_sum_over_its_running_servers(
         client = clients.connect(server)
         client.send(get("/nothing"))
         client.answer()
+    shorter = second.stats().uptime
     stats = app.stats()
     assert (stats.websockets, stats.refused, stats.loops) == (3, {404: 3}, 2)
-    assert stats.uptime >= second.stats().uptime
+    assert stats.uptime >= shorter
     first.stop(drain=0)
     assert (app.stats().websockets, app.stats().refused) == (2, {404: 2})
     third = serve(app)

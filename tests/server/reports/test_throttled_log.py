@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
 from tests.support.waiting import TIMEOUT
 from wsframe.server.reports import throttled as module
 from wsframe.server.reports.background import AtomicCounter
 from wsframe.server.reports.loggers import background
 from wsframe.server.reports.throttled import ThrottledLog
+from wsframe.testing import ManualClock
 
 
 def test_a_flood_of_lines_becomes_two_lines_with_their_number(log: ServerLog) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.support.clients import Answer, Clients
+from tests.support.clients import Clients, Response
 from wsframe.server import App, Server
 
 FRIEND = ("Origin", "https://friend.example")
@@ -16,14 +16,14 @@ STRANGER = ("Origin", "https://stranger.example")
 FRIENDS = ["https://friend.example"]
 
 
-def ask(clients: Clients, server: Server, request: bytes) -> Answer:
+def ask(clients: Clients, server: Server, request: bytes) -> Response:
     """Return the complete answer to a request that opens no stream."""
     client = clients.connect(server)
     client.send(request)
     return client.answer()
 
 
-def allowed(answer: Answer) -> dict[str, str]:
+def allowed(answer: Response) -> dict[str, str]:
     """Return the CORS headers of an answer."""
     return {
         name.removeprefix("Access-Control-"): value

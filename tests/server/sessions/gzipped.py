@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-END = b"id: :end\n\n"
+END = b"event: end\nid: :end\n\n"
 
 
 TEXT = '{"price": 1234, "name": "something"}' * 20

@@ -16,7 +16,7 @@ from tests.server.sessions.eventstream_http import (
     ask,
     shared_app,
 )
-from tests.support.clients import Answer, Clients, get, head, parse_answer
+from tests.support.clients import Clients, Response, get, head, parse_response
 from tests.support.serving import Serve
 from wsframe import HandshakeError
 from wsframe.server import App, EventStream, Request, Server
@@ -33,11 +33,11 @@ ASKS = ("Access-Control-Request-Method", "GET")
 ALL = "*"
 
 
-def head_of(clients: Clients, server: Server, request: bytes) -> Answer:
+def head_of(clients: Clients, server: Server, request: bytes) -> Response:
     """Return the head of the answer, with or without a stream after it."""
     client = clients.connect(server)
     client.send(request)
-    return parse_answer(client.read_until(b"\r\n\r\n"))
+    return parse_response(client.read_until(b"\r\n\r\n"))
 
 
 @pytest.mark.parametrize("target", ["/topic", "/handler"])

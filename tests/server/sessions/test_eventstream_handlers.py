@@ -17,7 +17,7 @@ from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
 from wsframe import ServerSentEvent
-from wsframe.server import App, ConnectionClosed, EventStream
+from wsframe.server import App, ConnectionClosed, EventStream, Server
 from wsframe.server.handoff.loop import READ
 from wsframe.server.sessions.eventstream_session import EventStreamSession
 
@@ -26,6 +26,11 @@ def handler_app(handler: Callable[..., Any], path: str = "/job", **options: Any)
     app = App()
     app.sse(path, **options)(handler)
     return app
+
+
+def waits_to_send(server: Server) -> bool:
+    """Return True if the handler of the only client waits until the client reads."""
+    return [peer.waiting_senders for peer in peers_of(server)] == [1]
 
 
 def thread_names() -> list[str]:
@@ -193,9 +198,11 @@ def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, clients: Cl
             sent += 1
         done.set()
 
-    client = clients.stream(serve(handler_app(push)), "/job", receive_buffer=1 << 16)
-    assert not done.wait(1)
+    server = serve(handler_app(push))
+    client = clients.stream(server, "/job", receive_buffer=1 << 16)
+    wait_until(lambda: waits_to_send(server), "it waits")
     assert 0 < sent < count // 2
+    assert not done.is_set()
     assert client.expect(count) == [CHUNK] * count
     assert done.wait(TIMEOUT)
     client.expect_end()
@@ -249,14 +256,16 @@ def test_a_blocked_send_ends_with_the_connection(serve: Serve, clients: Clients,
         except ConnectionClosed:
             ended.set()
 
-    client = clients.stream(serve(handler_app(push, blocking=True)), "/job", receive_buffer=1 << 16)
+    server = serve(handler_app(push, blocking=True), send_timeout=2 * TIMEOUT)
+    client = clients.stream(server, "/job", receive_buffer=1 << 16)
     stream = opened.get(timeout=TIMEOUT)
-    assert not ended.wait(0.5)
+    wait_until(lambda: waits_to_send(server), "it waits")
+    assert not ended.is_set()
     if how == "close":
         stream.close()
     else:
         client.reset()
-    assert ended.wait(2)
+    assert ended.wait(TIMEOUT)
     client.close()
 
 

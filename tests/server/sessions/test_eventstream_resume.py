@@ -139,7 +139,7 @@ def test_an_invalid_retry_time_is_refused(retry: float) -> None:
         App().start(retry=retry)
 
 
-END = b"id: :end\n\n"
+END = b"event: end\nid: :end\n\n"
 
 
 COMES_BACK = ("Last-Event-ID", ":end")

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from tests.server.sessions.gzipped import END, TEXT, Gunzip
-from tests.support.clients import Clients, StreamClient, get, parse_answer
+from tests.support.clients import Clients, StreamClient, get, parse_response
 from tests.support.serving import Serve
 from tests.support.tools import missing_tool
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
@@ -106,7 +106,7 @@ def test_only_clients_that_accept_gzip_get_it(
     app.sse("/topic", source=app.topic("silent"), compress=compress, origins="*")
     client = clients.connect(serve(app))
     client.send(get("/topic", *([] if header is None else [header]), method=method))
-    answer = parse_answer(client.read_until(b"\r\n\r\n"))
+    answer = parse_response(client.read_until(b"\r\n\r\n"))
     compressed = compress and header is not None and header[1] == "gzip"
     assert answer.status == 200
     assert answer.headers["Content-Encoding"] == ("gzip" if compressed else None)
@@ -302,7 +302,7 @@ def test_a_stream_of_many_threads_is_whole(serve: Serve, gzip_clients: Connect) 
 @pytest.mark.unmeasured
 def test_a_thread_waits_while_its_client_does_not_read(serve: Serve, gzip_clients: Connect) -> None:
     noise = Random(2).randbytes(1 << 15).hex()
-    sent, count = 0, 500
+    sent, count = 0, 100
 
     def push(stream: EventStream) -> Iterator[str]:
         nonlocal sent

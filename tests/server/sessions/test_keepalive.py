@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Clients, WebSocketClient
-from tests.support.clock import ManualClock
 from tests.support.handlers import (
     BOTH_KINDS,
     Checkpoint,
@@ -29,6 +28,7 @@ from wsframe.server import App, ConnectionClosed, WebSocket
 from wsframe.server.sessions.websocket_session import WebSocketSession
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 SHORT, LONG = 0.1, 60.0
 CHECKS = 4  # of the deadlines
@@ -46,7 +46,7 @@ def test_a_silent_client_that_answers_pings_stays_connected(
     serve: Serve, clients: Clients, echo: Callable[..., Any]
 ) -> None:
     server = serve(websocket_app(echo), ping_interval=SHORT, ping_timeout=LONG)
-    client = clients.websocket(server, "/echo")
+    client = clients.websocket(server, "/echo", answer_pings=False)
     answer_pings(client, 3)
     client.send_messages("still here")
     assert client.next_event() == "still here"
@@ -65,7 +65,7 @@ def test_a_client_without_a_pong_is_closed_with_the_setting_as_reason(
             ends.put(end)
 
     server = serve(websocket_app(wait), ping_interval=SHORT, ping_timeout=0.2, close_timeout=0.2)
-    client = clients.websocket(server, "/echo")
+    client = clients.websocket(server, "/echo", answer_pings=False)
     assert client.next_event() == Ping(b"")
     assert client.next_event() == Close(1011, "no pong within 0.2 s (ping_timeout)")
     assert ends.get(timeout=TIMEOUT).code == 1011
@@ -77,7 +77,7 @@ def test_any_byte_counts_as_life(serve: Serve, clients: Clients) -> None:
     clock = ManualClock()
     app = websocket_app(generator_echo, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=0)
-    client = clients.websocket(server, "/echo")
+    client = clients.websocket(server, "/echo", answer_pings=False)
     (peer,) = peers_of(server)
     frame = client.codec.encode("whole")
     for byte in frame[:-1]:
@@ -114,7 +114,9 @@ def test_pings_do_not_wait_for_a_handler_that_blocks(serve: Serve, clients: Clie
         yield
 
     client = clients.websocket(
-        serve(websocket_app(block), ping_interval=SHORT, ping_timeout=LONG), "/echo"
+        serve(websocket_app(block), ping_interval=SHORT, ping_timeout=LONG),
+        "/echo",
+        answer_pings=False,
     )
     client.send_messages("block")
     answer_pings(client, 3)
@@ -137,7 +139,7 @@ def test_a_client_that_is_not_read_does_not_count_as_silent(serve: Serve, client
     clock = ManualClock()
     app = websocket_app(block, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG, ping_timeout=0.0, message_timeout=LONG)
-    client = clients.websocket(server, "/echo")
+    client = clients.websocket(server, "/echo", answer_pings=False)
     (peer,) = peers_of(server)
     sending = threading.Thread(target=client.send_messages, args=[bytes(1 << 16)] * 16)
     sending.start()
@@ -157,7 +159,7 @@ def test_the_limits_can_be_disabled(serve: Serve, clients: Clients, option: str)
     if option == "heartbeat":
         clients.stream(server, "/stream")
     else:
-        clients.websocket(server, "/echo")
+        clients.websocket(server, "/echo", answer_pings=False)
     (peer,) = peers_of(server)
     assert peer.deadline == float("inf")
 
@@ -166,7 +168,7 @@ def test_a_message_has_a_limit_without_pings(serve: Serve, clients: Clients) -> 
     clock = ManualClock()
     app = websocket_app(generator_echo, timing=Timing(clock=clock))
     server = serve(app, ping_interval=0, message_timeout=LONG)
-    client = clients.websocket(server, "/echo")
+    client = clients.websocket(server, "/echo", answer_pings=False)
     (peer,) = peers_of(server)
     before = peer.bytes_in
     client.send(client.codec.encode("incomplete")[:-1])
@@ -192,7 +194,7 @@ def test_a_ping_that_finds_the_connection_lost_ends_it(
     clock = ManualClock()
     app = websocket_app(wait, timing=Timing(clock=clock))
     server = serve(app, ping_interval=LONG)
-    clients.websocket(server, "/echo")
+    clients.websocket(server, "/echo", answer_pings=False)
     (peer,) = peers_of(server)
     sock = socket_of(peer)
     sock.shutdown(socket.SHUT_WR)  # sending the ping fails

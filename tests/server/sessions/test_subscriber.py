@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Clients
-from tests.support.handlers import Checkpoint, MessageGenerator, websocket_app
+from tests.support.handlers import SHORT_GRACE, Checkpoint, MessageGenerator, websocket_app
 from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.serving import Serve, stop_within
@@ -66,7 +66,7 @@ def test_a_handler_that_subscribes_after_the_stop_leaves_no_subscriber(
         subscriptions.put(ws.subscribe("news"))
 
     monkeypatch.setattr(Topics, "find", find_late)
-    app = websocket_app(subscribe)
+    app = websocket_app(subscribe, timing=SHORT_GRACE)
     topic = app.topic("news")
     server = serve(app, drain=0.1)
     clients.websocket(server, "/echo")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable
 from queue import Queue
 from select import select
@@ -14,7 +13,6 @@ import pytest
 
 from tests.server.sessions.websocket import MIB, Handler
 from tests.support.clients import Clients, WebSocketClient, masked
-from tests.support.clock import ManualClock
 from tests.support.handlers import (
     BOTH_KINDS,
     NO_HANDOFFS,
@@ -41,6 +39,7 @@ from wsframe.server.handoff.loop import READ
 from wsframe.server.handoff.task import State
 from wsframe.server.sessions.closing import ClosingState
 from wsframe.server.sockets.output import HIGH_WATER
+from wsframe.testing import ManualClock
 
 
 def numbered(number: int, size: int = 1 << 14) -> bytes:
@@ -52,9 +51,10 @@ KERNEL = 16 * MIB
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_thread_does_not_wait_for_bytes_that_were_sent(serve: Serve, clients: Clients) -> None:
     """Each message exceeds the limit for waiting, but most are sent before the wait."""
-    size, count = 300_000, 2000
+    size, count = 300_000, 500
 
     def push(ws: WebSocket) -> None:
         for number in range(count):
@@ -144,7 +144,7 @@ def test_a_blocked_send_raises_when_the_connection_is_closed(
         except ConnectionClosed as end:
             ended.put(end)
 
-    server = serve(websocket_app(push), drain=60)
+    server = serve(websocket_app(push), drain=60, send_timeout=60)
     client = clients.websocket(server, "/echo", receive_buffer=1 << 16)
     wait_until_stable(lambda: sent)
     stopping = threading.Thread(target=server.stop)
@@ -152,7 +152,7 @@ def test_a_blocked_send_raises_when_the_connection_is_closed(
         stopping.start()
     else:
         opened.get(timeout=TIMEOUT).close(code)
-    assert ended.get(timeout=2).code == (code or 1001)
+    assert ended.get(timeout=TIMEOUT).code == (code or 1001)
     # The earlier messages arrive, and then the close frame.
     events = client.expect(sent)
     assert set(events) == {bytes(1 << 16)}
@@ -244,15 +244,13 @@ def test_the_answer_to_a_close_is_read_after_a_flood(serve: Serve, clients: Clie
         opened.put(ws)
         held.wait()
 
-    server = serve(websocket_app(hold))
+    server = serve(websocket_app(hold), close_timeout=2 * TIMEOUT)
     client = clients.websocket(server, "/echo")
     _, rest = flood(client)
     opened.get(timeout=TIMEOUT).close(4000)
-    begin = time.monotonic()
     assert client.next_event() == Close(4000)
     client.send(rest + client.codec.close(4000))
-    client.expect_end()
-    assert time.monotonic() - begin < server.settings.close_timeout / 2
+    client.expect_end()  # within TIMEOUT
     held.release()
 
 

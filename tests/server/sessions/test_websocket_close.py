@@ -136,7 +136,7 @@ def test_another_thread_may_send_and_close(serve: Serve, clients: Clients, echo:
             ended.put(end.code)
 
     handler = plain if echo is plain_echo else generator
-    client = clients.websocket(serve(websocket_app(handler)), "/echo")
+    client = clients.websocket(serve(websocket_app(handler)), "/echo", answer_pings=False)
     ws = opened.get(timeout=TIMEOUT)
     ws.send("pushed")
     ws.ping(b"too")

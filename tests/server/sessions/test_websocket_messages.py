@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from queue import Queue
 
 import pytest
@@ -52,6 +53,34 @@ def test_a_message_is_echoed_unchanged(
     client.send_messages(message, message)
     assert client.expect(2) == [message, message]
     assert client.leave() == Close(1000)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_values_are_sent_as_json_and_are_no_messages(
+    serve: Serve, clients: Clients, deflate: bool
+) -> None:
+    errors: Queue[str] = Queue()
+
+    def handler(ws: WebSocket) -> None:
+        ws.send_json({"name": "ä", "values": [1, None]})
+        ws.send_json("text", timeout=TIMEOUT)
+        for message in ({"a": 1}, None, memoryview(b"abcd")[::2]):
+            for timeout in (None, 0):
+                with pytest.raises(TypeError) as raised:
+                    ws.send(message, timeout=timeout)  # type: ignore[arg-type]
+                errors.put(str(raised.value))
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            ws.send_json(math.nan)
+
+    offer = (("Sec-WebSocket-Extensions", "permessage-deflate"),) if deflate else ()
+    client = clients.websocket(serve(websocket_app(handler, deflate=deflate)), "/echo", *offer)
+    first, second, close = client.expect(3)
+    assert (first, second) == (r'{"name": "\u00e4", "values": [1, null]}', '"text"')
+    assert close == Close(1000)
+    found = [errors.get(timeout=TIMEOUT) for _ in range(6)]
+    hint = "a message must be str or bytes-like, not {}; send_json sends a value as JSON"
+    assert found[:4] == [hint.format("dict")] * 2 + [hint.format("NoneType")] * 2
+    assert all("C-contiguous" in text for text in found[4:])
 
 
 @BOTH_KINDS
@@ -199,7 +228,7 @@ def test_a_handler_may_ping(serve: Serve, clients: Clients) -> None:
             ws.close()
         yield
 
-    client = clients.websocket(serve(websocket_app(ping)), "/echo")
+    client = clients.websocket(serve(websocket_app(ping)), "/echo", answer_pings=False)
     assert client.expect(2) == [Ping(b""), Ping(b"x" * 125)]
     assert isinstance(refused.get(timeout=TIMEOUT), ValueError)
     assert isinstance(refused.get(timeout=TIMEOUT), ConnectionClosed)

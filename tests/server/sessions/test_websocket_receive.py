@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, Queue, SimpleQueue
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -21,7 +21,8 @@ from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import WebSocket
 from wsframe.server.handoff.wakes import Wakes
-from wsframe.server.sessions import thread
+from wsframe.server.pure_rounds import Signal
+from wsframe.server.rounds import chosen
 
 
 def test_receive_waits_no_longer_than_its_timeout(serve: Serve, clients: Clients) -> None:
@@ -100,7 +101,7 @@ def test_a_thread_that_does_not_wait_is_not_woken(
     held, woken = Checkpoint(), []
     wake_soon = Wakes.add
 
-    def note(wakes: Wakes, ready_signal: SimpleQueue[None]) -> None:
+    def note(wakes: Wakes, ready_signal: Signal) -> None:
         woken.append(ready_signal)
         wake_soon(wakes, ready_signal)
 
@@ -126,19 +127,18 @@ def test_a_thread_that_does_not_wait_is_not_woken(
 def test_a_message_that_arrived_in_time_is_received_after_a_late_wake_up(
     serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class News(Queue[None]):
-        def get(self, block: bool = True, timeout: float | None = None) -> None:
+    class News(chosen.Signal):
+        def wait(self, timeout: float | None, following: Signal | None = None) -> bool:
             asleep.set()
-            assert come.wait(TIMEOUT)
-            raise Empty
+            return not come.wait(TIMEOUT)
 
     asleep, come = threading.Event(), threading.Event()
 
     def receive(ws: WebSocket) -> None:
         ws.send(ws.receive(1))
 
-    monkeypatch.setattr(thread, "SimpleQueue", News)
-    server = serve(websocket_app(receive))
+    server = serve(websocket_app(receive), loops=1)
+    monkeypatch.setattr(loops_of(server)[0].wakes, "new_signal", News)
     client = clients.websocket(server, "/echo")
     assert asleep.wait(TIMEOUT)
     client.send_messages("late")
@@ -153,14 +153,14 @@ def test_a_thread_is_woken_again_after_a_signal_for_an_old_message(
 ) -> None:
     """The loop may signal a message that the thread has already received."""
 
-    class News(SimpleQueue[None]):
-        def get(self, block: bool = True, timeout: float | None = None) -> None:
+    class News(chosen.Signal):
+        def wait(self, timeout: float | None, following: Signal | None = None) -> bool:
             if not told.is_set():
                 sessions.get()._waiting.clear()
                 told.set()
-                return
+                return True
             again.set()
-            super().get(timeout=timeout)
+            return super().wait(timeout)
 
     told, again = threading.Event(), threading.Event()
     sessions: Queue[Any] = Queue()
@@ -169,8 +169,9 @@ def test_a_thread_is_woken_again_after_a_signal_for_an_old_message(
         sessions.put(websocket_session(ws))
         ws.send(ws.receive())
 
-    monkeypatch.setattr(thread, "SimpleQueue", News)
-    client = clients.websocket(serve(websocket_app(receive)), "/echo")
+    server = serve(websocket_app(receive), loops=1)
+    monkeypatch.setattr(loops_of(server)[0].wakes, "new_signal", News)
+    client = clients.websocket(server, "/echo")
     assert again.wait(TIMEOUT)
     client.send_messages("hello")
     assert client.next_event() == "hello"
@@ -199,13 +200,13 @@ def test_a_thread_that_was_woken_wakes_the_next(
 ) -> None:
     server = serve(websocket_app(plain_echo), loops=1)
     (loop,) = loops_of(server)
-    wake_next, woken_by = loop.wakes.wake_next, set[str]()
+    after, woken_by = loop.wakes.after, set[str]()
 
-    def note() -> None:
+    def note(ready_signal: Any) -> Any:
         woken_by.add(threading.current_thread().name)
-        wake_next()
+        return after(ready_signal)
 
-    monkeypatch.setattr(loop.wakes, "wake_next", note)
+    monkeypatch.setattr(loop.wakes, "after", note)
     client = clients.websocket(server, "/echo")
 
     def wait_for_a_message() -> bool:  # unless it arrived before the wait
@@ -214,6 +215,22 @@ def test_a_thread_that_was_woken_wakes_the_next(
         return "wsframe-handler /echo" in woken_by
 
     wait_until(wait_for_a_message, "the handler's thread was woken")
+
+
+def test_a_thread_wakes_the_next_when_its_handler_returns(
+    serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(ws: WebSocket) -> None:
+        ws.send("bye")
+
+    server = serve(websocket_app(leave), loops=1)
+    (loop,) = loops_of(server)
+    following = loop.wakes.new_signal()
+    monkeypatch.setattr(loop.wakes, "after", lambda ready_signal: following)
+    client = clients.websocket(server, "/echo")
+    assert client.next_event() == "bye"
+    assert following.wait(TIMEOUT)
+    client.expect_close()
 
 
 def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:

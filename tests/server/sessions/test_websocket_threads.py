@@ -10,6 +10,7 @@ from tests.server.sessions.websocket import Handler
 from tests.support.clients import Clients, masked
 from tests.support.handlers import (
     BOTH_KINDS,
+    NO_HANDOFFS,
     MessageGenerator,
     generator_echo,
     plain_echo,
@@ -21,6 +22,7 @@ from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [10, 5_000])
 @BOTH_KINDS
 def test_frames_of_many_threads_never_mix_and_keep_each_threads_order(
@@ -105,7 +107,7 @@ def test_nothing_follows_the_close_frame_while_many_threads_send(
 
 
 def test_a_connection_that_waits_holds_no_thread(serve: Serve, clients: Clients) -> None:
-    server = serve(websocket_app(generator_echo))
+    server = serve(websocket_app(generator_echo, timing=NO_HANDOFFS))
     before = threading.active_count()
     idle = [clients.websocket(server, "/echo") for _ in range(200)]
     for client in idle:

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 
 from tests.support.clients import END_OF_HEAD, Client, Clients, get, upgrade
-from tests.support.clock import STEP, ManualClock
-from tests.support.handlers import MessageGenerator, generator_echo
+from tests.support.handlers import STEP, MessageGenerator, generator_echo
 from tests.support.inspection import peers_of, socket_of
 from tests.support.serving import Serve
-from tests.support.slow_reader import SlowReader
 from tests.support.waiting import wait_until, wait_until_stable
 from wsframe.progress import unacknowledged
 from wsframe.server import App, EventStream, Server, WebSocket
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock, SlowReader
 
 SLOWLY = 30_000  # bytes a second
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.clock import ManualClock
 from wsframe.server.handoff.loop import Loop
 from wsframe.server.settings import Settings
 from wsframe.server.sockets.clients import SWEEP_BATCH, Clients
 from wsframe.server.sockets.peer import Peer
 from wsframe.server.sockets.record import ConnectionRecord
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 INTERVAL = Timing().sweep_interval
 
@@ -155,11 +155,27 @@ def test_a_paced_shutdown_closes_connections_evenly_over_the_spread(case: Case) 
     assert closed == [1, 2, 3, 4, 4]
 
 
-def test_a_paced_shutdown_closes_connections_without_a_request_at_once(case: Case) -> None:
+def test_a_paced_shutdown_waits_for_requests_that_arrive_soon(case: Case) -> None:
+    silent, late = (StubPeer(float("inf"), awaiting_request=True) for _ in range(2))
+    case.add(silent, late)
+    case.clients.shut_down_paced(spread=100, phase=0.5)
+    case.tick()
+    assert (silent.calls, late.calls) == ([], [])
+    late.awaiting_request = False
+    case.loop.clock.now += case.loop.timing.request_grace
+    case.tick()
+    assert (silent.calls, late.calls) == (["shut down"], [])
+    case.loop.clock.now += 25
+    case.tick()
+    assert late.calls == ["shut down"]
+
+
+def test_a_shutdown_without_a_spread_closes_all_connections_at_once(case: Case) -> None:
     silent, served = StubPeer(float("inf"), awaiting_request=True), StubPeer(float("inf"))
     case.add(silent, served)
-    case.clients.shut_down_paced(spread=100, phase=0.5)
-    assert (silent.calls, served.calls) == (["shut down"], [])
+    case.clients.shut_down_paced(spread=0, phase=0)
+    case.tick()
+    assert (silent.calls, served.calls) == (["shut down"], ["shut down"])
 
 
 def test_the_end_is_reported_when_no_connection_and_no_task_is_left(case: Case) -> None:

@@ -13,7 +13,6 @@ from typing import cast
 
 import pytest
 
-from tests.support.clock import ManualClock
 from tests.support.log import ServerLog
 from tests.support.polling import StubPoller
 from wsframe.server.handoff.loop import READ, RECEIVE_BUFFER, WRITE, Loop
@@ -24,6 +23,7 @@ from wsframe.server.sockets.peer import Peer
 from wsframe.server.sockets.session import Session
 from wsframe.server.sockets.states import CLOSED, FINISHING, OPEN, SEALED, SHUT, PeerState
 from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 TRANSITIONS = {
     (OPEN, SEALED),
@@ -276,6 +276,7 @@ def test_an_unusual_error_of_a_receive_call_ends_the_connection(
     assert case.peer.state is CLOSED
 
 
+@pytest.mark.unmeasured
 def test_short_answers_to_a_client_that_reads_nothing_take_little_memory(case: Case) -> None:
     case.peer.out.append(MUCH)
     case.peer.flush()

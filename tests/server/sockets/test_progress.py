@@ -22,7 +22,7 @@ from tests.server.sockets.slow_clients import (
 )
 from tests.support.certificates import Certificates
 from tests.support.clients import END_OF_HEAD, Clients, WebSocketClient, get, masked
-from tests.support.clock import STEP
+from tests.support.handlers import STEP
 from tests.support.log import ServerLog
 from tests.support.serving import Serve
 from tests.support.vanishing_peer import VanishingPeer
@@ -33,6 +33,7 @@ from wsframe.progress import ACKNOWLEDGED_INTERVALS
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
+@pytest.mark.unmeasured
 @BUFFERS
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 @EVERY_KIND
@@ -122,7 +123,7 @@ def test_a_vanished_client_is_disconnected_in_time(
     vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve)
     if path == "/echo":
-        clients.websocket(scene.server, path)
+        clients.websocket(scene.server, path, answer_pings=False)
     else:
         clients.stream(scene.server, path).read_opening()
     scene.pass_time(1)
@@ -134,7 +135,9 @@ def test_a_vanished_client_is_disconnected_in_time(
 
 def test_no_ping_is_sent_while_data_is_acknowledged(serve: Serve, clients: Clients) -> None:
     scene = Scene(serve, send_timeout=600)
-    client = WebSocketClient(scene.server.port, "/websocket", receive_buffer=SMALL)
+    client = WebSocketClient(
+        scene.server.port, "/websocket", receive_buffer=SMALL, answer_pings=False
+    )
     with client.sock:
         received = scene.read_slowly(client, MUCH // 2)
         scene.pass_time(
@@ -150,7 +153,7 @@ def test_a_client_that_only_acknowledges_is_pinged_at_intervals(
 ) -> None:
     """Its program may be suspended while its kernel acknowledges."""
     scene = Scene(serve)
-    client = clients.websocket(scene.server, "/topic")
+    client = clients.websocket(scene.server, "/topic", answer_pings=False)
     count = 0
 
     def publish_for(seconds: float) -> None:
@@ -176,7 +179,7 @@ def test_the_ping_timeout_starts_when_the_ping_is_acknowledged(
 ) -> None:
     vanishing = VanishingPeer(monkeypatch)
     scene = Scene(serve, ping_timeout=10, send_timeout=600)
-    client = clients.websocket(scene.server, "/echo")
+    client = clients.websocket(scene.server, "/echo", answer_pings=False)
     (peer,) = scene.peers
     scene.pass_time(DEFAULT.ping_interval - 1)
     vanishing.vanish(peer)
@@ -197,10 +200,10 @@ def test_no_client_times_out_after_a_suspension_of_the_process(
 ) -> None:
     """Neither a client that has answered an earlier ping meanwhile, nor any other."""
     scene = Scene(serve)
-    pinged = clients.websocket(scene.server, "/echo")
+    pinged = clients.websocket(scene.server, "/echo", answer_pings=False)
     scene.pass_time(DEFAULT.ping_interval * 1.5)
     assert pinged.next_event() == Ping(b"")
-    idle = clients.websocket(scene.server, "/echo")
+    idle = clients.websocket(scene.server, "/echo", answer_pings=False)
     request = clients.connect(scene.server)
     request.send(get("/silent")[:-1])
     wait_until(lambda: len(scene.peers) == 3, "all are connected")
@@ -219,7 +222,7 @@ def test_after_a_suspension_a_client_has_its_full_time_to_answer_a_ping(
     serve: Serve, clients: Clients
 ) -> None:
     scene = Scene(serve)
-    client = clients.websocket(scene.server, "/echo")
+    client = clients.websocket(scene.server, "/echo", answer_pings=False)
     scene.clock.jump(scene.server, 3600)
     scene.pass_time(DEFAULT.ping_interval * 1.5 + 1)
     assert client.next_event() == Ping(b"")

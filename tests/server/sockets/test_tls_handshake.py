@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.server.sockets.over_tls import VERSIONS, client_of, context_of, page_app
+from tests.server.sockets.over_tls import VERSIONS, client_of, page_app, send_few_bytes
 from tests.support.certificates import Certificates, resets_under_tls
-from tests.support.clients import Client, Clients, get, parse_answer, upgrade
+from tests.support.clients import Client, Clients, get, parse_response, upgrade
 from tests.support.inspection import peers_of
 from tests.support.serving import Serve
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.waiting import wait_until
 from wsframe.server import Server
+from wsframe.server.sockets import output, tls
+from wsframe.server.timing import Timing
+from wsframe.testing import ManualClock
 
 pytestmark = resets_under_tls
 
@@ -78,42 +80,41 @@ def test_a_handshake_byte_by_byte_delays_no_other_client(
         other.send_messages("still there?")
         assert other.next_event() == "still there?"
         client.send(flight[-1:])
-    assert parse_answer(handshake.ask(get("/"))).body == b"hello"
+    assert parse_response(handshake.ask(get("/"))).body == b"hello"
 
 
-def test_a_handshake_can_wait_until_it_can_send(
-    serve: Serve, clients: Clients, certificates: Certificates
+@VERSIONS
+def test_the_flights_of_a_handshake_can_be_sent_in_parts(
+    serve: Serve,
+    clients: Clients,
+    certificates: Certificates,
+    version: ssl.TLSVersion,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waited, ended = threading.Event(), threading.Event()
-
-    class EndsLate(ssl.SSLSocket):
-        """A socket that has no room for the last message of the handshake at first."""
-
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            if not waited.is_set():
-                waited.set()
-                raise ssl.SSLWantWriteError
-            ended.set()
-
-    server = serve(page_app(), ssl_context=context_of(certificates, EndsLate))
-    client = clients.connect(server, tls=certificates.client)
-    assert ended.wait(TIMEOUT)  # although the client sends nothing more
+    for module in (output, tls):
+        monkeypatch.setattr(module, "send_pieces", send_few_bytes)
+    server = serve(page_app(), ssl_context=certificates.server)
+    client = clients.connect(server, tls=client_of(certificates, version))
     client.send(get("/"))
-    assert client.answer().body == b"hello"
+    assert client.answer().body == b"hello"  # an end without close_notify would be an error
 
 
 @pytest.mark.parametrize("share", [0, 1, 50, 100], ids="{}%".format)
 def test_a_late_handshake_is_disconnected(
     serve: Serve, clients: Clients, certificates: Certificates, share: int
 ) -> None:
-    server = serve(page_app(), ssl_context=certificates.server, handshake_timeout=0.3)
+    clock = ManualClock()
+    app = page_app(Timing(clock=clock))
+    server = serve(app, ssl_context=certificates.server, handshake_timeout=1)
     client = clients.connect(server)
+    wait_until(lambda: peers_of(server), "it is accepted")
     if share:
         hello = next(Handshake(client, certificates.client).flights())
         client.send(hello[: max(1, len(hello) * share // 100)])
+    clock.pass_time(server, 2)
     client.read_to_end()
     late = clients.connect(server, tls=certificates.client)
+    clock.pass_time(server, 2)
     # A client without a request gets no answer. CPython 3.11.2 sets OP_IGNORE_UNEXPECTED_EOF, so
     # the end of the connection is b"" there; later versions raise.
     with suppress(ssl.SSLEOFError):

@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import unix_connect
 
 from tests.support.certificates import Certificates
-from tests.support.clients import get, parse_answer
+from tests.support.clients import get, parse_response
 from tests.support.handlers import BOTH_KINDS, generator_echo, websocket_app
 from tests.support.inspection import wait_for_disconnects
 from tests.support.processes import run
@@ -74,7 +74,7 @@ def test_a_websocket_works_over_a_unix_socket(path: Path, echo: Callable[..., No
 def test_tls_works_over_a_unix_socket(path: Path, certificates: Certificates) -> None:
     with page_app().start(unix=path, ssl_context=certificates.server) as server:
         assert server.url.startswith("https+unix://")
-        assert parse_answer(ask(path, get("/"), certificates.client)).body == b"hello"
+        assert parse_response(ask(path, get("/"), certificates.client)).body == b"hello"
 
 
 def test_the_client_of_a_unix_socket_is_named_by_its_path(path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_client_of_a_unix_socket_is_named_by_its_path(path: Path) -> None:
 
 def test_host_and_origin_are_checked_on_a_unix_socket(path: Path) -> None:
     with page_app().start(unix=path):
-        assert parse_answer(ask(path, b"GET / HTTP/1.1\r\n\r\n")).status == 400
+        assert parse_response(ask(path, b"GET / HTTP/1.1\r\n\r\n")).status == 400
         with pytest.raises(InvalidStatus, match="403"):
             unix_connect(str(path), "ws://localhost/echo", origin="https://example.com")
         with unix_connect(str(path), "ws://localhost/echo", origin="http://localhost"):
@@ -123,7 +123,7 @@ def leave_behind(path: Path) -> None:
 def test_a_stale_socket_file_is_replaced(path: Path) -> None:
     leave_behind(path)
     with page_app().start(unix=path):
-        assert parse_answer(ask(path, get("/"))).body == b"hello"
+        assert parse_response(ask(path, get("/"))).body == b"hello"
     assert not path.exists()
 
 
@@ -211,7 +211,7 @@ def test_a_path_that_cannot_be_bound_leaves_no_file(
 def test_the_file_has_the_permissions_of_the_setting(path: Path, mode: int) -> None:
     with page_app().start(unix=path, unix_mode=mode):
         assert stat.S_IMODE(os.stat(path).st_mode) == mode
-        assert parse_answer(ask(path, get("/"))).body == b"hello"
+        assert parse_response(ask(path, get("/"))).body == b"hello"
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -227,7 +227,7 @@ def test_the_file_has_the_group_of_the_setting(
     with page_app().start(unix=path, unix_mode=0o660, unix_group="proxies" if named else group):
         assert os.stat(path).st_gid == group
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
-        assert parse_answer(ask(path, get("/"))).body == b"hello"
+        assert parse_response(ask(path, get("/"))).body == b"hello"
 
 
 def test_no_client_can_connect_before_the_permissions_are_set(

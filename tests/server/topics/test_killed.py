@@ -20,11 +20,11 @@ from wsframe.server import App, BrokerUnavailable, Topic
 
 pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
-COUNT = 10_000
-CLIENTS = 20
-HISTORY = 20_000
+COUNT = 5000
+CLIENTS = 12
+HISTORY = 10_000
 # After so many events, Redis or a server process is killed.
-KILLS = {2000: "redis", 4000: "worker", 6000: "redis", 7000: "worker", 9000: "redis"}
+KILLS = {1000: "redis", 2000: "worker", 3000: "redis", 3500: "worker", 4500: "redis"}
 
 PROGRAM = f"""
 from wsframe.server import App

@@ -14,9 +14,11 @@ from tests.support.inspection import loops_of
 from tests.support.redis_server import RedisServer
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
-from wsframe.server import App, Topic, WebSocket
+from wsframe.server import App, WebSocket
 from wsframe.server.topics.redis.outbox import EVENT_WEIGHT
 from wsframe.server.topics.sizes import Sizes
+
+from .topics import subscribed
 
 
 @pytest.fixture
@@ -38,13 +40,6 @@ def shared_app(redis: RedisServer, **options: float) -> App:
             app.topic("news").publish(message)
 
     return app
-
-
-def subscribed(topic: Topic, count: int) -> None:
-    wait_until(
-        lambda: (topic.stats().subscribers, topic.stats().lagging) == (count, 0),
-        f"there are not {count} subscribers: {topic.stats()}",
-    )
 
 
 def test_two_servers_share_topics(redis: RedisServer, serve: Serve, clients: Clients) -> None:

@@ -293,6 +293,7 @@ def test_a_silent_connection_is_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_holder_that_dies_is_replaced(
     program: Any,
     redis_server: RedisServer,
@@ -315,6 +316,7 @@ def test_a_holder_that_dies_is_replaced(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_suspended_holder_loses_and_doubles_no_message(
     program: Any,
     redis_server: RedisServer,

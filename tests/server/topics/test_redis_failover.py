@@ -102,11 +102,13 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
 def behind(client: Any, hours: int) -> None:
     """Make all ids of the topic older, as if the clock had been late from the beginning."""
     entries = client.xrange(STREAM)
-    client.delete(STREAM)
     ids = [f"{place_of(id_.decode())[0] + hours * 3_600_000}-0" for id_, _ in entries]
-    for id_, (_, fields) in zip(ids, entries, strict=True):
-        client.xadd(STREAM, fields, id=id_)
-    client.hset(META, "last", ids[-1])
+    with client.pipeline(transaction=True) as together:  # so that no reader sees a part of it
+        together.delete(STREAM)
+        for id_, (_, fields) in zip(ids, entries, strict=True):
+            together.xadd(STREAM, fields, id=id_)
+        together.hset(META, "last", ids[-1])
+        together.execute()
 
 
 def test_a_new_primary_with_a_late_clock_continues(

@@ -19,12 +19,15 @@ from tests.support.redis_server import RedisServer, Relay
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server import App, BrokerRefused, EventsLost
+from wsframe.server.topics.redis.connection import PERMISSIONS
 
 NOT_ALLOWED = {
     "keys": "resetchannels +@all ~other:* &wsframe:*",
     "channels": "+@all ~wsframe:* resetchannels &other:*",
     "commands": "+@all -eval -evalsha ~wsframe:* resetchannels &wsframe:*",
     "scripts": "+@all -script ~wsframe:* resetchannels &wsframe:*",
+    "connections": "+@all -client ~wsframe:* resetchannels &wsframe:*",
+    "ping": "+@all -ping ~wsframe:* resetchannels &wsframe:*",
 }
 
 
@@ -70,6 +73,25 @@ def test_a_server_does_not_start(refusing: tuple[str, str]) -> None:
     with pytest.raises(BrokerRefused, match=f"(?i){why}"):
         app.start("127.0.0.1")
     assert not [each for each in threading.enumerate() if each.name.startswith("wsframe")]
+
+
+def test_the_permissions_of_the_error_are_sufficient(
+    redis_server: RedisServer, connect: Connect
+) -> None:
+    with redis_server.client() as client:
+        rules = f"~wsframe:* resetchannels &wsframe:* -@all {PERMISSIONS}".split()
+        client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", *rules)
+    streams = connect(
+        redis_server.url.replace("redis://", "redis://ann:secret@"), prefix="wsframe:"
+    )
+    streams.check()
+    here = RecordingTopic(streams).follow()
+    here.publish_all("1", "2")
+    here.expect("1", "2")
+    streams.join(here, "Ann")
+    wait_until(lambda: streams.members(here) == ["Ann"], "the member is known")
+    streams.leave(here, "Ann")
+    streams.close(TIMEOUT)
 
 
 def raises_if(count: int, match: str) -> AbstractContextManager[object]:

@@ -212,7 +212,7 @@ def test_close_removes_the_members(streams: RedisStreams, others: RedisStreams) 
 
 @pytest.mark.slow
 def test_members_of_a_silent_process_expire(redis_server: RedisServer, connect: Connect) -> None:
-    silent = connect(redis_server.url, presence_ttl=0.5)
+    silent = connect(redis_server.url, presence_ttl=2)
     others = connect(redis_server.url, presence_ttl=0.5, presence_renewal=0.05)
     silent.join(replica("news"), "ann")
     members(others, "ann")

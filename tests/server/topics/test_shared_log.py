@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.broker import Broker, MemoryLog
 from tests.support.clients import Clients
-from tests.support.clock import ManualClock
 from tests.support.inspection import topics_of
 from tests.support.log import ServerLog
 from tests.support.receivers import ManualReceiver, manual_loops
@@ -27,6 +26,7 @@ from wsframe.server.topics.entry import as_entry
 from wsframe.server.topics.receipts import Fate, Receipt
 from wsframe.server.topics.registry import Topics
 from wsframe.server.topics.shared import LocalLog, Replica, SharedLog
+from wsframe.testing import ManualClock
 
 
 @dataclass

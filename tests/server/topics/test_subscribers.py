@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from tests.support.handlers import Checkpoint
 from tests.support.receivers import ManualLoop, ManualReceiver, manual_loops
 from wsframe.server.timing import Timing
 from wsframe.server.topics.encodings import EVENT_STREAM
@@ -83,3 +86,42 @@ def test_a_child_of_a_fork_may_close_a_subscription_of_its_parent() -> None:
     subscription.close()
     assert counts(topic) == (1, 0)
     assert topic.members() == ["bob"]
+
+
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_a_child_that_is_forked_during_a_change_begins_with_an_empty_log(interrupts: bool) -> None:
+    """The fork interrupts a method, as in a signal handler, or another thread is in one."""
+    topic, loop = new_topic()
+    topic.publish("before")
+    if interrupts:
+        with topic.lock:
+            topic.after_fork()
+    else:
+        changing = Checkpoint()
+
+        def change() -> None:
+            with lock:
+                changing.wait()
+
+        lock = topic.lock
+        thread = threading.Thread(target=change)
+        thread.start()
+        changing.wait_until_reached()
+        topic.after_fork()
+        changing.release()
+        thread.join()
+    topic.publish("after")
+    client = ManualReceiver(loop)
+    client.subscribe(topic, after="")
+    loop.run()
+    assert client.texts() == ["after"]
+
+
+def test_a_child_that_is_forked_between_changes_keeps_the_log() -> None:
+    topic, loop = new_topic()
+    topic.publish("before")
+    topic.after_fork()
+    client = ManualReceiver(loop)
+    client.subscribe(topic, after="")
+    loop.run()
+    assert client.texts() == ["before"]

@@ -45,6 +45,7 @@ def test_an_id_that_no_header_can_contain_is_rejected(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @settings(
     max_examples=50,
     deadline=None,

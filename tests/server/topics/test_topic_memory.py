@@ -71,8 +71,8 @@ def memory() -> Iterator[Callable[[], int]]:
 
 # The number of events of a kind, and the bound of their topic.
 PUBLISHED: dict[str, tuple[int, int, Callable[[int], dict[str, Any]]]] = {
-    "empty": (25_000, 0, lambda number: {"data": ""}),
-    "one byte": (25_000, 0, lambda number: {"data": b"x"}),
+    "empty": (15_000, 0, lambda number: {"data": ""}),
+    "one byte": (15_000, 0, lambda number: {"data": b"x"}),
     "ids and keys": (15_000, 0, lambda number: {"data": "", "id": f"my-{number}", "key": "k" * 9}),
     "long names": (
         4000,

@@ -26,7 +26,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.clock import ManualClock
 from tests.support.polling import StubPoller
 from tests.support.receivers import ManualLoop
 from tests.support.topics import position_of
@@ -47,6 +46,7 @@ from wsframe.server.topics.sizes import Sizes
 from wsframe.server.topics.state import Policy
 from wsframe.server.topics.subscription import TopicSubscription
 from wsframe.server.topics.topic_log import TopicLog
+from wsframe.testing import ManualClock
 
 # The limits of one delivery, small enough for the examples to exceed them.
 SMALL = Sizes(piece=400, pieces=2, fanout_batch=1, spare_positions=1)
@@ -86,7 +86,7 @@ class FakeSocket:
         self.room = room
         self.unread = bytearray()
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         taken = bytes(data[: self.room - len(self.unread)])
         if not taken:
             raise BlockingIOError

@@ -150,7 +150,7 @@ def test_no_event_is_lost_or_doubled_while_clients_reconnect(
     texts = list(map(str, range(count)))
     app, topic = topics_app(history=count)
     server = serve(app)
-    opened = [clients.stream(server, "/events") for _ in range(400)]
+    opened = [clients.stream(server, "/events") for _ in range(200)]
     received: list[list[str]] = [[] for _ in opened]
     for stream in opened:
         stream.read_opening()

@@ -10,14 +10,14 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.clients import Clients
-from tests.support.handlers import MessageGenerator
+from tests.support.handlers import NO_HANDOFFS, MessageGenerator
 from tests.support.log import ServerLog
 from tests.support.receivers import ManualReceiver, manual_loops
 from tests.support.serving import Serve
 from tests.support.topics import position_of
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Close, StateError
-from wsframe.server import App, EventStream, Subscription, Topic, WebSocket
+from wsframe.server import App, EventStream, Subscription, WebSocket
 from wsframe.server.timing import Timing
 from wsframe.server.topics.encodings import EventStreamEncoding
 from wsframe.server.topics.entry import Entry
@@ -26,14 +26,10 @@ from wsframe.server.topics.shared import LocalLog
 from wsframe.server.topics.sizes import DEFAULT_SIZES
 from wsframe.server.topics.topic_log import AHEAD
 
-
-def subscribed(topic: Topic, count: int) -> None:
-    wait_until(
-        lambda: (topic.stats().subscribers, topic.stats().lagging) == (count, 0),
-        f"there are not {count} subscribers: {topic.stats()}",
-    )
+from .topics import subscribed
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["streams", "sockets"])
 def test_events_before_a_stop_reach_all_clients(serve: Serve, clients: Clients, kind: str) -> None:
     """Clients that receive events in batches are shut down in batches, too."""
@@ -78,7 +74,7 @@ def test_the_owner_begins_a_subscription_of_another_connection(
     serve: Serve, clients: Clients
 ) -> None:
     """A turn may lose the loop at any time, so it must not do the owner's work."""
-    app = App()
+    app = App(timing=NO_HANDOFFS)
     topic = app.topic("news")
     others: list[WebSocket] = []
     begun: list[bool] = []

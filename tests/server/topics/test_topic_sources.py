@@ -26,7 +26,7 @@ from wsframe.server.timing import Timing
 from wsframe.server.topics.entry import Entry
 from wsframe.server.topics.receipts import Fate, Receipt
 from wsframe.server.topics.redis.streams import RedisStreams
-from wsframe.server.topics.sources import WINDOW, IterableThread, QueueThread
+from wsframe.server.topics.source_threads import WINDOW, IterableThread, QueueThread
 
 
 class Items:
@@ -201,7 +201,7 @@ def test_an_abandoned_queue_thread_continues() -> None:
     source: Queue[Any] = Queue()
     topic = App().topic("news")
     taken, go_on = threading.Event(), threading.Event()
-    thread = QueueThread(log_of(topic), Timing(), source)
+    thread = QueueThread(log_of(topic), Timing(source_stop_timeout=0.1), source)
     thread.start()
     source.put(Blocks(taken, go_on))
     assert taken.wait(TIMEOUT)
@@ -214,7 +214,7 @@ def test_an_abandoned_queue_thread_continues() -> None:
     source.put("2")
     published(topic, 2)
     thread.stop()
-    assert not thread.running
+    wait_until(lambda: not thread.running, "it has ended")
 
 
 def test_the_items_of_a_queue_are_published_before_the_shutdown() -> None:
@@ -266,7 +266,7 @@ def test_every_kind_of_queue_feeds_a_topic_and_stops(kind: Any, serve: Serve) ->
         source.put(item)
     published(topic, 3)
     server.stop()
-    assert not topics_of(app).sources.running()
+    wait_until(lambda: not topics_of(app).sources.running(), "the thread has ended")
     assert source.empty()
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.test_forks import sees_the_end
-from tests.support.clock import ManualClock
-from tests.support.waiting import wait_until
 from wsframe.server.workers.watchdog import CHECKS, Watchdog
+from wsframe.testing import ManualClock
 
 from .test_worker_metrics import Service, serve
 
@@ -89,17 +88,15 @@ def test_without_a_timeout_no_request_is_sent() -> None:
 def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
     serve: Callable[..., Service], options: list[str]
 ) -> None:
-    service = serve(2, 0.4, *options)
+    service = serve(2, 2, *options)
     others = [service.websocket("/echo") for _ in range(6)]
     client, pid = service.websocket("/hang")
     client.send_messages("hang")
-    reason = r"its I/O loops made no progress for 0.4 s \(worker_timeout\)"
+    reason = r"its I/O loops made no progress for 2 s \(worker_timeout\)"
     service.process.expect(re.compile(f"replacing worker {pid}: {reason}"))
     service.process.expect(re.compile("line [0-9]+ in hang"))
     sees_the_end(client)
-    wait_until(
-        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
-    )
+    service.wait_until_all_answer(2)
     for other, its_pid in others:
         if its_pid != pid:
             other.send_messages("x")
@@ -110,60 +107,54 @@ def test_a_worker_that_hangs_is_logged_with_its_stacks_and_replaced(
 def test_a_hung_worker_that_cannot_write_its_stacks_is_replaced(
     serve: Callable[..., Service],
 ) -> None:
-    service = serve(2, timeout=0.4)
+    service = serve(2, timeout=2)
     _, pid = service.websocket("/echo")
     os.kill(pid, signal.SIGSTOP)
     service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
     service.process.expect(re.compile("did not write its stacks"))
-    wait_until(
-        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
-    )
+    service.wait_until_all_answer(2)
 
 
 @pytest.mark.slow
 def test_a_hung_worker_without_a_place_for_its_stacks_is_replaced(
     serve: Callable[..., Service],
 ) -> None:
-    service = serve(2, 0.4, "no-memory", "no-disk")
+    service = serve(2, 2, "no-memory", "no-disk")
     client, pid = service.websocket("/hang")
     client.send_messages("hang")
     service.process.expect(re.compile(f"replacing worker {pid}: its I/O loops made no progress"))
     service.process.expect(re.compile("did not write its stacks"))
     sees_the_end(client)
-    wait_until(
-        lambda: service.metrics()["wsframe_processesanswering"] == 2, "the worker is replaced"
-    )
+    service.wait_until_all_answer(2)
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Service]) -> None:
-    service = serve(1, timeout=0.4)
+    service = serve(1, timeout=1)
     blocked = [service.websocket("/block") for _ in range(3)]
     for client, _ in blocked:
         client.send_messages("block")
     other, pid = service.websocket("/echo")
     # This number of rounds takes much longer than the time-out.
-    for number in range(100):
+    for number in range(20):
         other.send_messages(str(number))
         assert other.next_event() == str(number)
-        other.sock.settimeout(0.01)
-        with pytest.raises(TimeoutError):
-            other.sock.recv(1)
-        other.sock.settimeout(10)
+        with other.timeout(0.1), pytest.raises(TimeoutError):
+            other.receive(1)
     assert service.metrics()["wsframe_replaced_processes_total"] == 0
     assert {its_pid for _, its_pid in blocked} == {pid}
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_stop_of_all_processes_replaces_no_worker(serve: Callable[..., Service]) -> None:
-    service = serve(2, timeout=0.4)
+    service = serve(2, timeout=1)
     client, _ = service.websocket("/echo")
-    for _ in range(3):
+    for _ in range(2):
         service.process.signal_all(signal.SIGSTOP)
-        client.sock.settimeout(0.6)
-        with pytest.raises(TimeoutError):
+        with client.timeout(1.3), pytest.raises(TimeoutError):
             client.next_event()
-        client.sock.settimeout(10)
         service.process.signal_all(signal.SIGCONT)
         client.send_messages("x")
         assert client.next_event() == "x"

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -152,12 +151,6 @@ def stuck_client(process: ServerProcess, stack: ExitStack) -> tuple[WebSocketCli
     return client, int(str(client.next_event()))
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 @pytest.mark.slow
 def test_workers_share_the_port(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, 3))
@@ -185,6 +178,7 @@ def test_every_worker_calls_the_functions_of_on_start(directory: Path, stack: Ex
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("to", ["parent", "group"])
 def test_a_signal_shuts_down_all_workers_gracefully(
@@ -225,6 +219,7 @@ def test_a_second_signal_forces_the_end(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_blocked_handler_does_not_keep_a_worker_alive(directory: Path, stack: ExitStack) -> None:
     process = stack.enter_context(serve(directory, drain=0.3))
     stuck_client(process, stack)
@@ -260,6 +255,7 @@ def test_a_worker_that_fails_while_it_stops_is_logged(directory: Path, stack: Ex
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_signals_that_arrive_late_do_not_change_the_exit_code_of_a_worker(
     directory: Path, stack: ExitStack
 ) -> None:
@@ -286,6 +282,7 @@ def test_workers_do_not_outlive_their_parent(directory: Path, stack: ExitStack) 
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("number", "how"),
     [(signal.SIGKILL, r"signal 9 \(Killed\)"), (signal.SIGTERM, "exit code 0")],
@@ -335,6 +332,7 @@ def test_an_error_in_the_main_thread_of_a_worker_is_logged_and_ends_it(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_failed_replacement_is_tried_again(
     directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,12 +454,6 @@ def test_workers_require_fork_and_so_reuseport(monkeypatch: pytest.MonkeyPatch, 
 def test_a_negative_number_of_workers_is_an_error() -> None:
     with pytest.raises(ValueError, match="workers must not be negative"):
         App().run("127.0.0.1", 0, workers=-1)
-
-
-def test_workers_cannot_share_a_unix_socket(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="workers cannot share a unix socket"):
-        App().run(workers=2, unix=tmp_path / "socket")
-    assert not (tmp_path / "socket").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -30,7 +30,7 @@ class ClosedAtExit(Protocol):
 
 
 #: True once the interpreter exits: threads cannot be started any more.
-is_over = False
+is_over: bool = False
 _all: WeakSet[ClosedAtExit] = WeakSet()
 _registered_in = 0  # the process in which multiprocessing calls _close_all
 

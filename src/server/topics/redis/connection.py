@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ...timing import Timing
 
 OLDEST = (6, 2)  # the oldest Redis with all commands
+# The commands that an access control list must allow, as rules of ACL SETUSER.
+PERMISSIONS = (
+    "+@connection +@keyspace +@string +@hash +@sortedset +@stream +@pubsub +@scripting +time"
+)
 # Braces enclose a topic's name in its keys. The prefix must not change the meaning of a pattern in
 # an access control list.
 _PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
@@ -52,7 +56,7 @@ class RedisConnection:
                 f"and ._:/-, got {prefix!r}"
             )
         self.timing = timing
-        self.largest = 0
+        self.largest: int = 0
         self._url = url
         self._prefix = prefix
         self._options = _options(url)
@@ -124,6 +128,17 @@ class RedisConnection:
             BrokerRefused: it does not, permanently.
             redis.RedisError: it cannot be used now.
         """
+        try:
+            self._examine(client)
+        except redis.exceptions.NoPermissionError as error:
+            raise BrokerRefused(
+                f"the Redis user of the URL lacks permissions that topics require: {error}. Its "
+                f"access control list must allow ~{self._prefix}* &{self._prefix}* {PERMISSIONS}"
+            ) from error
+        with suppress(redis.ResponseError, ValueError, TypeError):
+            self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+
+    def _examine(self, client: Any) -> None:
         client.ping()
         about: dict[str, Any] = {}
         with suppress(redis.exceptions.NoPermissionError):  # an access control list may forbid it
@@ -146,21 +161,13 @@ class RedisConnection:
                 f"{OLDEST[0]}.{OLDEST[1]} or newer is required"
             )
         if about.get("role") == "slave":
-            raise redis.exceptions.ReadOnlyError("this Redis is a replica: READONLY")
-        try:
-            for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN, scripts.TAKE):
-                client.script_load(script)
-            client.eval(scripts.MEMBERS, 1, self.key("", "members"))
-            client.publish(self.wake_channel("check"), "")
-        except redis.exceptions.NoPermissionError as error:
-            raise BrokerRefused(
-                f"the Redis user of the URL lacks permissions that topics require: {error}. Its "
-                f"access control list must allow the keys ~{self._prefix}*, the channels "
-                f"&{self._prefix}* and the commands of scripts, streams, hashes, strings, sorted "
-                "sets and channels"
-            ) from error
-        with suppress(redis.ResponseError, ValueError, TypeError):
-            self.largest = int(client.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+            raise redis.exceptions.ReadOnlyError(
+                "this Redis is a replica, which accepts no events (READONLY)"
+            )
+        for script in (scripts.PUBLISH, scripts.OPEN, scripts.JOIN, scripts.TAKE):
+            client.script_load(script)
+        client.eval(scripts.MEMBERS, 1, self.key("", "members"))
+        client.publish(self.wake_channel("check"), "")
 
     def check(self) -> None:
         """Any thread: connect once; an unreachable Redis is no error.

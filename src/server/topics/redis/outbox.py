@@ -90,7 +90,7 @@ class Outbox:
         self._weight = 0
         self._weights: dict[str, int] = {}  # by topic
         self._is_counting = False
-        self.is_closed = False  # the writer stops
+        self.is_closed: bool = False  # True once the writer stops
         self._new: deque[Event | Mark] = deque()
         # Functions to call when a topic has room again; any thread appends.
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
@@ -144,10 +144,9 @@ class Outbox:
             free = self._max_bytes - self._weight
             if self._weight and mine + event.weight > free and not in_any_case:
                 raise BrokerUnavailable(
-                    f"too many events wait for Redis, which is unreachable or too slow: {mine} "
-                    f"bytes of the topic {event.topic!r} and {self._weight} bytes in all; the "
-                    f"limit is {self._max_bytes} bytes, and for one topic the bytes that are still "
-                    "free"
+                    "too many events wait for Redis, which is unreachable or too slow: "
+                    f"{free} of {self._max_bytes} bytes are free, and a topic may use no more than "
+                    f"are free; {mine} bytes wait for the topic {event.topic!r}"
                 )
             self._weights[event.topic] = mine + event.weight
             self._weight += event.weight

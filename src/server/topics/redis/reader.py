@@ -332,7 +332,7 @@ def entries_kept(topic: Replica) -> int:
 
 def reach(topic: Replica) -> int:
     """Return the number of newest entries that a process loads when it follows a topic."""
-    # Entries that replace each other may leave few, so all are loaded.
+    # Newer entries replace older ones of their key, so the newest may have few keys: load all.
     return entries_kept(topic) if topic.latest_only else topic.bounds.history
 
 

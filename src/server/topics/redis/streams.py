@@ -28,6 +28,7 @@ from .channels import Channels, Feed
 from .connection import RedisConnection
 from .interests import Interests
 from .outbox import CROWDED, EVENT_WEIGHT, ClosedError, Event, Mark, Outbox
+from .probe import Probe
 from .reader import Reader, entries_kept, lifetime
 from .wire import fields
 from .writer import Losses, Writer
@@ -94,8 +95,9 @@ class RedisStreams(SharedLog):
 
     def _begin_anew(self) -> None:
         """Set the initial state: no events and no threads."""
-        self.connection = RedisConnection(self._url, self._prefix, self._timing)
-        self.channels = Channels(self.connection, self._feeds)
+        self.connection: RedisConnection = RedisConnection(self._url, self._prefix, self._timing)
+        self.channels: Channels = Channels(self.connection, self._feeds)
+        self._probe = Probe(self.connection)
         self._members_client = self.connection.client("members")
         self._interests = Interests(self._sizes.max_leaving)
         self._losses = Losses()
@@ -244,6 +246,10 @@ class RedisStreams(SharedLog):
         """
         self.channels.stop()
         self.close(timeout)
+
+    def probe(self, answer: Callable[[bool], object]) -> None:
+        """Any thread: call ``answer``, at once or in another thread; True if Redis answers."""
+        self._probe.request(answer)
 
     @property
     def trouble(self) -> str:

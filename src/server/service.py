@@ -1,0 +1,168 @@
+"""A service: its topics, and the servers that serve its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from .reports.loggers import background
+from .reports.stats import Stats, total
+from .server import Server
+from .timing import Timing
+from .topics.errors import BrokerUnavailable
+from .topics.registry import MEMORY, Topics
+from .topics.sizes import Sizes
+from .topics.state import Policy
+from .topics.topic import Topic
+
+# The default prefix of a service's keys in Redis.
+REDIS_PREFIX = "wsframe:"
+# Seconds to wait for the acknowledgement of published events.
+FLUSH_TIMEOUT = 5.0
+
+
+class Service:
+    """The topics of an application, and the servers that serve its clients.
+
+    The arguments are those of :class:`wsframe.server.App`.
+    """
+
+    def __init__(
+        self,
+        *,
+        redis: str | None = None,
+        redis_prefix: str = REDIS_PREFIX,
+        topic_memory: int = MEMORY,
+        timing: Timing | None = None,
+        topic_sizes: Sizes | None = None,
+    ) -> None:
+        self._servers: list[Server] = []
+        self._timing = timing or Timing()
+        self._topic_sizes = topic_sizes or Sizes()
+        self._topics = Topics(self._timing, sizes=self._topic_sizes)
+        self.limit_topics(topic_memory)
+        if redis is not None:
+            self.share_topics(redis, redis_prefix)
+
+    def topic(
+        self,
+        name: str,
+        *,
+        history: int | None = None,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        policy: Policy | None = None,
+    ) -> Topic:
+        """Any thread: return the topic of this name, which is created at its first use.
+
+        A topic keeps its latest events for clients that reconnect. It is forgotten when it has no
+        subscribers and all of its events have expired, or when very many other topics have been
+        used since. Its next events then have new ids. A configuration that is set before the app
+        starts is permanent; a later one is forgotten with the topic.
+
+        Args:
+            name: any text of at most 1,024 bytes in UTF-8. A handler that gets names from clients
+                must check them.
+            history: maximum number of events that are kept (256).
+            max_bytes: maximum size of these events, in bytes (1 MiB). The same amount may wait for
+                a slow client. In memory the topic takes at most three times as much, and 8 MiB. So
+                it may keep fewer than ``history`` events if they are very small.
+            max_age: maximum age of these events, in seconds (300).
+            policy: treatment of clients that are slower than these limits permit. "disconnect", the
+                default, ends an event stream, which reconnects and is sent the rest, and closes a
+                WebSocket with 1013. "drop-oldest" drops the oldest events and sends the client a
+                notice of the gap. "latest" keeps only the newest event of each ``key``, so that a
+                client never lags further, and a new client can begin with these events.
+
+        Raises:
+            ValueError: the name is too long or contains a lone surrogate, which cannot be encoded
+                as UTF-8; a number is negative; the policy is unknown; or "latest" is set after
+                events were published.
+        """
+        return self._topics.get(name, history, max_bytes, max_age, policy)
+
+    def share_topics(self, redis: str, prefix: str = REDIS_PREFIX) -> None:
+        """Keep the topics' logs in this Redis; must be called before any topic is used.
+
+        The arguments are ``redis`` and ``redis_prefix`` of :class:`App`.
+        """
+        from .topics.redis.streams import RedisStreams
+
+        self._topics.share(RedisStreams(redis, prefix, self._timing, self._topic_sizes))
+
+    def limit_topics(self, memory: int) -> None:
+        """Any thread: limit the memory of all logs to this number of bytes.
+
+        The argument is ``topic_memory`` of :class:`App`.
+
+        Raises:
+            ValueError: the number is not positive.
+        """
+        if memory <= 0:
+            raise ValueError(f"topic_memory must be positive: {memory!r}")
+        self._topics.memory = memory
+
+    def use_clock(self, clock: Callable[[], float]) -> Callable[[], float]:
+        """Any thread, while no server runs: replace the clock of deadlines and ages; for tests.
+
+        The topics use it, and the servers that start from now on. A broker keeps its clock.
+
+        Returns:
+            The previous clock.
+
+        Raises:
+            RuntimeError: a server of the app is running.
+        """
+        if any(server.running for server in self._servers):
+            raise RuntimeError("cannot replace the clock: stop the server first")
+        previous = self._timing.clock
+        self._timing = replace(self._timing, clock=clock)
+        self._topics.use_timing(self._timing)
+        return previous
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Any thread: wait until Redis, if it is used, has acknowledged all published events.
+
+        Raises:
+            BrokerUnavailable: some events are not acknowledged after ``timeout`` seconds.
+            EventsLost: Redis has rejected events since the last call.
+        """
+        shared = self._topics.shared
+        if not shared.flush(timeout):
+            reason = shared.trouble or f"no acknowledgement for {timeout} seconds"
+            raise BrokerUnavailable(f"published events were not acknowledged by Redis: {reason}")
+
+    def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Any thread: send all published events to Redis, and close the connections to it.
+
+        The last server that stops does this, and so does the exit of the program. A program that
+        only publishes should call this method to get the error: an error at exit is printed and
+        does not change the exit code.
+
+        Raises:
+            RuntimeError: a server of the app is running.
+            EventsLost: Redis has rejected events, or has not acknowledged them in time.
+        """
+        if any(server.running for server in self._servers):
+            raise RuntimeError("cannot close the app: stop its server first")
+        self._topics.end_once(timeout)
+        self._topics.shared.close(timeout)
+        background.close()
+
+    def stats(self) -> Stats:
+        """Any thread: return the statistics of the app's topics and servers in this process."""
+        return self._stats_of(server for server in self._servers if server.running)
+
+    def _add_server(self, server: Server) -> None:
+        """Any thread: add a server that has started, and forget stopped servers."""
+        self._servers = [*(other for other in self._servers if other.running), server]
+
+    def _stats_of(self, servers: Iterable[Server]) -> Stats:
+        return replace(
+            total(server.stats() for server in servers),
+            processes=1,
+            topics=len(self._topics),
+            published=self._topics.published,
+            dropped_events=self._topics.dropped,
+            lost_log_records=background.lost.total(),
+        )

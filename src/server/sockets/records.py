@@ -1,0 +1,269 @@
+"""The records of TLS: what one client sends and receives, encrypted and decrypted in memory."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..pure_rounds import GAP, RECORD
+
+__all__ = ["Records"]
+
+# The size of the header of a record: its type, the version, and the size of the rest, which is
+# limited (RFC 5246 section 6.2).
+HEADER = 5
+MAJOR_VERSION = 3
+LONGEST = HEADER + RECORD + 2048
+# The outer type of every encrypted record in TLS 1.3 (RFC 8446 section 5.2). In a handshake, the
+# first such record of the server follows its key share.
+APPLICATION_DATA = 23
+
+
+class Records:
+    """TLS for one client, as functions over bytes. It makes no system call.
+
+    One thread at a time calls its methods: the owner of the loop, or the thread of the handshakes
+    while that computes :meth:`shake_hands`.
+
+    Args:
+        context: the context that TLS uses.
+
+    Attributes:
+        secured: True after the handshake; only the owner writes it.
+        more: True if :meth:`take` must be called before more is received. Then decrypted data is
+            left, TLS has ended, TLS has records of its own to send, or data that could not be
+            encrypted earlier can be encrypted now.
+        ended: True if no data follows, because the client has ended TLS or violated its rules.
+        aligned: True if the next received byte begins a record, and ``more`` is False.
+        incoming, outgoing: the memory for records that were received, or will be sent.
+        read, write: the methods of this name of the connection's ``ssl.SSLObject``.
+        is_nearly_done: True if the rest of the handshake needs little computing: the server's key
+            share and signature were sent, and no certificate of the client must be checked.
+    """
+
+    __slots__ = (
+        "_checks_client",
+        "_cut",
+        "_missing",
+        "_part",
+        "_tls",
+        "_write_waits",
+        "aligned",
+        "ended",
+        "incoming",
+        "is_nearly_done",
+        "more",
+        "outgoing",
+        "read",
+        "secured",
+        "write",
+    )
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming: ssl.MemoryBIO = ssl.MemoryBIO()
+        self.outgoing: ssl.MemoryBIO = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.read: Callable[..., Any] = self._tls.read
+        self.write: Callable[[bytes | memoryview], int] = self._tls.write
+        self._checks_client = context.verify_mode != ssl.CERT_NONE
+        # The last read has ended within the header of a record, whose first bytes these are,
+        self._cut = b""
+        # or within a record: the number of its bytes that have been received, and of the others.
+        self._part = self._missing = 0
+        self._write_waits = False  # a call of seal has failed, and nothing was received since
+        self.secured: bool = False
+        self.more: bool = False
+        self.ended: bool = False
+        self.aligned: bool = False
+        self.is_nearly_done: bool = False
+
+    # The handshake ----------------------------------------------------------------------------
+
+    def feed(self, memory: memoryview, size: int) -> bool:
+        """Owner: add received bytes; return True if :meth:`shake_hands` can continue.
+
+        Args:
+            memory: contains the received bytes, which begin at the index ``GAP``.
+            size: the number of received bytes.
+        """
+        begin, end = self._complete_header(memory, GAP), GAP + size
+        while begin < end:
+            begin = self._pass_on(memory, begin, end)
+        return self.incoming.pending > self._part
+
+    def shake_hands(self) -> bool:
+        """Owner, or the thread of the handshakes: continue the handshake; return True at its end.
+
+        Raises:
+            OSError: the handshake has failed.
+        """
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def answer(self) -> bytes:
+        """The caller of :meth:`shake_hands`: return the records to send after it, if any."""
+        records = self.outgoing.read()
+        if not (self.is_nearly_done or self._checks_client):
+            self.is_nearly_done = hides_types(records)
+        return records
+
+    def secure(self) -> None:
+        """Owner: begin to exchange data, because the handshake is complete."""
+        self.secured = True
+        self.more = self.incoming.pending > self._part
+        self._align()
+
+    def client_certificate(self) -> dict[str, Any] | None:
+        """Owner, after the handshake: return the verified certificate of the client, if any."""
+        return self._tls.getpeercert() or None  # empty if the context does not verify it
+
+    # Data -------------------------------------------------------------------------------------
+
+    def decrypt(self, memory: memoryview, begin: int, end: int, count: int, most: int) -> int:
+        """Owner: decrypt received records; may be called only while ``more`` is False.
+
+        OpenSSL gets the records one by one, because the memory of its BIO never shrinks.
+
+        Args:
+            memory: contains the records. The decrypted data is written to its beginning.
+            begin: the index of the first received byte, at least ``GAP``.
+            end: the index after the last received byte.
+            count: the number of bytes of decrypted data that the memory begins with already.
+            most: the maximum number of bytes of decrypted data.
+
+        Returns:
+            The number of bytes of decrypted data; 0 if no record is complete, or see ``more``.
+        """
+        begin = self._complete_header(memory, begin)
+        while begin < end:
+            begin = self._pass_on(memory, begin, end)
+            if self._missing or self._cut:
+                break
+            if count == most:
+                self.more = True
+                continue
+            try:
+                size = self.read(most - count, memory[count:])
+            except OSError as error:
+                if self.stops(error):
+                    break
+                continue
+            if not size:
+                self.stops(None)
+                break
+            count += size
+            if count == most:
+                self.more = True  # perhaps there is more in this record
+        if self._write_waits or self.outgoing.pending:
+            self._write_waits = False
+            self.more = True
+        self._align()
+        return count
+
+    def take(self, memory: memoryview, most: int) -> int:
+        """Owner: decrypt records that were received earlier; return the size of the data.
+
+        Args:
+            memory: the memory for the data.
+            most: the maximum size of the data.
+        """
+        self.more = False
+        size = 0
+        try:
+            if not self.ended:
+                size = self.read(most, memory)
+        except OSError as error:
+            self.stops(error)
+        else:
+            if not size:
+                self.stops(None)
+            elif size == most or self.incoming.pending > self._part:
+                self.more = True
+        self._align()
+        return size
+
+    def stops(self, error: OSError | None) -> bool:
+        """Owner: act on a read without data; return True if no data follows.
+
+        Args:
+            error: the error of the read; None if the client has ended TLS.
+        """
+        if not isinstance(error, ssl.SSLWantReadError):  # otherwise, a record without data
+            self.ended = self.more = True
+            self.aligned = False
+        return self.ended
+
+    def _align(self) -> None:
+        self.aligned = not (self._missing or self._cut or self.more)
+
+    def _complete_header(self, memory: memoryview, begin: int) -> int:
+        """Put the first bytes of a header before the received ones; return their index."""
+        end, begin = begin, begin - len(self._cut)
+        memory[begin:end] = self._cut
+        self._cut = b""
+        return begin
+
+    def _pass_on(self, memory: memoryview, begin: int, end: int) -> int:
+        """Give OpenSSL the received bytes up to the end of a record; return its index."""
+        missing = self._missing
+        if not missing:
+            if end - begin < HEADER:
+                self._cut = bytes(memory[begin:end])
+                return end
+            missing = HEADER + (memory[begin + 3] << 8) + memory[begin + 4]
+            if missing > LONGEST or memory[begin + 1] != MAJOR_VERSION:
+                missing = end - begin  # no header of a record: OpenSSL finds the error
+        stop = min(begin + missing, end)
+        self.incoming.write(memory[begin:stop])
+        self._missing = begin + missing - stop
+        self._part = self._part + stop - begin if self._missing else 0
+        return stop
+
+    def seal(self, data: memoryview) -> bytes:
+        """Owner: return the records for this data.
+
+        Raises:
+            ssl.SSLWantReadError: a handshake must be completed first.
+            OSError: TLS has ended.
+        """
+        if not self.secured:  # the thread of the handshakes may use the object
+            raise ssl.SSLWantReadError
+        size = len(data)
+        if size > RECORD:
+            return b"".join([self.seal(data[at : at + RECORD]) for at in range(0, size, RECORD)])
+        sent = 0
+        try:
+            while sent < size:
+                sent += self.write(data[sent:] if sent else data)
+        except ssl.SSLWantReadError:  # the client has begun a handshake, as TLS 1.2 allows
+            self._write_waits = True
+            raise
+        return self.outgoing.read()
+
+    def output(self) -> bytes:
+        """Owner: return the records that TLS itself has to send, if any."""
+        return self.outgoing.read() if self.outgoing.pending else b""
+
+    def end(self) -> bytes:
+        """Owner, after the handshake: return the last records, with close_notify.
+
+        See RFC 8446 section 6.1.
+        """
+        with suppress(OSError, ValueError):  # the client has not answered yet, or breaks the rules
+            self._tls.unwrap()
+        return self.outgoing.read()
+
+
+def hides_types(records: bytes) -> bool:
+    """Return True if one of these records is encrypted, as in TLS 1.3."""
+    begin = 0
+    while begin < len(records):
+        if records[begin] == APPLICATION_DATA:
+            return True
+        begin += HEADER + (records[begin + 3] << 8) + records[begin + 4]
+    return False

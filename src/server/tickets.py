@@ -1,0 +1,236 @@
+"""Tickets: credentials in the URL, for clients that cannot set headers."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from wsframe import HandshakeError
+
+from .http.request import Request
+from .reports.throttled import ThrottledLog
+from .service import REDIS_PREFIX
+from .timing import Timing
+from .topics.errors import BrokerUnavailable
+
+MIN_SECRET = 16  # bytes
+MAX_IDENTITY = 512  # bytes of UTF-8; a ticket must fit into a path of 2 KiB
+# The time of the expiry in milliseconds since 1970, and a random number.
+HEAD = struct.Struct(">Q16s")
+SIGNATURE = 32  # bytes of SHA-256
+MAX_TICKET = (SIGNATURE + HEAD.size + MAX_IDENTITY) * 4 // 3 + 2
+# Used tickets are remembered for longer than they are valid, because clocks differ and are set.
+SKEW = 60.0
+# Redis closes idle connections, so a failure on an old connection proves nothing.
+ATTEMPTS = 2
+
+
+class Tickets:
+    """Signed tickets, each valid once and for a short time.
+
+    Scripts in a page cannot set the headers of a WebSocket, and cookies are not sent to another
+    site. So a view that knows the user issues a ticket, and the page opens the WebSocket with the
+    ticket in its query. Objects with the same secret accept each other's tickets::
+
+        tickets = Tickets(os.environ["TICKET_SECRET"])
+
+        @app.websocket("/chat", authorize=tickets.authorize)  # /chat?ticket=...
+        def chat(ws):
+            ws.send(f"Welcome, {ws.request.identity}")
+
+    A URL may be logged by proxies. So a ticket expires soon, and is accepted once. Used tickets are
+    remembered by this object, or in Redis. With several processes Redis is required: otherwise each
+    of them accepts a ticket once.
+
+        >>> tickets = Tickets("a secret of 16 bytes or more")
+        >>> ticket = tickets.issue("ann")
+        >>> tickets.redeem(ticket)
+        'ann'
+        >>> tickets.redeem(ticket) is None
+        True
+
+    Args:
+        secret: the key of the signatures, of at least 16 bytes. A sequence of keys permits a
+            change: the first signs, and tickets of all are accepted.
+        max_age: validity of a ticket, in seconds. The clocks of several machines may differ by at
+            most a minute.
+        redis: URL of a Redis that remembers the used tickets, as for :class:`App`.
+        redis_prefix: prefix of the names of keys in Redis.
+        max_used: maximum number of used tickets in the memory of this object, of some 200 bytes
+            each; a further ticket is refused. Only valid tickets are counted. The number has no
+            effect with Redis.
+        clock: returns the time in seconds since 1970; for tests.
+
+    Raises:
+        ModuleNotFoundError: redis-py is not installed.
+        ValueError: a secret is too short, there is no secret, a number is not positive, or the URL
+            or the prefix is not valid.
+    """
+
+    def __init__(
+        self,
+        secret: str | bytes | Sequence[str | bytes],
+        *,
+        max_age: float = 30.0,
+        redis: str | None = None,
+        redis_prefix: str = REDIS_PREFIX,
+        max_used: int = 100_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        secrets = [secret] if isinstance(secret, (str, bytes)) else secret
+        self._keys = [_key(each) for each in secrets]
+        if not self._keys:
+            raise ValueError("secret must not be an empty sequence")
+        for name, value in (("max_age", max_age), ("max_used", max_used)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive: {value!r}")
+        self._max_age = max_age
+        self._max_used = max_used
+        self._clock = clock
+        # Without a lock, because a finalizer may interrupt any call and use another ticket. Each
+        # operation on these is atomic.
+        self._used: dict[bytes, object] = {}
+        self._expiries: list[tuple[float, bytes]] = []  # a heap
+        self._log = ThrottledLog()
+        self._outages = ThrottledLog()
+        self._prefix = redis_prefix
+        self._redis: Any = None
+        if redis is not None:
+            from .topics.redis.connection import RedisConnection
+
+            self._redis = RedisConnection(redis, redis_prefix, Timing()).client("tickets")
+
+    def issue(self, identity: str) -> str:
+        """Any thread: return a new ticket, of characters that a URL may contain unchanged.
+
+        Args:
+            identity: the text that the ticket proves, such as the name of a user: at most 512 bytes
+                in UTF-8. The ticket contains it in readable form.
+
+        Raises:
+            ValueError: the identity is empty or too long, or contains a lone surrogate.
+        """
+        name = identity.encode()
+        if not 0 < len(name) <= MAX_IDENTITY:
+            raise ValueError(f"identity must have 1 to {MAX_IDENTITY} bytes in UTF-8: {len(name)}")
+        expiry = int((self._clock() + self._max_age) * 1000)
+        body = HEAD.pack(expiry, os.urandom(16)) + name
+        return base64.urlsafe_b64encode(_sign(self._keys[0], body) + body).rstrip(b"=").decode()
+
+    def redeem(self, ticket: str) -> str | None:
+        """Any thread: return the identity of a ticket; None if it is forged, expired or used.
+
+        Raises:
+            BrokerUnavailable: Redis does not answer.
+        """
+        body = self._verified(ticket)
+        if body is None:
+            return None
+        milliseconds, number = HEAD.unpack_from(body)
+        now, expiry = self._clock(), milliseconds / 1000
+        if now >= expiry or not self._use(number, expiry + SKEW, now):
+            return None
+        return body[HEAD.size :].decode()
+
+    def authorize(self, request: Request) -> str | None:
+        """Any thread: redeem the ticket in the query of a request, for ``authorize`` of a route.
+
+        The parameter has the name "ticket". The result becomes ``request.identity``.
+
+        Raises:
+            HandshakeError: 503, because Redis does not answer.
+        """
+        found = request.query.get("ticket", [])
+        if len(found) != 1:
+            return None
+        try:
+            return self.redeem(found[0])
+        except BrokerUnavailable as error:
+            # The error names the address of Redis, which is no concern of the client.
+            self._outages.log(logging.WARNING, "%s", error)
+            raise HandshakeError(
+                503, "tickets cannot be checked now", [("Retry-After", "1")]
+            ) from error
+
+    def close(self) -> None:
+        """Any thread: close the connections to Redis; the next ticket opens them again."""
+        if self._redis is not None:
+            self._redis.close()
+
+    def _verified(self, ticket: str) -> bytes | None:
+        """Any thread: return the data of a ticket with a valid signature; else None."""
+        if len(ticket) > MAX_TICKET:
+            return None
+        try:
+            data = base64.b64decode(f"{ticket}{'=' * (-len(ticket) % 4)}", b"-_", validate=True)
+        except ValueError:
+            return None
+        signature, body = data[:SIGNATURE], data[SIGNATURE:]
+        valid = [hmac.compare_digest(signature, _sign(key, body)) for key in self._keys]
+        return body if any(valid) else None
+
+    def _use(self, number: bytes, until: float, now: float) -> bool:
+        """Any thread: mark a ticket as used until this time; return True the first time."""
+        if self._redis is not None:
+            return self._use_in_redis(number, int((until - now) * 1000))
+        self._forget(now)
+        if len(self._used) >= self._max_used:
+            self._log.log(
+                logging.WARNING,
+                "refusing a ticket: %d used tickets are remembered (max_used)",
+                self._max_used,
+            )
+            return False
+        use = object()
+        if self._used.setdefault(number, use) is not use:
+            return False
+        heappush(self._expiries, (until, number))
+        return True
+
+    def _use_in_redis(self, number: bytes, milliseconds: int) -> bool:
+        """Any thread: do the same in Redis.
+
+        Raises:
+            BrokerUnavailable: Redis does not answer.
+        """
+        from redis.exceptions import RedisError
+
+        problem: RedisError | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                key = f"{self._prefix}ticket:{number.hex()}"
+                return bool(self._redis.set(key, b"", nx=True, px=milliseconds))
+            except RedisError as error:
+                problem = error
+        raise BrokerUnavailable(f"cannot redeem a ticket: Redis: {problem}") from problem
+
+    def _forget(self, now: float) -> None:
+        """Any thread: forget used tickets that have expired."""
+        while True:
+            try:
+                until, number = heappop(self._expiries)
+            except IndexError:
+                return
+            if until > now:
+                heappush(self._expiries, (until, number))
+                return
+            del self._used[number]
+
+
+def _key(secret: str | bytes) -> bytes:
+    """Return the key for signatures of tickets, so that the secret may have other uses, too."""
+    secret = secret.encode() if isinstance(secret, str) else secret
+    if len(secret) < MIN_SECRET:
+        raise ValueError(f"secret must have at least {MIN_SECRET} bytes: {len(secret)}")
+    return hmac.digest(secret, b"wsframe ticket 1", "sha256")
+
+
+def _sign(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, body, "sha256")

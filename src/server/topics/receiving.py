@@ -1,0 +1,143 @@
+"""The subscriptions of one client: the part of a receiver that all kinds of clients share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from wsframe import StateError
+
+from .subscription import DeliveryTotals, EventLoop, ReceiverSocket, TopicSubscription
+
+if TYPE_CHECKING:
+    from .encodings import Encoding
+    from .registry import Topics
+    from .topic import Topic
+
+# The number of subscriptions that are ended in one call of the loop.
+END_SLICE = 64
+
+
+class TopicReceiver(ABC):
+    """The base of receivers: :class:`wsframe.server.topics.subscription.Receiver`.
+
+    Attributes:
+        peer: the socket of the client.
+        subscriptions: the open subscriptions; any thread appends, only the owner removes.
+        topics: the topics of the app.
+    """
+
+    __slots__ = ()
+
+    peer: ReceiverSocket
+    subscriptions: list[TopicSubscription]
+    topics: Topics
+
+    @property
+    @abstractmethod
+    def loop(self) -> EventLoop:
+        """Any thread: the loop of the connection."""
+
+    @property
+    @abstractmethod
+    def totals(self) -> DeliveryTotals:
+        """Any thread: the counters of the loop."""
+
+    @property
+    @abstractmethod
+    def network(self) -> Hashable:
+        """Any thread: the network of the client; None if it has none."""
+
+    @property
+    @abstractmethod
+    def max_subscriptions(self) -> int:
+        """Any thread: the maximum number of subscriptions of the client."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Any thread: the path and the address of the client, for errors."""
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Owner: return True if a subscription to this topic has not ended."""
+        return any(subscription.topic == topic for subscription in self.subscriptions)
+
+    def subscribe(
+        self,
+        topic: str | Topic,
+        encoding: Encoding,
+        after: str | None,
+        otherwise: str | None,
+        member: str | None,
+    ) -> TopicSubscription:
+        """Any thread: start a subscription at a position in the log that this call determines.
+
+        Raises:
+            StateError: the connection has the maximum number of subscriptions.
+            ValueError: the name of the topic is invalid.
+        """
+        most = self.max_subscriptions
+        if len(self.subscriptions) >= most:
+            raise StateError(
+                f"cannot subscribe {self.description} to more topics: the connection has {most} "
+                "subscriptions (max_subscriptions)"
+            )
+        log = self.topics.find(topic)
+        subscription = TopicSubscription(log, self, encoding, member)
+        self.subscriptions.append(subscription)
+        try:
+            log.add(subscription, after, otherwise)
+        except BaseException:
+            self.loop.call_soon(subscription.end)
+            raise
+        if subscription.placed:
+            self.loop.call_soon(subscription.begin)
+        if self.peer.closed:  # the loop may never run another call
+            subscription.close()
+        return subscription
+
+    def subscribed(self, subscription: TopicSubscription) -> None:  # noqa: B027 - only streams do
+        """Owner: prepare for the start of a subscription."""
+
+    def open_at(self, topic: str, cursor: str, encoding: Encoding) -> None:
+        """Owner: send the notice, if any, of the position where a subscription starts."""
+        self.send_notice(encoding.stream_start(topic, cursor))
+
+    def unsubscribed(self, subscription: TopicSubscription) -> None:
+        """Owner: remove a subscription that has ended."""
+        self.subscriptions.remove(subscription)
+
+    def leave_topics(self) -> None:
+        """Owner: send the events published before, as far as possible; end all subscriptions."""
+        for subscription in tuple(self.subscriptions):
+            subscription.finish()
+        for number, subscription in enumerate(tuple(self.subscriptions)):
+            if number < END_SLICE:
+                subscription.end()
+            else:  # later, so that other connections are served in between
+                subscription.over = True
+                self.loop.call_soon(subscription.end)
+
+    def sent_all(self) -> None:
+        """Owner: send more events, of each topic in turn, because no data is unsent."""
+        if self.subscriptions:
+            self.subscriptions.append(self.subscriptions.pop(0))
+        for subscription in tuple(self.subscriptions):
+            subscription.advance()
+
+    @abstractmethod
+    def put(self, block: bytes) -> None:
+        """Owner: queue several messages in one block."""
+
+    @abstractmethod
+    def send_notice(self, notice: bytes) -> None:
+        """Owner: send a notice, which does not count as a message."""
+
+    def topic_ended(self, subscription: TopicSubscription) -> None:
+        """Owner: end the subscription to a topic that was closed."""
+        subscription.end()
+
+    @abstractmethod
+    def too_slow(self, topic: str) -> None:
+        """Owner: disconnect a client that is too slow for a topic."""
