@@ -17,15 +17,21 @@ import pytest
 from hypothesis import settings
 
 from tests.support.measuring import unmeasured
+from tests.support.order import mixed
+from tests.support.patience import be_patient
 from tests.support.tools import load_codec, missing_tool
 
 # The same examples on every run; --hypothesis-profile=explore looks for new ones.
-settings.register_profile("same", deadline=None, database=None, derandomize=True)
+settings.register_profile("same", deadline=None, database=None, derandomize=True, max_examples=60)
 settings.register_profile("explore", deadline=None, database=None, max_examples=2000)
 settings.load_profile("same")
 
 
-KERNELS = ("compiled", "pure")
+KERNELS = {
+    # Python code runs on both kernels alike, and the pure kernels are more of it.
+    "compiled": pytest.param("compiled", marks=pytest.mark.unmeasured),
+    "pure": pytest.param("pure"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,8 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until the tests are collected; hardly an object is garbage before
     if config.option.kernel == "pure":
         os.environ["WSFRAME_PURE"] = "1"
+
+
+def pytest_sessionstart() -> None:
+    be_patient()  # before the tests are imported, and after coverage has begun
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,9 +53,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     if "one_kernel" not in marks or "both_kernels" in marks:
-        # Python code runs on both kernels alike, and the pure kernels are more of it.
-        compiled = pytest.param("compiled", marks=pytest.mark.unmeasured)
-        metafunc.parametrize("codec", [compiled, "pure"], indirect=True, scope="session")
+        only = metafunc.config.option.kernel
+        kernels = [KERNELS[only]] if only else list(KERNELS.values())
+        metafunc.parametrize("codec", kernels, indirect=True, scope="session")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,19 +67,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Slow tests begin first, so that none of them runs alone at the end.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    if config.option.kernel is None:
-        return
-    (other,) = set(KERNELS) - {config.option.kernel}
-    config.hook.pytest_deselected(items=[item for item in items if runs_on(item, other)])
-    items[:] = [item for item in items if not runs_on(item, other)]
+    if config.option.kernel is not None:
+        (other,) = set(KERNELS) - {config.option.kernel}
+        config.hook.pytest_deselected(items=[item for item in items if uses(item, other)])
+        items[:] = [item for item in items if not uses(item, other)]
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        items[:] = mixed(items)
 
 
 def pytest_collection_finish() -> None:
     """Make the collector skip the thousands of tests, which live until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -79,11 +90,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
-def runs_on(item: pytest.Item, kernel: str) -> bool:
-    """Return True if a test uses these kernels."""
+def uses(item: pytest.Item, fixture: str) -> bool:
+    """Return True if a test uses this fixture."""
     assert isinstance(item, pytest.Function)
-    asked_for = item.callspec.params.get("codec") if hasattr(item, "callspec") else None
-    return asked_for == kernel or kernel in item.fixturenames
+    return fixture in item.fixturenames
 
 
 @pytest.fixture(scope="session")

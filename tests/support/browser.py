@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from .tools import missing_tool
 
@@ -22,9 +22,26 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 15_000  # milliseconds
+PATIENCE = 30_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
 # Errors on a page's console while its server is unreachable.
 AWAY = re.compile("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET")
+
+# Sends what no form of a chat sends, then a message. Returns true if that message is sent back.
+SEND_MALFORMED = r"""async path => {
+    const ws = new WebSocket(location.href.replace("http", "ws") + path);
+    await new Promise(resolve => { ws.onopen = resolve; });
+    const answered = new Promise(resolve => {
+        ws.onmessage = ({data}) => { if (data.includes("still open")) resolve(true); };
+        ws.onclose = () => resolve(false);
+    });
+    const malformed = ["", "[", "{}", "[1]", '{"text": "\\ud800"}', "[".repeat(4000)];
+    for (const text of malformed) ws.send(text);
+    ws.send('{"text": "still open"}');
+    const result = await answered;
+    ws.close();
+    return result;
+}"""
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,20 @@ class Certificates:
         """Add the certificate to a server's context."""
         self._certificate.configure_cert(context)
 
-    def client_context(self) -> ssl.SSLContext:
-        """Return a new context for a client."""
+    def server_context(self) -> ssl.SSLContext:
+        """Return a new context for a server that accepts certificates of clients."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.configure(context)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        self.authority.configure_trust(context)
+        return context
+
+    def client_context(self, name: str | None = None) -> ssl.SSLContext:
+        """Return a new context for a client; with a name, one with a certificate for this name."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
+        if name is not None:
+            self.authority.issue_cert("localhost", common_name=name).configure_cert(context)
         return context
 
     def write(self, directory: Path) -> None:

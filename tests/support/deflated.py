@@ -100,8 +100,10 @@ def inflated(payload: bytes, bits: int = 15) -> bytes:
     """
     stream = zlib.decompressobj(-bits)
     data = bytearray()
-    piece = stream.decompress(payload + TAIL, 1)
-    while piece:
-        data += piece
-        piece = stream.decompress(stream.unconsumed_tail, 1)
+    payload += TAIL
+    for begin in range(0, len(payload), 256):  # each call copies the rest of its input
+        piece = stream.decompress(payload[begin : begin + 256], 1)
+        while piece:
+            data += piece
+            piece = stream.decompress(stream.unconsumed_tail, 1)
     return bytes(data)

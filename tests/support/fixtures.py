@@ -1,4 +1,4 @@
-"""The fixtures of every test with a server: its log, a leak check, certificates."""
+"""The fixtures of tests with a server: its log, a leak check, certificates, a stack."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ import pytest
 
 from wsframe.server import App, Server
 from wsframe.server.reports.loggers import background
+from wsframe.testing import leak_check as checked
 
-from . import leaks, serving
+from . import serving
 from .certificates import Certificates
 from .log import ServerLog
 from .serving import Serve
 from .waiting import TIMEOUT
+
+MANY_FILES = 4000
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """A stack of the resources of a test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +45,7 @@ def log() -> Iterator[ServerLog]:
 @pytest.fixture(autouse=True)
 def leak_check(log: ServerLog) -> Iterator[None]:
     """Fail if the test leaves a thread or an open file behind."""
-    with leaks.leak_check():
+    with checked():
         yield
         background.close(TIMEOUT)
 
@@ -55,3 +65,15 @@ def serve() -> Iterator[Serve]:
 def certificates() -> Certificates:
     """Certificates of an authority that only the tests trust."""
     return Certificates()
+
+
+@pytest.fixture
+def high_file_limit() -> Iterator[None]:
+    """Raise the limit of open files for this process and its child processes."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limits[1] < MANY_FILES:
+        pytest.skip("the limit of open files is too low")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)

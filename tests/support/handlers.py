@@ -56,8 +56,12 @@ def two_topics_app() -> App:
     return app
 
 
+# The seconds between two checks of the deadlines in ``ManualClock.pass_time``.
+STEP = Timing.sweep_interval
 # No handler loses the loop within it.
 NO_HANDOFFS = Timing(turn_slice=60)
+# A stop waits only for so long until handlers have returned.
+SHORT_GRACE = Timing(handler_grace=0.1)
 
 
 class Checkpoint:

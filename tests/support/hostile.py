@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.waiting import TIMEOUT
-from wsframe import Close, Connection, ConnectionClosed, Event, Failure, Role
-from wsframe.client import connect
+from wsframe import Close, Connection, Event, Failure, Part, Role
 
 from .memory import Growth
 
@@ -24,12 +21,14 @@ class Talk:
         parts: blocks of bytes, each with the number of times that it is sent.
         step: the most bytes of one read, all from one block.
         options: the arguments of the receiving Connection.
+        in_parts: True to receive incomplete messages in parts.
     """
 
     role: str
     parts: list[tuple[bytes, int]]
     step: int = 1 << 16
     options: dict[str, Any] = field(default_factory=dict)
+    in_parts: bool = False
 
     def reads(self) -> Iterator[memoryview]:
         """Yield the bytes of each read."""
@@ -51,7 +50,7 @@ class Answer:
         most: the most events of one read.
     """
 
-    last: Event | None = None
+    last: Event | Part | None = None
     at: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     most: int = 0
@@ -66,10 +65,13 @@ def listen(talks: Iterable[Talk]) -> tuple[int, list[Answer]]:
 
 def _hear(talk: Talk) -> Answer:
     connection = Connection(Role(talk.role), **talk.options)
+    receive: Callable[[memoryview], Sequence[Event | Part]] = (
+        connection.receive_parts if talk.in_parts else connection.receive
+    )
     answer = Answer()
     size = 0
     for data in talk.reads():
-        events = connection.receive(data)
+        events = receive(data)
         size += len(data)
         if events:
             assert not isinstance(answer.last, (Close, Failure)), "the end was not the end"
@@ -77,30 +79,3 @@ def _hear(talk: Talk) -> Answer:
             answer.kinds.update(type(event).__name__ for event in events)
             answer.most = max(answer.most, len(events))
     return answer
-
-
-@dataclass
-class Visited:
-    """The result of a client.
-
-    Attributes:
-        growth: the most memory that it takes.
-        received: the received messages.
-        code: the close code.
-        reason: the close reason.
-    """
-
-    growth: int
-    received: list[str | bytes]
-    code: int | None
-    reason: str | None
-
-
-def visit(url: str, message: bytes) -> Visited:
-    """Connect to a server, send this, and receive until the end."""
-    ws = connect(url, close_timeout=TIMEOUT)
-    with Growth() as growth:
-        with suppress(ConnectionClosed):
-            ws.send(message)
-        received = list(ws)
-    return Visited(growth.size, received, ws.close_code, ws.close_reason)

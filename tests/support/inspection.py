@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wsframe.server.sockets.peer import Peer
     from wsframe.server.topics.redis.streams import RedisStreams
     from wsframe.server.topics.registry import Topics
+    from wsframe.uvicorn import WebSocketProtocol
 
 
 def loops_of(server: Server) -> tuple[Loop, ...]:
@@ -96,3 +97,28 @@ def use_clock(ws: Any, clock: Callable[[], float]) -> None:
     """Let the client's WebSocket use this clock for its deadlines and pings."""
     exchange = exchange_of(ws)
     exchange.clock = exchange._liveness._clock = clock
+
+
+def waiting_messages(connection: WebSocketProtocol) -> list[Any]:
+    """Return the messages that wait for the application of uvicorn."""
+    return list(connection._messages)
+
+
+def late_pong(connection: WebSocketProtocol) -> bytes | None:
+    """Return the payload of the newest ping that is not answered, because the client is slow."""
+    return connection._late_pong
+
+
+def pong_timer(connection: WebSocketProtocol) -> object:
+    """Return the timer of the next pong."""
+    return connection._pong_timer
+
+
+def is_ending(connection: WebSocketProtocol) -> bool:
+    """Return True if the socket is closed as soon as its data is sent."""
+    return connection._abort_timer is not None
+
+
+def reads_ahead(connection: WebSocketProtocol) -> bool:
+    """Return True if the application has been busy for so long that messages are read ahead."""
+    return connection._behind and connection._read_ahead_timer is None

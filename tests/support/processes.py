@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from .waiting import TIMEOUT
 
@@ -30,6 +29,7 @@ class ServerProcess:
         directory: the working directory.
         stderr: the file descriptor of its standard error; by default its standard output.
         until: a pattern of the line that it prints when it has started.
+        lifetime: the seconds after which it is killed.
 
     Attributes:
         pid: the process id.
@@ -43,6 +43,7 @@ class ServerProcess:
         directory: Path | None = None,
         stderr: int = subprocess.STDOUT,
         until: re.Pattern[str] = URL,
+        lifetime: float = 6 * TIMEOUT,
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -56,25 +57,21 @@ class ServerProcess:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        # A process that hangs is killed, which ends its output and so every wait for a line.
-        self._alarm = threading.Timer(6 * TIMEOUT, self._process.kill)
+        # A process that hangs is killed with its children. That ends its output, and so every wait
+        # for a line.
+        self._alarm = threading.Timer(lifetime, self.kill)
         self._alarm.start()
         try:
             self.url, port = self.expect(until).groups("0")
             self.port = int(port)
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
 
     def __enter__(self) -> ServerProcess:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
         self._alarm.cancel()
         self._alarm.join()
@@ -89,7 +86,10 @@ class ServerProcess:
             if match := pattern.search(line):
                 return match
             lines.append(line)
-        raise AssertionError(f"{pattern.pattern!r} was not printed, but {''.join(lines)!r}")
+        raise AssertionError(
+            f"{pattern.pattern!r} was not printed, but {''.join(lines)!r}; the exit code is "
+            f"{self._process.wait(TIMEOUT)}"
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import redis
 
 from tests.support.waiting import TIMEOUT
+from wsframe.testing import ReservedPort
 
 from .certificates import Certificates
 from .tools import missing_tool
@@ -71,6 +71,7 @@ class RedisServer:
         persistent: bool = True,
         sentinel: bool = False,
     ) -> None:
+        self._program = redis_server()
         self._directory = directory
         self._options = [
             *("--dir", str(directory), "--save", ""),
@@ -78,8 +79,8 @@ class RedisServer:
             *("--daemonize", "no", "--loglevel", "warning"),
             *options,
         ]
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         who = f":{quote(password, safe='')}@" if password else ""
         if password:
             self._options += ["--requirepass", password]
@@ -103,7 +104,6 @@ class RedisServer:
             file.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n")
             self._options = [str(file), "--sentinel"]
         self._process: subprocess.Popen[bytes] | None = None
-        self._program = redis_server()
 
     def start(self) -> None:
         """Start it with the data on disk; return when it answers."""
@@ -177,18 +177,14 @@ class RedisServer:
         try:
             self.start()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self.kill()
+        self._reserved.release()
 
 
 class Relay:
@@ -274,12 +270,7 @@ class Relay:
         self._threads[0].start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _shut(self._listener)
         self._threads[0].join(TIMEOUT)
         for each in self._sockets:

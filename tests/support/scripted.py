@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from tests.support.waiting import TIMEOUT
 from wsframe import Acceptance, Close, Connection, Event, PerMessageDeflate, Ping, Role, accept
-from wsframe.fields import encode_response
+from wsframe.headers import encode_response
 
 END_OF_HEAD = b"\r\n\r\n"
 

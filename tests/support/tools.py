@@ -78,3 +78,25 @@ def receive_in_pieces(connection: Any, data: bytes, cuts: Iterable[int]) -> list
         events += connection.receive(data[begin:end])
         begin = end
     return normals(events)
+
+
+def joined(events: Iterable[Any]) -> list[Any]:
+    """Return normal events with whole messages in place of the last part of each.
+
+    The parts of a message without a last part are left out.
+    """
+    found: list[Any] = []
+    parts: list[Any] = []
+    for event in normals(events):
+        if isinstance(event, tuple) and event[0] == "Part":
+            _, data, final = event
+            assert data or final
+            parts.append(data)
+            if final:
+                assert len(parts) > 1
+                found.append(data[:0].join(parts))
+                parts = []
+        else:
+            assert not parts or isinstance(event, tuple), "a message inside another one"
+            found.append(event)
+    return found

@@ -125,10 +125,12 @@ LONG_SIZES = (
 SIZES = (*SHORT_SIZES, *LONG_SIZES)
 
 
+BLOCK = bytes((7 * i + i // 256 * 3 + 1) & 0xFF for i in range(1021))
+
+
 def payload_of(size: int) -> bytes:
     """Return this number of bytes, with all values in an order that no mask repeats."""
-    block = bytes((7 * i + i // 256 * 3 + 1) & 0xFF for i in range(1021))
-    return (block * (size // len(block) + 1))[:size]
+    return (BLOCK * (size // len(BLOCK) + 1))[:size]
 
 
 def by_hand(
@@ -161,7 +163,7 @@ def xored(payload: bytes, masking_key: bytes | None) -> bytes:
     """Return the masking key and the payload masked with it (RFC 6455 section 5.3)."""
     if masking_key is None:
         return payload
-    masked = bytearray(payload)
-    for i, byte in enumerate(payload):
-        masked[i] = byte ^ masking_key[i % 4]
-    return masking_key + bytes(masked)
+    size = len(payload)
+    mask = (masking_key * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
+    return masking_key + masked.to_bytes(size, "big")

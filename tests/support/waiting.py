@@ -5,15 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-TIMEOUT = 10.0  # seconds; the longest wait of a test
+from wsframe.testing import TIMEOUT, wait_until
 
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll a condition until it is true; fail with this text after a timeout."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+__all__ = ["TIMEOUT", "wait_until", "wait_until_stable"]
 
 
 def wait_until_stable(value: Callable[[], int]) -> None:

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType, web
 
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Pong
 
-from .library import TIMEOUT, EventPeer, Library, Peer, Script, Terms, Visit
+from .library import EventPeer, Library, Peer, Script, Terms, Visit
 
 Call: TypeAlias = "Callable[[Coroutine[Any, Any, Any]], Any]"
 

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeAlias
 
+from tests.support.waiting import TIMEOUT
 from wsframe import Close, Pong
 
-TIMEOUT = 10.0
 #: Parameters of compression (RFC 7692), and their values.
 Terms: TypeAlias = "dict[str, Any]"
 

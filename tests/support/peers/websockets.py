@@ -22,7 +22,9 @@ from websockets.sync.connection import Connection
 from websockets.sync.server import serve
 from websockets.typing import Subprotocol
 
-from .library import TIMEOUT, Ended, Library, Peer, Script, Terms, Visit
+from tests.support.waiting import TIMEOUT
+
+from .library import Ended, Library, Peer, Script, Terms, Visit
 from .terms import NAMES
 
 

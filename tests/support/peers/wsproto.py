@@ -25,8 +25,9 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 
 import wsframe
+from tests.support.waiting import TIMEOUT
 
-from .library import TIMEOUT, EventPeer, Library, Peer, Script, Terms, Visit
+from .library import EventPeer, Library, Peer, Script, Terms, Visit
 from .terms import NAMES
 
 

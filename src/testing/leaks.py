@@ -1,0 +1,110 @@
+"""A check that a test leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from .waiting import TIMEOUT, wait_until
+
+
+class HasConnections(Protocol):
+    """A server, such as :class:`wsframe.testing.AppServer`."""
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+
+
+@contextmanager
+def leak_check(
+    *servers: HasConnections, cycles: Sequence[str] = (), timeout: float = TIMEOUT
+) -> Iterator[None]:
+    """Fail if the body leaves a thread, a file, a connection or a reference cycle behind.
+
+    Example::
+
+        with leak_check(server, cycles=["chat"]):
+            server.websocket("/chat").leave()
+
+    Threads that are about to end get time, and so do connections. Open files are checked on Linux.
+
+    Args:
+        *servers: servers that continue after the body, and whose connections are checked.
+        cycles: packages or modules. No object of their classes may be left in a reference cycle,
+            which only the garbage collector would free. The collector is off in the body.
+        timeout: the seconds for the threads together, and for the connections of each server.
+
+    Raises:
+        AssertionError: something is left.
+    """
+    threads, files = set(threading.enumerate()), open_files()
+    connections = [(server, server.connections) for server in servers]
+    with _no_cycles_of(cycles):
+        yield
+        for server, before in connections:
+            _wait_for_disconnects(server, before, timeout)
+        _wait_for_threads(threads, timeout)
+    left = set(open_files().items()) - set(files.items())
+    if left:
+        raise AssertionError(f"files are left open: {sorted(left)}")
+
+
+def _wait_for_disconnects(server: HasConnections, before: int, timeout: float) -> None:
+    what = f"the server has at most the {before} connections of the beginning"
+    wait_until(lambda: server.connections <= before, what, timeout)
+
+
+def _wait_for_threads(before: set[threading.Thread], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = sorted(thread.name for thread in set(threading.enumerate()) - before)
+    if left:
+        raise AssertionError(f"threads are left: {left}")
+
+
+def open_files() -> dict[str, str]:
+    """Return the open file descriptors, and what each refers to; on Linux only."""
+    files: dict[str, str] = {}
+    if sys.platform == "linux":
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                files[number] = os.readlink(f"/proc/self/fd/{number}")
+            except FileNotFoundError:
+                continue  # the descriptor of the listing itself
+    return files
+
+
+@contextmanager
+def _no_cycles_of(packages: Sequence[str]) -> Iterator[None]:
+    """Fail if the body leaves objects of these packages in reference cycles."""
+    if not packages:
+        yield
+        return
+    enabled, flags = gc.isenabled(), gc.get_debug()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found = Counter(
+            f"{kind.__module__}.{kind.__qualname__}"
+            for kind in map(type, gc.garbage)
+            if f"{kind.__module__}.".startswith(tuple(f"{package}." for package in packages))
+        )
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        if enabled:
+            gc.enable()
+    if found:
+        raise AssertionError(f"objects are left in reference cycles: {dict(found)}")

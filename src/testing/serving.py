@@ -1,0 +1,285 @@
+"""Applications that are served in the test's process, with their clients."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from wsframe.closing import Closing
+
+from .client import Client
+from .clients import ClientOptions, Clients, StreamOptions, WebSocketOptions
+from .ports import ReservedPort
+from .stream import StreamClient
+from .waiting import PAUSE, TIMEOUT
+from .websocket import WebSocketClient
+
+if TYPE_CHECKING:
+    from wsframe.server import App, Server
+    from wsframe.server.options import ServerOptions
+
+    from .clock import ManualClock
+
+# Seconds for a stop, which includes the setting drain.
+STOP_TIMEOUT = 2 * TIMEOUT
+# Seconds between two checks of wsgiref for its stop.
+POLL = 0.02
+
+
+def stop_within(server: Server, seconds: float, clients: Clients | None = None) -> None:
+    """Stop a server.
+
+    Args:
+        server: the server.
+        seconds: the time for it.
+        clients: clients that answer the ends of their connections meanwhile.
+
+    Raises:
+        AssertionError: it takes longer.
+    """
+    stopping = threading.Thread(target=server.stop, daemon=True)
+    stopping.start()
+    deadline = time.monotonic() + seconds
+    while clients is not None and stopping.is_alive() and time.monotonic() < deadline:
+        clients.receive_available()
+        stopping.join(PAUSE)
+    stopping.join(max(0.0, deadline - time.monotonic()))
+    if stopping.is_alive():
+        raise AssertionError(f"the server did not stop within {seconds:g} s")
+
+
+class LocalServer(Closing):
+    """A server of this machine with its clients, which are closed before it stops.
+
+    Example::
+
+        assert isinstance(server, LocalServer)
+        assert server.websocket("/echo").leave().code == 1000
+
+    Attributes:
+        port: its port.
+    """
+
+    port: int
+
+    def __init__(self) -> None:
+        self._clients = Clients()
+
+    def connect(self, **options: Unpack[ClientOptions]) -> Client:
+        """Connect a socket, and send nothing."""
+        return self._clients.connect(self, **options)
+
+    def websocket(
+        self, target: str, *headers: tuple[str, str], **options: Unpack[WebSocketOptions]
+    ) -> WebSocketClient:
+        """Open a WebSocket; the arguments are those of :class:`WebSocketClient`."""
+        return self._clients.websocket(self, target, *headers, **options)
+
+    def stream(
+        self, target: str, *headers: tuple[str, str], **options: Unpack[StreamOptions]
+    ) -> StreamClient:
+        """Open an event stream; the arguments are those of :class:`StreamClient`."""
+        return self._clients.stream(self, target, *headers, **options)
+
+    def close(self) -> None:
+        """Close all clients; a subclass then stops the server."""
+        self._clients.close()
+
+
+class AppServer(LocalServer):
+    """An app that is served in this process, on a port of its own; a context manager.
+
+    The app is not changed, so that several tests may serve the same one, one after the other.
+
+    Example::
+
+        with AppServer(app, ping_interval=5) as server:
+            client = server.websocket("/echo")
+            server.restart()
+            client.expect_close()
+
+    Args:
+        app: the app.
+        host: the address to listen on.
+        port: the port; 0 for one that no other test uses.
+        clock: a clock for the app while it is served; by default the app keeps its own.
+        **settings: the fields of :class:`wsframe.server.Settings`. By default there is one loop,
+            on every Python.
+
+    Attributes:
+        port: the port, which stays the same across restarts.
+        server: the running server, or the stopped one.
+
+    Raises:
+        RuntimeError: there is a clock, and the app is served elsewhere.
+    """
+
+    server: Server
+
+    def __init__(
+        self,
+        app: App,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        clock: ManualClock | None = None,
+        **settings: Unpack[ServerOptions],
+    ) -> None:
+        super().__init__()
+        self._app = app
+        self._host = host
+        self._clock = clock
+        self._settings: ServerOptions = {"loops": 1, **settings}
+        with ExitStack() as undo:
+            if clock is not None:
+                undo.callback(app.use_clock, app.use_clock(clock))
+            self.port: int = port or undo.enter_context(ReservedPort(host))
+            self.start()
+            undo.callback(self.stop)
+            undo.callback(super().close)
+            self._undo = undo.pop_all()
+
+    @property
+    def url(self) -> str:
+        """The URL, as in "http://127.0.0.1:12345"."""
+        return self.server.url
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        stats = self.server.stats()
+        return stats.requests + stats.websockets + stats.event_streams
+
+    def start(self) -> None:
+        """Start a server of the app on the port, after :meth:`stop`.
+
+        Raises:
+            OSError: it runs already.
+        """
+        self.server = self._app.start(self._host, self.port, **self._settings)
+
+    def stop(self) -> None:
+        """Stop the server gracefully; a second call does nothing.
+
+        The clients of this object answer, so no other thread may use them meanwhile. Afterwards
+        they have the close frame, or the end of the stream.
+
+        Raises:
+            AssertionError: the server does not stop.
+        """
+        stop_within(self.server, STOP_TIMEOUT, self._clients)
+
+    def restart(self) -> None:
+        """Stop the server, and start another one on the same port.
+
+        The topics of the app keep their events, as those in Redis do when a process restarts.
+        """
+        self.stop()
+        self.start()
+
+    def pass_time(self, seconds: float) -> None:
+        """Advance the clock; see :meth:`ManualClock.pass_time`.
+
+        Raises:
+            RuntimeError: there is no clock.
+        """
+        if self._clock is None:
+            raise RuntimeError("pass_time requires a clock: AppServer(app, clock=ManualClock())")
+        self._clock.pass_time(self.server, seconds)
+
+    def close(self) -> None:
+        """Close the clients, stop the server, and release the port."""
+        self._undo.close()
+
+
+class Stoppable(Protocol):
+    """The connections that were taken over from a WSGI server: a ``Live``."""
+
+    def stop(self, drain: float | None = None) -> None:
+        """Close all connections for good."""
+
+
+class WSGIAppServer(LocalServer):
+    """A WSGI application that wsgiref serves in this process; a context manager.
+
+    Example::
+
+        live = Live()
+        application = live.websocket(handler)
+        with WSGIAppServer(application, live) as server:
+            client = server.websocket("/")
+
+    Args:
+        application: the application.
+        live: its ``Live`` of :mod:`wsframe.wsgi`, :mod:`wsframe.flask` or :mod:`wsframe.django`. It
+            is stopped for good, so the next test needs another one. By default the ``Live``
+            continues, and with it the threads of its loops.
+
+    Attributes:
+        port: the port on 127.0.0.1.
+    """
+
+    def __init__(self, application: Callable[..., Any], live: Stoppable | None = None) -> None:
+        super().__init__()
+        self._live = live
+        self._server = _ThreadedServer(("127.0.0.1", 0), _QuietHandler)
+        self._server.set_app(application)
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The URL, as in "http://127.0.0.1:12345"."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """Close the clients, stop the ``Live`` and the server."""
+        super().close()
+        if self._live is not None:
+            self._live.stop(0.0)
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class ServeApp(Protocol):
+    """Serve an app until the end of the test; the type of the fixture ``serve_app``."""
+
+    def __call__(
+        self,
+        app: App,
+        host: str = ...,
+        port: int = ...,
+        *,
+        clock: ManualClock | None = ...,
+        **settings: Unpack[ServerOptions],
+    ) -> AppServer:
+        """Return the server; the arguments are those of :class:`AppServer`."""
+
+
+class ServeWSGI(Protocol):
+    """Serve a WSGI application until the end of the test; the type of ``serve_wsgi``."""
+
+    def __call__(
+        self, application: Callable[..., Any], live: Stoppable | None = ...
+    ) -> WSGIAppServer:
+        """Return the server; the arguments are those of :class:`WSGIAppServer`."""
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """A handler that logs no requests."""
+
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing."""
+
+
+class _ThreadedServer(socketserver.ThreadingMixIn, WSGIServer):
+    """The server of the standard library, with a thread for each connection."""
+
+    daemon_threads = True
