@@ -1,0 +1,218 @@
+"""The WSGI application that opens the connections of one handler or topic."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from wsframe import HandshakeError, accept
+from wsframe.fields import Fields
+
+from ..server.dispatch.opening import Opening
+from ..server.dispatch.routes import EventRoute, WebSocketRoute
+from ..server.http.cors import cors_headers, preflight_headers
+from ..server.http.host_policy import with_proxy_advice
+from ..server.http.refusals import RefusalError
+from ..server.http.request import Request
+from ..server.reports.refusals import UPGRADE
+from ..server.server import Server
+from ..server.sessions.eventstream_session import stream_headers
+from ..server.sessions.resume import last_event_id
+from ..server.topics.ids import END
+from ..server.topics.topic import Topic
+from .body import Readable, discard_body, discard_refused
+from .connections import Connection, connection_of
+from .environ import Environ, Pairs, StartResponse, request_of
+from .errors import CannotTakeError
+from .handlers import Origins
+from .relay import Relay
+from .replies import Answer, Reply, Takeover
+
+# A server that is known to work, for the log.
+ADVICE = "Run the application with gunicorn --worker-class gthread, for example."
+# The headers for the WSGI server and middleware; the client does not get them.
+WITHOUT_BODY = [("Content-Type", "text/plain")]
+
+
+class Opener(Protocol):
+    """Opens the connections of applications; see :class:`wsframe.wsgi.Live`."""
+
+    def server(self, environ: Environ, /) -> Server: ...
+
+    def bind(
+        self, handler: Callable[..., Any], arguments: dict[str, Any], environ: Environ, /
+    ) -> Callable[..., Any]: ...
+
+    def check_host(self, request: Request, fields: Fields, /) -> Fields: ...
+
+    def check_origin(
+        self, environ: Environ, request: Request, fields: Fields, origins: Origins, /
+    ) -> str | None: ...
+
+    def refused(
+        self, environ: Environ, request: Request | None, error: HandshakeError, /
+    ) -> None: ...
+
+    def not_taken(self, request: Request, reason: str, /) -> None: ...
+
+    def relaying(self, problem: str, /) -> None: ...
+
+
+class Application:
+    """A WSGI application; :meth:`wsframe.wsgi.Live.websocket` and ``events`` return it.
+
+    >>> application = Live().events(Live().topic("news"))
+    >>> callable(application)
+    True
+
+    Args:
+        live: opens the connections.
+        route: the options of the connections.
+        handler: the handler; None for a topic.
+        topic: the topic, without a handler.
+        arguments: the arguments of the handler, by name.
+    """
+
+    def __init__(
+        self,
+        live: Opener,
+        route: WebSocketRoute | EventRoute,
+        handler: Callable[..., Any] | None,
+        topic: Topic | None,
+        arguments: dict[str, Any],
+    ) -> None:
+        self._live = live
+        self._route = route
+        self._handler = handler
+        self._topic = topic
+        self._arguments = arguments
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Reply:
+        """The request's thread: reply to a request (PEP 3333)."""
+        return self.open(environ)(environ, start_response)
+
+    def open(self, environ: Environ, body: Readable | None = None) -> Reply:
+        """The request's thread: check a request, and return the reply to it.
+
+        Everything that can be refused is refused here, as an ordinary answer. For the others, the
+        connection is taken over when the reply is iterated over.
+
+        Args:
+            environ: the environment of the request.
+            body: the framework's reader of the body, which ends with it; None without one.
+        """
+        arrival = Arrival(environ, body)
+        try:
+            arrival.read(self._live)
+            if isinstance(self._route, WebSocketRoute):
+                return self._open_websocket(arrival, self._route)
+            return self._open_stream(arrival, self._route)
+        except HandshakeError as error:
+            self._live.refused(environ, arrival.request, error)
+            if error.status != 413:  # otherwise the body has been read up to the limit
+                discard_refused(environ)
+            return Answer.refusal(error, with_body=environ["REQUEST_METHOD"] != "HEAD")
+
+    def _open_websocket(self, arrival: Arrival, route: WebSocketRoute) -> Reply:
+        environ, request, fields = arrival.environ, arrival.request, arrival.fields
+        assert request is not None
+        try:
+            acceptance = accept(
+                fields,
+                method=request.method,
+                http_version=request.http_version,
+                subprotocols=route.subprotocols,
+                origins="*",  # checked below, with advice for the log
+                deflate=route.deflate,
+            )
+        except HandshakeError as error:
+            raise with_proxy_advice(error, fields) from None
+        self._live.check_origin(environ, request, fields, route.origins)
+        if arrival.connection is None:
+            reason = f"WebSockets are not possible: {arrival.problem}"
+            raise RefusalError(501, reason, kind=UPGRADE, advice=ADVICE)
+        server = self._live.server(environ)
+        opening = self._opening(environ, request, acceptance=acceptance)
+        return self._takeover(server, arrival.connection, opening, WITHOUT_BODY)
+
+    def _open_stream(self, arrival: Arrival, route: EventRoute) -> Reply:
+        environ, request, fields = arrival.environ, arrival.request, arrival.fields
+        assert request is not None
+        origin = self._live.check_origin(environ, request, fields, route.origins)
+        headers = cors_headers(origin, route.origins)
+        try:
+            allowed = preflight_headers(request.method, fields) if route.origins else None
+            if allowed is not None:
+                return Answer(204, (*headers, *allowed))
+            if last_event_id(request) == END:
+                return Answer(204, (*headers, ("Cache-Control", "no-store")))
+            if request.method == "HEAD":
+                return Answer(200, stream_headers(headers))
+            if arrival.connection is not None:
+                discard_body(environ, arrival.body)
+            server = self._live.server(environ)
+        except HandshakeError as error:
+            error.headers = (*error.headers, *headers)  # so that the page can read the answer
+            raise
+        opening = self._opening(environ, request, headers=headers)
+        if arrival.connection is None:
+            self._live.relaying(arrival.problem)
+            return Relay(server, opening)
+        return self._takeover(server, arrival.connection, opening, stream_headers(headers))
+
+    def _takeover(
+        self, server: Server, connection: Connection, opening: Opening, headers: Pairs
+    ) -> Takeover:
+        on_failure = partial(self._live.not_taken, opening.request)
+        return Takeover(server, connection, opening, headers, on_failure)
+
+    def _opening(self, environ: Environ, request: Request, **more: Any) -> Opening:
+        handler = self._handler
+        if handler is not None:
+            handler = self._live.bind(handler, self._arguments, environ)
+        generator = inspect.isgeneratorfunction(self._handler)
+        return Opening(request, self._route, handler, self._topic, generator=generator, **more)
+
+
+class Arrival:
+    """A request that has arrived, and its connection.
+
+    Args:
+        environ: its environment.
+        body: the framework's reader of its body.
+
+    Attributes:
+        environ, body: the same.
+        connection: its connection; None if it cannot be taken over.
+        problem: the reason for that.
+        request: the request; None until it is read.
+        fields: its headers, with the host that the client has addressed as Host.
+    """
+
+    def __init__(self, environ: Environ, body: Readable | None) -> None:
+        self.environ = environ
+        self.body = body
+        self.connection: Connection | None = None
+        self.problem: str = ""
+        self.request: Request | None = None
+        self.fields: Fields = Fields(())
+
+    def read(self, live: Opener) -> None:
+        """The request's thread: find the connection, and read and check the request.
+
+        Raises:
+            HandshakeError: the request is not valid.
+        """
+        version = str(self.environ.get("SERVER_PROTOCOL", "")).partition("/")[2] or "1.0"
+        try:
+            self.connection = connection_of(self.environ)
+        except CannotTakeError as error:
+            self.problem = str(error)
+        else:
+            version = "1.1" if self.connection.own_versions else version
+        self.request, fields = request_of(self.environ, http_version=version)
+        if self.connection is not None:
+            self.request.client_certificate = self.connection.client_certificate()
+        self.fields = live.check_host(self.request, fields)

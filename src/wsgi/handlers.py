@@ -1,0 +1,111 @@
+"""The handlers of a Live: their options, and a route for each, by which loops distinguish them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from wsframe import PerMessageDeflate
+
+from ..server.dispatch.routes import EventRoute, WebSocketRoute
+
+Origins: TypeAlias = "Sequence[str] | Literal['*']"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a handler; see :meth:`wsframe.wsgi.Live.handler`."""
+
+    subprotocols: Sequence[str] = ()
+    origins: Origins | None = None
+    max_message_size: int = 1 << 20
+    deflate: PerMessageDeflate | None = None
+    blocking: bool | None = None
+
+
+DEFAULT = Options()
+
+
+class Handlers:
+    """The routes of handlers, by their code and options.
+
+    Functions may be defined anew for each request, and their options set anew. They share the
+    options and the route of their code, so the number of routes is bounded by the program, if no
+    option depends on the request.
+    """
+
+    def __init__(self) -> None:
+        self._origins: Origins = ()
+        self._options: dict[object, Options] = {}
+        self._websockets: dict[tuple[object, Options], WebSocketRoute] = {}
+        self._streams: dict[tuple[object, Options], EventRoute] = {}
+        self.after_fork()
+
+    def set_origins(self, origins: Origins) -> None:
+        """Any thread: set the origins of handlers without that option, and of topics."""
+        with self._lock:
+            self._origins = origins
+            self._websockets.clear()
+            self._streams.clear()
+
+    def set(self, handler: Callable[..., Any], options: Options) -> None:
+        """Any thread: set the options of a handler."""
+        self._options[code_of(handler)] = options
+
+    def websocket(self, handler: Callable[..., Any]) -> WebSocketRoute:
+        """Any thread: return the route for WebSockets with this handler."""
+        code = code_of(handler)
+        options = self._options.get(code, DEFAULT)
+        route = self._websockets.get((code, options))
+        if route is None:
+            with self._lock:
+                new = WebSocketRoute(
+                    _name_of(code),
+                    handler,
+                    options.subprotocols,
+                    self._origins if options.origins is None else options.origins,
+                    options.max_message_size,
+                    options.deflate,
+                    options.blocking,
+                    None,
+                )
+                route = self._websockets.setdefault((code, options), new)
+        return route
+
+    def stream(self, handler: Callable[..., Any] | None) -> EventRoute:
+        """Any thread: return the route for event streams with this handler; None for a topic."""
+        code = None if handler is None else code_of(handler)
+        options = self._options.get(code, DEFAULT)
+        route = self._streams.get((code, options))
+        if route is None:
+            with self._lock:
+                origins = self._origins if options.origins is None else options.origins
+                name = "the event streams of topics" if handler is None else _name_of(code)
+                new = EventRoute(name, handler, None, origins, False, options.blocking, None)
+                route = self._streams.setdefault((code, options), new)
+        return route
+
+    def after_fork(self) -> None:
+        """The child of a fork, and at the beginning: make a new lock."""
+        self._lock = threading.Lock()
+
+
+def _name_of(code: Any) -> str:
+    """Return the name of a code or a class, for the log."""
+    return str(getattr(code, "co_qualname", None) or code.__qualname__)
+
+
+def code_of(handler: Any) -> Any:
+    """Any thread: return the code of a function, a method or a partial.
+
+    The code of any other callable is its class.
+    """
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    handler = inspect.unwrap(handler)
+    function = getattr(handler, "__func__", handler)
+    return getattr(function, "__code__", type(handler))

@@ -1,0 +1,214 @@
+"""The statistics of all processes that serve one application, without a process that knows them.
+
+Each process listens on a unix socket in the abstract namespace of Linux. Its name consists of the
+user, the parent process that has forked them all, and the process itself. So a process finds the
+others in the system's list of unix sockets. Such a name ends with its process, so no file is left
+behind. On other systems each process knows only itself.
+
+A conversation is one message in each direction, each up to the end of its data. A message is empty,
+or has the statistics in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from time import monotonic
+
+from ..server.forks import close_in_children, disconnect
+from ..server.reports.stats import Stats, counters, total
+from ..server.timing import Timing
+from ..server.workers.channel import decode_stats, encode_stats
+
+SOCKETS = "/proc/net/unix"
+# The index of the start time in /proc/PID/stat, counted after the name in parentheses.
+START_TIME = 19
+CREDENTIALS = struct.Struct("3i")  # struct ucred: the process, user and group
+BACKLOG = 64
+READ_SIZE = 64 * 1024
+MAX_MESSAGE = 1 << 20
+SHORTEST_WAIT = 0.001  # seconds; a time-out of 0 would mean not to wait
+
+
+class Siblings:
+    """The processes that serve one application, as one of them sees them.
+
+    No counter decreases when a process exits, because it hands its counters over to another one.
+    The counters of a process that is killed are lost.
+
+    Args:
+        number: the number of the application in each of these processes.
+        stats: returns the statistics of this process.
+        timing: the time to wait for the others.
+    """
+
+    def __init__(self, number: int, stats: Callable[[], Stats], timing: Timing) -> None:
+        self._number = number
+        self._stats = stats
+        self._timeout = timing.stats_timeout
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """The child of a fork, and at the beginning: this process does not listen."""
+        self._listener: socket.socket | None = None
+        self._tried = False  # True once this process tries to listen
+        self._lock = threading.Lock()  # guards these
+        self._past = Stats()  # the counters of processes that have exited
+
+    def begin(self) -> None:
+        """Any thread: let the other processes find this one; a second call is ignored."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return
+        with self._lock:
+            first, self._tried = not self._tried, True
+        if not first:
+            return
+        sock = close_in_children(socket.socket(socket.AF_UNIX))
+        try:
+            sock.bind(f"\0{self._group()}{os.getpid()}")
+            sock.listen(BACKLOG)
+            threading.Thread(
+                target=self._serve, args=(sock,), name="wsframe-metrics", daemon=True
+            ).start()
+        except (OSError, RuntimeError):  # the name is taken, or no thread can be started
+            sock.close()
+            return
+        self._listener = sock
+
+    def collect(self) -> Stats:
+        """Any thread: return the statistics of all processes.
+
+        The others have a second to answer. Otherwise they are counted as missing.
+        """
+        deadline = monotonic() + self._timeout
+        with ExitStack() as stack:
+            asked = []
+            for name in self._others():
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                asked.append(sock if _ask(sock, name, b"", deadline) else None)
+            others = [None if sock is None else _answer(sock, deadline) for sock in asked]
+        several = [self._own(), *(stats for stats in others if stats is not None)]
+        return replace(total(several), missing_processes=others.count(None))
+
+    def end(self) -> None:
+        """Any thread: hand the counters over to another process, and stop listening."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        disconnect(listener)
+        deadline = monotonic() + self._timeout
+        message = _encode(counters(self._own()))
+        for name in self._others():
+            with socket.socket(socket.AF_UNIX) as sock:
+                if _ask(sock, name, message, deadline):
+                    _answer(sock, deadline)
+                    return  # a second process might count them twice
+
+    def _own(self) -> Stats:
+        with self._lock:
+            return total([self._past, self._stats()])
+
+    def _group(self) -> str:
+        """Return the beginning of the names of all these processes."""
+        if not hasattr(os, "getuid"):
+            return ""
+        parent, started = os.getppid(), ""
+        with suppress(OSError), open(f"/proc/{parent}/stat", "rb") as file:
+            started = file.read().rpartition(b")")[2].split()[START_TIME].decode()
+        return f"wsframe/{os.getuid()}/{parent}-{started}/{self._number}/"
+
+    def _others(self) -> Iterator[str]:
+        """Yield the names of the sockets of the other processes."""
+        group = self._group()
+        pattern = re.compile(rf" @{re.escape(group)}(\d+)$")
+        processes = set()
+        with suppress(OSError), open(SOCKETS, encoding="utf-8", errors="replace") as file:
+            processes = {match[1] for line in file if (match := pattern.search(line.rstrip("\n")))}
+        return (f"{group}{process}" for process in sorted(processes - {str(os.getpid())}))
+
+    # Its own thread ---------------------------------------------------------------------------
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:  # the process exits
+                return
+            with sock, suppress(OSError, TypeError, ValueError):
+                if _is_ours(sock):
+                    self._reply(sock)
+
+    def _reply(self, sock: socket.socket) -> None:
+        """Answer with the statistics, and add the counters of a process that exits."""
+        message = _receive(sock, monotonic() + self._timeout)
+        if message:
+            with self._lock:
+                self._past = total([self._past, _decode(message)])
+        sock.sendall(_encode(self._own()))
+
+
+def _ask(sock: socket.socket, name: str, message: bytes, deadline: float) -> bool:
+    """Send a message to another process; return False if it does not exist or is not ours."""
+    try:
+        sock.settimeout(max(SHORTEST_WAIT, deadline - monotonic()))
+        sock.connect(f"\0{name}")
+        if not _is_ours(sock):
+            return False
+        sock.sendall(message)
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return False
+    return True
+
+
+def _answer(sock: socket.socket, deadline: float) -> Stats | None:
+    """Return the statistics that another process sends; None if they are late or invalid."""
+    try:
+        return _decode(_receive(sock, deadline))
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _receive(sock: socket.socket, deadline: float) -> bytes:
+    """Return a message, up to the end of the data.
+
+    Raises:
+        OSError: the other end has failed or takes too long.
+    """
+    message = b""
+    while len(message) < MAX_MESSAGE:
+        sock.settimeout(max(SHORTEST_WAIT, deadline - monotonic()))
+        data = sock.recv(READ_SIZE)
+        if not data:
+            return message
+        message += data
+    raise OSError("the message is too long")
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    """Return True if the other end belongs to the same user, because any user can use a name."""
+    peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return bool(CREDENTIALS.unpack(peer)[1] == os.getuid())
+
+
+def _encode(stats: Stats) -> bytes:
+    return json.dumps(encode_stats(stats)).encode()
+
+
+def _decode(message: bytes) -> Stats:
+    """Return the statistics in a message.
+
+    Raises:
+        ValueError, TypeError: it has none.
+    """
+    plain = json.loads(message)
+    if not isinstance(plain, dict):
+        raise ValueError("the message is not an object")
+    return decode_stats(plain)

@@ -1,0 +1,164 @@
+"""Handlers in the surroundings of a framework, which they leave while they wait for their client.
+
+Frameworks keep resources, such as connections to databases, for the time of a request. A handler
+lasts longer. So it keeps them only until it waits: at ``yield``, in ``receive()`` and in ``get()``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from queue import Queue, SimpleQueue
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from wsframe import ConnectionClosed
+
+from ..server import EventStream, WebSocket
+
+Connection: TypeAlias = "WebSocket | EventStream"
+Item = TypeVar("Item")
+
+
+class Surroundings(Protocol):
+    """The surroundings of one handler, created in the view."""
+
+    def entered(self, connection: Connection, /) -> AbstractContextManager[None]:
+        """The handler's thread: return the context manager around the whole handler."""
+
+    def pause(self) -> None:
+        """The handler's thread: leave the surroundings before a wait.
+
+        An exception is raised where the handler waits.
+        """
+
+    def resume(self) -> None:
+        """The handler's thread: enter them again after a wait, perhaps in another thread."""
+
+
+class PausingWebSocket(WebSocket):
+    """A WebSocket whose handler leaves its surroundings while it waits for a message."""
+
+    __slots__ = ("_surroundings",)
+
+    def __init__(self, ws: WebSocket, surroundings: Surroundings) -> None:
+        super().__init__(ws._session, ws.request)
+        self._surroundings = surroundings
+
+    def receive(self, timeout: float | None = None) -> str | bytes:
+        """The handler's thread: wait for the next message."""
+        with _paused(self._surroundings):
+            return super().receive(timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """The handler's thread: iterate over the messages until the end of the connection."""
+        while True:
+            try:
+                message = self.receive()
+            except ConnectionClosed:
+                return
+            yield message
+
+
+class PausingEventStream(EventStream):
+    """An event stream whose handler leaves its surroundings while it waits for an item."""
+
+    def __init__(self, stream: EventStream, surroundings: Surroundings) -> None:
+        super().__init__(stream._session, stream.request)
+        self._surroundings = surroundings
+
+    def get(self, queue: Queue[Item] | SimpleQueue[Item], timeout: float | None = None) -> Item:
+        """The handler's thread: wait for the next item of a queue."""
+        with _paused(self._surroundings):
+            return super().get(queue, timeout)
+
+
+def surrounded(
+    handler: Callable[..., Any], surroundings: Surroundings
+) -> Callable[[Connection], Any]:
+    """Any thread: return the function that runs a handler in its surroundings.
+
+    Args:
+        handler: a plain or a generator function, which is called with the connection.
+        surroundings: its surroundings.
+    """
+    run = _run_generator if inspect.isgeneratorfunction(handler) else _run_function
+    return partial(run, surroundings, handler)
+
+
+def is_end(error: BaseException, connection: Connection) -> bool:
+    """Any thread: return True if an exception is the end of a connection, and not a failure."""
+    kind = type(error)  # isinstance would run code of the exception
+    if not issubclass(kind, ConnectionClosed):
+        return kind is GeneratorExit
+    if isinstance(connection, WebSocket):
+        return connection.close_code is not None
+    return connection.closed
+
+
+def _run_function(
+    surroundings: Surroundings, handler: Callable[[Connection], object], connection: Connection
+) -> object:
+    """The handler's thread: run a handler that is a plain function; return its result."""
+    with surroundings.entered(connection):
+        return handler(_pausing(connection, surroundings))
+
+
+def _run_generator(
+    surroundings: Surroundings,
+    handler: Callable[[Connection], Generator[object, Any, object]],
+    connection: Connection,
+) -> Generator[object, Any, None]:
+    """The owner: return a generator that runs a handler that is a generator function.
+
+    Its turns run in the context variables of the connection.
+    """
+    with surroundings.entered(connection):
+        generator = handler(_pausing(connection, surroundings))
+        resume: Callable[[Any], object] = generator.send
+        # The argument of the next call. It is removed from the list, because the traceback of an
+        # exception refers to this frame.
+        argument: list[Any] = [None]
+        try:
+            while True:
+                try:
+                    item = resume(argument.pop())
+                    _pause(surroundings, generator)
+                except StopIteration:
+                    return
+                try:
+                    argument.append((yield item))
+                except BaseException as error:
+                    resume = generator.throw
+                    argument.append(error)
+                surroundings.resume()
+        finally:
+            surroundings.resume()
+            generator.close()
+
+
+def _pause(surroundings: Surroundings, generator: Generator[object, Any, object]) -> None:
+    """Leave the surroundings; an error is raised at the ``yield`` of the handler."""
+    try:
+        surroundings.pause()
+    except Exception as error:
+        generator.throw(error)
+        raise  # the handler has ignored the error
+
+
+def _pausing(connection: Connection, surroundings: Surroundings) -> Connection:
+    """Return a connection whose waits leave the surroundings."""
+    if isinstance(connection, WebSocket):
+        return PausingWebSocket(connection, surroundings)
+    return PausingEventStream(connection, surroundings)
+
+
+@contextmanager
+def _paused(surroundings: Surroundings) -> Iterator[None]:
+    """Leave the surroundings during a wait."""
+    surroundings.pause()
+    try:
+        yield
+    finally:
+        surroundings.resume()
