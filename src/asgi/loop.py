@@ -1,0 +1,181 @@
+"""AsyncioLoop: an event loop of asyncio, as topics use a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from ..server.handoff.safe_calls import SafeCalls
+from ..server.pure_rounds import IncompleteBlock
+from ..server.topics.registry import Topics as Registry
+from .sends import Sends
+from .stopping import server_stops
+
+# The number of streams that are ended in one call of the loop.
+STOP_SLICE = 64
+
+
+class Endable(Protocol):
+    """A stream, as its loop uses it."""
+
+    def finish(self, *last: bytes) -> None:
+        """Owner: end the stream, after the events sent before and these last bytes."""
+
+
+class BlockReceiver(Protocol):
+    """A client, as its loop uses it.
+
+    Attributes:
+        frames_out: the number of events sent.
+    """
+
+    frames_out: int
+
+    @property
+    def send_closed(self) -> bool:
+        """Owner: True if nothing more is accepted for sending."""
+
+    @property
+    def has_unsent(self) -> bool:
+        """Owner: True if a send is not complete."""
+
+    def send(self, data: bytes) -> bool:
+        """Owner: send data, while no other send runs; return True if the send is complete."""
+
+
+class LoopTotals:
+    """The counters of one loop.
+
+    Attributes:
+        subscriptions: current subscriptions.
+        topic_events: events sent.
+    """
+
+    def __init__(self) -> None:
+        self.subscriptions = 0
+        self.topic_events = 0
+
+
+class AsyncioLoop(SafeCalls):
+    """One event loop and its streams; its owner is the thread that runs it, outside of tasks.
+
+    It belongs to the loops of a registry while it has streams.
+
+    Args:
+        loop: the event loop.
+        registry: the topics of the streams.
+
+    Attributes:
+        loop: the same.
+        sends: starts the sends to clients.
+        streams: the open streams.
+        totals: the counters that topics increment.
+    """
+
+    place = "an event stream"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: Registry) -> None:
+        self.loop = loop
+        self.sends: Sends = Sends(loop)
+        self.streams: set[Endable] = set()
+        self.totals: LoopTotals = LoopTotals()
+        self._registry = registry
+        self._calls: deque[Callable[[], object]] = deque()
+        self._scheduled = False  # True if the event loop will make the calls
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def running(cls, registry: Registry) -> AsyncioLoop:
+        """The thread of an event loop: return the loop for it, which is new without streams."""
+        running = asyncio.get_running_loop()
+        for loop in registry.loops:
+            if isinstance(loop, cls) and loop.loop is running:
+                return loop
+        return cls(running, registry)
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def owned(self) -> bool:
+        """Any thread: return True if the calling thread runs the event loop."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Any thread, also in a signal handler: queue ``function`` for the owner."""
+        self._calls.append(function)
+        if self._scheduled:
+            return
+        self._scheduled = True
+        try:
+            self.loop.call_soon_threadsafe(self._make_calls)
+        except RuntimeError:  # the event loop was closed, and its streams with it
+            self._registry.remove_loop(self)
+            self._calls.clear()
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def slow_down(
+        self, reason: object, when_over: Callable[[Callable[[], object]], object]
+    ) -> None:
+        """Owner: do nothing, because a coroutine that publishes cannot be delayed from outside."""
+
+    def send_block(
+        self, peers: list[BlockReceiver], block: bytes, count: int
+    ) -> Sequence[IncompleteBlock]:
+        """Owner: send the same data to each client that has nothing else to send.
+
+        Returns:
+            The clients without the data, and those whose sends are not complete.
+        """
+        incomplete: list[IncompleteBlock] = []
+        for number, client in enumerate(peers):
+            if client.has_unsent or client.send_closed:
+                incomplete.append((number, None, 0))
+                continue
+            client.frames_out += count
+            if not client.send(block):
+                incomplete.append((number, (), 0))
+        return incomplete
+
+    def add(self, stream: Endable) -> None:
+        """Owner: add a stream."""
+        if not self.streams:
+            self._registry.add_loop(self)
+            self._watch()
+        self.streams.add(stream)
+
+    def discard(self, stream: Endable) -> None:
+        """Owner: remove a stream."""
+        self.streams.remove(stream)
+        if not self.streams:
+            self._registry.remove_loop(self)
+            self.sends.close()
+            assert self._timer is not None
+            self._timer.cancel()
+
+    def end_streams(self) -> None:
+        """Owner: end all streams; their clients reconnect elsewhere, or later."""
+        self._end(tuple(self.streams))
+
+    def _end(self, streams: tuple[Endable, ...]) -> None:
+        for stream in streams[:STOP_SLICE]:
+            self.call_safely(stream.finish)
+        if streams[STOP_SLICE:]:
+            self.call_soon(partial(self._end, streams[STOP_SLICE:]))
+
+    def _watch(self) -> None:
+        """Check at intervals whether the server stops."""
+        if server_stops():
+            self.end_streams()
+        self._timer = self.loop.call_later(self._registry.timing.sweep_interval, self._watch)
+
+    def _make_calls(self) -> None:
+        """Make the queued calls; calls that are queued meanwhile are made in the next round."""
+        self._scheduled = False
+        for _ in range(len(self._calls)):
+            self.call_safely(self._calls.popleft())

@@ -1,0 +1,172 @@
+"""EventStream: an ASGI response that subscribes its client to topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+from ..server.sessions.eventstream_session import stream_headers
+from ..server.sessions.resume import read_last_event_id
+from ..server.topics.ids import END
+from ..server.topics.registry import Topics as Registry
+from ..server.topics.topic import Topic
+from ..server.topics.topic_log import TopicLog
+from .base import Response
+from .sends import Message, Send
+from .stream import Options, Stream
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+
+
+class EventStream(Response):
+    """An ASGI response: an event stream of one or more topics.
+
+    An endpoint of Starlette or FastAPI returns it, after its own checks. It is also an ASGI
+    application. The client is sent the events that are published from then on. When it reconnects,
+    it first receives the events that it has missed, or a "gap" event if some of them are no longer
+    in the log. The policy of the topic applies to a client that is too slow. When all topics are
+    closed, the stream ends for good: the client reconnects once, and receives 204.
+
+    There is no task and no queue for each client, except the task of its request. If uvicorn stops,
+    the streams end. Other servers cancel them.
+
+    >>> topics = Topics()
+    >>> app = FastAPI(lifespan=topics.lifespan)
+    >>> @app.get("/news")
+    ... async def news():
+    ...     return EventStream(topics.topic("news"), after="")
+
+    Args:
+        topic: the topic, from :class:`wsframe.asgi.Topics` or :class:`wsframe.server.App`.
+        *topics: further topics, of the same origin.
+        after: the position for a new client: None to start with the next event, "" with the oldest
+            event in the log, or the id of an event.
+        member: the name of the client for :meth:`wsframe.server.Topic.members`.
+        retry: the delay before a client reconnects, in seconds; 0 for the default of the client. It
+            is random for each client, from a half to one and a half of this value.
+        heartbeat: the time without an event, in seconds, after which a comment is sent; 0 for none.
+        send_timeout: the time without accepted data, in seconds, after which the request of a
+            client is ended; 0 for no limit.
+        headers: further headers.
+        background: a task of Starlette that runs after the end.
+
+    Attributes:
+        topics: all topics.
+        status_code: 200.
+        background: the same.
+
+    Raises:
+        TypeError: an argument is not a topic.
+        ValueError: a time is negative, or the topics have different origins.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        topic: Topic,
+        *topics: Topic,
+        after: str | None = None,
+        member: str | None = None,
+        retry: float = 2.0,
+        heartbeat: float = 15.0,
+        send_timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        background: Any = None,
+    ) -> None:
+        times = {"retry": retry, "heartbeat": heartbeat, "send_timeout": send_timeout}
+        for name, value in times.items():
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative: {value!r}")
+        self.topics: tuple[Topic, ...] = (topic, *topics)
+        self._registry = registry_of(self.topics)
+        self._options = Options(after, member, retry, heartbeat, send_timeout)
+        self.status_code = 200
+        self.background = background
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        own = {name.lower(): value for name, value in stream_headers(())}
+        self.init_headers({**own, **given})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with the stream.
+
+        Raises:
+            RuntimeError: the scope is not that of an HTTP request.
+        """
+        if scope["type"] != "http":
+            raise RuntimeError(f"an event stream answers HTTP requests, not {scope['type']!r}")
+        last_id = last_event_id(scope)
+        if last_id == END:
+            await send(_start(204, [(b"cache-control", b"no-store")]))
+            await send(_end())
+        elif scope["method"] == "HEAD":
+            await send(_start(200, self.raw_headers))
+            await send(_end())
+        else:
+            await self._stream(scope, receive, send, last_id)
+        if self.background is not None:
+            await self.background()
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, last_id: str) -> None:
+        if not self._registry.begun:
+            await asyncio.to_thread(self._registry.begin_once)  # it connects to Redis, if any
+        await send(_start(200, self.raw_headers))
+        try:
+            async with asyncio.timeout(None) as wait:
+                loop = asyncio.get_running_loop()
+                ended = partial(_end_wait, loop, wait)
+                stream = Stream(self._registry, self._options, scope, send, ended)
+                try:
+                    stream.open(self.topics, last_id)
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                finally:
+                    stream.close()
+        except TimeoutError:
+            if not wait.expired():
+                raise
+        if stream.error is not None:
+            raise stream.error
+
+
+def _end_wait(loop: asyncio.AbstractEventLoop, wait: asyncio.Timeout) -> None:
+    """End a wait for the client, because the stream has ended."""
+    wait.reschedule(loop.time())
+
+
+def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _end() -> Message:
+    return {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def registry_of(topics: tuple[Topic, ...]) -> Registry:
+    """Return the registry to which all these topics belong.
+
+    Raises:
+        TypeError: an argument is not a topic.
+        ValueError: the topics belong to several registries.
+    """
+    registries = set()
+    for topic in topics:
+        if not isinstance(topic, TopicLog):
+            raise TypeError(f"expected a Topic, got {topic!r}")
+        assert isinstance(topic.registry, Registry)
+        registries.add(topic.registry)
+    if len(registries) > 1:
+        raise ValueError("the topics of one event stream must be of the same app")
+    return registries.pop()
+
+
+def last_event_id(scope: Scope) -> str:
+    """Return the id of the last event that the client of a request has received; "" if none."""
+    headers = (value for name, value in scope["headers"] if name.lower() == b"last-event-id")
+    header = next(headers, b"").decode("latin-1")
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    return read_last_event_id(header, query)

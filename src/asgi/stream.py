@@ -1,0 +1,223 @@
+"""Stream: one event stream in an ASGI application, as topics use a receiver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextvars import copy_context
+from logging import WARNING
+from typing import NamedTuple
+
+from ..server.addresses import client_network
+from ..server.reports.text import printable
+from ..server.reports.throttled import ThrottledLog
+from ..server.sessions.eventstream_session import COMMENT, encode_retry
+from ..server.topics.encodings import EVENT_STREAM, EventStreamEncoding, encode_end
+from ..server.topics.registry import Topics as Registry
+from ..server.topics.stream_receiver import NO_POSITIONS, StreamReceiver
+from ..server.topics.subscription import TopicSubscription
+from ..server.topics.topic import Topic
+from .client import Client
+from .loop import AsyncioLoop, LoopTotals
+from .sends import Send
+
+# The longest path in a line of the log.
+LONGEST_PATH = 200
+
+_slow = ThrottledLog()
+
+
+class Options(NamedTuple):
+    """The options of an event stream; see :class:`wsframe.asgi.EventStream`."""
+
+    after: str | None
+    member: str | None
+    retry: float
+    heartbeat: float
+    send_timeout: float
+
+
+class Stream(StreamReceiver):
+    """One event stream; only the owner of its loop uses it, except as stated.
+
+    Args:
+        registry: the topics.
+        options: the options.
+        scope: the scope of the request.
+        send: the function of the request.
+        ended: called once when the stream has ended before the request.
+
+    Attributes:
+        error: the error of the server that has ended the stream; None without an error.
+    """
+
+    __slots__ = (
+        "_beats",
+        "_ended",
+        "_loop",
+        "_network",
+        "_options",
+        "_path",
+        "_timer",
+        "encoding",
+        "error",
+        "opening_scheduled",
+        "over",
+        "peer",
+        "resumed",
+        "subscriptions",
+        "topics",
+    )
+
+    peer: Client
+
+    def __init__(
+        self,
+        registry: Registry,
+        options: Options,
+        scope: Mapping[str, object],
+        send: Send,
+        ended: Callable[[], object],
+    ) -> None:
+        self.topics: Registry = registry
+        self.subscriptions: list[TopicSubscription] = []
+        self.encoding: EventStreamEncoding = EVENT_STREAM
+        self.over: bool = False
+        self.resumed: Mapping[str, str] = NO_POSITIONS
+        self.opening_scheduled: bool = False
+        self.error: BaseException | None = None
+        self._ended = ended
+        self._options = options
+        self._path = printable(str(scope["path"]), LONGEST_PATH)
+        self._network = network_of(scope)
+        self._loop = AsyncioLoop.running(registry)
+        self.peer = Client(
+            self._loop,
+            send,
+            copy_context(),
+            options.send_timeout,
+            sent_all=self.sent_all,
+            ended=self._client_ended,
+            stuck=self._client_stuck,
+        )
+        self._beats = 0  # the number of sends at the last check
+        self._timer: asyncio.TimerHandle | None = None
+
+    # The request's task -----------------------------------------------------------------------
+
+    def open(self, topics: Sequence[Topic], last_id: str) -> None:
+        """The request's task: subscribe to these topics, after the last event id of the client."""
+        self._loop.add(self)
+        self.peer.out.append(encode_retry(self._options.retry))
+        resume = self.resume_from(last_id)
+        if not isinstance(resume, str):
+            resume = {each.name: resume[each.name] for each in topics if each.name in resume}
+            self.resumed = resume
+        for topic in topics:
+            self.subscribe_from(topic, resume, self._options.after, self._options.member)
+        self._loop.call_soon(self.peer.flush)  # if the positions are not known yet
+        self._begin_heartbeat()
+
+    def close(self) -> None:
+        """The request's task: end the stream, because the request ends."""
+        self.peer.close()
+        self._leave()
+        self._loop.discard(self)
+
+    # The receiver of topics -------------------------------------------------------------------
+
+    @property
+    def loop(self) -> AsyncioLoop:
+        """Any thread: the loop of the request."""
+        return self._loop
+
+    @property
+    def totals(self) -> LoopTotals:
+        """Any thread: the counters of the loop."""
+        return self._loop.totals
+
+    @property
+    def network(self) -> Hashable:
+        """Any thread: the network of the client; None for a Unix socket."""
+        return self._network
+
+    @property
+    def max_subscriptions(self) -> int:
+        """Any thread: the maximum number of subscriptions, which no server limits."""
+        return 1 << 16
+
+    @property
+    def description(self) -> str:
+        """Any thread: the path and the network of the client."""
+        return f"{self._network or 'a local client'} on {self._path}"
+
+    def put(self, block: bytes) -> None:
+        """Owner: queue several events in one block."""
+        self.peer.out.append(block)
+
+    def send_notice(self, notice: bytes) -> None:
+        """Owner: send a notice, which does not count as an event."""
+        if notice and not self.peer.send_closed:
+            self.peer.out.append(notice)
+            self.peer.flush()
+
+    def topic_ended(self, subscription: TopicSubscription) -> None:
+        """Owner: end a subscription; end the stream for good after its last subscription."""
+        super().topic_ended(subscription)
+        if not self.subscriptions:
+            self.finish(encode_end())
+
+    def too_slow(self, topic: str) -> None:
+        """Owner: end the stream of a client that is too slow; it reconnects automatically."""
+        self.finish()
+
+    def finish(self, *last: bytes) -> None:
+        """Owner: end the stream, after the events sent before and these last bytes."""
+        self._leave()
+        self.peer.finish(*last)
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        self.over = True
+        self.leave_topics()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin_heartbeat(self) -> None:
+        """Check after half of the heartbeat interval whether anything was sent."""
+        self._beats = self.peer.sends
+        if self._options.heartbeat:
+            self._timer = self._loop.loop.call_later(self._options.heartbeat / 2, self._beat)
+
+    def _beat(self) -> None:
+        if self._beats == self.peer.sends and not self.peer.has_unsent:
+            self.send_notice(COMMENT)
+        self._begin_heartbeat()
+
+    def _client_ended(self, error: BaseException | None) -> None:
+        """The response is complete, or its client has disconnected."""
+        if not isinstance(error, OSError):  # with which a server reports a lost connection
+            self.error = error
+        self._leave()
+        self._ended()
+
+    def _client_stuck(self) -> None:
+        _slow.log(
+            WARNING,
+            "closing the event stream of %s: the client accepted no data for %g s (send_timeout)",
+            self.description,
+            self._options.send_timeout,
+        )
+
+
+def network_of(scope: Mapping[str, object]) -> Hashable:
+    """Return the network of the client of a request; None if it has no address."""
+    client = scope.get("client")
+    if not isinstance(client, (list, tuple)):
+        return None
+    try:
+        return client_network(str(client[0]))
+    except OSError:  # not an address, but a name that a test or a middleware has set
+        return str(client[0])
