@@ -1,0 +1,7 @@
+"""WebSockets and event streams inside Flask applications."""
+
+from ..wsgi import ConnectionClosed, EventStream, Topic, WebSocket
+from .live import Live
+from .sock import Sock, SockWebSocket
+
+__all__ = ["ConnectionClosed", "EventStream", "Live", "Sock", "SockWebSocket", "Topic", "WebSocket"]

@@ -1,0 +1,183 @@
+"""Live: WebSockets and event streams inside applications of Flask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from flask import Flask, Response, has_request_context
+
+from wsframe import PerMessageDeflate
+
+from .. import wsgi
+from ..server import Topic
+from ..server.timing import Timing
+from ..server.topics.sizes import Sizes
+from ..wsgi.application import Application
+from ..wsgi.environ import Environ
+from ..wsgi.handlers import Origins, code_of
+from ..wsgi.surroundings import surrounded
+from .configuration import PREFIX, arguments_in, differing
+from .contexts import Contexts
+
+# The place of a Live in ``app.extensions``.
+EXTENSION = "wsframe"
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Live(wsgi.Live):
+    """WebSockets and event streams inside applications of Flask; an extension.
+
+    A view returns :meth:`websocket` or :meth:`events`, after it has checked the request. Their
+    handlers run after the request. They have its ``request``, ``session`` and ``g``, and may use
+    ``current_app`` and ``url_for``. Several applications may share one Live, and then its topics.
+
+    An idle connection holds no context. While a handler waits, its application context is popped,
+    so functions of ``teardown_appcontext`` are called, which release connections to a database.
+    A handler waits at ``yield``, in ``ws.receive()`` and in ``stream.get()``.
+
+    An exception of a handler is sent as ``got_request_exception``, and is logged.
+
+    >>> app = Flask("app")
+    >>> live = Live(app)
+    >>> @app.get("/news")
+    ... def news():
+    ...     return live.events(live.topic("news"))
+
+    Args:
+        app: the application; None to call :meth:`init_app` later.
+        timing: as for :class:`wsframe.server.App`.
+        topic_sizes: as for :class:`wsframe.server.App`.
+        **arguments: the other arguments of :class:`wsframe.wsgi.Live`. They take precedence over
+            the configuration of the application, see :meth:`init_app`.
+
+    Raises:
+        ModuleNotFoundError: redis-py is not installed.
+        TypeError: a setting does not exist or does not apply, or origins are one ``str``.
+        ValueError: a value is not valid.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        timing: Timing | None = None,
+        topic_sizes: Sizes | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(timing=timing, topic_sizes=topic_sizes, **arguments)
+        self._arguments = arguments
+        self._config: dict[str, Any] | None = None  # that of all applications; None without one
+        self._keeping: set[object] = set()  # the code of handlers with keep_context
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Any thread: register the extension, and read the configuration of the application.
+
+        Each argument of :class:`wsframe.wsgi.Live` has a key, its name after ``WSFRAME_``, such as
+        ``WSFRAME_REDIS`` and ``WSFRAME_PING_INTERVAL``.
+
+        Raises:
+            ModuleNotFoundError: redis-py is not installed.
+            RuntimeError: there were connections before, or a topic has events.
+            TypeError: a value has the wrong type.
+            ValueError: a value is not valid, a key does not exist, or another application of this
+                Live has another configuration.
+        """
+        config = arguments_in(app.config)
+        if self._config is None:
+            if config:
+                self.configure(**{**config, **self._arguments})
+            self._config = config
+        elif config != self._config:
+            names = ", ".join(f"{PREFIX}{key.upper()}" for key in differing(config, self._config))
+            raise ValueError(f"the applications of one Live must have the same {names}")
+        app.extensions[EXTENSION] = self
+
+    def handler(
+        self,
+        *,
+        subprotocols: Sequence[str] = (),
+        origins: Origins | None = None,
+        deflate: PerMessageDeflate | bool = False,
+        max_message_size: int = 1 << 20,
+        blocking: bool | None = None,
+        keep_context: bool = False,
+    ) -> Callable[[Handler], Handler]:
+        """Set the options of a handler; a decorator.
+
+        Args:
+            subprotocols, origins, deflate, max_message_size, blocking: as for
+                :meth:`wsframe.wsgi.Live.handler`.
+            keep_context: True to keep the application context while the handler waits, so that
+                the functions of ``teardown_appcontext`` are called only at its end. This saves a
+                few microseconds for each message. Resources of the context, such as a connection
+                to a database, are held until then.
+
+        Raises:
+            ValueError: as for :meth:`wsframe.wsgi.Live.handler`.
+            TypeError: as for :meth:`wsframe.wsgi.Live.handler`.
+        """
+        set_options = super().handler(
+            subprotocols=subprotocols,
+            origins=origins,
+            deflate=deflate,
+            max_message_size=max_message_size,
+            blocking=blocking,
+        )
+
+        def register(handler: Handler) -> Handler:
+            change = self._keeping.add if keep_context else self._keeping.discard
+            change(code_of(handler))
+            return set_options(handler)
+
+        return register
+
+    def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> Response:
+        """Any thread: return a response that opens WebSockets for a handler.
+
+        The arguments and errors are those of :meth:`wsframe.wsgi.Live.websocket`. Outside of a view
+        it is another WSGI application.
+
+        Raises:
+            RuntimeError: :meth:`init_app` was not called.
+        """
+        response: Response = super().websocket(handler, **arguments)
+        return response
+
+    def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> Response:
+        """Any thread: return a response that opens event streams.
+
+        The arguments and errors are those of :meth:`wsframe.wsgi.Live.events`. Outside of a view
+        it is another WSGI application.
+
+        Raises:
+            RuntimeError: :meth:`init_app` was not called.
+        """
+        response: Response = super().events(source, **arguments)
+        return response
+
+    def respond(self, application: Application) -> Any:
+        """Any thread: return what a view returns for an application.
+
+        Raises:
+            RuntimeError: :meth:`init_app` was not called.
+        """
+        if self._config is None:
+            raise RuntimeError("this Live has no application of Flask: call live.init_app(app)")
+        return super().respond(application)
+
+    def bind(
+        self, handler: Callable[..., Any], arguments: dict[str, Any], environ: Environ
+    ) -> Callable[..., Any]:
+        """The request's thread: return the function that is called with the connection.
+
+        It runs the handler with the contexts of the request, if there are any.
+        """
+        if not has_request_context():
+            return super().bind(handler, arguments, environ)
+        contexts = Contexts(keep=code_of(handler) in self._keeping)
+        return surrounded(partial(handler, **arguments), contexts)

@@ -1,0 +1,96 @@
+"""The code of docs/flask.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.support.clients import (
+    Client,
+    StreamClient,
+    WebSocketClient,
+    get,
+    parse_response,
+    upgrade,
+)
+from tests.support.pages import DOCS, blocks
+from tests.support.waiting import wait_until
+from tests.wsgi import running
+
+BLOCKS = blocks("python", pages=(DOCS / "flask.md",))
+
+
+Block = Callable[[int], dict[str, Any]]
+
+
+@pytest.fixture
+def block() -> Iterator[Block]:
+    """Run a block, and return what it defines."""
+    apps: list[Flask] = []
+
+    def run(number: int) -> dict[str, Any]:
+        names: dict[str, Any] = {"__name__": "page"}
+        BLOCKS[number].run(names)
+        apps.extend(value for value in names.values() if isinstance(value, Flask))
+        return names
+
+    yield run
+    for app in apps:
+        app.extensions["wsframe"].stop(0)
+
+
+def test_a_view_returns_a_topic_or_a_websocket(block: Block) -> None:
+    names = block(0)
+    names["app"].add_url_rule("/login", "login", lambda: names["session"].update(name="ann") or "")
+    with running.werkzeug_server(names["app"]) as port:
+        stream = StreamClient(port, "/news")
+        stream.read_opening()
+        names["news"].publish("one")
+        assert stream.expect(1) == ["one"]
+        stream.close()
+        page = Client(port)
+        page.send(upgrade("/rooms/tea"))
+        assert parse_response(page.read_to_end()).status == 401
+        page.close()
+        page = Client(port)
+        page.send(get("/login", ("Connection", "close")))
+        cookie = parse_response(page.read_to_end()).headers["Set-Cookie"].partition(";")[0]
+        page.close()
+        client = WebSocketClient(port, "/rooms/tea", ("Cookie", cookie))
+        client.send_messages("hello")
+        assert client.expect(1) == ["ann: hello"]
+        client.leave()
+
+
+def test_the_context_ends_while_a_handler_waits(block: Block) -> None:
+    names = block(1)
+    with running.werkzeug_server(names["app"]) as port:
+        stream = StreamClient(port, "/jobs/7")
+        assert stream.expect(1) == ['{"name": "report", "path": "/jobs/7"}']
+        wait_until(lambda: names["closed"], "the database is closed")
+        names["jobs"]["7"].put(100)
+        assert stream.expect(1) == ['{"name": "report", "percent": 100}']
+        stream.expect_end()
+
+
+def test_an_application_factory_configures_the_live(
+    block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_WSFRAME_RETRY", "3")
+    names = block(2)
+    assert isinstance(names["create_app"](), Flask)
+    app = names["create_app"]()
+    assert app.config["WSFRAME_RETRY"] == 3
+    assert app.extensions["wsframe"] is names["live"]
+
+
+def test_a_test_opens_a_websocket(block: Block) -> None:
+    app = block(4)["app"]
+    assert block(3)["call"](app, "/echo", "hello") == "hello"
+
+
+def test_all_blocks_are_tested() -> None:
+    assert len(BLOCKS) == 5
