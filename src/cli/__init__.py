@@ -1,5 +1,5 @@
-"""The command line: ``python -m wsframe.server [module:app]``."""
+"""The command line: ``python -m wsframe``, which is also installed as ``wsframe``."""
 
-from .command import main
+from .program import main
 
 __all__ = ["main"]

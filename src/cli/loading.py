@@ -2,54 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from ..server.app import App, serve
 from ..server.logs.stderr import configure
 from ..server.server import Server
 from ..server.settings import Settings
+from ..server.sockets.listening import Listening
 from ..server.workers.worker import SupervisorLink
+from .sources import Configuration
+
+# How to serve the applications of other packages.
+GUNICORN = "serve it with: gunicorn --worker-class gthread --threads 4 {name}"
+UVICORN = "serve it with: uvicorn --ws wsframe.uvicorn:WebSocketProtocol {name}"
+REMEDIES = {
+    "flask": f"{GUNICORN} (wsframe.flask adds WebSockets and event streams)",
+    "django": f"{GUNICORN} (wsframe.django adds WebSockets and event streams)",
+    "fastapi": f"{UVICORN} (wsframe.asgi adds event streams)",
+    "starlette": f"{UVICORN} (wsframe.asgi adds event streams)",
+}
 
 
 def start(
-    arguments: argparse.Namespace,
-    host: str,
-    port: int,
+    configuration: Configuration,
+    open_sockets: Callable[[], Listening],
     settings: Settings,
     *,
     link: SupervisorLink | None = None,
     interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Server:
-    """Load the app and start its server; the arguments are as for ``running.StartServer``."""
+    """Load the app and start its server; the other arguments are as for ``running.StartServer``."""
     with interrupting():
-        app = _prepare(arguments)
-    return serve(app, host, port, settings, link=link, interrupting=interrupting)
+        app = _prepare(configuration)
+    return serve(app, open_sockets, settings, link=link, interrupting=interrupting)
 
 
-def _prepare(arguments: argparse.Namespace) -> App:
-    """Load the app and configure logging, metrics and Redis as the options require."""
-    app = _load(arguments.app)
-    configure_log(arguments)
-    if arguments.metrics is not None:
+def _prepare(configuration: Configuration) -> App:
+    """Load the app and configure logging, metrics and Redis as the settings require."""
+    app = _load(configuration["app"])
+    configure_log(configuration)
+    redis = configuration["redis"]
+    reports: dict[str, Callable[[str], None]] = {
+        "metrics": app.metrics,
+        "health": app.health,
+        "ready": partial(app.health, redis=True),
+    }
+    for name, add in reports.items():
+        if configuration[name] is not None:
+            try:
+                add(configuration[name])
+            except ValueError as error:
+                sys.exit(f"{configuration.sources[name]}: {error}")
+    if redis is not None:
         try:
-            app.metrics(arguments.metrics)
-        except ValueError as error:
-            sys.exit(f"--metrics: {error}")
-    if arguments.redis is not None:
-        try:
-            app.share_topics(arguments.redis, arguments.redis_prefix)
+            app.share_topics(redis, configuration["redis_prefix"])
         except (ModuleNotFoundError, ValueError, RuntimeError) as error:
-            sys.exit(f"--redis: {error}")
+            sys.exit(f"{configuration.sources['redis']}: {error}")
     return app
 
 
-def configure_log(arguments: argparse.Namespace) -> None:
-    """Configure logging as the options require."""
-    configure(access_log=arguments.access_log or arguments.log_json, as_json=arguments.log_json)
+def configure_log(configuration: Configuration) -> None:
+    """Configure logging as the settings require."""
+    level = configuration["log_level"]
+    configure(
+        access_log=configuration["access_log"],
+        as_json=configuration["log_format"] == "json",
+        level=None if level is None else level.upper(),
+    )
 
 
 def _load(name: str | None) -> App:
@@ -66,7 +89,23 @@ def _load(name: str | None) -> App:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, but one of its imports does not
         sys.exit(f"no module named {module_name!r}")
-    app = getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        sys.exit(f"no {attribute!r} in module {module_name!r}")
+    app = getattr(module, attribute)
     if not isinstance(app, App):
-        sys.exit(f"{attribute!r} in module {module_name!r} is not an App")
+        sys.exit(f"{attribute!r} in module {module_name!r} is not an App{_remedy(app, name)}")
     return app
+
+
+def _remedy(other: object, name: str) -> str:
+    """Return the way to serve an application of another kind; "" for other objects."""
+    for kind in type(other).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in REMEDIES:
+            return f", but an object of {package}: {REMEDIES[package].format(name=name)}"
+    if callable(other):
+        return (
+            ": serve a WSGI application with gunicorn and an ASGI application with uvicorn, and "
+            "add live connections with wsframe.wsgi or wsframe.asgi"
+        )
+    return ""

@@ -1,173 +1,244 @@
-"""The options of the command line.
+"""The settings of the command line: one table for options, the environment and files.
 
-An option with the name of a setting or of an argument of :class:`App` is described there: its help
-is the first sentence of that description.
+A setting with the name of a field of :class:`Settings`, or of an argument of :class:`App`, is
+described there: the help of its option is the first sentence of that description.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
-from ..server.app import HOST, PORT, REDIS_PREFIX, App
+from ..server.app import HOST, PORT, App
+from ..server.service import REDIS_PREFIX
 from ..server.settings import Settings
 from . import values
+from .parsers import command_parser
 from .reference import first_sentences
+from .values import Kind
 
+# The prefix of variables of the environment.
+PREFIX = "WSFRAME_"
 
-@dataclass(frozen=True)
-class SettingOption:
-    """An option with the name of a field of :class:`Settings`.
-
-    Attributes:
-        metavar: the placeholder for the value in the help.
-        convert: returns the value of a text.
-    """
-
-    metavar: str
-    convert: Callable[[str], object]
-
-
-COUNT = SettingOption("N", values.count)
-BYTES = SettingOption("BYTES", values.count)
-SECONDS = SettingOption("SECONDS", values.seconds)
-FILE = SettingOption("FILE", str)
-
-# Options by the field that they set, in the groups and the order of the help.
-GROUPS = {
-    "limits": {
-        "max_connections": COUNT,
-        "max_handshakes_per_address": COUNT,
-        "max_subscriptions": COUNT,
-        "max_kept_head": BYTES,
-        "socket_buffer": BYTES,
-    },
-    "threads": {
-        "loops": COUNT,
-        "max_threads": COUNT,
-        "max_handler_threads": COUNT,
-        "reserve_threads": COUNT,
-        "max_thread_share": SettingOption("SHARE", values.share),
-        "thread_timeout": SECONDS,
-        "worker_timeout": SECONDS,
-    },
-    "time limits": {
-        "handshake_timeout": SECONDS,
-        "message_timeout": SECONDS,
-        "send_timeout": SECONDS,
-        "close_timeout": SECONDS,
-        "ping_interval": SECONDS,
-        "ping_timeout": SECONDS,
-        "heartbeat": SECONDS,
-        "retry": SECONDS,
-        "drain": SECONDS,
-    },
-}
-
-SETTINGS = first_sentences(Settings)
+FIELDS = first_sentences(Settings)
 DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Return the parser of all options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m wsframe.server",
-        description="Serve WebSockets and server-sent events.",
-    )
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the command line.
+
+    Attributes:
+        name: the key in a file. The variable of the environment has the same name in upper case,
+            after ``WSFRAME_``.
+        kind: its values.
+        help: the description of its option.
+        default: its value if it is not set.
+        flag: the option; None for an argument without an option.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    default: object
+    flag: str | None
+
+    @property
+    def variable(self) -> str:
+        """The variable of the environment."""
+        return PREFIX + self.name.upper()
+
+
+def _field(name: str, kind: Kind, *, flag: str | None = None, note: str = "") -> Setting:
+    """Return the setting for a field of :class:`Settings`."""
+    repeated = "; may be repeated or contain commas" if kind.many else ""
+    text = FIELDS.get(name, "") + repeated + note
+    return Setting(name, kind, text, DEFAULTS[name], flag or _flag(name))
+
+
+def _other(name: str, kind: Kind, text: str | None, default: object = None) -> Setting:
+    return Setting(name, kind, text or "", default, _flag(name))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+_start, _run, _app = map(first_sentences, (App.start, App.run, App))
+
+APP = Setting(
+    "app", values.APP, "module and name of the App to serve (default: a demo)", None, None
+)
+
+REDIS = (
+    _other(
+        "redis",
+        values.SECRET_URL,
+        f"{_app.get('redis', '')}; options are visible in the list of processes, so a URL with "
+        f"a password belongs in {PREFIX}REDIS, the file of --config, or --redis-file",
+    ),
+    _other("redis_file", values.FILE, "file with the URL for --redis"),
+    _other("redis_prefix", values.TEXT, _app.get("redis_prefix"), REDIS_PREFIX),
+)
+
+# The settings with options, in the groups and the order of the help.
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "listening": (
+        _other("host", values.HOST, _start.get("host"), HOST),
+        _other("port", values.PORT, _start.get("port"), PORT),
+        _other("workers", values.COUNT, _run.get("workers"), 0),
+        _field("fds", values.FDS, flag="--fd"),
+        _field("unix", values.PATH),
+        _field("unix_mode", values.MODE),
+        _field("unix_group", values.GROUP),
+        _field("cert", values.FILE),
+        _field("key", values.FILE),
+        _field(
+            "hosts",
+            values.HOSTS,
+            note=" (default: all; on loopback addresses only localhost and addresses)",
+        ),
+        _field("trusted_proxies", values.PROXIES, flag="--trusted-proxy"),
+    ),
+    "limits": (
+        _field("max_connections", values.COUNT),
+        _field("max_handshakes_per_address", values.COUNT),
+        _field("max_subscriptions", values.COUNT),
+        _field("max_kept_head", values.BYTES),
+        _field("socket_buffer", values.BYTES),
+    ),
+    "threads": (
+        _field("loops", values.COUNT),
+        _field("max_threads", values.COUNT),
+        _field("max_handler_threads", values.COUNT),
+        _field("reserve_threads", values.COUNT),
+        _field("max_thread_share", values.SHARE),
+        _field("thread_timeout", values.SECONDS),
+        _field("worker_timeout", values.SECONDS),
+    ),
+    "time limits": (
+        _field("handshake_timeout", values.SECONDS),
+        _field("message_timeout", values.SECONDS),
+        _field("send_timeout", values.SECONDS),
+        _field("close_timeout", values.SECONDS),
+        _field("ping_interval", values.SECONDS),
+        _field("ping_timeout", values.SECONDS),
+        _field("heartbeat", values.SECONDS),
+        _field("retry", values.SECONDS),
+        _field("drain", values.SECONDS),
+        _field("stop_delay", values.SECONDS),
+    ),
+    "topics in Redis": REDIS,
+    "operations": (
+        _other(
+            "reload",
+            values.SWITCH,
+            "restart when a file of an imported module changes, for development",
+            default=False,
+        ),
+        _other(
+            "access_log",
+            values.SWITCH,
+            "log each connection at its end, to standard error; queries are omitted because they "
+            "may contain secrets",
+            default=False,
+        ),
+        _other(
+            "log_level",
+            values.LOG_LEVEL,
+            "lowest level of the log: debug, info, warning, error or critical (default: warning, "
+            "unless the program has configured logging)",
+        ),
+        _other(
+            "log_format",
+            values.LOG_FORMAT,
+            "text, or json for one object per line",
+            default="text",
+        ),
+        _other(
+            "metrics",
+            values.PATH,
+            "path for metrics in the OpenMetrics format of Prometheus, such as /metrics",
+        ),
+        _other(
+            "health",
+            values.PATH,
+            "path that is answered with 200, and with 503 once the server begins to stop, such as "
+            "/health",
+        ),
+        _other("ready", values.PATH, "the same, and with 503 also while Redis does not answer"),
+    ),
+}
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (APP, *(setting for group in GROUPS.values() for setting in group))
+}
+
+EXAMPLES = """\
+examples:
+  %(prog)s                              the demo, on http://localhost:9292
+  %(prog)s shop:app --port 8000         the App "app" of the module "shop"
+  %(prog)s shop:app --cert cert.pem --key key.pem --port 443 --workers 4
+  %(prog)s shop:app --unix /run/shop.sock --unix-mode 660 --trusted-proxy unix
+  %(prog)s --config shop.toml           settings in a file: app = "shop:app", port = 8000, ...
+"""
+
+SOURCES = f"""\
+Each setting may also be a variable of the environment or a key of the file of
+--config. --max-threads is {PREFIX}MAX_THREADS and max_threads there, and
+--trusted-proxy is {PREFIX}TRUSTED_PROXIES and trusted_proxies. An option has
+precedence over the environment, and the environment over the file.
+"""
+
+
+def argument_parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of all options; its argument is the name of the program.
+
+    It has no defaults, so that its result contains only the values of given options.
+    """
+    parser = command_parser(prog, "Serve WebSockets and server-sent events.", SOURCES, EXAMPLES)
+    parser.usage = f"{prog} [OPTION ...] [{APP.kind.metavar}]"
     parser.add_argument(
-        "app",
+        APP.name,
         nargs="?",
-        type=values.app_name,
-        metavar="module:app",
-        help="module and name of the App to serve (default: a demo)",
+        type=APP.kind.convert,
+        metavar=APP.kind.metavar,
+        help=APP.help,
     )
-    _add_listening(parser.add_argument_group("listening"))
-    for title, options in GROUPS.items():
-        group = parser.add_argument_group(title)
-        for name, option in options.items():
-            _add_setting(group, name, option)
-    _add_operations(parser.add_argument_group("operations"))
+    add_config(parser)
+    for title, settings in GROUPS.items():
+        add_options(parser.add_argument_group(title), settings)
     return parser
 
 
-def _add_listening(group: argparse._ArgumentGroup) -> None:
-    arguments = first_sentences(App.run)
-    start_arguments = first_sentences(App.start)
-    group.add_argument("--host", default=HOST, help=_help(start_arguments.get("host"), HOST))
-    group.add_argument(
-        "--port", type=values.port, default=PORT, help=_help(start_arguments.get("port"), PORT)
-    )
-    group.add_argument(
-        "--workers",
-        type=values.count,
-        default=0,
-        metavar="N",
-        help=_help(arguments.get("workers"), 0),
-    )
-    _add_setting(group, "unix", SettingOption("PATH", str))
-    _add_setting(group, "unix_mode", SettingOption("MODE", values.mode))
-    _add_setting(group, "unix_group", SettingOption("GROUP", values.group))
-    _add_setting(group, "cert", FILE)
-    _add_setting(group, "key", FILE)
-    group.add_argument(
-        "--hosts",
-        type=values.hosts,
-        action="extend",
-        metavar="NAME",
-        help=_help(SETTINGS.get("hosts"))
-        + "; may be repeated or contain commas (default: all; on loopback addresses only localhost "
-        "and addresses)",
-    )
-    group.add_argument(
-        "--trusted-proxy",
-        dest="trusted_proxies",
-        type=values.proxy,
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help=_help(SETTINGS.get("trusted_proxies")) + "; may be repeated",
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a file of settings."""
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"TOML file with settings (default: {PREFIX}CONFIG)"
     )
 
 
-def _add_operations(group: argparse._ArgumentGroup) -> None:
-    arguments = first_sentences(App)
-    group.add_argument(
-        "--access-log",
-        action="store_true",
-        help="log each connection at its end, to standard error; queries are omitted because they "
-        "may contain secrets",
-    )
-    group.add_argument(
-        "--log-json",
-        action="store_true",
-        help="log JSON, one object per line; implies --access-log",
-    )
-    group.add_argument(
-        "--metrics",
-        metavar="PATH",
-        help="path for metrics in the OpenMetrics format of Prometheus, such as /metrics",
-    )
-    group.add_argument("--redis", metavar="URL", help=_help(arguments.get("redis")))
-    group.add_argument(
-        "--redis-prefix",
-        default=REDIS_PREFIX,
-        metavar="TEXT",
-        help=_help(arguments.get("redis_prefix"), REDIS_PREFIX),
-    )
+def add_options(group: argparse._ArgumentGroup, settings: Iterable[Setting]) -> None:
+    """Add the options of settings to a group of a parser."""
+    for setting in settings:
+        kind = setting.kind
+        assert setting.flag is not None
+        form: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if kind is not values.SWITCH:
+            action = "extend" if kind.many else "store"
+            form = {"action": action, "type": kind.convert, "metavar": kind.metavar}
+        group.add_argument(
+            setting.flag, dest=setting.name, default=argparse.SUPPRESS, help=_help(setting), **form
+        )
 
 
-def _add_setting(group: argparse._ArgumentGroup, name: str, option: SettingOption) -> None:
-    group.add_argument(
-        f"--{name.replace('_', '-')}",
-        type=option.convert,
-        default=DEFAULTS[name],
-        metavar=option.metavar,
-        help=_help(SETTINGS.get(name), DEFAULTS[name]),
-    )
-
-
-def _help(text: str | None, default: object = None) -> str:
+def _help(setting: Setting) -> str:
     """Return the help of an option, which ends with its default."""
-    escaped = (text or "").replace("%", "%%")
-    return escaped if default is None else f"{escaped} (default: %(default)s)"
+    escaped = setting.help.replace("%", "%%")
+    default = setting.default
+    if default is None or default is False or default == ():
+        return escaped
+    return f"{escaped} (default: {default})"

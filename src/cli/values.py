@@ -1,12 +1,16 @@
-"""Converters for the values of command-line options.
+"""The values of settings, as text.
 
-Each function raises ``argparse.ArgumentTypeError`` for an invalid text.
+A text may be an option, a variable of the environment, or written for the value of a file. Each
+converter raises ``argparse.ArgumentTypeError`` for an invalid text.
 """
 
 from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from ..server.addresses import TrustedNetworks
 from ..server.hosts import Hosts
@@ -46,13 +50,19 @@ def group(text: str) -> str | int:
     return group
 
 
-def proxy(text: str) -> str:
-    """Return the address or network of a proxy."""
+def proxies(text: str) -> list[str]:
+    """Return the addresses and networks of a list with commas."""
+    networks = text.split(",") if text else []
     try:
-        TrustedNetworks([text])
+        TrustedNetworks(networks)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
-    return text
+    return networks
+
+
+def descriptors(text: str) -> list[int]:
+    """Return the file descriptors of a list with commas."""
+    return [count(each) for each in text.split(",")]
 
 
 def hosts(text: str) -> list[str]:
@@ -85,3 +95,73 @@ def app_name(text: str) -> str:
     if not module or module.startswith(".") or not attribute:
         raise ArgumentTypeError(f"expected module:app, got {text!r}")
     return text
+
+
+def switch(text: str) -> bool:
+    """Return True or False."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a converter that accepts these texts, in lower or upper case."""
+
+    def convert(text: str) -> str:
+        if text.lower() not in choices:
+            raise ArgumentTypeError(f"expected one of {', '.join(choices)}, got {text!r}")
+        return text.lower()
+
+    return convert
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of values.
+
+    Attributes:
+        metavar: the placeholder for the value in the help.
+        convert: returns the value of a text.
+        types: the types of the value in a TOML file.
+        text: returns the text of such a value.
+        many: True if the option may be repeated, and the value is a list.
+        secret: True if no message may contain the value.
+    """
+
+    metavar: str
+    convert: Callable[[str], object] = str
+    types: tuple[type, ...] = (str,)
+    text: Callable[[Any], str] = str
+    many: bool = False
+    secret: bool = False
+
+
+def _joined(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _octal(value: str | int) -> str:
+    return value if isinstance(value, str) else f"{value:o}"
+
+
+COUNT = Kind("N", count, (int,))
+BYTES = Kind("BYTES", count, (int,))
+SECONDS = Kind("SECONDS", seconds, (int, float))
+SHARE = Kind("SHARE", share, (int, float))
+PORT = Kind("PORT", port, (int,))
+MODE = Kind("MODE", mode, (str, int), _octal)
+GROUP = Kind("GROUP", group, (str, int))
+APP = Kind("module:app", app_name)
+HOST = Kind("HOST")
+FILE = Kind("FILE")
+PATH = Kind("PATH")
+TEXT = Kind("TEXT")
+SECRET_URL = Kind("URL", secret=True)
+LOG_LEVEL = Kind("LEVEL", one_of("debug", "info", "warning", "error", "critical"))
+LOG_FORMAT = Kind("FORMAT", one_of("text", "json"))
+SWITCH = Kind("", switch, (bool,))
+FDS = Kind("N", descriptors, (int, list), _joined, many=True)
+HOSTS = Kind("NAME", hosts, (str, list), _joined, many=True)
+PROXIES = Kind("ADDRESS", proxies, (str, list), _joined, many=True)

@@ -1,23 +1,32 @@
-"""The demo: a page with an event stream and a chat over WebSockets.
+"""The demo: a chat over WebSockets with history and presence, an event stream, and live statistics.
 
-``python -m wsframe.server`` serves it. The page is ``page.html``, in the folder of this file.
+``wsframe serve`` serves it. The page is ``page.html``, in the folder of this file.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from importlib.resources import files
 from queue import Queue
 
-from ..server import App, WebSocket
+from ..server import App, BrokerRefused, BrokerUnavailable, Topic, WebSocket
 
-app = App()
+app: App = App()
 ticks: Queue[str] = Queue()
-chat_room = app.topic("chat")
+chat_room: Topic = app.topic("chat", history=50, max_age=3600)
+# Each process publishes its numbers under a key of its own, and new clients begin with the newest.
+status: Topic = app.topic("status", policy="latest", max_age=3)
+# Every client receives these names each second, so they must not grow with the number of clients.
+MAX_PEOPLE = 50
 
-app.page("/", files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+_folder = files(__package__)
+app.page("/", _folder.joinpath("page.html").read_text("utf-8"))
+source: str = _folder.joinpath("__init__.py").read_text("utf-8")
+app.page("/source", source, content_type="text/plain; charset=utf-8")
 app.sse("/time", source=ticks)
 
 
@@ -37,23 +46,45 @@ def echo(ws: WebSocket) -> Generator[None, str | bytes, None]:
         ws.send(message)
 
 
-@app.websocket("/chat")
+@app.websocket("/chat", max_message_size=4096)
 def chat(ws: WebSocket) -> Generator[None, str | bytes, None]:
-    """Send every message to all clients of the chat."""
-    with ws.subscribe(chat_room):
-        while True:
-            message = yield
-            chat_room.publish(message)
+    """Publish the client's texts, and send it the events of the chat and the statistics.
+
+    The query has the ``name`` of the client, and the id ``after`` which it resumes.
+    """
+    query = {key: values[0] for key, values in ws.request.query.items()}
+    name = query.get("name", "").strip()[:24] or "guest"
+    after = query.get("after", "")  # "": the client begins with the whole history
+    ws.subscribe(status, after="", envelope=True)
+    ws.subscribe(chat_room, after=after, otherwise="", envelope=True, member=name)
+    while True:
+        text = yield
+        chat_room.publish({"name": name, "text": str(text), "time": time.time()})
 
 
 @app.on_start
 def start_the_clock() -> None:
     """Start the clock in the process that serves the app."""
-    threading.Thread(target=publish_the_time, name="demo-clock", daemon=True).start()
+    threading.Thread(target=tick, name="demo-clock", daemon=True).start()
 
 
-def publish_the_time() -> None:
-    """Put the time on the queue once per second; the server sends it to every client."""
+def tick() -> None:
+    """Publish the time and the statistics once per second."""
     while True:
-        ticks.put(time.strftime("%H:%M:%S"))
-        time.sleep(1 - time.time() % 1)
+        second = round(time.time())
+        ticks.put(time.strftime("%H:%M:%S", time.localtime(second)))
+        with suppress(BrokerUnavailable, BrokerRefused):  # the log of the server reports both
+            publish_status()
+        time.sleep(max(0.0, second + 1 - time.time()))
+
+
+def publish_status() -> None:
+    """Publish the numbers of this process, and the first names of the people in the chat."""
+    stats, process = app.stats(), os.getpid()
+    numbers = {
+        "process": process,
+        "connections": stats.websockets + stats.event_streams,
+        "threads": threading.active_count(),
+        "people": chat_room.members()[:MAX_PEOPLE],
+    }
+    status.publish(numbers, key=str(process))

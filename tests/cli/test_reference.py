@@ -38,6 +38,6 @@ def test_an_object_without_descriptions_has_none(documentation: str | None) -> N
 
 
 def test_every_option_is_described() -> None:
-    for action in argument_parser()._actions:
+    for action in argument_parser("wsframe serve")._actions:
         assert action.help
         assert not action.help.startswith(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -86,23 +87,37 @@ def test_curl_prints_events_as_they_arrive() -> None:
     assert events[2] == ""
 
 
-def test_the_demo_serves_its_page_and_its_clock() -> None:
+def received(client: WebSocketClient, topic: str, **expected: object) -> str:
+    """Wait for an event of a topic whose data has these items; return its id."""
+    while True:
+        event = client.next_event()
+        assert isinstance(event, str)
+        envelope = json.loads(event)
+        if envelope["topic"] != topic or "data" not in envelope:
+            continue
+        data = json.loads(envelope["data"])
+        if expected.items() <= data.items():
+            return str(envelope["id"])
+
+
+def test_the_demo_has_a_clock_and_a_chat_with_history_and_presence() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         stream = StreamClient(process.port, "/time")
         assert re.fullmatch(r"\d\d:\d\d:\d\d", stream.next_event().data)
+        ann = WebSocketClient(process.port, "/chat?name=Ann")
+        ann.send_messages("one", "two")
+        place = received(ann, "chat", name="Ann", text="one")
+        nameless = WebSocketClient(process.port, "/chat?name=%20")
+        received(nameless, "chat", name="Ann", text="one")
+        resumed = WebSocketClient(process.port, f"/chat?name=Bob&after={place}")
+        resumed.send_messages("three")
+        for client in (nameless, resumed):
+            received(client, "chat", name="Ann", text="two")
+            received(client, "chat", name="Bob", text="three")
+        received(ann, "status", people=["Ann", "Bob", "guest"], connections=4)
         stream.close()
-        chatting = [WebSocketClient(process.port, "/chat") for _ in range(3)]
-        # A client receives no greeting, so its own message confirms that it is subscribed.
-        for number, client in enumerate(chatting):
-            client.send_messages(f"{number}")
-            while client.next_event() != f"{number}":
-                pass
-        chatting[0].send_messages("to all")
-        for client in chatting:
-            while client.next_event() != "to all":
-                pass
-        for client in chatting:
-            client.leave()
+        for client in (ann, nameless, resumed):
+            client.close()
 
 
 @pytest.mark.slow
@@ -115,12 +130,17 @@ def test_a_signal_closes_all_clients_of_the_demo() -> None:
         assert hello.next_event() == "Hello world!"
         for client in (hello, echo, chat):
             client.send_messages("one")
-        for client in (echo, chat):
-            assert client.next_event() == "one"
+        assert echo.next_event() == "one"
+        received(chat, "chat", name="guest", text="one")
         stream = StreamClient(process.port, "/time")
         stream.expect(1)
         process.signal(signal.SIGTERM)
-        for client in (hello, echo, chat):
-            assert client.expect_close() == Close(1001, "the server is shutting down")
+        closed = Close(1001, "the server is shutting down")
+        for client in (hello, echo):
+            assert client.expect_close() == closed
+        while isinstance(event := chat.next_event(), str):
+            pass  # statistics
+        assert event == closed
+        chat.close()
         stream.close()
         assert process.wait()[0] == 0

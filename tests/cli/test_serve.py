@@ -1,4 +1,4 @@
-"""The command line: python -m wsframe.server [module:app]."""
+"""The command ``serve``: python -m wsframe.server [module:app]."""
 
 from __future__ import annotations
 
@@ -12,18 +12,28 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 from urllib.parse import quote
 
+import flask
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from starlette.applications import Starlette
 
 from tests.support.certificates import Certificates
-from tests.support.clients import Answer, Client, WebSocketClient, get
+from tests.support.clients import Client, Response, StreamClient, WebSocketClient, get
 from tests.support.processes import COMMAND, ServerProcess, run
 from tests.support.tools import missing_tool
-from tests.support.waiting import TIMEOUT
-from wsframe.cli import command
+from tests.support.waiting import TIMEOUT, wait_until
+from wsframe import Close
+from wsframe.cli import loading, serve
+from wsframe.cli.options import SETTINGS
 from wsframe.server import Settings
+from wsframe.server.sockets.listening import Listening
+from wsframe.testing import ReservedPort
 
 PROGRAM = """
 import os
@@ -58,6 +68,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", ["shop:application", "package.live:application"])
 def test_the_command_imports_the_app_from_the_current_directory(directory: Path, name: str) -> None:
     with ServerProcess(*COMMAND, name, "--port", "0", directory=directory) as process:
@@ -73,93 +84,37 @@ def test_the_command_imports_the_app_from_the_current_directory(directory: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_the_server_listens_on_the_given_host_and_port(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with ServerProcess(*COMMAND, "--host", host, "--port", str(port)) as process:
+    with (
+        ReservedPort() as port,
+        ServerProcess(*COMMAND, "--host", host, "--port", str(port)) as process,
+    ):
         assert process.url == f"http://{host}:{port}"
         client = WebSocketClient(port, "/hello")
         assert client.next_event() == "Hello world!"
         client.leave()
 
 
-OPTIONS = {
-    "worker_timeout": 12.5,
-    "drain": 0.5,
-    "handshake_timeout": 7.0,
-    "send_timeout": 8.25,
-    "close_timeout": 9.0,
-    "message_timeout": 12.5,
-    "socket_buffer": 16384,
-    "ping_interval": 10.0,
-    "ping_timeout": 11.0,
-    "heartbeat": 0.0,
-    "retry": 3.5,
-    "max_threads": 3,
-    "max_handler_threads": 30,
-    "reserve_threads": 4,
-    "max_thread_share": 0.75,
-    "thread_timeout": 1.5,
-    "max_kept_head": 5000,
-    "loops": 2,
-    "max_connections": 12,
-    "max_handshakes_per_address": 4,
-}
-
-
-def option(name: str) -> str:
-    """The option that is for a setting."""
-    return f"--{name.replace('_', '-')}"
-
-
 def test_help_names_the_options() -> None:
     result = run([sys.executable, *COMMAND, "--help"])
     assert result.returncode == 0
     assert not result.stderr
-    given = (
-        "--host",
-        "--port",
-        "--workers",
-        "--unix",
-        "--unix-mode",
-        "--unix-group",
-        "--cert",
-        "--key",
-        *map(option, OPTIONS),
-    )
-    logs = ("--access-log", "--log-json", "--metrics", "--trusted-proxy", "--hosts")
-    for word in ("module:app", "demo", "9292", *given, *logs):
+    flags = [setting.flag for setting in SETTINGS.values() if setting.flag is not None]
+    for word in ("module:app", "demo", "9292", "--config", *flags):
         assert word in result.stdout
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    served: list[tuple[Settings, int]] = []
+def test_the_settings_reach_the_server(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    served: list[tuple[object, ...]] = []
 
-    def run(start: object, host: str, port: int, count: int, settings: Settings) -> None:
-        served.append((settings, count))
+    def run(start: object, *arguments: object) -> None:
+        served.append(arguments)
 
-    monkeypatch.setattr(command, "run", run)
-    given = [f"{option(name)}={value}" for name, value in OPTIONS.items()]
-    monkeypatch.setattr(sys, "argv", ["wsframe.server", f"--workers={workers}", *given])
-    command.main()
-    settings = Settings(**OPTIONS, trusted_proxies=[])  # type: ignore[arg-type]
-    assert served == [(settings, workers)]
-
-
-def test_hosts_and_proxies_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[Settings] = []
-
-    def run(start: object, host: str, port: int, count: int, settings: Settings) -> None:
-        served.append(settings)
-
-    monkeypatch.setattr(command, "run", run)
-    given = ["--hosts", "a.example,b.example", "--hosts", "c.example"]
-    given += ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1"]
-    monkeypatch.setattr(sys, "argv", ["wsframe.server", *given])
-    command.main()
-    (settings,) = served
-    assert settings.hosts == ["a.example", "b.example", "c.example"]
-    assert settings.trusted_proxies == ["10.0.0.0/8", "::1"]
+    monkeypatch.setattr(serve, "run", run)
+    given = [f"--workers={workers}", "--port=0", "--max-threads=3", "--trusted-proxy=::1"]
+    assert serve.main(given, "wsframe serve") == 0
+    settings = Settings(max_threads=3, trusted_proxies=["::1"])
+    assert served == [("localhost", 0, workers, settings)]
 
 
 @pytest.mark.slow
@@ -186,6 +141,7 @@ def test_invalid_options_for_redis_are_named_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @posix
 def test_workers_load_the_app_themselves(directory: Path) -> None:
     with ServerProcess(
@@ -215,7 +171,7 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--drain", "long"], "expected a number of seconds, got 'long'"),
         (["--drain", "-1"], "expected a number of seconds, got '-1'"),
         (["--send-timeout", "inf"], "expected a number of seconds, got 'inf'"),
-        (["--max-threads", "0"], "max_threads must be at least 1: 0"),
+        (["--max-threads", "0"], "max_threads must be at least 1: 0 (--max-threads)"),
         (["--max-handler-threads", "0"], "max_handler_threads must be at least 1"),
         (["--reserve-threads", "0"], "reserve_threads must be at least 1"),
         (["--max-thread-share", "half"], "expected a number from 0 to 1, got 'half'"),
@@ -228,10 +184,9 @@ def test_workers_load_the_app_themselves(directory: Path) -> None:
         (["--trusted-proxy", "nonsense"], "'nonsense' does not appear to be"),
         (["--hosts", "shop.example:80"], "the host 'shop.example:80' can never match"),
         (["--hosts", "localhost,"], "the host '' can never match"),
-        (
-            ["--unix", "s", "--workers", "2"],
-            "workers cannot share a unix socket: remove --workers or --unix",
-        ),
+        (["--unix", "s", "--fd", "3"], "fds and unix cannot be combined (--fd, --unix)"),
+        (["--reload", "--workers", "2"], "reload cannot be combined with workers or fds"),
+        (["--fd", "stdin"], "expected a non-negative integer, got 'stdin'"),
         (["--unix-mode", "600"], "require unix"),
         (["--unix-mode", "999"], "expected permissions in octal such as 660, got '999'"),
         (["--unix", "s", "--unix-group", "no such"], "no such group: 'no such'"),
@@ -252,9 +207,8 @@ def test_an_invalid_argument_is_named_in_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(sys, "argv", ["wsframe.server", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        command.main()
+        serve.main(arguments, "wsframe serve")
     assert exit_.value.code == 2
     printed = capsys.readouterr()
     assert message in printed.err.splitlines()[-1]
@@ -267,20 +221,38 @@ def test_an_invalid_argument_is_named_in_one_line(
     [
         (["nothing:app"], "no module named 'nothing'"),
         (["package.nothing:app"], "no module named 'package.nothing'"),
-        (["nothing.at.all:app"], "no module named 'nothing.at.all'"),
-        (["shop:nothing"], "'nothing' in module 'shop' is not an App"),
+        pytest.param(
+            ["nothing.at.all:app"], "no module named 'nothing.at.all'", marks=pytest.mark.unmeasured
+        ),
+        (["shop:nothing"], "no 'nothing' in module 'shop'"),
         (["shop:number"], "'number' in module 'shop' is not an App"),
-        (["shop.py:application"], "no module named 'shop.py'"),
+        pytest.param(
+            ["shop.py:application"], "no module named 'shop.py'", marks=pytest.mark.unmeasured
+        ),
         (["nothing:app", "--workers", "2"], "no module named 'nothing'"),
         (["shop:number", "--workers", "2"], "'number' in module 'shop' is not an App"),
         (["--host", "no such host", "--workers", "2"], "cannot listen on no such host:9292: "),
         (["--metrics", "numbers"], "--metrics: a path must begin with a slash"),
         (["--metrics", "/"], "--metrics: '/' already has a route"),
-        (["--unix", "none/s"], "cannot listen on none/s: No such file"),
+        pytest.param(
+            ["--unix", "none/s"],
+            "cannot listen on none/s: No such file",
+            marks=pytest.mark.unmeasured,
+        ),
         (["--unix", "x" * 200], f"cannot listen on {'x' * 200}: AF_UNIX path too long"),
-        (["--unix", "shop.py"], "cannot listen on shop.py: Address already in use"),
-        (["--host", "no such host", "--port", "0"], "cannot listen on no such host:0: "),
-        (["--nothing"], "unrecognized arguments: --nothing"),
+        pytest.param(
+            ["--unix", "shop.py"],
+            "cannot listen on shop.py: Address already in use",
+            marks=pytest.mark.unmeasured,
+        ),
+        pytest.param(
+            ["--host", "no such host", "--port", "0"],
+            "cannot listen on no such host:0: ",
+            marks=pytest.mark.unmeasured,
+        ),
+        pytest.param(
+            ["--nothing"], "unrecognized arguments: --nothing", marks=pytest.mark.unmeasured
+        ),
     ],
 )
 def test_an_error_at_startup_is_one_line(
@@ -291,6 +263,32 @@ def test_an_error_at_startup_is_one_line(
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not result.stdout
+
+
+def test_the_error_names_the_way_to_serve_an_application_of_another_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("foreign")
+    found = {
+        "flask": flask.Flask("foreign"),
+        "django": WSGIHandler.__new__(WSGIHandler),  # without settings
+        "starlette": Starlette(),
+        "wsgi": lambda environ, start_response: [],
+    }
+    vars(module).update(found)
+    monkeypatch.setitem(sys.modules, "foreign", module)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    remedies = {
+        "flask": "gthread --threads 4 foreign:flask (wsframe.flask adds",
+        "django": "gthread --threads 4 foreign:django (wsframe.django adds",
+        "starlette": "uvicorn --ws wsframe.uvicorn:WebSocketProtocol foreign:starlette",
+        "wsgi": "serve a WSGI application with gunicorn",
+    }
+    for name, remedy in remedies.items():
+        configuration: Any = {"app": f"foreign:{name}"}
+        with pytest.raises(SystemExit, match=re.escape(remedy)) as exit_:
+            loading.start(configuration, Listening, Settings())
+        assert str(exit_.value).startswith(f"'{name}' in module 'foreign' is not an App")
 
 
 @pytest.mark.slow
@@ -370,7 +368,7 @@ def test_an_error_in_the_users_module_has_its_traceback(directory: Path, workers
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answer:
+def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Response:
     client = Client(process.port)
     try:
         client.send(get(target, *headers))
@@ -383,6 +381,7 @@ def ask(process: ServerProcess, target: str, *headers: tuple[str, str]) -> Answe
 def test_nothing_is_logged_by_default() -> None:
     with ServerProcess(*COMMAND, "--port", "0") as process:
         assert ask(process, "/").status == 200
+        assert ask(process, "/source").status == 200
         assert ask(process, "/metrics").status == 404
         process.signal(signal.SIGTERM)
         code, output = process.wait()
@@ -401,7 +400,7 @@ def test_the_access_log() -> None:
 
 def test_the_log_in_json(directory: Path) -> None:
     (directory / "bad.py").write_text(f"{PROGRAM}\n    1 / 0\n", encoding="utf-8")
-    options = ("--port", "0", "--log-json", "--trusted-proxy", "127.0.0.1")
+    options = ("--port", "0", "--log-format", "json", "--access-log", "--trusted-proxy=127.0.0.1")
     with ServerProcess(*COMMAND, "bad:application", *options, directory=directory) as process:
         client = WebSocketClient(process.port, "/hello/you", ("X-Forwarded-For", "203.0.113.7"))
         assert client.next_event() == "hello you"
@@ -442,7 +441,8 @@ def test_a_module_that_configures_logging_keeps_its_configuration_except_with_js
         code, output = process.wait()
         assert (code, '"GET /"' in output) == (0, False)
     with ServerProcess(
-        *COMMAND, "own:application", "--port", "0", "--log-json", directory=directory
+        *(*COMMAND, "own:application", "--port", "0", "--log-format=json", "--access-log"),
+        directory=directory,
     ) as process:
         ask(process, "/")
         process.signal(signal.SIGTERM)
@@ -459,6 +459,34 @@ def test_the_option_metrics_serves_metrics() -> None:
         assert answer.body.endswith(b"# EOF\n")
 
 
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_stop_begins_after_its_delay(workers: str) -> None:
+    options = ("--port=0", "--health=/health", "--ready=/ready", "--stop-delay=1")
+    with ServerProcess(*COMMAND, f"--workers={workers}", *options) as process:
+        assert [ask(process, path).status for path in ("/health", "/ready")] == [200, 200]
+        client = WebSocketClient(process.port, "/hello")
+        assert client.next_event() == "Hello world!"
+        begin = time.monotonic()
+        process.signal(signal.SIGTERM)
+        process.expect(re.compile("Shutting down"))
+        wait_until(lambda: ask(process, "/ready").status == 503, "the server is not ready")
+        assert client.expect_close().code == 1001
+        assert time.monotonic() - begin >= 1
+        assert process.wait()[0] == 0
+
+
+@pytest.mark.slow
+@posix
+def test_the_log_level_is_an_option() -> None:
+    with ServerProcess(*COMMAND, "--port", "0", "--log-level", "error") as process:
+        assert ask(process, "/none").status == 404
+        process.signal(signal.SIGTERM)
+        code, output = process.wait()
+        assert (code, "none" in output) == (0, False)
+
+
 def test_the_first_line_names_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSFRAME_PURE", "1")
     line = re.compile(r"Serving on (https?://\S+:(\d+));.* Kernels: pure Python \(slower")
@@ -467,5 +495,46 @@ def test_the_first_line_names_the_kernels(monkeypatch: pytest.MonkeyPatch) -> No
         process.wait()
 
 
-def test_importing_the_command_starts_nothing() -> None:
-    importlib.reload(importlib.import_module("wsframe.server.__main__"))
+KINDS = """
+from wsframe.server import App
+
+app = App()
+
+@app.websocket("/generator")
+def generator(ws):
+    while True:
+        ws.send((yield))
+
+@app.websocket("/plain")
+def plain(ws):
+    for message in ws:
+        ws.send(message)
+
+@app.sse("/count")
+def count(stream):
+    yield from range(3)
+"""
+
+
+@pytest.mark.slow
+def test_a_server_on_the_pure_kernels_serves_each_kind_of_handler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WSFRAME_PURE", "1")
+    (tmp_path / "kinds.py").write_text(KINDS)
+    with ServerProcess(*COMMAND, "kinds:app", "--port", "0", directory=tmp_path) as process:
+        for path in ("/generator", "/plain"):
+            client = WebSocketClient(process.port, path)
+            client.send_messages("a", b"b", "\u00e9", "x" * 100_000)
+            assert client.expect(4) == ["a", b"b", "\u00e9", "x" * 100_000]
+            assert client.leave() == Close(1000, "")
+        stream = StreamClient(process.port, "/count")
+        assert stream.expect(3) == ["0", "1", "2"]
+        stream.expect_end()
+        process.signal(signal.SIGTERM)
+        assert process.wait()[0] == 0
+
+
+@pytest.mark.parametrize("name", ["wsframe.__main__", "wsframe.server.__main__"])
+def test_importing_the_command_starts_nothing(name: str) -> None:
+    importlib.reload(importlib.import_module(name))

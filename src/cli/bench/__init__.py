@@ -1,0 +1,1 @@
+"""The command ``bench``: the speed of the codec on this machine."""

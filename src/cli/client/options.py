@@ -1,0 +1,121 @@
+"""The options of a request, and their values."""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from wsframe.headers import check_field
+
+SECURE = {"ws": "wss", "http": "https"}
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every request: headers, TLS and the time limit."""
+    group = parser.add_argument_group("request")
+    group.add_argument(
+        "-H",
+        "--header",
+        dest="headers",
+        type=headers,
+        action="extend",
+        default=[],
+        metavar='"NAME: VALUE"',
+        help="a header of the request; @FILE reads headers from a file, one a line, so that "
+        "secrets do not appear in the list of processes; may be repeated",
+    )
+    group.add_argument(
+        "--timeout",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="limit for connecting, up to the response (default: %(default)s)",
+    )
+    tls = parser.add_argument_group("TLS")
+    tls.add_argument(
+        "--cacert",
+        metavar="FILE",
+        help="PEM file of the trusted authorities (default: the system's)",
+    )
+    tls.add_argument("--cert", metavar="FILE", help="certificate of the client, with its key")
+    tls.add_argument("--key", metavar="FILE", help="key of the client, if it is in another file")
+    tls.add_argument(
+        "-k", "--insecure", action="store_true", help="accept every certificate of the server"
+    )
+
+
+def tls_context(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ssl.SSLContext:
+    """Return the context that the options describe; exit with a message if a file is not valid."""
+    try:
+        context = ssl.create_default_context(cafile=options.cacert)
+        context.set_alpn_protocols(["http/1.1"])
+        if options.cert is not None:
+            context.load_cert_chain(options.cert, options.key)
+    except ssl.SSLError as error:
+        parser.error(f"no certificate, or not its key: {error.reason or error}")
+    except OSError as error:
+        parser.error(f"cannot read a certificate or a key: {error.strerror}")
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def complete(url: str, scheme: str) -> str:
+    """Return a URL with this scheme, or with its form for TLS.
+
+    Args:
+        url: a URL with a scheme of HTTP or WebSocket, or without a scheme.
+        scheme: "ws" or "http".
+    """
+    given, separator, rest = url.partition("://")
+    if not separator:
+        return f"{scheme}://{url}"
+    if given in SECURE:
+        return f"{scheme}://{rest}"
+    if given in SECURE.values():
+        return f"{SECURE[scheme]}://{rest}"
+    return url
+
+
+def headers(text: str) -> list[tuple[str, str]]:
+    """Return the header of a text, or the headers in the file after an at sign."""
+    if not text.startswith("@"):
+        return [_header(text)]
+    try:
+        lines = Path(text[1:]).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentTypeError(f"cannot read headers from {text[1:]!r}: {error}") from None
+    return [_header(line) for line in lines if line.strip()]
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ArgumentTypeError(f'expected "NAME: VALUE", got {text!r}')
+    value = value.strip(" \t")
+    try:
+        check_field(name, value)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return name, value
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, which may be "inf"."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not number >= 0:
+        raise ArgumentTypeError(f"expected a number of seconds or inf, got {text!r}")
+    return number
+
+
+def positive(text: str) -> int:
+    """Return an integer that is at least 1."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise ArgumentTypeError(f"expected an integer that is at least 1, got {text!r}")
+    return int(text)

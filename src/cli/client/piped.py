@@ -1,0 +1,164 @@
+"""A WebSocket in a pipe: messages from the standard input, and to the standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from math import inf
+from time import monotonic
+
+from wsframe import ConnectionClosed
+from wsframe.client import WebSocket
+
+from ..exits import Exit
+from .terminal import discard_output, note
+
+STDIN = 0
+READ_SIZE = 1 << 16
+# In seconds. A signal that arrives just before a wait does not end it.
+LONGEST_WAIT = 1.0
+
+
+def is_terminal() -> bool:
+    """Return True if the standard input is a terminal."""
+    return sys.stdin is not None and os.isatty(STDIN)
+
+
+def given(argument: str, *, binary: bool) -> str | bytes:
+    """Return the message of an argument; bytes that are not UTF-8 are replaced in a text."""
+    data = os.fsencode(argument)
+    return data if binary else data.decode("utf-8", "replace")
+
+
+class Piped:
+    """One connection. One thread receives, and one sends; the main thread waits for the end.
+
+    Args:
+        ws: the open WebSocket.
+        messages: the messages to send instead of the standard input.
+        binary: True to send binary messages.
+        wait: the silence of the server, after the end of the input, after which the connection is
+            closed; in seconds.
+        count: the number of messages to receive; None for any number.
+
+    Attributes:
+        closed_here: True if this side has closed the connection.
+    """
+
+    def __init__(
+        self,
+        ws: WebSocket,
+        messages: Sequence[str | bytes],
+        *,
+        binary: bool,
+        wait: float,
+        count: int | None,
+    ) -> None:
+        self.closed_here: bool = False
+        self._ws = ws
+        self._messages = messages
+        self._binary = binary
+        self._wait = wait
+        self._count = count
+        self._changed = threading.Condition()
+        # Guarded by the condition:
+        self._input_ended = False
+        self._received = 0
+        self._last = monotonic()  # the time of the last message, or of the end of the input
+        self._ended = False  # the connection, or the output
+        self._output_gone = False
+
+    def run(self) -> Exit:
+        """The main thread: exchange messages until the end."""
+        receiver = threading.Thread(target=self._receive)
+        # A daemon, because a read of the standard input cannot be interrupted.
+        sender = threading.Thread(target=self._send, daemon=True)
+        try:  # Ctrl-C may interrupt any of these
+            receiver.start()
+            sender.start()
+            self._wait_for_end()
+        finally:
+            self.closed_here = self._ws.close_code is None
+            self._ws.close()
+        receiver.join()
+        if self._output_gone:
+            discard_output()
+            return Exit.FAILED
+        if self._count is not None and self._received < self._count:
+            note(f"received {self._received} of {self._count} messages (--count)", "bad")
+            return Exit.FAILED
+        return Exit.OK
+
+    def _wait_for_end(self) -> None:
+        with self._changed:
+            while not self._ended and self._received != self._count:
+                remaining = self._last + self._wait - monotonic() if self._input_ended else inf
+                if remaining <= 0:
+                    return
+                self._changed.wait(min(remaining, LONGEST_WAIT))
+
+    def _receive(self) -> None:
+        """The receiver's thread: print the messages until the end."""
+        try:
+            for message in self._ws:
+                if self._received == self._count:
+                    return
+                self._print(message)
+                with self._changed:
+                    self._received += 1
+                    self._last = monotonic()
+                    self._changed.notify()
+        except OSError:  # the reader of the output has ended
+            self._output_gone = True
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def _print(self, message: str | bytes) -> None:
+        """Write a message, and a line break unless binary messages are expected."""
+        out = sys.stdout.buffer
+        out.write(message.encode() if isinstance(message, str) else message)
+        if not self._binary:
+            out.write(b"\n")
+        out.flush()
+
+    def _send(self) -> None:
+        """The reader's thread: send the messages until the end of the input."""
+        try:
+            for message in self._messages or self._lines():
+                self._ws.send(message)
+        except (ConnectionClosed, TimeoutError):
+            return
+        with self._changed:
+            self._input_ended = True
+            self._last = monotonic()
+            self._changed.notify()
+
+    def _lines(self) -> Iterator[str | bytes]:
+        """Yield the lines of the standard input; for binary messages, all of it.
+
+        It is read without the buffer of sys.stdin, whose lock would be held at the interpreter's
+        end.
+        """
+        pending = bytearray()
+        while data := _read():
+            pending += data
+            if not self._binary:
+                *lines, rest = pending.split(b"\n")
+                pending = rest
+                for line in lines:
+                    yield line.removesuffix(b"\r").decode("utf-8", "replace")
+        if self._binary:
+            yield bytes(pending)
+        elif pending:
+            yield pending.decode("utf-8", "replace")
+
+
+def _read() -> bytes:
+    """Wait for the next bytes of the standard input; return b"" at its end, or if it is closed."""
+    if sys.stdin is None:  # closed; another file, such as the socket, may have its descriptor
+        return b""
+    return os.read(STDIN, READ_SIZE)

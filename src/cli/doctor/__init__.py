@@ -1,0 +1,1 @@
+"""The command ``doctor``: what a proxy does to WebSockets and event streams."""

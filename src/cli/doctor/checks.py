@@ -1,0 +1,162 @@
+"""The checks of a WebSocket, and the checks of any URL."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+
+from wsframe import CloseCode, ConnectionClosed, HandshakeError
+from wsframe.client import WebSocket
+
+from ..client.failures import describe
+from .examination import FOREIGN, Subject
+from .findings import Finding, Grade
+
+EXPIRES_SOON = 14  # days
+# The codes of OpenSSL (verify(1)).
+EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
+UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
+REDIRECTS = (301, 302, 303, 307, 308)
+# 520 to 526 are codes of Cloudflare.
+NO_SERVER = (502, 504, *range(520, 527))
+
+
+def check_connection(subject: Subject) -> Finding:
+    """Connect, with TLS if the URL requires it."""
+    try:
+        days = subject.days_of_certificate()
+    except ssl.SSLCertVerificationError as error:
+        return Finding(Grade.PROBLEM, _sentence(describe(error)[0]), _remedy_of(error))
+    except OSError as error:
+        return Finding(Grade.PROBLEM, _sentence(f"cannot connect: {describe(error)[0]}"))
+    if days is None:
+        return Finding(Grade.OK, "The host accepts connections.")
+    if days < EXPIRES_SOON:
+        return Finding(Grade.PROBLEM, f"The certificate expires in {days} days.", "expires")
+    return Finding(Grade.OK, f"The certificate is valid, for {days} more days.")
+
+
+def _remedy_of(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code == EXPIRED:
+        return "expired"
+    if error.verify_code in (WRONG_NAME, WRONG_ADDRESS):
+        return "name"
+    return "chain" if error.verify_code in UNKNOWN_ISSUER else ""
+
+
+def check_websocket(subject: Subject) -> Iterator[Finding]:
+    """Open WebSockets, and observe one of them."""
+    try:
+        ws = subject.open_websocket(subject.origin)
+    except HandshakeError as error:
+        subject.recognize(error.headers)
+        yield from _explain_refusal(subject, error)
+        return
+    except OSError as error:
+        yield Finding(Grade.PROBLEM, _sentence(f"the upgrade failed: {describe(error)[0]}"))
+        return
+    with ws:
+        yield Finding(Grade.OK, f"The path upgrades for a page of {subject.origin}.")
+        yield _check_foreign_page(subject)
+        yield from _observe(ws, subject)
+
+
+def _explain_refusal(subject: Subject, error: HandshakeError) -> Iterator[Finding]:
+    """Find the reason of a refused upgrade."""
+    if error.status in (403, 421):
+        yield _explain_forbidden(subject, error)
+    else:
+        yield explain_status(error) or Finding(
+            Grade.PROBLEM, f"The server refused the upgrade: {quote(error)}", "upgrade"
+        )
+
+
+def _explain_forbidden(subject: Subject, error: HandshakeError) -> Finding:
+    """Find out whether the Host that the server has received is the reason of a refusal."""
+    if error.status == 403 and _opens(subject, subject.origin_without_port):
+        return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")
+    if error.status == 421 or _opens(subject, None):
+        return Finding(
+            Grade.PROBLEM,
+            f"The server refuses pages of {subject.origin}, so it receives another Host, or allows "
+            f"only other origins: {quote(error)}",
+            "host",
+        )
+    return Finding(
+        Grade.PROBLEM,
+        f"The server refuses this client: {quote(error)} (--header adds credentials)",
+    )
+
+
+def explain_status(error: HandshakeError) -> Finding | None:
+    """Explain a status that does not depend on the kind of the request; None for others."""
+    text = quote(error)
+    if error.status in REDIRECTS:
+        target = next((value for name, value in error.headers if name.lower() == "location"), "")
+        return Finding(Grade.PROBLEM, f"The URL redirects to {target}", "redirect")
+    if error.status == 200:
+        return Finding(Grade.PROBLEM, f"A page answers for this path: {text}", "route")
+    if error.status == 404:
+        return Finding(Grade.PROBLEM, f"The path does not exist: {text}", "route")
+    if error.status in NO_SERVER and error.answered:
+        return Finding(Grade.PROBLEM, f"The proxy does not reach the server: {text}", "server")
+    if error.status in (429, 503):
+        return Finding(Grade.PROBLEM, f"The server is full or does not run: {text}", "server")
+    if error.status == 401:
+        return Finding(Grade.PROBLEM, f"The server requires credentials (--header): {text}")
+    return None
+
+
+def _check_foreign_page(subject: Subject) -> Finding:
+    if _opens(subject, FOREIGN):
+        return Finding(Grade.PROBLEM, "A page of any other site may connect.", "origin")
+    return Finding(Grade.OK, "Pages of other sites are refused.")
+
+
+def _opens(subject: Subject, origin: str | None) -> bool:
+    """Return True if the WebSocket opens for a page of this origin, or for no page."""
+    with suppress(HandshakeError, OSError), subject.open_websocket(origin):
+        return True
+    return False
+
+
+def _observe(ws: WebSocket, subject: Subject) -> Iterator[Finding]:
+    """Measure a round trip, then keep the WebSocket open without sending anything."""
+    try:
+        seconds = ws.round_trip(subject.timeout)
+        yield Finding(Grade.OK, f"A ping is answered after {1000 * seconds:.1f} ms.")
+        _receive_for(ws, subject.silence)
+    except TimeoutError:
+        yield Finding(Grade.PROBLEM, "A ping is not answered.", "upgrade")
+    except ConnectionClosed as end:
+        if end.code == CloseCode.ABNORMAL_CLOSURE:
+            text = "The connection was cut without a close frame"
+            yield Finding(Grade.PROBLEM, f"{text}: {end.reason}.", "silence")
+        else:
+            yield Finding(Grade.NOTE, f"The server closed the connection: {end}")
+    else:
+        yield Finding(Grade.OK, f"The connection stays open for {subject.silence:g} s.")
+
+
+def _receive_for(ws: WebSocket, seconds: float) -> None:
+    """Receive messages for a time; a server that sends many does not prolong it.
+
+    Raises:
+        ConnectionClosed: the connection has ended.
+    """
+    deadline = monotonic() + seconds
+    with suppress(TimeoutError):
+        while (remaining := deadline - monotonic()) > 0:
+            ws.receive(timeout=remaining)
+
+
+def quote(error: HandshakeError) -> str:
+    """Return a refusal in one line."""
+    first, *body = describe(error)
+    return _sentence(f"{first} ({body[0].strip()})" if body else first)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"

@@ -1,0 +1,22 @@
+"""The parsers of the commands: a description, groups of options, and examples at the end."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+
+def command_parser(prog: str, description: str, *sections: str) -> argparse.ArgumentParser:
+    """Return a parser without options.
+
+    Args:
+        prog: the name of the program and the command.
+        description: a paragraph for the beginning of the help.
+        *sections: texts for the end of the help, printed as they are; ``%(prog)s`` is replaced.
+    """
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=textwrap.fill(description, 80),
+        epilog="\n".join(sections),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
