@@ -4,34 +4,30 @@
 """
 
 import socket
-from email.parser import HeaderParser
 
-from wsframe import Close, Connection, Failure, HandshakeError, Ping, Role, accept
-from wsframe.fields import encode_response
+from wsframe import Close, Connection, Failure, HandshakeError, Ping, RequestDecoder, Role
 
 
-def handshake(sock: socket.socket) -> bool:
-    """Answer the upgrade request; False if it was invalid. A real server also limits its time."""
-    head = b""
-    while b"\r\n\r\n" not in head:
-        byte = sock.recv(1)
-        if not byte or len(head) == 16384:
-            return False
-        head += byte
-    request_line, _, headers = head.decode("latin-1").partition("\r\n")
+def handshake(sock: socket.socket) -> bytes | None:
+    """Answer the upgrade request; return the first frames, or None if it was refused.
+
+    A real server also limits the time.
+    """
+    decoder = RequestDecoder()
     try:
-        answer = accept(HeaderParser().parsestr(headers).items(), method=request_line.split()[0])
+        while data := sock.recv(65536):
+            if (request := decoder.receive(data)) is not None:
+                sock.sendall(request.accept().encode())
+                return decoder.rest
     except HandshakeError as error:
-        sock.sendall(encode_response(error.status, error.headers))
-        return False
-    sock.sendall(answer.encode())
-    return True
+        sock.sendall(error.encode())
+    return None
 
 
-def echo(sock: socket.socket) -> None:
+def echo(sock: socket.socket, data: bytes) -> None:
     """Send every message back until the connection is closed."""
     connection = Connection(Role.SERVER)
-    while data := sock.recv(65536):
+    while True:
         for event in connection.receive(data):
             match event:
                 case str() | bytes():
@@ -44,6 +40,8 @@ def echo(sock: socket.socket) -> None:
                 case Failure(code, reason):
                     sock.sendall(connection.close(code, reason))
                     return
+        if not (data := sock.recv(65536)):
+            return
 
 
 if __name__ == "__main__":
@@ -51,5 +49,6 @@ if __name__ == "__main__":
         while True:
             sock, _ = listener.accept()
             with sock:
-                if handshake(sock):
-                    echo(sock)
+                first = handshake(sock)
+                if first is not None:
+                    echo(sock, first)

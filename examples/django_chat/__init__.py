@@ -1,0 +1,1 @@
+"""A chat with Django: a project that is one app."""

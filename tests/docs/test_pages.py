@@ -1,0 +1,56 @@
+"""The pages of the documentation: complete, and linked to each other."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from tests.support.pages import DOCS, PAGES, ROOT, blocks, headings, links
+
+# Every block is in one of these languages, which have tests, or needs none.
+TESTED = {"console", "html", "javascript", "nginx", "python"}
+UNTESTED = {"", "text", "{literalinclude}", "{toctree}"}
+
+
+def listed() -> list[Path]:
+    """Return the pages in the tables of contents."""
+    return [
+        path
+        for block in blocks("{toctree}")
+        for entry in block.code.split()
+        for path in (block.page.parent / f"{entry}.md", block.page.parent / f"{entry}.rst")
+        if path.exists()
+    ]
+
+
+def test_every_page_is_in_one_table_of_contents() -> None:
+    entries = [
+        entry
+        for block in blocks("{toctree}")
+        for entry in re.sub(r"^:.*\n", "", block.code, flags=re.MULTILINE).split()
+    ]
+    pages = {*DOCS.rglob("*.md"), *DOCS.rglob("*.rst")} - {DOCS / "index.md"}
+    assert Counter(listed()) == Counter(pages)
+    assert len(entries) == len(pages)
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    wrong = [
+        f"{page.relative_to(ROOT)}: {path}#{anchor}"
+        for page in PAGES
+        for path, anchor in links(page)
+        for target in (page.parent / path if path else page,)
+        if not target.exists() or (anchor and anchor not in headings(target))
+    ]
+    assert wrong == []
+
+
+def test_included_files_exist() -> None:
+    included = re.compile(r"{literalinclude} (\S+)")
+    names = [(page, name) for page in PAGES for name in included.findall(page.read_text("utf-8"))]
+    assert [name for page, name in names if not (page.parent / name).is_file()] == []
+
+
+def test_every_block_of_code_has_a_language_that_is_tested() -> None:
+    assert [str(block) for block in blocks() if block.language not in TESTED | UNTESTED] == []
