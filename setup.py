@@ -1,20 +1,26 @@
-"""The build of the optional extension, which pyproject.toml cannot declare.
+"""The optional extensions and the sdist, as pyproject.toml cannot declare them.
 
 WSFRAME_BUILD_EXT  auto (default): build the compiled kernels; if that fails, install without them
                    require: fail if the kernels cannot be built
                    no: do not build them; the wheel is pure Python
 WSFRAME_SANITIZE   e.g. "address,undefined": build the kernels with these sanitizers
+SOURCE_DATE_EPOCH  seconds since 1970: the time of all files in reproducible archives
 """
 
 import os
 import sys
+import sysconfig
+import tarfile
 from glob import glob
+from gzip import GzipFile
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 POLICY = os.environ.get("WSFRAME_BUILD_EXT", "auto")
 SANITIZE = os.environ.get("WSFRAME_SANITIZE")
+EPOCH = os.environ.get("SOURCE_DATE_EPOCH")
 
 if POLICY not in ("auto", "require", "no"):
     sys.exit(f"WSFRAME_BUILD_EXT must be auto, require or no, not {POLICY!r}")
@@ -35,12 +41,52 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
     def run(self):
-        super().run()
+        try:
+            super().run()
+        except Exception:
+            advise()
+            raise
         if not all(os.path.exists(self.get_ext_fullpath(ext.name)) for ext in self.extensions):
             print(
                 "wsframe: building the compiled kernels failed; the pure kernels will be used.",
                 file=sys.stderr,
             )
+            advise()
+
+
+def advise():
+    """Name the package that has Python's header files, if they are missing."""
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        print(
+            "wsframe: Python.h is missing. Install the header files of Python (python3-dev on "
+            "Debian and Ubuntu, python3-devel on Fedora), then install wsframe again.",
+            file=sys.stderr,
+        )
+
+
+class ArchiveSources(sdist):
+    """An sdist that depends only on the contents of its files, if SOURCE_DATE_EPOCH is set."""
+
+    def make_archive(self, base_name, format, *args, **options):  # noqa: A002
+        if format != "gztar" or EPOCH is None:
+            return super().make_archive(base_name, format, *args, **options)
+        path = f"{base_name}.tar.gz"
+        with (
+            open(path, "wb") as file,
+            GzipFile("", "wb", fileobj=file, mtime=int(EPOCH)) as stream,
+            tarfile.open(fileobj=stream, mode="w") as archive,
+        ):
+            archive.add(options["base_dir"], filter=anonymous)
+        return path
+
+
+def anonymous(member):
+    """Remove from a member of an archive what depends on its builder."""
+    member.mtime = int(EPOCH)
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member
 
 
 kernels = Extension(
@@ -63,5 +109,5 @@ extensions = [kernels, rounds] if sys.platform == "linux" else [kernels]
 
 setup(
     ext_modules=[] if POLICY == "no" else extensions,
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "sdist": ArchiveSources},
 )

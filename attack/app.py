@@ -208,7 +208,7 @@ def from_signal(count: int) -> int:
         on_signal.append(handle)
         for done in range(count):
             os.kill(os.getpid(), signal.SIGUSR1)
-            if not handled.acquire(timeout=5):
+            if not handled.acquire(timeout=30):
                 return done
     return count
 
@@ -259,7 +259,7 @@ def _fork_and_publish() -> bool:
     pid = os.fork()
     if not pid:
         try:
-            signal.alarm(5)  # kills a child that is deadlocked
+            signal.alarm(30)  # kills a child that is deadlocked
             with suppress(Exception):
                 app.topic("odd").publish("from a child")
             os._exit(0)

@@ -12,7 +12,7 @@ from wsframe import Opcode, encode_frame
 END_OF_HEAD = b"\r\n\r\n"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 # Seconds that an honest client waits for an answer; a slower server has failed.
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 # Defers the choice of a local port to connect, which may reuse ports in TIME_WAIT.
 IP_BIND_ADDRESS_NO_PORT = 24  # Linux; the socket module lacks this constant before 3.13
 ATTACKER, HONEST = "127.0.0.1", "127.0.0.2"

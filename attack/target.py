@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
 from typing import IO
 
 from .peers import get
 
-START_TIME = 30.0
+START_TIME = 60.0
 
 
 class Target:
@@ -62,12 +61,7 @@ class Target:
     def __enter__(self) -> Target:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in (self._process.stdin, self._process.stdout, self._process.stderr):
             if file is not None:
                 file.close()
@@ -123,7 +117,7 @@ class Target:
                 return float(value)
         raise KeyError(f"{sample} is not among the metrics")
 
-    def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 30.0) -> bool:
         """Wait for a condition; False after ``timeout`` seconds."""
         deadline = monotonic() + timeout
         while not condition():

@@ -18,6 +18,8 @@ from .serving import (
     PYTHON_LIMIT,
     THREAD,
     UVICORN,
+    UVICORN_IMPLEMENTATIONS,
+    UVICORN_WSFRAME,
     UVLOOP,
     UVLOOP_FASTNET,
     WEBSOCKETS,
@@ -40,8 +42,12 @@ TLS_PEERS = (
     *variants(WEBSOCKETS, UVLOOP),
 )
 ALL_PEERS = tuple(name for library in LIBRARIES for name in variants(library))
+UVICORN_OWN = (
+    *variants(UVICORN, UVLOOP),
+    *(name for name in UVICORN_IMPLEMENTATIONS if name != UVICORN_WSFRAME),
+)
 # The limit of Python only echoes.
-ECHO_SERVERS = (LIMIT, PYTHON_LIMIT, GENERATOR, THREAD, *PEERS)
+ECHO_SERVERS = (LIMIT, PYTHON_LIMIT, GENERATOR, THREAD, *PEERS, UVICORN_WSFRAME)
 ARENA_SERVERS = (LIMIT, GENERATOR, *PEERS)
 TLS_SERVERS = (GENERATOR, *TLS_PEERS)
 COMPUTING_PEERS = (*variants(PICOWS, UVLOOP), *variants(AIOHTTP, UVLOOP))
@@ -121,7 +127,8 @@ def _echoes(
 
 def _others(servers: tuple[str, ...]) -> tuple[str, ...]:
     """Return the variants of the libraries that are measured only on request."""
-    return tuple(name for name in ALL_PEERS if name not in servers)
+    known = dict.fromkeys((*ALL_PEERS, *UVICORN_IMPLEMENTATIONS))
+    return tuple(name for name in known if name not in servers)
 
 
 def _beside(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -155,7 +162,7 @@ def _storm(name: str, seconds: float) -> Figures:
 SCENARIOS = {
     "1x1": _echoes(
         "1 connection, 1 message in flight, 125 B",
-        *(LIMIT, PYTHON_LIMIT, GENERATOR, NO_SPIN, THREAD, *PEERS),
+        *(LIMIT, PYTHON_LIMIT, GENERATOR, NO_SPIN, THREAD, *PEERS, UVICORN_WSFRAME),
         connections=1,
         spin=True,
     ),
@@ -243,6 +250,7 @@ CHARTED = ("1x1", "64x1", "1000x1", "64x16", "64KiB")
 
 C = Best(LIMIT, (LIMIT,))
 BEST_PICOWS = Best("picows at its best", variants(PICOWS))
+BEST_UVICORN = Best("the best of uvicorn's own", UVICORN_OWN)
 BEST_PEER = Best("the best peer", ALL_PEERS)
 WITHOUT_AIOFASTNET = Best(
     "the best on asyncio or uvloop",
@@ -258,6 +266,10 @@ AIMS = (
     Aim("64KiB", GENERATOR, "per_cpu", ">=", 0.90, C),
     Aim("1x1", GENERATOR, "per_cpu", ">=", 1.0, BEST_PICOWS),
     Aim("1x1", NO_SPIN, "per_cpu", ">=", 1.0, BEST_PICOWS),
+    Aim("1x1", UVICORN_WSFRAME, "per_cpu", ">=", 1.2, BEST_UVICORN),
+    Aim("64x1", UVICORN_WSFRAME, "per_cpu", ">=", 1.8, BEST_UVICORN),
+    Aim("64x16", UVICORN_WSFRAME, "per_cpu", ">=", 6.0, BEST_UVICORN),
+    Aim("64KiB", UVICORN_WSFRAME, "per_cpu", ">=", 2.0, BEST_UVICORN),
     Aim("1000x1", THREAD, "per_cpu", ">=", 0.30, C),
     Aim("hindered", GENERATOR, "kept", ">=", 0.7),
     Aim("hindered", GENERATOR, "p99", "<", 20.0),

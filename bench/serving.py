@@ -26,6 +26,13 @@ WEBSOCKETS_SYNC = "websockets_sync"
 PICOWS, AIOHTTP, UVICORN, WEBSOCKETS = "picows", "aiohttp", "uvicorn", "websockets"
 LIBRARIES = (PICOWS, AIOHTTP, UVICORN, WEBSOCKETS)
 UVLOOP, ASYNCIO = "uvloop", "asyncio"
+# uvicorn on uvloop with wsframe, and with its slower implementations of WebSockets.
+UVICORN_WSFRAME = "uvicorn_wsframe"
+UVICORN_IMPLEMENTATIONS = {
+    UVICORN_WSFRAME: "wsframe.uvicorn:WebSocketProtocol",
+    "uvicorn_legacy": "websockets",
+    "uvicorn_wsproto": "wsproto",
+}
 UVLOOP_FASTNET, ASYNCIO_FASTNET = "uvloop_aiofastnet", "asyncio_aiofastnet"
 LOOPS = (UVLOOP, ASYNCIO, UVLOOP_FASTNET, ASYNCIO_FASTNET)
 
@@ -96,6 +103,8 @@ def _command(name: str, package: str, python: str, port: str) -> list[str]:
     library, _, loop = name.partition("_")
     if name == NO_SPIN:
         module, argument = GENERATOR, ["no_spin"]
+    elif name in UVICORN_IMPLEMENTATIONS:
+        module, argument = "with_uvicorn", [UVLOOP, UVICORN_IMPLEMENTATIONS[name]]
     elif library in LIBRARIES and loop in LOOPS:
         module, argument = f"with_{library}", [loop]
     else:

@@ -25,6 +25,7 @@ from wsframe import (
     Failure,
     HandshakeError,
     PerMessageDeflate,
+    RequestDecoder,
     Role,
     StateError,
     UpgradeRequest,
@@ -254,6 +255,42 @@ def connecting() -> Work:
     return ask
 
 
+def reading() -> Work:
+    """Read requests from their first byte, in two pieces, valid and malformed."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in REQUEST)
+    wires = [f"GET / HTTP/1.1\r\n{fields}\r\n".encode(), b"GET /\r\n", b"\x16\x03", b"a" * 3000]
+    wires += [wires[0].replace(b"Host", b"Ho st"), wires[0].replace(b"GET", b"POST")]
+
+    def read(number: int) -> None:
+        wire = wires[number % len(wires)]
+        decoder = RequestDecoder(max_head_size=2000)
+        cut = number % len(wire)
+        try:
+            head = decoder.receive(wire[:cut]) or decoder.receive(wire[cut:])
+            if head is not None:
+                head.accept(headers=[(b"X-Number", b"%d" % number)]).encode()
+        except HandshakeError as error:
+            error.encode()
+
+    return read
+
+
+def parting() -> Work:
+    """Send messages in parts, and receive them in parts."""
+    pairs = [
+        [Connection(role, deflate=deflate) for role in roles]
+        for roles in ((Role.SERVER, Role.CLIENT), (Role.CLIENT, Role.SERVER))
+        for deflate in SETTINGS
+    ]
+
+    def part(number: int) -> None:
+        sender, receiver = pairs[number % len(pairs)]
+        for wire in sender.encode_parts([f"pärt {number}", "", "x" * (number % 300)]):
+            receiver.receive_parts(wire)
+
+    return part
+
+
 KINDS: dict[str, Callable[[], Work]] = {
     "frames received": receiving,
     "frames sent": sending,
@@ -263,6 +300,8 @@ KINDS: dict[str, Callable[[], Work]] = {
     "connections closed": closing,
     "requests accepted": accepting,
     "requests made": connecting,
+    "requests read": reading,
+    "parts": parting,
 }
 
 

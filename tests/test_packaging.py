@@ -1,4 +1,4 @@
-"""Wheels with and without the compiled extension, and installs without a compiler."""
+"""The sdist, wheels with and without the compiled extensions, and installs without a compiler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -15,26 +16,23 @@ from types import ModuleType
 import pytest
 
 from tests.support.tools import missing_tool
+from wsframe import __version__
 
-# One after another, because each keeps a core busy; `--dist loadgroup` uses this mark.
-pytestmark = [pytest.mark.unmeasured, pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
 WARNING = "wsframe: building the compiled kernels failed; the pure kernels will be used."
 
+# A sitecustomize.py, as on a system without the header files of Python.
+NO_HEADERS = """
+import sysconfig
+get_path = sysconfig.get_path
+sysconfig.get_path = lambda name, *more: "/none" if name == "include" else get_path(name, *more)
+"""
+
 # MSVC is not found by the variable CC.
 unix = pytest.mark.skipif(sys.platform == "win32", reason="CC does not choose the compiler here")
-
-ECHO = """
-import wsframe
-client, server = wsframe.Connection(wsframe.Role.CLIENT), wsframe.Connection(wsframe.Role.SERVER)
-for message in ("Hello", b"\\x00\\xff", "grün" * 1000):
-    (received,) = server.receive(client.encode(message))
-    assert client.receive(server.encode(received)) == [message]
-print(wsframe.__file__)
-print(wsframe.ACCELERATED)
-"""
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -105,8 +103,7 @@ def names_in(wheel: Path) -> list[str]:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
     (dist_info,) = tops - {"wsframe"}
-    assert dist_info.startswith("wsframe-")
-    assert dist_info.endswith(".dist-info")
+    assert dist_info == f"wsframe-{__version__}.dist-info"
     assert {"wsframe/__init__.py", "wsframe/py.typed", "wsframe/server/__init__.py"} <= set(names)
     assert f"{dist_info}/licenses/LICENSE" in names
     modules = {path.stem for path in (ROOT / "src" / "wsframe").glob("*.py")}
@@ -116,10 +113,10 @@ def names_in(wheel: Path) -> list[str]:
     return names
 
 
-def run_installed(target: Path, code: str, *options: str, **changes: str) -> list[str]:
-    """Run code with the packages installed in the directory; return the lines it prints."""
+def run_installed(target: Path, *arguments: str | Path, **changes: str) -> list[str]:
+    """Run Python with the packages installed in the directory; return the lines it prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", *options, "-c", code],
+        [sys.executable, "-W", "error", *arguments],
         env=environment(PYTHONPATH=str(target), **changes),
         capture_output=True,
         text=True,
@@ -130,13 +127,32 @@ def run_installed(target: Path, code: str, *options: str, **changes: str) -> lis
     return done.stdout.splitlines()
 
 
+def check_installed(target: Path, kernels: str, **changes: str) -> None:
+    """Exchange messages with the package in the directory, which must use these kernels."""
+    (line,) = run_installed(target, ROOT / "tools" / "smoke.py", kernels, **changes)
+    assert line.endswith(f" in {target / 'wsframe'}")
+
+
+def quick_compiler(directory: Path) -> dict[str, str]:
+    """Return variables that choose a C compiler without optimization, which takes most of its time.
+
+    The variable CFLAGS cannot do that, because later options of ``setup.py`` override it.
+    """
+    if sys.platform == "win32":
+        return {}
+    compiler = directory / "cc"
+    compiler.write_text('#!/bin/sh\nexec cc "$@" -O0\n', encoding="utf-8")
+    compiler.chmod(0o755)
+    return {"CC": str(compiler)}
+
+
 def compiled_files(names: list[str]) -> list[str]:
     return [name for name in names if name.endswith((".so", ".pyd", ".dll", ".dylib"))]
 
 
 def test_a_wheel_contains_the_compiled_kernels(compiled: ModuleType, sources: Path) -> None:
     # The fixture ``compiled`` skips the test if the kernels cannot be built here.
-    wheel = build_wheel(sources, WSFRAME_BUILD_EXT="require")
+    wheel = build_wheel(sources, WSFRAME_BUILD_EXT="require", **quick_compiler(sources.parent))
     names = sorted(name.partition(".")[0] for name in compiled_files(names_in(wheel)))
     io = ["wsframe/server/_rounds"] if sys.platform == "linux" else []
     assert names == ["wsframe/_kernels", *io]
@@ -144,15 +160,44 @@ def test_a_wheel_contains_the_compiled_kernels(compiled: ModuleType, sources: Pa
     target = sources.parent / "target"
     done = pip("install", wheel, "--target", target)
     assert done.returncode == 0, done.stdout
-    file, accelerated = run_installed(target, ECHO)
-    assert (Path(file).parent.parent, accelerated) == (target, "True")
-    assert run_installed(target, ECHO, WSFRAME_PURE="1")[1] == "False"
+    check_installed(target, "compiled")
+    check_installed(target, "pure", WSFRAME_PURE="1")
 
 
 def test_a_wheel_without_the_extension_is_for_every_system(sources: Path) -> None:
     wheel = build_wheel(sources, WSFRAME_BUILD_EXT="no", **NO_COMPILER)
     assert wheel.name.endswith("-py3-none-any.whl")
     assert compiled_files(names_in(wheel)) == []
+
+
+def test_the_sdist_contains_the_repository_and_depends_only_on_its_contents(tmp_path: Path) -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        missing_tool("a checkout of wsframe with git")
+    listed = subprocess.check_output(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, text=True
+    )
+    names = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    copy = tmp_path / "copy"
+    for name in names:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy / name)
+        (copy / name).chmod(0o600)
+    subprocess.run(
+        [sys.executable, "-c", "from setuptools.build_meta import *; build_sdist('..')"],
+        cwd=copy,
+        env=environment(SOURCE_DATE_EPOCH="1000000000"),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=120,
+    )
+    sdist = tmp_path / f"wsframe-{__version__}.tar.gz"
+    with tarfile.open(sdist) as archive:
+        members = {member.name.partition("/")[2]: member for member in archive}
+    assert names <= set(members)
+    found = {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members.values()}
+    assert found == {(1_000_000_000, 0, 0, "", "")}
+    assert {m.mode for m in members.values() if m.isfile()} == {0o644}
+    assert sdist.read_bytes()[4:8] == (1_000_000_000).to_bytes(4, "little")  # the time of gzip
 
 
 ALONE = """
@@ -171,7 +216,7 @@ def test_without_extras_the_codec_works_and_errors_name_the_missing_extra(source
     done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="no")
     assert done.returncode == 0, done.stdout
     # -S hides the packages that are installed here.
-    without_stream, without_host = run_installed(target, ALONE, "-S")
+    without_stream, without_host = run_installed(target, "-S", "-c", ALONE)
     for line in (without_stream, without_host):
         assert line.endswith("pip install 'wsframe[client]'")
 
@@ -183,15 +228,19 @@ def test_without_a_compiler_the_install_succeeds_with_a_warning(sources: Path) -
     assert done.returncode == 0, done.stdout
     assert WARNING in done.stdout
     assert not list(target.rglob("*.so"))
-    file, accelerated = run_installed(target, ECHO)
-    assert (Path(file).parent.parent, accelerated) == (target, "False")
+    check_installed(target, "pure")
 
 
 @unix
 def test_without_a_compiler_the_install_fails_if_the_extension_is_required(sources: Path) -> None:
     target = sources.parent / "target"
-    done = pip("install", sources, "--target", target, WSFRAME_BUILD_EXT="require", **NO_COMPILER)
+    site = sources.parent / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(NO_HEADERS, encoding="utf-8")
+    changes = {"WSFRAME_BUILD_EXT": "require", "PYTHONPATH": str(site), **NO_COMPILER}
+    done = pip("install", sources, "--target", target, **changes)
     assert done.returncode != 0
+    assert "Python.h is missing. Install the header files of Python (python3-dev on" in done.stdout
     assert "/nonexistent/cc" in done.stdout
     assert WARNING not in done.stdout
     assert not (target / "wsframe").exists()

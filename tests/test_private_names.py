@@ -35,7 +35,7 @@ def private_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 if is_private(alias.name):
                     yield node.lineno, alias.name
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "setattr":
             for argument in node.args:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     name = argument.value.rpartition(".")[2]

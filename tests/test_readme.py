@@ -1,23 +1,21 @@
-"""The code that newcomers copy: the README's, and the examples."""
+"""The code that newcomers copy: of the README, of three pages, and the examples."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.support.pages import load_example, run_block
+from tests.support.waiting import TIMEOUT
+from tests.wsgi.running import werkzeug_server
 from wsframe import (
     Close,
     Connection,
-    EventStreamDecoder,
     PerMessageDeflate,
     Pong,
     Role,
@@ -26,31 +24,6 @@ from wsframe import (
 )
 from wsframe.fields import decode_response
 from wsframe.server import App
-
-ROOT = Path(__file__).parent.parent
-TIMEOUT = 10.0
-
-
-def readme_blocks() -> list[str]:
-    """The README's blocks of Python, in order."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-
-
-def run_block(number: int) -> dict[str, Any]:
-    """Run a block of the README, and return what it defines."""
-    names: dict[str, Any] = {}
-    exec(compile(readme_blocks()[number], "README.md", "exec"), names)
-    return names
-
-
-def load_example(name: str) -> ModuleType:
-    """Import an example, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Client:
@@ -106,8 +79,8 @@ def in_thread(target: Any) -> Iterator[socket.socket]:
         assert not thread.is_alive()
 
 
-def test_the_readme_s_codec_echoes_and_closes() -> None:
-    with in_thread(run_block(0)["serve"]) as sock:
+def test_the_codec_of_the_readme_echoes_and_closes() -> None:
+    with in_thread(run_block("Role.SERVER")["serve"]) as sock:
         client = Client(sock)
         assert client.ask(client.codec.encode("hé")) == "hé"
         assert client.ask(client.codec.encode(b"\0")) == b"\0"
@@ -115,31 +88,51 @@ def test_the_readme_s_codec_echoes_and_closes() -> None:
         assert client.ask(client.codec.close(1001)) == Close(1001)
 
 
-def test_the_readme_s_codec_answers_a_failure() -> None:
-    with in_thread(run_block(0)["serve"]) as sock:
+def test_the_codec_of_the_readme_answers_a_failure() -> None:
+    with in_thread(run_block("Role.SERVER")["serve"]) as sock:
         event = Client(sock).ask(encode_frame(0x1, b"\xff", masking_key=True))
         assert event == Close(1007, "a text message is not valid UTF-8")
 
 
-def test_the_readme_s_server_has_both_kinds_of_handlers() -> None:
-    app = run_block(1)["app"]
+def test_the_chat_of_the_readme_sends_its_history() -> None:
+    app = run_block("PAGE")["app"]
+    with served(app, "/chat") as client:
+        assert client.ask(client.codec.encode("hello")) == "hello"
+        app.topic("chat").publish("from a thread")
+        assert client.codec.receive(client.sock.recv(65536)) == ["from a thread"]
+    with served(app, "/chat") as client:
+        events: list[Any] = []
+        while len(events) < 2:
+            events += client.codec.receive(client.sock.recv(65536))
+        assert events == ["hello", "from a thread"]
+
+
+def test_the_flask_application_of_the_readme_streams() -> None:
+    names = run_block("Flask(")
+    with (
+        werkzeug_server(names["app"]) as port,
+        socket.create_connection(("localhost", port)) as sock,
+    ):
+        sock.settimeout(TIMEOUT)
+        sock.sendall(b"GET /news HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not (head := sock.recv(65536)).endswith(b"\n\n"):
+            assert head
+        assert names["app"].test_client().post("/news/hello").status_code == 204
+        assert b"data: hello\n" in sock.recv(65536)
+    names["live"].stop(0)
+
+
+def test_the_page_about_serving_has_both_kinds_of_handlers() -> None:
+    app = run_block("App()", "docs/serving.md")["app"]
     with served(app, "/rooms/blue") as client:
         assert client.ask(client.codec.encode("hello")) == "blue: hello"
     with served(app, "/echo") as client:
         assert client.ask(client.codec.encode("hello")) == "hello"
 
 
-def test_the_readme_s_room_sends_its_history() -> None:
-    app = run_block(2)["app"]
-    with served(app, "/rooms/blue") as client:
-        assert client.ask(client.codec.encode("hello")) == "hello"
-        app.topic("blue").publish("from a thread")
-        assert client.codec.receive(client.sock.recv(65536)) == ["from a thread"]
-
-
-def test_the_readme_s_feed_is_compressed() -> None:
+def test_the_feed_of_the_page_about_compression_is_compressed() -> None:
     message = "round and round " * 20
-    with served(run_block(3)["app"], "/feed") as client:
+    with served(run_block("App()", "docs/compression.md")["app"], "/feed") as client:
         client.sock.sendall(client.codec.encode(message))
         wire = b""
         while len(wire) < len(message):
@@ -152,8 +145,9 @@ def test_the_readme_s_feed_is_compressed() -> None:
         assert events == [message, message]
 
 
-def test_the_readme_s_client_sends_and_follows_events() -> None:
-    client, served_there = run_block(4), run_block(1)
+def test_the_client_of_its_page_sends_and_follows_events() -> None:
+    client = run_block("def follow", "docs/client.md")
+    served_there = run_block("App()", "docs/serving.md")
     with served_there["app"].start() as server:
         assert client["ask"](f"ws://localhost:{server.port}/echo") == "hello"
         stream = client["follow"](f"http://localhost:{server.port}/time")
@@ -171,25 +165,6 @@ def test_the_readme_s_client_sends_and_follows_events() -> None:
             ticking.set()
             thread.join()
             stream.close()
-
-
-def test_the_readme_s_queue_reaches_an_event_stream() -> None:
-    names = run_block(1)
-    with (
-        names["app"].start() as server,
-        socket.create_connection(("localhost", server.port), TIMEOUT) as sock,
-    ):
-        sock.sendall(b"GET /time HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += sock.recv(1)
-        assert b"Content-Type: text/event-stream" in head
-        names["ticks"].put("now")
-        decoder = EventStreamDecoder()
-        events: list[Any] = []
-        while not events:
-            events = decoder.receive(sock.recv(4096))
-        assert [event.data for event in events] == ["now"]
 
 
 def test_the_echo_example_echoes_both_ways() -> None:
@@ -215,8 +190,9 @@ def test_the_codec_example_accepts_an_upgrade_and_echoes() -> None:
     example = load_example("codec")
 
     def serve(sock: socket.socket) -> None:
-        assert example.handshake(sock)
-        example.echo(sock)
+        first = example.handshake(sock)
+        assert first is not None
+        example.echo(sock, first)
 
     with in_thread(serve) as sock:
         client = Client(sock)

@@ -6,6 +6,7 @@ Each docstring, message and comment must be clear to a reader who knows RFC 6455
 from __future__ import annotations
 
 import argparse
+import linecache
 import sys
 from random import Random
 
@@ -33,7 +34,11 @@ def main() -> int:
     for kind in KINDS:
         print(f"\n{kind.upper()}S\n")
         for text in draw(texts, kind, arguments.size, random):
-            print(f"{text.path}:{text.line}\n    {text.text.strip()}\n")
+            print(f"{text.path}:{text.line}")
+            code, _, _ = linecache.getline(str(text.path), text.line).partition("#")
+            if kind == "comment" and code.strip():
+                print(f"    {code.strip()}")
+            print(f"    {text.text.strip()}\n")
     return 0
 
 

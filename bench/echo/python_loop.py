@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Generator
 
 from wsframe import accept_key
-from wsframe.fields import encode_response
 from wsframe.frames import BINARY, TEXT
+from wsframe.headers import encode_response
 from wsframe.kernels import encode_frame, take_messages
 
 LIMIT = 1 << 20

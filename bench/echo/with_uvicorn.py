@@ -1,5 +1,9 @@
-"""uvicorn on httptools and one of its loops, with the faster of its WebSocket implementations."""
+"""uvicorn on httptools, one of its loops and one of its WebSocket implementations.
 
+The second argument names the loop, the third the implementation; its fastest one is the default.
+"""
+
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,7 +31,7 @@ uvicorn.run(
     port=port(),
     loop="bench.event_loop:new_loop",
     http="httptools",
-    ws="websockets-sansio",
+    ws=sys.argv[3] if len(sys.argv) > 3 else "websockets-sansio",
     ws_per_message_deflate=False,
     ws_ping_interval=None,
     lifespan="off",

@@ -1,0 +1,48 @@
+"""The environment that make sets up."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.tools import missing_tool
+
+MAKEFILE = Path(__file__).parent.parent / "Makefile"
+# An interpreter that records its arguments. It creates environments like itself, and has pip.
+PYTHON = """#!/bin/sh
+echo "$@" >>{log}
+if [ "$2" = venv ]; then
+    for folder in "$@"; do :; done
+    mkdir -p $folder/bin
+    touch $folder/pyvenv.cfg
+    cp $0 $folder/bin/python
+fi
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_broken_environment_is_set_up_again(tmp_path: Path, broken: bool) -> None:
+    make = shutil.which("make")
+    if make is None or not MAKEFILE.exists():
+        missing_tool("make, or the Makefile")
+    venv, log, python = tmp_path / "venv", tmp_path / "log", tmp_path / "python"
+    python.write_text(PYTHON.format(log=log), encoding="utf-8")
+    python.chmod(0o755)
+    arguments = [f"VENV={venv}", f"PYTHON={python}", f"{venv}/recent-pip"]
+    command = [make, "-f", str(MAKEFILE), *arguments]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    created = f"-m venv {venv}"
+    assert log.read_text("utf-8").splitlines().count(created) == 1
+    stamp = venv / "installed-test"
+    stamp.touch()
+    log.write_text("", encoding="utf-8")
+    if broken:
+        (venv / "bin" / "python").unlink()
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert stamp.exists() is not broken
+    assert (f"-m venv --clear {venv}" in log.read_text("utf-8").splitlines()) is broken
+    assert (f"{venv} has no working pip" in done.stdout) is broken
