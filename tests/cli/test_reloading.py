@@ -77,7 +77,7 @@ def test_a_signal_ends_a_server_that_reloads(tmp_path: Path) -> None:
     with ServerProcess(*command, directory=tmp_path) as process:
         process.signal(signal.SIGTERM)
         code, output = process.wait()
-        assert code == 0
+        assert code == 0, output
         assert "Restarting" not in output
 
 

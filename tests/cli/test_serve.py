@@ -423,7 +423,7 @@ def test_the_last_log_lines_are_written_before_the_exit() -> None:
             client.expect_close()
         code, output = process.wait()
         assert output.count("close=1001") == 50
-        assert code == 0
+        assert code == 0, output
 
 
 @pytest.mark.slow
@@ -447,7 +447,7 @@ def test_a_module_that_configures_logging_keeps_its_configuration_except_with_js
         ask(process, "/")
         process.signal(signal.SIGTERM)
         code, output = process.wait()
-        assert code == 0
+        assert code == 0, output
         assert output.count('"path": "/"') == 1
         assert "mine: " not in output
 

@@ -112,7 +112,7 @@ def test_a_signal_ends_the_start_at_once_and_cleanly(
     with start(tmp_path, how, workers, HABITS[habit]) as process:
         process.signal(number)
         code, output = process.wait()
-        assert code == 0
+        assert code == 0, output
         assert "Traceback" not in output
         assert "Serving" not in output
         assert ("run returned" in output) == (how == "on_start")

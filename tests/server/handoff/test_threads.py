@@ -60,7 +60,8 @@ class Pool:
         before = self.threads.counts()[1]
         for worker in workers:
             worker.jobs.put(("task", int))
-        wait_until(lambda: self.threads.counts()[1] == before - len(workers), "they have ended")
+        most = before - len(workers)  # other threads may end meanwhile, too
+        wait_until(lambda: self.threads.counts()[1] <= most, "the threads have run their jobs")
 
     def run(self) -> threading.Thread:
         """Let a thread run the function; return the thread when it is idle."""

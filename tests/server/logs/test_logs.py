@@ -351,7 +351,7 @@ def lost_records(process: ServerProcess) -> int:
 def stops(process: ServerProcess) -> None:
     process.signal(signal.SIGTERM)
     code, output = process.wait()
-    assert code == 0
+    assert code == 0, output
     assert "run returned" in output
 
 

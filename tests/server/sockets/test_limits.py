@@ -317,7 +317,7 @@ def test_open_connections_are_served_when_no_file_descriptor_is_left(
         stack.close()
         process.signal(signal.SIGTERM)
         code, output = process.wait()
-        assert code == 0
+        assert code == 0, output
         if log_to == "standard-error":
             # There is not a line for each of them.
             assert 1 <= output.count("failed to accept a connection: ") < 100

@@ -191,7 +191,7 @@ def test_a_signal_shuts_down_all_workers_gracefully(
     process.expect(STOPPING)
     crowd.expect_close()
     code, output = process.wait()
-    assert code == 0
+    assert code == 0, output
     # Each process runs only its own exit functions; those from before the fork run once.
     assert sorted(output.splitlines()) == [
         "run returned",
@@ -225,7 +225,7 @@ def test_a_blocked_handler_does_not_keep_a_worker_alive(directory: Path, stack: 
     stuck_client(process, stack)
     process.signal(signal.SIGTERM)
     code, output = process.wait()
-    assert code == 0
+    assert code == 0, output
     assert "wsframe-handler /stuck did not stop in time; leaving it running" in output
     assert "run returned" in output
 
@@ -264,7 +264,7 @@ def test_signals_that_arrive_late_do_not_change_the_exit_code_of_a_worker(
     process.signal(signal.SIGTERM)
     process.expect(re.compile("flush"))
     code, output = process.wait()
-    assert code == 0
+    assert code == 0, output
     assert "did not shut down cleanly" not in output
 
 
