@@ -106,6 +106,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _field("max_connections", values.COUNT),
         _field("max_handshakes_per_address", values.COUNT),
         _field("max_subscriptions", values.COUNT),
+        _field("max_head_size", values.BYTES),
+        _field("max_headers", values.COUNT),
         _field("max_kept_head", values.BYTES),
         _field("socket_buffer", values.BYTES),
     ),

@@ -57,6 +57,7 @@ class Visit:
     def __init__(self, live: Opener, request: WSGIRequest) -> None:
         self._request = request
         self.server: Callable[[Environ], Server] = live.server
+        self.request_of: Callable[[Environ, str], tuple[Request, Fields]] = live.request_of
         self.check_host: Callable[[Request, Fields], Fields] = live.check_host
         self.refused: Callable[[Environ, Request | None, HandshakeError], None] = live.refused
         self.not_taken: Callable[[Request, str], None] = live.not_taken

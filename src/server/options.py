@@ -30,6 +30,8 @@ class CommonOptions(TypedDict, total=False):
     loops: int
     trusted_proxies: Sequence[str]
     hosts: Sequence[str] | None
+    max_head_size: int
+    max_headers: int
     max_kept_head: int
     max_connections: int
     max_subscriptions: int

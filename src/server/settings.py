@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 from .addresses import TrustedNetworks
 from .hosts import Hosts
 
+AT_LEAST_1 = (
+    "max_threads",
+    "max_handler_threads",
+    "reserve_threads",
+    "max_head_size",
+    "max_headers",
+)
 MAX_SOCKET_BUFFER = 1 << 30  # the system doubles it and stores it in 32 bits
 
 
@@ -105,6 +112,10 @@ class Settings:
             the addresses: a server that listens only on loopback addresses serves "localhost", the
             names below it, every IP address, and the name that it was given to listen on. So no
             page of another site reaches it by DNS rebinding. Any other server serves every host.
+        max_head_size: maximum size of a request head, in bytes. A larger head is answered with 431.
+            The request target may have half of this size, and is otherwise answered with 414.
+        max_headers: maximum number of headers of a request. A request with more is answered with
+            431.
         max_kept_head: maximum size of a request head that is kept while its connection is open, in
             bytes. For a larger head, ``request.headers`` and ``request.query`` are available only
             in ``authorize`` and at the beginning of the handler; see :class:`Request`.
@@ -148,6 +159,8 @@ class Settings:
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
     hosts: Sequence[str] | None = None
+    max_head_size: int = 16 * 1024
+    max_headers: int = 100
     max_kept_head: int = 4096
     max_connections: int = 0
     max_handshakes_per_address: int = 0
@@ -170,7 +183,7 @@ class Settings:
         for name in ("drain", "stop_delay", "retry"):
             if not isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite: {getattr(self, name)!r}")
-        for name in ("max_threads", "max_handler_threads", "reserve_threads"):
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1: {getattr(self, name)!r}")
         if not 0 < self.max_thread_share <= 1:

@@ -24,7 +24,7 @@ from ..server.topics.ids import END
 from ..server.topics.topic import Topic
 from .body import Readable, discard_body, discard_refused
 from .connections import Connection, connection_of
-from .environ import Environ, Pairs, StartResponse, request_of
+from .environ import Environ, Pairs, StartResponse
 from .errors import CannotTakeError
 from .handlers import Origins
 from .relay import Relay
@@ -44,6 +44,8 @@ class Opener(Protocol):
     def bind(
         self, handler: Callable[..., Any], arguments: dict[str, Any], environ: Environ, /
     ) -> Callable[..., Any]: ...
+
+    def request_of(self, environ: Environ, version: str, /) -> tuple[Request, Fields]: ...
 
     def check_host(self, request: Request, fields: Fields, /) -> Fields: ...
 
@@ -212,7 +214,7 @@ class Arrival:
             self.problem = str(error)
         else:
             version = "1.1" if self.connection.own_versions else version
-        self.request, fields = request_of(self.environ, http_version=version)
+        self.request, fields = live.request_of(self.environ, version)
         if self.connection is not None:
             self.request.client_certificate = self.connection.client_certificate()
         self.fields = live.check_host(self.request, fields)

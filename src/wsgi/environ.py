@@ -13,9 +13,10 @@ from wsframe.fields import Fields
 from wsframe.origins import check_host
 
 from ..server.addresses import UNIX, parse_address
+from ..server.http.head_limits import check_head_size, check_header_count, check_target
 from ..server.http.paths import normal_path
-from ..server.http.reader import MAX_HEAD, MAX_HEADERS, check_target
 from ..server.http.request import Request
+from ..server.settings import Settings
 
 #: The environment of a request (PEP 3333).
 Environ: TypeAlias = dict[str, Any]
@@ -38,22 +39,25 @@ class StartResponse(Protocol):
     ) -> Callable[[bytes], object]: ...
 
 
-def request_of(environ: Environ, *, http_version: str) -> tuple[Request, Fields]:
+def request_of(
+    environ: Environ, *, http_version: str, settings: Settings
+) -> tuple[Request, Fields]:
     """Any thread: return the request of an environment, and its headers.
 
-    The limits are those of a request that the server itself receives.
+    The limits are those of a request that the server itself receives. The WSGI server has limits of
+    its own, which it applies before.
 
     Args:
         environ: the environment.
         http_version: the version of the request.
+        settings: contain the limits.
 
     Raises:
         HandshakeError: the path is not valid UTF-8 or the Host is malformed (400), the path is too
-            long (414), or there are too many headers (431).
+            long (414), or the head is too large or has too many headers (431).
     """
     headers = list(_headers(environ))
-    if len(headers) > MAX_HEADERS:
-        raise HandshakeError(431, f"the request has more than {MAX_HEADERS} headers")
+    check_header_count(len(headers), settings)
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     try:
@@ -63,8 +67,8 @@ def request_of(environ: Environ, *, http_version: str) -> tuple[Request, Fields]
         raise HandshakeError(400, "the path is not valid UTF-8") from None
     check_target(target, query)
     target = f"{target}?{query}" if query else target
-    if len(target) + sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:
-        raise HandshakeError(431, f"the request head exceeds {MAX_HEAD} bytes")
+    size = len(target) + sum(len(name) + len(value) for name, value in headers)
+    check_head_size(size, settings)
     request = Request(
         method=environ["REQUEST_METHOD"],
         target=target,

@@ -42,7 +42,7 @@ from ..server.topics.topic import Topic
 from . import flask_views
 from .advice import Advice
 from .application import Application
-from .environ import Environ, StartResponse, address_of
+from .environ import Environ, StartResponse, address_of, request_of
 from .handlers import Handlers, Options, Origins
 from .process import ProcessServer
 from .replies import Answer, Reply
@@ -331,6 +331,14 @@ class Live(Service):
             self._siblings.begin()
         self._advice.opening(environ, server)
         return server
+
+    def request_of(self, environ: Environ, version: str) -> tuple[Request, Fields]:
+        """The request's thread: return the request of an environment, and its headers.
+
+        Raises:
+            HandshakeError: the request is malformed (400), or exceeds a limit (414, 431).
+        """
+        return request_of(environ, http_version=version, settings=self._settings)
 
     def refused(self, environ: Environ, request: Request | None, error: HandshakeError) -> None:
         """The request's thread: count and log a refusal."""

@@ -30,6 +30,8 @@ SAMPLES = {
     "max_connections": ("12", "12"),
     "max_handshakes_per_address": ("4", "4"),
     "max_subscriptions": ("7", "7"),
+    "max_head_size": ("32768", "32768"),
+    "max_headers": ("200", "200"),
     "max_kept_head": ("5000", "5000"),
     "socket_buffer": ("16384", "16384"),
     "loops": ("2", "2"),

@@ -76,6 +76,18 @@ def test_a_request_is_refused_with_an_ordinary_answer(
     log.expect(f"is refused with {status}", WARNING)
 
 
+def test_the_limits_of_a_head_are_settings(make_live: MakeLive, log: ServerLog) -> None:
+    live = make_live(max_head_size=20_000, max_headers=150)
+    longer = {f"HTTP_X_{number}": "x" for number in range(100)} | {"HTTP_X_LONG": "x" * 17_000}
+    with Arrived(**UPGRADE, **longer) as arrived:
+        assert arrived.serve(live.websocket(echo)) == b""
+        assert arrived.status == 101
+    with Arrived(**UPGRADE, HTTP_X_LONG="x" * 20_000) as arrived:
+        arrived.serve(live.websocket(echo))
+        assert arrived.status == 431
+    log.expect("exceeds 20000 bytes. The limit is the setting max_head_size", WARNING)
+
+
 def test_a_refusal_of_head_has_no_body(live: Live) -> None:
     with Arrived(REQUEST_METHOD="HEAD") as arrived:
         assert arrived.serve(live.websocket(echo)) == b""

@@ -13,21 +13,17 @@ except ModuleNotFoundError as _error:
 
 from wsframe import HandshakeError
 from wsframe.fields import Fields
-from wsframe.requests import REQUEST_LINE, check_path, split_target
+from wsframe.requests import REQUEST_LINE, split_target
 
 from ..sockets.peer import Peer
 from ..sockets.session import Session
 from .answers import refuse
+from .head_limits import check_head_size, check_header_count, check_target, check_target_size
 from .paths import normal_path
 from .request import Request
 
-MAX_HEAD = 16 * 1024
-MAX_HEADERS = 100
-MAX_TARGET = 8 * 1024
-MAX_PATH = 2 * 1024  # handlers keep the decoded path for as long as the connection lasts
 MAX_LINE = 512  # bytes of a malformed head that are logged
 END_OF_HEAD = b"\r\n\r\n"
-MAX_PARAMETERS = 500  # of the query; each takes some microseconds of the loop's time
 
 
 class RequestReader(Session):
@@ -39,11 +35,21 @@ class RequestReader(Session):
             after its head. A HandshakeError that it raises becomes the answer.
     """
 
-    __slots__ = ("_answer", "_complete", "_head", "_headers", "_parser", "_peer", "_target")
+    __slots__ = (
+        "_answer",
+        "_complete",
+        "_head",
+        "_headers",
+        "_parser",
+        "_peer",
+        "_settings",
+        "_target",
+    )
 
     def __init__(self, peer: Peer, answer: Callable[[Request, Fields, memoryview], None]) -> None:
         self._peer = peer
         self._answer = answer
+        self._settings = peer.clients.settings
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._head = bytearray()
         self._target = bytearray()
@@ -64,8 +70,7 @@ class RequestReader(Session):
         request: Request | None = None
         try:
             _feed(parser, head)
-            if len(self._head) > MAX_HEAD:
-                raise HandshakeError(431, f"the request head exceeds {MAX_HEAD} bytes")
+            check_head_size(len(self._head), self._settings)
             if self._complete:
                 request = self._build_request(parser)
                 fields = Fields(self._headers)
@@ -135,13 +140,11 @@ class RequestReader(Session):
     def on_url(self, part: bytes) -> None:
         """Collect a part of the request target."""
         self._target += part
-        if len(self._target) > MAX_TARGET:
-            raise HandshakeError(414, f"the request target exceeds {MAX_TARGET} bytes")
+        check_target_size(len(self._target), self._settings)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect one header."""
-        if len(self._headers) == MAX_HEADERS:
-            raise HandshakeError(431, f"the request has more than {MAX_HEADERS} headers")
+        check_header_count(len(self._headers) + 1, self._settings)
         # Whitespace around a value is not part of it (RFC 9110 section 5.5).
         self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
 
@@ -161,15 +164,3 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
         raise
     except httptools.HttpParserError:
         raise HandshakeError(400, "the request is malformed") from None
-
-
-def check_target(path: str, query: str) -> None:
-    """Any thread: check the limits of a request target.
-
-    Raises:
-        HandshakeError: 414, because the path is too long; or 400, because the query has too many
-            parameters.
-    """
-    check_path(path, MAX_PATH)
-    if query.count("&") >= MAX_PARAMETERS:
-        raise HandshakeError(400, f"the query has more than {MAX_PARAMETERS} parameters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.handlers import STEP, generator_echo
 from tests.support.inspection import peers_of, queued_bytes, wait_for_disconnects
 from tests.support.serving import Serve
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_stable
-from wsframe.server import App, Server, WebSocket
+from wsframe.server import App, Server, Settings, WebSocket
 from wsframe.server.sockets.output import HIGH_WATER
 from wsframe.server.timing import Timing
 from wsframe.testing import ManualClock
@@ -233,6 +234,46 @@ def test_the_limits_of_a_head_are_kept(
         for begin in range(0, len(request_), 1000):
             client.send(request_[begin : begin + 1000])
     assert parse_response(client.read_until(b"\r\n\r\n")).status == status
+
+
+LARGER: dict[str, Any] = {"max_head_size": 40_000, "max_headers": 150}
+SMALLER: dict[str, Any] = {"max_head_size": 200, "max_headers": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "status"),
+    [
+        (LARGER, filled(40_000), 200),
+        (LARGER, filled(40_001), 431),
+        (LARGER, get("/?" + "a" * 19_998), 200),
+        (LARGER, get("/?" + "a" * 19_999), 414),
+        (LARGER, get("/", *[("A", "a")] * 149), 200),
+        (LARGER, get("/", *[("A", "a")] * 150), 431),
+        (SMALLER, filled(200), 200),
+        (SMALLER, filled(201), 431),
+        (SMALLER, get("/?" + "a" * 98), 200),
+        (SMALLER, get("/?" + "a" * 99), 414),
+        (SMALLER, get("/", *[("A", "a")] * 2), 200),
+        (SMALLER, get("/", *[("A", "a")] * 3), 431),
+    ],
+    ids=lambda value: str(len(value)) if isinstance(value, bytes) else None,
+)
+def test_the_limits_of_a_head_are_settings(
+    serve: Serve, clients: Clients, settings: dict[str, Any], request_: bytes, status: int
+) -> None:
+    app = App()
+    app.page("/", PAGE)
+    server = serve(app, **settings)
+    client = clients.connect(server)
+    client.send(request_)
+    assert parse_response(client.read_until(b"\r\n\r\n")).status == status
+
+
+@pytest.mark.parametrize("name", ["max_head_size", "max_headers"])
+def test_a_head_without_room_is_an_invalid_setting(name: str) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1: 0"):
+        Settings(**options)
 
 
 def test_a_head_that_never_ends_is_refused_at_the_limit(server: Server, clients: Clients) -> None:

@@ -98,13 +98,19 @@ REFUSED: dict[str, tuple[bytes, int, str, list[str]]] = {
         get("/" + "a" * 9000),
         414,
         "too_large",
-        ["the request target exceeds 8192 bytes"],
+        ["the request target exceeds 8192 bytes. The limit is the setting max_head_size"],
     ),
     "a long head": (
         get("/", ("A", "a" * 17_000)),
         431,
         "too_large",
-        ["the request head exceeds 16384"],
+        ["the request head exceeds 16384 bytes. The limit is the setting max_head_size (--max-h"],
+    ),
+    "many headers": (
+        get("/", *[("A", "a")] * 100),
+        431,
+        "too_large",
+        ["more than 100 headers. The limit is the setting max_headers (--max-headers)."],
     ),
     "HTTP/2": (
         head("GET / HTTP/2.0", [HOST]),
