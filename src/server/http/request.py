@@ -215,10 +215,10 @@ def replace_host(request: Request, fields: Fields) -> Fields:
 
 
 def forward(request: Request, hop: Hop) -> None:
-    """Any thread: set the client, the scheme and the host to the values that a proxy reports."""
+    """Any thread: set the client, the scheme and the host to the values that proxies report."""
     request.client = hop.client or request.client
     request.scheme = hop.scheme or request.scheme
-    request._host = hop.host or request._host
+    request._host = hop.authority(request.scheme) or request._host
 
 
 def set_pattern(request: Request, pattern: Path | None) -> None:

@@ -14,6 +14,7 @@ from wsframe.server import App, Server, WebSocket
 from wsframe.server.http.proxies import Hop, Proxies
 
 CHAIN = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32")
+SHOP = ("X-Forwarded-Host", "shop.example")
 OWN = ("127.0.0.1", "http", "localhost")
 
 
@@ -44,6 +45,10 @@ def seen_by_server(clients: Clients, server: Server, *headers: tuple[str, str]) 
     return tuple(message.split(" "))
 
 
+def port(value: str) -> tuple[str, str]:
+    return "X-Forwarded-Port", value
+
+
 def xff(value: str) -> tuple[str, str]:
     return "X-Forwarded-For", value
 
@@ -59,6 +64,7 @@ def forwarded(value: str) -> tuple[str, str]:
         ([("X-Forwarded-For", "203.0.113.7, 10.1.2.3")], Hop("203.0.113.7")),
         ([("X-Forwarded-Proto", "wss"), ("X-Forwarded-Host", "a")], Hop("", "https", "a")),
         ([forwarded("for=203.0.113.7;proto=http;host=a")], Hop("203.0.113.7", "http", "a")),
+        ([("X-Forwarded-Host", "a"), port("08443")], Hop("", "", "a", "8443")),
     ],
 )
 def test_forwarding_headers_are_resolved_without_a_request(
@@ -116,6 +122,30 @@ def test_the_client_is_the_first_untrusted_address(
         ([("X-Forwarded-Proto", "ws"), ("X-Forwarded-Host", "a.example:8")], "http", "a.example:8"),
         ([forwarded('for=1.2.3.4;proto=https;host="shop.example:81"')], "https", "shop.example:81"),
         ([forwarded("host=shop.example")], "http", "shop.example"),
+        # A port completes a forwarded host without one.
+        ([SHOP, port("8443")], "http", "shop.example:8443"),
+        ([SHOP, port("443"), ("X-Forwarded-Proto", "https")], "https", "shop.example"),
+        ([SHOP, port("443"), ("X-Forwarded-Proto", "http")], "http", "shop.example:443"),
+        ([SHOP, port("80")], "http", "shop.example"),
+        ([("X-Forwarded-Host", "shop.example:"), port("81")], "http", "shop.example:81"),
+        ([("X-Forwarded-Host", "[::1]"), port("81")], "http", "[::1]:81"),
+        ([("X-Forwarded-Host", "shop.example:81"), port("82")], "http", "shop.example:81"),
+        ([("X-Forwarded-Host", "shop.example:81"), port("nonsense")], "http", "shop.example:81"),
+        ([port("8443")], "http", "localhost"),
+        ([xff("203.0.113.7"), port("nonsense")], "http", "localhost"),
+        ([forwarded("host=shop.example"), port("8443")], "http", "shop.example"),
+        # The port must be that of the same proxy.
+        ([("X-Forwarded-Host", "shop.example, inner"), port("81, 82")], "http", "inner:82"),
+        (
+            [xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Host", "shop.example, b"), port("81, 82")],
+            "http",
+            "shop.example:81",
+        ),
+        (
+            [xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Host", "shop.example, b"), port("82")],
+            "http",
+            "shop.example",
+        ),
         # In a chain, the headers of the outermost trusted proxy count.
         (
             [xff("1.2.3.4, 10.1.2.3"), ("X-Forwarded-Proto", "https, http")],
@@ -147,16 +177,26 @@ def test_scheme_and_host_are_the_ones_of_the_client(
     assert seen_by_server(clients, trusting, *headers)[1:] == (scheme, host)
 
 
+def test_an_origin_is_compared_with_the_port_of_the_forwarded_host(
+    trusting: Server, serve: Serve, clients: Clients
+) -> None:
+    headers = [SHOP, port("8443"), ("Origin", "https://shop.example:8443")]
+    assert seen_by_server(clients, trusting, *headers)[2] == "shop.example:8443"
+    assert ask(clients, trusting, *headers[:1], *headers[2:]).status == 403
+    assert ask(clients, start(serve, ()), *headers).status == 403
+
+
 EVERYTHING = [
     ("X-Forwarded-For", "203.0.113.7"),
     ("X-Forwarded-Proto", "https"),
-    ("X-Forwarded-Host", "shop.example"),
+    SHOP,
+    port("8443"),
     ("Forwarded", "for=203.0.113.7;proto=https;host=shop.example"),
 ]
 
 
 @pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "::1", "unix")])
-@pytest.mark.parametrize("headers", [EVERYTHING[:3], EVERYTHING[3:], [xff("nonsense")]])
+@pytest.mark.parametrize("headers", [EVERYTHING[:4], EVERYTHING[4:], [xff("nonsense")]])
 def test_forwarding_headers_of_untrusted_clients_are_ignored(
     serve: Serve, clients: Clients, trusted: tuple[str, ...], headers: list[tuple[str, str]]
 ) -> None:
@@ -195,6 +235,15 @@ def test_malformed_forwarding_headers_are_refused(
     client = clients.connect(trusting)
     client.send(upgrade("/", header))
     answer = client.answer()
+    assert answer.status == 400
+    assert answer.body == b"the forwarding headers of the proxy are malformed\n"
+
+
+@pytest.mark.parametrize("value", ["nonsense", "0", "65536", "-1", "+1", "\xb2", "123456"])
+def test_a_malformed_port_of_a_forwarded_host_is_refused(
+    trusting: Server, clients: Clients, value: str
+) -> None:
+    answer = ask(clients, trusting, SHOP, port(value))
     assert answer.status == 400
     assert answer.body == b"the forwarding headers of the proxy are malformed\n"
 
