@@ -21,7 +21,8 @@ from .dispatch.routes import Routes
 from .forks import disconnect, release_in_children
 from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
-from .handoff.threads import Threads, check_patches, has_gil
+from .handoff.patches import check_patches
+from .handoff.threads import Threads, has_gil
 from .hosts import hosts_of
 from .http.answers import refuse_plain_http
 from .http.host_policy import HostPolicy

@@ -50,6 +50,59 @@ PATCHES = {
 }
 
 
+# The patches of each library, by the modules that matter.
+PARTS = {
+    "select and threading": PATCHES,
+    "select": {
+        "gevent": "from gevent import monkey; monkey.patch_all(thread=False)",
+        "eventlet": "eventlet.monkey_patch(thread=False)",
+    },
+    "": {
+        "gevent": "from gevent import monkey; monkey.patch_time()",
+        "eventlet": "eventlet.monkey_patch(time=True)",
+    },
+}
+SELECT = "the loops use I/O functions in Python instead of the compiled ones"
+THREADS = (
+    "threads of handlers are greenlets, so a handler blocks all clients unless it waits in the "
+    "patched modules of Python"
+)
+ADVICE = "without the patch the server is faster, for example with gunicorn --worker-class gthread"
+START = """
+import logging, sys
+import {library}
+{patch}
+from wsframe.server import App
+
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+App().start(port=0).stop()
+"""
+
+
+def lines_of(program: str) -> list[str]:
+    """Return the lines that a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("library", PATCHES)
+@pytest.mark.parametrize(
+    ("replaced", "meanings"),
+    [("select and threading", f"{SELECT}; {THREADS}"), ("select", SELECT), ("", "")],
+)
+def test_a_line_of_the_log_states_the_patch_and_its_consequences(
+    library: str, replaced: str, meanings: str
+) -> None:
+    if importlib.util.find_spec(library) is None:
+        missing_tool(library)
+    program = START.format(library=library, patch=PARTS[replaced][library])
+    line = f"WARNING {library} has patched {replaced}: {meanings}; {ADVICE}"
+    assert lines_of(program) == ([line] if replaced else [])
+
+
 @pytest.mark.parametrize("library", PATCHES)
 def test_the_functions_in_python_serve_a_patched_process(library: str) -> None:
     if importlib.util.find_spec(library) is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import traceback
@@ -16,7 +15,7 @@ from .quotas import Holder, Quota, Shortage, Usage
 if TYPE_CHECKING:
     from ..timing import Timing
 
-from ..reports.loggers import background, log
+from ..reports.loggers import log
 
 IDLE_NAME, LOOP_NAME, HANDLER_NAME = "wsframe-idle", "wsframe-loop", "wsframe-handler"
 
@@ -33,21 +32,6 @@ def stack_of(identifier: int | None) -> str:
 def has_gil() -> bool:
     """Any thread: return True if only one thread runs Python code at a time."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
-
-
-def check_patches() -> None:
-    """Any thread: check that threads have not become greenlets since the import of this module.
-
-    Raises:
-        RuntimeError: gevent or eventlet has patched Python since, so a wait of one of the threads
-            would block all of them.
-    """
-    if queue.SimpleQueue is not SimpleQueue:
-        background.after_fork()  # so that at least the log works
-        raise RuntimeError(
-            "gevent or eventlet has patched Python after wsframe was imported: call its "
-            "monkey.patch_all() before, with gunicorn --preload in its configuration file"
-        )
 
 
 class WorkerThread:

@@ -1,0 +1,53 @@
+"""Processes in which gevent or eventlet has replaced modules of Python."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from queue import SimpleQueue
+from typing import Any
+
+from ..reports.loggers import background, log
+
+# The consequence of each module that was replaced, for the log. eventlet has its own name for one.
+MEANINGS = {
+    "select": "the loops use I/O functions in Python instead of the compiled ones",
+    "threading": "threads of handlers are greenlets, so a handler blocks all clients unless it "
+    "waits in the patched modules of Python",
+}
+NAMES_IN_EVENTLET = {"threading": "thread"}
+ADVICE = "without the patch the server is faster, for example with gunicorn --worker-class gthread"
+
+
+def check_patches() -> None:
+    """Any thread: check that threads have not become greenlets since the import of this module.
+
+    If Python was patched before, a line of the log states what that means for the server.
+
+    Raises:
+        RuntimeError: gevent or eventlet has patched Python since, so a wait of one of the threads
+            would block all of them.
+    """
+    if queue.SimpleQueue is not SimpleQueue:
+        background.after_fork()  # so that at least the log works
+        raise RuntimeError(
+            "gevent or eventlet has patched Python after wsframe was imported: call its "
+            "monkey.patch_all() before, with gunicorn --preload in its configuration file"
+        )
+    library, replaced = _patched()
+    if replaced:
+        names, meanings = " and ".join(replaced), "; ".join(map(MEANINGS.__getitem__, replaced))
+        log.warning("%s has patched %s: %s; %s", library, names, meanings, ADVICE)
+
+
+def _patched() -> tuple[str, list[str]]:
+    """Return the library that has patched this process, and the modules that it has replaced."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    replaced = [name for name in MEANINGS if monkey and monkey.is_module_patched(name)]
+    if replaced:
+        return "gevent", replaced
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    known = {name: NAMES_IN_EVENTLET.get(name, name) for name in MEANINGS}
+    return "eventlet", [
+        name for name in MEANINGS if patcher and patcher.is_monkey_patched(known[name])
+    ]
