@@ -1,4 +1,4 @@
-"""WebSockets and event streams inside WSGI applications, on the connections of their server."""
+"""WebSockets and event streams in WSGI applications, on connections of the WSGI server."""
 
 from wsframe import ConnectionClosed
 

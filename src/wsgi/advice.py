@@ -1,4 +1,4 @@
-"""Warnings about surprises in a WSGI server's configuration, each once per process."""
+"""Warnings about problems in a WSGI server's configuration, each logged once per process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..server.reports.loggers import log
 from ..server.server import Server
 from .environ import Environ
 
-# The part of a limit at which clients are about to reach it.
+# The fraction of a limit from which a warning is logged.
 NEARLY = 0.8
 
 
 class Advice:
-    """The warnings of one process.
+    """The warnings that one process logs, each once.
 
     Args:
-        has_local_topics: returns True if topics are used that only this process knows.
+        has_local_topics: a function that returns True if the process uses topics without Redis.
     """
 
     def __init__(self, has_local_topics: Callable[[], bool]) -> None:
@@ -27,14 +27,14 @@ class Advice:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """The child of a fork, and at the beginning: forget all warnings."""
+        """The constructor and the child of a fork: forget all warnings."""
         self._said: set[str] = set()
         self._lock = threading.Lock()
         self._gunicorn: Any = None
         self._searched = False
 
     def opening(self, environ: Environ, server: Server) -> None:
-        """The request's thread: check what may surprise, before a connection is opened."""
+        """The request's thread: check the configuration before a connection is opened."""
         if environ.get("wsgi.multiprocess") and self._has_local_topics():
             self.say(
                 "processes",
@@ -112,15 +112,16 @@ class Advice:
 
 
 def _number(options: dict[str, Any], name: str) -> int:
-    """Return an option of uWSGI; 0 without a number."""
+    """Return an option of uWSGI as a number; 0 if it is missing or is not a number."""
     text = options.get(name)
     return int(text) if isinstance(text, bytes) and text.isdigit() else 0
 
 
 def gunicorn_settings() -> Any:
-    """The request's thread: return the settings of the gunicorn that called it; None without one.
+    """The request's thread: return gunicorn's settings; None on another WSGI server.
 
-    They are in no environment, but a worker of gunicorn has called the application.
+    The WSGI environment does not contain the settings, so a gunicorn worker is searched for in the
+    stack of calls.
     """
     frame = sys._getframe()
     while frame is not None:

@@ -30,14 +30,14 @@ from .handlers import Origins
 from .relay import Relay
 from .replies import Answer, Reply, Takeover
 
-# A server that is known to work, for the log.
+# A server on which connections can be taken over, named as advice in the log.
 ADVICE = "Run the application with gunicorn --worker-class gthread, for example."
-# The headers for the WSGI server and middleware; the client does not get them.
+# The headers for the WSGI server and middleware; the client does not receive these headers.
 WITHOUT_BODY = [("Content-Type", "text/plain")]
 
 
 class Opener(Protocol):
-    """Opens the connections of applications; see :class:`wsframe.wsgi.Live`."""
+    """The object that opens connections for applications; see :class:`wsframe.wsgi.Live`."""
 
     def server(self, environ: Environ, /) -> Server: ...
 
@@ -70,7 +70,7 @@ class Application:
     True
 
     Args:
-        live: opens the connections.
+        live: the object that opens the connections.
         route: the options of the connections.
         handler: the handler; None for a topic.
         topic: the topic, without a handler.
@@ -98,8 +98,8 @@ class Application:
     def open(self, environ: Environ, body: Readable | None = None) -> Reply:
         """The request's thread: check a request, and return the reply to it.
 
-        Everything that can be refused is refused here, as an ordinary answer. For the others, the
-        connection is taken over when the reply is iterated over.
+        An invalid or forbidden request is refused here, with an ordinary answer. For any other
+        request, the connection is taken over when the server iterates over the reply.
 
         Args:
             environ: the environment of the request.
@@ -113,7 +113,7 @@ class Application:
             return self._open_stream(arrival, self._route)
         except HandshakeError as error:
             self._live.refused(environ, arrival.request, error)
-            if error.status != 413:  # otherwise the body has been read up to the limit
+            if error.status != 413:  # for 413, the body has been read up to the limit
                 discard_refused(environ)
             return Answer.refusal(error, with_body=environ["REQUEST_METHOD"] != "HEAD")
 
@@ -126,7 +126,7 @@ class Application:
                 method=request.method,
                 http_version=request.http_version,
                 subprotocols=route.subprotocols,
-                origins="*",  # checked below, with advice for the log
+                origins="*",  # the Origin is checked below, with advice for the log
                 deflate=route.deflate,
             )
         except HandshakeError as error:
@@ -156,7 +156,8 @@ class Application:
                 discard_body(environ, arrival.body)
             server = self._live.server(environ)
         except HandshakeError as error:
-            error.headers = (*error.headers, *headers)  # so that the page can read the answer
+            # The CORS headers let the page read the answer.
+            error.headers = (*error.headers, *headers)
             raise
         opening = self._opening(environ, request, headers=headers)
         if arrival.connection is None:
@@ -179,18 +180,18 @@ class Application:
 
 
 class Arrival:
-    """A request that has arrived, and its connection.
+    """A received request and its connection.
 
     Args:
         environ: its environment.
         body: the framework's reader of its body.
 
     Attributes:
-        environ, body: the same.
-        connection: its connection; None if it cannot be taken over.
-        problem: the reason for that.
-        request: the request; None until it is read.
-        fields: its headers, with the host that the client has addressed as Host.
+        environ, body: the arguments.
+        connection: the connection of the request; None if it cannot be taken over.
+        problem: the reason why the connection cannot be taken over.
+        request: the parsed request; None until its headers have been read.
+        fields: the request's headers; ``Host`` is the host that the client has addressed.
     """
 
     def __init__(self, environ: Environ, body: Readable | None) -> None:

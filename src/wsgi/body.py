@@ -9,10 +9,10 @@ from wsframe import HandshakeError
 
 from .environ import Environ
 
-# The bytes of an unread body that are read and discarded.
+# The maximum number of bytes of an unread body that are read and discarded.
 MAX_UNREAD = 64 * 1024
-# A refused body is read up to here: if a server closes a connection with unread data, its answer
-# can be lost (RFC 9112 section 9.6), and a proxy answers 502.
+# The maximum number of bytes that are read from a refused body. If a server closes a connection
+# with unread data, its answer can be lost (RFC 9112 section 9.6), and a proxy answers 502.
 MOST_READ = 2 * MAX_UNREAD
 PIECE = 16 * 1024
 
@@ -24,11 +24,10 @@ class Readable(Protocol):
 
 
 def discard_body(environ: Environ, body: Readable | None) -> None:
-    """The request's thread: read what the application has not read of the body.
+    """The request's thread: read and discard the unread rest of the body.
 
-    An input that does not end with the body is left alone: reading it might wait for the next
-    request. Its unread bytes are discarded with everything else that the client of an event stream
-    sends.
+    An input that does not end with the body is not read, because a read might wait for the next
+    request. The loop later discards the unread bytes of such an input.
 
     Args:
         environ: the environment of the request.
@@ -40,13 +39,13 @@ def discard_body(environ: Environ, body: Readable | None) -> None:
     if not _has_body(environ):
         return
     source: Readable = environ["wsgi.input"] if body is None else body
-    if hasattr(source, "raw"):  # the reader of the socket, as in wsgiref and Werkzeug
+    if hasattr(source, "raw"):  # the input of wsgiref and Werkzeug reads beyond the body
         return
     unread = 0
     try:
         while unread < MOST_READ and (data := source.read(PIECE)):
             unread += len(data)
-    except Exception:  # every server and framework has its own errors
+    except Exception:  # each server and framework raises its own class of error
         raise HandshakeError(400, "the body of the request is malformed") from None
     if unread > MAX_UNREAD:
         raise HandshakeError(413, f"more than {MAX_UNREAD} bytes of the body are unread")
@@ -55,12 +54,13 @@ def discard_body(environ: Environ, body: Readable | None) -> None:
 def discard_refused(environ: Environ) -> None:
     """The request's thread: read the chunked body of a request that is refused.
 
-    Otherwise cheroot takes it for the next request. It does so with the rest of a body of more than
-    128 KiB, and refuses that with 400. Every server skips a body with a length. The reader of the
-    server is used, because Django regards a body without a length as empty.
+    cheroot would parse an unread chunked body as the next request. Beyond 128 KiB the rest of the
+    body is still parsed so, and refused with 400. Every server skips an unread body with a
+    Content-Length. The server's reader is used, because Django regards a body without a
+    Content-Length as empty.
     """
     if environ.get("HTTP_TRANSFER_ENCODING"):
-        with suppress(HandshakeError):  # the request is refused anyway
+        with suppress(HandshakeError):  # the request is refused in any case
             discard_body(environ, None)
 
 

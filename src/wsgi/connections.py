@@ -1,9 +1,9 @@
-"""The connection of a request: found early, taken late, and never the wrong one.
+"""Finding the connection of a WSGI request, and taking it over from the server.
 
 A socket is taken by duplicating its descriptor, and by putting one end of a new pair of sockets,
-the *dummy*, in its place. All later calls of the server with this descriptor use the dummy: it
-sends a head, waits for the next request, shuts down, closes. A read returns the end of the data, as
-if the client had disconnected. The loop discards the data that the server sends to the dummy.
+the *dummy*, in its place. All later system calls of the server with this descriptor use the dummy.
+A read from it returns the end of the data, as if the client had disconnected. The loop discards the
+data that the server sends to the dummy.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ BEYOND_SELECT = 1024
 
 
 class Replacing:
-    """The lock under which sockets are replaced, so that none is taken twice."""
+    """The lock that is held while a socket is replaced, so that no socket is taken over twice."""
 
     def __init__(self) -> None:
         self.after_fork()
         recreate_in_children(self)
 
     def after_fork(self) -> None:
-        """The child of a fork, and at the beginning: make a new lock."""
+        """The constructor and the child of a fork: create a new lock."""
         self.lock: threading.Lock = threading.Lock()
 
 
@@ -54,8 +54,8 @@ class Taken:
         sock: its socket.
         address: the client's address, as ``accept`` returns it; the server's path for a unix
             socket.
-        rest: the bytes that the server has read behind the request.
-        other_end: the other end of the dummy.
+        rest: the bytes after the request that the server has already read.
+        other_end: the socket that is connected to the dummy.
     """
 
     sock: socket.socket | TakenTLS
@@ -65,7 +65,7 @@ class Taken:
 
 
 class Connection:
-    """The connection of a request, as its server keeps it.
+    """The connection of a request, still in use by the WSGI server.
 
     Args:
         environ: the environment of the request.
@@ -82,7 +82,7 @@ class Connection:
 
     @property
     def own_versions(self) -> bool:
-        """True if SERVER_PROTOCOL is not the version of this connection."""
+        """True if SERVER_PROTOCOL may differ from the HTTP version of this connection."""
         return self._place.own_versions
 
     def client_certificate(self) -> dict[str, Any] | None:
@@ -100,8 +100,8 @@ class Connection:
             upgrade: True if the bytes after the request belong to the connection.
 
         Raises:
-            CannotTakeError: the server has closed the connection, or uses it otherwise.
-            OSError: the process has no descriptor left.
+            CannotTakeError: the server has closed the connection, or uses it for another request.
+            OSError: the process has reached its open-file limit.
         """
         place = self._place
         place.prepare(upgrade)
@@ -123,16 +123,18 @@ class Connection:
     def _taken(
         self, sock: socket.socket | TakenTLS, other_end: socket.socket, address: object
     ) -> Taken:
-        """Return the connection, with the bytes that the server has read behind the request."""
+        """Return the connection, with the bytes after the request that the server has read."""
         try:
             return Taken(sock, address, self._place.read_ahead(), other_end)
-        except Exception as error:  # each server has its own
+        except Exception as error:  # each server raises its own class of error
             disconnect(sock)
             other_end.close()
-            raise CannotTakeError(f"the bytes behind the request are lost: {error!r}") from error
+            raise CannotTakeError(
+                f"the bytes after the request cannot be read from the server's buffer: {error!r}"
+            ) from error
 
     def _check(self, fd: int) -> None:
-        """Check that a descriptor still refers to the socket that was found."""
+        """Check that a descriptor still refers to the same socket as before."""
         if fd < 0 or _identity(fd) != self._identity:
             raise CannotTakeError("the server has closed the connection")
 
@@ -172,24 +174,26 @@ class Connection:
         return other_end
 
     def _take_tls(self) -> tuple[TakenTLS, socket.socket]:
-        """Give the server the dummy instead of the TLS socket; return this, and the other end."""
+        """Give the dummy to the server; return the TLS socket and the other end of the dummy."""
         dummy, other_end = _dummy()
         with replacing.lock:
             if can_be_taken(self._place.sock):
                 return TakenTLS(self._place.sock, dummy), other_end
         dummy.close()
         other_end.close()
-        raise CannotTakeError("the connection was taken over before")
+        raise CannotTakeError("the connection has already been taken over")
 
 
 def connection_of(environ: Environ) -> Connection:
-    """The request's thread: find the connection of a request; nothing is taken yet.
+    """The request's thread: find the connection of a request, without taking it over.
 
     Raises:
-        CannotTakeError: the server has no socket for this request alone, or has encrypted it.
+        CannotTakeError: the server has no socket for this request alone, or its TLS is unsupported.
     """
     if environ.get("wsgi.run_once"):
-        raise CannotTakeError("each request has a process of its own")
+        raise CannotTakeError(
+            "the server runs each request in its own process (wsgi.run_once); use another server"
+        )
     if not hasattr(socket, "AF_UNIX"):
         raise CannotTakeError("this system cannot replace the descriptor of a socket")
     place = find(environ)

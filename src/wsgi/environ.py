@@ -1,4 +1,4 @@
-"""The WSGI environment of a request, as the request of a connection."""
+"""Conversion of a WSGI environment to the request of a connection."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class StartResponse(Protocol):
 def request_of(
     environ: Environ, *, http_version: str, settings: Settings
 ) -> tuple[Request, Fields]:
-    """Any thread: return the request of an environment, and its headers.
+    """Any thread: return the request that an environment describes, and its headers.
 
-    The limits are those of a request that the server itself receives. The WSGI server has limits of
-    its own, which it applies before.
+    The settings limit the request's size, as in :class:`wsframe.server.App`. The WSGI server has
+    applied limits of its own before.
 
     Args:
         environ: the environment.
         http_version: the version of the request.
-        settings: contain the limits.
+        settings: the settings, with the limits.
 
     Raises:
         HandshakeError: the path is not valid UTF-8 or the Host is malformed (400), the path is too
@@ -87,7 +87,7 @@ def request_of(
 def _headers(environ: Environ) -> Iterator[tuple[str, str]]:
     for key, value in environ.items():
         if key.startswith("HTTP_"):
-            # Some servers pass on the line breaks of folded headers.
+            # Some servers do not remove the line breaks in folded headers.
             yield key[5:].replace("_", "-").title(), LINE_BREAKS.sub(" ", str(value))
     for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(key):
@@ -101,7 +101,7 @@ def client_of(environ: Environ) -> str:
 
 
 def address_of(environ: Environ) -> object:
-    """Any thread: return the client's address, as the socket module would; "" if it has none."""
+    """Any thread: return the client's address as ``getpeername`` does; "" without one."""
     client = client_of(environ)
     return "" if client == UNIX else (client, _port(environ.get("REMOTE_PORT")) or 0)
 
@@ -109,8 +109,8 @@ def address_of(environ: Environ) -> object:
 def is_peer(peer: tuple[Any, ...], environ: Environ) -> bool:
     """Any thread: return True if a peer is the client of a request, by its address and port.
 
-    A middleware may have replaced the address with one that a proxy has forwarded. Then the port
-    decides, which such a middleware leaves alone.
+    A middleware may have replaced the client's address with an address from a proxy's header. Then
+    only the port is compared, because such a middleware does not change the port.
 
     Args:
         peer: the address of the peer, as the socket module returns it.
@@ -125,7 +125,7 @@ def is_peer(peer: tuple[Any, ...], environ: Environ) -> bool:
 
 
 def _names(environ: Environ) -> Iterator[tuple[Address | None, int | None]]:
-    """Yield the addresses and ports that may be those of the connection; None if unknown."""
+    """Yield the possible addresses and ports of the client; None for an unknown part."""
     port = _port(environ.get("REMOTE_PORT"))
     yield _parsed(environ.get("REMOTE_ADDR")), port
     original = environ.get("werkzeug.proxy_fix.orig") or {}
@@ -136,7 +136,7 @@ def _names(environ: Environ) -> Iterator[tuple[Address | None, int | None]]:
 
 
 def _parsed(client: object) -> Address | None:
-    """Return an address without its zone; None for any other text."""
+    """Return an IP address without its zone; None for a text that is not an address."""
     try:
         return parse_address(str(client).partition("%")[0])
     except ValueError:

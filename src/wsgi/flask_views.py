@@ -1,7 +1,7 @@
-"""The response of a Flask view that returns an application: Flask's hooks run before it is sent.
+"""The response of a Flask view that opens a connection: Flask's hooks run before it is sent.
 
-Flask would call the application within the view, before the functions of ``after_request``, and
-before it sets the cookie of the session. So the view returns a response that calls it at the end.
+Flask calls a WSGI application that a view returns at once: before the ``after_request`` functions,
+and before the session cookie is set. So the view returns a response that calls it afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def in_view() -> bool:
-    """The request's thread: return True within a view of Flask."""
+    """The request's thread: return True if a Flask view is running."""
     flask = sys.modules.get("flask")
     return flask is not None and bool(flask.has_request_context())
 
 
 def response_to(application: Application) -> Response:
-    """The request's thread, within a view of Flask: return the response of an application."""
+    """The request's thread, in a Flask view: return the response that calls a WSGI application."""
     from flask import current_app, request
 
     reply = application.open(request.environ, request.stream)
@@ -40,13 +40,14 @@ def response_to(application: Application) -> Response:
 
 @functools.cache
 def _live_response(kind: Any) -> Callable[[Reply], Response]:
-    """Return a subclass of an application's class of responses, which Flask requires."""
+    """Return a subclass of the Flask application's response class, which Flask requires."""
     from werkzeug.wsgi import ClosingIterator
 
     class LiveResponse(kind):  # type: ignore[misc]
-        """A response that sends a reply, with the headers that were added to the response.
+        """A Flask response that sends a reply, with the headers that hooks have added.
 
-        If a hook has changed the status, it has refused the request: this is an ordinary response.
+        If a hook has changed the status, the hook has refused the request. Then no connection is
+        taken over, and Flask sends an ordinary response.
         """
 
         def __init__(self, reply: Reply) -> None:

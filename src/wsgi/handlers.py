@@ -1,4 +1,4 @@
-"""The handlers of a Live: their options, and a route for each, by which loops distinguish them."""
+"""The options and the routes of the handlers that a :class:`~wsframe.wsgi.Live` serves."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ DEFAULT = Options()
 
 
 class Handlers:
-    """The routes of handlers, by their code and options.
+    """The table of routes, with the code and the options of a handler as the key.
 
-    Functions may be defined anew for each request, and their options set anew. They share the
-    options and the route of their code, so the number of routes is bounded by the program, if no
-    option depends on the request.
+    A program may define a handler again for each request, for example in a view. All functions with
+    the same code and options share one route. So the number of routes is bounded, unless an option
+    depends on the request.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Handlers:
         self.after_fork()
 
     def set_origins(self, origins: Origins) -> None:
-        """Any thread: set the origins of handlers without that option, and of topics."""
+        """Any thread: set the default origins, for topics and for handlers without that option."""
         with self._lock:
             self._origins = origins
             self._websockets.clear()
@@ -95,14 +95,14 @@ class Handlers:
 
 
 def _name_of(code: Any) -> str:
-    """Return the name of a code or a class, for the log."""
+    """Return the name of a code object or a class, for the log."""
     return str(getattr(code, "co_qualname", None) or code.__qualname__)
 
 
 def code_of(handler: Any) -> Any:
     """Any thread: return the code of a function, a method or a partial.
 
-    The code of any other callable is its class.
+    For any other callable, its class is returned.
     """
     while isinstance(handler, functools.partial):
         handler = handler.func

@@ -48,14 +48,15 @@ from .process import ProcessServer
 from .replies import Answer, Reply
 from .siblings import Siblings
 
-# Settings of a server that accepts connections itself, or that has a supervisor.
+# Settings that do not apply, because the WSGI server accepts connections and starts processes.
 NOT_APPLICABLE = ServerOptions.__optional_keys__ - CommonOptions.__optional_keys__
 
-# The part of the open-file limit for connections that are taken over. Servers such as gunicorn end
-# with an error if they have no file left for the next connection.
+# The fraction of the open-file limit for connections that are taken over. At the limit, servers
+# such as gunicorn exit with an error.
 SHARE_OF_FILES = 0.75
 
-# The same applications have the same numbers in all processes, which load the same program.
+# The number of the next Live. All processes load the same program, so a Live has the same number in
+# each of them.
 numbers: Iterator[int] = itertools.count()
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -125,7 +126,7 @@ class Live(Service):
 
     def after_fork(self) -> None:
         """The child of a fork, and at the beginning: make new locks, and forget the parent."""
-        self._refusing = threading.Lock()  # guards self._refusals
+        self._refusing = threading.Lock()  # protects self._refusals
         for part in (self._handlers, self._siblings, self._advice):
             part.after_fork()
 
@@ -212,10 +213,11 @@ class Live(Service):
         return self.respond(Application(self, route, source, None, arguments))
 
     def metrics(self, environ: Environ, start_response: StartResponse) -> Reply:
-        """Reply with the statistics in the OpenMetrics format; a WSGI application.
+        """A WSGI application that replies with the statistics in the OpenMetrics format.
 
-        The answer is for all processes of the WSGI server, on Linux. Processes that do not answer
-        within a second count as missing. A topic counts once for each process that uses it.
+        On Linux, the statistics are the sums over all processes of the WSGI server. A process that
+        does not answer within a second is counted as missing. Each process counts the topics that
+        it uses.
         """
         several = environ.get("wsgi.multiprocess")
         body = encode(self._siblings.collect() if several else self.stats())
@@ -227,14 +229,14 @@ class Live(Service):
         return self._with_refusals(super().stats())
 
     def stop(self, drain: float | None = None) -> None:
-        """Any thread except those of wsframe: close all connections of this process for good.
+        """Any thread except those of wsframe: close all connections, and accept no new ones.
 
-        WebSockets are closed with 1001, and event streams end. This is called when the process
-        exits, so only a process that ends without :mod:`atexit` must call it.
+        WebSockets are closed with 1001, and event streams end. An exit of the process calls this
+        method through :mod:`atexit`. Only a program that ends its processes otherwise must call it.
 
         Args:
-            drain: the seconds for this; by default the setting ``drain``. Most of them are used to
-                close the connections one by one.
+            drain: the seconds for closing; by default the setting ``drain``. Most of this time is
+                used to close the connections one by one.
         """
         self._process.stop(self._settings.drain if drain is None else drain)
         self._siblings.end()
@@ -252,19 +254,21 @@ class Live(Service):
     ) -> None:
         """Any thread, before the first connection: replace the arguments of the constructor.
 
-        A broker remains in use without ``redis``.
+        If ``redis`` is omitted, the Redis of the constructor remains in use.
 
         Raises:
             ModuleNotFoundError: redis-py is not installed.
-            RuntimeError: there were connections, or a topic has events.
+            RuntimeError: connections have been opened, or a topic has events.
             TypeError: a setting does not exist or does not apply, or origins are one ``str``.
             ValueError: a value is not valid.
         """
         if self._process.server is not None:
-            raise RuntimeError("cannot configure this Live: there were connections already")
+            raise RuntimeError(
+                "cannot configure this Live after its first connection; configure it before"
+            )
         unusable = NOT_APPLICABLE.intersection(settings)
         if unusable:
-            raise TypeError(f"a WSGI server decides about {', '.join(sorted(unusable))}")
+            raise TypeError(f"settings that the WSGI server decides: {', '.join(sorted(unusable))}")
         check_origins(origins)
         settings.setdefault("hosts", ("*",))
         checked = Settings(**settings)
@@ -279,7 +283,7 @@ class Live(Service):
     def respond(self, application: Application) -> Any:
         """Any thread: return the value that the calling view must return.
 
-        In a view of Flask it is a response of Flask, otherwise the application itself.
+        In a Flask view the value is a Flask response, otherwise the application itself.
         """
         return flask_views.response_to(application) if flask_views.in_view() else application
 
@@ -288,9 +292,9 @@ class Live(Service):
     ) -> Callable[..., Any]:
         """The request's thread: return the function that is called with the connection.
 
-        If the handler is a generator function, the result is called by the owner of the loop, and
-        returns a generator at once; its turns run in the context of the connection. Otherwise the
-        result is called in a turn or a thread, in this context.
+        For a generator function, the owner of the loop calls the result, which returns a generator.
+        The generator's turns run in the context of the connection. The result for a plain function
+        is called in a turn or a thread, also in the context of the connection.
         """
         return partial(handler, **arguments)
 
@@ -311,7 +315,7 @@ class Live(Service):
         """The request's thread: check the host, and apply the headers of trusted proxies.
 
         Returns:
-            The headers, with the host that the client has addressed as Host.
+            The headers; ``Host`` is the host that the client has addressed.
 
         Raises:
             HandshakeError: the host is not served (421), or a header is malformed (400).
@@ -321,10 +325,10 @@ class Live(Service):
     # For the applications that this class returns ---------------------------------------------
 
     def server(self, environ: Environ) -> Server:
-        """The request's thread: return the server of this process, which starts if necessary.
+        """The request's thread: return the server of this process; start it if necessary.
 
         Raises:
-            HandshakeError: the process ends, or the server cannot start (503).
+            HandshakeError: the process is exiting, or the server cannot start (503).
         """
         server = self._process.get()
         if environ.get("wsgi.multiprocess"):

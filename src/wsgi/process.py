@@ -1,4 +1,4 @@
-"""The server of a process: it starts with the first connection, and stops at the exit."""
+"""The server of a process, which starts with the first connection and stops at the exit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .relay import stopping
 
 
 class ProcessServer:
-    """The server of this process. The child of a fork starts one of its own.
+    """The holder of this process's server. The child of a fork starts its own server.
 
     Args:
-        start: starts a server; raises OSError, RuntimeError or BrokerRefused if it cannot.
-        on_exit: called when the process exits, after a start.
+        start: a function that starts a server; it raises OSError, RuntimeError or BrokerRefused.
+        on_exit: a function that is called when the process exits, if the server was started.
 
     Attributes:
-        server: the server, also after its end; None before its start.
+        server: the server, also after its stop; None before its start.
     """
 
     def __init__(self, start: Callable[[], Server], on_exit: Callable[[], object]) -> None:
@@ -37,16 +37,16 @@ class ProcessServer:
         recreate_in_children(self)
 
     def after_fork(self) -> None:
-        """The child of a fork, and at the beginning: there is no server yet."""
-        self._lock = threading.Lock()  # guards the next two
+        """The constructor and the child of a fork: begin without a server."""
+        self._lock = threading.Lock()  # protects the next two attributes
         self.server: Server | None = None
         self._stopped = False
 
     def get(self) -> Server:
-        """Any thread: return the server, which starts if necessary.
+        """Any thread: return the server; start it if necessary.
 
         Raises:
-            HandshakeError: the process ends, or the server cannot start (503).
+            HandshakeError: the process is exiting, or the server cannot start (503).
         """
         with self._lock:
             if self._stopped:
@@ -68,10 +68,11 @@ class ProcessServer:
             return self.server
 
     def stop(self, drain: float) -> None:
-        """Any thread except those of the server: stop it, if it has started; start none again.
+        """Any thread except the server's: stop the server, if any, and never start another one.
 
         Args:
-            drain: the seconds for that. Most of them are used to close connections one by one.
+            drain: the seconds for the stop. Most of this time is used to close connections one by
+                one.
         """
         with self._lock:
             self._stopped = True
@@ -84,7 +85,7 @@ class ProcessServer:
 def call_at_exit(function: Callable[[], object]) -> None:
     """Any thread: call a function when the process exits.
 
-    uWSGI calls its own function at the exit, and not those of :mod:`atexit`.
+    uWSGI does not call the functions of :mod:`atexit`, only its own ``uwsgi.atexit``.
     """
     atexit.register(function)
     uwsgi = sys.modules.get("uwsgi")

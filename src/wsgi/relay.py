@@ -1,4 +1,4 @@
-"""Event streams where no socket can be taken over: the request's thread copies them."""
+"""Event streams on servers without a usable socket: the request's thread copies the data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ UNAVAILABLE = encode_response(503, [("Retry-After", "5"), ("Content-Length", "0"
 class Relay(Reply):
     """An event stream that the request's thread copies from the loop to the WSGI server.
 
-    The loop serves one end of a pair of sockets, as if a client were connected to it. The thread is
-    held until the stream ends.
+    The loop serves one end of a pair of sockets like a client's socket. The stream occupies the
+    request's thread until it ends.
 
     Args:
-        server: serves the event stream.
+        server: the server of the event stream.
         opening: the request and its session.
     """
 
@@ -50,7 +50,7 @@ class Relay(Reply):
 
     def __next__(self) -> bytes:
         """The request's thread: wait for the next part of the stream."""
-        if not self._begun:  # a framework has started the response with status 200
+        if not self._begun:  # a framework has started the response itself, with status 200
             self._begin()
             if self.status != 200:
                 self.close()
@@ -70,9 +70,9 @@ class Relay(Reply):
         self._added.extend(headers)
 
     def _begin(self) -> None:
-        """Begin the stream; wait for the head of the answer, and take it over."""
+        """Begin the stream, wait for the head of its response, and copy the status and headers."""
         self._begun = True
-        with suppress(OSError):  # no descriptor is left
+        with suppress(OSError):  # the process has reached its open-file limit
             self._connect()
         data = b""
         while END_OF_HEAD not in data:
@@ -87,11 +87,11 @@ class Relay(Reply):
         self._sock = ours
         try:
             self._server.adopt(theirs, self._opening.request.address, self._opening)
-        except RuntimeError:  # the process ends
+        except RuntimeError:  # the process is exiting
             theirs.close()
 
     def _receive(self) -> bytes:
-        """Return the next bytes of the stream; nothing at its end."""
+        """Return the next bytes of the stream; b"" at its end."""
         if self._sock is None:
             return b""
         try:
@@ -101,7 +101,7 @@ class Relay(Reply):
 
 
 def stopping() -> HandshakeError:
-    """Return the answer to a request while the process ends."""
+    """Return the answer (503) to a request that arrives while the process is exiting."""
     return RefusalError(
         503, "the server is shutting down", [("Retry-After", "5")], kind=CONNECTIONS
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..server.dispatch.opening import Opening
     from ..server.server import Server
 
-# Headers of a framework's response that do not apply to the connection that follows.
+# Headers of a framework's response that are not copied to the response of the connection.
 NOT_PASSED_ON = frozenset(
     (
         *("accept-ranges", "age", "allow", "cache-control", "connection", "content-disposition"),
@@ -44,8 +44,8 @@ def status_line(status: int) -> str:
 class Reply(ABC):
     """The reply to a request, as an iterable that a WSGI server sends.
 
-    A framework may send it itself: it passes on the status and the headers, gives its own headers
-    to :meth:`add_headers`, and iterates. After that it calls :meth:`close`.
+    A framework may send the reply itself. It sends the status and the headers, passes its own
+    headers to :meth:`add_headers`, iterates over the reply, and then calls :meth:`close`.
 
     >>> reply = Answer(200, [("Content-Type", "text/plain")], b"hello")
     >>> reply.add_headers([("Set-Cookie", "a=1")])
@@ -72,7 +72,7 @@ class Reply(ABC):
     def add_headers(self, headers: Pairs) -> None:
         """The request's thread: add headers of a framework's response, such as Set-Cookie.
 
-        Headers of a body or of the connection are left out, and names that the reply has already.
+        Headers of a body or of the connection are ignored, and headers that the reply already has.
 
         Raises:
             ValueError: a name or a value is not valid.
@@ -88,7 +88,7 @@ class Reply(ABC):
 
     @abstractmethod
     def _add(self, headers: list[tuple[str, str]]) -> None:
-        """The request's thread: add headers of the answer that the client gets."""
+        """The request's thread: add headers to the answer that the client receives."""
 
     def __iter__(self) -> Iterator[bytes]:
         """The request's thread: return this reply."""
@@ -100,11 +100,11 @@ class Reply(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """The request's thread: end the reply."""
+        """The request's thread: release the reply; WSGI servers call this at its end."""
 
 
 class Answer(Reply):
-    """A complete answer, such as a refusal.
+    """A reply that is a complete response, such as a refusal.
 
     >>> Answer.refusal(HandshakeError(403, "not allowed")).status
     403
@@ -145,15 +145,16 @@ class Answer(Reply):
 
 
 class Takeover(Reply):
-    """A reply that takes the connection over when the server asks for the body.
+    """A reply that takes the connection over when the server iterates over the body.
 
-    This is after all middleware, and before the server has sent a byte. The body is empty.
+    At that time all middleware has run, and the server has sent no byte. The body is empty.
 
     Args:
-        server: serves the connection.
+        server: the server for the connection.
         connection: the connection.
-        opening: the request and its session; the connection completes it.
-        headers: the headers for the server and middleware; the client gets those of the session.
+        opening: the request and its session; the bytes after the request are added to it.
+        headers: the headers for the server and middleware; the client receives the session's
+            headers.
         on_failure: called with the reason if the connection is not taken over.
     """
 
@@ -171,13 +172,14 @@ class Takeover(Reply):
         self._connection = connection
         self._opening = opening
         self._on_failure = on_failure
-        # The thread that pops the item takes the connection; close() pops it, too.
+        # A list with one item. The thread that pops the item takes the connection over. close()
+        # also pops the item, so that no connection is taken over later.
         self._pending: list[None] = [None]
         self._start_response: StartResponse | None = None
         self._answer: Iterator[bytes] = iter(())
 
     def start(self, start_response: StartResponse) -> None:
-        """The request's thread: start the response, which may still be replaced by an error."""
+        """The request's thread: start the response; an error can still replace its status."""
         self._start_response = start_response
         super().start(start_response)
 
@@ -185,7 +187,7 @@ class Takeover(Reply):
         self._opening = replace(self._opening, headers=(*self._opening.headers, *headers))
 
     def __next__(self) -> bytes:
-        """The request's thread: take the connection over; there is no body."""
+        """The request's thread: take the connection over, and end the iteration."""
         try:
             self._pending.pop()
         except IndexError:
@@ -199,7 +201,7 @@ class Takeover(Reply):
         raise StopIteration
 
     def _begin(self, taken: Taken) -> None:
-        """Give the connection to the server."""
+        """Pass the connection to the server."""
         self._server.discard_from(taken.other_end)
         opening = self._opening
         opening.request.address = taken.address
@@ -207,30 +209,30 @@ class Takeover(Reply):
             opening = replace(opening, rest=taken.rest)
         try:
             self._server.adopt(taken.sock, taken.address, opening)
-        except RuntimeError:  # the process ends, and the client reconnects elsewhere
+        except RuntimeError:  # the process is exiting; the client reconnects to another one
             disconnect(taken.sock)
 
     def _fail(self, error: Exception) -> None:
-        """Answer with an error, because nothing was taken.
+        """Answer with an error, because the connection was not taken over.
 
-        A framework may have started the response itself. Then only an exception prevents a 101.
+        If a framework has started the response itself, only an exception prevents a 101.
         """
         self._on_failure(str(error))
         refusal = HandshakeError(503, "the connection cannot be taken over", [("Retry-After", "5")])
         if self._start_response is None:
             raise refusal
         answer = Answer.refusal(refusal)
-        # The server has sent nothing yet, so PEP 3333 permits another status.
+        # PEP 3333 permits another status, because the server has not sent the headers.
         try:
             raise refusal
         except HandshakeError:
             exc_info = sys.exc_info()
-            with suppress(SystemError):  # uWSGI sets the status, then fails by mistake
+            with suppress(SystemError):  # uWSGI sets the new status, but raises an error
                 self._start_response(status_line(answer.status), answer.headers, exc_info)
         self._answer = answer
 
     def close(self) -> None:
-        """The request's thread: end; without an iteration before, nothing is taken."""
+        """The request's thread: end the reply; if it was not iterated over, take no connection."""
         with suppress(IndexError):
             self._pending.pop()
             self._on_failure(

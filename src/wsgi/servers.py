@@ -1,9 +1,9 @@
-"""The places in which WSGI servers keep the socket of a request, and the bytes behind it.
+"""The places in which WSGI servers keep the socket of a request, and the bytes after the request.
 
-WSGI has no interface for this, so each server has a function here. Nothing of a server is changed,
-except that the bytes that it has read behind the request are removed when they are taken over.
-:data:`SERVERS` lists the functions. Other servers have no such socket: bjoern, granian, hypercorn,
-and mod_wsgi in daemon mode.
+WSGI has no interface for the socket, so this module has a function for each server. These functions
+change nothing in a server, except that the takeover removes bytes from its buffer. :data:`SERVERS`
+lists the functions. These servers have no accessible socket: bjoern, granian, hypercorn, and
+mod_wsgi in daemon mode.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from .environ import Environ
 from .errors import CannotTakeError
 
-# The attributes that lead from ``wsgi.input`` to the reader of the socket.
+# The attributes through which the socket's reader is found, starting at ``wsgi.input``.
 BELOW = ("rfile", "_rfile", "_read", "__self__", "_stream", "stream")
 MAX_DEPTH = 6
 # Seconds to wait until waitress has sent the end of the previous response.
@@ -26,7 +26,7 @@ FLUSH_INTERVAL = 0.005
 
 
 def nothing() -> bytes:
-    """Return no bytes, for a server whose buffer is not accessible."""
+    """Return b"", for a server whose buffer is not accessible."""
     return b""
 
 
@@ -36,17 +36,20 @@ class Place:
 
     Attributes:
         server: the name of the server.
-        fileno: returns the descriptor of the socket; -1 if it is closed.
+        fileno: a function that returns the descriptor of the socket; -1 if it is closed.
         sock: the socket; None if the server is not written in Python.
-        read_ahead: removes the bytes that the server has read behind the request, and returns them.
-            The server's descriptor refers to another socket then.
-        prepare: waits until the server does not use the socket any more. Its argument is True if
-            the bytes behind the request are kept. It raises CannotTakeError.
-        own_versions: True if SERVER_PROTOCOL is not the version of this connection.
-        forks: True if each request has a process, unless there is only one.
-        encrypted: True if the data of a socket without an object is encrypted.
-        is_confirmed: returns True if the server itself confirms that the descriptor belongs to the
-            request of the environment. Then the peer may be a router of the server.
+        read_ahead: a function that removes the bytes after the request from the server's buffer,
+            and returns these bytes. When it is called, the server's descriptor already refers to
+            the dummy.
+        prepare: a function that waits until the server no longer uses the socket, or raises
+            CannotTakeError. Its argument is True if the bytes after the request are kept.
+        own_versions: True if SERVER_PROTOCOL may differ from the HTTP version of this connection.
+        forks: True if the server forks a process for each request when ``wsgi.multiprocess`` is
+            set.
+        encrypted: True if the connection uses TLS that is implemented outside of Python.
+        is_confirmed: a function that returns True if the server itself confirms that the descriptor
+            belongs to the request of the environment. Then the socket's peer may be the server's
+            router.
     """
 
     server: str
@@ -61,7 +64,7 @@ class Place:
 
 
 def find(environ: Environ) -> Place | None:
-    """The request's thread: return the place of its connection; None if the server has none."""
+    """The request's thread: return the place of the request's connection; None if none is known."""
     for way in SERVERS:
         place = way.find(environ)
         if place is not None:
@@ -70,20 +73,20 @@ def find(environ: Environ) -> Place | None:
 
 
 def _gunicorn(environ: Environ) -> Place | None:
-    """Use ``gunicorn.socket``, and ``read()`` of the unreader below ``wsgi.input``."""
+    """Find gunicorn's socket in ``gunicorn.socket``, its buffer in ``wsgi.input``."""
     sock: Any = environ.get("gunicorn.socket")
     if sock is None:
         return None
     reader = getattr(environ.get("wsgi.input"), "reader", None)
     unreader: Any = getattr(reader, "unreader", None)
-    if unreader is None:  # the reader of a chunked body
+    if unreader is None:  # the body is chunked
         unreader = getattr(getattr(reader, "req", None), "unreader", None)
-    hidden = getattr(unreader, "sock", None) is not sock  # by middleware
+    hidden = getattr(unreader, "sock", None) is not sock  # a middleware has replaced the input
     return Place("gunicorn", sock.fileno, sock, nothing if hidden else unreader.read)
 
 
 def _waitress(environ: Environ) -> Place | None:
-    """Use the channel, to which ``waitress.client_disconnected`` is bound."""
+    """Find waitress's channel, to which the function ``waitress.client_disconnected`` is bound."""
     channel: Any = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is None:
         return None
@@ -93,20 +96,20 @@ def _waitress(environ: Environ) -> Place | None:
 
 
 class Waitress:
-    """A connection of waitress, whose main thread reads and sends for the application's threads."""
+    """A connection of waitress, whose main thread receives and sends for all other threads."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
 
     def prepare(self, upgrade: bool) -> None:
-        """Wait until the previous response is sent, and check that nothing more is read.
+        """Wait until the previous response is sent, and check that waitress does not read ahead.
 
         Args:
-            upgrade: True if the bytes behind the request are kept.
+            upgrade: True if the bytes after the request are kept.
 
         Raises:
-            CannotTakeError: waitress reads ahead, the bytes behind the request are parsed as
-                another one, or the previous response is not sent in time.
+            CannotTakeError: waitress reads ahead, has parsed the bytes after the request as another
+                request, or does not send the previous response in time.
         """
         channel = self._channel
         if channel.adj.channel_request_lookahead:
@@ -120,11 +123,13 @@ class Waitress:
         deadline = time.monotonic() + FLUSH_TIMEOUT
         while channel.total_outbufs_len:
             if time.monotonic() > deadline:
-                raise CannotTakeError("waitress has not sent the previous response yet")
+                raise CannotTakeError(
+                    "waitress has not sent the previous response to this client in time"
+                )
             time.sleep(FLUSH_INTERVAL)
 
     def read_ahead(self) -> bytes:
-        """Remove the requests behind the current one; return the bytes of an incomplete head."""
+        """Remove the queued requests after this one; return the bytes of an incomplete head."""
         channel = self._channel
         with channel.requests_lock:
             begun, channel.request = channel.request, None
@@ -136,7 +141,7 @@ class Waitress:
 
 
 def _uwsgi(environ: Environ) -> Place | None:
-    """Use ``uwsgi.connection_fd()``; the buffer is not accessible."""
+    """Find uWSGI's socket with ``uwsgi.connection_fd()``; its buffer is not accessible."""
     uwsgi: Any = sys.modules.get("uwsgi")
     if uwsgi is None or "uwsgi.version" not in environ:
         return None
@@ -146,14 +151,14 @@ def _uwsgi(environ: Environ) -> Place | None:
     def fileno() -> int:
         try:
             return int(uwsgi.connection_fd())
-        except SystemError:  # the error of uWSGI
+        except SystemError:  # uWSGI raises SystemError outside of a request
             raise CannotTakeError(
                 "uWSGI has no request in this thread: call the view in the request's thread"
             ) from None
 
     def is_confirmed() -> bool:
-        # The first is the connection of this thread's request, the second that of the environment.
-        # They differ if an environment is used in the thread of another request.
+        # The descriptors of this thread's request and of the environment's request. They differ if
+        # an environment is used in the thread of another request.
         return hasattr(source, "fileno") and fileno() == source.fileno()
 
     # A router (uWSGI's own, or nginx with uwsgi_pass) reports the version of its own client.
@@ -168,13 +173,13 @@ def _uwsgi(environ: Environ) -> Place | None:
 
 
 def _meinheld(environ: Environ) -> Place | None:
-    """Use ``meinheld.client``; the buffer is not accessible."""
+    """Find meinheld's socket in ``meinheld.client``; its buffer is not accessible."""
     client: Any = environ.get("meinheld.client")
     return None if client is None else Place("meinheld", client.get_fd, None)
 
 
 def _eventlet(environ: Environ) -> Place | None:
-    """Use ``get_socket()`` of ``eventlet.input``, and ``read()`` of its reader."""
+    """Find eventlet's socket and buffered reader in ``eventlet.input``."""
     source: Any = environ.get("eventlet.input")
     if source is None:
         return None
@@ -184,7 +189,7 @@ def _eventlet(environ: Environ) -> Place | None:
 
 
 def _werkzeug(environ: Environ) -> Place | None:
-    """Use ``werkzeug.socket``, and ``read()`` of ``wsgi.input``."""
+    """Find Werkzeug's socket in ``werkzeug.socket``, and its buffered reader in ``wsgi.input``."""
     sock: Any = environ.get("werkzeug.socket")
     if sock is None:
         return None
@@ -193,7 +198,7 @@ def _werkzeug(environ: Environ) -> Place | None:
 
 
 def _below_input(environ: Environ) -> Place | None:
-    """Use the reader of the socket below ``wsgi.input``, and its ``read()``."""
+    """Find the socket through its buffered reader in ``wsgi.input``, as in most servers."""
     reader = _reader_below(environ.get("wsgi.input"))
     if reader is None:
         return None
@@ -215,12 +220,11 @@ def _reader_below(source: Any) -> Any:
 def _buffer_of(source: Any, sock: Any) -> Callable[[], bytes]:
     """Return a function that removes the bytes in the buffer of a socket's reader."""
     reader = _reader_below(source)
-    if reader is None or reader.raw._sock is not sock:  # a middleware hides it
+    if reader is None or reader.raw._sock is not sock:  # a middleware has replaced the input
         return nothing
 
     def read() -> bytes:
-        # With an empty buffer this reads the socket in the place of the client's, which is at its
-        # end.
+        # If the buffer is empty, read() reads the dummy, whose data has already ended.
         size = len(reader.peek(1))
         return bytes(reader.read(size)) if size else b""
 
@@ -229,7 +233,7 @@ def _buffer_of(source: Any, sock: Any) -> Callable[[], bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A function that finds sockets, and the servers and versions for which it was written."""
+    """The function that finds the socket in a kind of server, and the versions that it supports."""
 
     servers: str
     find: Callable[[Environ], Place | None]

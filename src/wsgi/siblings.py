@@ -1,12 +1,12 @@
-"""The statistics of all processes that serve one application, without a process that knows them.
+"""The statistics of all processes that serve one application, collected by any of them.
 
-Each process listens on a unix socket in the abstract namespace of Linux. Its name consists of the
-user, the parent process that has forked them all, and the process itself. So a process finds the
-others in the system's list of unix sockets. Such a name ends with its process, so no file is left
-behind. On other systems each process knows only itself.
+Each process listens on a unix socket in the abstract namespace of Linux. The socket's name consists
+of the user, the common parent process, and the process itself. A process finds the others in the
+system's list of unix sockets. The name disappears with its process, so no file remains. On other
+systems each process reports only its own statistics.
 
-A conversation is one message in each direction, each up to the end of its data. A message is empty,
-or has the statistics in JSON.
+Two processes exchange one message in each direction, and end their sides of the connection. A
+message is empty, or contains the statistics in JSON.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred: the process, user and group
 BACKLOG = 64
 READ_SIZE = 64 * 1024
 MAX_MESSAGE = 1 << 20
-SHORTEST_WAIT = 0.001  # seconds; a time-out of 0 would mean not to wait
+SHORTEST_WAIT = 0.001  # seconds; a time-out of 0 would make the socket non-blocking
 
 
 class Siblings:
-    """The processes that serve one application, as one of them sees them.
+    """The other processes that serve the same application as this one.
 
-    No counter decreases when a process exits, because it hands its counters over to another one.
-    The counters of a process that is killed are lost.
+    A process that exits sends its counters to another process, so no total decreases. The counters
+    of a process that is killed are lost.
 
     Args:
         number: the number of the application in each of these processes.
-        stats: returns the statistics of this process.
-        timing: the time to wait for the others.
+        stats: a function that returns the statistics of this process.
+        timing: the durations, with the time to wait for other processes.
     """
 
     def __init__(self, number: int, stats: Callable[[], Stats], timing: Timing) -> None:
@@ -56,14 +56,14 @@ class Siblings:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """The child of a fork, and at the beginning: this process does not listen."""
+        """The constructor and the child of a fork: begin without a listening socket."""
         self._listener: socket.socket | None = None
-        self._tried = False  # True once this process tries to listen
-        self._lock = threading.Lock()  # guards these
+        self._tried = False  # True after the first attempt to listen
+        self._lock = threading.Lock()  # protects the attributes below
         self._past = Stats()  # the counters of processes that have exited
 
     def begin(self) -> None:
-        """Any thread: let the other processes find this one; a second call is ignored."""
+        """Any thread: listen, so that other processes find this one; a second call does nothing."""
         if not hasattr(socket, "SO_PEERCRED"):
             return
         with self._lock:
@@ -77,7 +77,7 @@ class Siblings:
             threading.Thread(
                 target=self._serve, args=(sock,), name="wsframe-metrics", daemon=True
             ).start()
-        except (OSError, RuntimeError):  # the name is taken, or no thread can be started
+        except (OSError, RuntimeError):  # the socket's name is in use, or no thread can be started
             sock.close()
             return
         self._listener = sock
@@ -85,7 +85,7 @@ class Siblings:
     def collect(self) -> Stats:
         """Any thread: return the statistics of all processes.
 
-        The others have a second to answer. Otherwise they are counted as missing.
+        A process that does not answer within a second is counted as missing.
         """
         deadline = monotonic() + self._timeout
         with ExitStack() as stack:
@@ -98,7 +98,7 @@ class Siblings:
         return replace(total(several), missing_processes=others.count(None))
 
     def end(self) -> None:
-        """Any thread: hand the counters over to another process, and stop listening."""
+        """Any thread: send the counters to another process, and stop listening."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -109,14 +109,14 @@ class Siblings:
             with socket.socket(socket.AF_UNIX) as sock:
                 if _ask(sock, name, message, deadline):
                     _answer(sock, deadline)
-                    return  # a second process might count them twice
+                    return  # if a second process received the counters, they might be counted twice
 
     def _own(self) -> Stats:
         with self._lock:
             return total([self._past, self._stats()])
 
     def _group(self) -> str:
-        """Return the beginning of the names of all these processes."""
+        """Return the common prefix of these processes' socket names."""
         if not hasattr(os, "getuid"):
             return ""
         parent, started = os.getppid(), ""
@@ -133,20 +133,21 @@ class Siblings:
             processes = {match[1] for line in file if (match := pattern.search(line.rstrip("\n")))}
         return (f"{group}{process}" for process in sorted(processes - {str(os.getpid())}))
 
-    # Its own thread ---------------------------------------------------------------------------
+    # The methods of the listening thread
+    # ---------------------------------------------------------------------------
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
             try:
                 sock, _ = listener.accept()
-            except OSError:  # the process exits
+            except OSError:  # the listening socket was closed, because the process exits
                 return
             with sock, suppress(OSError, TypeError, ValueError):
                 if _is_ours(sock):
                     self._reply(sock)
 
     def _reply(self, sock: socket.socket) -> None:
-        """Answer with the statistics, and add the counters of a process that exits."""
+        """Answer with the statistics, or add the counters that an exiting process sends."""
         message = _receive(sock, monotonic() + self._timeout)
         if message:
             with self._lock:
@@ -155,7 +156,7 @@ class Siblings:
 
 
 def _ask(sock: socket.socket, name: str, message: bytes, deadline: float) -> bool:
-    """Send a message to another process; return False if it does not exist or is not ours."""
+    """Send a message to a process; return False if it has exited or belongs to another user."""
     try:
         sock.settimeout(max(SHORTEST_WAIT, deadline - monotonic()))
         sock.connect(f"\0{name}")
@@ -169,7 +170,7 @@ def _ask(sock: socket.socket, name: str, message: bytes, deadline: float) -> boo
 
 
 def _answer(sock: socket.socket, deadline: float) -> Stats | None:
-    """Return the statistics that another process sends; None if they are late or invalid."""
+    """Return the statistics that a process sends; None if they are late or invalid."""
     try:
         return _decode(_receive(sock, deadline))
     except (OSError, TypeError, ValueError):
@@ -177,10 +178,10 @@ def _answer(sock: socket.socket, deadline: float) -> Stats | None:
 
 
 def _receive(sock: socket.socket, deadline: float) -> bytes:
-    """Return a message, up to the end of the data.
+    """Receive a message, up to the end of the data.
 
     Raises:
-        OSError: the other end has failed or takes too long.
+        OSError: the connection has failed, or the message does not end in time.
     """
     message = b""
     while len(message) < MAX_MESSAGE:
@@ -189,11 +190,11 @@ def _receive(sock: socket.socket, deadline: float) -> bytes:
         if not data:
             return message
         message += data
-    raise OSError("the message is too long")
+    raise OSError("a message of another process exceeds the size limit")
 
 
 def _is_ours(sock: socket.socket) -> bool:
-    """Return True if the other end belongs to the same user, because any user can use a name."""
+    """Return True if the other end belongs to the same user; any user can listen on a name."""
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     return bool(CREDENTIALS.unpack(peer)[1] == os.getuid())
 
@@ -206,9 +207,9 @@ def _decode(message: bytes) -> Stats:
     """Return the statistics in a message.
 
     Raises:
-        ValueError, TypeError: it has none.
+        ValueError, TypeError: the message does not contain valid statistics.
     """
     plain = json.loads(message)
     if not isinstance(plain, dict):
-        raise ValueError("the message is not an object")
+        raise ValueError("the statistics are not a JSON object")
     return decode_stats(plain)

@@ -1,7 +1,8 @@
-"""Handlers in the surroundings of a framework, which they leave while they wait for their client.
+"""Handlers that release a framework's resources, the *surroundings*, while they wait for a client.
 
 Frameworks keep resources, such as connections to databases, for the time of a request. A handler
-lasts longer. So it keeps them only until it waits: at ``yield``, in ``receive()`` and in ``get()``.
+lasts longer than a request. So its resources are released while it waits: at ``yield``, in
+``receive()`` and in ``get()``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 
 
 class Surroundings(Protocol):
-    """The surroundings of one handler, created in the view."""
+    """The framework's resources for one handler; the view creates this object."""
 
     def entered(self, connection: Connection, /) -> AbstractContextManager[None]:
         """The handler's thread: return the context manager around the whole handler."""
@@ -34,7 +35,7 @@ class Surroundings(Protocol):
         """
 
     def resume(self) -> None:
-        """The handler's thread: enter them again after a wait, perhaps in another thread."""
+        """The handler's thread, possibly a new one: enter the surroundings again after a wait."""
 
 
 class PausingWebSocket(WebSocket):
@@ -80,16 +81,16 @@ def surrounded(
     """Any thread: return the function that runs a handler in its surroundings.
 
     Args:
-        handler: a plain or a generator function, which is called with the connection.
-        surroundings: its surroundings.
+        handler: a plain or a generator function, which is called with the connection. surroundings:
+            its surroundings.
     """
     run = _run_generator if inspect.isgeneratorfunction(handler) else _run_function
     return partial(run, surroundings, handler)
 
 
 def is_end(error: BaseException, connection: Connection) -> bool:
-    """Any thread: return True if an exception is the end of a connection, and not a failure."""
-    kind = type(error)  # isinstance would run code of the exception
+    """Any thread: return True if an exception reports the normal end of a connection."""
+    kind = type(error)  # isinstance() could run code of the exception's class
     if not issubclass(kind, ConnectionClosed):
         return kind is GeneratorExit
     if isinstance(connection, WebSocket):
@@ -117,8 +118,8 @@ def _run_generator(
     with surroundings.entered(connection):
         generator = handler(_pausing(connection, surroundings))
         resume: Callable[[Any], object] = generator.send
-        # The argument of the next call. It is removed from the list, because the traceback of an
-        # exception refers to this frame.
+        # The argument of the next call is removed from the list. Otherwise the traceback of an
+        # exception, which refers to this frame, would keep the argument alive.
         argument: list[Any] = [None]
         try:
             while True:
@@ -144,7 +145,7 @@ def _pause(surroundings: Surroundings, generator: Generator[object, Any, object]
         surroundings.pause()
     except Exception as error:
         generator.throw(error)
-        raise  # the handler has ignored the error
+        raise  # the handler has caught the error and waits again
 
 
 def _pausing(connection: Connection, surroundings: Surroundings) -> Connection:

@@ -1,8 +1,8 @@
-"""TLS connections of WSGI servers: the TLS socket itself is taken over.
+"""Taking over the TLS connections of WSGI servers.
 
-The state of TLS belongs to a descriptor and an object, so neither can be duplicated. The object is
-taken, and the server keeps a reference to it. So the object gets another class, with whose methods
-the server uses the dummy. The loop calls the methods of the original class.
+The state of TLS belongs to a descriptor and a Python object, so neither can be duplicated. The loop
+uses the original TLS socket, but the server still has a reference to it. So the object's class is
+replaced: the new class's methods use the dummy. The loop calls the methods of the original class.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SSLSocket: type[ssl.SSLSocket] = ssl.SSLSocket
 
 
 class Retired(ssl.SSLSocket):
-    """A TLS socket that was taken over, as its server sees it: the dummy.
+    """The class of a TLS socket that was taken over, whose methods the server calls with the dummy.
 
     Attributes:
-        dummy: the dummy.
+        dummy: the socket that the server uses instead.
     """
 
     dummy: socket.socket
 
     def recv(self, *arguments: Any) -> bytes:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.recv(*arguments)
 
     def recv_into(self, *arguments: Any) -> int:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.recv_into(*arguments)
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
@@ -39,7 +39,7 @@ class Retired(ssl.SSLSocket):
         return self.dummy.recv(len) if buffer is None else self.dummy.recv_into(buffer, len)
 
     def send(self, *arguments: Any) -> int:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.send(*arguments)
 
     def write(self, data: Any) -> int:
@@ -47,15 +47,15 @@ class Retired(ssl.SSLSocket):
         return self.dummy.send(data)
 
     def sendall(self, *arguments: Any) -> None:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         self.dummy.sendall(*arguments)
 
     def sendfile(self, *arguments: Any) -> int:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.sendfile(*arguments)
 
     def pending(self) -> int:
-        """The server: no data was decrypted."""
+        """The server: return 0, because the dummy has no decrypted data."""
         return 0
 
     def unwrap(self) -> socket.socket:
@@ -63,23 +63,23 @@ class Retired(ssl.SSLSocket):
         return self.dummy
 
     def shutdown(self, how: int) -> None:
-        """The server: call the same method of the dummy, whose errors do not concern the client.
+        """The server: call this method of the dummy, and ignore its errors.
 
-        cheroot would end because of an error.
+        cheroot would exit because of an error.
         """
         with suppress(OSError):
             self.dummy.shutdown(how)
 
     def settimeout(self, value: float | None) -> None:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         self.dummy.settimeout(value)
 
     def gettimeout(self) -> float | None:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.gettimeout()
 
     def setblocking(self, flag: bool) -> None:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         self.dummy.setblocking(flag)
 
     def fileno(self) -> int:
@@ -87,7 +87,7 @@ class Retired(ssl.SSLSocket):
         return self.dummy.fileno()
 
     def detach(self) -> int:
-        """The server: call the same method of the dummy."""
+        """The server: call this method of the dummy."""
         return self.dummy.detach()
 
     def _real_close(self, *arguments: Any) -> None:
@@ -105,7 +105,7 @@ class TakenTLS:
 
     def __init__(self, sock: ssl.SSLSocket, dummy: socket.socket) -> None:
         self._sock = sock
-        self._decrypts = True  # until the end of TLS
+        self._decrypts = True  # False after the end of TLS
         dummy.settimeout(sock.gettimeout())
         sock.setblocking(False)
         sock.__dict__["dummy"] = dummy
@@ -116,7 +116,7 @@ class TakenTLS:
         return Socket.fileno(self._sock)
 
     def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive data, as with a TLS socket; after the end of TLS it is not decrypted."""
+        """Owner: receive and decrypt data; after the end of TLS, receive it without decryption."""
         if not self._decrypts:
             return Socket.recv_into(self._sock, buffer, size)
         try:
@@ -125,7 +125,7 @@ class TakenTLS:
             raise ended_by_server() from None
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: encrypt and send data; unlike that of a TLS socket, never unencrypted."""
+        """Owner: encrypt and send data; after the end of TLS, raise an error."""
         try:
             return SSLSocket.write(self._sock, data)
         except ValueError:
@@ -136,13 +136,13 @@ class TakenTLS:
         return SSLSocket.pending(self._sock)
 
     def unwrap(self) -> object:
-        """Owner: send close_notify, as with a TLS socket."""
+        """Owner: send close_notify; see ``ssl.SSLSocket.unwrap``."""
         SSLSocket.unwrap(self._sock)
         self._decrypts = False
         return self._sock
 
     def shutdown(self, how: int, /) -> None:
-        """Owner: shut down, as with a TLS socket."""
+        """Owner: shut down the socket; see ``socket.socket.shutdown``."""
         self._decrypts = False
         SSLSocket.shutdown(self._sock, how)
 
@@ -156,7 +156,7 @@ class TakenTLS:
 
     def close(self) -> None:
         """Owner: close the descriptor; the server may still refer to the object."""
-        fd = super(Socket, self._sock).detach()  # the server still regards it as open
+        fd = super(Socket, self._sock).detach()  # the server's object stays open, with the dummy
         if fd >= 0:
             os.close(fd)
 
@@ -167,10 +167,10 @@ def ended_by_server() -> ConnectionAbortedError:
 
 
 def is_tls(sock: Any) -> bool:
-    """Return True for the TLS sockets of Python, gevent, eventlet and pyOpenSSL."""
+    """Return True if a socket is a TLS socket of Python, gevent, eventlet or pyOpenSSL."""
     return hasattr(sock, "getpeercert") or hasattr(sock, "get_peer_certificate")
 
 
 def can_be_taken(sock: Any) -> bool:
-    """Return True for a TLS socket of Python itself, whose class has not been replaced."""
+    """Return True if a socket is a TLS socket of Python itself, without a replaced class."""
     return type(sock) is ssl.SSLSocket and ssl.SSLSocket.__module__ == "ssl"

@@ -22,7 +22,7 @@ class Arrived:
     """A request on a real connection, as Werkzeug passes it on.
 
     Args:
-        read_ahead: the bytes that the server has read behind the request.
+        read_ahead: the bytes that the server has read after the request.
         **changes: changes of the environment.
 
     Attributes:

@@ -321,7 +321,7 @@ def test_a_handler_must_accept_its_arguments(live: Live) -> None:
 
 
 def test_arguments_of_the_constructor_are_checked() -> None:
-    with pytest.raises(TypeError, match="a WSGI server decides about cert, unix"):
+    with pytest.raises(TypeError, match="settings that the WSGI server decides: cert, unix"):
         Live(unix="/socket", cert="file")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unexpected keyword"):
         Live(nonsense=1)  # type: ignore[call-arg]
@@ -424,7 +424,7 @@ def test_without_a_socket_websockets_are_not_possible(live: Live, log: ServerLog
     ("changes", "problem"),
     [
         ({"SERVER_PROTOCOL": "HTTP/2.0"}, "requests of HTTP/2.0 share a connection"),
-        ({"wsgi.run_once": True}, "each request has a process of its own"),
+        ({"wsgi.run_once": True}, "the server runs each request in its own process"),
         ({"wsgi.multiprocess": True}, "Werkzeug forks a process for each request"),
     ],
 )

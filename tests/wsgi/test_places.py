@@ -261,5 +261,5 @@ def test_a_previous_response_that_is_not_received_prevents_the_upgrade(
     with running.waitress_server(site, outbuf_overflow=100_000_000) as port:
         client = Client(port, receive_buffer=8192)
         client.send(get("/page") + upgrade("/greet"))
-        log.expect("waitress has not sent the previous response yet", WARNING)
+        log.expect("waitress has not sent the previous response to this client in time", WARNING)
         client.close()

@@ -342,7 +342,9 @@ def test_a_failure_to_read_ahead_ends_the_connection(
     arrived.environ["wsgi.input"].close()
     assert b"".join(reply) == b"the connection cannot be taken over\n"
     assert arrived.client.recv(100) == b""
-    log.expect("the bytes behind the request are lost: ValueError", WARNING)
+    log.expect(
+        "the bytes after the request cannot be read from the server's buffer: ValueError", WARNING
+    )
 
 
 def test_a_framework_without_start_response_gets_an_exception(

@@ -257,7 +257,7 @@ def test_a_tls_socket_is_taken_once(live: Live, encrypted: Encrypted, log: Serve
     assert list(first) == []
     with pytest.raises(HandshakeError, match="cannot be taken over"):
         list(second)
-    log.expect("the connection was taken over before", WARNING)
+    log.expect("the connection has already been taken over", WARNING)
     encrypted.receive_until(b"hello")
 
 
