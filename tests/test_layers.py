@@ -20,7 +20,10 @@ LAYERS = (
     ("wsframe.client", "uvicorn"),
     ("server.pure_rounds",),
     ("server._rounds",),
-    ("server.timing", "server.forks", "server.addresses", "server.hosts", "server.rounds"),
+    (
+        *("server.timing", "server.forks", "server.addresses", "server.hosts", "server.headers"),
+        "server.rounds",
+    ),
     ("server.signals", "server.options", "server.settings", "server.reports"),
     ("server.handoff", "server.status"),
     ("server.sockets",),

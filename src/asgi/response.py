@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
-from ..server.sessions.eventstream_session import stream_headers
+from wsframe.headers import Headers
+
+from ..server.headers import ON_STREAMS, added_headers
+from ..server.sessions.eventstream_session import STREAM_HEADERS
 from ..server.sessions.resume import read_last_event_id
 from ..server.topics.ids import END
 from ..server.topics.registry import Topics as Registry
@@ -51,7 +54,7 @@ class EventStream(Response):
         heartbeat: the time without an event, in seconds, after which a comment is sent; 0 for none.
         send_timeout: the time without accepted data, in seconds, after which the request of a
             client is ended; 0 for no limit.
-        headers: further headers.
+        headers: further headers, as a mapping or (name, value) pairs.
         background: a task of Starlette that runs after the end.
 
     Attributes:
@@ -61,7 +64,8 @@ class EventStream(Response):
 
     Raises:
         TypeError: an argument is not a topic.
-        ValueError: a time is negative, or the topics have different origins.
+        ValueError: a time is negative, or the topics have different origins; or the stream sets a
+            header itself, or its name or value is not valid.
     """
 
     media_type = "text/event-stream"
@@ -75,7 +79,7 @@ class EventStream(Response):
         retry: float = 2.0,
         heartbeat: float = 15.0,
         send_timeout: float = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         background: Any = None,
     ) -> None:
         times = {"retry": retry, "heartbeat": heartbeat, "send_timeout": send_timeout}
@@ -87,9 +91,11 @@ class EventStream(Response):
         self._options = Options(after, member, retry, heartbeat, send_timeout)
         self.status_code = 200
         self.background = background
-        given = {name.lower(): value for name, value in (headers or {}).items()}
-        own = {name.lower(): value for name, value in stream_headers(())}
-        self.init_headers({**own, **given})
+        self.init_headers({name.lower(): value for name, value in STREAM_HEADERS})
+        self.raw_headers += [
+            (name.lower().encode("latin-1"), text.encode("latin-1"))
+            for name, text in added_headers(headers or (), ON_STREAMS)
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the stream.

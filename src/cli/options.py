@@ -53,7 +53,9 @@ class Setting:
 
 def _field(name: str, kind: Kind, *, flag: str | None = None, note: str = "") -> Setting:
     """Return the setting for a field of :class:`Settings`."""
-    repeated = "; may be repeated or contain commas" if kind.many else ""
+    repeated = "; may be repeated" if kind.many else ""
+    if kind.many and kind is not values.HEADERS:
+        repeated += " or contain commas"
     text = FIELDS.get(name, "") + repeated + note
     return Setting(name, kind, text, DEFAULTS[name], flag or _flag(name))
 
@@ -101,6 +103,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             note=" (default: all; on loopback addresses only localhost and addresses)",
         ),
         _field("trusted_proxies", values.PROXIES, flag="--trusted-proxy"),
+        _field("headers", values.HEADERS, flag="--header"),
     ),
     "limits": (
         _field("max_connections", values.COUNT),

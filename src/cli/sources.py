@@ -123,7 +123,10 @@ def _text(setting: Setting, value: object, source: str) -> str:
         raise SourceError(
             f"{source}: expected {expected}, got {TYPES.get(type(value), 'a time')}{shown}"
         )
-    return kind.text(value)
+    try:
+        return kind.text(value)
+    except argparse.ArgumentTypeError as error:
+        raise SourceError(f"{source}: {error}") from None
 
 
 def _convert(setting: Setting, text: str, source: str) -> object:

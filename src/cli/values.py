@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..server.addresses import TrustedNetworks
+from ..server.headers import BY_DEFAULT, added_headers
 from ..server.hosts import Hosts
 from ..server.sockets.unix import group_number
 
@@ -73,6 +74,20 @@ def hosts(text: str) -> list[str]:
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
     return hosts
+
+
+def headers(text: str) -> list[tuple[str, str]]:
+    """Return the headers of a text with one header a line, ``name: value``."""
+    found = []
+    for line in text.split("\n"):
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ArgumentTypeError(f"expected NAME: VALUE, got {line!r}")
+        found.append((name.strip(), value.strip()))
+    try:
+        return list(added_headers(found, BY_DEFAULT))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def seconds(text: str) -> float:
@@ -146,6 +161,15 @@ def _octal(value: str | int) -> str:
     return value if isinstance(value, str) else f"{value:o}"
 
 
+def _lines(value: str | dict[str, object]) -> str:
+    if isinstance(value, str):
+        return value
+    for name, text in value.items():
+        if not isinstance(text, str) or "\n" in text:
+            raise ArgumentTypeError(f"expected a string without line breaks for {name}: {text!r}")
+    return "\n".join(f"{name}: {text}" for name, text in value.items())
+
+
 COUNT = Kind("N", count, (int,))
 BYTES = Kind("BYTES", count, (int,))
 SECONDS = Kind("SECONDS", seconds, (int, float))
@@ -164,4 +188,5 @@ LOG_FORMAT = Kind("FORMAT", one_of("text", "json"))
 SWITCH = Kind("", switch, (bool,))
 FDS = Kind("N", descriptors, (int, list), _joined, many=True)
 HOSTS = Kind("NAME", hosts, (str, list), _joined, many=True)
+HEADERS = Kind("NAME:VALUE", headers, (dict, str), _lines, many=True)
 PROXIES = Kind("ADDRESS", proxies, (str, list), _joined, many=True)

@@ -18,7 +18,7 @@ from ..server.http.request import Request
 from ..server.server import Server
 from ..server.topics.topic import Topic
 from ..wsgi.application import Application, Opener
-from ..wsgi.environ import Environ
+from ..wsgi.environ import Environ, Pairs
 from ..wsgi.handlers import Origins
 from ..wsgi.replies import Answer, Reply, Takeover
 from ..wsgi.surroundings import surrounded
@@ -56,6 +56,7 @@ class Visit:
 
     def __init__(self, live: Opener, request: WSGIRequest) -> None:
         self._request = request
+        self.headers: Pairs = live.headers
         self.server: Callable[[Environ], Server] = live.server
         self.request_of: Callable[[Environ, str], tuple[Request, Fields]] = live.request_of
         self.check_host: Callable[[Request, Fields], Fields] = live.check_host

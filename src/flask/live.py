@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask import Flask, Response, has_request_context
 
 from wsframe import PerMessageDeflate
+from wsframe.headers import Headers
 
 from .. import wsgi
 from ..server import Topic
@@ -105,12 +106,13 @@ class Live(wsgi.Live):
         deflate: PerMessageDeflate | bool = False,
         max_message_size: int = 1 << 20,
         blocking: bool | None = None,
+        headers: Headers = (),
         keep_context: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Set the options of a handler; a decorator.
 
         Args:
-            subprotocols, origins, deflate, max_message_size, blocking: as for
+            subprotocols, origins, deflate, max_message_size, blocking, headers: as for
                 :meth:`wsframe.wsgi.Live.handler`.
             keep_context: True to keep the application context while the handler waits, so that
                 the functions of ``teardown_appcontext`` are called only at its end. This saves a
@@ -127,6 +129,7 @@ class Live(wsgi.Live):
             deflate=deflate,
             max_message_size=max_message_size,
             blocking=blocking,
+            headers=headers,
         )
 
         def register(handler: Handler) -> Handler:

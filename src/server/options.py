@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, TypedDict
 
@@ -32,6 +32,7 @@ class CommonOptions(TypedDict, total=False):
     hosts: Sequence[str] | None
     max_head_size: int
     max_headers: int
+    headers: Mapping[str, str] | Sequence[tuple[str, str]]
     max_kept_head: int
     max_connections: int
     max_subscriptions: int

@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeVar, overload
 from wsframe import PerMessageDeflate
 from wsframe.arguments import check_max_message_size
 from wsframe.handshake import check_choices
-from wsframe.headers import check_field
+from wsframe.headers import Headers, check_field
 from wsframe.origins import check_origins
 
 from .dispatch.routes import Authorize, EventRoute, PageRoute, Routes, WebSocketRoute, check_handler
+from .headers import ON_CONNECTIONS, ON_PAGES, added_headers
 from .http.paths import Path
 from .topics.registry import Topics
 from .topics.sources import check_source
@@ -47,6 +48,7 @@ class Routing:
         deflate: PerMessageDeflate | bool = False,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
+        headers: Headers = (),
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a path's WebSockets, ``handler(ws, **parameters)``; a decorator.
 
@@ -75,10 +77,14 @@ class Routing:
             authorize: called with the :class:`Request` before it is answered; it may block. Its
                 result becomes ``request.identity``; if the result is false, the answer is 403. It
                 may raise :class:`wsframe.HandshakeError` for another answer.
+            headers: headers of the 101 response, as a mapping or (name, value) pairs. They take
+                precedence over the setting ``headers``. For headers that depend on the request,
+                such as cookies, ``authorize`` calls :meth:`Request.add_header`.
 
         Raises:
             ValueError: the path is malformed or taken, the size is not positive, a subprotocol is
-                not a token, or an origin can never match.
+                not a token, or an origin can never match; or the server sets a header itself, or
+                its name or value is not valid.
             RuntimeError: the app has been started; its routes cannot be changed.
             TypeError: the handler does not accept these arguments or is a coroutine function, or
                 subprotocols or origins are one ``str`` instead of a sequence, or the path is
@@ -88,6 +94,7 @@ class Routing:
         check_choices(subprotocols, origins)
         check_max_message_size(max_message_size)
         settings = WITHOUT_CONTEXT if deflate is True else deflate or None
+        further = added_headers(headers, ON_CONNECTIONS)
 
         def register(handler: Handler) -> Handler:
             check_handler(handler, pattern.parameters, path=path)
@@ -100,6 +107,7 @@ class Routing:
                 settings,
                 blocking,
                 authorize,
+                further,
             )
             self._routes.add(path, route)
             return handler
@@ -115,6 +123,7 @@ class Routing:
         compress: bool = False,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
+        headers: Headers = (),
     ) -> Callable[[Handler], Handler]: ...
 
     @overload
@@ -126,6 +135,7 @@ class Routing:
         origins: Sequence[str] | Literal["*"] = (),
         compress: bool = False,
         authorize: Authorize | None = None,
+        headers: Headers = (),
     ) -> None: ...
 
     def sse(
@@ -137,6 +147,7 @@ class Routing:
         compress: bool = False,
         blocking: bool | None = None,
         authorize: Authorize | None = None,
+        headers: Headers = (),
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
@@ -159,7 +170,8 @@ class Routing:
         for an item of a queue should call ``stream.get(queue)``, which then ends, too. Any other
         wait needs a time-out and a check of ``stream.closed``.
 
-        ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`. A page of another
+        ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`, and so is
+        ``headers``, for the 200 response. A page of another
         site in ``origins`` may read the streams and set headers (CORS). Its browser sends cookies
         if the page requests that and ``origins`` lists the site.
 
@@ -167,20 +179,22 @@ class Routing:
         compressed once for all clients, and clients can decode it as soon as it arrives.
 
         Raises:
-            ValueError: the path is malformed or taken, or an origin can never match.
+            ValueError: the path is malformed or taken, an origin can never match, or a header
+                cannot be set, as for :meth:`websocket`.
             RuntimeError: the app has been started; its routes cannot be changed.
             TypeError: the handler does not accept these arguments or is a coroutine function, the
                 source has an unsupported type, or origins are one ``str`` instead of a sequence.
         """
         pattern = Path(path)
         check_origins(origins)
+        further = added_headers(headers, ON_CONNECTIONS)
         if source is not None:
             # Routes that share a queue share its topic.
             known = source if isinstance(source, Topic) else self._topics.fed_by(source)
             if known is None:
                 check_source(source)
             topic = known or self._topics.unnamed(path)
-            route = EventRoute(path, None, topic, origins, compress, None, authorize)
+            route = EventRoute(path, None, topic, origins, compress, None, authorize, further)
             self._routes.add(path, route)
             if known is None:
                 self._topics.feed(source, self._topics.find(topic))
@@ -188,22 +202,35 @@ class Routing:
 
         def register(handler: Handler) -> Handler:
             check_handler(handler, pattern.parameters, path=path)
-            route = EventRoute(path, handler, None, origins, compress, blocking, authorize)
+            route = EventRoute(path, handler, None, origins, compress, blocking, authorize, further)
             self._routes.add(path, route)
             return handler
 
         return register
 
     def page(
-        self, path: str, body: str | bytes, *, content_type: str = "text/html; charset=utf-8"
+        self,
+        path: str,
+        body: str | bytes,
+        *,
+        content_type: str = "text/html; charset=utf-8",
+        headers: Headers = (),
     ) -> None:
         """Serve a fixed page at a path.
 
+        Args:
+            path: the path.
+            body: the content; a ``str`` is encoded in UTF-8.
+            content_type: the media type of the content.
+            headers: further headers, such as Cache-Control, as a mapping or (name, value) pairs.
+                They take precedence over the setting ``headers``.
+
         Raises:
-            ValueError: the path is malformed or taken, or the content type is not a valid header
-                value.
+            ValueError: the path is malformed or taken; the content type is not a valid header
+                value; or the server sets a header itself, or its name or value is not valid.
             RuntimeError: the app has been started; its routes cannot be changed.
         """
         check_field("Content-Type", content_type)
         encoded = body.encode() if isinstance(body, str) else bytes(body)
-        self._routes.add(path, PageRoute(encoded, content_type))
+        further = added_headers(headers, ON_PAGES)
+        self._routes.add(path, PageRoute(encoded, content_type, further))

@@ -23,6 +23,7 @@ from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.patches import check_patches
 from .handoff.threads import Threads, has_gil
+from .headers import layered
 from .hosts import hosts_of
 from .http.answers import refuse_plain_http
 from .http.host_policy import HostPolicy
@@ -45,10 +46,7 @@ from .sockets.tls import TLSPeer
 from .timing import Timing, waitable
 from .topics.registry import Topics
 
-SERVICE_UNAVAILABLE = encode_response(
-    503,
-    [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")],
-)
+SERVICE_UNAVAILABLE = [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")]
 
 
 class Server:
@@ -347,15 +345,16 @@ class Server:
         """Owner of the first loop: close a connection, with a 503 if that is cheap."""
         clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
+        answer = encode_response(503, layered(SERVICE_UNAVAILABLE, clients.headers))
         peer = Peer(clients, sock, address)
         if self._tls is not None or not isinstance(sock, socket.socket):
             disconnect(sock)
         elif self._admission.may_linger(peer):
             clients.add(peer)
-            peer.finish(SERVICE_UNAVAILABLE)
+            peer.finish(answer)
         else:
             with suppress(OSError):
-                sock.send(SERVICE_UNAVAILABLE)
+                sock.send(answer)
             disconnect(sock)
 
     def _connected(self, peer: Peer, opening: Opening | None) -> None:

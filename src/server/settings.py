@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite, isnan
 from os import PathLike
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import ssl
 
 from .addresses import TrustedNetworks
+from .headers import BY_DEFAULT, added_headers
 from .hosts import Hosts
 
 AT_LEAST_1 = (
@@ -116,6 +117,10 @@ class Settings:
             The request target may have half of this size, and is otherwise answered with 414.
         max_headers: maximum number of headers of a request. A request with more is answered with
             431.
+        headers: headers of every answer, such as Strict-Transport-Security, as a mapping or (name,
+            value) pairs. A header of the same name that an answer has itself, for example from its
+            route, takes precedence. The server sets headers such as Connection, Content-Length,
+            Content-Type and Date itself, so they are refused.
         max_kept_head: maximum size of a request head that is kept while its connection is open, in
             bytes. For a larger head, ``request.headers`` and ``request.query`` are available only
             in ``authorize`` and at the beginning of the handler; see :class:`Request`.
@@ -161,6 +166,7 @@ class Settings:
     hosts: Sequence[str] | None = None
     max_head_size: int = 16 * 1024
     max_headers: int = 100
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
     max_kept_head: int = 4096
     max_connections: int = 0
     max_handshakes_per_address: int = 0
@@ -194,6 +200,7 @@ class Settings:
             raise ValueError(
                 f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
+        object.__setattr__(self, "headers", added_headers(self.headers, BY_DEFAULT))
         TrustedNetworks(self.trusted_proxies)  # raises errors in the values
         Hosts(self.hosts)  # likewise
         if any(fd < 0 for fd in self.fds):

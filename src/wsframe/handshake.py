@@ -15,7 +15,7 @@ from .arguments import check_deflate, check_integer, check_text, is_sequence_of_
 from .deflate import PerMessageDeflate
 from .errors import HandshakeError
 from .fields import Fields
-from .headers import TOKEN, Headers, check_field, encode_head, encode_response, pairs
+from .headers import TOKEN, Headers, check_field, checked, encode_head, encode_response, pairs
 from .kernels import accept_key
 from .origins import check_host, check_origin, check_origins, split_host
 from .parameters import EXTENSION, Parameters
@@ -39,6 +39,7 @@ SWITCHING_PROTOCOLS = int(HTTPStatus.SWITCHING_PROTOCOLS)  # an int, because an 
 # WebSocket. A 101 response must not have a body (RFC 9110 section 15.2).
 RESERVED_IN_RESPONSE = frozenset(("connection", "content-length", "transfer-encoding", "upgrade"))
 RESERVED_IN_REQUEST = RESERVED_IN_RESPONSE | {"expect", "host", "origin"}
+RESERVED = "is reserved for the handshake"
 
 UPGRADE_REQUIRED = (
     ("Upgrade", "websocket"),
@@ -117,7 +118,7 @@ def accept(
     check_choices(subprotocols, origins)
     if deflate is not None:
         check_deflate(deflate)
-    further = _further(headers, RESERVED_IN_RESPONSE)
+    further = checked(headers, RESERVED_IN_RESPONSE, RESERVED)
     fields = request if isinstance(request, Fields) else Fields(request, name="request")
     check_host(fields)
     key = check_upgrade(fields, method, http_version)
@@ -244,7 +245,7 @@ class UpgradeRequest:
             self._headers.append(("Sec-WebSocket-Extensions", offers))
         for name, value in self._headers:
             check_field(name, value)
-        self._headers += _further(headers, RESERVED_IN_REQUEST)
+        self._headers += checked(headers, RESERVED_IN_REQUEST, RESERVED)
 
     def encode(self) -> bytes:
         """Return the request in wire format."""
@@ -302,20 +303,6 @@ def check_choices(subprotocols: Sequence[str], origins: Sequence[str] | Literal[
     for subprotocol in subprotocols:
         if not TOKEN.fullmatch(subprotocol):
             raise ValueError(f"subprotocols must be tokens, unlike {subprotocol!r}")
-
-
-def _further(headers: Headers, reserved: frozenset[str]) -> list[tuple[str, str]]:
-    """Return the caller's headers of a request or response, checked.
-
-    Raises:
-        ValueError: a header is reserved for the handshake, or not valid.
-    """
-    further = pairs(headers)
-    for name, value in further:
-        if name.lower() in reserved or name.lower().startswith("sec-websocket-"):
-            raise ValueError(f"header {name} is reserved for the handshake")
-        check_field(name, value)
-    return further
 
 
 def wants_upgrade(headers: Headers | Fields) -> bool:

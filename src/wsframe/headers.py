@@ -14,6 +14,7 @@ __all__ = [
     "TOKEN",
     "Headers",
     "check_field",
+    "checked",
     "encode_final",
     "encode_head",
     "encode_response",
@@ -77,6 +78,27 @@ def check_field(name: str, value: str) -> None:
     _check_characters(name, value)
     if not _is_latin(value):
         raise _not_latin(name, value)
+
+
+def checked(headers: Headers, reserved: frozenset[str], reason: str) -> list[tuple[str, str]]:
+    """Return a caller's headers as (name, value) pairs, checked.
+
+    Args:
+        headers: the headers.
+        reserved: the names that the caller must not set, in lower case. Those of WebSocket belong
+            to them.
+        reason: the reason, for the error.
+
+    Raises:
+        TypeError: the headers have another type.
+        ValueError: a header is reserved; or as :func:`check_field`.
+    """
+    found = pairs(headers)
+    for name, value in found:
+        if name.lower() in reserved or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"header {name} {reason}")
+        check_field(name, value)
+    return found
 
 
 def _check_characters(name: str, value: str) -> None:

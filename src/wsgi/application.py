@@ -12,13 +12,14 @@ from wsframe.fields import Fields
 
 from ..server.dispatch.opening import Opening
 from ..server.dispatch.routes import EventRoute, WebSocketRoute
+from ..server.headers import layered
 from ..server.http.cors import cors_headers, preflight_headers
 from ..server.http.host_policy import with_proxy_advice
 from ..server.http.refusals import RefusalError
 from ..server.http.request import Request
 from ..server.reports.refusals import UPGRADE
 from ..server.server import Server
-from ..server.sessions.eventstream_session import stream_headers
+from ..server.sessions.eventstream_session import STREAM_HEADERS
 from ..server.sessions.resume import last_event_id
 from ..server.topics.ids import END
 from ..server.topics.topic import Topic
@@ -38,6 +39,9 @@ WITHOUT_BODY = [("Content-Type", "text/plain")]
 
 class Opener(Protocol):
     """The object that opens connections for applications; see :class:`wsframe.wsgi.Live`."""
+
+    @property
+    def headers(self) -> Pairs: ...
 
     def server(self, environ: Environ, /) -> Server: ...
 
@@ -105,6 +109,12 @@ class Application:
             environ: the environment of the request.
             body: the framework's reader of the body, which ends with it; None without one.
         """
+        reply = self._reply(environ, body)
+        if isinstance(reply, Answer):
+            reply.add_headers(self._live.headers)
+        return reply
+
+    def _reply(self, environ: Environ, body: Readable | None) -> Reply:
         arrival = Arrival(environ, body)
         try:
             arrival.read(self._live)
@@ -144,6 +154,7 @@ class Application:
         assert request is not None
         origin = self._live.check_origin(environ, request, fields, route.origins)
         headers = cors_headers(origin, route.origins)
+        stream_headers = [*STREAM_HEADERS, *headers]
         try:
             allowed = preflight_headers(request.method, fields) if route.origins else None
             if allowed is not None:
@@ -151,7 +162,7 @@ class Application:
             if last_event_id(request) == END:
                 return Answer(204, (*headers, ("Cache-Control", "no-store")))
             if request.method == "HEAD":
-                return Answer(200, stream_headers(headers))
+                return Answer(200, layered(stream_headers, route.headers))
             if arrival.connection is not None:
                 discard_body(environ, arrival.body)
             server = self._live.server(environ)
@@ -163,7 +174,7 @@ class Application:
         if arrival.connection is None:
             self._live.relaying(arrival.problem)
             return Relay(server, opening)
-        return self._takeover(server, arrival.connection, opening, stream_headers(headers))
+        return self._takeover(server, arrival.connection, opening, stream_headers)
 
     def _takeover(
         self, server: Server, connection: Connection, opening: Opening, headers: Pairs

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from wsframe import PerMessageDeflate
 
 from ..server.dispatch.routes import EventRoute, WebSocketRoute
+from ..server.headers import Pairs
 
 Origins: TypeAlias = "Sequence[str] | Literal['*']"
 
@@ -25,6 +26,7 @@ class Options:
     max_message_size: int = 1 << 20
     deflate: PerMessageDeflate | None = None
     blocking: bool | None = None
+    headers: Pairs = ()
 
 
 DEFAULT = Options()
@@ -72,6 +74,7 @@ class Handlers:
                     options.deflate,
                     options.blocking,
                     None,
+                    options.headers,
                 )
                 route = self._websockets.setdefault((code, options), new)
         return route
@@ -85,7 +88,9 @@ class Handlers:
             with self._lock:
                 origins = self._origins if options.origins is None else options.origins
                 name = "the event streams of topics" if handler is None else _name_of(code)
-                new = EventRoute(name, handler, None, origins, False, options.blocking, None)
+                new = EventRoute(
+                    name, handler, None, origins, False, options.blocking, None, options.headers
+                )
                 route = self._streams.setdefault((code, options), new)
         return route
 

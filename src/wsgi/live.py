@@ -14,10 +14,12 @@ from wsframe import HandshakeError, PerMessageDeflate
 from wsframe.arguments import check_max_message_size
 from wsframe.fields import Fields
 from wsframe.handshake import check_choices
+from wsframe.headers import Headers, pairs
 from wsframe.origins import check_origins
 
 from ..server.dispatch.routes import Routes, check_handler
 from ..server.forks import recreate_in_children
+from ..server.headers import ON_CONNECTIONS, added_headers
 from ..server.hosts import Hosts
 from ..server.http.answers import report
 from ..server.http.host_policy import HostPolicy
@@ -42,7 +44,7 @@ from ..server.topics.topic import Topic
 from . import flask_views
 from .advice import Advice
 from .application import Application
-from .environ import Environ, StartResponse, address_of, request_of
+from .environ import Environ, Pairs, StartResponse, address_of, request_of
 from .handlers import Handlers, Options, Origins
 from .process import ProcessServer
 from .replies import Answer, Reply
@@ -140,12 +142,14 @@ class Live(Service):
         deflate: PerMessageDeflate | bool = False,
         max_message_size: int = 1 << 20,
         blocking: bool | None = None,
+        headers: Headers = (),
     ) -> Callable[[Handler], Handler]:
         """Set the options of a handler; a decorator.
 
         The options are those of :meth:`wsframe.server.App.websocket`. Event streams use only
-        ``origins`` and ``blocking``. They must not depend on the request, because each set of
-        options is kept, with a quota and a blocking profile of its own.
+        ``origins``, ``blocking`` and ``headers``. They must not depend on the
+        request, because each set of options is kept, with a quota and a blocking profile of its
+        own.
 
         Args:
             subprotocols: supported subprotocols.
@@ -154,10 +158,12 @@ class Live(Service):
             max_message_size: maximum size of a received message, in bytes.
             blocking: True for a generator that blocks at nearly every message; False for one that
                 never blocks.
+            headers: headers of the 101, or of the 200 of an event stream. Headers of the view's
+                response, such as cookies, take precedence.
 
         Raises:
             ValueError: the size is not positive, a subprotocol is not a token, or an origin can
-                never match.
+                never match; or the server sets a header itself, or its name or value is not valid.
             TypeError: subprotocols or origins are one ``str`` instead of a sequence.
         """
         check_choices(subprotocols, () if origins is None else origins)
@@ -168,6 +174,7 @@ class Live(Service):
             max_message_size,
             WITHOUT_CONTEXT if deflate is True else deflate or None,
             blocking,
+            added_headers(headers, ON_CONNECTIONS),
         )
 
         def register(handler: Handler) -> Handler:
@@ -222,7 +229,9 @@ class Live(Service):
         several = environ.get("wsgi.multiprocess")
         body = encode(self._siblings.collect() if several else self.stats())
         headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-        return Answer(200, headers, body)(environ, start_response)
+        answer = Answer(200, headers, body)
+        answer.add_headers(self.headers)
+        return answer(environ, start_response)
 
     def stats(self) -> Stats:
         """Any thread: return the statistics of the topics and connections in this process."""
@@ -323,6 +332,11 @@ class Live(Service):
         return self._host_policy.check_host(request, fields)
 
     # For the applications that this class returns ---------------------------------------------
+
+    @property
+    def headers(self) -> Pairs:
+        """Any thread: the headers of every answer, from the settings."""
+        return pairs(self._settings.headers)
 
     def server(self, environ: Environ) -> Server:
         """The request's thread: return the server of this process; start it if necessary.

@@ -13,7 +13,7 @@ from ..server.dispatch.opening import Opening
 from ..server.http.refusals import RefusalError
 from ..server.reports.refusals import CONNECTIONS
 from ..server.server import Server
-from ..server.sessions.eventstream_session import stream_headers
+from ..server.sessions.eventstream_session import STREAM_HEADERS
 from .environ import StartResponse
 from .replies import HOP_BY_HOP, Reply
 
@@ -35,7 +35,7 @@ class Relay(Reply):
 
     def __init__(self, server: Server, opening: Opening) -> None:
         self.status: int = 200
-        self.headers: list[tuple[str, str]] = stream_headers(opening.headers)
+        self.headers: list[tuple[str, str]] = [*STREAM_HEADERS, *opening.headers]
         self._server = server
         self._opening = opening
         self._added: list[tuple[str, str]] = []

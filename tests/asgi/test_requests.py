@@ -497,6 +497,20 @@ def test_invalid_arguments_are_errors(topics: Topics) -> None:
             EventStream(topic, **{name: float("nan")})  # type: ignore[arg-type]
 
 
+def test_headers_may_be_repeated_and_are_checked(topics: Topics) -> None:
+    topic = topics.topic("news")
+    cookies = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+    found = EventStream(topic, headers=cookies).raw_headers
+    assert [value for name, value in found if name == b"set-cookie"] == [b"a=1", b"b=2"]
+    for name, value, error in [
+        ("Content-Type", "text/plain", "header Content-Type is set by the server"),
+        ("cache-control", "max-age=1", "header cache-control is set by the server"),
+        ("X-A", "a\r\nX-B: c", "must not contain control characters"),
+    ]:
+        with pytest.raises(ValueError, match=error):
+            EventStream(topic, headers={name: value})
+
+
 def test_starlette_is_not_required(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -26,6 +26,7 @@ SAMPLES = {
     "cert": ("cert.pem", '"cert.pem"'),
     "key": ("key.pem", '"key.pem"'),
     "hosts": ("a.example,*.b.example", '["a.example", "*.b.example"]'),
+    "headers": ("X-A: b\nX-C: d", '{"X-A" = "b", X-C = "d"}'),
     "trusted_proxies": ("10.0.0.0/8,unix", '["10.0.0.0/8", "unix"]'),
     "max_connections": ("12", "12"),
     "max_handshakes_per_address": ("4", "4"),
@@ -115,6 +116,46 @@ def test_every_setting_has_the_same_value_from_each_source(
         from_file = resolved("--config", "shop.toml")
         assert from_option.values == from_environment.values == from_file.values, name
         assert from_option.values != resolved().values, name
+
+
+def test_headers_are_lines_or_a_table(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "--header=X-A: b: c", "--header= X-D :", "--header=X-A:2"
+    assert resolved(*given)["headers"] == [("X-A", "b: c"), ("X-D", ""), ("X-A", "2")]
+    (directory / "shop.toml").write_text('[headers]\nX-A = "b"\nX-C = "d: e"\n')
+    monkeypatch.setenv("WSFRAME_CONFIG", "shop.toml")
+    assert resolved()["headers"] == [("X-A", "b"), ("X-C", "d: e")]
+    (directory / "shop.toml").write_text('headers = "X-A: b"\n')
+    assert resolved()["headers"] == [("X-A", "b")]
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("{X-A = 1}", "expected a string without line breaks for X-A: 1"),
+        ('{X-A = "b\\nX-C: d"}', r"expected a string without line breaks for X-A: 'b\nX-C: d'"),
+        ('{X-A = "b\\rc"}', r"a header must not contain control characters: X-A: 'b\rc'"),
+        ("[]", "expected a table or a string, got an array []"),
+    ],
+)
+def test_headers_of_a_file_are_checked(
+    directory: Path, capsys: pytest.CaptureFixture[str], toml: str, message: str
+) -> None:
+    (directory / "shop.toml").write_text(f"headers = {toml}\n")
+    assert error(capsys, "--config", "shop.toml") == f"shop.toml: headers: {message}"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("X-A", "expected NAME: VALUE, got 'X-A'"),
+        ("X A: b", "a header name must be a token: 'X A'"),
+        ("Date: now", "header Date is set by the server"),
+    ],
+)
+def test_header_options_are_checked(
+    capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    assert error(capsys, f"--header={option}") == f"argument --header: {message}"
 
 
 def test_options_precede_the_environment_which_precedes_the_file(

@@ -133,6 +133,22 @@ def test_middleware_adds_headers_to_the_101_and_the_200(live: Live, serve: Serve
     stream.close()
 
 
+def test_headers_of_the_settings_and_of_a_handler(make_live: MakeLive, serve: Serve) -> None:
+    live = make_live(headers={"X-A": "settings"})
+
+    @live.websocket
+    @live.handler(headers={"X-B": "handler"})
+    def talk(request: HttpRequest, ws: WebSocket) -> None:
+        ws.receive()
+
+    port = serve([path("", talk)])
+    client = WebSocketClient(port, "/")
+    assert (client.headers["X-A"], client.headers["X-B"]) == ("settings", "handler")
+    client.close()
+    status, answer = ask(port, get("/"))
+    assert (status, b"\r\nX-A: settings\r\n" in answer) == (426, True)
+
+
 def test_a_refusal_is_a_response_that_passes_middleware(live: Live, serve: Serve) -> None:
     port = serve([path("", live.websocket(greet, room="a"))])
     status, answer = ask(port, upgrade("/", ("Origin", "http://evil.example")))

@@ -290,6 +290,22 @@ def test_a_thread_of_the_handler_has_no_context(app: Flask, live: Live, run: Run
     client.expect_close()
 
 
+def test_a_handler_has_headers_which_a_view_replaces(app: Flask, live: Live, run: Run) -> None:
+    @live.handler(headers={"X-A": "handler", "X-B": "handler"})
+    def greet(ws: WebSocket) -> None:
+        ws.receive()
+
+    @app.get("/", websocket=True)
+    def view() -> Response:
+        response = live.websocket(greet)
+        response.headers["X-A"] = "view"
+        return response
+
+    client = WebSocketClient(run(), "/")
+    assert (client.headers.get_all("X-A"), client.headers["X-B"]) == (["view"], "handler")
+    client.close()
+
+
 def test_views_of_blueprints_and_relative_urls(app: Flask, live: Live, run: Run) -> None:
     blueprint = Blueprint("rooms", __name__, url_prefix="/rooms")
 

@@ -185,9 +185,8 @@ def test_a_request_that_was_read_elsewhere_becomes_an_event_stream(
     )
     with client, client.makefile("rb") as lines:
         assert lines.readline() == b"HTTP/1.1 200 OK\r\n"
-        assert lines.readline() == b"X-More: 1\r\n"
-        while lines.readline() != b"\r\n":
-            pass
+        head = list(iter(lines.readline, b"\r\n"))
+        assert head.count(b"X-More: 1\r\n") == 1
         if method == "HEAD":
             assert lines.read() == b""
         else:

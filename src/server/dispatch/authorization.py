@@ -10,6 +10,7 @@ from wsframe import HandshakeError
 from ..handoff.blocking import BlockingProfile
 from ..handoff.task import BUSY, ENDED, WAITING, Task
 from ..handoff.threads import WorkerThread
+from ..headers import ON_PAGES, added_headers
 from ..http.refusals import RefusalError
 from ..http.request import Request
 from ..reports.loggers import log
@@ -121,6 +122,7 @@ class Authorization(PendingRequest, Task):
             self.proceed()
             return
         try:
+            added_headers(error.headers, ON_PAGES)
             self.refuse(error, FAILED if error is AUTHORIZATION_FAILED else AUTHORIZE)
         except (TypeError, ValueError):  # its status or a header is invalid
             log.exception(

@@ -12,12 +12,13 @@ from wsframe.handshake import check_upgrade, negotiate, wants_upgrade
 from wsframe.headers import encode_response
 from wsframe.origins import check_host
 
+from ..headers import Pairs, layered
 from ..http.answers import refuse, respond, respond_without_content
 from ..http.cors import cors_headers, preflight_headers
 from ..http.host_policy import with_proxy_advice
 from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
-from ..http.request import set_pattern
+from ..http.request import set_pattern, take_headers
 from ..reports.refusals import PATH
 from ..reports.stats import EVENT_STREAM, WEBSOCKET
 from ..sessions.eventstream_handler import EventStreamHandler
@@ -130,7 +131,14 @@ class Dispatcher:
             )
         with_body = request.method == "GET"
         if isinstance(route, PageRoute):
-            respond(peer, 200, route.body, content_type=route.content_type, with_body=with_body)
+            respond(
+                peer,
+                200,
+                route.body,
+                content_type=route.content_type,
+                headers=route.headers,
+                with_body=with_body,
+            )
         elif isinstance(route, ReportRoute):
             PendingReport(peer, route, with_body).start()
         else:
@@ -197,7 +205,8 @@ class Dispatcher:
         kind = GeneratorSession if opening.generator else ThreadSession
         profile = peer.loop.profile(route, route.blocking)
         session = kind(peer, profile, self._topics, codec, request, opening.handler)
-        head = encode_response(101, (*acceptance.headers, *peer.record.headers))
+        further = _further_headers(peer, opening)
+        head = encode_response(101, layered(acceptance.headers, *further))
         worker = None if opening.generator else self._thread_for(peer, opening)
         peer.switch(session)
         peer.record.subprotocol = acceptance.subprotocol
@@ -214,12 +223,9 @@ class Dispatcher:
         if last_event_id(request) == END:
             respond_without_content(peer, [("Cache-Control", "no-store")])
             return
-        headers = list(peer.record.headers)
-        if route.compress:
-            headers.append(("Vary", "Accept-Encoding"))
-        if opening.gzip:
-            headers.append(("Content-Encoding", "gzip"))
-        head = encode_stream_head(headers)
+        vary = [("Vary", "Accept-Encoding")] if route.compress else []
+        coding = [("Content-Encoding", "gzip")] if opening.gzip else []
+        head = encode_stream_head(vary, coding, *_further_headers(peer, opening))
         if request.method == "HEAD":
             peer.record.status = 200
             peer.finish(head)
@@ -249,3 +255,12 @@ class Dispatcher:
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
         peer.begin_answer(head)
         session.open(worker)
+
+
+def _further_headers(peer: Peer, opening: Opening) -> tuple[Pairs, Pairs, Pairs]:
+    """Owner, once: return the headers that are added to the 101 or 200, the most specific first.
+
+    They are those of the request, of the route and of the settings.
+    """
+    of_request = (*peer.record.headers, *take_headers(opening.request))
+    return of_request, opening.route.headers, peer.clients.headers

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from wsframe import PerMessageDeflate
 from wsframe.headers import TEXT_TYPE
 
+from ..headers import Pairs
 from ..http.paths import Path, normal_path, segments_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class WebSocketRoute:
     deflate: PerMessageDeflate | None
     blocking: bool | None
     authorize: Authorize | None
+    headers: Pairs = ()
 
     @cached_property
     def has_generator(self) -> bool:
@@ -52,6 +54,7 @@ class EventRoute:
     compress: bool
     blocking: bool | None
     authorize: Authorize | None
+    headers: Pairs = ()
 
     @cached_property
     def has_generator(self) -> bool:
@@ -65,6 +68,7 @@ class PageRoute:
 
     body: bytes
     content_type: str
+    headers: Pairs = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from wsframe import HandshakeError
 from wsframe.headers import TEXT_TYPE, encode_final, encode_response
 
 from ..addresses import client_of
+from ..headers import layered
 from ..reports.refusals import LOGGED_ELSEWHERE, MALFORMED, REASONS, Refusals
 from ..reports.text import printable
 from .refusals import VALUE, RefusalError, quoted
@@ -29,7 +30,8 @@ def respond(
     with_body: bool = True,
 ) -> None:
     """Owner: answer, and close the connection."""
-    head = [*headers, *peer.record.headers, ("Date", formatdate(usegmt=True))]
+    own = (*headers, *peer.record.headers, ("Date", formatdate(usegmt=True)))
+    head = layered(own, peer.clients.headers)
     peer.record.status = status
     peer.finish(encode_final(status, head, body, content_type=content_type, with_body=with_body))
 
@@ -38,7 +40,8 @@ def respond_without_content(peer: Peer, headers: Iterable[tuple[str, str]]) -> N
     """Owner: answer with 204, without a Content-Length (RFC 9110 section 8.6), and close."""
     peer.record.status = 204
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
-    peer.finish(encode_response(204, [*headers, *peer.record.headers, date, close]))
+    own = (*headers, *peer.record.headers, date, close)
+    peer.finish(encode_response(204, layered(own, peer.clients.headers)))
 
 
 def refuse(

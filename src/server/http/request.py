@@ -12,6 +12,7 @@ from wsgiref.headers import Headers
 from wsframe.fields import Fields
 
 from ..addresses import client_of
+from ..headers import ON_CONNECTIONS, Pairs, added_headers
 from .cookies import cookies_of
 from .paths import Path, normal_path, segments_of
 from .proxies import Hop
@@ -58,6 +59,7 @@ class Request:
     """
 
     __slots__ = (
+        "_added",
         "_fields",
         "_host",
         "_pattern",
@@ -102,6 +104,7 @@ class Request:
         self.client: str = client_of(address)
         self.scheme: str = scheme
         self.client_certificate: dict[str, Any] | None = client_certificate
+        self._added: Pairs | None = ()  # headers for the answer; None once it is sent
         self._pattern: Path | None = None
         self.identity: Any = None
         self._target = target
@@ -181,6 +184,25 @@ class Request:
         """The User-Agent header; of a long head, its first 512 characters."""
         return self._headers().get("User-Agent")
 
+    def add_header(self, name: str, value: str) -> None:
+        """The thread of ``authorize``: add a header to the 101, or to the 200 of an event stream.
+
+        It may be called several times for one name, such as Set-Cookie. Headers of the route and
+        of the settings with the same name are left out, except Set-Cookie and Vary. A refusal has
+        the headers of its :class:`wsframe.HandshakeError` instead.
+
+        Raises:
+            RuntimeError: the request was answered, as it is before the handler begins.
+            ValueError: the server sets this header itself, or the name or the value is not valid.
+        """
+        added = added_headers([(name, value)], ON_CONNECTIONS)
+        if self._added is None:
+            raise RuntimeError(
+                f"cannot add the header {name}, because the request was answered: add it in the "
+                "authorize function of the route"
+            )
+        self._added += added
+
     def _headers(self) -> Headers:
         fields = (line.partition(":") for line in self._fields.split("\n") if line)
         return Headers([(name, value) for name, _, value in fields])
@@ -219,6 +241,13 @@ def forward(request: Request, hop: Hop) -> None:
     request.client = hop.client or request.client
     request.scheme = hop.scheme or request.scheme
     request._host = hop.authority(request.scheme) or request._host
+
+
+def take_headers(request: Request) -> Pairs:
+    """Owner, once: return the headers for the answer that is sent now."""
+    added, request._added = request._added, None
+    assert added is not None
+    return added
 
 
 def set_pattern(request: Request, pattern: Path | None) -> None:

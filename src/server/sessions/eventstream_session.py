@@ -13,6 +13,7 @@ from wsframe.headers import encode_response
 
 from ..handoff.queues import wake
 from ..handoff.task import BUSY, WAITING
+from ..headers import layered
 from ..http.request import shorten
 from ..sockets.output import no_room
 from ..sockets.peer import Peer
@@ -34,30 +35,22 @@ if TYPE_CHECKING:
 COMMENT = b":\n\n"
 
 
-def stream_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the headers of an event stream.
-
-    X-Accel-Buffering asks proxies not to buffer the events.
-
-    Args:
-        headers: further headers.
-    """
-    return [
-        *headers,
-        ("Content-Type", "text/event-stream; charset=utf-8"),
-        ("Cache-Control", "no-store, no-transform"),
-        ("X-Accel-Buffering", "no"),
-    ]
+# The headers of every event stream. X-Accel-Buffering asks proxies not to buffer the events.
+STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-store, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
 
 
-def encode_stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
+def encode_stream_head(*levels: Iterable[tuple[str, str]]) -> bytes:
     """Return the head of the answer; the body ends with the connection.
 
     Args:
-        headers: further headers.
+        *levels: further headers, as for :func:`layered`.
     """
     date, close = ("Date", formatdate(usegmt=True)), ("Connection", "close")
-    return encode_response(200, [*stream_headers(headers), date, close])
+    return encode_response(200, layered((*STREAM_HEADERS, date, close), *levels))
 
 
 def encode_retry(seconds: float) -> bytes:

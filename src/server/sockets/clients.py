@@ -8,12 +8,15 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from wsframe.headers import pairs
+
 from ..reports.refusals import Refusals
 from ..reports.stats import EVENT_STREAM, REQUEST, WEBSOCKET, Stats, Totals
 from .shutdown import PacedShutdown
 
 if TYPE_CHECKING:
     from ..handoff.loop import Loop
+    from ..headers import Pairs
     from ..settings import Settings
     from .peer import Peer
 
@@ -33,6 +36,7 @@ class Clients:
 
     Attributes:
         loop, settings, network_of: the same.
+        headers: the headers of every answer, from the settings.
         peers: the open connections; only the owner adds and removes.
         totals: counters over all connections, including ended ones.
         refusals: counters of the refused requests.
@@ -48,6 +52,7 @@ class Clients:
     ) -> None:
         self.loop = loop
         self.settings = settings
+        self.headers: Pairs = tuple(pairs(settings.headers))
         self.peers: set[Peer] = set()
         self.totals: Totals = Totals()
         self.refusals: Refusals = Refusals()

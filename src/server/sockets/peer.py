@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..handoff.loop import Loop
     from ..handoff.task import Task
+    from ..headers import Pairs
     from ..reports.refusals import Refusals
     from ..reports.stats import Totals
     from ..settings import Settings
@@ -45,6 +46,7 @@ class Connections(typing.Protocol):
 
     loop: Loop
     settings: Settings
+    headers: Pairs
     totals: Totals
     refusals: Refusals
     sendable: threading.Condition

@@ -1,0 +1,53 @@
+"""The headers that an application adds to answers: which it may set, and which take precedence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from wsframe.handshake import RESERVED_IN_RESPONSE
+from wsframe.headers import Headers, checked
+
+#: Headers, as (name, value) pairs.
+Pairs: TypeAlias = "tuple[tuple[str, str], ...]"
+
+# The headers that the server sets in each kind of answer, so that no application may.
+EVERYWHERE = RESERVED_IN_RESPONSE | {"date", "keep-alive", "trailer"}
+ON_PAGES = EVERYWHERE | {"content-type", "x-content-type-options"}
+ON_STREAMS = EVERYWHERE | {"cache-control", "content-encoding", "content-type", "x-accel-buffering"}
+# A route with origins sets the headers of CORS.
+ON_CONNECTIONS = ON_STREAMS | {"access-control-allow-credentials", "access-control-allow-origin"}
+BY_DEFAULT = ON_PAGES | {"content-encoding"}
+
+# Headers that add up; of others the most specific one is sent.
+ADDING_UP = frozenset(("set-cookie", "vary"))
+
+
+def added_headers(headers: Headers, reserved: frozenset[str]) -> Pairs:
+    """Any thread: check headers of the application before there is an answer, and return them.
+
+    Args:
+        headers: the headers.
+        reserved: the names that the server sets, in lower case: ``ON_PAGES`` for pages and
+            refusals, ``ON_CONNECTIONS`` for the 101 and for event streams, ``ON_STREAMS`` for
+            event streams in ASGI, and ``BY_DEFAULT`` for every answer of a server.
+
+    Raises:
+        TypeError: the headers have another type.
+        ValueError: the server sets a header itself, or a name or a value is not valid.
+    """
+    return tuple(checked(headers, reserved, "is set by the server"))
+
+
+def layered(*levels: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Any thread: return the headers of an answer, from the most specific level to the defaults.
+
+    A header is left out if an earlier level has one of the same name, except Set-Cookie and Vary.
+    """
+    headers: list[tuple[str, str]] = []
+    names: set[str] = set()
+    for level in levels:
+        new = [(name, value) for name, value in level if name.lower() not in names]
+        headers += new
+        names.update({name.lower() for name, _ in new} - ADDING_UP)
+    return headers
