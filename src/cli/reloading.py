@@ -70,7 +70,8 @@ class _Watch:
     def wait(self, names: Iterable[str]) -> None:
         """The main thread, after a failed start: wait for a change, also of these files."""
         self._files.add(*names)
-        self._done.wait()
+        while not self._done.wait(INTERVAL):
+            pass  # a signal that arrived just before the wait did not end it
 
     def _run(self) -> None:
         while not self.found:

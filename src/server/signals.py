@@ -6,8 +6,10 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import sleep
+from weakref import ref
 
 from wsframe.waker import Waker
 
@@ -18,6 +20,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # The signal for a reload, which a terminal sends when it is closed; none on Windows.
 HANGUP = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
 HELD_BACK = (*STOP_SIGNALS, *HANGUP)
+# The signal that interrupts the main thread again. Programs hardly use it, and by default it has no
+# effect.
+AGAIN = tuple(getattr(signal, name) for name in ("SIGURG",) if hasattr(signal, name))
+# Seconds between two of them.
+INTERVAL = 0.05
 
 _at_fork = threading.local()
 
@@ -32,6 +39,9 @@ class Signals:
     The main thread waits for a socket. A wait for a lock or a queue may miss a signal: the system
     delivers it to any thread, and then the main thread is not woken to run the handler. Python
     writes to the socket, whichever thread is interrupted.
+
+    User code must be interrupted although it waits in other ways, so another thread interrupts the
+    main thread again; see :meth:`interrupting`.
 
     The children of forks have the previous handlers from the beginning.
 
@@ -50,10 +60,13 @@ class Signals:
         self.count: int = 0
         self.hangups: int = 0
         self._counted = numbers
-        self._numbers = (*numbers, *others)
+        self._numbers = (*numbers, *others, *AGAIN)
         self._terminals = [file for file in range(3) if os.isatty(file)]
         self._forcible = forcible
         self._interrupting = False
+        self._watching = False
+        # Returns the raised exception; None before it, and once the exception was deleted.
+        self._raised: Callable[[], Interrupted | None] = lambda: None
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Signals:
@@ -84,18 +97,51 @@ class Signals:
     def interrupting(self) -> Iterator[None]:
         """The main thread: run user code that the first stop signal interrupts.
 
+        A handler may run late: if the signal arrives just before a system call, or in another
+        thread, Python waits for the end of the call. The exception of a handler may be lost: Python
+        suppresses it in a destructor, a hook of a fork, or a callback of a weak reference. So the
+        main thread is interrupted repeatedly after the first signal, and the exception is raised
+        again once it was suppressed. User code that still handles it is not interrupted.
+
         Raises:
             Interrupted: a signal has arrived before or during the call.
         """
-        if self.count:
+        with self._watched():
+            self._interrupting = True
+            try:
+                if not self.count:
+                    yield
+            finally:
+                self._interrupting = False
+        if self.count:  # before the call, or user code has suppressed the exception
             raise Interrupted
-        self._interrupting = True
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The main thread: run a thread that interrupts this one again."""
+        watcher = threading.Thread(target=self._watch, name="wsframe-signals", daemon=True)
+        self._watching = True
+        with suppress(RuntimeError):  # the system cannot start another thread
+            watcher.start()
         try:
             yield
         finally:
-            self._interrupting = False
-        if self.count:  # user code has suppressed the exception
-            raise Interrupted
+            self._watching = False
+            self.wake()
+            with suppress(RuntimeError):  # it was not started
+                watcher.join()
+            self.wake()  # it has discarded the earlier wake-ups
+
+    def _watch(self) -> None:
+        """A thread of its own: interrupt the main thread repeatedly after a stop signal."""
+        stops = {*self._counted, *HANGUP}
+        # Python writes the number of a signal at its arrival, before the handler runs.
+        while self._watching and stops.isdisjoint(self._waker.drain()):
+            pass
+        while self._watching:
+            for number in AGAIN:
+                os.kill(os.getpid(), number)  # Linux prefers the main thread
+            sleep(INTERVAL)
 
     def fileno(self) -> int:
         """Any thread: return the descriptor to poll; :meth:`wait` returns once it is readable."""
@@ -125,11 +171,17 @@ class Signals:
             self.hangups += not stops
         self.count += stops
         self.wake()  # the main thread may have been woken and wait again before this handler runs
-        if self._interrupting and stops:
-            if self.count == 1:
-                raise Interrupted
-            if self._forcible:
+        if self._interrupting and self.count:
+            if stops and self.count > 1 and self._forcible:
                 os._exit(1)
+            if self._raised() is None:
+                raise self._interruption()
+
+    def _interruption(self) -> Interrupted:
+        # No frame of its traceback refers to it, so it exists as long as user code handles it.
+        interruption = Interrupted()
+        self._raised = ref(interruption)
+        return interruption
 
 
 def _before_fork() -> None:

@@ -36,15 +36,15 @@ class Waker:
         except OSError:
             return  # closed, or full of earlier wake-ups
 
-    def drain(self) -> bool:
-        """The thread that polls: discard the wake-ups; return True if there were any.
+    def drain(self) -> bytes:
+        """The thread that polls: take the wake-ups, and return the bytes that made them.
 
         A blocking waker waits for the first one.
         """
         try:
-            return bool(self._receiver.recv(4096))
+            return self._receiver.recv(4096)
         except BlockingIOError:
-            return False
+            return b""
 
     def close(self) -> None:
         """Any thread: close both ends; :meth:`wake` may still be called."""

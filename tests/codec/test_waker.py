@@ -33,8 +33,8 @@ def test_a_wake_up_makes_the_waker_readable_until_it_is_drained(waker: Waker) ->
     assert not is_readable(waker)
 
 
-def test_draining_without_a_wake_up_returns_false(waker: Waker) -> None:
-    assert not waker.drain()
+def test_draining_without_a_wake_up_returns_no_bytes(waker: Waker) -> None:
+    assert waker.drain() == b""
 
 
 def test_any_number_of_wake_ups_never_blocks(waker: Waker) -> None:
@@ -48,12 +48,12 @@ def test_any_number_of_wake_ups_never_blocks(waker: Waker) -> None:
 
 def test_a_blocking_waker_waits_for_a_wake_up_of_another_thread() -> None:
     waker = Waker(blocking=True)
-    drained: list[bool] = []
+    drained: list[bytes] = []
     thread = threading.Thread(target=lambda: drained.append(waker.drain()))
     thread.start()
     waker.wake()
     thread.join(10)
-    assert drained == [True]
+    assert drained == [b"\0"]
     waker.close()
 
 
