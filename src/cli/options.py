@@ -132,6 +132,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _field("ping_timeout", values.SECONDS),
         _field("heartbeat", values.SECONDS),
         _field("retry", values.SECONDS),
+        _field("max_connection_age", values.SECONDS),
         _field("drain", values.SECONDS),
         _field("stop_delay", values.SECONDS),
     ),

@@ -21,6 +21,7 @@ class CommonOptions(TypedDict, total=False):
     ping_timeout: float
     heartbeat: float
     retry: float
+    max_connection_age: float
     socket_buffer: int
     max_threads: int
     max_handler_threads: int

@@ -74,6 +74,10 @@ class Settings:
         retry: average time that clients of event streams wait before they reconnect; 0 to send no
             value. Each client gets a random value from half to one and a half times this, so that
             they do not reconnect all at once.
+        max_connection_age: time after which a WebSocket or an event stream is closed so that its
+            client reconnects, for example to another server; 0 for no limit. Each connection has a
+            random time that differs by up to 10 %, so that clients do not reconnect all at once. A
+            WebSocket is closed with 1001. An event stream ends, and its client resumes.
         socket_buffer: size of each of the two kernel buffers of a client's TCP connection; 0 for
             the system's default. In bytes; Linux doubles it for its own overhead. With the
             default, a client that reads nothing occupies less than 256 KiB of kernel memory. The
@@ -154,6 +158,7 @@ class Settings:
     ping_timeout: float = 20.0
     heartbeat: float = 15.0
     retry: float = 2.0
+    max_connection_age: float = 0.0
     socket_buffer: int = 64 * 1024
     max_threads: int = 64
     max_handler_threads: int = 4000

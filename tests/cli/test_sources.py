@@ -50,6 +50,7 @@ SAMPLES = {
     "ping_timeout": ("11", "11"),
     "heartbeat": ("0", "0"),
     "retry": ("3.5", "3.5"),
+    "max_connection_age": ("3600", "3600"),
     "drain": ("0.5", "0.5"),
     "stop_delay": ("2.5", "2.5"),
     "redis": ("redis://:secret@localhost", '"redis://:secret@localhost"'),

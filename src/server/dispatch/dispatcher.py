@@ -211,6 +211,7 @@ class Dispatcher:
         peer.switch(session)
         peer.record.subprotocol = acceptance.subprotocol
         peer.record.kind, peer.record.status = WEBSOCKET, 101
+        peer.limit_age()
         peer.begin_answer(head)
         session.start(worker)
         if opening.rest:
@@ -253,6 +254,7 @@ class Dispatcher:
         worker = self._thread_for(peer, opening) if opening.generator else None
         peer.switch(session)
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
+        peer.limit_age()
         peer.begin_answer(head)
         session.open(worker)
 

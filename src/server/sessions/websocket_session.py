@@ -241,6 +241,11 @@ class WebSocketSession(Subscriber):
         """Owner: close, because the server stops."""
         self.close(CloseCode.GOING_AWAY, "the server is shutting down")
 
+    def expire(self) -> None:
+        """Owner: close, because the connection has reached its maximum age."""
+        age = self.peer.clients.settings.max_connection_age
+        self.close(CloseCode.GOING_AWAY, f"open for about {age:g} s (max_connection_age)")
+
     def close(self, code: int, reason: str) -> None:
         """Owner: send our close frame, unless one was sent, and wait for the client's."""
         self.over = self.over or ConnectionClosed(code, reason)

@@ -121,7 +121,7 @@ class Clients:
         peers = list(islice(self._sweep, SWEEP_BATCH))
         for peer in peers:
             if peer.next_check <= now:
-                self.loop.call_safely(peer.check_progress, now)
+                self.loop.call_safely(peer.check, now)
             if peer.deadline <= now:
                 self.loop.call_safely(peer.deadline_passed)
         if len(peers) == SWEEP_BATCH:

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from math import inf
+from random import uniform
 from typing import TYPE_CHECKING, Any
 
 from wsframe.progress import unacknowledged
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 READ_SIZE = 16 * 1024
 # The number of checks for progress in the maximum time without progress.
 CHECKS = 8
+# The part of max_connection_age by which the age of a connection may differ from it.
+AGE_SPREAD = 0.1
 # The value of SO_LINGER for which ``close`` discards unsent data and resets the connection.
 DISCARD = struct.pack("ii", 1, 0)
 
@@ -66,6 +69,7 @@ class Peer(Output):
         address: the client's address, as the socket module returns it.
         read_size: the limit on the bytes of one read; 0 for the whole buffer of the loop.
         deadline: the time of the session's ``deadline_passed``, on the loop's clock.
+        expires: the time at which the connection reaches its maximum age, on the loop's clock.
         opened: the time of the accept, on the clock of ``loop.timing``.
         record: the facts about the connection beyond its socket.
         bytes_in: the number of bytes read.
@@ -86,6 +90,7 @@ class Peer(Output):
         "_reading",
         "address",
         "deadline",
+        "expires",
         "opened",
         "read_size",
         "record",
@@ -96,6 +101,7 @@ class Peer(Output):
         self.address: object = address
         self.read_size: int = READ_SIZE
         self.deadline: float = inf
+        self.expires: float = inf
         self.opened: float = clients.loop.timing.clock()
         self.record: ConnectionRecord = ConnectionRecord()
         self._reading = READ  # the requested event: READ, HANGUP, or 0 for none
@@ -128,6 +134,14 @@ class Peer(Output):
     def due_in(self, seconds: float) -> None:
         """Owner: set the deadline of the session, this many seconds from now."""
         self.deadline = self.loop.clock() + seconds
+
+    def limit_age(self) -> None:
+        """Owner: begin the time of ``max_connection_age``, which is random for each connection."""
+        age = self.clients.settings.max_connection_age
+        if age:
+            age *= uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
+            self.expires = self.loop.clock() + age
+            self.next_check = min(self.next_check, self.expires)
 
     @property
     def awaiting_request(self) -> bool:
@@ -185,7 +199,7 @@ class Peer(Output):
         self.clear: bool = False
         self._update_interest()
         self._disconnect(both_ended)
-        self.deadline = self.next_check = inf
+        self.deadline = self.next_check = self.expires = inf
         self.fd = self.limit = -1
         self._unsent = ()
         self._unsent_size = 0
@@ -213,6 +227,19 @@ class Peer(Output):
         self.out.clear()
         self.session.after_fork()
 
+    def check(self, now: float) -> None:
+        """Owner: check the progress of the client, and the age of the connection.
+
+        Args:
+            now: the time on the loop's clock.
+        """
+        self.check_progress(now)
+        if self.expires <= now:
+            self.expires = inf
+            if self.state is OPEN:
+                self.session.expire()
+                self.flush()
+
     def check_progress(self, now: float) -> None:
         """Owner: check the data that the client has acknowledged; disconnect a stalled client.
 
@@ -234,7 +261,7 @@ class Peer(Output):
             self.cut_off(f"acknowledged no data for {timeout:g} s (send_timeout)")
         if self.state is not CLOSED:
             self.next_check: float = min(
-                self.loop.instant(timeout / CHECKS), self.waiting_since + timeout
+                self.loop.instant(timeout / CHECKS), self.waiting_since + timeout, self.expires
             )
 
     def deadline_passed(self) -> None:

@@ -51,6 +51,10 @@ class Session(ABC):
     def shut_down(self) -> None:
         """Owner: close the connection as the protocol requires, because the server stops."""
 
+    def expire(self) -> None:
+        """Owner: close so that the client reconnects, because of ``max_connection_age``."""
+        self.shut_down()
+
     @property
     def awaiting_request(self) -> bool:
         """Owner: True until a complete request has been received."""

@@ -64,7 +64,7 @@ class StubPeer:
         self.calls.append("deadline")
         self.deadline = float("inf")
 
-    def check_progress(self, now: float) -> None:
+    def check(self, now: float) -> None:
         self.calls.append("check")
 
     def shut_down(self) -> None:
