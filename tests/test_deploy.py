@@ -7,14 +7,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.clients import Client, WebSocketClient, get
 from tests.support.fixtures import certificates, leak_check, log
+from tests.support.log import ServerLog
 from tests.support.processes import run
-from tests.support.proxies import Proxy, caddy, caddy_proxy, nginx_with
+from tests.support.proxies import Proxy, caddy, caddy_proxy, haproxy_with, nginx_with
 from tests.support.serving import serve
 from tests.support.tools import missing_tool
 from wsframe.cli.options import PREFIX, SETTINGS, argument_parser
@@ -39,9 +41,8 @@ def template(name: str, replacements: dict[str, str]) -> str:
     return text
 
 
-@pytest.fixture
-def sock(tmp_path: Path) -> Iterator[Path]:
-    """The unix socket of a server, which sends its clients their addresses."""
+def address_app() -> App:
+    """An app that sends its clients their addresses."""
     app = App()
     app.metrics()
 
@@ -52,8 +53,14 @@ def sock(tmp_path: Path) -> Iterator[Path]:
         for message in ws:
             ws.send(message)
 
+    return app
+
+
+@pytest.fixture
+def sock(tmp_path: Path) -> Iterator[Path]:
+    """The unix socket of a server, which sends its clients their addresses."""
     path = tmp_path / "s"
-    with serve(app, unix=path, trusted_proxies=["unix"], hosts=["localhost"]):
+    with serve(address_app(), unix=path, trusted_proxies=["unix"], hosts=["localhost"]):
         yield path
 
 
@@ -89,6 +96,49 @@ def test_caddy_is_a_proxy_of_the_server(sock: Path) -> None:
     site = template("Caddyfile", {"/run/shop/shop.sock": str(sock)})
     site = site.partition("shop.example {")[2].rpartition("}")[0]
     with caddy_proxy(program, site) as proxy:
+        check_proxy(proxy, None)
+
+
+@pytest.mark.parametrize("version", ["send-proxy-v2", "send-proxy"])
+def test_haproxy_passes_on_tls_and_the_address_of_the_client(
+    tmp_path: Path, certificates: Certificates, log: ServerLog, version: str
+) -> None:
+    sock = tmp_path / "s"
+    replacements = {
+        "/run/shop/shop.sock": str(sock),
+        ":443": "127.0.0.1:{port}",
+        "send-proxy-v2": version,
+    }
+    configuration = template("haproxy.cfg", replacements)
+    options: dict[str, Any] = {"proxy_protocol": ["unix"], "hosts": ["localhost", "127.0.0.1"]}
+    with (
+        serve(address_app(), unix=sock, ssl_context=certificates.server, **options),
+        haproxy_with(configuration) as proxy,
+    ):
+        check_proxy(proxy, certificates)
+    assert log.records == []  # HAProxy has checked the server with headers of its own
+
+
+FORWARDING = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+
+listen shop
+    bind 127.0.0.1:{port}
+    option forwardfor
+    http-request del-header X-Forwarded-For
+    http-request del-header Forwarded
+    http-request del-header X-Forwarded-Host
+    http-request del-header X-Forwarded-Port
+    http-request set-header X-Forwarded-Proto http
+"""
+
+
+def test_haproxy_forwards_requests(sock: Path) -> None:
+    with haproxy_with(f"{FORWARDING}    server shop unix@{sock}\n") as proxy:
         check_proxy(proxy, None)
 
 

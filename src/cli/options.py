@@ -103,6 +103,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             note=" (default: all; on loopback addresses only localhost and addresses)",
         ),
         _field("trusted_proxies", values.PROXIES, flag="--trusted-proxy"),
+        _field("proxy_protocol", values.PROXIES),
         _field("headers", values.HEADERS, flag="--header"),
     ),
     "limits": (

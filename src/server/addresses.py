@@ -48,15 +48,16 @@ class TrustedNetworks:
 
     Args:
         trusted: addresses, networks as in "10.0.0.0/8", and "unix" for unix sockets.
+        name: the name of the setting, for errors.
 
     Raises:
         TypeError: ``trusted`` is not a sequence of ``str``.
         ValueError: an item is not an address, a network or "unix".
     """
 
-    def __init__(self, trusted: Sequence[str]) -> None:
+    def __init__(self, trusted: Sequence[str], name: str = "trusted_proxies") -> None:
         if not is_sequence_of_str(trusted):
-            raise TypeError('trusted_proxies must be a sequence of str, as in ["127.0.0.1"]')
+            raise TypeError(f'{name} must be a sequence of str, as in ["127.0.0.1"]')
         self._unix = UNIX in trusted
         self._networks = [ip_network(item) for item in trusted if item != UNIX]
 

@@ -46,6 +46,7 @@ class ServerOptions(CommonOptions, total=False):
     handshake_timeout: float
     worker_timeout: float
     max_handshakes_per_address: int
+    proxy_protocol: Sequence[str]
     fds: Sequence[int]
     unix: str | PathLike[str] | None
     unix_mode: int | None

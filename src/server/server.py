@@ -12,9 +12,7 @@ from functools import partial
 from itertools import cycle
 from time import monotonic
 
-from wsframe.headers import encode_response
-
-from .addresses import UNIX, client_network
+from .addresses import UNIX, TrustedNetworks, client_network, client_of
 from .dispatch.dispatcher import Dispatcher
 from .dispatch.opening import Opening
 from .dispatch.routes import Routes
@@ -23,7 +21,6 @@ from .handoff.loop import READ, Loop
 from .handoff.monitor import Monitor
 from .handoff.patches import check_patches
 from .handoff.threads import Threads, has_gil
-from .headers import layered
 from .hosts import hosts_of
 from .http.answers import refuse_plain_http
 from .http.host_policy import HostPolicy
@@ -33,20 +30,19 @@ from .reports.loggers import background
 from .reports.refusals import CONNECTIONS
 from .reports.stats import Stats, total
 from .settings import Settings
-from .sockets.admission import Admission
+from .sockets.admission import Admission, unavailable
 from .sockets.certificate import tls_context
 from .sockets.clients import Clients
 from .sockets.handshakes import Handshakes
 from .sockets.listener import BACKLOG, Listener, bound_buffers, disable_delay
 from .sockets.listening import Listening
 from .sockets.peer import Peer
+from .sockets.proxied import ProxiedConnections
 from .sockets.secured import SecuredPeer, SecureSocket
 from .sockets.sink import Sinks
 from .sockets.tls import TLSPeer
 from .timing import Timing, waitable
 from .topics.registry import Topics
-
-SERVICE_UNAVAILABLE = [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")]
 
 
 class Server:
@@ -94,6 +90,11 @@ class Server:
         hosts = hosts_of(settings.hosts, listening.host, listening.sockets)
         host_policy = HostPolicy(self._proxies, hosts)
         self._dispatcher = Dispatcher(routes, host_policy, topics, self._admission.request_complete)
+        self._proxied = ProxiedConnections(
+            TrustedNetworks(settings.proxy_protocol, "proxy_protocol"),
+            self._admission,
+            self._dispatcher.reader,
+        )
         loops = settings.loops or default_loop_count()
         self._threads = Threads(
             loops,
@@ -334,18 +335,20 @@ class Server:
             peer = Peer(clients, sock, address)
         else:
             peer = TLSPeer(clients, sock, address, self._tls, self._handshakes, refuse_plain_http)
-        if not self._admission.enter(peer):
+        plain = opening is None and isinstance(sock, socket.socket)
+        proxied = plain and self._proxied.expect(client_of(address))
+        if not self._admission.enter(peer, with_address=not proxied):
             self._reject(sock, address)
         elif peer.loop.owned():
-            self._connected(peer, opening)
+            self._connected(peer, opening, proxied)
         else:
-            peer.loop.call_soon(partial(self._connected, peer, opening))
+            peer.loop.call_soon(partial(self._connected, peer, opening, proxied))
 
     def _reject(self, sock: socket.socket | SecureSocket, address: object) -> None:
         """Owner of the first loop: close a connection, with a 503 if that is cheap."""
         clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
-        answer = encode_response(503, layered(SERVICE_UNAVAILABLE, clients.headers))
+        answer = unavailable(clients)
         peer = Peer(clients, sock, address)
         if self._tls is not None or not isinstance(sock, socket.socket):
             disconnect(sock)
@@ -357,13 +360,14 @@ class Server:
                 sock.send(answer)
             disconnect(sock)
 
-    def _connected(self, peer: Peer, opening: Opening | None) -> None:
+    def _connected(self, peer: Peer, opening: Opening | None, proxied: bool) -> None:
         """Owner of its loop: start to serve a connection."""
         if opening is not None:
             self._dispatcher.begin(peer, opening)
             return
-        self._dispatcher.open(peer, self.settings.handshake_timeout)
-        if self._tls is None:  # a step of a TLS handshake without data would be wasted
+        first = self._proxied if proxied else self._dispatcher
+        first.open(peer, self.settings.handshake_timeout)
+        if proxied or self._tls is None:  # a step of a TLS handshake without data would be wasted
             peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
 
     def _disconnected(self, peer: Peer) -> None:
@@ -374,12 +378,14 @@ class Server:
     def _network_of(self, peer: Peer) -> Hashable:
         """Any thread: return the client network whose share of the threads a connection uses.
 
-        None, which is not limited, for a unix socket, and for a trusted proxy that does not report
-        the client's address.
+        None, which is not limited, for a unix socket, and for a proxy that does not report the
+        client's address.
         """
         request = peer.record.request
         client = request.client if request is not None else UNIX
-        return None if self._proxies.trust(client) else client_network(client)
+        if self._proxies.trust(client) or self._proxied.expect(client):
+            return None
+        return client_network(client)
 
     def _shut_down_paced(self, spread: float, empty: list[threading.Event]) -> None:
         """Owner of the first loop: make every loop close its connections."""

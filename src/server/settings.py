@@ -111,6 +111,12 @@ class Settings:
         trusted_proxies: addresses of proxies whose ``X-Forwarded-*`` and ``Forwarded`` headers are
             trusted, networks such as "10.0.0.0/8", or "unix" for all clients of the unix socket.
             The proxies must set or remove these headers in every request.
+        proxy_protocol: addresses of proxies that begin each connection with a PROXY header,
+            networks, or "unix" for all clients of the unix socket. The header is that of HAProxy's
+            PROXY protocol, version 1 or 2, and comes before TLS. Its address replaces that of the
+            proxy, also for ``trusted_proxies`` and the limits for one address. A connection without
+            a valid header of at most 4 KiB is closed. Only the address and port of the client are
+            used.
         hosts: hosts that are served: names, patterns such as "*.example.com", addresses, or "*" for
             all. A request with another Host is answered with 421. The port is not compared. A host
             that a trusted proxy forwards must be one of them, too. The default, None, depends on
@@ -168,6 +174,7 @@ class Settings:
     worker_timeout: float = 60.0
     loops: int = 0
     trusted_proxies: Sequence[str] = ()
+    proxy_protocol: Sequence[str] = ()
     hosts: Sequence[str] | None = None
     max_head_size: int = 16 * 1024
     max_headers: int = 100
@@ -207,6 +214,7 @@ class Settings:
             )
         object.__setattr__(self, "headers", added_headers(self.headers, BY_DEFAULT))
         TrustedNetworks(self.trusted_proxies)  # raises errors in the values
+        TrustedNetworks(self.proxy_protocol, "proxy_protocol")  # likewise
         Hosts(self.hosts)  # likewise
         if any(fd < 0 for fd in self.fds):
             raise ValueError(f"fds must not be negative: {self.fds!r}")

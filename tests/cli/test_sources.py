@@ -28,6 +28,7 @@ SAMPLES = {
     "hosts": ("a.example,*.b.example", '["a.example", "*.b.example"]'),
     "headers": ("X-A: b\nX-C: d", '{"X-A" = "b", X-C = "d"}'),
     "trusted_proxies": ("10.0.0.0/8,unix", '["10.0.0.0/8", "unix"]'),
+    "proxy_protocol": ("10.0.0.0/8,unix", '["10.0.0.0/8", "unix"]'),
     "max_connections": ("12", "12"),
     "max_handshakes_per_address": ("4", "4"),
     "max_subscriptions": ("7", "7"),

@@ -1,4 +1,4 @@
-"""nginx and Caddy as proxies that listen on a port of this machine."""
+"""nginx, Caddy and HAProxy as proxies that listen on a port of this machine."""
 
 from __future__ import annotations
 
@@ -160,6 +160,13 @@ def caddy_proxy(program: str, site: str) -> Proxy:
     configuration = CADDY.format(site=site, port="{port}", directory="{directory}")
     file = "{directory}/configuration"
     command = [program, "run", "--config", file, "--adapter", "caddyfile"]
+    return Proxy(command, _escaped(configuration))
+
+
+def haproxy_with(configuration: str) -> Proxy:
+    """Return a HAProxy with this configuration, which must use ``{port}``."""
+    program = _program("haproxy") or missing_tool("haproxy")
+    command = [program, "-db", "-f", "{directory}/configuration"]
     return Proxy(command, _escaped(configuration))
 
 

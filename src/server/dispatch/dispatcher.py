@@ -76,7 +76,11 @@ class Dispatcher:
             peer: the connection.
             timeout: seconds for the complete head of the request (``handshake_timeout``).
         """
-        peer.open(RequestReader(peer, partial(self._dispatch, peer)), timeout)
+        peer.open(self.reader(peer), timeout)
+
+    def reader(self, peer: Peer) -> RequestReader:
+        """Owner: return the session that reads the request of a connection, and answers it."""
+        return RequestReader(peer, partial(self._dispatch, peer))
 
     def begin(self, peer: Peer, opening: Opening) -> None:
         """Owner: answer a request that other code has received and checked."""

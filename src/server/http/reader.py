@@ -15,14 +15,21 @@ from wsframe import HandshakeError
 from wsframe.fields import Fields
 from wsframe.requests import REQUEST_LINE, split_target
 
+from ..reports.refusals import MALFORMED
 from ..sockets.peer import Peer
+from ..sockets.proxy_header import begins_with_header
 from ..sockets.session import Session
 from .answers import refuse
 from .head_limits import check_head_size, check_header_count, check_target, check_target_size
 from .paths import normal_path
+from .refusals import RefusalError
 from .request import Request
 
 MAX_LINE = 512  # bytes of a malformed head that are logged
+ADVICE = (
+    "It begins with a PROXY header. If a proxy sends these, add its address to the setting "
+    "proxy_protocol (--proxy-protocol)."
+)
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -80,6 +87,8 @@ class RequestReader(Session):
                 raise HandshakeError(400, "the request is malformed")
         except HandshakeError as error:
             line = bytes(self._head[:MAX_LINE]).partition(b"\r\n")[0].decode("latin-1")
+            if not begin and begins_with_header(bytes(data[:MAX_LINE])):
+                error = RefusalError(400, error.reason, kind=MALFORMED, advice=ADVICE)
             self._release()
             with_body = parser.get_method() != b"HEAD"
             refuse(self._peer, error, request=request, with_body=with_body, line=line)

@@ -46,10 +46,11 @@ class Request:
     Attributes:
         method: the method, as in "GET".
         http_version: the version, as in "1.1".
-        address: the address of the client, or of a proxy, as the socket module returns it; for a
-            unix socket, whose clients have no address, the path of the server.
+        address: the address of the client, or of a proxy, as the socket module returns it. With
+            ``proxy_protocol`` it is the address in the PROXY header. For a unix socket, whose
+            clients have no address, it is the path of the server.
         client: the client's address without the port, as trusted proxies report it; "unix" for a
-            client of a unix socket.
+            client of a unix socket without such a report.
         scheme: "http" or "https", as trusted proxies report it.
         client_certificate: the verified certificate of the client, as
             :meth:`ssl.SSLSocket.getpeercert` returns it; None without one, and without TLS. For a

@@ -12,6 +12,7 @@ from .throttled import ThrottledLog
 HOST, ORIGIN, AUTHORIZE, PATH, METHOD = "host", "origin", "authorize", "path", "method"
 UPGRADE, VERSION, MALFORMED, TOO_LARGE = "upgrade", "version", "malformed", "too_large"
 CONNECTIONS, THREADS, FAILED = "connections", "threads", "failed"
+PROXY = "proxy"
 # The default reason for each status.
 REASONS = MappingProxyType(
     {

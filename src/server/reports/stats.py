@@ -37,7 +37,9 @@ class Stats:
         refused: refused requests, by the status of the answer.
         refused_for: refused requests, by reason: "host", "origin", "authorize", "path", "method",
             "upgrade", "version", "malformed", "too_large", "connections" (too many), "threads" (no
-            free one), "failed" (the application's ``authorize`` raised an exception).
+            free one), "failed" (the application's ``authorize`` raised an exception), "proxy" (no
+            valid PROXY header). A connection without a valid PROXY header is closed, and counts
+            as 400.
         messages_in: messages received by WebSockets.
         messages_out: messages and events sent to clients, and pings sent by handlers.
         bytes_in: bytes received, including HTTP and framing.

@@ -9,7 +9,10 @@ from contextlib import suppress
 from logging import WARNING
 from typing import TYPE_CHECKING
 
+from wsframe.headers import encode_response
+
 from ..addresses import client_network, client_of
+from ..headers import layered
 from ..reports.throttled import ThrottledLog
 
 try:
@@ -18,12 +21,14 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from .peer import Connections, Peer
 
 # The number of files that are kept for other purposes than connections.
 SPARE_FILES = 32
 # The number of refused connections that may stay open, at once, until the client reads the answer.
 LINGERING = SPARE_FILES // 2
+# The headers of the answer to a connection beyond a limit.
+UNAVAILABLE = [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")]
 # The number of sockets that Python's select() supports on Windows.
 WITHOUT_RESOURCES = 512
 
@@ -52,18 +57,32 @@ class Admission:
         """The number of admitted connections."""
         return self._count
 
-    def enter(self, peer: Peer) -> bool:
-        """Count a new connection; return False if a limit is reached, which is logged."""
-        network = client_network(client_of(peer.address))
+    def enter(self, peer: Peer, *, with_address: bool = True) -> bool:
+        """Count a new connection; return False if a limit is reached, which is logged.
+
+        Args:
+            peer: the connection.
+            with_address: False if the address of the client is not known yet. A call of
+                :meth:`enter_address` may follow.
+        """
         with self._lock:
             room = self._count < self.max_connections
-            handshakes = 0 if network is None else self._handshakes.get(network, 0)
-            if room and handshakes < self.max_handshakes:
-                if network is not None:
-                    self._handshakes[network] = handshakes + 1
-                    self._unfinished[peer] = network
-                self._count += 1
-                return True
+            admitted = room and (not with_address or self._begin_handshake(peer))
+            self._count += admitted
+        if not admitted:
+            self._log(peer, room=room)
+        return admitted
+
+    def enter_address(self, peer: Peer) -> bool:
+        """Count an admitted connection for its address; return False as :meth:`enter` does."""
+        with self._lock:
+            admitted = self._begin_handshake(peer)
+        if not admitted:
+            self._log(peer, room=True)
+        return admitted
+
+    def _log(self, peer: Peer, *, room: bool) -> None:
+        """Log that a limit is reached: that of an address, or that of all connections."""
         if room:
             self._throttled.log(
                 WARNING,
@@ -79,14 +98,19 @@ class Admission:
                 peer.address,
                 self.max_connections,
             )
-        return False
 
-    def may_linger(self, peer: Peer) -> bool:
-        """Return True if a refused connection may stay open until the client reads the answer."""
+    def may_linger(self, peer: Peer, *, admitted: bool = False) -> bool:
+        """Return True if a refused connection may stay open until the client reads the answer.
+
+        Args:
+            peer: the connection.
+            admitted: True if it was counted by :meth:`enter`. It no longer counts if it lingers.
+        """
         with self._lock:
             if len(self._turned_away) >= LINGERING:
                 return False
             self._turned_away.add(peer)
+            self._count -= admitted
             return True
 
     def request_complete(self, peer: Peer) -> None:
@@ -103,12 +127,29 @@ class Admission:
             self._end_handshake(peer)
             self._count -= 1
 
+    def _begin_handshake(self, peer: Peer) -> bool:
+        """Count a connection for its network; return False if that has reached its limit."""
+        network = client_network(client_of(peer.address))
+        if network is None:
+            return True
+        count = self._handshakes.get(network, 0)
+        if count >= self.max_handshakes:
+            return False
+        self._handshakes[network] = count + 1
+        self._unfinished[peer] = network
+        return True
+
     def _end_handshake(self, peer: Peer) -> None:
         network = self._unfinished.pop(peer, None)
         if network is not None:
             self._handshakes[network] -= 1
             if not self._handshakes[network]:
                 del self._handshakes[network]
+
+
+def unavailable(clients: Connections) -> bytes:
+    """Any thread: return the answer to a connection of this loop that is beyond a limit."""
+    return encode_response(503, layered(UNAVAILABLE, clients.headers))
 
 
 def allow_all_files() -> None:

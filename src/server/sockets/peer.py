@@ -131,6 +131,21 @@ class Peer(Output):
         self.session = session
         self.deadline = inf if timeout == inf else self.loop.clock() + timeout
 
+    def proceed(self, session: Session, received: memoryview) -> Task | None:
+        """Owner: use another session from now on, after data that precedes TLS.
+
+        The deadline remains the same.
+
+        Args:
+            session: the session.
+            received: its first data, a view of the beginning of the loop's buffer.
+
+        Returns:
+            The task whose turn is due because of the data, if any.
+        """
+        self.session = session
+        return session.data_received(received) if received else None
+
     def due_in(self, seconds: float) -> None:
         """Owner: set the deadline of the session, this many seconds from now."""
         self.deadline = self.loop.clock() + seconds

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from ..handoff.task import Task
 
 
 class Session(ABC):
-    """The protocol that a connection currently uses. Only the owner calls its methods."""
+    """The protocol that a connection currently uses. Only the owner calls its methods.
+
+    Attributes:
+        precedes_tls: True if its data comes before the TLS handshake.
+    """
 
     __slots__ = ()
+
+    precedes_tls: ClassVar[bool] = False
 
     @abstractmethod
     def data_received(self, data: memoryview) -> Task | None:

@@ -84,9 +84,20 @@ class TLSPeer(Peer):
         self._ended = False  # close_notify is among them
 
     def open(self, session: Session, timeout: float) -> None:
-        """Owner: start to serve the client, with the TLS handshake."""
-        self.tls = Records(self._context)
+        """Owner: start to serve the client, with the TLS handshake if the session needs it."""
+        if not session.precedes_tls:
+            self.tls = Records(self._context)
         super().open(session, timeout)
+
+    def proceed(self, session: Session, received: memoryview) -> Task | None:
+        """Owner: use another session from now on, and begin the TLS handshake with this data."""
+        self.session: Session = session
+        self.tls = tls = Records(self._context)
+        size = len(received)
+        memory = self.loop.buffer
+        memory[GAP : GAP + size] = received
+        self._feed(tls, memory, size)
+        return None
 
     def client_certificate(self) -> dict[str, Any] | None:
         """Owner: return the client's verified certificate; None without one."""
@@ -126,6 +137,10 @@ class TLSPeer(Peer):
             self.abort()
             return
         self.bytes_in += size
+        self._feed(tls, memory, size)
+
+    def _feed(self, tls: Records, memory: memoryview, size: int) -> None:
+        """Add received bytes, and begin the next step if one is due."""
         if not tls.feed(memory, size):
             return
         if tls.is_nearly_done:
