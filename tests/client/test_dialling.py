@@ -61,7 +61,7 @@ def test_a_silent_address_gets_its_share_of_the_timeout(
         address = full.getsockname()
         with socket.create_connection(address):  # fills the backlog
             resolve(address[1], play(close_at_once).port)
-            connect("ws://example.org/", open_timeout=2).close()
+            connect("ws://example.org/", open_timeout=4).close()
             resolve(address[1], address[1])
             with pytest.raises(TimeoutError):
                 connect("ws://example.org/", open_timeout=0.2)

@@ -131,13 +131,13 @@ def test_a_hung_worker_without_a_place_for_its_stacks_is_replaced(
 @pytest.mark.slow
 @pytest.mark.unmeasured
 def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Service]) -> None:
-    service = serve(1, timeout=1)
+    service = serve(1, timeout=2)
     blocked = [service.websocket("/block") for _ in range(3)]
     for client, _ in blocked:
         client.send_messages("block")
     other, pid = service.websocket("/echo")
     # This number of rounds takes much longer than the time-out.
-    for number in range(20):
+    for number in range(40):
         other.send_messages(str(number))
         assert other.next_event() == str(number)
         with other.timeout(0.1), pytest.raises(TimeoutError):
@@ -149,11 +149,11 @@ def test_a_worker_with_blocking_handlers_does_not_hang(serve: Callable[..., Serv
 @pytest.mark.slow
 @pytest.mark.unmeasured
 def test_a_stop_of_all_processes_replaces_no_worker(serve: Callable[..., Service]) -> None:
-    service = serve(2, timeout=1)
+    service = serve(2, timeout=2)
     client, _ = service.websocket("/echo")
     for _ in range(2):
         service.process.signal_all(signal.SIGSTOP)
-        with client.timeout(1.3), pytest.raises(TimeoutError):
+        with client.timeout(2.6), pytest.raises(TimeoutError):
             client.next_event()
         service.process.signal_all(signal.SIGCONT)
         client.send_messages("x")
