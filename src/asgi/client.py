@@ -1,4 +1,4 @@
-"""Client: the queue of unsent bytes of one event stream, as topics use a socket."""
+"""Client: the queue of unsent bytes of one event stream, in the place of a socket."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .sends import Message, Send
 
 
 class ClientState(IntEnum):
-    """The state of one client; it only ever increases.
+    """The state of one client; its number never decreases.
 
     Attributes:
-        OPEN: data is sent as it is queued.
-        FINISHING: the last data is queued.
+        OPEN: queued data is sent.
+        FINISHING: the last data is queued, and no more is accepted.
         LAST: the last data is being sent.
-        CLOSED: nothing more is sent.
+        CLOSED: the request has ended, and no more data is sent.
     """
 
     OPEN = 0
@@ -40,17 +40,19 @@ class Client:
 
     Args:
         loop: the loop of the stream.
-        send: the function of the request.
-        context: the context of the request.
+        send: the ASGI ``send`` function of the request. context: the context variables of the
+            request.
         send_timeout: the time in which a send must complete, in seconds; 0 for no limit.
-        sent_all: called after a send that was not complete at once, if ``notify_when_sent`` is set.
-        ended: called once at the end, with an error of the server or None.
-        stuck: called before the end of a client that accepts no data in time.
+        sent_all: a function that is called when a delayed send is complete, if ``notify_when_sent``
+            is set.
+        ended: a function that is called once at the end, with an error of the ASGI server or None.
+        stuck: a function that is called before a client is disconnected because of
+            ``send_timeout``.
 
     Attributes:
         out: the queued data.
         frames_out: the number of events sent.
-        notify_when_sent: True to call ``sent_all`` once, when nothing is unsent.
+        notify_when_sent: True to call ``sent_all`` once, when all data has been sent.
         sends: the number of sends.
     """
 
@@ -102,16 +104,16 @@ class Client:
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if nothing more is accepted for sending."""
+        """Owner: True if the client accepts no more data to send."""
         return self._state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True if a send is not complete."""
+        """Owner: True while a send is not complete."""
         return self._sending
 
     def sent_partly(self, items: Any, sent: int) -> None:
-        """Owner: do nothing; the server keeps what is unsent of a block."""
+        """Owner: do nothing, because the ASGI server keeps the unsent part of a block."""
 
     def flush(self) -> None:
         """Owner: send the queued data, unless another send is not complete."""
@@ -132,18 +134,18 @@ class Client:
         return self._start(data, more=True)
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the response, after the queued data and these last bytes."""
+        """Owner: end the response after the queued data and the argument's bytes."""
         if self._state is OPEN:
             self.out.extend(last)
             self._state = FINISHING
             self.flush()
 
     def abort(self) -> None:
-        """Owner: end the request now."""
+        """Owner: end the request at once, without the queued data."""
         self._end(None)
 
     def close(self) -> None:
-        """The thread of the loop: send nothing more, because the request ends."""
+        """The thread of the loop: stop sending, because the request ends."""
         self._state = CLOSED
         self.out.clear()
         self._stop_timer()
@@ -159,7 +161,7 @@ class Client:
         return False
 
     def _sent(self, error: BaseException | None) -> None:
-        """Continue after a send that was not complete at once."""
+        """Continue after a delayed send, with its error or None."""
         self._sending = False
         self._stop_timer()
         if self._state is LAST or error is not None:
@@ -171,7 +173,7 @@ class Client:
             self._sent_all()
 
     def _overdue(self) -> None:
-        """The client has accepted no data for too long."""
+        """End the request of a client that has accepted no data for ``send_timeout``."""
         self._timer = None
         self._stuck()
         self._end(None)

@@ -1,4 +1,4 @@
-"""AsyncioLoop: an event loop of asyncio, as topics use a loop."""
+"""AsyncioLoop: an adapter from an asyncio event loop to the interface that topics require."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..server.topics.registry import Topics as Registry
 from .sends import Sends
 from .stopping import server_stops
 
-# The number of streams that are ended in one call of the loop.
+# The number of streams that one callback of the event loop ends.
 STOP_SLICE = 64
 
 
 class Endable(Protocol):
-    """A stream, as its loop uses it."""
+    """The methods of a stream that its loop calls."""
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream, after the events sent before and these last bytes."""
+        """Owner: end the stream after the queued events and the argument's bytes."""
 
 
 class BlockReceiver(Protocol):
-    """A client, as its loop uses it.
+    """The methods and attributes of a client that its loop uses.
 
     Attributes:
         frames_out: the number of events sent.
@@ -36,11 +36,11 @@ class BlockReceiver(Protocol):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if nothing more is accepted for sending."""
+        """Owner: True if the client accepts no more data to send."""
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True if a send is not complete."""
+        """Owner: True while a send is not complete."""
 
     def send(self, data: bytes) -> bool:
         """Owner: send data, while no other send runs; return True if the send is complete."""
@@ -62,14 +62,14 @@ class LoopTotals:
 class AsyncioLoop(SafeCalls):
     """One event loop and its streams; its owner is the thread that runs it, outside of tasks.
 
-    It belongs to the loops of a registry while it has streams.
+    While the loop has streams, it is one of the registry's loops.
 
     Args:
         loop: the event loop.
         registry: the topics of the streams.
 
     Attributes:
-        loop: the same.
+        loop: the event loop.
         sends: starts the sends to clients.
         streams: the open streams.
         totals: the counters that topics increment.
@@ -84,12 +84,12 @@ class AsyncioLoop(SafeCalls):
         self.totals: LoopTotals = LoopTotals()
         self._registry = registry
         self._calls: deque[Callable[[], object]] = deque()
-        self._scheduled = False  # True if the event loop will make the calls
+        self._scheduled = False  # True if the event loop will run _run_calls
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def running(cls, registry: Registry) -> AsyncioLoop:
-        """The thread of an event loop: return the loop for it, which is new without streams."""
+        """The thread of an event loop: return the object for it, a new one if it has no streams."""
         running = asyncio.get_running_loop()
         for loop in registry.loops:
             if isinstance(loop, cls) and loop.loop is running:
@@ -122,15 +122,15 @@ class AsyncioLoop(SafeCalls):
     def slow_down(
         self, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: do nothing, because a coroutine that publishes cannot be delayed from outside."""
+        """Owner: do nothing, because a coroutine that publishes cannot be delayed."""
 
     def send_block(
         self, peers: list[BlockReceiver], block: bytes, count: int
     ) -> Sequence[IncompleteBlock]:
-        """Owner: send the same data to each client that has nothing else to send.
+        """Owner: send the same data to several clients that have no unsent data.
 
         Returns:
-            The clients without the data, and those whose sends are not complete.
+            The clients that the data was not sent to, and the clients whose sends are not complete.
         """
         incomplete: list[IncompleteBlock] = []
         for number, client in enumerate(peers):
@@ -159,7 +159,7 @@ class AsyncioLoop(SafeCalls):
             self._timer.cancel()
 
     def end_streams(self) -> None:
-        """Owner: end all streams; their clients reconnect elsewhere, or later."""
+        """Owner: end all streams; their clients reconnect to another server, or later."""
         self._end(tuple(self.streams))
 
     def _end(self, streams: tuple[Endable, ...]) -> None:
@@ -169,13 +169,13 @@ class AsyncioLoop(SafeCalls):
             self.call_soon(partial(self._end, streams[STOP_SLICE:]))
 
     def _watch(self) -> None:
-        """Check at intervals whether the server stops."""
+        """Check periodically if the ASGI server is stopping."""
         if server_stops():
             self.end_streams()
         self._timer = self.loop.call_later(self._registry.timing.sweep_interval, self._watch)
 
     def _make_calls(self) -> None:
-        """Make the queued calls; calls that are queued meanwhile are made in the next round."""
+        """Call the queued functions; functions that are queued meanwhile run in the next round."""
         self._scheduled = False
         for _ in range(len(self._calls)):
             self.call_safely(self._calls.popleft())

@@ -28,14 +28,15 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 class EventStream(Response):
     """An ASGI response: an event stream of one or more topics.
 
-    An endpoint of Starlette or FastAPI returns it, after its own checks. It is also an ASGI
-    application. The client is sent the events that are published from then on. When it reconnects,
-    it first receives the events that it has missed, or a "gap" event if some of them are no longer
-    in the log. The policy of the topic applies to a client that is too slow. When all topics are
-    closed, the stream ends for good: the client reconnects once, and receives 204.
+    An endpoint of Starlette or FastAPI returns this response after its own checks. The response is
+    also an ASGI application. The client receives the events that are published from then on. A
+    client that reconnects first receives the events that it has missed, or a "gap" event if some of
+    them are no longer in the log. The policy of the topic applies to a client that is too slow.
+    When all topics are closed, the stream ends for good: the client reconnects once, and receives
+    204.
 
-    There is no task and no queue for each client, except the task of its request. If uvicorn stops,
-    the streams end. Other servers cancel them.
+    A client uses no queue, and no task except that of its request. If uvicorn stops, the streams
+    end. Other ASGI servers cancel the requests when they stop.
 
     >>> topics = Topics()
     >>> app = FastAPI(lifespan=topics.lifespan)
@@ -45,7 +46,7 @@ class EventStream(Response):
 
     Args:
         topic: the topic, from :class:`wsframe.asgi.Topics` or :class:`wsframe.server.App`.
-        *topics: further topics, of the same origin.
+        *topics: further topics of the same application.
         after: the position for a new client: None to start with the next event, "" with the oldest
             event in the log, or the id of an event.
         member: the name of the client for :meth:`wsframe.server.Topic.members`.
@@ -60,12 +61,12 @@ class EventStream(Response):
     Attributes:
         topics: all topics.
         status_code: 200.
-        background: the same.
+        background: the task that runs after the end; None without one.
 
     Raises:
         TypeError: an argument is not a topic.
-        ValueError: a time is negative, or the topics have different origins; or the stream sets a
-            header itself, or its name or value is not valid.
+        ValueError: a time is negative, the topics belong to different applications, or a header of
+            the argument is malformed or is one that the stream sets itself.
     """
 
     media_type = "text/event-stream"
@@ -119,7 +120,7 @@ class EventStream(Response):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, last_id: str) -> None:
         if not self._registry.begun:
-            await asyncio.to_thread(self._registry.begin_once)  # it connects to Redis, if any
+            await asyncio.to_thread(self._registry.begin_once)  # the first stream connects to Redis
         await send(_start(200, self.raw_headers))
         try:
             async with asyncio.timeout(None) as wait:
@@ -140,7 +141,7 @@ class EventStream(Response):
 
 
 def _end_wait(loop: asyncio.AbstractEventLoop, wait: asyncio.Timeout) -> None:
-    """End a wait for the client, because the stream has ended."""
+    """Wake the request's task, because the stream has ended."""
     wait.reschedule(loop.time())
 
 
@@ -166,7 +167,9 @@ def registry_of(topics: tuple[Topic, ...]) -> Registry:
         assert isinstance(topic.registry, Registry)
         registries.add(topic.registry)
     if len(registries) > 1:
-        raise ValueError("the topics of one event stream must be of the same app")
+        raise ValueError(
+            "the topics of an event stream must belong to the same App or Topics object"
+        )
     return registries.pop()
 
 

@@ -1,16 +1,18 @@
 """Sends of ASGI, started without a task for each client.
 
-A client is usually sent data at once: the awaitable that ``send`` returns completes in its first
-step. So the first step is run where the data is, in the name of a task that is parked. If it
-completes, the task does not notice. Otherwise that task runs the other steps, and the next send
-uses another parked task. So there are as many tasks as sends that wait, and a few parked ones. In
-all steps of a send the current task is the same, on which cancel scopes and time-outs depend.
+A send usually completes at once, in the first step of its coroutine. So that step runs without a
+switch of tasks, while a parked task is entered as the current one. If the send does not complete,
+that task runs the other steps, and the next send uses another parked task. The number of tasks is
+that of waiting sends, plus a few parked ones. Cancel scopes and time-outs work because the current
+task is the same in all steps of a send.
 """
 
 from __future__ import annotations
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task  # for other implementations of tasks
+
+# these functions also work with other implementations of tasks
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from contextvars import Context
 from functools import partial
@@ -23,17 +25,17 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Done: TypeAlias = Callable[[BaseException | None], object]
 
 
-MAX_PARKED = 64  # tasks that are kept for later sends
+MAX_PARKED = 64  # the maximum number of idle tasks that are kept for later sends
 
 
 class _Started(NamedTuple):
-    """A send that waits.
+    """A send that is not complete.
 
     Attributes:
-        steps: its coroutine.
+        steps: the coroutine of the send.
         awaited: the object that the coroutine waits for.
         context: the context in which it runs.
-        done: is called after its end.
+        done: the function that is called when the send is complete.
     """
 
     steps: Coroutine[Any, Any, None]
@@ -43,7 +45,7 @@ class _Started(NamedTuple):
 
 
 class Sends:
-    """The sends of one event loop; all methods are for its thread, outside of tasks.
+    """The sends of one event loop; only callbacks of that loop call the methods.
 
     Args:
         loop: the event loop.
@@ -58,10 +60,9 @@ class Sends:
         """Start a send.
 
         Args:
-            send: the function of the client.
-            message: the message.
-            context: the context of the client's request.
-            done: is called later, outside of tasks, if the send is not complete.
+            send: the ASGI ``send`` function of the request. message: the ASGI message. context: the
+                context variables of the request.
+            done: the function that the event loop calls later, if the send is not complete.
 
         Returns:
             True if the send is complete.
@@ -83,27 +84,23 @@ class Sends:
         return False
 
     def park(self, worker: _Worker) -> bool:
-        """Keep a task for later sends; return False if it must end."""
+        """Keep an idle task for later sends; return False if the task must end."""
         if not self.is_open or len(self._parked) >= MAX_PARKED:
             return False
         self._parked.append(worker)
         return True
 
     def close(self) -> None:
-        """End the parked tasks; the others end after their sends."""
+        """End the parked tasks; each other task ends after its send."""
         self.is_open = False
         parked, self._parked = self._parked, []
-        if not self.loop.is_closed():  # otherwise its tasks have ended
+        if not self.loop.is_closed():  # a closed loop has no tasks
             for worker in parked:
                 worker.task.cancel()
 
 
 class _Worker:
-    """A task that completes sends.
-
-    Attributes:
-        task: the task.
-    """
+    """A task that completes delayed sends. Attributes: task: the asyncio task."""
 
     def __init__(self, sends: Sends) -> None:
         self._sends = sends
@@ -111,7 +108,7 @@ class _Worker:
         self.task: asyncio.Task[None] = sends.loop.create_task(self._run(), name="wsframe-send")
 
     def take(self, started: _Started) -> None:
-        """Complete this send."""
+        """Run the remaining steps of a send."""
         self._work.set_result(started)
 
     async def _run(self) -> None:
@@ -123,7 +120,7 @@ class _Worker:
                 await _rest(started)
             except Exception as raised:
                 error = raised
-            except asyncio.CancelledError as raised:  # the loop ends, or the server has raised it
+            except asyncio.CancelledError as raised:  # cancelled, or raised by the server
                 loop.call_soon(started.done, raised)
                 raise
             self._work = loop.create_future()
@@ -149,7 +146,7 @@ async def _as_coroutine(awaitable: Awaitable[None]) -> None:
 
 @coroutine
 def _rest(started: _Started) -> Generator[Any, Any, None]:
-    """The other steps of a send."""
+    """Yield the objects that the remaining steps of a send wait for."""
     steps, awaited, context = started.steps, started.awaited, started.context
     while True:
         step: Callable[[], object]

@@ -1,4 +1,4 @@
-"""The stop of the ASGI server, which ASGI does not announce to running requests."""
+"""Detection of the ASGI server's stop, which ASGI does not announce to running requests."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def server_stops() -> bool:
-    """Any thread: return True if uvicorn, in the main thread of this process, stops.
+    """Any thread: return True if uvicorn runs in the main thread and is stopping.
 
-    Before it closes anything else, it waits for running requests, and an event stream would run
-    for ever. The handler of its stop signals is a method of its server.
+    uvicorn waits for running requests before it closes anything, so an event stream would delay the
+    stop without a limit. The server object is found through its signal handler, a method.
     """
     handlers = (signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM))
     return any(_stops(getattr(handler, "__self__", None)) for handler in handlers)
 
 
 def _stops(server: Any) -> bool:
-    """Return True if this is a server that was stopped, or that listens no more."""
+    """Return True if the object is a uvicorn server that is stopping or no longer listens."""
     if getattr(server, "should_exit", None) is None:
         return False
     listeners = getattr(server, "servers", ())

@@ -1,4 +1,4 @@
-"""Stream: one event stream in an ASGI application, as topics use a receiver."""
+"""Stream: the receiver of topics for one event stream in an ASGI application."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .client import Client
 from .loop import AsyncioLoop, LoopTotals
 from .sends import Send
 
-# The longest path in a line of the log.
+# The maximum length of a path in a log line, in characters.
 LONGEST_PATH = 200
 
 _slow = ThrottledLog()
@@ -44,11 +44,11 @@ class Stream(StreamReceiver):
         registry: the topics.
         options: the options.
         scope: the scope of the request.
-        send: the function of the request.
-        ended: called once when the stream has ended before the request.
+        send: the ASGI ``send`` function of the request. ended: a function that is called once, when
+            the stream has ended before the request.
 
     Attributes:
-        error: the error of the server that has ended the stream; None without an error.
+        error: the error of the ASGI server that has ended the stream; None without an error.
     """
 
     __slots__ = (
@@ -100,13 +100,13 @@ class Stream(StreamReceiver):
             ended=self._client_ended,
             stuck=self._client_stuck,
         )
-        self._beats = 0  # the number of sends at the last check
+        self._beats = 0  # the number of sends at the last heartbeat check
         self._timer: asyncio.TimerHandle | None = None
 
     # The request's task -----------------------------------------------------------------------
 
     def open(self, topics: Sequence[Topic], last_id: str) -> None:
-        """The request's task: subscribe to these topics, after the last event id of the client."""
+        """The request's task: subscribe to the topics, from the client's last event id."""
         self._loop.add(self)
         self.peer.out.append(encode_retry(self._options.retry))
         resume = self.resume_from(last_id)
@@ -115,7 +115,8 @@ class Stream(StreamReceiver):
             self.resumed = resume
         for topic in topics:
             self.subscribe_from(topic, resume, self._options.after, self._options.member)
-        self._loop.call_soon(self.peer.flush)  # if the positions are not known yet
+        # Send the head even if Redis has not returned the positions yet.
+        self._loop.call_soon(self.peer.flush)
         self._begin_heartbeat()
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class Stream(StreamReceiver):
 
     @property
     def loop(self) -> AsyncioLoop:
-        """Any thread: the loop of the request."""
+        """Any thread: the loop on which the request runs."""
         return self._loop
 
     @property
@@ -143,16 +144,16 @@ class Stream(StreamReceiver):
 
     @property
     def max_subscriptions(self) -> int:
-        """Any thread: the maximum number of subscriptions, which no server limits."""
+        """Any thread: the maximum number of subscriptions, which is unlimited here."""
         return 1 << 16
 
     @property
     def description(self) -> str:
-        """Any thread: the path and the network of the client."""
+        """Any thread: the stream's path and the client's network, for the log."""
         return f"{self._network or 'a local client'} on {self._path}"
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several events in one block."""
+        """Owner: queue several encoded events as one block."""
         self.peer.out.append(block)
 
     def send_notice(self, notice: bytes) -> None:
@@ -172,7 +173,7 @@ class Stream(StreamReceiver):
         self.finish()
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream, after the events sent before and these last bytes."""
+        """Owner: end the stream after the queued events and the argument's bytes."""
         self._leave()
         self.peer.finish(*last)
 
@@ -186,7 +187,7 @@ class Stream(StreamReceiver):
             self._timer = None
 
     def _begin_heartbeat(self) -> None:
-        """Check after half of the heartbeat interval whether anything was sent."""
+        """Send a heartbeat if no data was sent since the last check."""
         self._beats = self.peer.sends
         if self._options.heartbeat:
             self._timer = self._loop.loop.call_later(self._options.heartbeat / 2, self._beat)
@@ -197,8 +198,8 @@ class Stream(StreamReceiver):
         self._begin_heartbeat()
 
     def _client_ended(self, error: BaseException | None) -> None:
-        """The response is complete, or its client has disconnected."""
-        if not isinstance(error, OSError):  # with which a server reports a lost connection
+        """End the stream, because the response is complete or the client has disconnected."""
+        if not isinstance(error, OSError):  # an OSError reports a lost connection
             self.error = error
         self._leave()
         self._ended()
@@ -219,5 +220,5 @@ def network_of(scope: Mapping[str, object]) -> Hashable:
         return None
     try:
         return client_network(str(client[0]))
-    except OSError:  # not an address, but a name that a test or a middleware has set
+    except OSError:  # a test client or a middleware has set a name instead of an address
         return str(client[0])

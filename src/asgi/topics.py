@@ -15,10 +15,10 @@ from .loop import AsyncioLoop
 class Topics(Service):
     """The topics of an ASGI application; :class:`wsframe.asgi.EventStream` sends their events.
 
-    Any thread publishes, and so does any coroutine: publishing does not wait for clients. Each
-    process has its own topics, unless Redis shares them. Everything that runs beside the event
-    loops, such as the connections to Redis, starts in each process with the first event stream. It
-    ends with the process, or with :meth:`close`, which :meth:`lifespan` calls.
+    Any thread and any coroutine may publish, because publishing does not wait for clients. Each
+    process has its own topics, unless Redis shares them. The threads of topics, such as the
+    connections to Redis, start in each process with the first event stream. They end with the
+    process, or in :meth:`close`, which :meth:`lifespan` calls.
 
     The arguments are those of :class:`wsframe.server.App`.
 
@@ -28,10 +28,10 @@ class Topics(Service):
     """
 
     def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
-        """Any thread: end all event streams, send all events to Redis, and release everything.
+        """Any thread: end all event streams, send all events to Redis, and release all resources.
 
-        A later event stream starts it again. With Redis, a coroutine calls it in a thread, because
-        it waits.
+        A later event stream starts the threads again. With Redis this method waits, so a coroutine
+        calls it with ``asyncio.to_thread``.
 
         Raises:
             EventsLost: Redis has rejected events, or has not acknowledged them in time.
@@ -52,10 +52,10 @@ class Topics(Service):
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
-        """Start and close the topics with an application: the argument ``lifespan`` of Starlette.
+        """Start and close the topics with an application: the ``lifespan`` argument of Starlette.
 
-        Without it they start with the first event stream. With it, an application that cannot use
-        its Redis does not start.
+        Without this lifespan, the topics start with the first event stream. With it, an application
+        fails to start if Redis lacks a required feature.
 
         Raises:
             BrokerRefused: Redis does not support what topics require.

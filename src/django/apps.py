@@ -1,4 +1,4 @@
-"""The app of Django that checks the settings of a project: an entry of ``INSTALLED_APPS``."""
+"""The Django app for ``INSTALLED_APPS``, which checks the settings of a project."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .checks import check_settings
 
 
 class WsframeConfig(AppConfig):
-    """The app ``wsframe.django``, which has only system checks."""
+    """The Django app ``wsframe.django``, which contains only system checks."""
 
     name = "wsframe.django"
     label = "wsframe"
     verbose_name: str = "wsframe"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the system checks with Django."""
         register(check_settings)

@@ -1,7 +1,8 @@
 """The clients of Django's caches, which handlers borrow for one turn.
 
-Django keeps them in context variables, and each handler has its own. So each idle client would keep
-a connection to Redis or memcached. Instead there are as many as turns have run at the same time.
+Django keeps cache clients in context variables, and each handler has its own context. So each idle
+handler would keep a connection to Redis or memcached. With borrowed clients, the number of
+connections is the largest number of turns that have run at the same time.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from ..server.forks import recreate_in_children
 
 
 class Caches:
-    """The clients of caches that no turn uses."""
+    """The pool of cache clients that no turn uses."""
 
     def __init__(self) -> None:
         self.after_fork()
         recreate_in_children(self)
 
     def after_fork(self) -> None:
-        """The child of a fork, and at the beginning: no client exists."""
+        """The constructor and the child of a fork: begin with an empty pool."""
         self._free: deque[dict[str, BaseCache]] = deque()
 
     def borrow(self) -> None:
-        """The turn's thread: give the turn clients that another turn has used before."""
+        """The turn's thread: install cache clients from the pool for this turn."""
         try:
             clients = self._free.pop()
         except IndexError:
@@ -35,7 +36,7 @@ class Caches:
             caches[alias] = client
 
     def take_back(self) -> None:
-        """The turn's thread: close the clients as after a request, and keep them."""
+        """The turn's thread: close the cache clients as after a request, and keep them."""
         connections = caches._connections  # type: ignore[attr-defined]
         used = {alias: caches[alias] for alias in caches if hasattr(connections, alias)}
         if used:

@@ -1,4 +1,4 @@
-"""System checks: surprises in the settings of a project."""
+"""System checks for problems in the settings of a project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import connections
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Return the surprises in the settings of a project."""
+    """Return a warning for each problem in the settings of a project."""
     return [*_check_server(), *_check_databases()]
 
 

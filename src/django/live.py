@@ -19,8 +19,8 @@ from .views import View, respond
 class Live(wsgi.Live):
     """WebSockets and event streams for a Django project, in the processes of its WSGI server.
 
-    :meth:`websocket` and :meth:`events` return views. Such a view belongs in a URLconf, or another
-    view calls it after checks of its own. All middleware applies to the request and the response.
+    :meth:`websocket` and :meth:`events` return views, for a URLconf. Another view can also call
+    such a view after its own checks. All middleware applies to the request and the response.
 
     >>> live = Live()
     >>> @live.websocket
@@ -31,8 +31,8 @@ class Live(wsgi.Live):
     >>> urlpatterns = [path("echo/", echo)]
 
     Args:
-        **options: the arguments of :class:`wsframe.wsgi.Live`. They take precedence over those in
-            ``WSFRAME``, a dictionary in Django's settings.
+        **options: the arguments of :class:`wsframe.wsgi.Live`. The arguments take precedence over
+            the dictionary ``WSFRAME`` in Django's settings.
 
     Raises:
         ImproperlyConfigured: an option does not exist or does not apply, or a value is not valid.
@@ -46,14 +46,14 @@ class Live(wsgi.Live):
             raise ImproperlyConfigured(f"Live cannot use settings.WSFRAME: {error}") from error
 
     def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> View:
-        """Any thread: return a view that opens WebSockets for a handler; a decorator, too.
+        """Any thread: return a view that opens WebSockets for a handler; also a decorator.
 
-        The view accepts further arguments of the handler by name, as a URLconf passes them.
+        The view passes the keyword arguments of a URLconf to the handler.
 
         Args:
             handler: a plain or a generator function, as for :meth:`wsframe.server.App.websocket`.
-                It is called with a copy of the request, the WebSocket and the arguments. A plain
-                function that waits, and a generator at ``yield``, has no connection to a database.
+                It is called with a copy of the request, the WebSocket and the arguments. While the
+                handler waits, it holds no connection to a database.
             **arguments: the arguments.
 
         Raises:
@@ -63,7 +63,7 @@ class Live(wsgi.Live):
         return self._view(handler, arguments, lambda: self._handlers.websocket(handler))
 
     def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> View:
-        """Any thread: return a view that opens event streams; a decorator, too.
+        """Any thread: return a view that opens event streams; also a decorator.
 
         Args:
             source: a topic, to which each client is subscribed; or a handler, as for
@@ -81,9 +81,9 @@ class Live(wsgi.Live):
         return self._view(source, arguments, lambda: self._handlers.stream(source))
 
     def metrics_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Reply with the statistics in the OpenMetrics format; a view.
+        """A view that replies with the statistics in the OpenMetrics format.
 
-        The answer is that of :meth:`wsframe.wsgi.Live.metrics`.
+        The statistics are those of :meth:`wsframe.wsgi.Live.metrics`.
         """
         reply = self.metrics(request.META, lambda *_: lambda data: None)
         return HttpResponse(b"".join(reply), headers=dict(reply.headers))

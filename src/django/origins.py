@@ -1,4 +1,4 @@
-"""The web sites whose pages may connect, by the settings of Django."""
+"""The check of a page's origin with Django's settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_site(request: WSGIRequest, fields: Fields, origins: Origins) -> str | 
     Args:
         request: the request.
         fields: its headers.
-        origins: the allowed origins of the handler, in addition to the own one and to
+        origins: the origins that the handler allows, besides the site's own origin and
             ``CSRF_TRUSTED_ORIGINS``.
 
     Returns:
@@ -46,7 +46,7 @@ def check_site(request: WSGIRequest, fields: Fields, origins: Origins) -> str | 
 
 
 def _is_trusted(origin: str) -> bool:
-    """Return True for an origin in ``CSRF_TRUSTED_ORIGINS``, whose "*" is for subdomains."""
+    """Return True if ``CSRF_TRUSTED_ORIGINS`` contains an origin, where "*" means any subdomain."""
     if origin in settings.CSRF_TRUSTED_ORIGINS:
         return "*" not in origin
     try:
@@ -61,7 +61,7 @@ def _is_trusted(origin: str) -> bool:
 
 
 def _advice(origin: str, own: str) -> str:
-    """Return the cause of a refused Origin, and the setting that would allow the page."""
+    """Return the reason why an Origin is refused, and the setting that would allow it."""
     cause = f'The Origin "{quoted(origin)}" is not "{quoted(own)}".'
     if origin.partition("://")[2] == own.partition("://")[2]:
         return f"{cause} If a proxy terminates TLS, set SECURE_PROXY_SSL_HEADER."

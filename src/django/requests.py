@@ -1,4 +1,4 @@
-"""The request of a connection, as its handler sees it after the response."""
+"""The copy of a request that a handler uses after the response."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..wsgi.body import MAX_UNREAD, Readable
 
 Value = TypeVar("Value")
 
-# The parts of a request that belong to its connection with the server, or end with its response.
+# The attributes of a request that are invalid after its response.
 NOT_KEPT = frozenset(("META", "_files", "_read_started", "_stream", "_upload_handlers", "environ"))
-# The methods whose body has no meaning (RFC 9110 section 9.3), and is not kept for the handler.
+# The methods whose body has no meaning (RFC 9110 section 9.3). Such a body is not kept.
 WITHOUT_BODY = frozenset(("GET", "HEAD"))
 
 
@@ -26,7 +26,7 @@ def read_short_body(request: WSGIRequest) -> Readable:
     """The request's thread: read the body for the handler, unless it is long or was read before.
 
     Returns:
-        The reader of the bytes of the body that are still unread.
+        A reader for the unread bytes of the body.
     """
     if request.method not in WITHOUT_BODY:
         with suppress(RawPostDataException, UnreadablePostError, ValueError):
@@ -36,20 +36,19 @@ def read_short_body(request: WSGIRequest) -> Readable:
 
 
 def kept_request(request: WSGIRequest) -> WSGIRequest:
-    """The request's thread: return a copy of a request for the time after its response.
+    """The request's thread: return a copy of a request that a handler can use after the response.
 
-    It does not refer to objects of the server, so these are freed. Objects that Django or a
-    middleware would load at their first use, such as ``user``, are loaded now. The copy lacks
-    objects that refer to the request itself, such as the storage of messages, and the body of a
-    GET request.
+    The copy does not refer to objects of the WSGI server, so that these are freed. Lazy attributes,
+    such as ``user``, are loaded now. The copy lacks attributes that refer to the request itself,
+    such as the storage of messages, and the body of a GET request.
     """
     strings = {name: value for name, value in request.environ.items() if isinstance(value, str)}
     kept = type(request)({**strings, "wsgi.input": BytesIO()})
     session = getattr(request, "session", None)
     if session is not None:
-        session.keys()  # loads it
+        session.keys()  # loads the session
     not_kept = NOT_KEPT | {"_body"} if request.method in WITHOUT_BODY else NOT_KEPT
-    for name, value in list(vars(request).items()):  # loading adds others
+    for name, value in list(vars(request).items()):  # loading a value can add attributes
         if name not in not_kept:
             value = resolved(value)
             if not _refers(value, request):
@@ -58,16 +57,16 @@ def kept_request(request: WSGIRequest) -> WSGIRequest:
 
 
 def resolved(value: Value) -> Value:
-    """The request's thread: return a value; the object that a lazy object loads."""
+    """The request's thread: return a value, or the object that a lazy object loads."""
     if not isinstance(value, LazyObject):
         return value
-    value.__class__  # noqa: B018  # loads it
-    loaded: Value = copy.copy(value)  # a copy of the object that was loaded, without its function
+    value.__class__  # noqa: B018  # loads the lazy object
+    loaded: Value = copy.copy(value)  # the copy of a lazy object is the loaded object
     return loaded
 
 
 def _refers(value: Any, request: WSGIRequest) -> bool:
-    """Return True for an object of a request that refers to it, and would keep it in memory."""
+    """Return True if an attribute's value refers to the request, and would keep it in memory."""
     if isinstance(value, partial):
         return request in value.args
     return getattr(value, "request", None) is request

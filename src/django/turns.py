@@ -1,9 +1,9 @@
-"""The turns of handlers: each has the surroundings of a view, and leaves no connection open.
+"""The turns of handlers, which have Django's state as in a view, and leave no connection open.
 
 Django has one connection to a database for each thread, and closes it after the request. A handler
 lasts longer than a request, and its turns run in several threads. So the connections of a thread
 are closed at the end of each turn: at ``yield``, in ``receive`` and in ``get``. An idle client
-holds none.
+holds no connection to a database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .caches import free_caches
 
 
 class Turns:
-    """The turns of one handler, with the surroundings of its view.
+    """The turns of one handler, with Django's state as in its view.
 
     Args:
         request: the request of the handler.
@@ -39,9 +39,9 @@ class Turns:
 
     @contextmanager
     def entered(self, connection: Connection) -> Iterator[None]:
-        """The handler's thread: begin the first turn, and end the last one.
+        """The handler's thread: begin the first turn and end the last one, as a context manager.
 
-        An exception is sent to error trackers, unless it is the end of this connection.
+        An exception is sent to error trackers, unless it reports the end of the connection.
         """
         self._begin()
         try:
@@ -57,13 +57,13 @@ class Turns:
         """The handler's thread: end a turn.
 
         Raises:
-            TransactionManagementError: a transaction is open. Other turns of the thread would be
-                part of it.
+            TransactionManagementError: a transaction is open. Other turns in this thread would
+                become part of the transaction.
         """
         if any(each.in_atomic_block for each in connections.all(initialized_only=True)):
             raise TransactionManagementError(
-                "the handler waits within transaction.atomic(), so the transaction is rolled back: "
-                "leave the block before yield, receive() or get()"
+                "rolling back, because the handler waits within transaction.atomic(): leave the "
+                "block before yield, receive() or get()"
             )
         close_connections()
         self._paused = True
@@ -75,7 +75,7 @@ class Turns:
             self._begin()
 
     def _begin(self) -> None:
-        """Prepare a turn, as Django prepares a request.
+        """Prepare the thread for a turn, as Django does for a request.
 
         The prefix of URLs, the language and the time zone are set for each turn, because Django
         keeps them for each thread.
@@ -101,5 +101,5 @@ def close_connections() -> None:
 def _close(connection: BaseDatabaseWrapper) -> None:
     connection.close()
     if connection.in_atomic_block:
-        # The next turn must not become part of a transaction that its handler has left open.
+        # An open transaction must end, so that the next turn does not become part of it.
         del connections[connection.alias]

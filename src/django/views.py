@@ -1,4 +1,4 @@
-"""Views that open connections, and their responses, which pass through all middleware."""
+"""Views that open connections, and the responses of these views."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NEEDS_WSGI = (
     "request has arrived over ASGI. Serve get_wsgi_application(), for example with gunicorn "
     "--worker-class gthread"
 )
-# The arguments of a handler before those of the URL.
+# The number of a handler's arguments before the URL's arguments.
 BEFORE = ("the request", "the connection")
 
 
 class View(Protocol):
-    """A view of Django, for a URLconf or another view.
+    """The type of a Django view that opens a connection.
 
     >>> live = Live()
     >>> def news(request, topic):
@@ -47,10 +47,10 @@ class View(Protocol):
 
 
 class Visit:
-    """A request at a view; it opens the connection of the request.
+    """A Django request whose connection a Live opens.
 
     Args:
-        live: opens the connections of all requests.
+        live: the object that opens connections.
         request: the request.
     """
 
@@ -89,7 +89,7 @@ def respond(
     """The request's thread, in a view: return the response that opens a connection.
 
     Args:
-        live: opens the connection.
+        live: the object that opens the connection.
         request: the request.
         route: the options of the connection.
         source: the handler, or the topic of an event stream.
@@ -102,7 +102,7 @@ def respond(
     """
     if not isinstance(request, WSGIRequest):
         raise ImproperlyConfigured(NEEDS_WSGI)
-    # Django's test client sends no Host.
+    # Django's test client sends no Host header.
     environ = {"HTTP_HOST": request.get_host(), **request.environ}
     handler = topic = None
     if isinstance(source, Topic):
@@ -119,9 +119,10 @@ def respond(
 
 
 class ReplyResponse(StreamingHttpResponse):
-    """The response that streams a reply, after all middleware.
+    """The response that streams a reply.
 
-    If a middleware has changed the status, it has refused the request: the body is empty.
+    If a middleware has changed the status, the middleware has refused the request. Then the body is
+    empty.
 
     Args:
         reply: the reply.
@@ -132,7 +133,7 @@ class ReplyResponse(StreamingHttpResponse):
         self._reply = reply
 
     def __iter__(self) -> Iterator[bytes]:
-        """The request's thread: return the parts of the body."""
+        """The request's thread: return an iterator over the parts of the body."""
         return self._parts() if self.status_code == self._reply.status else iter(())
 
     def _parts(self) -> Iterator[bytes]:
@@ -140,9 +141,9 @@ class ReplyResponse(StreamingHttpResponse):
 
 
 class LiveResponse(ReplyResponse):
-    """The response that takes the connection over when the server asks for its body.
+    """The response that takes the connection over when the server iterates over its body.
 
-    Middleware may wrap the content, which is empty, and add headers for the client.
+    Middleware may wrap the empty content, and add headers for the client.
     """
 
     def _parts(self) -> Iterator[bytes]:
@@ -152,7 +153,7 @@ class LiveResponse(ReplyResponse):
 
 
 def _with_headers(response: HttpResponseBase, reply: Reply) -> HttpResponseBase:
-    """Return a response with the headers of a reply."""
+    """Return a Django response with the headers of a reply."""
     for name, value in reply.headers:
         response[name] = value
     if response.streaming:

@@ -1,4 +1,4 @@
-"""WebSockets and event streams inside Flask applications."""
+"""WebSockets and event streams in Flask applications."""
 
 from ..wsgi import ConnectionClosed, EventStream, Topic, WebSocket
 from .live import Live

@@ -1,4 +1,4 @@
-"""The configuration of an application of Flask, as the arguments of a Live."""
+"""Conversion of a Flask application's configuration to the arguments of ``Live``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ARGUMENTS = {"redis", "redis_prefix", "topic_memory", "origins"} | CommonOptions
 
 
 def arguments_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Any thread: return the arguments of :class:`wsframe.wsgi.Live` in a configuration.
+    """Any thread: return the arguments of :class:`wsframe.wsgi.Live` that a configuration contains.
 
     The key of an argument is its name in upper case, after ``WSFRAME_``.
 
     Raises:
-        ValueError: a key with this prefix names no argument.
+        ValueError: a key begins with ``WSFRAME_``, but no argument has this name.
     """
     arguments = {}
     for key, value in config.items():
@@ -27,13 +27,13 @@ def arguments_in(config: Mapping[str, Any]) -> dict[str, Any]:
             if name not in ARGUMENTS:
                 similar = get_close_matches(name, ARGUMENTS, n=1)
                 advice = f"; use {PREFIX}{similar[0].upper()}" if similar else ""
-                raise ValueError(f"the configuration {key} does not exist{advice}")
+                raise ValueError(f"unknown key in app.config: {key}{advice}")
             arguments[name] = value
     return arguments
 
 
 def differing(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Any thread: return the sorted keys that only one configuration has, or with another value."""
+    """Any thread: return the sorted keys whose values differ between two configurations."""
     return sorted(
         key
         for key in config.keys() | other.keys()

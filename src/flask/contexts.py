@@ -16,25 +16,25 @@ from ..wsgi.surroundings import Connection, is_end
 
 
 class ReadOnlySession(ImmutableDict[str, Any], SessionMixin):  # type: ignore[misc]
-    """A copy of a session. A change would be lost, because the cookie has been sent."""
+    """A read-only copy of a session. A change would be lost, because the cookie has been sent."""
 
 
 class Contexts:
     """The contexts for the handler of one connection, created in the view.
 
-    They have the request and the ``g`` of the view. While the handler waits, the application
-    context is popped, so that functions of ``teardown_appcontext`` are called. The request context
+    The contexts have the request and the ``g`` of the view. The application context is popped while
+    the handler waits, so that functions of ``teardown_appcontext`` are called. The request context
     remains until the handler ends.
 
     Args:
-        keep: True to keep the application context while the handler waits. Then the session is the
-            one of the view, and otherwise a read-only copy.
+        keep: True to keep the application context while the handler waits. Then the handler uses
+            the view's session; otherwise it uses a read-only copy.
     """
 
     def __init__(self, *, keep: bool) -> None:
         self._app = current_app._get_current_object()  # type: ignore[attr-defined]
         session = request_ctx.session
-        # A debugger or a test may still use the contexts of the view, so these are others.
+        # New contexts, because a debugger or a test may still use the contexts of the view.
         self._app_context = self._app.app_context()
         self._app_context.g = g._get_current_object()
         self._request_context = RequestContext(
@@ -73,13 +73,13 @@ class Contexts:
                 self._app_context.pop(failure)
 
     def pause(self) -> None:
-        """The handler's thread: pop the application context, unless the handler has its own."""
+        """The handler's thread: pop the application context, unless the handler keeps it."""
         if not self._keep and app_ctx == self._app_context:
             self._paused = True
             try:
                 self._app_context.pop(None)
             except BaseException:
-                self.resume()  # the handler ends in its context
+                self.resume()  # the handler must end with its application context
                 raise
 
     def resume(self) -> None:

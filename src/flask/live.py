@@ -1,4 +1,4 @@
-"""Live: WebSockets and event streams inside applications of Flask."""
+"""Live: WebSockets and event streams in Flask applications."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from ..wsgi.surroundings import surrounded
 from .configuration import PREFIX, arguments_in, differing
 from .contexts import Contexts
 
-# The place of a Live in ``app.extensions``.
+# The key of a Live in ``app.extensions``.
 EXTENSION = "wsframe"
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Live(wsgi.Live):
-    """WebSockets and event streams inside applications of Flask; an extension.
+    """A Flask extension for WebSockets and event streams.
 
-    A view returns :meth:`websocket` or :meth:`events`, after it has checked the request. Their
-    handlers run after the request. They have its ``request``, ``session`` and ``g``, and may use
-    ``current_app`` and ``url_for``. Several applications may share one Live, and then its topics.
+    A view returns :meth:`websocket` or :meth:`events`, after it has checked the request. The
+    handler of the connection runs after the request. It can use ``request``, ``session``, ``g``,
+    ``current_app`` and ``url_for``. Several applications may share one Live and its topics.
 
     An idle connection holds no context. While a handler waits, its application context is popped,
     so functions of ``teardown_appcontext`` are called, which release connections to a database.
     A handler waits at ``yield``, in ``ws.receive()`` and in ``stream.get()``.
 
-    An exception of a handler is sent as ``got_request_exception``, and is logged.
+    An exception of a handler is logged, and sent with the signal ``got_request_exception``.
 
     >>> app = Flask("app")
     >>> live = Live(app)
@@ -70,20 +70,21 @@ class Live(wsgi.Live):
     ) -> None:
         super().__init__(timing=timing, topic_sizes=topic_sizes, **arguments)
         self._arguments = arguments
-        self._config: dict[str, Any] | None = None  # that of all applications; None without one
-        self._keeping: set[object] = set()  # the code of handlers with keep_context
+        # The configuration of the applications; None before init_app.
+        self._config: dict[str, Any] | None = None
+        self._keeping: set[object] = set()  # the code objects of handlers with keep_context
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
         """Any thread: register the extension, and read the configuration of the application.
 
-        Each argument of :class:`wsframe.wsgi.Live` has a key, its name after ``WSFRAME_``, such as
-        ``WSFRAME_REDIS`` and ``WSFRAME_PING_INTERVAL``.
+        The key of an argument of :class:`wsframe.wsgi.Live` is ``WSFRAME_`` and the argument's name
+        in upper case, such as ``WSFRAME_PING_INTERVAL``.
 
         Raises:
             ModuleNotFoundError: redis-py is not installed.
-            RuntimeError: there were connections before, or a topic has events.
+            RuntimeError: connections have been opened, or a topic has events.
             TypeError: a value has the wrong type.
             ValueError: a value is not valid, a key does not exist, or another application of this
                 Live has another configuration.
@@ -95,7 +96,9 @@ class Live(wsgi.Live):
             self._config = config
         elif config != self._config:
             names = ", ".join(f"{PREFIX}{key.upper()}" for key in differing(config, self._config))
-            raise ValueError(f"the applications of one Live must have the same {names}")
+            raise ValueError(
+                f"the applications that share a Live must have the same app.config values: {names}"
+            )
         app.extensions[EXTENSION] = self
 
     def handler(
@@ -116,8 +119,8 @@ class Live(wsgi.Live):
                 :meth:`wsframe.wsgi.Live.handler`.
             keep_context: True to keep the application context while the handler waits, so that
                 the functions of ``teardown_appcontext`` are called only at its end. This saves a
-                few microseconds for each message. Resources of the context, such as a connection
-                to a database, are held until then.
+                few microseconds for each message, but the context's resources, such as a connection
+                to a database, are held until the handler ends.
 
         Raises:
             ValueError: as for :meth:`wsframe.wsgi.Live.handler`.
@@ -142,8 +145,8 @@ class Live(wsgi.Live):
     def websocket(self, handler: Callable[..., Any], /, **arguments: Any) -> Response:
         """Any thread: return a response that opens WebSockets for a handler.
 
-        The arguments and errors are those of :meth:`wsframe.wsgi.Live.websocket`. Outside of a view
-        it is another WSGI application.
+        The arguments and errors are those of :meth:`wsframe.wsgi.Live.websocket`. Outside of a
+        view, the result is a WSGI application.
 
         Raises:
             RuntimeError: :meth:`init_app` was not called.
@@ -154,8 +157,8 @@ class Live(wsgi.Live):
     def events(self, source: Topic | Callable[..., Any], /, **arguments: Any) -> Response:
         """Any thread: return a response that opens event streams.
 
-        The arguments and errors are those of :meth:`wsframe.wsgi.Live.events`. Outside of a view
-        it is another WSGI application.
+        The arguments and errors are those of :meth:`wsframe.wsgi.Live.events`. Outside of a view,
+        the result is a WSGI application.
 
         Raises:
             RuntimeError: :meth:`init_app` was not called.
@@ -164,13 +167,13 @@ class Live(wsgi.Live):
         return response
 
     def respond(self, application: Application) -> Any:
-        """Any thread: return what a view returns for an application.
+        """Any thread: return the view's result for a WSGI application.
 
         Raises:
             RuntimeError: :meth:`init_app` was not called.
         """
         if self._config is None:
-            raise RuntimeError("this Live has no application of Flask: call live.init_app(app)")
+            raise RuntimeError("this Live has no Flask application: call live.init_app(app) first")
         return super().respond(application)
 
     def bind(
@@ -178,7 +181,7 @@ class Live(wsgi.Live):
     ) -> Callable[..., Any]:
         """The request's thread: return the function that is called with the connection.
 
-        It runs the handler with the contexts of the request, if there are any.
+        The function runs the handler in copies of the request's contexts, if any.
         """
         if not has_request_context():
             return super().bind(handler, arguments, environ)

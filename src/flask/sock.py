@@ -1,4 +1,4 @@
-"""Sock: WebSockets with the names of Flask-Sock, so that its programs change one import."""
+"""Sock: a replacement for Flask-Sock with the same interface."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..server.dispatch.routes import check_kind
 from ..server.http.paths import check_path_type
 from .live import EXTENSION, Live
 
-# The configuration of an application for Flask-Sock, and the options in it.
+# Flask-Sock's key in ``app.config``, and the options in its value.
 CONFIGURATION = "SOCK_SERVER_OPTIONS"
 USED = frozenset(("max_message_size", "ping_interval", "subprotocols"))
 UNUSED = frozenset(("event_class", "receive_bytes", "selector_class", "thread_class"))
-# The name is part of the endpoints, which programs use in ``url_for``.
+# The blueprint's name is part of endpoints, which programs pass to ``url_for``.
 BLUEPRINT = "__flask_sock"
 
 MAX_MESSAGE_SIZE = 1 << 20
@@ -29,11 +29,11 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class SockClosed(ConnectionClosed):
-    """The connection is closed; with the attributes of Flask-Sock's exception.
+    """The connection is closed; the exception has the attributes of Flask-Sock's ConnectionClosed.
 
     Attributes:
         code: the close code.
-        reason: the close code, too.
+        reason: the close code, as in Flask-Sock.
         message: the close reason; None without one.
     """
 
@@ -49,7 +49,7 @@ class SockClosed(ConnectionClosed):
 
 
 class SockWebSocket:
-    """A WebSocket with the methods of Flask-Sock's.
+    """A WebSocket with the methods of Flask-Sock's WebSocket.
 
     >>> def echo(ws):
     ...     while ws.connected:
@@ -102,7 +102,7 @@ class SockWebSocket:
             raise SockClosed(error.code, error.reason) from None
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
-        """Any thread: close, after the messages sent before.
+        """Any thread: close the connection, after the messages sent before.
 
         Args:
             reason: the close code; 1000 by default.
@@ -119,15 +119,15 @@ class SockWebSocket:
 
 
 class Sock:
-    """WebSockets for programs that were written for Flask-Sock; an extension.
+    """A Flask extension with the interface of Flask-Sock.
 
-    A handler is a plain function. It holds a thread of wsframe while its connection lasts, and no
-    thread of the WSGI server. It keeps the contexts of its request until it returns. A handler that
-    is a generator function, and receives with ``yield``, holds no thread.
+    A handler is a plain or a generator function. A plain function occupies a thread of wsframe, and
+    no thread of the WSGI server, until it returns. It keeps the contexts of its request until then.
+    A generator function, which receives with ``yield``, occupies no thread.
 
-    The application's ``app.extensions["wsframe"]`` is its :class:`wsframe.flask.Live`; without one,
-    it is added. ``SOCK_SERVER_OPTIONS`` may set ``subprotocols``, ``max_message_size``, and, before
-    :meth:`init_app`, ``ping_interval``.
+    The :class:`wsframe.flask.Live` in ``app.extensions["wsframe"]`` opens the connections; it is
+    added if it is missing. The configuration ``SOCK_SERVER_OPTIONS`` may set ``subprotocols``,
+    ``max_message_size``, and, before :meth:`init_app`, ``ping_interval``.
 
     >>> app = Flask("app")
     >>> sock = Sock(app)
@@ -151,7 +151,7 @@ class Sock:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Any thread: register the extension, and the routes without an application.
+        """Any thread: register the extension, and the routes defined without an application.
 
         Raises:
             TypeError: an option does not exist, or a value has the wrong type.
@@ -172,7 +172,7 @@ class Sock:
         Args:
             path: the path, with variables as in ``app.route``. The handler is called with the
                 WebSocket and the variables.
-            bp: the blueprint of the route; by default it belongs to the application.
+            bp: the blueprint of the route; by default the route belongs to the application.
             **options: options of ``app.route``.
 
         Raises:
@@ -229,13 +229,15 @@ def _live_handler(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(app: Flask) -> Mapping[str, Any]:
-    """Return the options of an application.
+    """Return the options in an application's configuration.
 
     Raises:
-        TypeError: one does not exist.
+        TypeError: an option does not exist.
     """
     options: Mapping[str, Any] = app.config.get(CONFIGURATION) or {}
     unknown = options.keys() - USED - UNUSED
     if unknown:
-        raise TypeError(f"{CONFIGURATION} has no {', '.join(sorted(unknown))}")
+        raise TypeError(
+            f"app.config[{CONFIGURATION!r}] has unknown options: {', '.join(sorted(unknown))}"
+        )
     return options

@@ -1,6 +1,6 @@
-"""Tests of applications: a server inside the test's process, its clients, and bad networks.
+"""Helpers for tests of applications: a server in the test's process, clients, slow networks.
 
-Every wait has a limit, so that a missing message fails a test and never hangs it.
+Every wait has a time limit, so a missing message fails a test instead of blocking it.
 
 Example::
 

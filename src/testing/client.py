@@ -1,6 +1,6 @@
-"""A client on a blocking socket, for plain HTTP, and the base of the other clients.
+"""A client on a blocking socket, for plain HTTP and as the base of the other clients.
 
-Every wait has a limit, so that missing data is an error and no test hangs.
+Every wait has a time limit, so missing data raises an error instead of blocking a test.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from wsframe.closing import Closing
 from .waiting import TIMEOUT
 
 END_OF_HEAD = b"\r\n\r\n"
-BLOCK = 1 << 16  # the most bytes of one read
+BLOCK = 1 << 16  # the maximum number of bytes of one read
 WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-# The pause between two bytes that are sent alone, in seconds: the server reads each of them.
+# The pause between two bytes, in seconds, so that the server reads each byte alone.
 PAUSE = 0.0002
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass
 class Response:
-    r"""A response of a server.
+    r"""An HTTP response that a server has sent.
 
     Example::
 
@@ -44,9 +44,9 @@ class Response:
 
     Attributes:
         status: the status.
-        headers: the headers, by names in any case.
+        headers: the headers; names are case-insensitive.
         body: the body.
-        version: the version, as in "HTTP/1.1".
+        version: the HTTP version, as in "HTTP/1.1".
     """
 
     status: int
@@ -56,7 +56,7 @@ class Response:
 
 
 def parse_response(data: bytes) -> Response:
-    """Return a response, whose body is all that follows its head.
+    """Return the response in the data; all bytes after its head are the body.
 
     Raises:
         AssertionError: the data is not a response of HTTP/1.0 or 1.1.
@@ -65,7 +65,7 @@ def parse_response(data: bytes) -> Response:
     version, _, status = status_line.decode("latin-1").partition(" ")
     code, _, phrase = status.partition(" ")
     if version not in ("HTTP/1.0", "HTTP/1.1") or not code.isdigit() or not phrase:
-        raise AssertionError(f"not a response: {data!r}")
+        raise AssertionError(f"not a response of HTTP/1.0 or HTTP/1.1: {data!r}")
     fields, _, body = rest.partition(END_OF_HEAD)
     return Response(int(code), message_from_bytes(fields + END_OF_HEAD), body, version)
 
@@ -82,10 +82,10 @@ class Client(Closing):
     Args:
         port: the port of the server.
         host: its address.
-        receive_buffer: the size of the socket's buffer in bytes. A small one is full early, so that
-            the server must wait for the client.
-        tls: the context for TLS; an end without close_notify is an error.
-        source: the local address.
+        receive_buffer: the size of the socket's receive buffer in bytes. A small buffer is soon
+            full, so that the server must wait for the client.
+        tls: the context for TLS, which treats an end without close_notify as an error.
+        source: the local address that the socket is bound to.
         unix: the path of a Unix socket, instead of host and port.
 
     Attributes:
@@ -129,7 +129,7 @@ class Client(Closing):
 
     @contextmanager
     def timeout(self, seconds: float) -> Iterator[None]:
-        """Limit each wait within it to this time."""
+        """A context manager that sets the time limit of each wait in its body, in seconds."""
         before = self.sock.gettimeout()
         self.sock.settimeout(seconds)
         try:
@@ -148,19 +148,19 @@ class Client(Closing):
             time.sleep(PAUSE)
 
     def receive(self, most: int = BLOCK) -> bytes:
-        """Return the next bytes, however many; b"" at the end."""
+        """Return the next received bytes, at least one; b"" at the end of the data."""
         return self._take(most) if self._received else self._read(most)
 
     def read_until(self, end: bytes) -> bytes:
-        """Return all bytes up to and including these.
+        """Receive and return all bytes up to and including a separator.
 
         Raises:
-            EOFError: the server has closed its side before.
+            EOFError: the server has closed its side earlier.
         """
         while (found := self._received.find(end)) < 0:
             data = self._read(BLOCK)
             if not data:
-                raise EOFError(f"the end came before {end!r}: {bytes(self._received)!r}")
+                raise EOFError(f"the connection ended before {end!r}: {bytes(self._received)!r}")
             self._received += data
         return self._take(found + len(end))
 
@@ -172,10 +172,10 @@ class Client(Closing):
         return bytes(data)
 
     def response(self) -> Response:
-        """Return the next response, whose body has a length, or chunks, or ends with the data.
+        """Return the next response, with a Content-Length, a chunked body, or a body up to the end.
 
         Raises:
-            EOFError: the server has closed its side before the end of the response.
+            EOFError: the connection has ended before the response was complete.
         """
         with self._within():
             return self._with_body(self._head())
@@ -183,17 +183,19 @@ class Client(Closing):
     def answer(self) -> Response:
         """Return the last response, and close the socket.
 
-        An ``App`` closes the connection after each response, except event streams.
+        An ``App`` closes the connection after each response.
 
         Raises:
-            AssertionError: it is not of HTTP/1.1, or does not announce the end of the connection.
+            AssertionError: the response is not HTTP/1.1, or has no ``Connection: close``.
         """
         with self._within():
             response = parse_response(self.read_to_end())
         self.close()
         options = ",".join(response.headers.get_all("Connection", []))
         if response.version != "HTTP/1.1" or "close" not in re.split(r"[\s,]+", options):
-            raise AssertionError(f"expected a last response of HTTP/1.1: {response!r}")
+            raise AssertionError(
+                f"expected an HTTP/1.1 response with Connection: close, received: {response!r}"
+            )
         return response
 
     def _head(self) -> Response:
@@ -213,7 +215,7 @@ class Client(Closing):
         """Return the next chunk (RFC 9112 section 7.1); b"" after the last one.
 
         Raises:
-            EOFError: the server has closed its side before.
+            EOFError: the server has closed its side earlier.
         """
         size = int(self.read_until(b"\r\n"), 16)
         return self._read_exactly(size + 2)[:-2]
@@ -223,12 +225,14 @@ class Client(Closing):
         while len(data) < size:
             more = self.receive(size - len(data))
             if not more:
-                raise EOFError(f"the end came after {len(data)} of {size} bytes: {bytes(data)!r}")
+                raise EOFError(
+                    f"the connection ended after {len(data)} of {size} bytes: {bytes(data)!r}"
+                )
             data += more
         return bytes(data)
 
     def _open(self, status: int, send: Callable[[bytes], None], request: bytes) -> Response:
-        """Send a request; return the head of its response, which must have this status."""
+        """Send a request; return the head of its response, and fail if it has another status."""
         try:
             send(request)
             response = self._head()
@@ -249,22 +253,22 @@ class Client(Closing):
         """Close the socket; fail if there is unread data."""
         self.close()
         if unread:
-            raise AssertionError(f"expected the end: {unread!r}")
+            raise AssertionError(f"expected the end of the connection, received: {unread!r}")
 
     def receive_available(self) -> None:
-        """Receive what has arrived, without a wait, and answer the end of the connection."""
-        # OSError: nothing more has arrived, or the connection is closed already.
+        """Receive data without waiting; close the socket if the server has closed its side."""
+        # An OSError means that no more data has arrived, or that the connection is already closed.
         with suppress(OSError), self.timeout(0.0):
             while data := self.sock.recv(BLOCK):
                 self._received += data
             self.half_close()
 
     def half_close(self) -> None:
-        """Close the sending side: FIN."""
+        """Shut down the sending side of the connection (FIN)."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Vanish: abort the connection with a reset (RST), without a close frame."""
+        """Abort the connection with a reset (RST), without a close frame."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -273,20 +277,20 @@ class Client(Closing):
         self.sock.close()
 
     def _take(self, most: int) -> bytes:
-        """Return some of the bytes that were read from the socket."""
+        """Remove and return some of the received bytes."""
         data = bytes(self._received[:most])
         del self._received[:most]
         return data
 
     def _read(self, most: int) -> bytes:
-        """Read from the socket, within the time of :meth:`_within`."""
+        """Read from the socket, within the time limit of :meth:`_within`."""
         if self._deadline is not None:
-            # 0 would mean that the socket does not block, which raises another error.
+            # A time-out of 0 would make the socket non-blocking, which raises another error.
             self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
         return self.sock.recv(most)
 
     def _collect(self, next_one: Callable[[], T], count: int, seconds: float | None) -> list[T]:
-        """Return the next events; the error after a timeout contains the events before it."""
+        """Return the next events; on a time-out, raise an error that contains the events so far."""
         found: list[T] = []
         try:
             with nullcontext() if seconds is None else self._within(seconds):
@@ -301,12 +305,13 @@ class Client(Closing):
 
     @contextmanager
     def _within(self, seconds: float | None = None) -> Iterator[None]:
-        """Limit all waits in the body together, unless the caller has limited them already.
+        """Limit the total time of all waits in the body, unless an outer call has limited it.
 
-        Otherwise each ping or heartbeat of the server would extend the time.
+        With a limit for each wait alone, each ping or heartbeat of the server would extend the
+        time.
 
         Args:
-            seconds: the time; None for that of one wait.
+            seconds: the time limit; None for ``TIMEOUT``.
         """
         before = self.sock.gettimeout()
         limit = before if seconds is None else seconds

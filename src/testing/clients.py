@@ -13,11 +13,11 @@ from .websocket import WebSocketClient
 
 
 class Listening(Protocol):
-    """A server on this machine."""
+    """The interface of a server on this machine."""
 
     @property
     def port(self) -> int:
-        """Its port."""
+        """The port that the server listens on."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -53,7 +53,7 @@ AnyClient = TypeVar("AnyClient", bound=Client)
 
 
 class Clients(Closing):
-    """Opens clients that are closed together; a context manager.
+    """A context manager that opens clients and closes all of them at its end.
 
     Example::
 
@@ -91,12 +91,12 @@ class Clients(Closing):
         return self.keep(StreamClient(server.port, target, *headers, **options))
 
     def keep(self, client: AnyClient) -> AnyClient:
-        """Close a client together with the others; return it."""
+        """Add a client that is closed together with the others; return the client."""
         self._open.append(client)
         return client
 
     def receive_available(self) -> None:
-        """Let all clients receive what has arrived, and answer the ends of their connections."""
+        """Let all clients receive the data that has arrived, and answer close frames."""
         for client in self._open:
             client.receive_available()
 

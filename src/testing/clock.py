@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class ManualClock:
     """The clock of an application's deadlines and ages; only the test advances it.
 
-    Pings, the deadlines of clients, and the ages of events in topics use it. Threads that wait for
-    other threads wait in real time, and so do the functions of :mod:`time`.
+    Pings, the deadlines of clients, and the ages of events in topics use this clock. The functions
+    of :mod:`time`, and waits of threads for other threads, use real time.
 
     Example::
 
@@ -41,7 +41,8 @@ class ManualClock:
 
         After each step, the loops of the server check all deadlines.
         """
-        from wsframe.server.timing import Timing  # requires more than the codec
+        # Imported late, so that the codec can be tested without the server.
+        from wsframe.server.timing import Timing
 
         end = self.now + seconds
         while self.now < end:
@@ -49,9 +50,9 @@ class ManualClock:
             self.let_loops_look(server)
 
     def jump(self, server: Server, seconds: float) -> None:
-        """The test's thread: advance the time in one step, as when the process was suspended.
+        """The test's thread: advance the time in one step, as if the process had been suspended.
 
-        A server does not count that time for the deadlines of its clients.
+        A server ignores that time in the deadlines of its clients.
         """
         self.now += seconds
         self.let_loops_look(server)
@@ -63,9 +64,12 @@ class ManualClock:
         Raises:
             TimeoutError: a handler has blocked a loop for ``timeout`` seconds.
         """
-        # The second call is made in a later round of the loops, after the first one's check.
+        # The second call runs in a later round of each loop, after a check of the deadlines.
         for _ in range(2):
             turned = threading.Event()
             server.call_when_each_loop_turns(turned.set)
             if not turned.wait(timeout):
-                raise TimeoutError(f"a handler has blocked a loop for {timeout:g} s")
+                raise TimeoutError(
+                    f"a loop has not checked its deadlines, because a handler has blocked it for "
+                    f"{timeout:g} s"
+                )

@@ -17,7 +17,7 @@ class End:
         client.close(1001, "restart")
 
     Attributes:
-        connection: its codec.
+        connection: the codec of this end.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -27,27 +27,27 @@ class End:
         self._other = self
 
     def send(self, *messages: str | bytes) -> None:
-        """Send messages."""
+        """Send messages to the other end."""
         for message in messages:
             self.write(self.connection.encode(message))
 
     def ping(self, payload: bytes = b"") -> None:
-        """Send a ping."""
+        """Send a ping to the other end."""
         self.write(self.connection.ping(payload))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame."""
+        """Send a close frame to the other end."""
         self.write(self.connection.close(code, reason))
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, such as an invalid frame."""
+        """Send unencoded bytes, such as an invalid frame."""
         self._other._received += data
 
     def receive(self, step: int = 0) -> list[Event]:
         """Decode all bytes that the other end has sent; return the events.
 
         Args:
-            step: the most bytes that are decoded in one call of the codec; 0 for all.
+            step: the maximum number of bytes that one call of the codec decodes; 0 for all.
         """
         data, self._received = bytes(self._received), bytearray()
         step = step or max(1, len(data))
@@ -65,12 +65,12 @@ class End:
             step: as for :meth:`receive`.
 
         Raises:
-            AssertionError: there are fewer.
+            AssertionError: fewer events have arrived.
         """
         events = self.receive(step)
         self._events.extend(events[count:])
         if len(events) < count:
-            raise AssertionError(f"{len(events)} of {count} events: {events!r}")
+            raise AssertionError(f"received {len(events)} of {count} expected events: {events!r}")
         return events[:count]
 
 
@@ -84,7 +84,7 @@ class Pair:
         assert pair.server.expect(1, step=1) == ["hello"]
 
     Args:
-        client: the codec of the client; by default one without options.
+        client: the codec of the client; by default a ``Connection`` without options.
         server: the codec of the server.
 
     Attributes:

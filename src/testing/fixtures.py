@@ -1,8 +1,8 @@
 """Fixtures for pytest 8 and later: ``pytest_plugins = ["wsframe.testing.fixtures"]``.
 
-The line belongs in the ``conftest.py`` at the root of the tests. The installation does not register
-the plugin. Otherwise every run of pytest in the environment would import it, before coverage is
-measured, and its names could hide fixtures of projects that do not use it.
+This line belongs in the ``conftest.py`` at the root of the tests. The package does not register
+itself as a plugin. Otherwise every run of pytest in the environment would import it, and its names
+could hide other fixtures.
 """
 
 from __future__ import annotations

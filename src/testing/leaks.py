@@ -34,16 +34,18 @@ def leak_check(
         with leak_check(server, cycles=["chat"]):
             server.websocket("/chat").leave()
 
-    Threads that are about to end get time, and so do connections. Open files are checked on Linux.
+    Threads and connections have time to end, as ``timeout`` states. Open files are checked on
+    Linux.
 
     Args:
         *servers: servers that continue after the body, and whose connections are checked.
-        cycles: packages or modules. No object of their classes may be left in a reference cycle,
-            which only the garbage collector would free. The collector is off in the body.
+        cycles: the names of packages or modules. An object of their classes in a reference cycle,
+            which only the garbage collector would free, is a failure. The collector is off in the
+            body.
         timeout: the seconds for the threads together, and for the connections of each server.
 
     Raises:
-        AssertionError: something is left.
+        AssertionError: a thread, a file, a connection or a reference cycle is left behind.
     """
     threads, files = set(threading.enumerate()), open_files()
     connections = [(server, server.connections) for server in servers]
@@ -54,7 +56,7 @@ def leak_check(
         _wait_for_threads(threads, timeout)
     left = set(open_files().items()) - set(files.items())
     if left:
-        raise AssertionError(f"files are left open: {sorted(left)}")
+        raise AssertionError(f"files were opened and not closed: {sorted(left)}")
 
 
 def _wait_for_disconnects(server: HasConnections, before: int, timeout: float) -> None:
@@ -68,7 +70,7 @@ def _wait_for_threads(before: set[threading.Thread], timeout: float) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = sorted(thread.name for thread in set(threading.enumerate()) - before)
     if left:
-        raise AssertionError(f"threads are left: {left}")
+        raise AssertionError(f"threads are still running: {left}")
 
 
 def open_files() -> dict[str, str]:
@@ -79,7 +81,7 @@ def open_files() -> dict[str, str]:
             try:
                 files[number] = os.readlink(f"/proc/self/fd/{number}")
             except FileNotFoundError:
-                continue  # the descriptor of the listing itself
+                continue  # the descriptor with which the folder was listed
     return files
 
 
@@ -107,4 +109,4 @@ def _no_cycles_of(packages: Sequence[str]) -> Iterator[None]:
         if enabled:
             gc.enable()
     if found:
-        raise AssertionError(f"objects are left in reference cycles: {dict(found)}")
+        raise AssertionError(f"reference cycles contain these objects: {dict(found)}")

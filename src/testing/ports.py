@@ -1,4 +1,4 @@
-"""Ports for servers that restart, and for programs that cannot choose one themselves."""
+"""Ports for servers that restart, and for programs that cannot listen on port 0."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import secrets
 import socket
 import sys
 
-# Below the ports that the system chooses: it gives none of them to another program meanwhile. That
-# must hold for the ports 10,000 higher, too, at which a Redis cluster also listens.
+# A range below the ports that the system assigns, so that no other program receives one. The ports
+# 10,000 higher, on which a Redis cluster also listens, are below that range, too.
 FIRST, COUNT = 12_000, 10_000
 # The errors for a port that another program uses; Windows reserves ranges of ports.
 TAKEN = (errno.EADDRINUSE, errno.EACCES)
@@ -17,7 +17,7 @@ TAKEN = (errno.EADDRINUSE, errno.EACCES)
 class ReservedPort:
     """A port on an address of this machine that no other test uses; a context manager.
 
-    A server with SO_REUSEADDR, as nearly all have, can listen on it, and stop and start again.
+    A server that sets SO_REUSEADDR, as most do, can listen on the port repeatedly.
 
     Example::
 
@@ -48,17 +48,17 @@ class ReservedPort:
                 continue
             break
         if sys.platform != "linux":
-            self._sock.close()  # a server could not listen on the port meanwhile
+            self._sock.close()  # while a socket listens, no server could listen on the port
             return
-        # Only from now on: so the reservations of other tests, which have the option, count.
+        # Set after bind(), which therefore fails if another test has reserved the port.
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def release(self) -> None:
-        """Let other tests use the port."""
+        """Release the port, so that other tests can use it."""
         self._sock.close()
 
     def __enter__(self) -> int:
-        """Return the port."""
+        """Reserve the port, and return this object."""
         return self.number
 
     def __exit__(self, *_: object) -> None:

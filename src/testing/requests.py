@@ -1,4 +1,4 @@
-"""Requests of clients as bytes. Nothing is checked, so that a test can send invalid ones."""
+"""Requests of clients as bytes. No argument is checked, so a test can send invalid requests."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def upgrade(
 
     Args:
         target: the path and the query.
-        *more: further headers.
-        changes: other values of its usual headers; None removes a header.
+        *more: additional headers, as (name, value) pairs.
+        changes: replaced values of the usual headers, by name; None removes a header.
         version: the version of HTTP.
         method: the method.
     """

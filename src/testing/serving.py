@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from .clock import ManualClock
 
-# Seconds for a stop, which includes the setting drain.
+# The time limit of a server's stop, in seconds; it includes the setting drain.
 STOP_TIMEOUT = 2 * TIMEOUT
-# Seconds between two checks of wsgiref for its stop.
+# The interval at which wsgiref checks if it must stop, in seconds.
 POLL = 0.02
 
 
@@ -36,11 +36,11 @@ def stop_within(server: Server, seconds: float, clients: Clients | None = None) 
 
     Args:
         server: the server.
-        seconds: the time for it.
+        seconds: the time limit of the stop.
         clients: clients that answer the ends of their connections meanwhile.
 
     Raises:
-        AssertionError: it takes longer.
+        AssertionError: the stop takes longer.
     """
     stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()
@@ -54,7 +54,7 @@ def stop_within(server: Server, seconds: float, clients: Clients | None = None) 
 
 
 class LocalServer(Closing):
-    """A server of this machine with its clients, which are closed before it stops.
+    """A server on this machine with its clients, which are closed before it stops.
 
     Example::
 
@@ -94,7 +94,7 @@ class LocalServer(Closing):
 class AppServer(LocalServer):
     """An app that is served in this process, on a port of its own; a context manager.
 
-    The app is not changed, so that several tests may serve the same one, one after the other.
+    The app is not changed, so several tests may serve the same app, one after the other.
 
     Example::
 
@@ -116,7 +116,7 @@ class AppServer(LocalServer):
         server: the running server, or the stopped one.
 
     Raises:
-        RuntimeError: there is a clock, and the app is served elsewhere.
+        RuntimeError: a clock is given, and another server already serves the app.
     """
 
     server: Server
@@ -159,15 +159,15 @@ class AppServer(LocalServer):
         """Start a server of the app on the port, after :meth:`stop`.
 
         Raises:
-            OSError: it runs already.
+            OSError: a server already runs on the port.
         """
         self.server = self._app.start(self._host, self.port, **self._settings)
 
     def stop(self) -> None:
         """Stop the server gracefully; a second call does nothing.
 
-        The clients of this object answer, so no other thread may use them meanwhile. Afterwards
-        they have the close frame, or the end of the stream.
+        This call also runs the clients of this object, so no other thread may use them meanwhile.
+        Afterwards each client has received a close frame, or the end of its stream.
 
         Raises:
             AssertionError: the server does not stop.
@@ -186,10 +186,12 @@ class AppServer(LocalServer):
         """Advance the clock; see :meth:`ManualClock.pass_time`.
 
         Raises:
-            RuntimeError: there is no clock.
+            RuntimeError: the constructor was called without a clock.
         """
         if self._clock is None:
-            raise RuntimeError("pass_time requires a clock: AppServer(app, clock=ManualClock())")
+            raise RuntimeError(
+                "pass_time() requires a manual clock: AppServer(app, clock=ManualClock())"
+            )
         self._clock.pass_time(self.server, seconds)
 
     def close(self) -> None:
@@ -198,7 +200,7 @@ class AppServer(LocalServer):
 
 
 class Stoppable(Protocol):
-    """The connections that were taken over from a WSGI server: a ``Live``."""
+    """The interface of a ``Live``, whose connections were taken over from a WSGI server."""
 
     def stop(self, drain: float | None = None) -> None:
         """Close all connections for good."""
@@ -216,9 +218,9 @@ class WSGIAppServer(LocalServer):
 
     Args:
         application: the application.
-        live: its ``Live`` of :mod:`wsframe.wsgi`, :mod:`wsframe.flask` or :mod:`wsframe.django`. It
-            is stopped for good, so the next test needs another one. By default the ``Live``
-            continues, and with it the threads of its loops.
+        live: the ``Live`` of :mod:`wsframe.wsgi`, :mod:`wsframe.flask` or :mod:`wsframe.django`. It
+            is stopped at the end, so the next test needs a new one. Without this argument, the
+            application's ``Live`` is not stopped.
 
     Attributes:
         port: the port on 127.0.0.1.
@@ -239,7 +241,7 @@ class WSGIAppServer(LocalServer):
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        """Close the clients, stop the ``Live`` and the server."""
+        """Close the clients, and stop the ``Live`` and the server."""
         super().close()
         if self._live is not None:
             self._live.stop(0.0)
@@ -273,13 +275,13 @@ class ServeWSGI(Protocol):
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """A handler that logs no requests."""
+    """A request handler of wsgiref that does not log requests."""
 
     def log_message(self, *arguments: object) -> None:
         """Log nothing."""
 
 
 class _ThreadedServer(socketserver.ThreadingMixIn, WSGIServer):
-    """The server of the standard library, with a thread for each connection."""
+    """The server of wsgiref, with a thread for each connection."""
 
     daemon_threads = True

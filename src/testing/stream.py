@@ -117,8 +117,9 @@ class StreamClient(Client):
             timeout: the seconds for all of them; None for ``TIMEOUT`` for each.
 
         Raises:
-            EOFError: the stream has ended before.
-            TimeoutError: they have not arrived in time; the message contains the events before.
+            EOFError: the stream has ended earlier.
+            TimeoutError: the events have not arrived in time; the error's message contains the
+                events so far.
         """
         return self._collect(lambda: self.next_event().data, count, timeout)
 
@@ -126,7 +127,7 @@ class StreamClient(Client):
         """Wait until the server ends the stream; close the socket.
 
         Raises:
-            AssertionError: more events arrive before.
+            AssertionError: more events arrive before the end.
         """
         with self._within():
             while data := self.more():

@@ -1,11 +1,11 @@
-"""Bounded waits for conditions that no event announces."""
+"""Waits with a time limit for conditions that no event reports."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# The longest wait of a test in seconds, which only a failure needs.
+# The time limit of each wait in a test, in seconds; only a failing test reaches it.
 TIMEOUT = 30.0
 # The pause between two checks of a condition, in seconds.
 PAUSE = 0.005
@@ -20,7 +20,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = TIME
 
     Args:
         condition: a function without arguments.
-        what: the condition as a clause, for the error.
+        what: the condition as a clause, for the error's message.
         timeout: the longest wait, in seconds.
 
     Raises:
@@ -29,5 +29,5 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = TIME
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not true within {timeout:g} s: {what}")
+            raise AssertionError(f"the condition is still false after {timeout:g} s: {what}")
         time.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""A WebSocket client, which the codec decodes."""
+"""A WebSocket client, which uses the codec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsframe import Close, Connection, Event, Ping, Pong, Role, accept_key
 from .client import Client
 from .requests import KEY, upgrade
 
-# Messages of a server under test may be large.
+# The limit on received messages is large, because a server under test may send large ones.
 MAX_MESSAGE_SIZE = 1 << 26
 
 
@@ -30,7 +30,7 @@ class WebSocketClient(Client):
         port: the port of the server.
         target: the path and the query.
         *headers: further headers of the request.
-        first: bytes that are sent in one segment with the request.
+        first: bytes that are sent after the request in the same TCP segment.
         bytewise: send the request and these bytes one by one.
         answer_pings: answer each ping; False returns it as an event.
         receive_buffer: as for :class:`Client`.
@@ -65,14 +65,16 @@ class WebSocketClient(Client):
         self.headers: Message = self._open(101, send, request).headers
         if self.headers["Sec-WebSocket-Accept"] != accept_key(KEY):
             self.close()
-            raise AssertionError(f"a wrong Sec-WebSocket-Accept: {self.headers.items()}")
+            raise AssertionError(
+                f"the response has a wrong Sec-WebSocket-Accept: {self.headers.items()}"
+            )
 
     def send_messages(self, *messages: str | bytes) -> None:
         """Send the messages, all in one segment."""
         self.send(b"".join(map(self.codec.encode, messages)))
 
     def receive_available(self) -> None:
-        """Receive what has arrived, without a wait, and answer a close frame."""
+        """Receive the data that has arrived, without waiting, and answer a close frame."""
         super().receive_available()
         events = self.codec.receive(bytes(self._received))
         self._received.clear()
@@ -105,12 +107,13 @@ class WebSocketClient(Client):
         """Return the next events.
 
         Args:
-            count: their number.
+            count: the number of events.
             timeout: the seconds for all of them; None for ``TIMEOUT`` for each.
 
         Raises:
-            EOFError: the connection has ended before.
-            TimeoutError: they have not arrived in time; the message contains the events before.
+            EOFError: the connection has ended earlier.
+            TimeoutError: the events have not arrived in time; the error's message contains the
+                events so far.
         """
         return self._collect(self.next_event, count, timeout)
 
@@ -118,12 +121,12 @@ class WebSocketClient(Client):
         """Send a close frame; return the close frame with which the server answers.
 
         Raises:
-            AssertionError: another event is next, or data follows the close frame.
+            AssertionError: the next event is not a close frame, or data follows it.
         """
         self.send(self.codec.close(code, reason))
         close = self.next_event()
         if not isinstance(close, Close):
-            raise AssertionError(f"expected a close frame: {close!r}")
+            raise AssertionError(f"expected a close frame, received: {close!r}")
         self.expect_end()
         return close
 
@@ -131,11 +134,11 @@ class WebSocketClient(Client):
         """Wait until the server closes; answer its close frame and return it.
 
         Raises:
-            AssertionError: another event is next, except pongs.
+            AssertionError: the next event, except pongs, is not a close frame.
         """
         while not isinstance(event := self.next_event(), Close):
             if not isinstance(event, Pong):
-                raise AssertionError(f"expected a close frame: {event!r}")
+                raise AssertionError(f"expected a close frame, received: {event!r}")
         self._answer_close(event)
         self.expect_end()
         return event
@@ -148,7 +151,7 @@ class WebSocketClient(Client):
         """Wait until the server closes the connection; close the socket.
 
         Raises:
-            AssertionError: more data arrives before.
+            AssertionError: more data arrives before the end.
         """
         with self._within():
             rest = self.read_to_end()

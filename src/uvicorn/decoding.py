@@ -1,4 +1,4 @@
-"""Decoding: from received bytes to the events of the application, and to answers."""
+"""Decoding: from received bytes to events for the application, and answers to the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsframe import Close, Failure, Ping, Pong
 from .receiving import Receiving
 from .states import ANSWERING, CLOSING, OPEN
 
-# Compressed data is decoded in pieces of this size, because each byte may become a thousand.
+# The size of the pieces in which compressed data is decoded. Each byte can expand to a thousand.
 COMPRESSED_PIECE = 4096
 
 
@@ -30,12 +30,12 @@ class Decoding(Receiving):
         super().__init__(loop, config.ws_max_queue, config.ws_ping_interval, config.ws_ping_timeout)
         self._limit = config.ws_max_size
         self._compressed = False
-        # True while complete, uncompressed messages may be decoded without the codec.
+        # True while the kernel may decode complete, uncompressed messages without the codec.
         self._direct = False
-        self._undecoded = b""  # data that is received before the 101, or compressed
+        self._undecoded = b""  # data received before the 101, or compressed data
 
     def _decode(self) -> None:
-        """Decode the kept data until messages wait for the application."""
+        """Decode the kept data until a message is ready for the application."""
         assert self._codec is not None
         data, position = self._undecoded, 0
         size = COMPRESSED_PIECE if self._compressed else len(data)
@@ -51,13 +51,13 @@ class Decoding(Receiving):
             self._resume()
 
     def _receive(self, data: bytes) -> None:
-        """Receive what the kernel does not decode: control frames, and incomplete messages."""
+        """Decode the data that the kernel leaves: control frames, and incomplete messages."""
         assert self._codec is not None
         self._process(self._codec.receive(data))
         self._direct = self._state is OPEN and self._codec.between_messages
 
     def _process(self, events: list[Any]) -> None:
-        """Process the events of received data."""
+        """Process the codec's events."""
         messages: list[str | bytes] = []
         pings = []
         for event in events:
@@ -77,7 +77,7 @@ class Decoding(Receiving):
             self._client_has_closed(self._last_from_client)
 
     def _client_has_closed(self, last: Close | Failure) -> None:
-        """Close, after the application has answered the messages that came before."""
+        """Close after the application has answered all earlier messages."""
         self._stop_keepalive()
         self._put_end(
             {"type": "websocket.disconnect", "code": int(last.code), "reason": last.reason}
@@ -89,9 +89,9 @@ class Decoding(Receiving):
             self._reply_to_close()
 
     def _caught_up(self) -> None:
-        """The application has taken the last message: decode or receive more."""
+        """Decode or receive more, because the application has taken the last message."""
         if self._undecoded:
-            self.loop.call_soon(self._decode_more)  # after the turns of other connections
+            self.loop.call_soon(self._decode_more)  # other connections run first
         elif self._state is OPEN:
             self._resume()
 
@@ -100,7 +100,7 @@ class Decoding(Receiving):
             self._decode()
 
     def _discard(self, data: bytes) -> None:
-        """Discard data, in pieces, up to the client's answer to our close frame."""
+        """Discard data, in pieces, up to the client's answer to the server's close frame."""
         self._discarded = True
         ends = self._last_from_client is not None or self._abort_timer is not None
         if self._codec is None or ends or self._state is not CLOSING:
@@ -115,7 +115,7 @@ class Decoding(Receiving):
             self._resume()
 
     def _end_taken(self) -> None:
-        """The application takes the last event: it has answered all messages."""
+        """Send the close frame, because the application has answered all messages."""
         if self._state is ANSWERING:
             self._reply_to_close()
 
@@ -125,5 +125,5 @@ class Decoding(Receiving):
         undecoded, self._undecoded = self._undecoded, b""
         self._forget_backlog()
         self._resume()
-        if undecoded:  # the client's close frame follows it
+        if undecoded:  # the client's close frame follows the undecoded data
             self._discard(undecoded)

@@ -16,14 +16,14 @@ from wsframe.requests import split_target
 Header: TypeAlias = "tuple[bytes, bytes]"
 
 END_OF_HEAD = b"\r\n\r\n"
-# The server frames the body of an answer itself, and closes the connection after it.
 WITHOUT_BODY = (204, 304)  # RFC 9112 section 6.3
+# The framing of the body and the end of the connection, which an application cannot set.
 OWN_HEADERS = (b"connection", b"transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRequest:
-    """An upgrade request, in the form in which uvicorn passes it on.
+    """An upgrade request, in the form in which uvicorn passes it to the protocol.
 
     Attributes:
         method: the method.
@@ -37,7 +37,7 @@ class UpgradeRequest:
 
     @classmethod
     def parse(cls, head: bytes) -> UpgradeRequest:
-        """Parse the lines of a head, which uvicorn has already checked and written anew."""
+        """Parse the lines of a head, which uvicorn has already checked and formatted."""
         first, *lines = head.split(b"\r\n")
         method, target, _ = first.split(b" ", 2)
         headers = []
@@ -69,7 +69,7 @@ class UpgradeRequest:
             asgi_version: the version of ASGI that the application uses.
 
         Raises:
-            HandshakeError: as :meth:`path_and_query`.
+            HandshakeError: 400, because the target is malformed.
         """
         path, query = self.path_and_query()
         return {
@@ -87,14 +87,14 @@ class UpgradeRequest:
 
 
 def encode_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes = b"") -> bytes:
-    """Return an answer in wire format.
+    """Return the bytes of an HTTP response.
 
     Raises:
         ValueError: a header is invalid; see :func:`wsframe.headers.check_field`.
     """
     try:
         phrase = HTTPStatus(status).phrase
-    except ValueError:  # an application may use a status without a name
+    except ValueError:  # an application may use a status that has no name in HTTPStatus
         phrase = ""
     return encode_head(f"HTTP/1.1 {status} {phrase}", headers) + body
 
@@ -105,7 +105,7 @@ def encode_refusal(
     reason: str = "",
     headers: Iterable[tuple[str, str]] = (),
 ) -> bytes:
-    """Return a complete answer that refuses the request.
+    """Return a complete response that refuses the request.
 
     Args:
         status: the status.
@@ -118,7 +118,7 @@ def encode_refusal(
 
 
 class Denial:
-    """An answer of the application in place of a WebSocket: its ``websocket.http.response``.
+    """A response that the application sends instead of a WebSocket (``websocket.http.response``).
 
     Args:
         message: the message ``websocket.http.response.start``.
@@ -134,7 +134,10 @@ class Denial:
     def __init__(self, message: Any, default_headers: Iterable[Header]) -> None:
         self.status: int = message["status"]
         if not 200 <= self.status <= 599:
-            raise ValueError(f"invalid status {self.status!r} in websocket.http.response.start")
+            raise ValueError(
+                f"invalid status {self.status!r} (the status in websocket.http.response.start "
+                f"must be 200 to 599)"
+            )
         given = ((bytes(name).lower(), value) for name, value in message.get("headers", ()))
         kept = (header for header in given if header[0] not in OWN_HEADERS)
         self._headers = pairs([*default_headers, *kept, (b"connection", b"close")])
@@ -143,10 +146,10 @@ class Denial:
         self._head_sent = False
 
     def encode(self, body: bytes, *, last: bool) -> bytes:
-        """Return the next part of the answer, the first one with the head.
+        """Return the next bytes of the response; the first bytes begin with its head.
 
-        Without a Content-Length of the application, an answer in several parts ends with the
-        connection (RFC 9112 section 6.3).
+        A response in several parts without a Content-Length ends with the connection (RFC 9112
+        section 6.3).
         """
         if self._head_sent:
             return body

@@ -10,16 +10,16 @@ from abc import abstractmethod
 class Keepalive(asyncio.Protocol):
     """The pings of one connection.
 
-    While reading is paused, a missing pong proves nothing: it may wait in the kernel.
+    While reading is paused, no pong is expected: it may wait in the socket's receive buffer.
 
     Args:
         loop: the event loop.
         interval: the seconds between two pings (``ws_ping_interval``); None or 0 for no pings.
-        timeout: the seconds in which a pong must arrive (``ws_ping_timeout``); None for no limit.
+        timeout: the seconds for the arrival of a pong (``ws_ping_timeout``); None for no limit.
 
     Attributes:
-        loop: the same.
-        read_paused: True while nothing is read.
+        loop: the event loop.
+        read_paused: True while the protocol does not read from the socket.
         ping_timer: the timer of the next ping.
         ping_sent_at: the time of the last ping, on the loop's clock; 0 before the first one.
     """
@@ -68,7 +68,7 @@ class Keepalive(asyncio.Protocol):
         self.ping_timer = self._pong_timer = None
 
     def _pong_received(self, payload: bytes) -> None:
-        """Continue after a pong; one that answers no ping is ignored (RFC 6455 section 5.5.3)."""
+        """Process a pong; an unsolicited pong is ignored (RFC 6455 section 5.5.3)."""
         if payload and payload == self._ping:
             self._stop_keepalive()
             self._start_keepalive()

@@ -1,4 +1,4 @@
-"""WebSocketProtocol: a connection of uvicorn from the upgrade request to its end."""
+"""WebSocketProtocol: a WebSocket connection of uvicorn, from its upgrade request to its end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .handshake import END_OF_HEAD, Denial, UpgradeRequest, encode_answer, encod
 from .receiving import Event
 from .states import ANSWERING, CONNECTING, DENYING, OPEN, State
 
-#: A message of the application.
+#: An ASGI message that the application sends.
 Message: TypeAlias = "MutableMapping[str, Any]"
 Application: TypeAlias = Callable[
     [dict[str, Any], Callable[[], Awaitable[Event]], Callable[[Message], Awaitable[None]]],
@@ -47,15 +47,16 @@ Application: TypeAlias = Callable[
 
 # The maximum number of bytes that are received before the application has answered the request.
 MAX_EARLY = 64 * 1024
-# A context for each connection would take some 300 KiB, and could not use shared compressors.
+# Without context takeover, connections share compressors. A context for each connection would take
+# about 300 KiB.
 DEFLATE = PerMessageDeflate(server_no_context_takeover=True, client_no_context_takeover=True)
 
 
 class WebSocketProtocol(Decoding):
     """The connection of one client, from its upgrade request to its end.
 
-    uvicorn creates it, passes on the head of the request, and then all received data. Everything
-    runs in the thread of the event loop.
+    uvicorn creates the protocol, and passes the head of the request and then all received data to
+    it. All methods run in the thread of the event loop.
 
     >>> def main():
     ...     uvicorn.run("module:app", ws="wsframe.uvicorn:WebSocketProtocol")
@@ -67,7 +68,7 @@ class WebSocketProtocol(Decoding):
         _loop: the event loop; by default the running one.
 
     Attributes:
-        scope: the scope of the application; empty until the request is accepted as valid.
+        scope: the ASGI scope; empty until the request has been found valid.
     """
 
     __slots__ = (
@@ -93,7 +94,8 @@ class WebSocketProtocol(Decoding):
         self.scope: dict[str, Any] = {}
         self._config = config
         self._server_state = server_state
-        self._connections: set[Any] = server_state.connections  # its type names uvicorn's classes
+        # Any, because the declared type has only uvicorn's classes.
+        self._connections: set[Any] = server_state.connections
         self._app_state = app_state
         self._logger = logging.getLogger("uvicorn.error")
         self._acceptance: Acceptance | None = None
@@ -159,7 +161,7 @@ class WebSocketProtocol(Decoding):
             self._acceptance = accept(
                 request.fields,
                 method=request.method,
-                origins="*",  # the application checks the Origin
+                origins="*",  # the application must check the Origin
                 deflate=DEFLATE if config.ws_per_message_deflate else None,
             )
             scope = request.scope(config.root_path, config.asgi_version)
@@ -175,7 +177,7 @@ class WebSocketProtocol(Decoding):
             "state": self._app_state.copy(),
         }
         self._messages.append({"type": "websocket.connect"})
-        # uvicorn has this setting since 0.45.
+        # uvicorn has the setting reset_contextvars since 0.45.
         own_context = getattr(config, "reset_contextvars", False)
         context = contextvars.Context() if own_context else None
         task = self.loop.create_task(self._run(), context=context)
@@ -186,13 +188,13 @@ class WebSocketProtocol(Decoding):
     # Sending ----------------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        """The application: send a message, or answer the request.
+        """Process an ASGI message from the application: send a message, or answer the request.
 
-        Replies to messages that were received together are sent together.
+        Replies to messages that arrived in one read are sent in one write.
 
         Raises:
             ClientDisconnected: the connection has ended.
-            RuntimeError: the state does not permit the message.
+            RuntimeError: the message is not permitted in the connection's state.
             ValueError: a header, a close code or a close reason is invalid.
         """
         if self._write_paused:
@@ -215,7 +217,7 @@ class WebSocketProtocol(Decoding):
             self.transport.write(frame)
 
     def _send_other(self, message: Message) -> None:
-        """Send a message that is not ``websocket.send`` to an open WebSocket."""
+        """Process any message except ``websocket.send`` on an open WebSocket."""
         kind = message["type"]
         match self._state:
             case State.CONNECTING if kind == "websocket.accept":
@@ -255,7 +257,7 @@ class WebSocketProtocol(Decoding):
         self._decode()
 
     def _deny(self, body: bytes, *, last: bool) -> None:
-        """Send a part of an answer in place of a WebSocket."""
+        """Send a part of an HTTP response instead of opening a WebSocket."""
         assert self._denial is not None
         self.transport.write(self._denial.encode(body, last=last))
         if last:
@@ -263,7 +265,7 @@ class WebSocketProtocol(Decoding):
             self._answered()
 
     def _close(self, code: int, reason: str) -> None:
-        """Close the WebSocket for the application."""
+        """Close the WebSocket, as the application has requested."""
         self._send_close(code, reason)
         self._closed_by_app = True
         self._put_end({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -285,17 +287,19 @@ class WebSocketProtocol(Decoding):
             self._logger.exception("exception in the ASGI application")
         else:
             if result is not None:
-                self._logger.error("the ASGI application must return None, not %r", result)
+                self._logger.error(
+                    "the ASGI application must return None, but has returned %r", result
+                )
             elif self._state is CONNECTING:
                 self._logger.error(
-                    "the ASGI application has returned without an answer to the WebSocket request; "
-                    "it must send websocket.accept or websocket.close, and the client receives 500"
+                    "sending 500, because the ASGI application has not answered the WebSocket "
+                    "request; it must send websocket.accept or websocket.close"
                 )
         finally:
             self._app_ended()
 
     def _app_ended(self) -> None:
-        """End what the application has left open, unless a close frame was sent."""
+        """Close the connection if the application has returned without closing it."""
         match self._state:
             case State.CONNECTING:
                 self._refuse(500)
@@ -308,7 +312,7 @@ class WebSocketProtocol(Decoding):
                 self._reply_to_close()
 
     def _no_pong(self) -> None:
-        """Close the connection of a client that is probably dead."""
+        """Close the connection, because the client has not answered a ping in time."""
         self._send_close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
         self._end_with(CloseCode.ABNORMAL_CLOSURE)
         self._end_transport()
@@ -322,13 +326,13 @@ class WebSocketProtocol(Decoding):
         self._answered()
 
     def _answered(self) -> None:
-        """End the connection, because an answer other than 101 was sent."""
+        """End the connection after an answer other than 101."""
         self._undecoded = b""
         self._end_with(CloseCode.ABNORMAL_CLOSURE)
         self._end_transport()
 
     def _end_with(self, code: CloseCode) -> None:
-        """Add the last event; later calls do nothing."""
+        """Add the disconnect event for the application; later calls do nothing."""
         self._put_end({"type": "websocket.disconnect", "code": int(code)})
 
     # Logging ----------------------------------------------------------------------------------

@@ -14,17 +14,17 @@ from .sending import Sending
 #: An event of ASGI.
 Event: TypeAlias = "dict[str, Any]"
 
-# The number of messages after which other connections have their turn, while more messages wait.
+# The number of messages that an application takes before other connections run.
 MAX_TURN = 256
-# The maximum number of bytes that are read ahead.
+# The maximum number of bytes of messages that are read while the application is busy.
 MAX_READ_AHEAD = 256 * 1024
 
 
 class Receiving(Sending):
     """The receiving side of one connection.
 
-    Nothing is read while a message waits and the application is busy with another one. If that
-    takes long, up to ``ws_max_queue`` messages are read ahead.
+    Reading is paused while a message waits and the application processes another one. If the
+    application is busy for long, up to ``ws_max_queue`` messages are read ahead.
 
     Args:
         loop: the event loop.
@@ -52,24 +52,25 @@ class Receiving(Sending):
     ) -> None:
         super().__init__(loop, ping_interval, ping_timeout)
         self._max_queue = max_queue
-        # The waiting messages, and the event that begins the connection.
+        # The events for the application: websocket.connect, and the waiting messages.
         self._messages: deque[str | bytes | Event] = deque()
         self._end: Event | None = None  # the last event
         self._waiter: asyncio.Future[None] | None = None
-        self._behind = False  # True from a message that must wait until all are taken
-        self._waiting_size = 0  # the size of the messages received meanwhile
+        # True from the first message that waits until the application has taken all
+        self._behind = False
+        self._waiting_size = 0  # the total size of the waiting messages, in bytes
         self._read_ahead_timer: asyncio.TimerHandle | None = None
 
     @abstractmethod
     def _caught_up(self) -> None:
-        """The application has taken the last message: add more, or call :meth:`_resume`."""
+        """Add messages or call :meth:`_resume`: the application has taken the last message."""
 
     @abstractmethod
     def _end_taken(self) -> None:
-        """The application takes the last event."""
+        """Process the end, because the application takes the last event."""
 
     async def receive(self) -> Event:
-        """The application: wait for the next event; the last one is returned again and again."""
+        """Wait for the next event (ASGI ``receive``); the last event is returned repeatedly."""
         messages = self._messages
         if len(messages) >= MAX_TURN and not len(messages) % MAX_TURN:
             await asyncio.sleep(0)  # let other connections have their turn
@@ -80,7 +81,7 @@ class Receiving(Sending):
             waiter: asyncio.Future[None] = self.loop.create_future()
             if self._waiter is None or self._waiter.done():
                 self._waiter = waiter
-            else:  # another task of the application waits, too
+            else:  # another task of the application waits for an event, too
                 self._waiter.add_done_callback(partial(_wake, waiter))
             await waiter
         message = messages.popleft()
@@ -105,7 +106,7 @@ class Receiving(Sending):
             waiter.set_result(None)
 
     def _hold_back(self, messages: Sequence[str | bytes]) -> None:
-        """Pause, because these messages must wait for the application."""
+        """Pause reading, because messages wait for the application."""
         self._waiting_size += sum(map(len, messages))
         if not self._behind:
             self._behind = True
@@ -115,27 +116,27 @@ class Receiving(Sending):
             self._pause()
 
     def _put_end(self, event: Event) -> None:
-        """Add the last event, which is taken after all messages; later calls do nothing."""
+        """Add the last event, after all messages; later calls do nothing."""
         if self._end is None:
             self._end = event
             if self._waiter is not None:
                 _wake(self._waiter)
 
     def _pause(self) -> None:
-        """Read nothing until the application has taken all messages."""
+        """Pause reading until the application has taken all messages."""
         self._behind = True
         if not self.read_paused:
             self.read_paused: bool = True
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        """Read again."""
+        """Resume reading from the socket."""
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
 
     def _forget_backlog(self) -> None:
-        """Begin anew, as if no message had ever waited."""
+        """Reset the state of reading ahead."""
         self._behind = False
         self._waiting_size = 0
         if self._read_ahead_timer is not None:
@@ -147,7 +148,7 @@ class Receiving(Sending):
         return len(self._messages) >= self._max_queue or self._waiting_size >= MAX_READ_AHEAD
 
     def _read_ahead(self) -> None:
-        """The application has been busy for long."""
+        """Read ahead, because the application has been busy for a long time."""
         self._read_ahead_timer = None
         if not self._is_full():
             self._resume()

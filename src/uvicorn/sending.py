@@ -10,7 +10,7 @@ from .keepalive import Keepalive
 from .states import ANSWERING, CLOSING, CONNECTING, LOST, State
 from .timing import Timing
 
-# Replies to the messages of one read are sent together, up to this number of bytes.
+# The maximum number of bytes of replies that are collected for one write.
 MAX_REPLIES = 64 * 1024
 
 
@@ -58,24 +58,25 @@ class Sending(Keepalive):
         self.close_timeout: float = self.timing.close_timeout
         self.close_timer: asyncio.TimerHandle | None = None
         self._state: State = CONNECTING
-        self._codec: Connection | None = None  # from the 101 on
+        self._codec: Connection | None = None  # None until the 101 is sent
         self._last_from_client: Close | Failure | None = None
         self._discarded = False  # True if data was discarded since the last check
-        self._replies: list[bytes] = []  # to messages that were received together
+        self._replies: list[bytes] = []  # the replies that are collected for one write
         self._replies_size = 0
-        self._late_pong: bytes | None = None  # the payload of the newest ping
+        # The payload of the newest unanswered ping, while the client reads slowly.
+        self._late_pong: bytes | None = None
         self._write_paused = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        """Let the application wait, because the client reads slowly."""
+        """Make the application's sends wait, because the client reads slowly."""
         self._write_paused = True
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Let the application continue."""
+        """Let the application's sends continue."""
         self._write_paused = False
         self._writable.set()
         if self._late_pong is not None:
@@ -83,14 +84,15 @@ class Sending(Keepalive):
             self._answer_pings([pong])
 
     def _reply(self, frame: bytes, *, last: bool) -> None:
-        """Send a reply with others.
+        """Send a message, together with other replies if possible.
 
         Args:
             frame: the reply.
-            last: False if the application will take another message, without a wait.
+            last: False if another message is ready for the application.
         """
         if not self._replies:
-            self.loop.call_soon(self._flush)  # the application may wait for something else
+            # The application may wait before it takes the next message.
+            self.loop.call_soon(self._flush)
         self._replies.append(frame)
         self._replies_size += len(frame)
         if last or self._replies_size > MAX_REPLIES:
@@ -105,7 +107,7 @@ class Sending(Keepalive):
             self.transport.write(data)
 
     def _answer_pings(self, payloads: list[bytes]) -> None:
-        """Send pongs; only the newest one, later, if the client reads slowly (section 5.5.3)."""
+        """Send pongs, or delay the newest if the client reads slowly (RFC 6455 section 5.5.3)."""
         assert self._codec is not None
         if self._write_paused:
             self._late_pong = payloads[-1]
@@ -144,7 +146,7 @@ class Sending(Keepalive):
             self._linger(self.loop.time() + self.close_timeout)
 
     def _await_close(self, timeout: float) -> None:
-        """End the connection when the client answers, or after a time."""
+        """End the connection when the client answers the close frame, or after a time-out."""
         self._cancel_close_timer()
         self.close_timer = self.loop.call_later(timeout, self._close_overdue)
 
@@ -156,7 +158,7 @@ class Sending(Keepalive):
             self._end_transport()
 
     def _linger(self, until: float) -> None:
-        """Discard what the client sends after a fault until it is silent, or until this time.
+        """After an error, discard received data until the client is silent, or until a deadline.
 
         Unread data would make the system reset the connection, and the client might not receive
         the close frame.

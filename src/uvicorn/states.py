@@ -6,13 +6,13 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """The state of one connection; it only ever increases.
+    """The state of one connection; its number never decreases.
 
     Attributes:
-        CONNECTING: the application has not answered the upgrade request.
-        DENYING: the application sends an answer in place of a WebSocket.
+        CONNECTING: the application has not yet answered the upgrade request.
+        DENYING: the application sends an HTTP response instead of a WebSocket.
         OPEN: messages are exchanged.
-        ANSWERING: the client has closed, and the application answers its earlier messages.
+        ANSWERING: the client has sent a close frame, and the application answers earlier messages.
         CLOSING: the last bytes were sent.
         LOST: the connection has ended.
     """

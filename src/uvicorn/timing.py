@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The durations of a connection's mechanisms, in seconds.
+    """The durations that apply to one connection, in seconds.
 
-    A subclass of :class:`wsframe.uvicorn.WebSocketProtocol` may have others in its attribute
-    ``timing``. The fields below are the defaults.
+    A subclass of :class:`wsframe.uvicorn.WebSocketProtocol` may replace the durations in its
+    attribute ``timing``. The fields below are the defaults.
 
     >>> class Patient(WebSocketProtocol):
     ...     timing = Timing(shutdown_timeout=5.0)
@@ -22,8 +22,9 @@ class Timing:
         linger: time without data from a client that has violated the protocol, after which its
             connection is closed.
         flush_timeout: time in which the last bytes must be sent before the connection is aborted.
-        read_ahead_after: time for which a busy application is left alone. After it uncompressed
-            messages are read ahead, so pings are answered and the end of the connection is noticed.
+        read_ahead_after: time after which messages are read ahead while the application is busy.
+            Then pings are answered and the end of the connection is noticed. Compressed messages
+            are not read ahead.
     """
 
     close_timeout: float = 10.0

@@ -210,7 +210,7 @@ def test_options_are_those_of_the_configuration(
 
 def test_unknown_options_are_refused(app: Flask) -> None:
     app.config["SOCK_SERVER_OPTIONS"] = {"ping": 1}
-    with pytest.raises(TypeError, match="SOCK_SERVER_OPTIONS has no ping"):
+    with pytest.raises(TypeError, match=r"SOCK_SERVER_OPTIONS.*unknown options: ping"):
         Sock(app)
 
 

@@ -27,7 +27,7 @@ def test_messages_and_control_frames_arrive_in_any_pieces() -> None:
 def test_events_that_are_missing_are_an_error() -> None:
     pair = Pair()
     pair.server.send("one", "two")
-    with pytest.raises(AssertionError, match=r"2 of 3 events: \['one', 'two'\]"):
+    with pytest.raises(AssertionError, match=r"received 2 of 3 expected events: \['one', 'two'\]"):
         pair.client.expect(3)
 
 

@@ -31,7 +31,7 @@ def failing(text: str) -> Iterator[None]:
 def test_a_thread_is_found() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="worker of the test")
-    with failing("threads are left: .'worker of the test'."), leak_check(timeout=0.01):
+    with failing("threads are still running: .'worker of the test'."), leak_check(timeout=0.01):
         thread.start()
     end.set()
     thread.join()
@@ -46,7 +46,7 @@ def test_a_thread_that_is_about_to_end_has_time() -> None:
 
 @pytest.mark.skipif("sys.platform != 'linux'")
 def test_an_open_file_is_found() -> None:
-    with failing(r"files are left open: \[\('\d+', 'socket:"), leak_check():
+    with failing(r"files were opened and not closed: \[\('\d+', 'socket:"), leak_check():
         sock = socket.socket()
     sock.close()
 
@@ -61,7 +61,10 @@ def test_a_connection_is_found(serve_app: ServeApp) -> None:
 
 def test_a_reference_cycle_is_found() -> None:
     name = f"{Node.__module__}.Node"
-    with failing(f"cycles: .'{name}': 2"), leak_check(cycles=["other", "tests.testing"]):
+    with (
+        failing(f"cycles contain these objects: .'{name}': 2"),
+        leak_check(cycles=["other", "tests.testing"]),
+    ):
         Node(), Node()
     with leak_check(cycles=["tests.test"]):
         Node()
@@ -81,5 +84,5 @@ def test_an_error_in_the_body_is_not_replaced() -> None:
 
 
 def test_a_condition_that_stays_false_is_an_error() -> None:
-    with failing(r"^not true within 0\.01 s: one is two$"):
+    with failing(r"^the condition is still false after 0\.01 s: one is two$"):
         wait_until(lambda: False, "one is two", 0.01)

@@ -177,7 +177,7 @@ def test_a_blocked_loop_does_not_stop_the_test_for_good() -> None:
         def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
             """Call nothing."""
 
-    with pytest.raises(TimeoutError, match=r"blocked a loop for 0\.01 s"):
+    with pytest.raises(TimeoutError, match=r"a handler has blocked it for 0\.01 s"):
         ManualClock.let_loops_look(Blocked(), 0.01)  # type: ignore[arg-type]
 
 

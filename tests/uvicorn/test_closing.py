@@ -280,7 +280,7 @@ def test_an_application_that_returns_ends_the_connection(
     assert client.next_event() == "last"
     client.expect_end()
     if result is not None:
-        server.log.expect("the ASGI application must return None, not 5")
+        server.log.expect("the ASGI application must return None, but has returned 5")
 
 
 def test_an_exception_of_the_application_is_logged(serve: Serve, clients: Clients) -> None:

@@ -303,7 +303,7 @@ def test_an_application_that_does_not_answer_is_an_error(serve: Serve, clients: 
     client.send(upgrade("/"))
     assert client.answer().status == 500
     server.log.expect(
-        "the ASGI application has returned without an answer to the WebSocket request"
+        "sending 500, because the ASGI application has not answered the WebSocket request"
     )
 
 
