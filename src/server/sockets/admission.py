@@ -1,4 +1,4 @@
-"""Admission: the limits on connections in total, and on those of one network without a request."""
+"""Admission: the limits on all connections, and on one network's connections without a request."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from .peer import Connections, Peer
 
-# The number of files that are kept for other purposes than connections.
+# The number of file descriptors that are reserved for other purposes than connections.
 SPARE_FILES = 32
-# The number of refused connections that may stay open, at once, until the client reads the answer.
+# The maximum number of refused connections that stay open until the client has read the answer.
 LINGERING = SPARE_FILES // 2
 # The headers of the answer to a connection beyond a limit.
 UNAVAILABLE = [("Retry-After", "5"), ("Content-Length", "0"), ("Connection", "close")]
@@ -34,7 +34,7 @@ WITHOUT_RESOURCES = 512
 
 
 class Admission:
-    """The connections of all loops, counted. All methods are for any thread.
+    """The counts of the connections on all loops. Any thread may call the methods.
 
     Args:
         max_connections: the limit on connections; 0 for the open-file limit minus 32.
@@ -45,7 +45,7 @@ class Admission:
     def __init__(self, max_connections: int, max_handshakes: int) -> None:
         self.max_connections: int = max_connections or max(1, max_files() - SPARE_FILES)
         self.max_handshakes: int = max_handshakes or max(1, self.max_connections // 2)
-        self._lock = threading.Lock()  # guards the following attributes
+        self._lock = threading.Lock()  # protects the following attributes
         self._count = 0
         self._unfinished: dict[Peer, Hashable] = {}
         self._handshakes: dict[Hashable, int] = {}
@@ -86,7 +86,7 @@ class Admission:
         if room:
             self._throttled.log(
                 WARNING,
-                "refusing %s: %d connections of its network have not sent a request "
+                "refusing %s: %d connections of this client's network have not sent a request yet "
                 "(max_handshakes_per_address)",
                 peer.address,
                 self.max_handshakes,
@@ -114,7 +114,7 @@ class Admission:
             return True
 
     def request_complete(self, peer: Peer) -> None:
-        """Record that the request of a connection is complete."""
+        """Count the connection as one with a complete request."""
         with self._lock:
             self._end_handshake(peer)
 
@@ -155,11 +155,11 @@ def unavailable(clients: Connections) -> bytes:
 def allow_all_files() -> None:
     """Any thread: raise the open-file limit of the process to the hard limit.
 
-    The soft limit is often 1024, for programs that call ``select``.
+    The soft limit is often 1024, because ``select`` does not support higher descriptors.
     """
     if resource is not None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        with suppress(ValueError, OSError):  # macOS reports a limit that it rejects
+        with suppress(ValueError, OSError):  # macOS rejects the hard limit that it reports itself
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

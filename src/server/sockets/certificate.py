@@ -1,4 +1,4 @@
-"""The certificate and key of the server: loading them, and explaining why that failed."""
+"""Loading the server's certificate and key, with clear errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class CertificateError(OSError):
-    """A file does not contain the expected certificate or key."""
+    """The error for a file that does not contain the expected certificate or key."""
 
 
 class _EncryptedError(Exception):
-    """OpenSSL needs a pass phrase for the key."""
+    """The error for a key that is encrypted with a pass phrase."""
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -31,7 +31,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         return settings.ssl_context
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # renegotiation lets a client cause unlimited work
+    # With renegotiation a client could cause unlimited work.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     context.num_tickets = 1  # a client may use a ticket for several connections
     cert = os.fspath(settings.cert)
@@ -45,7 +46,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         ) from None
     except ssl.SSLError as error:
         raise CertificateError(_explain(cert, key, error)) from None
-    except OSError:  # The error does not contain the name of the file; that of open() does.
+    except OSError:  # OpenSSL's error lacks the file's name, which the error of open() contains.
         for name in (cert, key):
             with open(name, "rb"):
                 pass
@@ -59,7 +60,7 @@ def _refuse() -> NoReturn:
 
 
 def _explain(cert: str, key: str, error: ssl.SSLError) -> str:
-    """Return the cause of an error that OpenSSL does not attribute to a file."""
+    """Return the message for an OpenSSL error that does not name a file."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"the key in {key} does not belong to the certificate in {cert}"
     if "CERTIFICATE-----" not in _text(cert):

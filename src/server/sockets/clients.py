@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .peer import Peer
 
-# The number of connections whose deadlines are checked before sockets are polled again.
+# The maximum number of connections whose deadlines are checked between two polls of the sockets.
 SWEEP_BATCH = 512
 
 
@@ -30,17 +30,18 @@ class Clients:
     Args:
         loop: the loop that serves them.
         settings: the server's settings.
-        on_disconnect: called by the owner with each connection that has ended.
-        network_of: returns the client network whose share of the threads a connection uses; None
-            if it is not limited.
+        on_disconnect: a function that the owner calls with each connection that has ended.
+        network_of: a function that returns the client network of a connection, for the limit on
+            threads of one network; None if this connection is not limited.
 
     Attributes:
-        loop, settings, network_of: the same.
+        loop, settings, network_of: the arguments.
         headers: the headers of every answer, from the settings.
-        peers: the open connections; only the owner adds and removes.
+        peers: the open connections; only the owner changes the set.
         totals: counters over all connections, including ended ones.
         refusals: counters of the refused requests.
-        sendable: guards the bytes that other threads have queued; notified when some were sent.
+        sendable: the condition that is notified when bytes that other threads have queued were
+            sent.
     """
 
     def __init__(
@@ -88,17 +89,18 @@ class Clients:
             self.loop.call_safely(function, peer)
 
     def shut_down_paced(self, spread: float, phase: float) -> None:
-        """Owner: from now on close the connections one by one; see :class:`PacedShutdown`.
+        """Owner: begin to close the connections one by one; see :class:`PacedShutdown`.
 
-        A connection that awaits its request is served if that arrives soon. Otherwise it is closed.
-        Browsers (RFC 9110 section 9.2.2) and proxies repeat an unread request, at another server.
+        A connection without a request is served if its request arrives soon, and otherwise closed.
+        Browsers (RFC 9110 section 9.2.2) and proxies repeat an unread request on another
+        connection.
         """
         grace = min(spread, self.loop.timing.request_grace)
         self._shutdown = PacedShutdown(self.peers, spread, phase, self.loop.clock(), grace)
         self.loop.tick_soon()
 
     def when_empty(self, function: Callable[[], object]) -> None:
-        """Owner: call ``function`` once no connection is open and no user code runs."""
+        """Owner: call ``function`` as soon as no connection is open and no user code runs."""
         self._when_empty = function
         self._check_empty()
 
@@ -107,7 +109,7 @@ class Clients:
             self._when_empty()
 
     def _tick(self, now: float) -> float | None:
-        """Owner: check some of the deadlines.
+        """Owner: check the deadlines of some connections.
 
         Returns:
             The pause until the next call, in seconds; None if there are no connections.
@@ -134,7 +136,8 @@ class Clients:
     def stats(self) -> Stats:
         """Any thread: the statistics of this loop and its connections."""
         totals = self.totals
-        # A connection that ends during this call is counted exactly once, so no sum decreases.
+        # A connection that ends during this call must be counted exactly once, so that no sum
+        # decreases.
         with totals.lock:
             peers = self.peers.copy()
             messages_in, messages_out = totals.messages_in, totals.messages_out
@@ -162,8 +165,8 @@ class Clients:
         )
 
     def after_fork(self) -> None:
-        """The child of a fork: close the copies of the sockets, after the loop's own."""
-        self.sendable = threading.Condition()  # a thread of the parent may hold the old one
+        """The child of a fork: close the copies of the sockets, after the loop's own copies."""
+        self.sendable = threading.Condition()  # a thread of the parent may hold the old condition
         self.totals.lock = threading.Lock()
         peers, self.peers = self.peers, set()
         for peer in peers:

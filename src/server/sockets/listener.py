@@ -1,4 +1,4 @@
-"""Listening sockets: bound before the server starts, and accepted by a loop."""
+"""Listening sockets: binding before the server starts, and accepting connections on a loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BACKLOG = 4096
 LOOPBACK = ("127.0.0.1", "::1")
 FREE_PORT_TRIES = 10
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# The variables that the reloaders of Flask and Django set in the process which serves.
+# The variables that the reloaders of Flask and Django set in the process that serves clients.
 RELOADERS = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
-# The number of connections to accept before the loop serves others.
+# The maximum number of connections to accept before the loop serves its clients.
 ACCEPT_AT_ONCE = 64
 
 
@@ -28,7 +28,7 @@ class ListenError(OSError):
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Bind a socket to a port of every address of a host name: to all of them or to none.
+    """Bind sockets to the same port on every address of a host name: on all of them or none.
 
     Args:
         host: a name or an address; "" for every interface. "localhost" means both loopback
@@ -49,7 +49,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
 
 
 def _explained(error: OSError) -> ListenError:
-    """Return the error of a port that cannot be used."""
+    """Return the error for a port that cannot be used."""
     reloader = next((name for name in RELOADERS if os.environ.get(name)), None)
     if error.errno != errno.EADDRINUSE or reloader is None:
         return ListenError(*error.args)
@@ -76,7 +76,7 @@ def _bind(host: str, port: int, shared: bool) -> list[socket.socket]:
             try:
                 listeners.append(_take(family, (address[0], port, *address[2:]), shared))
             except OSError as error:
-                # The system may resolve a name to an address family that it does not support.
+                # The system may resolve a name to an unsupported address family, such as IPv6.
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
         if not listeners:
@@ -93,7 +93,7 @@ def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.sock
     try:
         if hasattr(socket, "IPV6_V6ONLY") and family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where SO_REUSEADDR shares the port
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # on Windows, SO_REUSEADDR would share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,29 +109,29 @@ def _take(family: int, address: tuple[object, ...], shared: bool) -> socket.sock
 
 
 def bound_buffers(sock: socket.socket, size: int) -> None:
-    """Limit the kernel buffers of a connection, or of all that a socket will accept.
+    """Limit the kernel buffers of a connection, or of a listening socket's connections.
 
     Accepted TCP sockets inherit these options from the listening socket, so they cost no system
     call for each connection.
 
     Args:
-        sock: a socket that does not listen yet, because the receive buffer affects the opening of a
-            connection (tcp(7)); or a connection that another socket has accepted.
-        size: the size of each buffer, in bytes; 0 leaves it to the system.
+        sock: an accepted connection; or a socket that does not listen yet, because the receive
+            buffer affects the opening of connections (tcp(7)).
+        size: the size of each buffer, in bytes; 0 for the default of the system.
     """
     if not size or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # Keep unsent data in the process, where it is counted.
+        # Keep unsent data in the process, which counts it, and not in the system's buffer.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size // 4)
 
 
 def disable_delay(sock: socket.socket) -> None:
-    """Disable the delay of small packets, on a connection or on all that a socket will accept.
+    """Disable the delay of small packets, on a connection or a listening socket's connections.
 
-    Accepted sockets inherit this option, too.
+    Accepted sockets inherit this option.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -142,7 +142,7 @@ class Listener:
     Args:
         loop: the loop.
         sock: the socket.
-        opened: called with each accepted connection and its address.
+        opened: a function that is called with each accepted connection and its address.
         kept: True if other processes continue to listen on the socket.
     """
 
@@ -182,7 +182,7 @@ class Listener:
         self._close_spare()
 
     def ready(self, events: int) -> None:
-        """Owner: accept connections, twice as many at once after each full batch."""
+        """Owner: accept a batch of connections; after each full batch, double the batch size."""
         for _ in range(self._at_once):
             try:
                 sock, address = self._sock.accept()
@@ -190,7 +190,8 @@ class Listener:
                 self._at_once = 1
                 return
             except OSError as error:
-                if error.errno == errno.EINVAL:  # another process has shut the socket down
+                # Another process has shut down the listening socket.
+                if error.errno == errno.EINVAL:
                     self._stop_accepting()
                     return
                 self._throttled.log(ERROR, "failed to accept a connection: %s", error)
@@ -204,8 +205,9 @@ class Listener:
     def _refuse(self) -> None:
         """Accept and close one connection, because the process has reached its open-file limit.
 
-        Otherwise the socket would stay ready and keep the loop busy. This uses the spare file. If
-        another thread takes that file first, accepting pauses until the next tick.
+        Otherwise the socket would stay ready and keep the loop busy. The spare descriptor is closed
+        for this. If another thread takes that descriptor first, accepting pauses until the next
+        tick.
         """
         self._close_spare()
         try:
@@ -217,7 +219,7 @@ class Listener:
 
     def _accept_again(self) -> None:
         if self._sock.fileno() < 0:
-            return  # closed in the meantime
+            return  # the listener was closed in the meantime
         with suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
         self.open()

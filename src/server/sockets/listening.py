@@ -29,7 +29,7 @@ class Listening:
 
     Attributes:
         host: the name or address that the server was started with; "" for a unix socket.
-        sockets: the sockets, which are bound; a server without any adopts its connections.
+        sockets: the bound sockets; none for a server that adopts connections from a WSGI server.
         file: the file of the unix socket, if this process has created it.
         path: the absolute path of the unix socket; "" without one.
         kept: True if another process has copies of the sockets, and continues to listen.
@@ -50,7 +50,7 @@ class Listening:
         return port
 
     def url(self, *, secured: bool) -> str:
-        """Any thread: return the URL of the server, for users."""
+        """Any thread: return the URL of the server, for the log."""
         scheme = "https" if secured else "http"
         if self.sockets and _is_unix(self.sockets[0]):
             return f"{scheme}+unix://{quote(self.path, safe='')}"
@@ -75,7 +75,7 @@ class Listening:
 
 
 def listen(host: str, port: int, settings: Settings) -> Listening:
-    """Open or take the sockets that the settings name.
+    """Open or inherit the sockets that the settings name.
 
     Raises:
         ListenError: the address is unknown or in use, or an inherited socket does not listen.
@@ -90,18 +90,18 @@ def listen(host: str, port: int, settings: Settings) -> Listening:
 
 
 def listen_for_workers(host: str, port: int, settings: Settings, workers: int) -> list[Listening]:
-    """Open or take the sockets of each worker.
+    """Open or inherit the sockets of each worker process.
 
-    Workers that share a port have a socket each, among which the system distributes connections
-    evenly. The parent keeps them, so that a connection which waits for a worker does not end with
-    that worker. Unix sockets and inherited sockets are shared by all workers.
+    Each worker process has its own socket on the shared port, and the system distributes
+    connections evenly. The parent keeps all sockets open, so that a waiting connection does not end
+    with its worker. Unix sockets and inherited sockets are shared by all workers.
 
     Raises:
         ListenError, ValueError: as :func:`listen`.
     """
     if settings.fds or settings.unix is not None:
         return [listen(host, port, settings)] * workers
-    # The first sockets do not share the port and so detect that another program uses it.
+    # The first sockets are bound without sharing, to detect another program on the port.
     for sock in bind(host, port):
         port = sock.getsockname()[1]
         sock.close()
@@ -119,7 +119,7 @@ def listen_for_workers(host: str, port: int, settings: Settings, workers: int) -
 def activated(environment: MutableMapping[str, str]) -> range:
     """Return the descriptors of the sockets that a service manager has passed to this process.
 
-    The variables are removed, so that they do not mislead child processes.
+    The environment variables are removed, so that child processes do not use them.
     """
     names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
     pid, count, _ = (environment.pop(name, "") for name in names)
@@ -146,7 +146,7 @@ def _take(fd: int) -> socket.socket:
     """Return the listening socket with this descriptor.
 
     Raises:
-        ListenError: it is not one.
+        ListenError: the descriptor is not a listening socket.
     """
     try:
         sock = socket.socket(fileno=fd)

@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from ..handoff.loop import Loop
 
 
-# Back-pressure: a connection with more unsent bytes is not read, and threads that send to it wait.
+# The limit on unsent bytes. Above it, a connection is not read, and threads that send to it wait.
 HIGH_WATER = 256 * 1024
-# The queued bytes are not counted while at most this many frames are queued, and none is large.
+# While fewer frames are queued, and no frame is large, the queued bytes are not counted.
 FEW_FRAMES = 64
-# The flag for data that the end of our side follows at once, where the system has one.
+# The flag for the last data before the server's side is shut down, if the system has such a flag.
 MORE: tuple[int, ...] = (socket.MSG_MORE,) if hasattr(socket, "MSG_MORE") else ()
 
 
 class Transport(typing.Protocol):
-    """The methods of a non-blocking socket that a peer uses. Only the owner calls them."""
+    """The methods of a non-blocking socket that a peer uses. Only the owner calls these methods."""
 
     def fileno(self) -> int: ...
 
@@ -60,7 +60,7 @@ class Transport(typing.Protocol):
 
 
 class Group(typing.Protocol):
-    """The connections of one loop, as far as their output needs them; see :class:`Clients`."""
+    """The part of :class:`Clients` that output uses."""
 
     loop: Loop
     sendable: threading.Condition
@@ -74,14 +74,15 @@ class Output(Wire, Progress, ABC):
         sock: the client's socket.
 
     Attributes:
-        clients: the same.
+        clients: the connections of its loop.
         loop: the loop of the connection.
-        out: the queued frames, in order. The owner appends and flushes; others call :meth:`send`.
+        out: the queued frames, in order. The owner appends and flushes; other threads call
+            :meth:`send`.
         next_check: the time of the next check for progress, on the loop's clock.
-        notify_when_sent: True to call the session's ``sent_all`` once, when no data is unsent.
+        notify_when_sent: True to call the session's ``sent_all`` once, when all data has been sent.
         bytes_out: the number of bytes sent.
         frames_out: the number of frames taken from ``out``, except the head of an answer.
-        state: the state of the connection; it only ever increases.
+        state: the state of the connection, whose number never decreases.
     """
 
     __slots__ = (
@@ -110,10 +111,11 @@ class Output(Wire, Progress, ABC):
         self.notify_when_sent: bool = False
         self.sock: Transport = sock
         self.session: Session = NO_SESSION
-        # The data that the socket has not accepted. Connections without any share the empty tuple.
+        # The data that the socket has not accepted. Connections without unsent data share the empty
+        # tuple.
         self._unsent: tuple[bytes | memoryview, ...] = ()
         self._unsent_size = 0
-        self._blocked = False  # the socket accepted no more data
+        self._blocked = False  # True if the last send was not accepted completely
         self._flush_scheduled = False
 
     # The connection ---------------------------------------------------------------------------
@@ -128,11 +130,11 @@ class Output(Wire, Progress, ABC):
 
     @abstractmethod
     def _shut_write(self) -> None:
-        """Shut our side, because all data was sent."""
+        """Shut down the server's side, because all data was sent."""
 
     @abstractmethod
     def _update_interest(self) -> None:
-        """Poll for the events that can be handled now."""
+        """Poll the socket for the events that can be handled now."""
 
     # Owner ------------------------------------------------------------------------------------
 
@@ -148,12 +150,12 @@ class Output(Wire, Progress, ABC):
 
     @property
     def send_closed(self) -> bool:
-        """Owner: True if frames that are queued from now on are not sent."""
+        """Owner: True if frames that are queued from now on will not be sent."""
         return self.state is not OPEN
 
     @property
     def has_unsent(self) -> bool:
-        """Owner: True if the socket has not accepted all the data."""
+        """Owner: True if the socket has not accepted all data."""
         return bool(self._unsent)
 
     @property
@@ -163,26 +165,26 @@ class Output(Wire, Progress, ABC):
 
     @property
     def messages_out(self) -> int:
-        """Any thread: the number of messages or events handed to the socket."""
+        """Any thread: the number of messages or events that were passed to the socket."""
         return max(0, self.frames_out)
 
     def begin_answer(self, head: bytes) -> None:
         """Owner: queue the head of an answer that messages follow."""
         self.out.append(head)
-        self.frames_out: int = -1  # the head is not a message
+        self.frames_out: int = -1  # the head does not count as a message
 
     def send_control(self, *frames: bytes) -> None:
-        """Owner: send the queued frames, then these control frames."""
+        """Owner: send the queued frames, then the given control frames."""
         self.queue_control(*frames)
         self.flush()
 
     def queue_control(self, *frames: bytes) -> None:
-        """Owner: queue these control frames behind the others; :meth:`flush` sends them."""
+        """Owner: queue control frames after the other frames; :meth:`flush` sends all of them."""
         if self.state is OPEN:
             self._gather(*frames)
 
     def flush(self) -> None:
-        """Owner: send the queued items, as far as the socket accepts them."""
+        """Owner: send as many queued items as the socket accepts."""
         if not self.clear:
             self._flush_slowly()
         elif self.out:
@@ -190,11 +192,11 @@ class Output(Wire, Progress, ABC):
                 self.sent_partly(items, sent)
 
     def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
-        """Owner: continue after a call that sent queued items of many connections.
+        """Owner: process the result of a call that has sent queued items of many connections.
 
         Args:
-            items: the items taken from ``out``, or their records; None if none were taken.
-            sent: the number of their bytes that the socket has accepted.
+            items: the items taken from ``out``, or their TLS records; None if no item was taken.
+            sent: the number of bytes that the socket has accepted.
         """
         if items:
             self._keep([items] if isinstance(items, bytes) else items, sent)
@@ -204,7 +206,7 @@ class Output(Wire, Progress, ABC):
             self._flush_slowly()
 
     def _flush_as_scheduled(self) -> None:
-        """Owner: flush frames from another thread or from the handler of another connection."""
+        """Owner: flush frames that another thread or another connection's handler has queued."""
         self._flush_scheduled = False
         self.loop.round.answered.append(self)
 
@@ -231,46 +233,47 @@ class Output(Wire, Progress, ABC):
             self.session.sent_all()
 
     def close_send(self, *last: bytes) -> None:
-        """Owner: queue these last frames; frames that are appended later are not sent."""
+        """Owner: queue the last frames; frames that are appended later are not sent."""
         if self.state is not OPEN:
             return
         self._gather(*last)
         self.state = SEALED
         self.next_check = 0.0  # close_timeout applies from now on
-        self._notify_writers()  # because their frames will not be sent
+        self._notify_writers()  # the frames of waiting threads will not be sent
 
     def _notify_writers(self) -> None:
-        """Wake the threads that wait to send."""
+        """Wake all threads that wait to send."""
         if not self.waiting:
-            return  # a thread announces its wait before it checks whether it must wait
+            return  # no thread waits: each announces its wait before it checks the size
         with self.clients.sendable:
             self.clients.sendable.notify_all()
 
     def _gather(self, *control: bytes) -> None:
-        """Append the queued items, then these control frames, to the unsent data."""
-        queued = len(self.out)  # other threads may append meanwhile
+        """Append the queued items, then the control frames, to the unsent data."""
+        queued = len(self.out)  # other threads may append to ``out`` meanwhile
         items = self.out[:queued]
         del self.out[:queued]
         self.frames_out += queued
         self._keep([*items, *control], 0)
 
     def _keep(self, items: Sequence[Item], sent: int) -> None:
-        """Append items to the unsent data, except the first bytes, which were sent."""
+        """Append items to the unsent data, without the first ``sent`` bytes."""
         pieces: Sequence[bytes | memoryview] = pieces_of(items)
         if sent:
             pieces = without_first(pieces, sent)
         self._unsent_size += sum(map(len, pieces))
         before = self._unsent
         if before and pieces and max(len(before[-1]), len(pieces[0])) <= COPY_LIMIT:
-            # Otherwise each short answer to a client that reads nothing would take a piece.
+            # Short pieces are joined, so that a client that reads nothing does not use a piece for
+            # each.
             before, pieces = before[:-1], (b"".join((before[-1], pieces[0])), *pieces[1:])
         self._unsent = (*before, *pieces)
         self.clear = False
         self.large: int = 0
 
     def _send(self) -> None:
-        """Send the unsent data, as far as the socket accepts it."""
-        # The last data leaves together with the end of our side, so that the client wakes up once.
+        """Send as much of the unsent data as the socket accepts."""
+        # With this flag the last data and the FIN share a packet, so that the client wakes up once.
         flags = MORE if self.state is FINISHING and self.fd >= 0 else ()
         try:
             while pieces := self._pieces_to_send():
@@ -287,11 +290,11 @@ class Output(Wire, Progress, ABC):
             return
         if self._unsent:
             if self.waiting_since == inf:
-                self.next_check = 0.0  # the time without progress begins
+                self.next_check = 0.0  # the time without progress begins now
             self._blocked = True
 
     def _pieces_to_send(self) -> Sequence[bytes | memoryview]:
-        """Return the first unsent pieces that the socket may be given now."""
+        """Return the first pieces of unsent data, for one call of send."""
         return self._unsent[:MAX_PIECES]
 
     # Any thread -------------------------------------------------------------------------------
@@ -351,14 +354,14 @@ class Output(Wire, Progress, ABC):
             timeout: the longest time to wait, in seconds.
 
         Returns:
-            False if the time is over and too much is still unsent.
+            False if too much is still unsent after that time.
         """
         return not self._too_much or self._wait(timeout)
 
     def _wait(self, timeout: float | None = None) -> bool:
-        """Any thread: wait while too much is unsent; return False if the time is over first."""
+        """Any thread: wait while too much is unsent; return False after the time-out."""
         with self.clients.sendable:
-            # Announce the wait, then check: no flush is missed in between.
+            # The thread announces its wait before it checks the size, so that no flush is missed.
             self.waiting += 1
             try:
                 limit = None if timeout is None else waitable(timeout)
@@ -368,14 +371,14 @@ class Output(Wire, Progress, ABC):
 
 
 def no_room(timeout: float) -> TimeoutError:
-    """Return the error for a :meth:`Peer.wait_for_room` that returned False."""
+    """Return the error for a time-out of :meth:`Peer.wait_for_room`."""
     return TimeoutError(
         f"nothing was queued: more than {HIGH_WATER >> 10} KiB were unsent for {timeout:g} s"
     )
 
 
 def first_of(pieces: Iterable[bytes | memoryview], size: int) -> list[bytes | memoryview]:
-    """Return the first ``size`` bytes of the pieces, as pieces."""
+    """Return the first ``size`` bytes of a sequence of pieces, as pieces."""
     first: list[bytes | memoryview] = []
     for piece in pieces:
         if size < len(piece):
@@ -390,7 +393,7 @@ def first_of(pieces: Iterable[bytes | memoryview], size: int) -> list[bytes | me
 def without_first(
     pieces: Sequence[bytes | memoryview], size: int
 ) -> tuple[bytes | memoryview, ...]:
-    """Return the pieces without this number of bytes at their beginning."""
+    """Return the pieces without the first ``size`` bytes."""
     for number, piece in enumerate(pieces):
         if size < len(piece):
             return (memoryview(piece)[size:] if size else piece, *pieces[number + 1 :])

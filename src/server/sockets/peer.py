@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # The number of bytes in one read before the protocol is known.
 READ_SIZE = 16 * 1024
-# The number of checks for progress in the maximum time without progress.
+# The number of checks within ``send_timeout``, the maximum time without progress.
 CHECKS = 8
 # The part of max_connection_age by which the age of a connection may differ from it.
 AGE_SPREAD = 0.1
@@ -45,7 +45,7 @@ DISCARD = struct.pack("ii", 1, 0)
 
 
 class Connections(typing.Protocol):
-    """The connections of one loop, as far as one of them needs them; see :class:`Clients`."""
+    """The part of :class:`Clients` that one connection uses."""
 
     loop: Loop
     settings: Settings
@@ -61,20 +61,20 @@ class Connections(typing.Protocol):
 
 
 class Peer(Output):
-    """The socket of one client. It stays on one loop.
+    """The socket of one client, which stays on one loop.
 
-    Its progress is the data that the client's system has acknowledged, on the loop's clock.
+    A client makes progress when its system acknowledges data.
 
     Attributes:
         address: the client's address, as the socket module returns it.
-        read_size: the limit on the bytes of one read; 0 for the whole buffer of the loop.
+        read_size: the maximum number of bytes of one read; 0 for the size of the loop's buffer.
         deadline: the time of the session's ``deadline_passed``, on the loop's clock.
         expires: the time at which the connection reaches its maximum age, on the loop's clock.
         opened: the time of the accept, on the clock of ``loop.timing``.
         record: the facts about the connection beyond its socket.
         bytes_in: the number of bytes read.
         messages_in: the number of messages decoded.
-        scheme: the scheme of its URLs.
+        scheme: the scheme of the connection's URL, such as "https".
     """
 
     clients: Connections
@@ -127,7 +127,7 @@ class Peer(Output):
         self._update_interest()
 
     def switch(self, session: Session, timeout: float = inf) -> None:
-        """Owner: use another session from now on."""
+        """Owner: replace the session."""
         self.session = session
         self.deadline = inf if timeout == inf else self.loop.clock() + timeout
 
@@ -147,7 +147,7 @@ class Peer(Output):
         return session.data_received(received) if received else None
 
     def due_in(self, seconds: float) -> None:
-        """Owner: set the deadline of the session, this many seconds from now."""
+        """Owner: set the deadline of the session, in seconds from now."""
         self.deadline = self.loop.clock() + seconds
 
     def limit_age(self) -> None:
@@ -170,7 +170,7 @@ class Peer(Output):
 
     @property
     def network(self) -> Hashable:
-        """Any thread: the client network that its threads count for; None if not limited."""
+        """Any thread: the client network that the threads count for; None for no limit."""
         return self.clients.network_of(self)
 
     def pause_reading(self, *, until_hangup: bool = False) -> None:
@@ -191,8 +191,8 @@ class Peer(Output):
     def finish(self, *last: bytes) -> None:
         """Owner: send the queued frames and these last ones, then close the connection.
 
-        Our side is shut first. Data that the client still sends is discarded, so that no reset
-        destroys the last frames on their way (RFC 9112 section 9.6).
+        The server's side is shut down first. Data that the client still sends is discarded, because
+        a reset could destroy the last frames on their way (RFC 9112 section 9.6).
         """
         if self.state >= FINISHING:
             return
@@ -222,19 +222,19 @@ class Peer(Output):
         try:
             self.session.disconnected()
         finally:
-            self._notify_writers()  # last, so that a waiting thread finds the session ended
+            self._notify_writers()  # called last, so that a waiting thread finds an ended session
             self.clients.remove(self)
             self.session = NO_SESSION  # break the reference cycle
 
     def _disconnect(self, both_ended: bool) -> None:
-        """Close the socket; shut it down before, unless both sides have ended."""
+        """Shut the socket down, unless both sides have ended, and close it."""
         if both_ended:
             self.sock.close()
         else:
             disconnect(self.sock)
 
     def after_fork(self) -> None:
-        """The child of a fork: close the copy of the socket; the connection is the parent's."""
+        """The child of a fork: close the copy of the socket; the parent keeps the connection."""
         self.state = CLOSED
         self.clear = False
         self.fd = self.limit = -1
@@ -283,7 +283,7 @@ class Peer(Output):
         """Owner: act on the passed deadline of the session or of the close."""
         if self.state is not OPEN:
             now = self.loop.clock()
-            self.check_progress(now)  # may move the deadline
+            self.check_progress(now)  # this check can move the deadline
             if self.state is CLOSED or self.deadline > now:
                 return
             self._discard_unacknowledged()
@@ -312,13 +312,13 @@ class Peer(Output):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
 
     def shut_down(self) -> None:
-        """Owner: close because the server stops; first complete an answer that is being sent."""
+        """Owner: close, because the server stops, after an answer that is being sent."""
         if self.state < FINISHING:
             self.session.shut_down()
             self.flush()
 
     def ready(self, events: int) -> Task | None:
-        """Owner: read and send as far as the socket is ready; the events are a hint."""
+        """Owner: receive and send as much as the socket permits; the events are only a hint."""
         if events != READ and not self._may_read(events):
             return None
         loop = self.loop
@@ -351,11 +351,11 @@ class Peer(Output):
         if events == BROKEN:
             self.abort()
         if self._reading == HANGUP and events & ~WRITE:
-            self.resume_reading()  # the end comes after the unread data
+            self.resume_reading()  # the end of the data follows the unread data
         if events & WRITE:
             self._blocked = False
             self._flush_slowly()
-            self._update_interest()  # even if no data was unsent
+            self._update_interest()  # required even if no data was unsent
         return self.state is not CLOSED and events != WRITE
 
     def _end_of_input(self) -> None:
@@ -371,7 +371,7 @@ class Peer(Output):
             self.finish()
 
     def _shut_write(self) -> None:
-        """Shut our side, because all data was sent; discard the client's until it closes, too."""
+        """Shut down the server's side after the last data; discard data until the client closes."""
         self.state = SHUT
         session, self.session = self.session, NO_SESSION
         self._reading = READ
@@ -383,7 +383,7 @@ class Peer(Output):
         session.disconnected()
 
     def _update_interest(self) -> None:
-        """Poll only for events that can be handled; others would keep the loop busy."""
+        """Poll only for events that can be handled; other events would keep the loop busy."""
         wanted = 0 if self.state is CLOSED else self._wanted()
         if wanted == self._interest:
             return

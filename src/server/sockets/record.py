@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RequestFacts(Protocol):
-    """The facts about a request that the log reports."""
+    """The part of a request that the request log contains."""
 
     @property
     def client(self) -> str:
@@ -19,7 +19,7 @@ class RequestFacts(Protocol):
 
     @property
     def method(self) -> str:
-        """The method, as in "GET"."""
+        """The HTTP method, such as "GET"."""
 
     @property
     def path(self) -> str:
@@ -36,7 +36,7 @@ class ConnectionRecord:
     Attributes:
         request: the request that opened the connection; None before it is complete.
         kind: the kind of connection in the statistics: request, WebSocket or event stream.
-        status: the status of the answer; 0 before there is one.
+        status: the status of the answer; 0 before the answer.
         headers: further headers of the answer, for example for pages of other sites (CORS).
         subprotocol: the subprotocol of a WebSocket.
         end: the close code and reason of a WebSocket.

@@ -1,4 +1,4 @@
-"""The records of TLS: what one client sends and receives, encrypted and decrypted in memory."""
+"""TLS for one client: the encryption and decryption of records in memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ..pure_rounds import GAP, RECORD
 
 __all__ = ["Records"]
 
-# The size of the header of a record: its type, the version, and the size of the rest, which is
-# limited (RFC 5246 section 6.2).
+# The header of a record: its type, the version, and the size of the rest (RFC 5246 section 6.2).
 HEADER = 5
 MAJOR_VERSION = 3
 LONGEST = HEADER + RECORD + 2048
@@ -22,25 +21,25 @@ APPLICATION_DATA = 23
 
 
 class Records:
-    """TLS for one client, as functions over bytes. It makes no system call.
+    """TLS for one client, as functions over bytes, without system calls.
 
-    One thread at a time calls its methods: the owner of the loop, or the thread of the handshakes
-    while that computes :meth:`shake_hands`.
+    One thread at a time calls the methods: the owner of the loop, or the thread of the handshakes
+    while it runs :meth:`shake_hands`.
 
     Args:
         context: the context that TLS uses.
 
     Attributes:
         secured: True after the handshake; only the owner writes it.
-        more: True if :meth:`take` must be called before more is received. Then decrypted data is
-            left, TLS has ended, TLS has records of its own to send, or data that could not be
-            encrypted earlier can be encrypted now.
-        ended: True if no data follows, because the client has ended TLS or violated its rules.
+        more: True if :meth:`take` must be called before the next receive. Then decrypted data is
+            left, TLS has ended, TLS has records of its own to send, or delayed data can now be
+            encrypted.
+        ended: True if no data follows, because the client has ended TLS or violated the protocol.
         aligned: True if the next received byte begins a record, and ``more`` is False.
-        incoming, outgoing: the memory for records that were received, or will be sent.
-        read, write: the methods of this name of the connection's ``ssl.SSLObject``.
-        is_nearly_done: True if the rest of the handshake needs little computing: the server's key
-            share and signature were sent, and no certificate of the client must be checked.
+        incoming, outgoing: the buffers of received records, and of records to send.
+        read, write: the methods of the connection's ``ssl.SSLObject``.
+        is_nearly_done: True if the rest of the handshake is fast to compute: the server's key share
+            and signature were sent, and no client certificate must be verified.
     """
 
     __slots__ = (
@@ -68,11 +67,12 @@ class Records:
         self.read: Callable[..., Any] = self._tls.read
         self.write: Callable[[bytes | memoryview], int] = self._tls.write
         self._checks_client = context.verify_mode != ssl.CERT_NONE
-        # The last read has ended within the header of a record, whose first bytes these are,
+        # The first bytes of a record's header, if the last read has ended within a header.
         self._cut = b""
-        # or within a record: the number of its bytes that have been received, and of the others.
+        # The received and the missing bytes of a record, if the last read has ended within a
+        # record.
         self._part = self._missing = 0
-        self._write_waits = False  # a call of seal has failed, and nothing was received since
+        self._write_waits = False  # True after seal() has failed, until data is received
         self.secured: bool = False
         self.more: bool = False
         self.ended: bool = False
@@ -85,7 +85,7 @@ class Records:
         """Owner: add received bytes; return True if :meth:`shake_hands` can continue.
 
         Args:
-            memory: contains the received bytes, which begin at the index ``GAP``.
+            memory: the buffer with the received bytes, which begin at the index ``GAP``.
             size: the number of received bytes.
         """
         begin, end = self._complete_header(memory, GAP), GAP + size
@@ -120,20 +120,20 @@ class Records:
 
     def client_certificate(self) -> dict[str, Any] | None:
         """Owner, after the handshake: return the verified certificate of the client, if any."""
-        return self._tls.getpeercert() or None  # empty if the context does not verify it
+        return self._tls.getpeercert() or None  # {} if the context does not verify the certificate
 
     # Data -------------------------------------------------------------------------------------
 
     def decrypt(self, memory: memoryview, begin: int, end: int, count: int, most: int) -> int:
         """Owner: decrypt received records; may be called only while ``more`` is False.
 
-        OpenSSL gets the records one by one, because the memory of its BIO never shrinks.
+        The records are passed to OpenSSL one by one, because the memory of its BIO never shrinks.
 
         Args:
-            memory: contains the records. The decrypted data is written to its beginning.
+            memory: the buffer with the records. The decrypted data is written to its beginning.
             begin: the index of the first received byte, at least ``GAP``.
             end: the index after the last received byte.
-            count: the number of bytes of decrypted data that the memory begins with already.
+            count: the number of decrypted bytes at the beginning of the memory.
             most: the maximum number of bytes of decrypted data.
 
         Returns:
@@ -158,7 +158,7 @@ class Records:
                 break
             count += size
             if count == most:
-                self.more = True  # perhaps there is more in this record
+                self.more = True  # the record may contain more data
         if self._write_waits or self.outgoing.pending:
             self._write_waits = False
             self.more = True
@@ -188,12 +188,13 @@ class Records:
         return size
 
     def stops(self, error: OSError | None) -> bool:
-        """Owner: act on a read without data; return True if no data follows.
+        """Owner: handle a read that returned no data; return True if no data follows.
 
         Args:
             error: the error of the read; None if the client has ended TLS.
         """
-        if not isinstance(error, ssl.SSLWantReadError):  # otherwise, a record without data
+        # A WantRead error means a record without data.
+        if not isinstance(error, ssl.SSLWantReadError):
             self.ended = self.more = True
             self.aligned = False
         return self.ended
@@ -202,14 +203,14 @@ class Records:
         self.aligned = not (self._missing or self._cut or self.more)
 
     def _complete_header(self, memory: memoryview, begin: int) -> int:
-        """Put the first bytes of a header before the received ones; return their index."""
+        """Insert the kept first bytes of a header before the received bytes; return their index."""
         end, begin = begin, begin - len(self._cut)
         memory[begin:end] = self._cut
         self._cut = b""
         return begin
 
     def _pass_on(self, memory: memoryview, begin: int, end: int) -> int:
-        """Give OpenSSL the received bytes up to the end of a record; return its index."""
+        """Pass the received bytes up to the end of a record to OpenSSL; return the end's index."""
         missing = self._missing
         if not missing:
             if end - begin < HEADER:
@@ -217,7 +218,7 @@ class Records:
                 return end
             missing = HEADER + (memory[begin + 3] << 8) + memory[begin + 4]
             if missing > LONGEST or memory[begin + 1] != MAJOR_VERSION:
-                missing = end - begin  # no header of a record: OpenSSL finds the error
+                missing = end - begin  # not a record's header: OpenSSL reports the error
         stop = min(begin + missing, end)
         self.incoming.write(memory[begin:stop])
         self._missing = begin + missing - stop
@@ -231,7 +232,7 @@ class Records:
             ssl.SSLWantReadError: a handshake must be completed first.
             OSError: TLS has ended.
         """
-        if not self.secured:  # the thread of the handshakes may use the object
+        if not self.secured:  # the thread of the handshakes may be using the SSLObject
             raise ssl.SSLWantReadError
         size = len(data)
         if size > RECORD:
@@ -240,13 +241,13 @@ class Records:
         try:
             while sent < size:
                 sent += self.write(data[sent:] if sent else data)
-        except ssl.SSLWantReadError:  # the client has begun a handshake, as TLS 1.2 allows
+        except ssl.SSLWantReadError:  # the client has begun a renegotiation, as TLS 1.2 allows
             self._write_waits = True
             raise
         return self.outgoing.read()
 
     def output(self) -> bytes:
-        """Owner: return the records that TLS itself has to send, if any."""
+        """Owner: return the records that TLS itself must send, such as alerts; b"" without any."""
         return self.outgoing.read() if self.outgoing.pending else b""
 
     def end(self) -> bytes:
@@ -254,7 +255,8 @@ class Records:
 
         See RFC 8446 section 6.1.
         """
-        with suppress(OSError, ValueError):  # the client has not answered yet, or breaks the rules
+        with suppress(OSError, ValueError):
+            # The client has not answered yet, or violates the protocol.
             self._tls.unwrap()
         return self.outgoing.read()
 

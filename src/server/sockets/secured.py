@@ -1,7 +1,8 @@
-"""Connections whose TLS handshake other code has completed, on the TLS socket of that code.
+"""Connections on a TLS socket whose handshake the WSGI server has completed.
 
-The state of TLS is in that socket, which makes its own system calls. An ``SSLSocket`` must not be
-used by two threads at once, even if one reads and the other writes. Here only the owner uses it.
+The state of TLS belongs to that socket, which makes its own system calls. Two threads must not use
+an ``SSLSocket`` at the same time, even if one reads and the other writes. So only the owner uses
+it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-# The number of bytes for one client before the loop serves others.
+# The maximum number of bytes for one client before the loop serves others.
 SEND_AT_ONCE = 256 * 1024
 
 
 class SecureSocket(Transport, Protocol):
-    """The methods of a TLS socket that are used after its handshake. Only the owner calls them."""
+    """The methods of a TLS socket that a peer uses. Only the owner calls these methods."""
 
     def pending(self) -> int: ...
 
@@ -37,7 +38,7 @@ class SecureSocket(Transport, Protocol):
 class TLSSocket:
     """A TLS socket with the methods that a peer uses. Only the owner calls its methods.
 
-    Because of messages of TLS itself, a read may have to wait until the socket is writable, and a
+    TLS sends messages of its own, so a read may have to wait until the socket is writable, and a
     write until it is readable.
 
     Attributes:
@@ -69,7 +70,7 @@ class TLSSocket:
             self.sends_on = WRITE
             return False
         except (OSError, ValueError):
-            pass  # sent and not answered yet, or the client has disconnected
+            pass  # close_notify was sent and not answered yet, or the client has disconnected
         return True
 
     def fileno(self) -> int:
@@ -77,7 +78,7 @@ class TLSSocket:
         return self._sock.fileno()
 
     def recv_into(self, buffer: memoryview, size: int = 0, /) -> int:
-        """Owner: receive, as with a socket; the rest of a record is for the next call.
+        """Owner: receive data into a buffer; the next call returns the rest of a record.
 
         The records of a long message are received in one call.
         """
@@ -98,8 +99,8 @@ class TLSSocket:
         return count
 
     def _receive_more(self, buffer: memoryview, count: int, size: int) -> int:
-        """Receive the next records, as far as they have arrived; return the number of bytes."""
-        with suppress(OSError):  # the next call reports it
+        """Receive the next records that have arrived; return the number of bytes."""
+        with suppress(OSError):  # the next call reports the error
             while count < size and (more := self._sock.recv_into(buffer[count:size])):
                 count += more
                 if more % RECORD:
@@ -107,7 +108,7 @@ class TLSSocket:
         return count
 
     def sendmsg(self, pieces: Sequence[bytes | memoryview], ancillary: Sequence[Any], /) -> int:
-        """Owner: send the beginning of these pieces, as :meth:`send` does."""
+        """Owner: send the first of the pieces; return the number of bytes sent."""
         parts: list[bytes | memoryview] = []
         room = SEND_AT_ONCE
         for piece in pieces:
@@ -118,14 +119,14 @@ class TLSSocket:
         return self.send(b"".join(parts))
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """Owner: send, as with a socket; the data that was not sent must come first next time."""
+        """Owner: send data; the next call must begin with the data that was not sent."""
         view = memoryview(data)
         sent = 0
         try:
             while sent < len(view) and sent < SEND_AT_ONCE:
-                # In records: OpenSSL does not accept a part of longer data, and the whole call
-                # would be retried, without visible progress. A record that it has begun must be
-                # passed again unchanged.
+                # The data is sent in records. For longer data OpenSSL would report no progress
+                # until everything is sent. A record that OpenSSL has begun must be passed again
+                # unchanged.
                 record = view[sent : sent + (self._again or RECORD)]
                 self._again = len(record)
                 sent += self._sock.send(record)
@@ -139,7 +140,7 @@ class TLSSocket:
         return sent
 
     def shutdown(self, how: int, /) -> None:
-        """Owner: shut down, as with a socket; later data is not decrypted."""
+        """Owner: shut down the socket; data that is received later is not decrypted."""
         self.has_pending = False
         self._sock.shutdown(how)
 
@@ -157,7 +158,7 @@ class TLSSocket:
 
 
 class SecuredPeer(Peer):
-    """A client whose TLS handshake other code has completed. Only the owner calls its methods.
+    """A client whose TLS handshake the WSGI server has completed. Only the owner calls its methods.
 
     Args:
         clients: the connections of its loop.
@@ -176,14 +177,14 @@ class SecuredPeer(Peer):
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client."""
         self.sock: Transport = self._tls
-        self._tls.has_pending = True  # the other code may have decrypted more than it has read
+        self._tls.has_pending = True  # the WSGI server may have decrypted more than it has read
         super().open(session, timeout)
 
     def ready(self, events: int) -> Task | None:
         """Owner: read and send as far as the socket is ready; the events are a hint."""
         tls = self._tls
         crossed = tls.receives_on == WRITE or tls.sends_on == READ
-        if crossed:  # the event may be for either direction
+        if crossed:  # the event may mean that a read or a write can continue
             events = READ | WRITE if self._reading == READ else WRITE | (events & HANGUP)
         task = super().ready(events)
         if crossed or tls.has_pending or tls.receives_on == WRITE:
@@ -199,7 +200,7 @@ class SecuredPeer(Peer):
 
     def _update_interest(self) -> None:
         super()._update_interest()
-        # The poller does not see pending data.
+        # The poller does not report decrypted data, so the loop must call again.
         if self._has_pending():
             self.loop.call_soon(self._read_pending)
 

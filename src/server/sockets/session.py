@@ -34,11 +34,11 @@ class Session(ABC):
     def messages_received(
         self, messages: list[str | bytes], rest: memoryview | None
     ) -> Task | None:
-        """Owner: process messages that the loop has decoded, because ``limit`` of the peer is set.
+        """Owner: process messages that the loop has decoded, because ``peer.limit`` is set.
 
         Args:
-            messages: the messages.
-            rest: the data after them, a view of the round's buffer; or None.
+            messages: the messages. rest: the data after the messages, a view of the round's buffer;
+                or None.
 
         Returns:
             The task whose turn is due because of the messages, if any.
@@ -47,11 +47,11 @@ class Session(ABC):
 
     @abstractmethod
     def disconnected(self) -> None:
-        """Owner, once and as the last call: end, because the connection is closed."""
+        """Owner, as the last call: end the session, because the connection is closed."""
 
     @abstractmethod
     def deadline_passed(self) -> None:
-        """Owner: act on the passed deadline, which was set on the peer."""
+        """Owner: handle the passed deadline that the session has set on the peer."""
 
     @abstractmethod
     def shut_down(self) -> None:
@@ -77,7 +77,7 @@ class Session(ABC):
 
 
 class NoSession(Session):
-    """The session before the first and after the last one: received data is discarded."""
+    """The session of a peer before its first and after its last one; it discards data."""
 
     __slots__ = ()
 

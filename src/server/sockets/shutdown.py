@@ -1,4 +1,4 @@
-"""Paced shutdown: which connections a stopping server closes next.
+"""Paced shutdown: the order and pace in which a stopping server closes connections.
 
 Clients reconnect as soon as they lose their connection. Closing all connections at the same moment
 would make all clients reconnect at the same moment.
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .peer import Peer
 
-# The part of ``drain`` over which a stop signal spreads the closing of connections. In the rest of
-# the time the last clients can complete the closing handshake.
+# The fraction of ``drain`` over which connections are closed. In the rest of the time, the last
+# clients can complete the closing handshake.
 SPREAD = 0.8
 
 
@@ -24,11 +24,11 @@ class PacedShutdown:
     Args:
         peers: the connections.
         spread: the time over which they are closed evenly, in seconds.
-        phase: when the first is closed, as a fraction of the pause between two. Loops with
+        phase: the delay of the first close, as a fraction of the pause between two. Loops with
             different phases alternate.
         now: the time on the loop's clock.
-        grace: the time, in seconds, in which a connection may send its request. Such a request is
-            often on its way, and its client does not repeat it in every case.
+        grace: the time, in seconds, in which a connection may still send its request. The request
+            is often already on its way, and not every client repeats it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Sinks: sockets whose data is discarded until their other end is closed."""
+"""Sinks: sockets whose received data is discarded until their other end is closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Sinks:
-    """The sinks of one loop. They end at the latest with the loop.
+    """The sinks of one loop. The end of the loop closes all of them.
 
     Args:
         loop: the loop, before its start.
@@ -32,7 +32,7 @@ class Sinks:
         self._loop.register(sock, READ, sink)
 
     def _close(self) -> None:
-        """Owner, as the loop ends: close the sockets."""
+        """Owner, at the end of the loop: close the sockets."""
         for sink in self._open:
             sink.sock.close()
         self._open.clear()

@@ -6,13 +6,13 @@ from enum import IntEnum
 
 
 class PeerState(IntEnum):
-    """The state of one connection; it only ever increases.
+    """The state of one connection; its number never decreases.
 
     Attributes:
-        OPEN: frames are sent as they are queued.
+        OPEN: queued frames are sent.
         SEALED: the last frames are queued; frames queued later are not sent.
-        FINISHING: the same, and our side of the socket is shut when everything is sent.
-        SHUT: our side is shut; what the client still sends is discarded.
+        FINISHING: as SEALED; after the last byte, the server's side of the socket is shut down.
+        SHUT: the server's side is shut down; data that the client still sends is discarded.
         CLOSED: the socket is closed.
     """
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-# The value of ``_step`` while no handshake step runs. It is shared, and stays empty.
+# The value of ``_step`` while no handshake step runs: a shared list that stays empty.
 NO_STEP: list[None] = []
 
 
 class TLSPeer(Peer):
     """A client of a server with TLS. ``handshake_timeout`` includes the TLS handshake.
 
-    The unsent data begins with encrypted records, and continues with data that is not encrypted.
+    The queue of unsent data begins with encrypted records; data that is not yet encrypted follows.
     Only the owner calls its methods.
 
     Args:
@@ -41,8 +41,8 @@ class TLSPeer(Peer):
         sock: the client's socket.
         address: the client's address, as the socket module returns it.
         context: the context that TLS uses.
-        handshakes: computes the handshake.
-        answer_plain_http: called by the owner to refuse a client that sends plain HTTP.
+        handshakes: the thread that computes the handshake. answer_plain_http: a function that the
+            owner calls to refuse a client that sends plain HTTP.
     """
 
     scheme = "https"
@@ -75,13 +75,15 @@ class TLSPeer(Peer):
         self._answer_plain_http = answer_plain_http
         self._context = context
         self._handshakes = handshakes
-        # One item while a step of the handshake runs. The thread that pops it continues with the
-        # socket: the handshake's when the step ends, or the owner when the connection ends.
+        # One item while a step of the handshake runs. The thread that pops the item continues with
+        # the socket: the handshake's thread after the step, or the owner after the connection's
+        # end.
         self._step = NO_STEP
-        self._returns = False  # the owner must end the step; its thread writes this
-        self._awaited = False  # data has arrived during the step, and the socket is not polled
-        self._sealed_to = 0  # the records that exist end at this value of ``bytes_out``
-        self._ended = False  # close_notify is among them
+        self._returns = False  # True if the owner must end the step
+        # True if data has arrived during the step, so that the socket is not polled.
+        self._awaited = False
+        self._sealed_to = 0  # the value of ``bytes_out`` at the end of the encrypted records
+        self._ended = False  # True if close_notify is among the encrypted records
 
     def open(self, session: Session, timeout: float) -> None:
         """Owner: start to serve the client, with the TLS handshake if the session needs it."""
@@ -119,10 +121,10 @@ class TLSPeer(Peer):
         return task
 
     def _continue_handshake(self, tls: Records, events: int) -> None:
-        """Receive a part of the handshake, and begin its next step."""
+        """Receive a part of the handshake, and begin the next step."""
         if self._step or self._returns:
             self._await_step(True)
-            self.loop.call_soon(self._resume)  # the step may have ended meanwhile
+            self.loop.call_soon(self._resume)  # the step may have ended in the meantime
             return
         if events != READ and not self._may_read(events):
             return
@@ -150,14 +152,14 @@ class TLSPeer(Peer):
             self._handshakes.run(partial(self._take_step, tls, self._step))
 
     def _await_step(self, awaited: bool) -> None:
-        """Do not poll the socket until the step has ended; or poll it again."""
+        """Stop polling the socket until the step has ended, or resume polling."""
         self._awaited = awaited
         self._update_interest()
 
     def _take_step(self, tls: Records, step: list[None]) -> None:
-        """The thread of the handshakes: take a step, and send its answer."""
+        """The thread of the handshakes: compute a step, and send its answer."""
         done, failure, records = False, None, b""
-        if step:  # otherwise the connection has ended, and the step is not worth its time
+        if step:  # an empty list means that the connection has ended
             done, failure, records = attempt(tls)
         if records and not (done or failure or self._unsent):
             with suppress(OSError):  # the owner sends the rest
@@ -167,7 +169,7 @@ class TLSPeer(Peer):
         self._returns = bool(done or failure or records)
         try:
             step.pop()
-        except IndexError:  # the connection has ended meanwhile
+        except IndexError:  # the connection has ended in the meantime
             disconnect(self.sock)
             return
         if self._returns:
@@ -176,14 +178,14 @@ class TLSPeer(Peer):
             self.loop.call_soon(self._resume)
 
     def _resume(self) -> None:
-        """Poll the socket again, unless a step runs or waits for the owner."""
+        """Resume polling the socket, unless a step runs or waits for the owner."""
         if self._awaited and not (self._step or self._returns):
             self._await_step(False)
 
     def _return_step(
         self, tls: Records, done: bool, failure: Exception | None, records: bytes
     ) -> None:
-        """Continue after a step that its thread could not end."""
+        """End a handshake step that its thread could not end."""
         self._returns = False
         self._end_step(tls, done, failure, records)
         self._await_step(False)
@@ -191,24 +193,24 @@ class TLSPeer(Peer):
     def _end_step(
         self, tls: Records, done: bool, failure: Exception | None, records: bytes
     ) -> None:
-        """Send the answer of a step; at the end of the handshake, read what follows it."""
+        """Send the answer of a step; after the last step, read the data that follows."""
         self._keep_records(records)
         if failure is not None:
             self._fail(failure)
             return
         if done:
             tls.secure()
-            self._read_more()  # the request has often come with the end of the handshake
+            self._read_more()  # the request often arrives together with the end of the handshake
         self._flush_slowly()
 
     def _fail(self, failure: Exception) -> None:
-        """End a connection whose handshake has failed, after the alert of TLS."""
+        """End a connection whose handshake has failed, after the TLS alert."""
         if not isinstance(failure, OSError):
             self.loop.report_error(failure, self)
             return
         log.debug("%s: the TLS handshake failed: %s", self.address, failure)
         if getattr(failure, "reason", None) == "HTTP_REQUEST":
-            # The client could not read an answer in TLS.
+            # The client could not decrypt an answer.
             self.tls = None
             self._answer_plain_http(self)
         else:
@@ -216,7 +218,7 @@ class TLSPeer(Peer):
             self.abort()
 
     def _disconnect(self, both_ended: bool) -> None:
-        """Close the socket; during a step of the handshake, its thread does that."""
+        """Close the socket; during a step of the handshake, the handshake's thread does that."""
         try:
             self._step.pop()
         except IndexError:
@@ -226,7 +228,7 @@ class TLSPeer(Peer):
 
     def _receive(self, memory: memoryview) -> int:
         tls = self.tls
-        if tls is None or self.state is SHUT:  # what the client still sends is discarded
+        if tls is None or self.state is SHUT:  # data that the client still sends is discarded
             return super()._receive(memory)
         most = self.read_size or len(memory)
         if tls.more:
@@ -247,7 +249,7 @@ class TLSPeer(Peer):
 
     def _update_interest(self) -> None:
         super()._update_interest()
-        # The poller does not see data that has been received.
+        # The poller does not report data that has already been received.
         if self._has_more():
             self.loop.call_soon(self._read_more)
 
@@ -264,13 +266,13 @@ class TLSPeer(Peer):
     # Sending ----------------------------------------------------------------------------------
 
     def sent_partly(self, items: Sequence[Item] | bytes | None, sent: int) -> None:
-        """Owner: continue after a call that sent queued items, as records or not at all."""
+        """Owner: process the result of a call that has sent queued items, encrypted as records."""
         if isinstance(items, bytes):
             self._sealed_to = self.bytes_out + len(items) - sent
         super().sent_partly(items, sent)
 
     def _send_records(self, records: bytes) -> None:
-        """Send records of TLS itself, before the data that is not encrypted yet."""
+        """Send records of TLS itself before the data that is not yet encrypted."""
         self._keep_records(records)
         if self._unsent:
             self._flush_slowly()
@@ -285,7 +287,7 @@ class TLSPeer(Peer):
 
     @property
     def _sealed_size(self) -> int:
-        """The number of unsent bytes that are records."""
+        """The number of unsent bytes in encrypted records."""
         return max(0, self._sealed_to - self.bytes_out)
 
     def _note_sealed(self, size: int, growth: int) -> None:
@@ -299,14 +301,14 @@ class TLSPeer(Peer):
             try:
                 self._seal(tls)
             except ssl.SSLWantReadError:
-                return  # a renegotiation must continue first
+                return  # a renegotiation must be completed first
             except OSError:
                 self.abort()
                 return
         super()._send()
 
     def _seal(self, tls: Records) -> None:
-        """Encrypt the first unsent data, at most ``SEAL_AT_ONCE`` bytes."""
+        """Encrypt the first unencrypted data, at most ``SEAL_AT_ONCE`` bytes."""
         data = b"".join(first_of(self._unsent, SEAL_AT_ONCE))
         records = tls.seal(memoryview(data))
         rest = without_first(self._unsent, len(data))
@@ -330,18 +332,18 @@ class TLSPeer(Peer):
 
     def _shut_write(self) -> None:
         if self.tls is not None and (records := self._close_notify(self.tls)):
-            self._send_records(records)  # which calls this method again
+            self._send_records(records)  # _send_records calls this method again
         else:
             super()._shut_write()
 
     def _close_notify(self, tls: Records) -> bytes:
-        """Return the last records, the first time that they are asked for."""
+        """Return the last records with close_notify on the first call, and b"" later."""
         ended, self._ended = self._ended, True
         return tls.end() if tls.secured and not ended else b""
 
 
 def attempt(tls: Records) -> tuple[bool, Exception | None, bytes]:
-    """Take a step of a handshake.
+    """Compute a step of a handshake.
 
     Returns:
         True if the handshake is complete; the error if it has failed; and the records to send.
@@ -349,6 +351,7 @@ def attempt(tls: Records) -> tuple[bool, Exception | None, bytes]:
     try:
         return tls.shake_hands(), None, tls.answer()
     except OSError as error:
-        return False, error.with_traceback(None), tls.answer()  # a traceback would be a cycle
-    except Exception as error:  # of any kind, because other connections use this thread
+        # A traceback would form a reference cycle.
+        return False, error.with_traceback(None), tls.answer()
+    except Exception as error:  # any error, because other connections use this thread
         return False, error.with_traceback(None), b""

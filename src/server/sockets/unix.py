@@ -13,16 +13,15 @@ from .listener import BACKLOG, ListenError
 
 try:
     import grp
-except ImportError:  # Windows, where Python has no unix sockets either
+except ImportError:  # on Windows, where Python does not support unix sockets either
     grp = None  # type: ignore[assignment]
 
 
 class UnixFile:
     """The file of a listening unix socket.
 
-    The stale file of a dead server is replaced. Two servers that replace it at the same moment are
-    not prevented from doing so. The permissions and the group are set before the first client can
-    connect.
+    The stale file of a dead server is replaced; two servers might replace it at the same moment.
+    The permissions and the group are set before the first client can connect.
 
     Args:
         path: the path of the file.
@@ -34,8 +33,8 @@ class UnixFile:
         sock: the listening socket.
 
     Raises:
-        ListenError: a server listens there, another kind of file exists, the file cannot be
-            created, or the process must not assign the group.
+        ListenError: another server listens on the path, another kind of file exists, the file
+            cannot be created, or the process may not assign the group.
         ValueError: the path contains a null character, or the group does not exist.
     """
 
@@ -46,8 +45,10 @@ class UnixFile:
         group: str | int | None = None,
     ) -> None:
         self.path: str = os.path.abspath(path)
-        if "\0" in self.path:  # to the system the path would end there, or be an abstract name
-            raise ValueError(f"the path must not contain a null character: {self.path!r}")
+        if "\0" in self.path:  # the system would truncate the path, or use an abstract name
+            raise ValueError(
+                f"the path of a unix socket must not contain a null character: {self.path!r}"
+            )
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError(errno.EAFNOSUPPORT, "this system does not support unix sockets")
         self.sock: socket.socket = close_in_children(
@@ -61,7 +62,8 @@ class UnixFile:
             except BaseException:
                 self.remove()
                 raise
-            self.sock.listen(BACKLOG)  # at once, or another server would consider the file stale
+            # At once; otherwise another server would consider the file stale.
+            self.sock.listen(BACKLOG)
             self.sock.setblocking(False)
         except BaseException as error:
             self.sock.close()
@@ -72,13 +74,13 @@ class UnixFile:
     def remove(self) -> None:
         """Any thread: remove the file, unless it was replaced, or the socket is closed."""
         if self.sock.fileno() < 0:
-            return  # it was removed before, and another file may have its inode number now
+            return  # the file was removed before, and its inode number may be reused
         with suppress(OSError):
             if os.path.samestat(self._identity, os.stat(self.path)):
                 os.unlink(self.path)
 
     def _restrict(self, mode: int | None, group: str | int | None) -> None:
-        """Set group and permissions. No client can connect yet, as listen() is called later."""
+        """Set the group and the permissions, before listen() lets a client connect."""
         if group is not None:
             try:
                 os.chown(self.path, -1, group_number(group), follow_symlinks=False)
@@ -89,7 +91,7 @@ class UnixFile:
             os.chmod(self.path, mode)
 
     def _bind(self, path: str) -> None:
-        """Bind to the original path, because the absolute one may be too long for a socket."""
+        """Bind to the path as given, because the absolute path may be too long for a socket."""
         try:
             self.sock.bind(path)
         except OSError as error:
@@ -114,7 +116,7 @@ def group_number(group: str | int) -> int:
 
 
 def _is_stale(path: str) -> bool:
-    """Return True if this is the file of a socket on which no server listens."""
+    """Return True if the path is a unix socket on which no server listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -190,7 +190,7 @@ def test_without_a_thread_the_handshake_runs_on_the_loop(
     client.send(get("/"))
     assert parse_response(client.read_to_end()).body == b"hello"
     assert all(name.startswith("wsframe-loop") for name in scene.threads)
-    log.expect("TLS handshakes run on the loop: can't start new thread", logging.WARNING)
+    log.expect("because no thread can be started: can't start new thread", logging.WARNING)
 
 
 def test_an_error_in_a_step_ends_only_its_own_connection(
