@@ -6,15 +6,16 @@ from enum import IntEnum
 
 
 class ClosingState(IntEnum):
-    """The state of a WebSocket session; it only ever increases.
+    """The state of a WebSocket session; its number never decreases.
 
     Attributes:
         OPEN: neither side has sent a close frame.
         CLIENT_CLOSING: the client has sent its close frame, or has broken a rule of the protocol.
-            The handler still answers the messages that came before; ours follows the answers.
-        CLOSING: our close frame is queued, and nothing after it. The client's is expected, unless
-            it came first.
-        CLOSED: the socket is shut or lost.
+            The handler still answers the earlier messages; the server's close frame follows the
+            answers.
+        CLOSING: the server's close frame is queued, and nothing after it. The server waits for the
+            client's close frame, unless that came first.
+        CLOSED: the socket is shut down or lost.
     """
 
     OPEN = 0

@@ -1,4 +1,4 @@
-"""An event stream, as its handler and other threads use it."""
+"""EventStream: the interface of an event stream for handlers and other threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 def as_event(item: object) -> ServerSentEvent:
-    """Return the event for an item: the item itself, or its data: a ``str``, or else JSON.
+    """Return an event; an item that is not an event becomes its data, as ``str`` or JSON.
 
     Raises:
         TypeError: the item cannot be encoded as JSON.
@@ -38,11 +38,12 @@ def as_event(item: object) -> ServerSentEvent:
 
 
 class EventStream:
-    """One client's event stream, as its handler uses it.
+    """One client's event stream; its handler and other threads use this object.
 
-    A generator function yields the events, and has its own thread until it returns; then the
-    stream ends for good. A plain function calls :meth:`send`, and the stream stays open after it
-    returns, so that other threads can send more events. It has a thread only if it blocks.
+    A handler that is a generator function yields the events, and has its own thread until it
+    returns. Then the stream ends for good. A handler that is a plain function calls :meth:`send`.
+    After it returns, the stream stays open, so that other threads can send more events. A plain
+    function has a thread only if it blocks.
 
     >>> app = App()
     >>> @app.sse("/countdown/{start}")
@@ -55,14 +56,14 @@ class EventStream:
     Attributes:
         request: the request that opened the stream.
         last_event_id: the id of the last event that the client has received; "" for a new client.
-            It is the ``Last-Event-ID`` header, or else a parameter of the query: ``Last-Event-ID``,
-            ``lastEventId`` or ``last_event_id``, case-insensitively. Characters that an id cannot
-            contain, and bytes that are not valid UTF-8, become U+FFFD.
+            The client sends the id in the ``Last-Event-ID`` header, or else in a query parameter:
+            ``Last-Event-ID``, ``lastEventId`` or ``last_event_id``, case-insensitively. Characters
+            that an id cannot contain, and bytes that are not valid UTF-8, become U+FFFD.
     """
 
     def __init__(self, session: EventStreamSession, request: Request) -> None:
         self.request = request
-        self.last_event_id: str = last_event_id(request)  # parsed once for all topics
+        self.last_event_id: str = last_event_id(request)  # the id is parsed once for all topics
         self._session = session
         self._resume: str | Mapping[str, str] | None = None  # set by subscribe
 
@@ -80,8 +81,8 @@ class EventStream:
         Args:
             item: the event.
             timeout: seconds to wait, before the event is queued, while more than 256 KiB are
-                unsent; 0 does not wait. Use it in a thread that serves several clients in turn.
-                None is as in :meth:`WebSocket.send`. The events of a plain handler remain unsent
+                unsent; 0 does not wait. Use a timeout in a thread that serves several clients in
+                turn. None is as in :meth:`WebSocket.send`. A plain handler's events remain unsent
                 until it returns or the loop is handed off. So with 0 it can queue at most 256 KiB,
                 however fast the client is.
 
@@ -98,10 +99,10 @@ class EventStream:
     def get(self, queue: Queue[Item] | SimpleQueue[Item], timeout: float | None = None) -> Item:
         """The handler's thread: remove and return the next item of a queue; wait for one.
 
-        Use this in a generator instead of ``queue.get``, which would wait, and keep the thread,
-        after the client has disconnected. This wait ends within about a second. No item is taken
-        for a client that is known to have disconnected. If the client disconnects while an item is
-        taken from a ``SimpleQueue``, the item is put back at the end of the queue.
+        Use this method in a generator instead of ``queue.get``, which would keep the thread after
+        the client has disconnected. The wait ends within about a second after that. No item is
+        taken for a client that is known to have disconnected. If the client disconnects while an
+        item is taken from a ``SimpleQueue``, the item is put back at the end of the queue.
 
         Args:
             queue: a ``queue.Queue``, an instance of a subclass, or a ``queue.SimpleQueue``. Any
@@ -163,11 +164,11 @@ class EventStream:
         return session.subscribe_from(topic, self._resume, after, member)
 
     def close(self, *, final: bool = False) -> None:
-        """Any thread: end the stream after the events sent before; a second call is ignored.
+        """Any thread: end the stream after the events sent before; a second call does nothing.
 
         Args:
-            final: True to end it for good. Browsers reconnect after any end of a stream. After a
-                final end the client reconnects only once, with ":end" as its last id, and receives
-                204, which stops it. htmx stops before that, with ``hx-sse:close="end"``.
+            final: True to end the stream for good. Browsers reconnect after any end of a stream.
+                After a final end the client reconnects only once, with ":end" as its last id, and
+                receives 204, which stops it. htmx stops before that, with ``hx-sse:close="end"``.
         """
         self._session.request_close(final=final)

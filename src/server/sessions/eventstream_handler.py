@@ -1,4 +1,4 @@
-"""Event streams with a handler: a generator or a plain function."""
+"""Event streams whose handler is a generator or a plain function."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class EventStreamHandler(EventStreamSession):
-    """An event stream with a handler, which has one turn.
+    """An event stream with a handler, which runs as one turn.
 
-    The turn of a generator starts in its own thread, because the generator waits for events.
+    The turn of a generator runs in its own thread, because the generator waits for events.
     """
 
     resumed: Mapping[str, str]
@@ -80,7 +80,7 @@ class EventStreamHandler(EventStreamSession):
     def work_on(self, work: list[Any]) -> None:
         """The turn's thread: run the handler."""
         try:
-            # Only the handler refers to the stream, so that no reference cycle exists.
+            # Only the handler refers to the EventStream, so that no reference cycle exists.
             stream = EventStream(self, self.request)
             result = self._handler(stream, **self.request.parameters)
             if not inspect.isgenerator(result):
@@ -90,9 +90,9 @@ class EventStreamHandler(EventStreamSession):
                     stream.send(item)
             finally:
                 result.close()
-        except BaseException as error:  # even SystemExit ends only this handler
-            # The end of this stream is not a failure; the end of another stream is. isinstance
-            # would run code of the exception, which may raise.
+        except BaseException as error:  # even a SystemExit ends only this handler
+            # A ConnectionClosed of another stream is a failure. isinstance() would run code of the
+            # exception, which may raise.
             if not (issubclass(type(error), ConnectionClosed) and self.over):
                 log.exception("the handler of %s failed", self.path)
             self.request_close()

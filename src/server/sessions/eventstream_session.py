@@ -1,4 +1,4 @@
-"""The server's side of an event stream: events, heartbeats, and its subscriptions to topics."""
+"""The server's side of an event stream: events, heartbeats, and subscriptions to topics."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def encode_stream_head(*levels: Iterable[tuple[str, str]]) -> bytes:
 
 
 def encode_retry(seconds: float) -> bytes:
-    """Return a block with the delay before a client reconnects, or an empty one for 0 seconds.
+    """Return the block with the client's reconnection delay; an empty block for 0 seconds.
 
-    The delay is random for each client, so that they do not all reconnect at once.
+    The delay is random for each client, so that the clients do not all reconnect at once.
     """
     return f"retry: {round(1000 * seconds * uniform(0.5, 1.5))}\n\n".encode() if seconds else b""
 
@@ -67,12 +67,13 @@ def over_error() -> ConnectionClosed:
 
 
 class EventStreamSession(StreamReceiver, Subscriber):
-    """The server's side of one event stream, which may have no handler but only a topic.
+    """The server's side of one event stream, which has a handler or only a topic.
 
     Attributes:
-        over: True once the client has disconnected or the stream was closed; then nothing is sent.
+        over: True once the client has disconnected or the stream was closed. Then no event is sent.
         request: the request that opened the stream.
-        awaited_queue: the queue that the handler's thread waits for; that thread sets it.
+        awaited_queue: the queue for which the handler's thread waits; that thread sets the
+            attribute.
     """
 
     __slots__ = (
@@ -107,7 +108,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.opening_scheduled: bool = False
         self._topic = topic
         self._complete = False  # True once all topics of the stream are closed
-        self._sent = 0  # bytes sent until the last check
+        self._sent = 0  # the number of bytes sent until the last heartbeat check
         self._gzip = GzipStream() if gzip else None
         self.encoding: EventStreamEncoding = GZIPPED_EVENT_STREAM if gzip else EVENT_STREAM
 
@@ -131,29 +132,30 @@ class EventStreamSession(StreamReceiver, Subscriber):
         """Owner, once: start, after the head and the opening were queued.
 
         Args:
-            worker: the thread for a handler that keeps it.
+            worker: the thread for a handler that keeps its thread.
         """
         self.begin_heartbeat()
         if self._topic is not None:
             resume = self.resume_from(last_event_id(self.request))
             subscription = self.subscribe_from(self._topic, resume, None, None)
             if subscription.placed:
-                subscription.begin()  # the head and the first events are sent in one piece
+                # Before the flush, so that the head and the first events are sent together.
+                subscription.begin()
         self.peer.flush()
         self.shorten_request()
 
     def shorten_request(self) -> None:
-        """Owner: keep no more of a long head than the log needs."""
+        """Owner: reduce a long request head to the data for the log."""
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     def work_on(self, work: list[Any]) -> None:
-        """The turn's thread: do nothing; a stream without a handler has no turns."""
+        """The turn's thread: do nothing, because a stream without a handler has no turns."""
 
     def finish_turn(self) -> None:
-        """Owner: do nothing; a stream without a handler has no turns."""
+        """Owner: do nothing, because a stream without a handler has no turns."""
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several events in one block."""
+        """Owner: queue several encoded events as one block."""
         if self._gzip is None:
             self.peer.out.append(block)
         else:
@@ -176,15 +178,15 @@ class EventStreamSession(StreamReceiver, Subscriber):
 
     @property
     def handler_ended(self) -> bool:
-        """Owner: True if no handler will send more events."""
+        """Owner: True if the stream has no handler that will send more events."""
         return True
 
     def too_slow(self, topic: str) -> None:
-        """Owner: disconnect a client that is too slow; it reconnects automatically."""
+        """Owner: disconnect a client that is too slow; the client reconnects automatically."""
         self.peer.cut_off("too slow for its event stream")
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore data; a connection serves one request."""
+        """Owner: ignore received data, because a connection serves one request."""
 
     def disconnected(self) -> None:
         """Owner: end the stream, because its socket has ended."""
@@ -193,11 +195,11 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.end()
 
     def after_fork(self) -> None:
-        """The child of a fork: end the stream for a handler that continues here."""
+        """The child of a fork: end the stream for a handler that continues in the child."""
         self.over = True
 
     def _finish_sending(self) -> None:
-        """Owner: end the subscriptions, and the wait of the handler."""
+        """Owner: end the subscriptions, and wake a handler that waits for an item."""
         self.over = True
         self.leave_topics()
         if self.state is BUSY:
@@ -205,7 +207,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.peer.loop.overdue.watch(self)
 
     def _wake_handler(self) -> None:
-        """Owner: end the wait of the handler for an item."""
+        """Owner: wake a handler that waits for an item."""
         queue = self.awaited_queue
         if queue is not None and not wake(queue):
             self.peer.loop.at_next_tick(self._wake_handler)
@@ -217,7 +219,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.begin_heartbeat()
 
     def begin_heartbeat(self) -> None:
-        """Owner: check after half of the heartbeat interval whether anything was sent."""
+        """Owner: schedule the next heartbeat check, after half of the heartbeat interval."""
         self._sent = self.peer.bytes_out
         heartbeat = self.peer.clients.settings.heartbeat
         if heartbeat and not self.peer.closed:
@@ -228,7 +230,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.finish()
 
     def finish(self, *last: bytes) -> None:
-        """Owner: end the stream, after the events sent before and these last bytes."""
+        """Owner: end the stream after the queued events and the argument's bytes."""
         self._finish_sending()
         if self._gzip is None:
             self.peer.finish(*last)

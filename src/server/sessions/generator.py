@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class GeneratorSession(WebSocketSession):
-    """A handler that is a generator: it waits at ``yield``, without a thread.
+    """A WebSocket session whose handler is a generator, which waits at ``yield`` without a thread.
 
     Each turn resumes the generator with the messages received so far. The last turn raises
-    ConnectionClosed at its ``yield``, so that its ``finally`` runs.
+    ConnectionClosed at the ``yield``, so that ``finally`` clauses run.
     """
 
     __slots__ = ("_end", "_ending", "_held", "_outcome", "_remaining")
@@ -47,15 +47,15 @@ class GeneratorSession(WebSocketSession):
         handler: Callable[..., Generator[None, str | bytes, object]],
     ) -> None:
         super().__init__(peer, profile, topics, codec, request)
-        # Only the handler refers to the WebSocket. A reference from here would be a cycle, which
-        # the garbage collector would have to find.
+        # Only the handler refers to the WebSocket. A reference from the session would form a cycle,
+        # which the garbage collector would have to free.
         self.generator: Any = handler(WebSocket(self, request), **request.parameters)
-        self.work = [None]  # the first turn runs to the first yield
+        self.work = [None]  # the first turn runs the handler to its first yield
         self.needs_finish: bool = is_longer(request, peer.clients.settings.max_kept_head)
-        self._held = 0  # bytes of messages that wait for a turn
+        self._held = 0  # the size of the messages that wait for a turn, in bytes
         self._end: ConnectionClosed | None = None
         self._ending = False
-        # The results of a turn: its thread writes them, and the owner reads them after it.
+        # The results of a turn. The turn's thread writes them; the owner reads them afterwards.
         self._remaining: Sequence[Any] = ()
         self._outcome: BaseException | None = None
 
@@ -74,19 +74,20 @@ class GeneratorSession(WebSocketSession):
         return None
 
     def add_end(self, end: ConnectionClosed) -> Task | None:
-        """Owner: make a last turn due, after the messages."""
+        """Owner: schedule the last turn, after the messages."""
         if self._never_started:
             self.end()
             self.generator.close()
             return None
         if self._end is None:
             self._end = end
-            self.needs_finish = True  # another turn must follow one that is queued or running
+            self.needs_finish = True  # another turn must follow a turn that is queued or running
         if self.state is WAITING:
             self.peer.loop.slowdowns.resume(self)
         if self.state is HELD:
             if self.over is None:
-                return None  # the handler answers the waiting messages at the speed of the client
+                # The handler answers waiting messages only as fast as the client receives.
+                return None
             if self.close_requested:
                 self.work = None
         if self.state is IDLE:
@@ -106,7 +107,7 @@ class GeneratorSession(WebSocketSession):
             self.schedule()
 
     def next_batch(self) -> list[Any] | None:
-        """Owner: return the next messages; after the last one, the error for the handler."""
+        """Owner: return the next messages; after the last message, the error for the handler."""
         if self.state is ENDED:
             return None
         work = super().next_batch()
@@ -119,7 +120,7 @@ class GeneratorSession(WebSocketSession):
         return work
 
     def finish_turn(self) -> None:
-        """Owner: end if the handler has ended; otherwise schedule a turn for waiting messages."""
+        """Owner: end the task if the handler has ended; otherwise schedule the next turn."""
         self.peer.stop_turn = False
         self.shorten_request()
         if self._outcome is not None:
@@ -137,7 +138,7 @@ class GeneratorSession(WebSocketSession):
             if self._paused:
                 self._paused = False
                 self.peer.resume_reading()
-        # Reading resumes, or the end is delivered, after a later turn.
+        # After a later turn, reading resumes or the end is delivered.
         self.needs_finish = self._paused or self._end is not None
         if self._end is None and self.over is None and self.peer.loop.slowdowns.delays(self):
             self.state = WAITING
@@ -150,13 +151,13 @@ class GeneratorSession(WebSocketSession):
     # The turn's thread ------------------------------------------------------------------------
 
     def run(self, work: list[Any]) -> None:
-        """The turn's thread: resume the handler with each message, or with the end."""
+        """The turn's thread: resume the handler with each message, or raise the end in it."""
         yielded: object = None
         error: BaseException | None = None
         remaining = iter(work)
         try:
             if len(work) == 1:
-                # Without a frame that refers to the end: its traceback would make a cycle.
+                # No frame may refer to the exception, whose traceback would form a reference cycle.
                 yielded = self.context.run(self._resume(), next(remaining))
             else:
                 yielded = self.context.run(self.work_on, remaining)
@@ -164,7 +165,7 @@ class GeneratorSession(WebSocketSession):
             error = raised
         if self.peer.stop_turn or yielded is not None or error is not None or self._ending:
             self.after_resume(yielded, error, list(remaining))
-            error, work = None, []  # the traceback refers to this frame, too
+            error, work = None, []  # the traceback also refers to this frame
 
     def _resume(self) -> Callable[[Any], object]:
         """The turn's thread: return the method that resumes the handler with an item of work."""
@@ -187,33 +188,36 @@ class GeneratorSession(WebSocketSession):
     def after_resume(
         self, yielded: object, error: BaseException | None, remaining: list[Any]
     ) -> None:
-        """The turn's thread: act on the result of the last message of a turn.
+        """The turn's thread: process the handler's reaction to the last message of a turn.
 
-        :func:`wsframe.server.rounds.run_turns` calls it in a turn on the loop, unless the handler
-        waits for the next message after each of these.
+        :func:`wsframe.server.rounds.run_turns` calls this method in a turn on the loop, unless the
+        handler has waited at ``yield`` after each message.
 
         Args:
             yielded: the value that the handler has yielded.
-            error: the exception that it has raised; StopIteration if it has ended.
+            error: the exception that the handler has raised; StopIteration if it has ended.
             remaining: the messages that are left, because the turn should end early.
         """
         if error is None and yielded is not None:
             error = TypeError("a WebSocket handler must yield nothing: send with ws.send")
         elif error is None and self._ending:
-            log.error("the handler of %s yields after the end of the connection", self.path)
+            log.error(
+                "the handler of %s must return after ConnectionClosed, but has yielded again",
+                self.path,
+            )
             error = StopIteration()
         self.needs_finish = True
         if error is None:
             self._remaining = remaining
             return
-        remaining.clear()  # the traceback refers to frames with it
+        remaining.clear()  # the traceback refers to frames that refer to the list
         self._outcome = error
         if type(error) is not StopIteration:
             self.handler_raised(error)
         self._close()
 
     def _close(self) -> None:
-        """The turn's thread: close the generator, which is only open if the error is ours."""
+        """The turn's thread: close the generator if another error has ended the turn."""
         try:
             self.context.run(self.generator.close)
         except BaseException:

@@ -1,8 +1,8 @@
 """Event streams in gzip (RFC 1952); each event is compressed once for all clients.
 
-Every block of events is compressed on its own and ends at a byte boundary, by a full flush. So a
-client can decode each block when it arrives, and all clients receive the same bytes. Per client,
-only the size and the checksum for the end of its stream are kept.
+Each block of events is compressed separately, and a full flush ends it at a byte boundary. So a
+client can decode each block when it arrives, and all clients receive the same bytes. For each
+client, only the size and the checksum for the end of its stream are kept.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from ..topics.entry import Entry
 
-# RFC 1952 section 2.3: DEFLATE, without a name, time or system.
+# The gzip header (RFC 1952 section 2.3): DEFLATE, without a name, time or system.
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-# RFC 1951 section 3.2.6: an empty last block.
+# An empty last block of DEFLATE (RFC 1951 section 3.2.6).
 LAST_BLOCK = b"\x03\x00"
-# A coding (RFC 9110 section 12.5.3) with its weight (section 12.4.2).
+# A content coding (RFC 9110 section 12.5.3) with its weight (section 12.4.2).
 CODING = re.compile(
     r"([^\s;]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?", re.IGNORECASE
 )
-# The number of compressors that are kept for reuse; each has about 300 KiB.
+# The maximum number of compressors that are kept for reuse; each uses about 300 KiB.
 SPARE_COMPRESSORS = 4
 
 _spare: list[Any] = []
@@ -46,7 +46,7 @@ def accepts_gzip(fields: Fields) -> bool:
 
 
 class Block(bytes):
-    """A compressed block.
+    """A compressed block of events.
 
     Attributes:
         plain: the uncompressed bytes.
@@ -64,7 +64,7 @@ class Block(bytes):
 
 
 def compress_block(data: bytes) -> Block:
-    """Any thread: return the compressed block for this data; an empty one for no data."""
+    """Any thread: return the compressed block for the data; an empty block for b""."""
     if not data:
         return Block(b"", b"")
     try:
@@ -78,13 +78,13 @@ def compress_block(data: bytes) -> Block:
 
 
 def store_block(data: bytes) -> Block:
-    """Any thread: return a block that contains this data uncompressed, which is fast."""
+    """Any thread: return a block that contains the data uncompressed, which is fast."""
     compressor = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
     return Block(compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH), data)
 
 
 class GzippedEncoding(EventStreamEncoding):
-    """The encoding of events as compressed blocks, which are counted for each client."""
+    """The encoding of events as compressed blocks."""
 
     is_shared = False
 
@@ -103,7 +103,7 @@ class GzippedEncoding(EventStreamEncoding):
     def _encode_any(self, topic: str, entry: Entry) -> Block:
         if not entry.is_large:
             return compress_block(super()._encode_any(topic, entry))
-        plain = EVENT_STREAM.once(topic, entry)  # its first line is the id
+        plain = EVENT_STREAM.once(topic, entry)  # the first line of the event is its id
         body = entry.encoded.pop(_BODIES, None) or store_block(plain.partition(b"\n")[2])
         return Block(compress_block(encode_id_field(entry.id or "")) + body, plain)
 
@@ -112,7 +112,7 @@ class GzippedEncoding(EventStreamEncoding):
 
 
 class _GzippedBodies(GzippedEncoding):
-    """The encoding of events without their ids."""
+    """The encoding of events as compressed blocks without ids."""
 
     def _encode_any(self, topic: str, entry: Entry) -> Block:
         return compress_block(BODIES.once(topic, entry))
@@ -125,9 +125,9 @@ GZIPPED_EVENT_STREAM = GzippedEncoding()
 
 
 class GzipStream:
-    """The compressed stream of one client, after the header, with its size and checksum.
+    """The compressed stream of one client, with the size and checksum of its data.
 
-    The lock ensures that blocks are counted in the order in which they are queued.
+    A lock ensures that the checksum is updated in the order in which blocks are queued.
     """
 
     __slots__ = ("_checksum", "_lock", "_size")
@@ -138,7 +138,7 @@ class GzipStream:
         self._size = 0
 
     def put_fast(self, data: bytes, queue: Callable[[bytes], object]) -> int:
-        """Owner: as :meth:`put`, but store large data without compressing it."""
+        """Owner: queue a block, or data as a new block; large data is stored uncompressed."""
         large = len(data) > LARGE and not isinstance(data, Block)
         return self.put(store_block(data) if large else data, queue)
 
@@ -151,7 +151,7 @@ class GzipStream:
         return len(block)
 
     def end(self, data: bytes, queue: Callable[[bytes], object]) -> None:
-        """Any thread: queue data as the last block, with the checksum and the size (RFC 1952)."""
+        """Any thread: queue data as the last block, then the checksum and the size (RFC 1952)."""
         block = compress_block(data)
         with self._lock:
             self._count(block)

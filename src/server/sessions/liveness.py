@@ -1,4 +1,4 @@
-"""The checks of a WebSocket client: that it answers pings, and completes its messages."""
+"""The checks that a WebSocket client answers pings and completes its messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from ..sockets.peer import Peer
 
-# The number of checks within the shortest of the limits.
+# The number of checks within the shortest time limit.
 CHECKS = 4
-# Bytes per second that an incomplete message must gain once message_timeout is used up.
+# The minimum rate of an incomplete message after message_timeout, in bytes per second.
 SLOWEST_SENDER = 1024
 
 
@@ -24,9 +24,9 @@ class Unfinished(NamedTuple):
     """A message that was found incomplete.
 
     Attributes:
-        seen: the time of the first check that found it, on the loop's clock.
-        number: the number of messages completed before it.
-        bytes_in: the number of bytes read until then.
+        seen: the time of the first check that found the message incomplete, on the loop's clock.
+        number: the number of messages completed before this one.
+        bytes_in: the number of bytes read until that check.
     """
 
     seen: float
@@ -51,14 +51,15 @@ class Liveness(Keepalive):
         self._unfinished: Unfinished | None = None
 
     def check(self, peer: Peer, codec: Connection, *, unread: bool) -> Verdict | None:
-        """Owner: ping a silent client, and check the time of its ping and its message.
+        """Owner: ping a silent client, and check the time limits of its pong and its message.
 
-        Call :meth:`Peer.check_progress` before, which checks that the client accepts data.
+        Before this call, :meth:`Peer.check_progress` must check that the client accepts data.
 
         Args:
             peer: the connection.
-            codec: its codec.
-            unread: True if the client is not being read, so that its silence means nothing.
+            codec: the codec of the connection.
+            unread: True while the server does not read from the client, so that silence is not a
+                fault.
 
         Returns:
             The reason to close the connection; None if there is no reason.
@@ -93,7 +94,7 @@ class Liveness(Keepalive):
         return None
 
     def _is_late(self, peer: Peer, now: float) -> bool:
-        """Return True if the incomplete message of the client takes too long."""
+        """Return True if the client's incomplete message exceeds its time limit."""
         if self._unfinished is None or self._unfinished.number != peer.messages_in:
             self._unfinished = Unfinished(now, peer.messages_in, peer.bytes_in)
         seconds = (peer.bytes_in - self._unfinished.bytes_in) / SLOWEST_SENDER
@@ -101,5 +102,5 @@ class Liveness(Keepalive):
 
 
 def check_interval(settings: Settings) -> float:
-    """Return the seconds between two checks of a client; inf if nothing is limited."""
+    """Return the seconds between two checks of a client; inf if no time is limited."""
     return min(settings.ping_interval or inf, settings.message_timeout or inf) / CHECKS

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..http.request import Request
 
-# For clients that cannot set headers, such as a page that creates an EventSource.
+# The query parameters for clients that cannot set headers, such as a browser's EventSource.
 PARAMETERS = frozenset(("lasteventid", "last-event-id", "last_event_id"))
-# An id cannot contain NUL, which browsers ignore, or line breaks (WHATWG HTML section 9.2.6). They
-# are replaced by U+FFFD, like invalid UTF-8. The result is a valid id that the server never sent.
+# The characters that an id cannot contain: NUL, which browsers ignore, and line breaks (WHATWG HTML
+# section 9.2.6). U+FFFD replaces them, as in invalid UTF-8. The server never sends such an id.
 IMPOSSIBLE = re.compile("[\0\r\n]")
 
 
@@ -22,7 +22,7 @@ def last_event_id(request: Request) -> str:
 
 
 def read_last_event_id(header: str, query: Mapping[str, Sequence[str]]) -> str:
-    """Any thread: return the last event id of a request; '' if it has none.
+    """Any thread: return the last event id of a request; '' without one.
 
     Args:
         header: the value of Last-Event-ID, decoded as Latin-1.

@@ -61,11 +61,11 @@ class Subscriber(TopicReceiver, Session, Task):
 
     @property
     def description(self) -> str:
-        """Any thread: the path and the address of the client."""
+        """Any thread: the connection's path and the client's address, for the log."""
         return f"{self.peer.address} on {self.path}"
 
     def put(self, block: bytes) -> None:
-        """Owner: queue several messages in one block."""
+        """Owner: queue several encoded messages as one block."""
         self.peer.out.append(block)
 
     def send_notice(self, notice: bytes) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ThreadSession(WebSocketSession):
-    """A handler that is a plain function: it runs as one turn, in its own thread."""
+    """A WebSocket session whose handler is a plain function, which runs in its own thread."""
 
     over: ConnectionClosed | None
 
@@ -53,23 +53,25 @@ class ThreadSession(WebSocketSession):
     ) -> None:
         super().__init__(peer, profile, topics, codec, request)
         self._handler = partial(handler, **request.parameters)
-        # The messages of each read, and their size in bytes. The last item is the end of the
-        # connection, and is never removed.
+        # Items with the messages of one read, and their size in bytes. The last item is the end of
+        # the connection, and is never removed.
         self._inbox: list[tuple[list[str | bytes], int] | ConnectionClosed] = []
-        self._ready_signal = peer.loop.wakes.new_signal()  # the thread waits for it
-        self._waiting: list[None] = []  # not empty while the thread waits, or is about to
-        # Only the handler's thread uses these: the rest of the last item, and if it ever waited.
+        self._ready_signal = peer.loop.wakes.new_signal()  # wakes the handler's thread
+        self._waiting: list[None] = []  # not empty while the handler waits, or is about to wait
+        # Only the handler's thread uses these: the rest of the last item, and True after its first
+        # wait.
         self._batch: Iterator[str | bytes] = iter(())
         self._has_waited = False
         self.work: list[Any] | None = [None]  # the work of the only turn
         self._end_queued = False
-        self._delivered = 0  # bytes put into the inbox; only the owner uses it
-        self._received = 0  # bytes taken from it; only the handler's thread uses it
+        self._delivered = 0  # the number of bytes put into the inbox; only the owner uses it
+        # The number of bytes taken from the inbox; only the handler's thread writes it.
+        self._received = 0
         self._outcome: BaseException | None = None
 
     @property
     def awaiting_message(self) -> bool:
-        """Any thread: True while the handler's thread waits for a message, or is about to."""
+        """Any thread: True while the handler's thread waits for a message, or is about to wait."""
         return bool(self._waiting)
 
     # Owner ------------------------------------------------------------------------------------
@@ -88,10 +90,10 @@ class ThreadSession(WebSocketSession):
         if self._delivered - self._received >= INBOX_SIZE:
             self.peer.pause_reading()
             self._paused = True
-            self._resume_if_drained()  # in case the thread has emptied it meanwhile
+            self._resume_if_drained()  # the thread may have emptied the queue meanwhile
 
     def add_end(self, end: ConnectionClosed) -> None:
-        """Owner: queue the end, after the messages."""
+        """Owner: queue the end of the connection after the messages."""
         if not self._end_queued:
             self._end_queued = True
             self._put(end)
@@ -104,8 +106,8 @@ class ThreadSession(WebSocketSession):
 
     def _put(self, item: tuple[list[str | bytes], int] | ConnectionClosed) -> None:
         self._inbox.append(item)
-        # A thread that does not wait checks the inbox before it does. A wake-up would only delay
-        # the next thread in the chain of wake-ups.
+        # A thread that does not wait checks the inbox before its next wait. A wake-up would only
+        # delay the next thread in the chain of wake-ups.
         if self._waiting:
             self._waiting.clear()
             self.peer.loop.wakes.add(self._ready_signal)
@@ -123,7 +125,9 @@ class ThreadSession(WebSocketSession):
             result = self._handler(WebSocket(self, self.request))
             if inspect.isgenerator(result):
                 result.close()
-                raise TypeError("a handler that waits at yield must be a generator function itself")
+                raise TypeError(
+                    "the handler has returned a generator: register the generator function itself"
+                )
         except BaseException as error:  # even SystemExit ends only this handler
             self._outcome = error
             self.handler_raised(error)
@@ -158,14 +162,15 @@ class ThreadSession(WebSocketSession):
             self._has_waited = True
             self.shorten_request()
         deadline = None if timeout is None else monotonic() + timeout
-        # Announce the wait before checking the inbox again; otherwise a wake-up could be lost.
+        # The wait is announced before the inbox is checked again; otherwise a wake-up could be
+        # lost.
         self._waiting.append(None)
         while not self._inbox:
             remaining = None if deadline is None else waitable(deadline - monotonic())
             following = self.peer.loop.wakes.after(self._ready_signal)
             if not self._ready_signal.wait(remaining, following):
                 break
-            self._waiting.append(None)  # the signal may be for an item that was received before
+            self._waiting.append(None)  # the signal may belong to an item that was received before
         self._waiting.clear()
         if not self._inbox:
             raise TimeoutError(f"no message within {timeout} seconds")

@@ -1,4 +1,4 @@
-"""A WebSocket, as its handler and other threads use it."""
+"""WebSocket: the interface of a WebSocket for handlers and other threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class WebSocket:
-    """One WebSocket connection, as its handler uses it.
+    """One WebSocket connection; its handler and other threads use this object.
 
     A plain function has its own thread, and iterates over the WebSocket or calls :meth:`receive`.
     In a generator function ``yield`` returns the next message, and raises
@@ -58,18 +58,19 @@ class WebSocket:
         self._peer = session.peer
         deflate = session.codec.deflate
         self._compresses = deflate is not None
-        # With context takeover, frames must be sent in the order in which they were compressed.
+        # A lock, because with context takeover frames must be sent in the order of their
+        # compression.
         takeover = deflate is not None and not deflate.server_no_context_takeover
         self._encoding = threading.Lock() if takeover else None
 
     @property
     def close_code(self) -> int | None:
-        """Any thread: the close code of a connection that has ended or is closing; else None."""
+        """Any thread: the close code of a connection that has ended or is closing; or None."""
         return None if self._session.over is None else self._session.over.code
 
     @property
     def close_reason(self) -> str | None:
-        """Any thread: the close reason of a connection that has ended or is closing; else None."""
+        """Any thread: the close reason of a connection that has ended or is closing; or None."""
         return None if self._session.over is None else self._session.over.reason
 
     def send(
@@ -84,19 +85,19 @@ class WebSocket:
         a ``timeout``, any thread except the loop's waits after that until at most 256 KiB are
         unsent (back-pressure).
 
-        With a ``timeout`` the call waits *before* it queues the message. Use it in a thread that
-        serves several clients in turn, so that the slowest does not delay the others. The message
-        is queued completely or not at all. Publish to a topic to send the same message to many
-        clients: a topic never waits for a slow client.
+        With a ``timeout`` the call waits *before* it queues the message. Use a timeout in a thread
+        that serves several clients in turn, so that the slowest client does not delay the others.
+        The message is queued completely or not at all. Publish to a topic to send the same message
+        to many clients: a topic never waits for a slow client.
 
         Args:
             message: the complete message.
             compress: as for :meth:`wsframe.Connection.encode`.
             timeout: seconds to wait while more than 256 KiB are unsent; 0 does not wait. None waits
-                without a limit, except on the loop's thread. There, in a turn of another
-                connection, a client with more than 256 KiB unsent is disconnected. The messages of
-                a generator remain unsent until its turn ends or loses the loop. So with 0 it can
-                queue at most 256 KiB in one turn, however fast the client is.
+                without a limit, except on the loop's thread. If a turn on that thread sends to
+                another connection with more than 256 KiB unsent, that client is disconnected. A
+                generator's messages remain unsent until its turn ends or loses the loop. So with 0
+                a generator can queue at most 256 KiB in one turn, however fast the client is.
 
         Raises:
             ConnectionClosed: the connection has ended, or :meth:`close` was called.
@@ -132,7 +133,7 @@ class WebSocket:
         self.send(encode_json(value), compress, timeout)
 
     def _queue_frame(self, message: str | Buffer, compress: bool | None) -> int:
-        """Any thread: queue an encoded message; return its size, or 0 as ``queue_message``."""
+        """Any thread: queue an encoded message; return its size; 0 for a small one in a turn."""
         peer = self._peer
         frame = self._append(message, compress)
         return 0 if peer.in_turn and len(frame) <= LARGE_FRAME else len(frame)
@@ -189,13 +190,13 @@ class WebSocket:
             after: the position to start from. None starts with the next event, "" with the oldest
                 event in the log. An id starts with the event after it; if some of these events
                 are no longer in the log, the client receives a gap notice first.
-            otherwise: the position for an id that the topic does not know, because a client can
-                make up any id: None or "", as for ``after``. The client receives a gap notice.
+            otherwise: the position if the id in ``after`` is unknown to the topic, because a client
+                can make up any id: None or "", as for ``after``. The client receives a gap notice.
             envelope: True to send JSON objects with ``topic``, ``id``, ``event`` and ``data``
-                instead of the data alone. So the client knows the id to resume after. Binary data
-                is encoded in base64, and ``binary`` is true. An object without data is a notice.
-                An "open" notice has the id to resume after until the first event arrives. A "gap"
-                notice has that id, and the ``oldest`` id in the log.
+                instead of the data alone. From the ``id``, the client can resume later. Binary data
+                is encoded in base64, and ``binary`` is true. An object without data is a notice. An
+                "open" notice contains the id from which the client can resume before the first
+                event. A "gap" notice contains that id, and the ``oldest`` id in the log.
             member: the name of the subscriber for :meth:`Topic.members`.
 
         Raises:
@@ -220,12 +221,13 @@ class WebSocket:
         self._session.ping(payload)
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Any thread: close, after the messages sent before; a second call is ignored.
+        """Any thread: close after the messages sent before; a second call does nothing.
 
         Raises:
             ValueError: the code must not be sent, or the reason exceeds 123 bytes of UTF-8.
         """
-        check_close(code, reason)  # raises an error in the caller, not later on the loop
+        # An error must be raised in the caller, and not later on the loop.
+        check_close(code, reason)
         self._session.request_close(code, reason)
 
     def receive(self, timeout: float | None = None) -> str | bytes:
@@ -237,7 +239,7 @@ class WebSocket:
         Raises:
             ConnectionClosed: the connection has ended, and every message was received.
             TimeoutError: no message arrived in time.
-            RuntimeError: the handler is a generator, which receives with ``yield``.
+            RuntimeError: the handler is a generator, which must receive messages with ``yield``.
         """
         return self._session.next_message(timeout)
 

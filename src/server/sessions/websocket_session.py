@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ..http.request import Request
     from ..topics.registry import Topics
 
-# One byte of compressed messages may become a thousand, so little is read at once.
+# The size of a read with compression. It is small, because a byte may expand to a thousand bytes.
 COMPRESSED_READ_SIZE = 4 * 1024
-# Bytes of messages that may wait for a handler; then the client is not read.
+# The size of waiting messages, in bytes, from which the client is not read.
 INBOX_SIZE = 256 * 1024
 
 MESSAGES = frozenset((str, bytes))
@@ -51,7 +51,7 @@ class WebSocketSession(Subscriber):
     Attributes:
         closing: the state of the closing handshake; only the owner changes it.
         over: the close code and reason, set once, by the first thread that ends the connection.
-            After that, nothing is sent.
+            From then on, no message is sent.
         close_requested: True once the application has called close. After that, the handler
             receives no messages.
         request: the request that opened the connection.
@@ -86,14 +86,15 @@ class WebSocketSession(Subscriber):
         self.closing: ClosingState = OPEN
         self._client_end: ConnectionClosed | None = None  # set in the state CLIENT_CLOSING
         self._liveness = Liveness(peer.loop.checked_at)
-        self._paused = False  # the client is not read, because the handler has a full inbox
+        # True if the handler's inbox is full, so that the client is not read.
+        self._paused = False
         self._update_limit()
         self.request: Request = request
 
     # Owner ------------------------------------------------------------------------------------
 
     def _enter(self, state: ClosingState) -> None:
-        """Owner: change the state of the closing handshake, which never goes back."""
+        """Owner: change the state of the closing handshake to a later one."""
         assert state > self.closing
         self.closing = state
 
@@ -103,29 +104,29 @@ class WebSocketSession(Subscriber):
         return self.request.path
 
     def shorten_request(self) -> None:
-        """The turn's thread, or the owner: discard a long head, because the handler waits."""
+        """The turn's thread, or the owner: discard a long request head, as the handler waits."""
         shorten(self.request, self.peer.clients.settings.max_kept_head)
 
     @abstractmethod
     def deliver(self, messages: list[str | bytes]) -> Task | None:
-        """Owner: deliver messages to the handler, after the messages that already wait.
+        """Owner: deliver messages to the handler, after messages that already wait.
 
         The connection is not over, so the handler has not ended.
 
         Returns:
-            The task whose turn is due and not scheduled, or None.
+            The task whose turn is due and not yet scheduled, or None.
         """
 
     @abstractmethod
     def add_end(self, end: ConnectionClosed) -> Task | None:
-        """Owner: deliver the end to the handler, after all messages; a second call is ignored.
+        """Owner: deliver the connection's end to the handler, once, after all messages.
 
         Returns:
-            The task whose turn is due and not scheduled, or None.
+            The task whose turn is due and not yet scheduled, or None.
         """
 
     def deliver_end(self, end: ConnectionClosed) -> None:
-        """Owner: deliver the end to the handler, and schedule the turn that is due."""
+        """Owner: deliver the connection's end to the handler, and schedule the due turn."""
         due = self.add_end(end)
         if due is not None:
             due.schedule()
@@ -133,12 +134,12 @@ class WebSocketSession(Subscriber):
     def messages_received(
         self, messages: list[str | bytes], rest: memoryview | None
     ) -> Task | None:
-        """Owner: deliver messages that the loop has received, and decode the data after them."""
+        """Owner: deliver messages that the loop has decoded, and decode the data after them."""
         if rest is not None:
             return self._process([*messages, *self._decode(rest)])
         if self.over is not None:
             return None
-        if self.state is IDLE:  # the common case, without a further call
+        if self.state is IDLE:  # the common case avoids a further call
             self.work = messages
             return self
         return self.deliver(messages)
@@ -148,7 +149,7 @@ class WebSocketSession(Subscriber):
         return self._process(self._decode(data))
 
     def _decode(self, data: memoryview) -> list[Any]:
-        """Owner: return the events in the data; count the messages among them."""
+        """Owner: decode the data; return the events, and count the messages among them."""
         codec, peer = self.codec, self.peer
         events: list[Any] = codec.receive(data)
         self._update_limit()
@@ -165,7 +166,7 @@ class WebSocketSession(Subscriber):
         peer.limit = codec.max_message_size if decodable else -1
 
     def _process(self, events: list[Any]) -> Task | None:
-        """Owner: deliver the messages, and act on the other events.
+        """Owner: deliver the messages, and process the other events.
 
         Returns:
             The task whose turn is due because of the events, if any.
@@ -204,13 +205,13 @@ class WebSocketSession(Subscriber):
             self.peer.loop.overdue.watch(self)
 
     def after_fork(self) -> None:
-        """The child of a fork: end the connection for a handler that continues here."""
+        """The child of a fork: end the connection for a handler that continues in the child."""
         self.over = self.over or ConnectionClosed(
             CloseCode.ABNORMAL_CLOSURE, "the connection belongs to the parent process"
         )
 
     def deadline_passed(self) -> None:
-        """Owner: check an open connection; end one whose closing handshake takes too long."""
+        """Owner: check an open connection, or end a closing handshake that takes too long."""
         if self.closing is OPEN:
             self._check()
         elif self.closing is CLOSING:
@@ -227,14 +228,14 @@ class WebSocketSession(Subscriber):
             self.peer.pause_reading(until_hangup=True)
 
     def release(self) -> None:
-        """Owner: read the client again, because the handler has a thread."""
+        """Owner: resume reading the client, because the handler has a thread."""
         if not self._paused:
             self.peer.resume_reading()
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: run the handler, and check the client from now on."""
+        """Owner, once: start the handler, and the periodic checks of the client."""
         super().start(worker)
-        # Clients that connect at the same time are not checked, and pinged, at the same time.
+        # The first check has a random delay, so that clients are not all pinged at the same time.
         self.peer.due_in(random() * check_interval(self.peer.clients.settings))
 
     def shut_down(self) -> None:
@@ -247,9 +248,9 @@ class WebSocketSession(Subscriber):
         self.close(CloseCode.GOING_AWAY, f"open for about {age:g} s (max_connection_age)")
 
     def close(self, code: int, reason: str) -> None:
-        """Owner: send our close frame, unless one was sent, and wait for the client's."""
+        """Owner: send the server's close frame, if it was not sent, and wait for the client's."""
         self.over = self.over or ConnectionClosed(code, reason)
-        self.leave_topics()  # this sends the last events, and may find the socket lost
+        self.leave_topics()  # sends the last events, and may find that the socket is lost
         if self.closing is CLIENT_CLOSING:
             self.answer_client()
         elif self.closing is OPEN:
@@ -261,12 +262,13 @@ class WebSocketSession(Subscriber):
         self.deliver_end(self.over)
 
     def handler_ended(self, error: BaseException | None) -> None:
-        """Owner: close the connection, because the handler has returned, or raised this error."""
-        # A ConnectionClosed of another connection is an ordinary error.
+        """Owner: close the connection, because the handler has returned or raised an error."""
+        # A ConnectionClosed of another connection is logged like any error.
         ended = _is_end(error) and self.over is not None
         failed = error is not None and not ended
         if error is not None and failed and _is_end(error):
-            # Logged here, because only the owner knows whether this connection has ended.
+            # The error is logged here, because only the owner can check if this connection has
+            # ended.
             self._log_failure(error)
         if self.over is not None:
             return  # an earlier close takes precedence
@@ -290,24 +292,24 @@ class WebSocketSession(Subscriber):
         log.error("the handler of %s failed", self.path, exc_info=(type(error), error, traceback))
 
     def answer_client(self) -> None:
-        """Owner: answer the client's close frame or fault, and close (RFC 6455 section 7.1.1)."""
+        """Owner: answer the client's close frame or error, and close (RFC 6455 section 7.1.1)."""
         if self.closing is CLIENT_CLOSING:
-            self.leave_topics()  # this sends the last events, and may find the socket lost
+            self.leave_topics()  # sends the last events, and may find that the socket is lost
         if self.closing is CLIENT_CLOSING and self._client_end is not None:
             self._enter(CLOSING)
-            # The reply to a close frame has only its code (section 5.5.1).
+            # The reply to a close frame repeats only its code (RFC 6455 section 5.5.1).
             reason = "" if self.codec.close_received else self._client_end.reason
             self.peer.finish(self.codec.close(self._client_end.code, reason))
 
     def too_slow(self, topic: str) -> None:
         """Owner: close the connection of a client that is too slow for a topic."""
-        log.warning("closing %s: too slow for topic %r", self.peer.address, topic)
+        log.warning("closing %s: the client is too slow for topic %r", self.peer.address, topic)
         self.peer.clients.totals.slow_clients += 1
         self.close(CloseCode.TRY_AGAIN_LATER, "too slow for its topic")
 
     @property
     def _unread(self) -> bool:
-        """Owner: True while the client is not read, so that its silence has no meaning."""
+        """Owner: True while the server does not read, so that the client's silence is no fault."""
         return self._paused or self.state is WAITING
 
     def _check(self) -> None:
@@ -328,7 +330,7 @@ class WebSocketSession(Subscriber):
         self.close(code, reason)
 
     def _accepts_answers(self) -> bool:
-        """Owner: return True if a client that has closed still receives the answers."""
+        """Owner: return True if a client that has sent its close frame still accepts answers."""
         now = self.peer.loop.clock()
         self.peer.check_progress(now)
         remaining = self.peer.waiting_since + self.peer.clients.settings.close_timeout - now
@@ -338,17 +340,18 @@ class WebSocketSession(Subscriber):
         return True
 
     def _client_closes(self, end: ConnectionClosed) -> Task | None:
-        """Owner: act on the client's close frame, or its fault.
+        """Owner: process the client's close frame, or its protocol error.
 
         Returns:
-            The task whose turn is due because of it, if any.
+            The task whose turn is due because of the event, if any.
         """
-        if self.closing >= CLOSING:  # an answer to an earlier event may have found the socket lost
+        # An answer to an earlier event may have found that the socket is lost.
+        if self.closing >= CLOSING:
             self.peer.finish()
             return None
         self._enter(CLIENT_CLOSING)
         self._client_end = end
-        # The handler answers the earlier messages first, within this time.
+        # The time limit in which the handler answers the earlier messages.
         self.peer.due_in(self.peer.clients.settings.close_timeout)
         return self.add_end(end)
 
@@ -375,7 +378,7 @@ class WebSocketSession(Subscriber):
         self.peer.send(frame)
 
     def request_close(self, code: int, reason: str) -> None:
-        """Any thread: make the owner close, after the messages sent before."""
+        """Any thread: make the owner close the connection after the messages sent before."""
         if self.over is None:
             self.over = ConnectionClosed(code, reason)
             self.close_requested = self.peer.stop_turn = True
@@ -383,7 +386,7 @@ class WebSocketSession(Subscriber):
 
     def next_message(self, timeout: float | None) -> str | bytes:
         """The handler's thread: wait for a message."""
-        raise RuntimeError("a generator handler receives with yield")
+        raise RuntimeError("a generator handler must receive with yield, and not with receive()")
 
 
 def _is_end(error: BaseException | None) -> bool:

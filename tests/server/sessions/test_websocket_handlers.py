@@ -163,7 +163,7 @@ def test_a_generator_that_yields_after_the_end_is_ended(
     client.leave()
     assert ended.get(timeout=TIMEOUT) == "told"
     assert ended.get(timeout=TIMEOUT) == "ended"
-    log.expect("the handler of /echo yields after the end of the connection")
+    log.expect("the handler of /echo must return after ConnectionClosed, but has yielded again")
 
 
 def test_a_generator_that_ignores_its_end_is_logged(

@@ -244,4 +244,7 @@ def test_a_generator_cannot_receive(serve: Serve, clients: Clients) -> None:
         yield
 
     client = clients.websocket(serve(websocket_app(receive)), "/echo")
-    assert client.expect(2) == ["a generator handler receives with yield"] * 2
+    assert (
+        client.expect(2)
+        == ["a generator handler must receive with yield, and not with receive()"] * 2
+    )
