@@ -1,1 +1,1 @@
-"""The I/O loop that is handed off when a handler blocks it, its tasks and its threads."""
+"""The I/O loop, which is handed off when a handler blocks it, with its tasks and threads."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..timing import Timing
 
-# A route is suspected when its connections have lost the loop this many times within
-# ``Timing.handoff_window``.
+# The number of lost loops within ``Timing.handoff_window`` after which a route is suspect.
 HANDOFFS_OF_A_ROUTE = 3
 
 
@@ -19,13 +18,14 @@ class BlockingProfile:
     """The blocking behaviour of one route on one loop. Only the owner calls its methods.
 
     Args:
-        route: the route; for a hook, the hook.
-        blocking: the author's choice: True to run every turn in a thread, False to begin every turn
-            on the loop, None to learn from its behaviour.
+        route: the route, or the hook of an ``authorize``.
+        blocking: the option of the route: True to run every turn in a thread, False to begin every
+            turn on the loop, None to learn from the turns.
         timing: the app's timing.
 
     Attributes:
-        slow: True if the last turn took so long that no answer of others should wait for the next.
+        slow: True if the last turn took long, so that the answers of others are sent before the
+            next one.
     """
 
     def __init__(self, route: Hashable, blocking: bool | None, timing: Timing) -> None:
@@ -48,7 +48,7 @@ class BlockingProfile:
         return bool(self.blocking) or self.probation() > 0
 
     def has_blocked(self) -> bool:
-        """Owner: record that a turn lost the loop; return True if that makes the route suspect."""
+        """Owner: record that a turn has lost the loop; return True if the route is now suspect."""
         now = self._timing.clock()
         self._handoffs.append(now)
         suspect = (

@@ -1,4 +1,4 @@
-"""The calls that any thread queues for the owner of a loop, and the owner's sleep."""
+"""The functions that any thread queues for the owner of a loop, and the owner's sleep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_CALLS_PER_ROUND = 256
 
 
 class Calls:
-    """The queued calls of one loop. A file wakes the owner if it sleeps in the poller.
+    """The queued calls of one loop. The waker wakes the owner if it sleeps in the poller.
 
     Args:
-        waker: the file.
+        waker: the file that wakes the poller.
 
     Attributes:
         queue: the queued calls; only the owner removes them.
@@ -25,7 +25,8 @@ class Calls:
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
         self.queue: deque[Callable[[], object]] = deque()
-        # One item while the owner sleeps or is about to; a thread that sees it wakes the owner.
+        # One item while the owner sleeps or is about to sleep. A thread that finds the item wakes
+        # the owner.
         self._asleep: list[None] = []
         #: Owner: return the descriptor of the file.
         self.fileno: Callable[[], int] = waker.fileno
@@ -33,18 +34,18 @@ class Calls:
         self.close: Callable[[], None] = waker.close
 
     def add(self, function: Callable[[], object]) -> None:
-        """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
+        """Any thread: queue ``function`` for the owner to call, after all earlier functions."""
         self.queue.append(function)
         if self._asleep:
-            self._asleep.clear()  # so that later calls do not wake it again
+            self._asleep.clear()  # later calls do not wake the owner again
             self._waker.wake()
 
     def sleeps(self) -> bool:
-        """Any thread: return True if the owner is blocked in the poller, or about to be."""
+        """Any thread: return True if the owner is blocked in the poller, or about to block."""
         return bool(self._asleep)
 
     def announce_sleep(self) -> None:
-        """Owner: announce a sleep. Check after that whether calls are queued; none is lost then."""
+        """Owner: announce a sleep; the caller must then check for queued calls before it sleeps."""
         self._asleep.append(None)
 
     def end_sleep(self) -> None:
@@ -56,11 +57,11 @@ class Calls:
         self._waker.drain()
 
     def make(self, call_safely: Callable[[Callable[[], object]], Any]) -> None:
-        """Owner: make the queued calls, up to a limit; calls queued meanwhile are made later."""
+        """Owner: make the queued calls, up to a limit; later calls wait for the next round."""
         for _ in range(min(len(self.queue), MAX_CALLS_PER_ROUND)):
             call_safely(self.queue.popleft())
 
     def clear(self) -> None:
-        """The child of a fork: forget everything."""
+        """The child of a fork: reset the state."""
         self.queue.clear()
         self._asleep.clear()

@@ -1,4 +1,4 @@
-"""The clock of a loop, and the functions that it calls at intervals."""
+"""The clock of a loop, and the functions that the loop calls periodically."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ class LoopClock(ABC):
         timing: the timing of the app.
 
     Attributes:
-        timing: the same.
-        tick: a hook, called with the time on this clock after :meth:`start_ticks`. It returns the
-            pause until the next call in seconds, 0 for the next round of the loop, or None to stop
-            the calls. After calls in successive rounds the pause counts from the first one.
-        checked_at: the time of the last tick. Idle connections share this one object.
+        timing: the timing of the app.
+        tick: a hook that is called with the time on this clock, after :meth:`start_ticks`. It
+            returns the pause until the next call in seconds, 0 for the next round of the loop, or
+            None to stop the calls. After calls in successive rounds, the pause is measured from the
+            first of them.
+        checked_at: the time of the last tick; idle connections share this object to save memory.
     """
 
     def __init__(self, timing: Timing) -> None:
         self.timing = timing
         self.tick: Callable[[float], float | None] = lambda now: None
         self._clock = timing.clock
-        self._suspended = 0.0  # the excluded time, in seconds
+        self._suspended = 0.0  # the total time of suspensions, in seconds
         self.checked_at: float = self.clock()
-        self._instants: dict[float, float] = {}  # times, by their distance to ``checked_at``
+        # Shared time objects, by their distance to ``checked_at``.
+        self._instants: dict[float, float] = {}
         self._ticking = False
         self._tick_again = False  # True if the last tick is not finished
         self._ticked_at = 0.0  # the time of the first tick of a sequence without a pause
         self._next_tick = 0.0
-        self._tick_by = 0.0  # if the next tick is later, the process was suspended
+        self._tick_by = 0.0  # a tick after this time means that the process was suspended
         self._at_tick: list[Callable[[], object]] = []
 
     def clock(self) -> float:
@@ -56,7 +58,7 @@ class LoopClock(ABC):
         self._at_tick.append(function)
 
     def instant(self, seconds: float) -> float:
-        """Owner: return the time that many seconds after ``checked_at``.
+        """Owner: return the time a number of seconds after ``checked_at``.
 
         Connections that are checked together share one object, which saves memory.
         """
@@ -101,7 +103,8 @@ class LoopClock(ABC):
         self._tick_again = pause == 0
         if pause is None and not self._at_tick:
             self._ticking = False
-        # From the first tick of several, so that the ticks of many connections are not late.
+        # The pause is measured from the first tick of several, so that many connections cause no
+        # delay.
         self._next_tick = self._ticked_at + (self.timing.sweep_interval if pause is None else pause)
 
     def _poll_timeout(self) -> float | None:

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Source"]
 
 
-# Spin: this many empty polls before blocking, after messages were received. A single ping-pong
-# client gets 1.5x the rate at the same cost. Under load no poll is empty.
+# The number of empty polls before the loop blocks, after messages were received. This increases the
+# rate of a single ping-pong client by half at the same cost. Under load no poll is empty.
 SPIN_POLLS = 16
 RECEIVE_BUFFER = 256 * 1024
 
@@ -73,13 +73,14 @@ class Source(Protocol):
     """The callback of a file that the loop polls."""
 
     def ready(self, events: int) -> Task | None:
-        """Owner: read or write the file, which may be ready.
+        """Owner: read or write the file, which is probably ready.
 
         Args:
-            events: a hint; they may belong to a closed file with the same descriptor.
+            events: the reported events, only a hint: they may belong to a closed file with the same
+                descriptor.
 
         Returns:
-            The task whose turn is due because of this, if any.
+            The task whose turn is due because of the data, if any.
         """
 
 
@@ -96,7 +97,7 @@ class Loop(SafeCalls, LoopClock):
     Attributes:
         unfinished: the tasks whose user code has begun and not ended; only the owner uses it.
         waiting: the turns and requests that wait for a thread.
-        overdue: the handlers that outlive their client.
+        overdue: the handlers that still run after their client has disconnected.
         slowdowns: the tasks whose next turn is delayed.
         buffer: the memory for reads outside a round. Data that is kept is copied from it.
         poller: the files that the loop waits for.
@@ -132,7 +133,7 @@ class Loop(SafeCalls, LoopClock):
         self._monitor = monitor
         self._handoff = Handoff(threads, self._run)
         self._calls = Calls(Waker() if waker is None else waker)
-        # By descriptor, except for connections, which the poller has.
+        # The sources by descriptor, except connections, which the poller stores.
         self._sources: dict[int, Source] = {self._calls.fileno(): self._calls}
         self.poller.register(self._calls.fileno(), READ)
         self._queue: deque[Task] = deque()
@@ -156,7 +157,7 @@ class Loop(SafeCalls, LoopClock):
         self._started = True
 
     def at_end(self, function: Callable[[], object]) -> None:
-        """Any thread, before the start: call ``function``, which must not raise, at the end."""
+        """Any thread, before the start: set a function that is called when the loop ends."""
         self._at_end.append(function)
 
     def discard(self) -> None:
@@ -165,10 +166,10 @@ class Loop(SafeCalls, LoopClock):
             self._close_files()
 
     def stop(self, timeout: float) -> None:
-        """Any thread but the owner, once: stop the loop, and wait for its end.
+        """Any thread except the owner, once: stop the loop, and wait for its end.
 
-        A handler blocks the loop for longer only if no thread was free to take over the loop. Such
-        a handler is logged with its stack, and keeps running.
+        A handler delays the end only if no thread was free to take over the loop. Such a handler is
+        logged with its stack, and keeps running.
 
         Args:
             timeout: the longest time to wait, in seconds.
@@ -192,19 +193,21 @@ class Loop(SafeCalls, LoopClock):
         """Owner: delay the next turn of the task whose turn runs.
 
         Args:
-            reason: identifies the cause; all tasks with the same reason continue together.
-            when_over: called with a function; any thread calls that function to end the delay.
+            reason: an object that identifies the cause; all tasks with the same reason continue
+                together.
+            when_over: a function that is called with another function; any thread calls the latter
+                to end the delay.
         """
         task = self._handoff.ownership.task
         if task is not None:
             self.slowdowns.add(task, reason, when_over)
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Any thread: queue ``function`` for the owner to call, after all earlier ones."""
+        """Any thread: queue ``function`` for the owner to call, after all earlier functions."""
         self._calls.add(function)
 
     def sleeps(self) -> bool:
-        """Any thread: return True if the owner is blocked in the poller, or about to be."""
+        """Any thread: return True if the owner is blocked in the poller, or about to block."""
         return self._calls.sleeps()
 
     def watch(self) -> bool:
@@ -218,7 +221,7 @@ class Loop(SafeCalls, LoopClock):
     def after_fork(self) -> None:
         """The child of a fork: close the copies of the files, and stop.
 
-        The parent uses the same poller, so nothing is unregistered from it.
+        The parent uses the same poller, so no file is unregistered from it.
         """
         self._running = False
         self._handoff.after_fork()
@@ -241,12 +244,12 @@ class Loop(SafeCalls, LoopClock):
             self._sources[fd] = source
 
     def modify(self, sock: HasFileno, events: int) -> None:
-        """Owner: change the events to wait for."""
+        """Owner: change the events that a socket is polled for."""
         assert self.owned()
         self.poller.modify(sock.fileno(), events)
 
     def unregister(self, sock: HasFileno) -> None:
-        """Owner: stop polling this socket."""
+        """Owner: stop polling a socket."""
         assert self.owned()
         fd = sock.fileno()
         self.poller.unregister(fd)
@@ -267,21 +270,21 @@ class Loop(SafeCalls, LoopClock):
         self.on_task_end()
 
     def send_block(self, peers: list[Any], block: bytes, count: int) -> list[IncompleteBlock]:
-        """Owner: send the same data to each connection that has nothing else to send.
+        """Owner: send the same data to several connections that have no unsent data.
 
         Args:
             peers: the connections.
             block: the data.
-            count: the number of messages or events in it.
+            count: the number of messages or events in the block.
 
         Returns:
-            The connections that the caller must serve, by their number; see
+            The indexes of the connections that the caller must serve; see
             :func:`wsframe.server.pure_rounds.send_block`.
         """
         return self.poller.send_block(peers, block, count)
 
     def queue_turn(self, task: Task) -> None:
-        """Owner: queue a turn of this task."""
+        """Owner: queue a turn of a task."""
         assert self.owned()
         self._queue.append(task)
 
@@ -289,7 +292,8 @@ class Loop(SafeCalls, LoopClock):
         """Owner: return a thread for a handler that keeps it until the connection ends.
 
         Returns:
-            None if no thread is free, which is logged; the caller refuses the request.
+            The thread; None if no thread is free, which is logged. Then the caller refuses the
+            request.
         """
         result = self._threads.engage_handler(Holder(route, peer.network))
         if isinstance(result, WorkerThread):
@@ -313,7 +317,7 @@ class Loop(SafeCalls, LoopClock):
         self._running = False
 
     def _run(self, ownership: Ownership) -> None:
-        """Own the loop until it ends or a turn loses it."""
+        """Run the loop in this thread until the loop ends or a turn loses it."""
         self._handoff.begin(ownership)
         if ownership.task is not None:
             self.call_safely(self._take_over, ownership.task)
@@ -332,7 +336,7 @@ class Loop(SafeCalls, LoopClock):
         if queue or calls or signals or self._spins:
             found = round_.receive(0)
         else:
-            # Announce the sleep, then check once more: no wake-up is lost in between.
+            # The sleep is announced before the last check for calls, so that no wake-up is lost.
             self._calls.announce_sleep()
             found = round_.receive(0 if calls else self._poll_timeout())
             self._calls.end_sleep()
@@ -344,7 +348,7 @@ class Loop(SafeCalls, LoopClock):
         if calls:
             self._calls.make(self.call_safely)
             round_.begin_turns()
-        round_.turns = len(queue)  # turns that are queued later come after the sockets
+        round_.turns = len(queue)  # turns that are queued later run after the next poll
         if (queue or found is not NOTHING) and self._monitor.parked:
             self._monitor.unpark()
 
@@ -353,13 +357,13 @@ class Loop(SafeCalls, LoopClock):
         round_ = self.round
         if round_.turns and not self._run_queued_turns(ownership):
             return False
-        others_wait = bool(self._queue)  # they come after the sockets of the next round
+        others_wait = bool(self._queue)  # other turns run after the next poll
         if not self._deliver_messages(ownership):
             return False
         for fd, events in round_.ready:
             source = self.poller.wire(fd) or self._sources.get(fd)
             if source is None:
-                continue  # closed in this round
+                continue  # the file was closed in this round
             try:
                 due = source.ready(events)
             except Exception as error:
@@ -373,7 +377,7 @@ class Loop(SafeCalls, LoopClock):
                 return False
         if round_.answered:
             round_.end()
-        ownership.task = None  # or a sleeping loop would keep a connection alive
+        ownership.task = None  # a sleeping loop must not keep a connection alive
         if self._ticking:
             self._tick_if_due(round_.turn_ended)
         return True
@@ -385,7 +389,7 @@ class Loop(SafeCalls, LoopClock):
             round_.turns -= 1
             task = self._queue.popleft()
             if task.state is not QUEUED:
-                continue  # its turn had begun, and has lost the loop; or it waits, or has ended
+                continue  # the task is in a thread, waits for one, or has ended
             task.state = IDLE
             if not self._turn(task, ownership):
                 return False
@@ -395,7 +399,7 @@ class Loop(SafeCalls, LoopClock):
         """Deliver the received messages; return False if a turn has lost the loop."""
         round_ = self.round
         while True:
-            # Without a spare thread, or with a limit in reach, a turn may have to wait.
+            # If no spare thread exists or a limit is near, a turn may have to wait.
             next_turns = pure_rounds.run_turns if self._threads.scarce else run_turns
             why, what = next_turns(round_, ownership, IDLE, MAX_WORK_PER_TURN)
             if why == OVER:
@@ -421,7 +425,7 @@ class Loop(SafeCalls, LoopClock):
                 self._end_turn(task)
 
     def _turn(self, task: Task, ownership: Ownership) -> bool:
-        """Run a turn of this task, if it has work; return False if it has lost the loop."""
+        """Run a turn of the task, if it has work; return False if the turn has lost the loop."""
         round_ = self.round
         peer = task.peer
         try:
@@ -441,10 +445,10 @@ class Loop(SafeCalls, LoopClock):
             ownership.token.append(work)
             try:
                 task.run(work)
-            except BaseException as error:  # of any kind, because the token must be popped
+            except BaseException as error:  # any error, because the token must be popped
                 self._report_turn(task, error)
             peer.in_turn = False
-            work = None  # an exception in it refers to this frame, which would be a cycle
+            work = None  # an exception in the work refers to this frame, which would form a cycle
             try:
                 ownership.token.pop()
             except IndexError:
@@ -467,7 +471,7 @@ class Loop(SafeCalls, LoopClock):
             self.report_error(error, task.peer)
 
     def _report_turn(self, task: Task, error: BaseException) -> None:
-        """Log an error in a turn that is not an error of its handler."""
+        """Log an internal error in a turn, which the handler has not caused."""
         log.error("internal error in a turn of %s (please report this)", task.path, exc_info=error)
 
     def _held_back(self, task: Task) -> bool:
@@ -490,8 +494,9 @@ class Loop(SafeCalls, LoopClock):
         return True
 
     def _take_over(self, lost: Task) -> None:
-        """Account for the turn that lost the loop; the first action of a new owner."""
-        lost.state = BUSY  # before its client may turn out to have disconnected
+        """The new owner, first: update the state and profile of the task that lost the loop."""
+        # Set before send_answers(), which may find that the client has disconnected.
+        lost.state = BUSY
         lost.peer.in_turn = False
         self.round.send_answers()
         self.handoffs += 1
@@ -502,7 +507,7 @@ class Loop(SafeCalls, LoopClock):
             for task in self.unfinished:
                 if task.profile is profile:
                     task.set_probation(max(task.probation, turns))
-        log.debug("%s blocks the loop; it was handed off to another thread", lost.path)
+        log.debug("%s blocks the loop, which was handed off to another thread", lost.path)
         lost.peer.flush()
 
     def _returned(self, task: Task, quick: bool = False) -> None:
@@ -517,7 +522,7 @@ class Loop(SafeCalls, LoopClock):
             self.report_error(error, task.peer)
 
     def _close(self) -> None:
-        self._handoff.owner = 0  # a later thread may get the same identifier
+        self._handoff.owner = 0  # a later thread may have the same identifier
         self._close_files()
         self._ended.set()
 
@@ -527,10 +532,10 @@ class Loop(SafeCalls, LoopClock):
         for function in self._at_end:
             function()
 
-    # A thread of its own ----------------------------------------------------------------------
+    # Turns in threads ----------------------------------------------------------------------
 
     def _run_elsewhere(self, task: Task, work: list[Any]) -> None:
-        """The turn's thread: run it, then notify the owner."""
+        """The turn's thread: run the turn, then notify the owner."""
         begin = self._clock()
         try:
             task.run(work)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Watched(Protocol):
-    """A loop, as far as the monitor needs it."""
+    """The part of a loop's interface that the monitor uses."""
 
     def watch(self) -> bool:
         """The monitor's thread: hand the loop off if the turn of the last call still runs.
@@ -23,11 +23,11 @@ class Watched(Protocol):
         """
 
     def sleeps(self) -> bool:
-        """Any thread: return True if the owner is blocked in the poller, or about to be."""
+        """Any thread: return True if the owner is blocked in the poller, or about to block."""
 
 
 class Monitor:
-    """Checks the loops once in each time slice, as long as they have work.
+    """The thread that checks each loop once per time slice, while the loop has work.
 
     Args:
         timing: the timing of the app.
@@ -46,7 +46,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="wsframe-monitor", daemon=True)
 
     def start(self, loops: Sequence[Watched]) -> None:
-        """Any thread, once: start to check these loops."""
+        """Any thread, once: start to check the loops."""
         self._loops = loops
         self._thread.start()
 
@@ -65,7 +65,7 @@ class Monitor:
         try:
             self._woken.release()
         except RuntimeError:
-            return  # another thread has woken it
+            return  # another thread has woken the monitor
 
     def _run(self) -> None:
         quiet = 0
@@ -79,15 +79,16 @@ class Monitor:
     def _look(self) -> bool:
         """Check all loops; return True if one of them was in a turn."""
         try:
-            in_turn = [loop.watch() for loop in self._loops]  # a list, to check all of them
+            # A list, because any() on a generator would not check all loops.
+            in_turn = [loop.watch() for loop in self._loops]
             return any(in_turn)
-        except Exception:  # the monitor must survive, or the next blocking handler stops the loop
+        except Exception:  # without the monitor, a blocking handler would stop its loop
             log.exception("internal error in the monitor (please report this)")
             return True
 
     def _park(self) -> None:
         self.parked = True
-        # A loop that has woken up may have checked ``parked`` just before it was set.
+        # A loop that has just woken up may have checked ``parked`` before it was set.
         while self.parked and self._running and all(loop.sleeps() for loop in self._loops):
             self._woken.acquire(timeout=self._timing.monitor_interval)
         self.parked = False

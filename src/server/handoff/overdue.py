@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Ticking(Protocol):
-    """The loop, as far as overdue handlers need it."""
+    """The part of a loop's interface that overdue handlers use."""
 
     timing: Timing
 
@@ -37,7 +37,8 @@ class OverdueHandlers:
     def __init__(self, loop: Ticking) -> None:
         self._loop = loop
         self._overdue: set[Task] = set()
-        self._due: dict[Task, float] = {}  # the times at which they become overdue, in order
+        # The times at which the handlers become overdue, in order.
+        self._due: dict[Task, float] = {}
         self._log = ThrottledLog()
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class OverdueHandlers:
             self._due[task] = self._loop.clock() + self._loop.timing.overdue_after
 
     def discard(self, task: Task) -> None:
-        """Owner: stop watching this task, because its handler has ended."""
+        """Owner: stop watching a task, because its handler has ended."""
         self._due.pop(task, None)
         self._overdue.discard(task)
 
@@ -63,15 +64,16 @@ class OverdueHandlers:
         now = self._loop.clock()
         for task, due in tuple(self._due.items()):
             if due > now:
-                break  # the others are due later
+                break  # the other handlers become overdue later
             del self._due[task]
             if task.state is not BUSY:
-                continue  # the handler has no thread; it waits for its last turn
+                continue  # the handler occupies no thread: it waits for its last turn
             self._overdue.add(task)
             self._log.log(
                 WARNING,
-                "%s: a handler still has its thread %g s after its client has disconnected; use a "
-                "timeout where it waits, or stream.get(queue), which ends with the client",
+                "%s: a handler still has its thread %g s after its client has disconnected; wait "
+                "with a timeout in the handler, or with stream.get(queue), which ends with the "
+                "client",
                 name_of(task.route),
                 self._loop.timing.overdue_after,
             )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Ownership:
-    """The period in which one thread owns the loop. It is never reused.
+    """The period in which one thread owns the loop. Each period has a new object.
 
     Attributes:
-        token: a list with one item while user code runs: the work of that turn, a new list each
-            time.
+        token: a list with one item while user code runs: the work of that turn. Each turn has a new
+            list.
         task: the task of the current or last turn; initially, the task that lost the loop, if any.
         thread: the owner.
-        worker: the worker of that thread; set before the ownership begins.
+        worker: the worker object of that thread; set before the ownership begins.
     """
 
     __slots__ = ("task", "thread", "token", "worker")
@@ -41,7 +41,7 @@ class Handoff:
 
     Args:
         threads: the threads that run the loop.
-        run: runs the loop in the thread that owns it, until that ownership ends.
+        run: a function that runs the loop in the thread that owns it, until that ownership ends.
 
     Attributes:
         ownership: the current ownership.
@@ -53,8 +53,8 @@ class Handoff:
         self.owner: int = 0
         self._threads = threads
         self._run = run
-        # Only the monitor uses these: the token at its last check, and the last token for which
-        # no thread was free.
+        # Only the monitor uses these: the token at its last check, and the last token whose
+        # hand-off failed.
         self._seen: list[Any] | None = None
         self._not_handed_off: list[Any] | None = None
 
@@ -68,7 +68,7 @@ class Handoff:
         worker.jobs.put((LOOP_NAME, partial(self._run, self.ownership)))
 
     def begin(self, ownership: Ownership) -> None:
-        """The new owner: begin this ownership."""
+        """The new owner: begin an ownership."""
         self.owner = threading.get_ident()
         ownership.thread = threading.current_thread()
 
@@ -97,7 +97,7 @@ class Handoff:
             return  # the turn has just ended
         handoff = self._threads.hand_off(owner, Holder(task.route, task.peer.network))
         if handoff is None:
-            if token is not self._not_handed_off:  # once for each turn
+            if token is not self._not_handed_off:  # logged once for each turn
                 self._not_handed_off = token
                 log.warning(
                     "%s blocks the loop, and no thread can take it over: %s",
@@ -111,9 +111,10 @@ class Handoff:
         except IndexError:  # the turn has just ended
             self._threads.take_back(owner, charge, worker)
             return
-        # No other thread writes to it: the old owner lost the loop, the new one has not begun.
+        # No other thread changes the ownership: the old owner has lost the loop, the new one has
+        # not begun.
         assert ownership.task is not None
-        if ownership.task is not task:  # that turn ended, and another one lost the loop
+        if ownership.task is not task:  # that turn has ended, and another one has lost the loop
             lost = ownership.task
             self._threads.recharge(owner, charge, Holder(lost.route, lost.peer.network))
         self.ownership = Ownership(ownership.task)

@@ -1,4 +1,4 @@
-"""Processes in which gevent or eventlet has replaced modules of Python."""
+"""Detection of gevent's and eventlet's patches of the standard library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..reports.loggers import background, log
 
-# The consequence of each module that was replaced, for the log. eventlet has its own name for one.
+# The consequence of replacing each module, for the log. One module has another name in eventlet.
 MEANINGS = {
     "select": "the loops use I/O functions in Python instead of the compiled ones",
     "threading": "threads of handlers are greenlets, so a handler blocks all clients unless it "
@@ -20,16 +20,16 @@ ADVICE = "without the patch the server is faster, for example with gunicorn --wo
 
 
 def check_patches() -> None:
-    """Any thread: check that threads have not become greenlets since the import of this module.
+    """Any thread: check that gevent or eventlet has not replaced threads since the import.
 
-    If Python was patched before, a line of the log states what that means for the server.
+    If Python was patched before the import, a log line states the consequences for the server.
 
     Raises:
         RuntimeError: gevent or eventlet has patched Python since, so a wait of one of the threads
             would block all of them.
     """
     if queue.SimpleQueue is not SimpleQueue:
-        background.after_fork()  # so that at least the log works
+        background.after_fork()  # the thread of the log must be started again
         raise RuntimeError(
             "gevent or eventlet has patched Python after wsframe was imported: call its "
             "monkey.patch_all() before, with gunicorn --preload in its configuration file"

@@ -15,29 +15,29 @@ from ..rounds import Wire
 
 __all__ = ["HANGUP", "READ", "WRITE", "Poller"]
 
-# The events to wait for, and the events of a ready file, on every system: the numbers of epoll.
+# The events to wait for, and the events of a ready file: epoll's numbers, on every system.
 READ, WRITE = 0x001, 0x004
-# The client has closed its side; earlier data may still be unread. Only epoll reports this event.
+# The event that the client has closed its side; earlier data may be unread. Only epoll reports it.
 HANGUP = 0x2000
 
-# The memory for the data that one round receives. One client may use half of it.
+# The size of the memory for the data of one round, in bytes. One client may use half of it.
 BUFFER_SIZE = 512 * 1024
-# The memory in which the short messages of one client are joined.
+# The size of the memory in which one client's short messages are joined, in bytes.
 SCRATCH_SIZE = 256 * 1024
 
 
 class Poller:
     """The files that a loop waits for. Only the owner calls its methods.
 
-    It uses epoll, or else the selectors module. If epoll exists, the compiled functions of
+    The poller uses epoll, or else the selectors module. With epoll, the compiled functions of
     :mod:`wsframe.server.rounds` make the system calls, if they were built.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray(BUFFER_SIZE)
         self._scratch = bytearray(SCRATCH_SIZE)
-        self._wires: list[Wire | None] = []  # by descriptor
-        # Without epoll, the system is not Linux, or gevent or eventlet has removed it.
+        self._wires: list[Wire | None] = []  # the connections by descriptor
+        # epoll is missing on other systems than Linux, and if gevent or eventlet has removed it.
         self._files: Any = select.epoll() if hasattr(select, "epoll") else Selector()
         #: Owner: change the events of a file.
         self.modify: Callable[[int, int], object] = self._files.modify
@@ -50,7 +50,7 @@ class Poller:
         """Owner: wait for events of a file.
 
         Args:
-            fd: its descriptor.
+            fd: the file's descriptor.
             events: ``READ``, ``WRITE`` and ``HANGUP``, combined with ``|``.
             wire: the connection, if the file is its socket.
         """
@@ -94,7 +94,7 @@ class Selector:
         self.close: Callable[[], None] = self._selector.close
 
     def register(self, fd: int, events: int) -> None:
-        """Owner: wait for events of a file; selectors cannot wait for ``HANGUP``."""
+        """Owner: wait for events of a file, except ``HANGUP``, which selectors do not support."""
         wanted = selectors.EVENT_READ if events & READ else 0
         wanted |= selectors.EVENT_WRITE if events & WRITE else 0
         if wanted:
@@ -102,7 +102,7 @@ class Selector:
 
     def unregister(self, fd: int) -> None:
         """Owner: stop waiting for events of a file."""
-        with suppress(KeyError):  # it waits for no event
+        with suppress(KeyError):  # a file without requested events is not registered
             self._selector.unregister(fd)
 
     def modify(self, fd: int, events: int) -> None:

@@ -31,14 +31,14 @@ def next_item(
 
     Args:
         queue: the source of the item.
-        has_disconnected: returns True if the client has disconnected. For a queue with a condition,
-            :func:`wake` must be called when that changes. For other queues it is called after each
-            interval.
+        has_disconnected: a function that returns True if the client has disconnected. For a queue
+            with a condition, :func:`wake` must be called after a disconnect. For other queues the
+            function is called after each interval.
         timeout: the longest time to wait, in seconds; None for no limit.
         interval: the time between two calls of ``has_disconnected``, in seconds.
 
     Raises:
-        Empty: the time is over, or the client has disconnected.
+        Empty: the time-out has passed, or the client has disconnected.
         ShutDown: the queue is shut down and empty (CPython 3.13 and later).
     """
     deadline = inf if timeout is None else monotonic() + max(0.0, timeout)
@@ -49,12 +49,12 @@ def next_item(
 
 
 def wake(queue: Queue[Item] | SimpleQueue[Item]) -> bool:
-    """Any thread: wake the threads that wait here, to check if their clients have disconnected.
+    """Any thread: wake the waiting threads, which check if their clients have disconnected.
 
-    This never waits for the lock of the queue, which the application may hold.
+    This function never waits for the lock of the queue, which the application may hold.
 
     Returns:
-        False if the lock is held; try again later.
+        False if the lock is held; then the caller tries again later.
     """
     if not _has_condition(queue):
         return True
@@ -69,7 +69,7 @@ def wake(queue: Queue[Item] | SimpleQueue[Item]) -> bool:
 
 
 def _has_condition(queue: object) -> bool:
-    """Return True if this is a Queue whose ``get`` is the one of Queue."""
+    """Return True if a queue is a ``queue.Queue`` that does not override ``get``."""
     return isinstance(queue, Queue) and type(queue).get is Queue.get
 
 
@@ -86,7 +86,7 @@ def _next_of_condition(
             queue.not_empty.wait(None if remaining is None else waitable(remaining))
         if has_disconnected():
             if queue._qsize():
-                queue.not_empty.notify()  # perhaps only this thread was notified of the item
+                queue.not_empty.notify()  # another thread must be notified, if only this thread was
             raise Empty
         item: Item = queue._get()
         queue.not_full.notify()

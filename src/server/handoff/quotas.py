@@ -48,8 +48,8 @@ class Quota(NamedTuple):
     Attributes:
         setting: the name of the setting that defines the limit.
         limit: the number of threads.
-        share: the number of threads for one route, and for one client network.
-        part: the number of threads for one client network on one route.
+        share: the maximum number of threads for one route, and for one client network.
+        part: the maximum number of threads for one client network on one route.
     """
 
     setting: str
@@ -59,11 +59,11 @@ class Quota(NamedTuple):
 
     @classmethod
     def of(cls, setting: str, limit: int, share: float) -> Quota:
-        """Return a quota in which each route and network has this share, at least one thread."""
+        """Return a quota in which each route and network has a share, at least one thread."""
         return cls(setting, limit, max(1, int(limit * share)), max(1, int(limit * share**2)))
 
     def explain(self, shortage: Shortage) -> str:
-        """Return the shortage with the limit and the settings, for the log."""
+        """Return the text of a shortage, with the limit and the settings, for the log."""
         match shortage:
             case Shortage.ALL:
                 return f"{shortage.value} ({self.setting}={self.limit})"
@@ -85,7 +85,7 @@ class Usage:
         self._parts: Counter[Hashable] = Counter()
 
     def add(self, holder: Holder) -> None:
-        """Count a thread that starts to work for this holder."""
+        """Count a thread that starts to work for a holder."""
         self.busy += 1
         self._routes[holder.route] += 1
         if holder.network is not None:
@@ -93,7 +93,7 @@ class Usage:
             self._parts[holder] += 1
 
     def remove(self, holder: Holder) -> None:
-        """Subtract a thread that has worked for this holder."""
+        """Subtract a thread that has worked for a holder."""
         self.busy -= 1
         _count_down(self._routes, holder.route)
         if holder.network is not None:

@@ -1,4 +1,4 @@
-"""The round: what a loop has received and not delivered yet, and the answers to send."""
+"""The round: the received messages that were not yet delivered, and the answers to send."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Found(Enum):
 # Module-level names, because looking up a member of an enum is slower.
 NOTHING, FILES, MESSAGES = Found
 
-# Answers are collected for at most this time, in seconds, to send them in one call. A turn that
-# takes longer makes its route slow: then the answers of others are sent before its turns begin.
+# The maximum time, in seconds, for which answers are collected to send them in one call. A longer
+# turn makes its route slow: then the answers of others are sent before its turns begin.
 COLLECT_TIME = 0.0001
 
 
@@ -39,12 +39,12 @@ class Round:
 
     Args:
         poller: the poller of the loop.
-        clock: returns the time in seconds.
-        call_safely: calls a function; an error ends only the connection whose method it is.
+        clock: a function that returns the time in seconds. call_safely: a function that calls
+            another one, whose errors end only its connection.
 
     Attributes:
         received: the messages that were received and not delivered.
-        ready: the other ready files, with their events.
+        ready: the ready files whose data was not received, with their events.
         turns: the number of queued turns that belong to this round.
         answered: the connections whose answers are not sent yet.
         clock: returns the time in seconds.
@@ -70,7 +70,7 @@ class Round:
         self.received: Iterator[Received] = iter(())
         self.ready: Iterator[tuple[int, int]] = iter(())
         self.turns: int = 0
-        self.answered: list[Any] = []  # each is a Wire and a TaskPeer
+        self.answered: list[Any] = []  # each item is a Wire and a TaskPeer
         self._poller = poller
         self.clock: Callable[[], float] = clock
         self._call_safely = call_safely
@@ -92,7 +92,7 @@ class Round:
         return FILES if ready else NOTHING
 
     def begin_turns(self) -> None:
-        """Owner: measure the time of turns from now on."""
+        """Owner: start to measure the time of turns."""
         self.turn_ended = now = self.clock()
         self.send_by = now + COLLECT_TIME
 
@@ -113,7 +113,7 @@ class Round:
             self.turn_ended = now
 
     def send_answers(self) -> None:
-        """Owner: send the answers that were collected so far."""
+        """Owner: send the collected answers."""
         self.end()
         self.begin_turns()
 

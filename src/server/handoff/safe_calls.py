@@ -1,4 +1,4 @@
-"""Calls whose errors are logged as internal errors, and end only one connection."""
+"""Function calls whose errors are logged as internal errors, and end only one connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class SafeCalls:
     def report_error(self, error: Exception, source: object = None) -> None:
         """Owner: log an internal error, and end the connection that caused it."""
         log.error("internal error in %s (please report this)", self.place, exc_info=error)
-        source = getattr(source, "peer", source)  # the connection of a session or a task
+        # The connection, if the source is a session or a task.
+        source = getattr(source, "peer", source)
         abort: Callable[[], object] | None = getattr(source, "abort", None)
         if abort is not None:
             self.call_safely(abort)

@@ -16,7 +16,7 @@ class Slowdowns:
     """The delayed tasks of one loop, by the cause. Only the owner calls its methods.
 
     Args:
-        call_soon: queues a function for the owner to call; any thread may use it.
+        call_soon: a function, for any thread, that queues a function for the owner to call.
     """
 
     def __init__(self, call_soon: Callable[[Callable[[], object]], None]) -> None:
@@ -24,13 +24,13 @@ class Slowdowns:
         self._tasks: dict[object, set[Task]] = {}
 
     def __len__(self) -> int:
-        """Any thread: return the number of causes."""
+        """Any thread: return the number of causes of delays."""
         return len(self._tasks)
 
     def add(
         self, task: Task, reason: object, when_over: Callable[[Callable[[], object]], object]
     ) -> None:
-        """Owner: delay the next turn of this task; see :meth:`Loop.slow_down`."""
+        """Owner: delay the next turn of a task; see :meth:`Loop.slow_down`."""
         task.peer.stop_turn = True
         if reason in self._tasks:
             self._tasks[reason].add(task)
@@ -39,16 +39,16 @@ class Slowdowns:
         when_over(partial(self._call_soon, partial(self._end, reason)))
 
     def delays(self, task: Task) -> bool:
-        """Owner: return True if the next turn of this task must not begin yet."""
+        """Owner: return True if the next turn of a task is delayed."""
         return any(task in tasks for tasks in self._tasks.values())
 
     def discard(self, task: Task) -> None:
-        """Owner: forget this task, because it has ended."""
+        """Owner: remove a task that has ended."""
         for tasks in self._tasks.values():
             tasks.discard(task)
 
     def resume(self, task: Task) -> None:
-        """Owner: end the delay of this task, because its client has disconnected."""
+        """Owner: end the delay of a task, because its client has disconnected."""
         if self.delays(task):
             self.discard(task)
             if task.state is WAITING:

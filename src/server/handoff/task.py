@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from .threads import WorkerThread
 
 
-# The number of work items in one turn. After that the loop sends the answers, and other tasks run.
+# The maximum number of work items in one turn. Then the loop sends answers and runs other tasks.
 MAX_WORK_PER_TURN = 256
 
 
 class State(Enum):
-    """Lifecycle of a connection's handler task."""
+    """The state of a task."""
 
     IDLE = "waits for work"
     QUEUED = "a turn is scheduled and has not begun"
@@ -48,12 +48,12 @@ IDLE, QUEUED, HELD, WAITING, BUSY, ENDED = State
 
 
 class TaskLoop(Protocol):
-    """The loop, as far as tasks need it. Only the owner calls its methods."""
+    """The part of a loop's interface that tasks use. Only the owner calls the methods."""
 
     unfinished: set[Task]
 
     def queue_turn(self, task: Task, /) -> None:
-        """Owner: queue a turn of this task."""
+        """Owner: queue a turn of a task."""
 
     def run_in(self, worker: WorkerThread, task: Task, /) -> None:
         """Owner: run a turn in this thread, if the task has work."""
@@ -63,7 +63,7 @@ class TaskLoop(Protocol):
 
 
 class TaskPeer(Protocol):
-    """A connection, as far as its task and the loop need it: a :class:`Wire` with these methods.
+    """The part of a connection that its task and the loop use, besides that of :class:`Wire`.
 
     Attributes:
         in_turn: True while the owner runs user code of this connection; it flushes afterwards.
@@ -79,13 +79,13 @@ class TaskPeer(Protocol):
 
     @property
     def network(self) -> Hashable:
-        """Any thread: the client network that its threads count for; None if not limited."""
+        """Any thread: the client network that the threads count for; None for no limit."""
 
     def flush(self) -> None:
-        """Owner: send what is queued."""
+        """Owner: send the queued frames."""
 
     def sent_partly(self, items: Any, sent: int) -> None:
-        """Owner: continue after a call that sent the queued items of many connections."""
+        """Owner: process the result of a call that has sent queued items of many connections."""
 
     def abort(self) -> None:
         """Owner: close the connection now."""
@@ -97,8 +97,7 @@ class Task(Resumable, ABC):
     Attributes:
         peer: the connection.
         profile: the blocking profile of the route on this loop.
-        probation: the number of turns that must be quick, in a thread, before one runs on the loop
-            again.
+        probation: the number of quick turns in a thread before a turn runs on the loop again.
         needs_thread: True if the next turn must begin in a thread: during probation, or always.
         state: the state, which only the owner uses.
         work: the items for the next turn; None if none has arrived.
@@ -122,7 +121,7 @@ class Task(Resumable, ABC):
         self.context: Context = Context()
 
     def set_probation(self, turns: int) -> None:
-        """Owner: require this many quick turns in a thread, unless the author has decided."""
+        """Owner: require some quick turns in a thread, unless the route sets ``blocking``."""
         if self.profile.blocking is None:
             self.probation = turns
             self.needs_thread = turns > 0
@@ -152,7 +151,7 @@ class Task(Resumable, ABC):
         return work
 
     def run(self, work: list[Any]) -> None:
-        """The turn's thread: run it."""
+        """The turn's thread: run the turn."""
         self.context.run(self.work_on, work)
 
     @abstractmethod
@@ -161,10 +160,10 @@ class Task(Resumable, ABC):
 
     @abstractmethod
     def finish_turn(self) -> None:
-        """Owner: act on the result of the turn, and schedule the next one."""
+        """Owner: process the result of the turn, and schedule the next turn."""
 
     def schedule(self) -> None:
-        """Owner: queue a turn, unless one is running; the end of that turn queues the next."""
+        """Owner: queue a turn; if a turn is running, its end queues the next one."""
         if self.state is IDLE or self.state is HELD:
             self.state = QUEUED
             self.peer.loop.queue_turn(self)
@@ -182,7 +181,7 @@ class Task(Resumable, ABC):
         self.peer.loop.queue_turn(self)
 
     def start(self, worker: WorkerThread | None = None) -> None:
-        """Owner, once: start the user code; the loop does not stop before its end.
+        """Owner, once: start the user code; the loop does not stop before that code ends.
 
         Args:
             worker: the thread of a handler whose only turn lasts as long as the connection; None to

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class QueueLoop(Protocol):
-    """The loop, as far as the queue needs it."""
+    """The part of a loop's interface that the queue uses."""
 
     def call_soon(self, function: Callable[[], object], /) -> None:
         """Any thread: queue ``function`` for the owner to call."""
 
     def call_safely(self, function: Callable[[], object], /) -> None:
-        """Owner: call ``function``; an error ends only the connection concerned."""
+        """Owner: call ``function``; an error ends only the connection whose method it is."""
 
     def at_next_tick(self, function: Callable[[], object], /) -> None:
         """Owner: call ``function`` at the next check of the deadlines."""
@@ -51,16 +51,16 @@ class ThreadQueue:
         return len(self._room)
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: remove this turn or request, if it waits."""
+        """Owner: remove a turn or a request, if it waits."""
         self._room.discard(waiter)
 
     def wait_if_needed(self, waiter: Waiter, connection: TaskPeer, route: Hashable) -> bool:
-        """Owner: queue this turn or request unless a thread is free for it now.
+        """Owner: queue a turn or a request, unless a thread is free for it now.
 
         ``waiter.resume()`` is called when a thread is free, unless the waiter is discarded before.
 
         Returns:
-            True if it waits.
+            True if the turn or request waits.
         """
         if not (waiter.needs_thread or self._threads.scarce):
             return False
@@ -71,7 +71,7 @@ class ThreadQueue:
         return shortage is not None
 
     def add(self, waiter: Waiter, holder: Holder, shortage: Shortage) -> None:
-        """Owner: queue this turn or request, and log the reason."""
+        """Owner: queue a turn or a request, and log the reason."""
         self._room.add(waiter, holder)
         reason = self._explain(waiter.needs_thread, shortage)
         self._log.log(WARNING, "%s waits for a thread: %s", name_of(holder.route), reason)
@@ -86,8 +86,8 @@ class ThreadQueue:
     def shortage(self, needs_thread: bool, holder: Holder) -> Shortage | None:
         """Owner: return the reason to wait for a thread; None if one is free.
 
-        A turn of a route that blocks may begin on the loop only if the system starts no thread.
-        Then the spare threads are better than no thread.
+        A turn of a blocking route begins on the loop only if the system cannot start a thread. Then
+        a spare thread can take over the loop.
         """
         if needs_thread:
             shortage = self._threads.turn_shortage(holder, self._retry_soon)
@@ -117,7 +117,7 @@ class ThreadQueue:
         self._loop.call_soon(self._resume_next)
 
     def _resume_next(self) -> None:
-        """Resume the next waiter for which a thread is free. It occupies the thread at once."""
+        """Resume the next waiter for which a thread is free; it occupies the thread at once."""
         waiter = self._room.next(lambda waiter, holder: self.shortage(waiter.needs_thread, holder))
         if waiter is not None:
             self._loop.call_safely(waiter.resume)
@@ -125,7 +125,7 @@ class ThreadQueue:
                 self._retry_soon()
 
     def _retry(self) -> None:
-        """Try again, because the system does not report when it can start threads again."""
+        """Try again periodically, because the system does not report when it can start threads."""
         self._resume_next()
         self._retries = bool(self._room)
         if self._retries:

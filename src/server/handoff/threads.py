@@ -35,12 +35,12 @@ def has_gil() -> bool:
 
 
 class WorkerThread:
-    """One thread, which runs one job after the other.
+    """One thread of the server, which runs jobs one after the other.
 
     Attributes:
         jobs: the functions to run, each with a name for the thread; None ends the worker.
-        charge: the usage and the holder that its current job counts for; None while it owns a loop
-            or is idle. Under the lock of :class:`Threads`.
+        charge: the usage and the holder that the current job counts for; None while the thread owns
+            a loop or is idle. The lock of :class:`Threads` protects this attribute.
     """
 
     def __init__(self, threads: Threads) -> None:
@@ -58,7 +58,7 @@ class WorkerThread:
             except Empty:
                 if self._threads.retire(self):
                     return
-                continue  # it is a spare thread, or a job is about to arrive
+                continue  # the worker is a spare thread, or a job is about to arrive
             if job is None:
                 return
             (self.thread.name, function), job = job, None
@@ -66,7 +66,7 @@ class WorkerThread:
                 function()
             except BaseException:
                 log.exception("internal error in a thread of the server (please report this)")
-            # Drop the reference before marking ourselves idle, or an idle worker keeps a finished
+            # The reference is deleted first, because an idle worker must not keep a finished
             # handler alive.
             del function
             self.thread.name = IDLE_NAME
@@ -74,9 +74,9 @@ class WorkerThread:
 
 
 class Threads:
-    """The threads of a server, except those of its monitor and of event sources. For any thread.
+    """The threads of a server, except the monitor and event sources. For any thread.
 
-    The three kinds of work have limits of their own:
+    Each of the three kinds of work has its own limit:
 
     - turns that block: at most ``max_threads``, plus ``reserve_threads`` for each loop;
     - handlers that keep a thread for as long as their connection: at most ``max_handler_threads``;
@@ -95,7 +95,7 @@ class Threads:
         scarce: True if a hand-off might fail. Then a loop must call :meth:`hand_off_shortage`
             before it begins a turn.
         turn_quota: the limit on turns that begin in a thread.
-        handoff_quota: the limit on these together with turns that have lost a loop.
+        handoff_quota: the limit on turns in threads, together with turns that have lost a loop.
         handler_quota: the limit on handlers that keep a thread for as long as their connection.
     """
 
@@ -113,7 +113,7 @@ class Threads:
         reserve = Quota.of("reserve_threads", reserve_threads * loops, share)
         self.idle_time: float = timing.thread_idle_timeout
         self.turn_quota: Quota = Quota.of("max_threads", max_threads, share)
-        # Every other loop may begin a turn at the same moment, and all these turns may block.
+        # At the same moment every other loop may begin a turn, and all these turns may block.
         limit = self.turn_quota.limit + reserve.limit - (loops - 1)
         self.handoff_quota: Quota = Quota(
             "max_threads + reserve_threads",
@@ -124,9 +124,9 @@ class Threads:
         self.handler_quota: Quota = Quota.of("max_handler_threads", max_handler_threads, share)
         self.scarce: bool = True
         self._spare = loops
-        self._lock = threading.Lock()  # guards the following attributes
+        self._lock = threading.Lock()  # protects the following attributes
         self._workers: set[WorkerThread] = set()
-        # The thread that became idle last is used first, so that the others can retire.
+        # The thread that became idle last is used first, so that the other threads can end.
         self._idle: list[WorkerThread] = []
         self._turns = Usage()
         self._handlers = Usage()
@@ -155,8 +155,8 @@ class Threads:
         """Return a thread for a turn, or the reason why none is free.
 
         Args:
-            holder: the route and the client.
-            notify: called once, by any thread, when another attempt may succeed.
+            holder: the route and the client network of the turn.
+            notify: a function that any thread calls once when another attempt may succeed.
         """
         with self._lock:
             result = self._engage(self._turns, self.turn_quota, holder)
@@ -175,7 +175,7 @@ class Threads:
             return shortage
 
     def hand_off_shortage(self, holder: Holder, notify: Callable[[], object]) -> Shortage | None:
-        """Return the reason why a turn must not begin on a loop; None if it may."""
+        """Return the reason why a turn must not begin on a loop; None if no reason exists."""
         with self._lock:
             shortage = self._turns.shortage(self.handoff_quota, holder)
             if shortage is None and not self._fill_spares(self._spare):
@@ -188,7 +188,7 @@ class Threads:
         """Return a thread to take over a loop, and charge the old owner's thread to the holder.
 
         Returns:
-            The thread and the charge; None if no thread is free; then the monitor tries again.
+            The thread and the charge; None if no thread is free. Then the monitor tries again.
         """
         with self._lock:
             worker = self._take_worker(0)
@@ -205,7 +205,7 @@ class Threads:
         self.finished(worker)
 
     def recharge(self, owner: WorkerThread, charge: Charge, holder: Holder | None) -> None:
-        """Charge this work to another holder or to none, unless the work has ended."""
+        """Charge a thread's work to another holder or to none, unless the work has ended."""
         with self._lock:
             if owner.charge is not charge:
                 return
@@ -237,7 +237,7 @@ class Threads:
             notify()
 
     def retire(self, worker: WorkerThread) -> bool:
-        """Remove an idle worker; return False if a job was just assigned to it, or it is spare."""
+        """Remove an idle worker; return False if it has a new job or is a spare thread."""
         with self._lock:
             if worker not in self._idle or len(self._idle) <= self._spare:
                 return False
@@ -258,7 +258,7 @@ class Threads:
 
     def after_fork(self) -> None:
         """The child of a fork: forget the threads, which exist only in the parent."""
-        self._lock = threading.Lock()  # a thread of the parent may hold the old one
+        self._lock = threading.Lock()  # a thread of the parent may hold the old lock
         for collection in (self._workers, self._idle, self._waiting):
             collection.clear()
         self._closed = True
@@ -279,7 +279,9 @@ class Threads:
         for thread in (worker.thread for worker in workers if worker.thread.is_alive()):
             stack = stack_of(thread.ident)
             log.error(
-                "%s did not stop in time; leaving it running", thread.name, extra={"stack": stack}
+                "%s did not stop in time; leaving it running",
+                thread.name,
+                extra={"stack": stack},
             )
 
     # Under the lock ---------------------------------------------------------------------------
@@ -297,7 +299,7 @@ class Threads:
         return worker
 
     def _take_worker(self, keep: int) -> WorkerThread | None:
-        """Return an idle worker if more than ``keep`` are idle, otherwise a new one, if any."""
+        """Return an idle worker if more than ``keep`` are idle, or else a new worker."""
         if len(self._idle) > keep:
             return self._idle.pop()
         return self._start_worker()
@@ -312,7 +314,7 @@ class Threads:
         return worker
 
     def _fill_spares(self, size: int) -> bool:
-        """Ensure this number of idle workers; return False if they cannot be started."""
+        """Start workers up to a number of idle ones; return False if a thread cannot be started."""
         while len(self._idle) < size:
             worker = self._start_worker()
             if worker is None:
@@ -322,5 +324,5 @@ class Threads:
         return len(self._idle) >= size
 
     def _update_scarce(self) -> None:
-        """Set ``scarce``: True once some holder may have reached a limit, or a spare is missing."""
+        """Set ``scarce``: True if a holder may be at a limit, or a spare thread is missing."""
         self.scarce = self._turns.busy >= self.handoff_quota.part or len(self._idle) < self._spare

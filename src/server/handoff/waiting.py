@@ -1,4 +1,4 @@
-"""Waiting room: the order in which turns and requests get a thread, fair to routes and clients."""
+"""Waiting room: the fair order in which turns and requests of routes and clients get a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Waiter(Protocol):
 
     @property
     def needs_thread(self) -> bool:
-        """True if it must run in a thread; otherwise it may begin on the loop."""
+        """True if the turn or request must run in a thread; False if it may begin on the loop."""
 
     def resume(self) -> None:
         """Owner: continue, because a thread is free."""
@@ -28,9 +28,9 @@ Queue: TypeAlias = "OrderedDict[Waiter, None]"
 class WaitingRoom:
     """The turns and requests of one loop that wait for a thread. Only the owner calls its methods.
 
-    Routes alternate, and within a route the client networks do. Waiters of one network are served
-    in order. Every operation takes constant time, except that :meth:`next` takes one step for each
-    route, and for each network that uses its share.
+    Routes alternate, and client networks alternate within a route. Waiters of one network are
+    served in order. Every operation takes constant time, except that :meth:`next` takes one step
+    for each route, and for each network that uses its share.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class WaitingRoom:
         networks.setdefault(holder.network, OrderedDict())[waiter] = None
 
     def discard(self, waiter: Waiter) -> None:
-        """Owner: remove a waiter, if it waits."""
+        """Owner: remove a turn or a request, if it waits."""
         holder = self._holders.pop(waiter, None)
         if holder is None:
             return
@@ -64,15 +64,15 @@ class WaitingRoom:
         """Owner: remove and return the next waiter for which a thread is free, if any.
 
         Args:
-            shortage: returns the reason why no thread is free for a waiter of this holder; None if
-                one is free.
+            shortage: a function that returns the reason why no thread is free for a holder; None if
+                a thread is free.
         """
         for route, networks in self._queues.items():
             for network, queue in networks.items():
                 waiter = next(iter(queue))
                 reason = shortage(waiter, Holder(route, network))
                 if reason is None:
-                    # Waiters of other routes and other networks come first after this one.
+                    # After this waiter, those of other routes and other networks are resumed first.
                     self._queues.move_to_end(route)
                     networks.move_to_end(network)
                     self.discard(waiter)

@@ -13,7 +13,7 @@ from .threads import has_gil
 if TYPE_CHECKING:
     from ..pure_rounds import Signal
 
-# The opportunities to rest that are left out after a rest in which no thread made progress.
+# The number of rests that are skipped after a rest in which no thread made progress.
 LEFT_OUT = 16
 
 
@@ -22,17 +22,18 @@ class Wakes:
 
     If many threads are awake at once, they compete for the GIL and the system switches between
     them. So the loop wakes one thread, and each woken thread wakes the next one when it waits
-    again and has released the GIL. A handler may block instead. So the loop wakes another thread
-    if none was woken since its last round. While threads run, a loop without other work *rests*,
-    because it would compete for the GIL, too. Without a GIL all threads are woken at once.
+    again and has released the GIL. A woken handler may block instead. So the loop wakes another
+    thread if no thread was woken since the loop's last round. While threads run, a loop without
+    other work *rests*, because it would compete for the GIL, too. Without a GIL all threads are
+    woken at once.
 
     Attributes:
-        new_signal: returns a signal for one thread to wait for.
+        new_signal: a function that returns a signal for one thread to wait for.
         one_at_a_time: True if each thread wakes the next one.
         longest_rest: the limit on a rest, in seconds.
         signals: the signals for which threads wait.
-        last: the signal of the thread that was woken last, and must wake the next one; None if
-            that thread waits again, and no other one was left to wake.
+        last: the signal of the thread that was woken last and must wake the next one; None if that
+            thread waits again and no other thread must be woken.
         resting: a list with one item while the owner rests, until a thread ends the rest.
     """
 
@@ -43,22 +44,22 @@ class Wakes:
         self.longest_rest = COLLECT_TIME
         self.signals: deque[Signal] = deque()
         self.last: Signal | None = None
-        # Only the owner uses these: the value of ``last`` in its last round, and the opportunities
-        # to rest that it leaves out.
+        # Only the owner uses these: the value of ``last`` in its last round, and the number of
+        # rests to skip.
         self._seen: Signal | None = None
         self._leave_out = 0
         self.resting: list[None] = []
         self._rest_ends: Signal = self.new_signal()
 
     def add(self, ready_signal: Signal) -> None:
-        """Owner: wake the thread that waits for this signal, soon."""
+        """Owner: schedule the wake-up of the thread that waits for a signal."""
         self.signals.append(ready_signal)
 
     def wake_some(self, *, idle: bool) -> None:
-        """Owner: wake a thread, unless the threads wake each other; without a GIL wake all.
+        """Owner: wake a thread, unless threads wake each other; without a GIL, wake all threads.
 
         Args:
-            idle: True if the owner may rest after that.
+            idle: True if the owner may rest afterwards.
         """
         if not self.one_at_a_time:
             while self.signals:
@@ -77,12 +78,12 @@ class Wakes:
             self._rest_ends.wait(0, following)
 
     def _rest(self, following: Signal | None) -> None:
-        """Owner: wake the following thread; wait until all threads wait again, or 100 us."""
+        """Owner: wake the next thread; wait until all threads wait again, at most 100 us."""
         self.resting.append(None)
         if not self._rest_ends.wait(self.longest_rest, following) and self.last is self._seen:
             self._leave_out = LEFT_OUT
             if not self.signals:
-                self.last = None  # it blocks, and has no other to wake
+                self.last = None  # the thread blocks, and no other thread must be woken
         self.resting.clear()
 
     def after(self, ready_signal: Signal) -> Signal | None:
@@ -102,8 +103,8 @@ class Wakes:
     def _take_next(self) -> Signal | None:
         try:
             while (ready_signal := self.signals.popleft()).is_set:
-                pass  # its thread was woken before
-        except IndexError:  # none is left
+                pass  # the thread of that signal was woken before
+        except IndexError:  # no signal is left
             self.last = None
             return None
         self.last = ready_signal
