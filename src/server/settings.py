@@ -213,9 +213,12 @@ class Settings:
                 f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
         object.__setattr__(self, "headers", added_headers(self.headers, BY_DEFAULT))
-        TrustedNetworks(self.trusted_proxies)  # raises errors in the values
-        TrustedNetworks(self.proxy_protocol, "proxy_protocol")  # likewise
-        Hosts(self.hosts)  # likewise
+        for name in ("trusted_proxies", "proxy_protocol"):
+            try:
+                TrustedNetworks(getattr(self, name), name)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        Hosts(self.hosts)  # raises errors in the values
         if any(fd < 0 for fd in self.fds):
             raise ValueError(f"fds must not be negative: {self.fds!r}")
         if len(set(self.fds)) < len(self.fds):

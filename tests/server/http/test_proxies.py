@@ -296,5 +296,6 @@ def test_the_log_names_the_client(trusting: Server, clients: Clients, caplog: An
 def test_invalid_trusted_proxies_are_refused_at_the_start(
     trusted: Any, error: type[Exception]
 ) -> None:
-    with pytest.raises(error):
+    text = "trusted_proxies: " if error is ValueError else "trusted_proxies must be"
+    with pytest.raises(error, match=text):
         App().start(trusted_proxies=trusted)

@@ -213,7 +213,8 @@ def test_the_request_log_has_the_address_in_the_header(
     ],
 )
 def test_invalid_addresses_are_refused_at_the_start(value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="nonsense" if error is ValueError else "proxy_protocol must"):
+    text = "proxy_protocol: 'nonsense' " if error is ValueError else "proxy_protocol must be"
+    with pytest.raises(error, match=text):
         Settings(proxy_protocol=value)
 
 
