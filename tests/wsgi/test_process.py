@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.support.log import ServerLog
+from tests.support.threads import NewThreads
 from wsframe.wsgi import Live, WebSocket
 
 from .arrived import UPGRADE, Arrived
@@ -26,11 +27,11 @@ def greet(ws: WebSocket) -> Generator[None, str, None]:
 
 
 def test_the_server_starts_with_the_first_connection(live: Live) -> None:
-    threads = threading.active_count()
+    threads = NewThreads()
     live.topic("news").publish("one")
     with Arrived(HTTP_HOST="a b") as arrived:
         arrived.serve(live.websocket(greet))
-    assert threading.active_count() <= threads + 1  # one for the log
+    assert len(threads) <= 1  # one for the log
     assert live.stats().loops == 0
     with Arrived(**UPGRADE) as arrived:
         arrived.serve(live.websocket(greet))

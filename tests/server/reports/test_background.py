@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import run
+from tests.support.threads import NewThreads
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe.server.reports import background as module
 from wsframe.server.reports.background import UNIT, AtomicCounter, Background
@@ -116,12 +117,12 @@ def test_waiting_for_a_blocked_job_times_out(background: Background, blocked: Bl
 def test_close_ends_the_thread_and_a_later_job_starts_another(
     background: Background, done: list[object]
 ) -> None:
-    before = threading.active_count()
+    threads = NewThreads()
     assert background.flush(TIMEOUT)  # without a thread there is nothing to wait for
     for name in ("one", "two"):
         put(background, done, name)
         assert background.close(TIMEOUT)
-        assert threading.active_count() == before
+        assert not threads
     assert done == ["one", "two"]
 
 
@@ -216,7 +217,7 @@ def test_no_thread_starts_for_a_job_that_another_thread_has_run(done: list[objec
     times_done = 0
     for chosen in range(40):
         background = Background(done.append, capacity=1000)
-        before, line, was_done = threading.active_count(), 0, False
+        threads, line, was_done = NewThreads(), 0, False
 
         def interrupt(background: Background = background, chosen: int = chosen) -> None:
             nonlocal line, was_done
@@ -229,7 +230,7 @@ def test_no_thread_starts_for_a_job_that_another_thread_has_run(done: list[objec
         interrupt_each_line(partial(put, background, done, "first"), interrupt)
         if was_done:
             times_done += 1
-            assert threading.active_count() == before
+            assert not threads
         assert background.close(TIMEOUT)
         assert "first" in done
     assert times_done
@@ -278,11 +279,11 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 def test_two_jobs_at_once_start_one_thread(queue: Watched, done: list[object]) -> None:
     background = Background(done.append)
-    before = threading.active_count()
+    threads = NewThreads()
     blocked = Blocked()
     queue.meanwhile = partial(background.put, blocked, 0)
     put(background, done, "first")
-    assert threading.active_count() == before + 1
+    assert len(threads) == 1
     blocked.end()
     assert background.close(TIMEOUT)
     assert done == ["first"]
@@ -292,7 +293,7 @@ def test_no_thread_starts_for_a_queue_that_another_one_has_emptied(
     queue: Watched, done: list[object]
 ) -> None:
     background = Background(done.append)
-    before = threading.active_count()
+    threads = NewThreads()
 
     def run_all() -> None:
         put(background, done, "second")
@@ -301,7 +302,7 @@ def test_no_thread_starts_for_a_queue_that_another_one_has_emptied(
     queue.meanwhile = run_all
     put(background, done, "first")
     assert done == ["first", "second"]
-    assert threading.active_count() == before
+    assert not threads
 
 
 def test_a_loss_that_another_report_includes_is_not_reported_again(
@@ -464,14 +465,14 @@ def test_a_delayed_job_runs_at_once_during_the_exit(done: list[object]) -> None:
 
 def test_a_thread_whose_process_was_forked_ends_after_its_job(done: list[object]) -> None:
     background = Background(done.append)
-    before = threading.active_count()
+    threads = NewThreads()
     blocked = Blocked()
     background.put(blocked, 0)
     # A fork in a job has the same effect in the child: its thread has the queue of the parent.
     background.put(background.after_fork, 0)
     put(background, done, "of the parent")
     blocked.end()
-    wait_until(lambda: threading.active_count() == before, "the thread has ended")
+    wait_until(lambda: not threads, "the thread has ended")
     put(background, done, "of the child")
     assert background.close(TIMEOUT)
     assert done == ["of the child"]

@@ -16,6 +16,7 @@ from tests.support.clients import Clients, get, masked, upgrade
 from tests.support.handlers import MessageGenerator, generator_echo, websocket_app
 from tests.support.inspection import loops_of, wait_for_disconnects
 from tests.support.serving import Serve
+from tests.support.threads import NewThreads
 from tests.support.waiting import TIMEOUT, wait_until
 from wsframe import Opcode, Pong
 from wsframe.server import App, Stats, WebSocket
@@ -110,9 +111,9 @@ def test_all_threads_of_the_server_are_counted(serve: Serve) -> None:
     app = App()
     app.sse("/a", source=Queue())
     app.sse("/b", source=Queue())
-    before = threading.active_count()
+    threads = NewThreads()
     server = serve(app, loops=2)
-    assert server.stats().threads == threading.active_count() - before == 7
+    assert server.stats().threads == len(threads) == 7
     assert server.stats().loops == 2
 
 

@@ -17,6 +17,7 @@ from tests.support.handlers import (
     websocket_app,
 )
 from tests.support.serving import Serve
+from tests.support.threads import NewThreads
 from tests.support.waiting import TIMEOUT
 from wsframe.frames import Opcode
 from wsframe.server import ConnectionClosed, WebSocket
@@ -108,16 +109,16 @@ def test_nothing_follows_the_close_frame_while_many_threads_send(
 
 def test_a_connection_that_waits_holds_no_thread(serve: Serve, clients: Clients) -> None:
     server = serve(websocket_app(generator_echo, timing=NO_HANDOFFS))
-    before = threading.active_count()
+    threads = NewThreads()
     idle = [clients.websocket(server, "/echo") for _ in range(200)]
     for client in idle:
         client.send_messages("one")
     for client in idle:
         assert client.next_event() == "one"
-    assert threading.active_count() == before
+    assert not threads
     for client in idle[::2]:
         client.leave()
     for client in idle[1::2]:
         client.send_messages("two")
         assert client.next_event() == "two"
-    assert threading.active_count() == before
+    assert not threads
