@@ -112,8 +112,8 @@ def test_only_clients_that_accept_gzip_get_it(
     assert answer.headers["Content-Encoding"] == ("gzip" if compressed else None)
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store, no-transform"
-    vary = ["Origin", "Accept-Encoding"] if compress else ["Origin"]
-    assert answer.headers.get_all("Vary") == vary
+    vary = ["Accept-Encoding", "Origin"] if compress else ["Origin"]
+    assert sorted(answer.headers.get_all("Vary") or []) == vary
     if method == "HEAD":
         assert client.read_to_end() == b""
 
