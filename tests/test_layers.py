@@ -22,7 +22,7 @@ LAYERS = (
     ("server._rounds",),
     (
         *("server.timing", "server.forks", "server.addresses", "server.hosts", "server.headers"),
-        "server.rounds",
+        *("server.heartbeats", "server.rounds"),
     ),
     ("server.signals", "server.options", "server.settings", "server.reports"),
     ("server.handoff", "server.status"),

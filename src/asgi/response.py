@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from wsframe.headers import Headers
 
 from ..server.headers import ON_STREAMS, added_headers
+from ..server.heartbeats import encode_heartbeat
 from ..server.sessions.eventstream_session import STREAM_HEADERS
 from ..server.sessions.resume import read_last_event_id
 from ..server.topics.ids import END
@@ -53,6 +54,8 @@ class EventStream(Response):
         retry: the delay before a client reconnects, in seconds; 0 for the default of the client. It
             is random for each client, from a half to one and a half of this value.
         heartbeat: the time without an event, in seconds, after which a comment is sent; 0 for none.
+        heartbeat_event: the type of an event that is sent in place of that comment, so that a page
+            can detect a dead connection; "" for a comment.
         send_timeout: the time without accepted data, in seconds, after which the request of a
             client is ended; 0 for no limit.
         headers: further headers, as a mapping or (name, value) pairs.
@@ -66,7 +69,8 @@ class EventStream(Response):
     Raises:
         TypeError: an argument is not a topic.
         ValueError: a time is negative, the topics belong to different applications, or a header of
-            the argument is malformed or is one that the stream sets itself.
+            the argument is malformed or is one that the stream sets itself. Or ``heartbeat_event``
+            is malformed, or is set without ``heartbeat``.
     """
 
     media_type = "text/event-stream"
@@ -79,6 +83,7 @@ class EventStream(Response):
         member: str | None = None,
         retry: float = 2.0,
         heartbeat: float = 15.0,
+        heartbeat_event: str = "",
         send_timeout: float = 30.0,
         headers: Headers | None = None,
         background: Any = None,
@@ -87,9 +92,12 @@ class EventStream(Response):
         for name, value in times.items():
             if not value >= 0:
                 raise ValueError(f"{name} must not be negative: {value!r}")
+        beat = encode_heartbeat(heartbeat_event)
+        if heartbeat_event and not heartbeat:
+            raise ValueError("heartbeat_event requires heartbeat")
         self.topics: tuple[Topic, ...] = (topic, *topics)
         self._registry = registry_of(self.topics)
-        self._options = Options(after, member, retry, heartbeat, send_timeout)
+        self._options = Options(after, member, retry, heartbeat, beat, send_timeout)
         self.status_code = 200
         self.background = background
         self.init_headers({name.lower(): value for name, value in STREAM_HEADERS})

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..server.addresses import client_network
 from ..server.reports.text import printable
 from ..server.reports.throttled import ThrottledLog
-from ..server.sessions.eventstream_session import COMMENT, encode_retry
+from ..server.sessions.eventstream_session import encode_retry
 from ..server.topics.encodings import EVENT_STREAM, EventStreamEncoding, encode_end
 from ..server.topics.registry import Topics as Registry
 from ..server.topics.stream_receiver import NO_POSITIONS, StreamReceiver
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     member: str | None
     retry: float
     heartbeat: float
+    beat: bytes
     send_timeout: float
 
 
@@ -194,7 +195,7 @@ class Stream(StreamReceiver):
 
     def _beat(self) -> None:
         if self._beats == self.peer.sends and not self.peer.has_unsent:
-            self.send_notice(COMMENT)
+            self.send_notice(self._options.beat)
         self._begin_heartbeat()
 
     def _client_ended(self, error: BaseException | None) -> None:

@@ -132,6 +132,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         _field("ping_interval", values.SECONDS),
         _field("ping_timeout", values.SECONDS),
         _field("heartbeat", values.SECONDS),
+        _field("heartbeat_event", values.EVENT),
         _field("retry", values.SECONDS),
         _field("max_connection_age", values.SECONDS),
         _field("drain", values.SECONDS),
@@ -246,6 +247,6 @@ def _help(setting: Setting) -> str:
     """Return the help of an option, which ends with its default."""
     escaped = setting.help.replace("%", "%%")
     default = setting.default
-    if default is None or default is False or default == ():
+    if default is None or default is False or default in ((), ""):
         return escaped
     return f"{escaped} (default: {default})"

@@ -110,13 +110,14 @@ class Live(wsgi.Live):
         max_message_size: int = 1 << 20,
         blocking: bool | None = None,
         headers: Headers = (),
+        heartbeat_event: str | None = None,
         keep_context: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Set the options of a handler; a decorator.
 
         Args:
-            subprotocols, origins, deflate, max_message_size, blocking, headers: as for
-                :meth:`wsframe.wsgi.Live.handler`.
+            subprotocols, origins, deflate, max_message_size, blocking, headers, heartbeat_event: as
+                for :meth:`wsframe.wsgi.Live.handler`.
             keep_context: True to keep the application context while the handler waits, so that
                 the functions of ``teardown_appcontext`` are called only at its end. This saves a
                 few microseconds for each message, but the context's resources, such as a connection
@@ -133,6 +134,7 @@ class Live(wsgi.Live):
             max_message_size=max_message_size,
             blocking=blocking,
             headers=headers,
+            heartbeat_event=heartbeat_event,
         )
 
         def register(handler: Handler) -> Handler:

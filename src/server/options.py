@@ -20,6 +20,7 @@ class CommonOptions(TypedDict, total=False):
     ping_interval: float
     ping_timeout: float
     heartbeat: float
+    heartbeat_event: str
     retry: float
     max_connection_age: float
     socket_buffer: int

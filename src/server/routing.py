@@ -14,6 +14,7 @@ from wsframe.origins import check_origins
 
 from .dispatch.routes import Authorize, EventRoute, PageRoute, Routes, WebSocketRoute, check_handler
 from .headers import ON_CONNECTIONS, ON_PAGES, added_headers
+from .heartbeats import encode_heartbeat
 from .http.paths import Path
 from .topics.registry import Topics
 from .topics.sources import check_source
@@ -124,6 +125,7 @@ class Routing:
         blocking: bool | None = None,
         authorize: Authorize | None = None,
         headers: Headers = (),
+        heartbeat_event: str | None = None,
     ) -> Callable[[Handler], Handler]: ...
 
     @overload
@@ -136,6 +138,7 @@ class Routing:
         compress: bool = False,
         authorize: Authorize | None = None,
         headers: Headers = (),
+        heartbeat_event: str | None = None,
     ) -> None: ...
 
     def sse(
@@ -148,6 +151,7 @@ class Routing:
         blocking: bool | None = None,
         authorize: Authorize | None = None,
         headers: Headers = (),
+        heartbeat_event: str | None = None,
     ) -> Callable[[Handler], Handler] | None:
         """Register a path's event streams.
 
@@ -178,9 +182,12 @@ class Routing:
         ``compress`` permits gzip for clients that accept it, as all browsers do. Each event is
         compressed once for all clients, and clients can decode it as soon as it arrives.
 
+        ``heartbeat_event`` replaces the setting of this name: the type of the event that a silent
+        stream sends, "" for a comment, or None for the setting.
+
         Raises:
-            ValueError: the path is malformed or taken, an origin can never match, or a header
-                cannot be set, as for :meth:`websocket`.
+            ValueError: the path is malformed or taken, an origin can never match, a header cannot
+                be set, as for :meth:`websocket`, or the type of heartbeats is not valid.
             RuntimeError: the app has been started; its routes cannot be changed.
             TypeError: the handler does not accept these arguments or is a coroutine function, the
                 source has an unsupported type, or origins are one ``str`` instead of a sequence.
@@ -188,13 +195,18 @@ class Routing:
         pattern = Path(path)
         check_origins(origins)
         further = added_headers(headers, ON_CONNECTIONS)
+        heartbeat = None if heartbeat_event is None else encode_heartbeat(heartbeat_event)
         if source is not None:
             # Routes that share a queue share its topic.
             known = source if isinstance(source, Topic) else self._topics.fed_by(source)
             if known is None:
                 check_source(source)
             topic = known or self._topics.unnamed(path)
-            route = EventRoute(path, None, topic, origins, compress, None, authorize, further)
+            route = EventRoute(
+                *(path, None, topic, origins, compress, None, authorize),
+                headers=further,
+                heartbeat=heartbeat,
+            )
             self._routes.add(path, route)
             if known is None:
                 self._topics.feed(source, self._topics.find(topic))
@@ -202,7 +214,11 @@ class Routing:
 
         def register(handler: Handler) -> Handler:
             check_handler(handler, pattern.parameters, path=path)
-            route = EventRoute(path, handler, None, origins, compress, blocking, authorize, further)
+            route = EventRoute(
+                *(path, handler, None, origins, compress, blocking, authorize),
+                headers=further,
+                heartbeat=heartbeat,
+            )
             self._routes.add(path, route)
             return handler
 

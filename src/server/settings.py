@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 from .addresses import TrustedNetworks
 from .headers import BY_DEFAULT, added_headers
+from .heartbeats import encode_heartbeat
 from .hosts import Hosts
 
 AT_LEAST_1 = (
@@ -71,6 +72,10 @@ class Settings:
         heartbeat: silence after which an event stream's client is sent a comment; 0 for no
             comments. It keeps proxies from closing the connection. A client that has vanished does
             not acknowledge the comment and is disconnected after ``send_timeout``.
+        heartbeat_event: type of an event that is sent in place of that comment, such as
+            "heartbeat"; "" for a comment. A page cannot see comments. With an event it detects
+            that its connection is dead, because nothing has arrived for longer than ``heartbeat``.
+            The event has no id and empty data, and a route may have another type.
         retry: average time that clients of event streams wait before they reconnect; 0 to send no
             value. Each client gets a random value from half to one and a half times this, so that
             they do not reconnect all at once.
@@ -163,6 +168,7 @@ class Settings:
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     heartbeat: float = 15.0
+    heartbeat_event: str = ""
     retry: float = 2.0
     max_connection_age: float = 0.0
     socket_buffer: int = 64 * 1024
@@ -212,6 +218,9 @@ class Settings:
             raise ValueError(
                 f"socket_buffer must be at most {MAX_SOCKET_BUFFER}: {self.socket_buffer!r}"
             )
+        encode_heartbeat(self.heartbeat_event)  # raises errors in the value
+        if self.heartbeat_event and not self.heartbeat:
+            raise ValueError("heartbeat_event requires heartbeat")
         object.__setattr__(self, "headers", added_headers(self.headers, BY_DEFAULT))
         for name in ("trusted_proxies", "proxy_protocol"):
             try:

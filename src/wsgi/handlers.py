@@ -27,6 +27,7 @@ class Options:
     deflate: PerMessageDeflate | None = None
     blocking: bool | None = None
     headers: Pairs = ()
+    heartbeat: bytes | None = None
 
 
 DEFAULT = Options()
@@ -89,7 +90,9 @@ class Handlers:
                 origins = self._origins if options.origins is None else options.origins
                 name = "the event streams of topics" if handler is None else _name_of(code)
                 new = EventRoute(
-                    name, handler, None, origins, False, options.blocking, None, options.headers
+                    *(name, handler, None, origins, False, options.blocking, None),
+                    headers=options.headers,
+                    heartbeat=options.heartbeat,
                 )
                 route = self._streams.setdefault((code, options), new)
         return route

@@ -20,6 +20,7 @@ from wsframe.origins import check_origins
 from ..server.dispatch.routes import Routes, check_handler
 from ..server.forks import recreate_in_children
 from ..server.headers import ON_CONNECTIONS, added_headers
+from ..server.heartbeats import encode_heartbeat
 from ..server.hosts import Hosts
 from ..server.http.answers import report
 from ..server.http.host_policy import HostPolicy
@@ -143,11 +144,12 @@ class Live(Service):
         max_message_size: int = 1 << 20,
         blocking: bool | None = None,
         headers: Headers = (),
+        heartbeat_event: str | None = None,
     ) -> Callable[[Handler], Handler]:
         """Set the options of a handler; a decorator.
 
         The options are those of :meth:`wsframe.server.App.websocket`. Event streams use only
-        ``origins``, ``blocking`` and ``headers``. They must not depend on the
+        ``origins``, ``blocking``, ``headers`` and ``heartbeat_event``. They must not depend on the
         request, because each set of options is kept, with a quota and a blocking profile of its
         own.
 
@@ -160,6 +162,8 @@ class Live(Service):
                 never blocks.
             headers: headers of the 101, or of the 200 of an event stream. Headers of the view's
                 response, such as cookies, take precedence.
+            heartbeat_event: type of the event that a silent event stream sends, as for
+                :meth:`wsframe.server.App.sse`.
 
         Raises:
             ValueError: the size is not positive, a subprotocol is not a token, or an origin can
@@ -175,6 +179,7 @@ class Live(Service):
             WITHOUT_CONTEXT if deflate is True else deflate or None,
             blocking,
             added_headers(headers, ON_CONNECTIONS),
+            None if heartbeat_event is None else encode_heartbeat(heartbeat_event),
         )
 
         def register(handler: Handler) -> Handler:

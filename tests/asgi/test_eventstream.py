@@ -200,6 +200,17 @@ def test_a_silent_stream_has_heartbeats(topics: Topics, serve: StartUvicorn, con
     assert [client.more() for _ in range(3)] == [b":\n\n"] * 3
 
 
+def test_a_heartbeat_may_be_an_event(topics: Topics, serve: StartUvicorn, connect: Open) -> None:
+    topic = topics.topic("news")
+    client = connect(serve(stream_of(topic, heartbeat=0.02, heartbeat_event="beat")))
+    client.opening()
+    assert [client.more() for _ in range(2)] == [b"event: beat\ndata: \n\n"] * 2
+    topic.publish("a")
+    while (event := client.next_event()).event == "beat":
+        pass
+    assert event.data == "a"
+
+
 def test_a_stream_begins_with_the_delay_of_a_reconnect(
     topics: Topics, serve: StartUvicorn, connect: Open
 ) -> None:

@@ -497,6 +497,14 @@ def test_invalid_arguments_are_errors(topics: Topics) -> None:
             EventStream(topic, **{name: float("nan")})  # type: ignore[arg-type]
 
 
+def test_an_invalid_type_of_heartbeats_is_an_error(topics: Topics) -> None:
+    topic = topics.topic("news")
+    with pytest.raises(ValueError, match="heartbeat_event must be another type"):
+        EventStream(topic, heartbeat_event="gap")
+    with pytest.raises(ValueError, match="heartbeat_event requires heartbeat"):
+        EventStream(topic, heartbeat=0, heartbeat_event="beat")
+
+
 def test_headers_may_be_repeated_and_are_checked(topics: Topics) -> None:
     topic = topics.topic("news")
     cookies = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]

@@ -50,6 +50,7 @@ SAMPLES = {
     "ping_interval": ("10", "10"),
     "ping_timeout": ("11", "11"),
     "heartbeat": ("0", "0"),
+    "heartbeat_event": ("beat", '"beat"'),
     "retry": ("3.5", "3.5"),
     "max_connection_age": ("3600", "3600"),
     "drain": ("0.5", "0.5"),

@@ -10,8 +10,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import AWAY, Pages, browser, faults, pages
+from tests.support.pages import blocks
 from tests.support.ports import port
 from tests.support.processes import ServerProcess
+from tests.support.relay import SilentRelay
 from tests.support.serving import Serve
 from wsframe import ServerSentEvent
 from wsframe.server import App, EventStream, Request
@@ -285,6 +287,36 @@ def test_a_browser_reads_each_event_of_a_compressed_stream_at_once(
     page.wait_for_function("source.readyState === EventSource.CLOSED")
     assert asked == ["", ":end"]
     assert encodings[0] == "gzip"
+    assert faults == []
+
+
+def test_a_page_detects_a_dead_connection_by_heartbeats(
+    serve: Serve, pages: Pages, faults: list[str]
+) -> None:
+    (block,) = (block for block in blocks("javascript") if '"heartbeat"' in block.code)
+    assert "30_000" in block.code
+    app, _, _ = asking_app()
+    topic = app.topic("news")
+    app.sse("/news", topic, heartbeat_event="heartbeat")
+    server = serve(app, heartbeat=0.1, retry=0.01)
+    with SilentRelay(server) as relay:
+        page = pages.open(relay.url)
+        script = block.code.replace("30_000", "1000")
+        page.add_script_tag(content=f"received = []; show = data => received.push(data); {script}")
+        page.wait_for_function("last")  # the position of a new client, from a heartbeat
+        relay.fall_silent()
+        topic.publish("missed before any event")
+        expect_received(page, "missed before any event")
+        topic.publish("seen")
+        expect_received(page, "missed before any event", "seen")
+        relay.fall_silent()
+        topic.publish("missed")
+        expect_received(page, "missed before any event", "seen", "missed")
+        topic.close()
+        page.wait_for_function("source.readyState === EventSource.CLOSED")
+        # The page's own timer of the same length has fired before this one.
+        page.evaluate("new Promise(resolve => setTimeout(resolve, 1000))")
+        assert page.evaluate("source.readyState === EventSource.CLOSED")
     assert faults == []
 
 

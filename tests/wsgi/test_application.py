@@ -188,6 +188,28 @@ def test_the_options_of_a_handler_apply(live: Live) -> None:
         assert arrived.client.recv(4)[2:] == (1009).to_bytes(2, "big")
 
 
+def test_a_silent_stream_sends_heartbeat_events(make_live: MakeLive) -> None:
+    live = make_live(heartbeat=0.05, heartbeat_event="setting")
+
+    @live.handler(heartbeat_event="option")
+    def handler(stream: EventStream) -> None:
+        stream.send("hello")
+
+    option, setting = live.events(handler), live.events(live.topic("news"))
+    for application, event in [(option, "option"), (setting, "setting")]:
+        with Arrived() as arrived:
+            arrived.serve(application)
+            arrived.receive_until(f"\n\nevent: {event}\ndata: \n\n".encode())
+    with without_socket() as arrived:
+        reply = arrived.call(live.events(handler))
+        data = b""
+        while not data.endswith(b"\n\nevent: option\ndata: \n\n"):
+            data += next(reply)
+        reply.close()
+    with pytest.raises(ValueError, match="heartbeat_event must be another type"):
+        live.handler(heartbeat_event="end")
+
+
 def test_the_options_can_be_changed(live: Live) -> None:
     live.handler(subprotocols=["one"])(echo)
     live.websocket(echo)

@@ -230,7 +230,7 @@ class Dispatcher:
             return
         vary = [("Vary", "Accept-Encoding")] if route.compress else []
         coding = [("Content-Encoding", "gzip")] if opening.gzip else []
-        head = encode_stream_head(vary, coding, *_further_headers(peer, opening))
+        head = encode_stream_head(*_further_headers(peer, opening), vary, coding)
         if request.method == "HEAD":
             peer.record.status = 200
             peer.finish(head)
@@ -243,16 +243,21 @@ class Dispatcher:
 
     def _start_stream(self, peer: Peer, opening: Opening, head: bytes) -> None:
         """Owner: answer with 200 and this head, and start the event stream."""
-        request, route, gzip = opening.request, opening.route, opening.gzip
+        request, route = opening.request, opening.route
+        assert isinstance(route, EventRoute)
         profile = peer.loop.profile(route, route.blocking)
         session: EventStreamSession
         if opening.handler is None:
             session = EventStreamSession(
-                peer, profile, self._topics, request, opening.topic, gzip=gzip
+                *(peer, profile, self._topics, request, opening.topic),
+                gzip=opening.gzip,
+                heartbeat=route.heartbeat,
             )
         else:
             session = EventStreamHandler(
-                peer, profile, self._topics, request, opening.handler, gzip=gzip
+                *(peer, profile, self._topics, request, opening.handler),
+                gzip=opening.gzip,
+                heartbeat=route.heartbeat,
             )
         head += session.opening()
         worker = self._thread_for(peer, opening) if opening.generator else None

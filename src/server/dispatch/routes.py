@@ -45,7 +45,10 @@ class WebSocketRoute:
 
 @dataclass(frozen=True, eq=False)
 class EventRoute:
-    """A handler for event streams, or a topic to which all of them are subscribed."""
+    """A handler for event streams, or a topic to which all of them are subscribed.
+
+    ``heartbeat`` is None for that of the settings.
+    """
 
     path: str
     handler: Callable[..., Any] | None
@@ -55,6 +58,7 @@ class EventRoute:
     blocking: bool | None
     authorize: Authorize | None
     headers: Pairs = ()
+    heartbeat: bytes | None = None
 
     @cached_property
     def has_generator(self) -> bool:

@@ -41,8 +41,9 @@ class EventStreamHandler(EventStreamSession):
         handler: Callable[..., Any],
         *,
         gzip: bool,
+        heartbeat: bytes | None = None,
     ) -> None:
-        super().__init__(peer, profile, topics, request, None, gzip=gzip)
+        super().__init__(peer, profile, topics, request, None, gzip=gzip, heartbeat=heartbeat)
         self._handler = handler
 
     # Owner ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from wsframe.headers import encode_response
 from ..handoff.queues import wake
 from ..handoff.task import BUSY, WAITING
 from ..headers import layered
+from ..heartbeats import encode_heartbeat
 from ..http.request import shorten
 from ..sockets.output import no_room
 from ..sockets.peer import Peer
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from ..topics.registry import Topics
     from ..topics.subscription import TopicSubscription
     from ..topics.topic import Topic
-
-
-COMMENT = b":\n\n"
 
 
 # The headers of every event stream. X-Accel-Buffering asks proxies not to buffer the events.
@@ -79,6 +77,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
     __slots__ = (
         "_complete",
         "_gzip",
+        "_heartbeat",
         "_sent",
         "_topic",
         "awaited_queue",
@@ -99,6 +98,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         topic: Topic | None,
         *,
         gzip: bool,
+        heartbeat: bytes | None = None,
     ) -> None:
         super().__init__(peer, profile, topics)
         self.over = False
@@ -107,6 +107,7 @@ class EventStreamSession(StreamReceiver, Subscriber):
         self.resumed: Mapping[str, str] = NO_POSITIONS
         self.opening_scheduled: bool = False
         self._topic = topic
+        self._heartbeat = heartbeat  # None for that of the settings
         self._complete = False  # True once all topics of the stream are closed
         self._sent = 0  # the number of bytes sent until the last heartbeat check
         self._gzip = GzipStream() if gzip else None
@@ -213,9 +214,10 @@ class EventStreamSession(StreamReceiver, Subscriber):
             self.peer.loop.at_next_tick(self._wake_handler)
 
     def deadline_passed(self) -> None:
-        """Owner: send a comment if nothing was sent for half of the heartbeat interval."""
+        """Owner: send a heartbeat if nothing was sent for half of the heartbeat interval."""
         if self._sent == self.peer.bytes_out and not self.peer.has_unsent:
-            self.send_notice(COMMENT)
+            event = self.peer.clients.settings.heartbeat_event
+            self.send_notice(self._heartbeat or encode_heartbeat(event))
         self.begin_heartbeat()
 
     def begin_heartbeat(self) -> None:

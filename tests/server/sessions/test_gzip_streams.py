@@ -213,6 +213,20 @@ def test_comments_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
 
 
 @pytest.mark.slow
+def test_heartbeat_events_are_compressed(serve: Serve, gzip_clients: Connect) -> None:
+    app, source = compressing_app()
+    server = serve(app, heartbeat=0.2, heartbeat_event="beat", drain=0.5)
+    stream = gzip_clients(server, "/queue")
+    assert stream.next_event().event == "beat"
+    source.put("x")
+    while (event := stream.next_event()).event == "beat":
+        pass
+    assert event.data == "x"
+    server.stop()
+    stream.expect_whole()
+
+
+@pytest.mark.slow
 def test_a_stream_is_whole_when_the_server_stops(serve: Serve, gzip_clients: Connect) -> None:
     app, source = compressing_app()
     app.sse("/handler", compress=True)(lambda stream: stream.send("hello"))
