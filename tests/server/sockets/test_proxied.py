@@ -409,7 +409,7 @@ def test_the_limit_for_one_address_applies_to_the_one_in_the_header(
     first = waiting(clients, server, line("203.0.113.7"))
     wait_until(lambda: 45 in [peer.bytes_in for peer in peers_of(server)], "it is read")
     assert refused(waiting(clients, server, block("203.0.113.7")))
-    record = log.expect("1 connections of its network have not sent a request", WARNING)
+    record = log.expect("1 connections of this client's network have not sent a request", WARNING)
     assert "refusing ('203.0.113.7', 4711): " in record.getMessage()
     assert server.stats().refused_for == {"connections": 1}
     assert not refused(waiting(clients, server, line("203.0.113.8")))
