@@ -70,8 +70,8 @@ class _Watch:
     def wait(self, names: Iterable[str]) -> None:
         """The main thread, after a failed start: wait for a change, also of these files."""
         self._files.add(*names)
-        while not self._done.wait(INTERVAL):
-            pass  # a signal that arrived just before the wait did not end it
+        while not self._done.is_set():
+            self._done.wait(INTERVAL)  # a signal that arrives just before the wait does not end it
 
     def _run(self) -> None:
         while not self.found:

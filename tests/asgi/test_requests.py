@@ -488,7 +488,7 @@ def test_invalid_arguments_are_errors(topics: Topics) -> None:
     topic = topics.topic("news")
     with pytest.raises(TypeError, match="expected a Topic, got 'news'"):
         EventStream("news")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must be of the same app"):
+    with pytest.raises(ValueError, match="must belong to the same App or Topics object"):
         EventStream(topic, App().topic("news"))
     for name in ("retry", "heartbeat", "send_timeout"):
         with pytest.raises(ValueError, match=f"{name} must not be negative: -1"):

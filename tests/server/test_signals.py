@@ -45,6 +45,13 @@ def test_a_signal_that_only_wakes_does_not_interrupt_user_code() -> None:
         signals.wait()
 
 
+def test_user_code_does_not_run_after_a_signal() -> None:
+    with Signals(signal.SIGTERM) as signals:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted), signals.interrupting():
+            pytest.fail("it runs")
+
+
 def test_a_signal_interrupts_a_call_although_its_handler_has_not_run() -> None:
     """The handler waits for the main thread, whose call began before the signal arrived."""
     reader, writer = os.pipe()
