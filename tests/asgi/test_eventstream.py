@@ -125,7 +125,7 @@ def test_a_closed_topic_ends_the_stream_for_good(
     assert client.last_event_id == ":end"
     end = answer(server.port, "/", ("Last-Event-ID", ":end"))
     assert (end.status, end.body) == (204, b"")
-    wait_until(lambda: not server.tasks, "the request has not ended")
+    wait_until(lambda: not server.tasks, "the request has ended")
 
 
 def test_topics_of_requests_are_forgotten(
@@ -229,7 +229,7 @@ def test_members_are_listed_while_they_are_connected(
     client.opening()
     assert topic.members() == ["ann"]
     client.close()
-    wait_until(lambda: not topic.members(), "the member is still listed")
+    wait_until(lambda: not topic.members(), "no member is listed")
 
 
 def test_an_endpoint_of_fastapi_returns_a_stream(

@@ -27,9 +27,9 @@ def test_a_slow_client_receives_everything_within_the_limits(
     slow.opening()
     for number in range(300):
         topic.publish(f"{number} {LARGE}")
-    wait_until(lambda: topic.stats().lagging, "the client is not slow")
+    wait_until(lambda: topic.stats().lagging, "the client is slow")
     assert [event.split()[0] for event in slow.expect(300)] == [str(n) for n in range(300)]
-    wait_until(lambda: not topic.stats().lagging, "the client is still behind")
+    wait_until(lambda: not topic.stats().lagging, "no client is lagging")
     topic.publish("more")
     assert slow.expect(1) == ["more"]
 
@@ -62,7 +62,7 @@ def test_a_client_that_is_too_slow_is_treated_by_the_policy(
     if policy == "disconnect":
         events = slow.read_rest()
         assert 0 < len(events) < 600
-        wait_until(lambda: not server.tasks, "the request has not ended")
+        wait_until(lambda: not server.tasks, "the request has ended")
         slow = connect(server, "/", ("Last-Event-ID", slow.last_event_id))
         assert slow.next_event().event == "gap"
         assert slow.expect(4)[-1].startswith("599 ")
@@ -87,7 +87,7 @@ def test_a_client_that_accepts_no_data_is_disconnected(
     for _ in range(300):
         topic.publish(LARGE)
     log.expect("accepted no data for 0.1 s (send_timeout)", logging.WARNING)
-    wait_until(lambda: topics.stats().event_streams == 0, "the stream remains")
+    wait_until(lambda: topics.stats().event_streams == 0, "the stream has ended")
     server.log.expect("without completing response")  # the only way to end it
     assert topic.stats().subscribers == 0
     stuck.close()
@@ -105,7 +105,7 @@ def test_a_stream_ends_in_order_for_a_client_that_reads_slowly(
     topic.close()
     assert len(slow.read_rest()) == 400
     assert slow.last_event_id == ":end"
-    wait_until(lambda: not server.tasks, "the request has not ended")
+    wait_until(lambda: not server.tasks, "the request has ended")
 
 
 @pytest.mark.parametrize("reset", [True, False])
@@ -125,7 +125,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(
         else:
             client.close()
     topic.publish("nobody")
-    wait_until(lambda: not server.tasks, "a request has not ended")
+    wait_until(lambda: not server.tasks, "all requests have ended")
     assert topics.stats().event_streams == topics.stats().loops == 0
     assert topic.stats().subscribers == 0
 
@@ -149,5 +149,5 @@ def test_a_thousand_clients_are_served_and_leave_nothing_behind(
             client.reset()
         else:
             client.close()
-    wait_until(lambda: not server.tasks, "requests have not ended")
+    wait_until(lambda: not server.tasks, "all requests have ended")
     assert topic.stats().subscribers == 0

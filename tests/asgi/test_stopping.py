@@ -72,7 +72,7 @@ def test_a_stop_of_uvicorn_ends_its_streams(tmp_path: Path, workers: int) -> Non
         if workers > 1:  # they listen after the supervisor has printed the port
             for _ in range(workers):
                 server.expect(WORKER_STARTED)
-            wait_until(lambda: is_listening(server.port), "no worker listens")
+            wait_until(lambda: is_listening(server.port), "a worker listens")
         clients = [ChunkedStream(server.port) for _ in range(100)]
         for client in clients:
             assert client.expect(1) == ["hello"]

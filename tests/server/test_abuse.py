@@ -228,7 +228,7 @@ def test_a_client_that_floods_and_reads_nothing_is_disconnected(
                 client.send(block)
         talk(visitor)
     assert growth.size < at_most(BOUND)
-    wait_until(lambda: files(server) <= before, "the connection is over and kept")
+    wait_until(lambda: files(server) <= before, "the file of the connection is closed")
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])

@@ -280,7 +280,10 @@ def sockets_of(pid: int) -> set[str]:
 
 def shares_no_socket(child: int, parent: int) -> None:
     """Wait until a new child, which may already run, has closed its copies."""
-    wait_until(lambda: not sockets_of(child) & sockets_of(parent), "the child keeps a socket")
+    wait_until(
+        lambda: not sockets_of(child) & sockets_of(parent),
+        "the child has closed all sockets of its parent",
+    )
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def peers_of(server: Server) -> set[Peer]:
 def wait_for_disconnects(server: Server, remaining: int = 0) -> None:
     """Wait until the server has closed all connections, or all except so many."""
     wait_until(
-        lambda: len(peers_of(server)) == remaining, f"the server has not {remaining} connections"
+        lambda: len(peers_of(server)) == remaining, f"the server has {remaining} connections"
     )
 
 

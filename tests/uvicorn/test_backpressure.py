@@ -68,7 +68,7 @@ def test_the_application_waits_while_the_client_reads_nothing(
         await send({"type": "websocket.close"})
 
     client = clients.websocket(serve(app), "/", receive_buffer=8192)
-    wait_until(lambda: sent, "nothing was sent")
+    wait_until(lambda: sent, "data was sent")
     wait_until_stable(lambda: sent)
     assert sent < 200
     for _ in range(1000):
@@ -113,7 +113,7 @@ def test_a_client_that_reads_nothing_is_aborted_after_the_close_frame(
     clients.websocket(server, "/", receive_buffer=8192)
     connected.wait()
     connection = connection_of(server)
-    wait_until(lambda: is_ending(connection), "the client is not found dead")
+    wait_until(lambda: is_ending(connection), "the client is found dead")
     server.stop()  # it waits for the end of the connection
     assert not server.connections
     assert not server.tasks
@@ -136,15 +136,15 @@ def test_pings_of_a_client_that_reads_nothing_are_answered_later_and_once(
     connection = connection_of(server)
     wait_until(
         lambda: server.call(lambda: connection.transport.get_write_buffer_size() > 1 << 20),
-        "the client reads",
+        "more than 1 MiB is unsent",
     )
     for number in range(100):
         client.send(client.codec.ping(b"%d" % number))
     # The pings have been received when the pong of the last one is remembered.
-    wait_until(lambda: late_pong(connection) == b"99", "the pings were not received")
+    wait_until(lambda: late_pong(connection) == b"99", "all pings were received")
     if stopped:
         server.begin_stop()
-        wait_until(lambda: connection.close_timer is not None, "the server does not stop")
+        wait_until(lambda: connection.close_timer is not None, "the server stops")
     assert client.next_event() == bytes(8 << 20)
     if stopped:
         assert client.expect_close() == Close(1012)
@@ -163,7 +163,7 @@ def test_a_client_is_not_read_while_a_message_waits(serve: Serve, clients: Clien
     with client.timeout(0.3):
         assert isinstance(flood(client, masked(Opcode.BINARY, bytes(100_000))), TimeoutError)
     connection = connection_of(server)
-    wait_until(lambda: connection.read_paused, "it still reads")
+    wait_until(lambda: connection.read_paused, "the connection is not read")
     app.gate.open()
     client.half_close()
     for _ in range(10):
@@ -192,7 +192,7 @@ def test_a_busy_application_that_has_taken_all_messages_notices_the_end(
     client.send_messages("a", "b")
     assert client.next_event() == "tick"
     client.reset()
-    wait_until(lambda: errors, "the application has not noticed the end")
+    wait_until(lambda: errors, "the application has noticed the end")
 
 
 def test_pings_are_answered_while_the_application_is_busy_for_long(
@@ -221,9 +221,9 @@ def test_a_client_that_vanishes_is_noticed_while_the_application_is_busy(
     app.busy.wait()
     client.send_messages("second")
     client.half_close()
-    wait_until(lambda: not server.connections, "the end was not noticed")
+    wait_until(lambda: not server.connections, "the end was noticed")
     app.gate.open()
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
 
 
 def test_only_so_many_messages_are_read_ahead(serve: Serve, clients: Clients) -> None:
@@ -235,8 +235,11 @@ def test_only_so_many_messages_are_read_ahead(serve: Serve, clients: Clients) ->
     connection = connection_of(server)
     for number, paused in enumerate((False, False, True)):
         client.send_messages(f"{number}")
-        wait_until(lambda: len(waiting_messages(connection)) == number + 1, "it was not received")  # noqa: B023
-        wait_until(lambda: connection.read_paused is paused, "it reads, or it does not")  # noqa: B023
+        wait_until(
+            lambda: len(waiting_messages(connection)) == number + 1,  # noqa: B023
+            "the message was received",
+        )
+        wait_until(lambda: connection.read_paused is paused, f"read_paused is {paused}")  # noqa: B023
     app.gate.open()
     assert client.expect(3) == ["0", "1", "2"]
     assert not connection.read_paused
@@ -250,8 +253,8 @@ def test_only_so_many_bytes_are_read_ahead(serve: Serve, clients: Clients) -> No
     app.busy.wait()
     client.send_messages(bytes(300_000))
     connection = connection_of(server)
-    wait_until(lambda: len(waiting_messages(connection)) == 1, "it was not received")
-    wait_until(lambda: reads_ahead(connection), "it does not read ahead")
+    wait_until(lambda: len(waiting_messages(connection)) == 1, "the message was received")
+    wait_until(lambda: reads_ahead(connection), "the connection reads ahead")
     assert connection.read_paused
     app.gate.open()
     assert client.next_event() == "300000"
@@ -311,8 +314,8 @@ def test_a_thousand_clients_leave_nothing_behind(
             client.reset()
         else:
             assert client.leave().code == 1000
-    wait_until(lambda: not server.connections, "connections remain")
-    wait_until(lambda: not server.tasks, "tasks remain")
+    wait_until(lambda: not server.connections, "no connection remains")
+    wait_until(lambda: not server.tasks, "no task remains")
 
 
 def test_a_ping_is_answered_and_the_connection_stays(serve: Serve, clients: Clients) -> None:
@@ -361,14 +364,14 @@ def test_a_client_that_is_not_read_is_not_found_dead(serve: Serve, clients: Clie
     app.busy.wait()
     client.send_messages("second")
     connection = connection_of(server)
-    wait_until(lambda: connection.read_paused, "it still reads")
+    wait_until(lambda: connection.read_paused, "the connection is not read")
     ping = client.next_event()
     assert isinstance(ping, Ping)
     first = pong_timer(connection)
-    wait_until(lambda: pong_timer(connection) is not first, "the time has not passed")
+    wait_until(lambda: pong_timer(connection) is not first, "the time has passed")
     second = pong_timer(connection)
     assert second is not None
-    wait_until(lambda: pong_timer(connection) is not second, "the time has not passed")
+    wait_until(lambda: pong_timer(connection) is not second, "the time has passed")
     client.send(client.codec.pong(ping.payload))
     app.gate.open()
     assert client.next_event() == "second"

@@ -27,7 +27,7 @@ def test_the_application_closes_with_a_code_and_a_reason(serve: Serve, clients: 
 
     server = serve(app)
     assert clients.websocket(server, "/").expect_close() == Close(4001, "so long")
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     event = {"type": "websocket.disconnect", "code": 4001, "reason": "so long"}
     assert events == [event, event]
 
@@ -62,7 +62,7 @@ def test_nothing_can_be_sent_after_the_close_frame(serve: Serve, clients: Client
 
     server = serve(app)
     assert clients.websocket(server, "/").expect_close() == Close(1000)
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     assert len(errors) == 3
 
 
@@ -170,7 +170,7 @@ def test_a_busy_application_delays_the_reply_to_a_close_frame_only_for_a_time(
     assert client.next_event() == Close(1001)
     client.expect_end()
     gate.open()
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     assert errors
 
 
@@ -242,7 +242,7 @@ def test_a_lost_connection_is_an_event(serve: Serve, clients: Clients, half: boo
     else:
         client.reset()
     assert app.end() == {"type": "websocket.disconnect", "code": 1006}
-    wait_until(lambda: not server.connections, "the connection remains")
+    wait_until(lambda: not server.connections, "the connection has ended")
 
 
 def test_sending_on_a_lost_connection_is_an_oserror(serve: Serve, clients: Clients) -> None:
@@ -261,7 +261,7 @@ def test_sending_on_a_lost_connection_is_an_oserror(serve: Serve, clients: Clien
 
     server = serve(app)
     clients.websocket(server, "/").reset()
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     assert len(errors) == 2
 
 
@@ -342,12 +342,12 @@ def test_a_stop_ends_connections_in_every_state(serve: Serve, clients: Clients) 
     answering = clients.websocket(server, "/answering")
     codec = answering.codec
     answering.send(codec.encode("a") + codec.encode("b") + codec.close(1000))
-    wait_until(lambda: server.tasks == 4, "the applications have not started")
+    wait_until(lambda: server.tasks == 4, "the applications have started")
     assert denied.read_until(b"\r\n\r\n1").startswith(b"HTTP/1.1 402 Payment Required\r\n")
     assert closing.next_event() == Close(1000)
     wait_until(
         lambda: any(connection.close_timer is not None for connection in server.connections),
-        "no close is awaited",
+        "a close is awaited",
     )
     server.begin_stop()
     assert waiting.answer().status == 503

@@ -96,7 +96,7 @@ def test_data_is_inflated_only_as_the_application_takes_it(serve: Serve, clients
     frame = client.codec.encode(bytes(1 << 20))
     client.send(frame * 40)  # 40 MiB in 40 KiB
     (connection,) = server.connections
-    wait_until(lambda: connection.read_paused, "it still reads")
+    wait_until(lambda: connection.read_paused, "the connection is not read")
     assert sum(map(len, waiting_messages(connection))) <= 5 << 20
     client.send(client.codec.close(1000))
     gate.open()
@@ -131,7 +131,7 @@ def test_the_application_closes_while_compressed_data_waits(serve: Serve, client
     client = compressed(clients, server)
     client.send(client.codec.encode(bytes(1 << 20)) * 40)
     (connection,) = server.connections
-    wait_until(lambda: connection.read_paused, "it still reads")
+    wait_until(lambda: connection.read_paused, "the connection is not read")
     closing.open()
     assert client.next_event() == Close(1000)
     client.send(client.codec.close(1000))

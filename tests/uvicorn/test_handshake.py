@@ -207,7 +207,7 @@ def test_the_application_refuses_with_403(serve: Serve, clients: Clients) -> Non
     client.send(upgrade("/"))
     answer = client.answer()
     assert (answer.status, answer.body) == (403, b"Forbidden")
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     assert events == [{"type": "websocket.disconnect", "code": 1006}]
 
 
@@ -326,7 +326,7 @@ def test_a_client_that_leaves_before_the_answer_is_an_event(
     connected.wait()
     client.send(early)
     client.close()
-    wait_until(lambda: not server.tasks, "the application has not ended")
+    wait_until(lambda: not server.tasks, "the application has ended")
     assert events == [{"type": "websocket.disconnect", "code": 1006}]
 
 

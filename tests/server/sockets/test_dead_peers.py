@@ -149,7 +149,7 @@ def test_a_dead_client_ends_only_its_own_connection(
     if handled:
         scene.ended.get(timeout=TIMEOUT)
     elif state == "a stream":
-        wait_until(lambda: not server.stats().subscriptions, "it is fed after its death")
-    wait_until(lambda: peers_of(server) == stay, "a connection remains")
+        wait_until(lambda: not server.stats().subscriptions, "the subscription has ended")
+    wait_until(lambda: peers_of(server) == stay, "only the other connections remain")
     other.send_messages("and now?")
     assert other.next_event() == "and now?"

@@ -70,7 +70,7 @@ def test_a_connection_beyond_max_connections_is_answered_with_503(
     for client in inside:
         echoes(client)
     inside.pop().leave()
-    wait_until(lambda: count(server) == 3, "a connection remains")
+    wait_until(lambda: count(server) == 3, "three connections remain")
     inside.append(clients.websocket(server, "/echo"))
     assert_no_room(clients.connect(server))
     for client in inside:
@@ -96,9 +96,9 @@ def test_many_connections_can_be_refused_at_once(serve: Serve, clients: Clients)
     assert count(server) <= 1 + LINGERING  # while none of them leaves
     for client in outside:
         client.close()
-    wait_until(lambda: count(server) == 1, "a connection remains")
+    wait_until(lambda: count(server) == 1, "one connection remains")
     inside.leave()
-    wait_until(lambda: count(server) == 0, "a connection remains")
+    wait_until(lambda: count(server) == 0, "no connection remains")
     echoes(clients.websocket(server, "/echo"))
 
 
@@ -163,7 +163,7 @@ def test_a_slot_is_free_again_after_every_kind_of_disconnect(
         last = clients.websocket(server, "/echo", tls=tls)  # the others have been let in before
         echoes(last)
         last.leave()
-        wait_until(is_empty, "a connection remains")
+        wait_until(is_empty, "no connection remains")
     for client in [clients.websocket(server, "/echo", tls=tls) for _ in range(4)]:
         echoes(client)
 
@@ -187,7 +187,7 @@ def test_the_connections_of_an_address_without_a_request_are_limited(
     assert_no_room(clients.connect(server))
     for client in (first, third):
         client.close()
-    wait_until(lambda: count(server) == 3, "a connection remains")
+    wait_until(lambda: count(server) == 3, "three connections remain")
     echoes(clients.websocket(server, "/echo"))
 
 
@@ -224,7 +224,7 @@ def test_clients_of_a_unix_socket_have_no_address(
         for number in range(5):
             sock = silent.enter_context(socket.socket(socket.AF_UNIX))
             sock.connect("s")
-            wait_until(lambda: count(server) == number + 1, "it is not let in")  # noqa: B023
+            wait_until(lambda: count(server) == number + 1, "the client is let in")  # noqa: B023
         sock.sendall(get("/"))
         assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
@@ -360,7 +360,7 @@ def test_without_the_spare_file_descriptor_the_server_does_not_spin(
     assert asked <= 8 + 4 * (time.monotonic() - begin)
     client.close()  # without a client, nothing else is waited for
     # The second call of an attempt, with the spare file, would close the waiting connection.
-    wait_until(lambda: attempts > asked and attempts % 2 == 0, "it does not listen again")
+    wait_until(lambda: attempts > asked and attempts % 2 == 0, "the listener has tried again")
     if recovers:
         monkeypatch.undo()
         waiting.send(get("/"))

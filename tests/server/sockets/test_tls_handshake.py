@@ -147,7 +147,7 @@ def test_a_handshake_can_break_off_anywhere(
             if cut <= whole:
                 break
         leave(client)
-        wait_until(partial(has_no_clients, server), "a connection remains")
+        wait_until(partial(has_no_clients, server), "no connection remains")
         cut += 97
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
@@ -163,7 +163,7 @@ def test_a_client_can_disconnect_before_the_handshake(
     client = clients.connect(server, tls=certificates.client)
     client.send(get("/"))
     assert client.answer().body == b"hello"
-    wait_until(partial(has_no_clients, server), "a connection remains")
+    wait_until(partial(has_no_clients, server), "no connection remains")
 
 
 def test_plain_http_receives_an_explanation(
@@ -175,7 +175,7 @@ def test_plain_http_receives_an_explanation(
         client.send(request)
         answer = client.answer()
         assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
-    wait_until(partial(has_no_clients, server), "a connection remains")
+    wait_until(partial(has_no_clients, server), "no connection remains")
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 100, b"SSH-2.0-x\r\n", os.urandom(8) * 2000])
@@ -185,7 +185,7 @@ def test_a_client_without_tls_is_disconnected(
     server = serve(page_app(), ssl_context=certificates.server)
     client = clients.connect(server)
     client.send(garbage)
-    wait_until(partial(has_no_clients, server), "a connection remains")
+    wait_until(partial(has_no_clients, server), "no connection remains")
 
 
 def test_a_client_that_does_not_trust_the_certificate_is_no_error(
@@ -194,4 +194,4 @@ def test_a_client_that_does_not_trust_the_certificate_is_no_error(
     server = serve(page_app(), ssl_context=certificates.server)
     with pytest.raises(ssl.SSLCertVerificationError):
         clients.connect(server, tls=ssl.create_default_context())
-    wait_until(partial(has_no_clients, server), "a connection remains")
+    wait_until(partial(has_no_clients, server), "no connection remains")

@@ -183,6 +183,6 @@ def test_the_rest_of_a_record_is_read_when_there_is_room(
     count = 4 * 16384 // len(frame)
     client.send(frame * count)  # more than waits for a handler, by half of the last record
     (peer,) = peers_of(server)
-    wait_until(lambda: not peer.reading, "it is read all the same")
+    wait_until(lambda: not peer.reading, "the client is not read")
     go.set()
     assert client.expect(count) == [b"x"] * count

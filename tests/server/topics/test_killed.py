@@ -95,7 +95,7 @@ def test_no_event_is_lost_or_doubled(tmp_path: Path) -> None:
             publisher = Publisher(app.topic("news", history=HISTORY, max_bytes=8 << 20))
             publisher.start()
             for number, victim in KILLS.items():
-                wait_until(partial(publisher.has_published, number), "the events are not published")
+                wait_until(partial(publisher.has_published, number), "the events are published")
                 if victim == "redis":
                     redis.kill()
                     redis.start()

@@ -83,7 +83,9 @@ def test_publishing_continues_during_close(streams: RedisStreams, others: RedisS
     # Each run loads the followed topics again.
     here.publish_all("one more")
     there.wait_for_entries(publishing.count + 1)
-    wait_until(lambda: here.log.head_id == there.log.head_id, "the topic is not followed any more")
+    wait_until(
+        lambda: here.log.head_id == there.log.head_id, "both processes have the same last event"
+    )
 
 
 def put_late(monkeypatch: pytest.MonkeyPatch, kind: type, call: Callable[[], object]) -> None:
@@ -163,7 +165,7 @@ def test_publish_raises_if_the_system_allows_no_more_threads(
     others.close(TIMEOUT)
     wait_until(
         lambda: not [t for t in threading.enumerate() if t.name.startswith("wsframe-redis")],
-        "the first writer has not ended",
+        "the first writer has ended",
     )
 
 
@@ -337,7 +339,7 @@ def test_a_followed_topic_does_not_expire(redis_server: RedisServer, connect: Co
     RecordingTopic(streams, max_age=0).follow()
     meta = "wsframe:{news}:meta"
     with redis_server.client() as client:
-        wait_until(lambda: client.pttl(meta) < 2700, "the key does not expire")
-        wait_until(lambda: client.pttl(meta) > 2800, "the expiry is not renewed")
+        wait_until(lambda: client.pttl(meta) < 2700, "the key expires")
+        wait_until(lambda: client.pttl(meta) > 2800, "the expiry is renewed")
         client.flushall()
-        wait_until(lambda: client.exists(meta), "the key does not exist again")
+        wait_until(lambda: client.exists(meta), "the key exists again")

@@ -45,9 +45,9 @@ def listen(program: Any, *processes: RedisStreams) -> None:
         streams.channels.start()
     wait_until(
         lambda: subscribers_of(program, CHANGES) == len(processes),
-        "not all processes have subscribed",
+        "all processes have subscribed",
     )
-    wait_until(lambda: program.get(LEASE), "no process holds the lease")
+    wait_until(lambda: program.get(LEASE), "a process holds the lease")
 
 
 def subscribers_of(program: Any, channel: str) -> int:
@@ -85,10 +85,10 @@ def test_clients_receive_messages_of_another_program(
     topic.subscribe_pubsub("more")
     client = clients.stream(server, "/events")
     wait_until(
-        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is not subscribed"
+        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is subscribed"
     )
-    wait_until(lambda: program.get(LEASE), "no process holds the lease")
-    wait_until(lambda: program.get("wsframe:{news}:from:more"), "no process holds the other lease")
+    wait_until(lambda: program.get(LEASE), "a process holds the lease")
+    wait_until(lambda: program.get("wsframe:{news}:from:more"), "a process holds the other lease")
     program.publish("prices", "9.50")
     assert client.expect(1) == ["9.50"]
     program.publish("more", "news")
@@ -138,9 +138,7 @@ def test_a_holder_that_stops_loses_no_message(
         thread.join()
         there.wait_for_entries(count)  # from the remaining process
         holder.channels.start()
-        wait_until(
-            lambda: subscribers_of(program, CHANGES) == 2, "the channel is not subscribed again"
-        )
+        wait_until(lambda: subscribers_of(program, CHANGES) == 2, "the channel is subscribed again")
     assert sorted(data_of(there.wait_for_entries(count)), key=lambda data: int(data)) == numbers(
         count
     )
@@ -247,9 +245,7 @@ def test_changes_of_the_lease_are_messages(
         holder = program.get(LEASE)
         RecordingTopic(others).subscribe_pubsub("prices")
         others.channels.start()
-        wait_until(
-            lambda: subscribers_of(program, CHANGES) == 3, "not all processes have subscribed"
-        )
+        wait_until(lambda: subscribers_of(program, CHANGES) == 3, "all processes have subscribed")
         others.channels.stop()  # which does not take the lease
         assert program.get(LEASE) == holder
         streams.channels.stop()
@@ -286,7 +282,7 @@ def test_a_silent_connection_is_replaced(
         # It publishes again after it has received the lease on the new connection.
         wait_until(
             lambda: program.publish("prices", "2") and len(there.entries) > 1,
-            "the message has not arrived",
+            "the message has arrived",
         )
         streams.channels.stop()
         streams.close(TIMEOUT)
@@ -301,16 +297,16 @@ def test_a_holder_that_dies_is_replaced(
 ) -> None:
     streams = connect(redis_server.url, lease_renewal=0.1)
     with Listening(redis_server) as process:
-        wait_until(lambda: program.get(LEASE), "no process holds the lease")
+        wait_until(lambda: program.get(LEASE), "a process holds the lease")
         dead = program.get(LEASE)
         here = RecordingTopic(streams).follow()
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(
-            lambda: subscribers_of(program, CHANGES) == 2, "not all processes have subscribed"
-        )
+        wait_until(lambda: subscribers_of(program, CHANGES) == 2, "all processes have subscribed")
         process.kill()
-        wait_until(lambda: program.get(LEASE) not in (None, dead), "no process takes the lease")
+        wait_until(
+            lambda: program.get(LEASE) not in (None, dead), "another process holds the lease"
+        )
         program.publish("prices", "hello")
         here.expect("hello")
 
@@ -325,20 +321,20 @@ def test_a_suspended_holder_loses_and_doubles_no_message(
     streams = connect(redis_server.url, lease_renewal=0.1)
     here = RecordingTopic(streams).follow()
     with Listening(redis_server) as process:
-        wait_until(lambda: program.get(LEASE), "no process holds the lease")
+        wait_until(lambda: program.get(LEASE), "a process holds the lease")
         first = program.get(LEASE)
         here.subscribe_pubsub("prices")
         streams.channels.start()
-        wait_until(
-            lambda: subscribers_of(program, CHANGES) == 2, "not all processes have subscribed"
-        )
+        wait_until(lambda: subscribers_of(program, CHANGES) == 2, "all processes have subscribed")
         program.publish("prices", "a")
         here.expect("a")
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
         for data in numbers(10, "b"):
             program.publish("prices", data)
-        wait_until(lambda: program.get(LEASE) not in (None, first), "no process takes the lease")
+        wait_until(
+            lambda: program.get(LEASE) not in (None, first), "another process holds the lease"
+        )
         for data in numbers(10, "c"):
             program.publish("prices", data)
         here.expect("a", *numbers(10, "c"))
@@ -379,7 +375,7 @@ def test_a_cut_connection_is_replaced(
     program.publish("prices", "before")
     here.expect("before")
     assert redis_server.cut("wsframe-channels") == 4
-    wait_until(lambda: subscribers_of(program, CHANGES) == 2, "the channel is not subscribed again")
+    wait_until(lambda: subscribers_of(program, CHANGES) == 2, "the channel is subscribed again")
     # The time at which the holder begins again is unknown; later messages come once each.
     count, until = 0, time.monotonic() + TIMEOUT
     while len(here.entries) < 20:
@@ -387,7 +383,7 @@ def test_a_cut_connection_is_replaced(
         count += 1
         assert time.monotonic() < until, "the channel is not read again"
     program.publish("prices", "the end")
-    wait_until(lambda: "the end" in data_of(here.entries), "the last event has not arrived")
+    wait_until(lambda: "the end" in data_of(here.entries), "the last event has arrived")
     _, *after, _ = data_of(here.entries)
     assert after == numbers(count)[-len(after) :]
 
@@ -399,7 +395,7 @@ def test_a_message_that_cannot_be_published_is_logged(
     topic = RecordingTopic(streams)
     topic.subscribe_pubsub("closed")
     lease = "wsframe:{news}:from:closed"
-    wait_until(lambda: program.get(lease), "no process holds the lease")
+    wait_until(lambda: program.get(lease), "a process holds the lease")
     topic.close()
     program.publish("closed", "too late")
     log.expect("dropping message from Redis channel 'closed': ")
@@ -414,7 +410,7 @@ def test_a_rejected_lease_is_logged(
     streams.channels.start()
     log.expect("Redis rejected the lease of channel 'prices': ")
     program.delete(LEASE)
-    wait_until(lambda: program.get(LEASE), "no process holds the lease")
+    wait_until(lambda: program.get(LEASE), "a process holds the lease")
     log.records.clear()
 
 
@@ -441,20 +437,23 @@ def test_deployments_in_one_redis_are_separate(
         RecordingTopic(streams).subscribe_pubsub("prices")
         streams.channels.start()
     for name in changes:
-        wait_until(lambda: subscribers_of(program, name) == 1, "the channel is not subscribed")  # noqa: B023
+        wait_until(lambda: subscribers_of(program, name) == 1, "the channel is subscribed")  # noqa: B023
     for topic in topics:
         wait_until(
             lambda: program.publish("prices", "hello") and topic.entries,  # noqa: B023
-            "it has no lease",
+            "the holder of the lease publishes the message",
         )
     counts = [len(topic.entries) for topic in topics]
     for data in numbers(100):
         program.publish("prices", data)
     for topic in topics:
-        wait_until(lambda: data_of(topic.entries)[-100:] == numbers(100), "events missing")  # noqa: B023
+        wait_until(
+            lambda: data_of(topic.entries)[-100:] == numbers(100),  # noqa: B023
+            "the last 100 events have arrived",
+        )
     assert [len(topic.entries) for topic in topics] >= counts
     topics[0].publish_all("mine")
-    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "the event has not arrived")
+    wait_until(lambda: data_of(topics[0].entries)[-1] == "mine", "the event has arrived")
     assert each[0].flush(TIMEOUT)
     assert data_of(topics[1].entries)[-100:] == numbers(100)
     for streams in each:
@@ -472,10 +471,8 @@ def test_a_rejected_channel_does_not_affect_others(
     here.subscribe_pubsub("prices")
     streams.channels.start()
     log.expect("Redis rejected channel 'secrets': ")
-    wait_until(lambda: program.get(LEASE), "no process holds the lease")
-    wait_until(
-        lambda: program.publish("prices", "1") and here.entries, "the message has not arrived"
-    )
+    wait_until(lambda: program.get(LEASE), "a process holds the lease")
+    wait_until(lambda: program.publish("prices", "1") and here.entries, "the message has arrived")
     assert not program.get("wsframe:{news}:from:secrets")
     streams.channels.stop()
 
@@ -491,7 +488,7 @@ def test_a_withdrawn_permission_is_logged_until_it_is_returned(
     log.expect("unexpected Redis error: ")
     program.execute_command("ACL", "SETUSER", "ann", "+ping")
     log.expect("reconnected to Redis", logging.WARNING)
-    wait_until(lambda: subscribers_of(program, CHANGES), "the channel is not subscribed again")
+    wait_until(lambda: subscribers_of(program, CHANGES), "the channel is subscribed again")
     streams.channels.stop()
 
 

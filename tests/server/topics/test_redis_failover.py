@@ -43,7 +43,7 @@ class Pair:
         """Wait until the replica has all data of the primary."""
         with self.primary.client() as client:
             client.set("sync", time.monotonic())
-            wait_until(lambda: client.wait(1, 100) == 1, "the replica does not follow")
+            wait_until(lambda: client.wait(1, 100) == 1, "the replica follows")
 
     def detach(self) -> None:
         """Have the replica miss further data."""
@@ -77,7 +77,7 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
     here.subscribe_pubsub("prices")
     streams.channels.start()
     with pair.replica.client() as program:
-        wait_until(lambda: program.get("wsframe:{news}:from:prices"), "no process holds the lease")
+        wait_until(lambda: program.get("wsframe:{news}:from:prices"), "a process holds the lease")
         here.publish_all("1")
         here.expect("1")
         pair.sync()
@@ -86,14 +86,14 @@ def test_every_thread_follows_a_primary_that_becomes_a_replica(
         here.publish_all("2")
         here.expect("1", "2")
         log.expect("lost connection to Redis, retrying: ", logging.WARNING)
-        wait_until(lambda: not streams.connection.unavailable, "not all have followed")
-        channel = "wsframe:{news}:from:prices@0"
         wait_until(
-            lambda: program.pubsub_numsub(channel)[0][1] == 1, "the channel is not subscribed"
+            lambda: not streams.connection.unavailable, "all threads have followed the failover"
         )
+        channel = "wsframe:{news}:from:prices@0"
+        wait_until(lambda: program.pubsub_numsub(channel)[0][1] == 1, "the channel is subscribed")
         wait_until(
             lambda: program.publish("prices", "3") and data_of(here.entries)[-1] == "3",
-            "the channel is not subscribed",
+            "the channel is subscribed",
         )
     streams.channels.stop()
     streams.close(TIMEOUT)
@@ -163,7 +163,7 @@ def test_events_lost_in_a_failover_are_a_gap(
     pair.primary.kill()
     assert here.wait_for_entries(count + 1)[count].oldest is not None
     here.publish_all("7")
-    wait_until(lambda: data_of(here.entries)[-1] == "7", "the event has not arrived")
+    wait_until(lambda: data_of(here.entries)[-1] == "7", "the event has arrived")
     log.records.clear()
 
 
@@ -176,7 +176,7 @@ def test_a_client_whose_last_event_was_lost_receives_a_gap(
     server = serve(app)
     stream = clients.stream(server, "/events")
     wait_until(
-        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is not subscribed"
+        lambda: topic.stats().lagging < topic.stats().subscribers, "the client is subscribed"
     )
     ids = []
     for item in numbers(3):
@@ -222,7 +222,7 @@ def test_an_eviction_is_a_gap_for_clients_that_reconnect(
                 client.set("x", "y")
         client.config_set("maxmemory", 0)
     here.publish_all("after")
-    wait_until(lambda: data_of(here.entries)[-1] == "after", "the event has not arrived")
+    wait_until(lambda: data_of(here.entries)[-1] == "after", "the event has arrived")
     late = RecordingTopic(others).follow()
     assert data_of(late.kept_entries()) == ["after"]
     assert place_of(late.floors[0]) >= place_of(entries[4].stream_id)

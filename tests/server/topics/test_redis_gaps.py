@@ -101,7 +101,7 @@ def test_a_key_that_is_not_a_stream_affects_only_its_topic(
     with redis_server.client() as client:
         client.set("wsframe:{worse}", "taken")
         client.delete("wsframe:{bad}", "wsframe:{bad}:meta")
-    wait_until(lambda: publishes(bad, "good"), "the topic is still rejected")
+    wait_until(lambda: publishes(bad, "good"), "the topic is accepted again")
     lost, good = bad.follow().wait_for_entries(2)
     assert (lost.oldest, good.data) == ("", "good")
     with redis_server.client() as client:
@@ -110,14 +110,14 @@ def test_a_key_that_is_not_a_stream_affects_only_its_topic(
     log.expect("Redis rejected reading the topic 'bad': ")
     here.publish_all("world")
     here.expect("hello", "world")
-    wait_until(lambda: publishes(bad, "lost, too"), "the topic is still rejected")
+    wait_until(lambda: publishes(bad, "lost, too"), "the topic is accepted again")
     with pytest.raises(EventsLost, match="2 published events are lost: Redis rejected the topic"):
         streams.flush(TIMEOUT)
     log.expect("dropping event: Redis rejected the topic 'bad': ")
     # When the key is free again, subscribers receive a gap and the next events.
     with redis_server.client() as client:
         client.delete("wsframe:{bad}")
-    wait_until(lambda: publishes(bad, "again"), "the topic is still rejected")
+    wait_until(lambda: publishes(bad, "again"), "the topic is accepted again")
     *_, lost, again = bad.wait_for_entries(4)
     assert (lost.oldest, again.data) == ("", "again")
     log.records.clear()
@@ -172,6 +172,8 @@ def test_channels_of_unfollowed_topics_are_unsubscribed(
         def channels() -> list[bytes]:
             return [name for name in client.pubsub_channels() if b"wake" not in name]
 
-        wait_until(lambda: channels() == [b"wsframe:{other}@0"], "the channel is still subscribed")
+        wait_until(
+            lambda: channels() == [b"wsframe:{other}@0"], "only the other channel is subscribed"
+        )
     there.publish_all("hello")
     there.expect("hello")

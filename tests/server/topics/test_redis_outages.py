@@ -33,12 +33,12 @@ def test_killing_redis_loses_and_doubles_no_event(
             redis_server.kill()
             wait_until(
                 lambda: streams.connection.unavailable and others.connection.unavailable,
-                "the outage is not noticed",
+                "the outage is noticed",
             )
             redis_server.start()
             wait_until(
                 lambda: not (streams.connection.unavailable or others.connection.unavailable),
-                "Redis is not found again",
+                "Redis is found again",
             )
     check_that_all_came(publishing, here, there)
 
@@ -96,7 +96,7 @@ def test_an_outage_and_its_end_are_logged_once(
         here.publish_all("during the outage")
         log.expect("lost connection to Redis, retrying: ", logging.WARNING)
         wait_until(
-            lambda: len(streams.connection.failing) == 2, "one thread has not noticed the outage"
+            lambda: len(streams.connection.failing) == 2, "both threads have noticed the outage"
         )
         redis_server.start()
         log.expect("reconnected to Redis", logging.WARNING)

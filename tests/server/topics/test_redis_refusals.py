@@ -148,10 +148,10 @@ def test_a_reconfigured_redis_is_used_again(
                     for each in client.client_list()
                     if each["name"] == name
                 ]
-            wait_until(lambda: streams.connection.refusal, "the refusal is not known")
+            wait_until(lambda: streams.connection.refusal, "the refusal is known")
             log.expect("this Redis does not support topics: ")
             client.config_set("requirepass", "secret")
-        wait_until(lambda: not streams.connection.unavailable, "Redis is not used again")
+        wait_until(lambda: not streams.connection.unavailable, "Redis is used again")
         here.publish_all("2")
         here.expect("1", "2")
         streams.close(TIMEOUT)

@@ -104,7 +104,7 @@ def test_entries_added_while_a_topic_is_loaded_are_read(
     streams.unfollow(here)
     here.floors.clear()
     here.follow()
-    wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "the event has not arrived")
+    wait_until(lambda: data_of(here.kept_entries()) == ["hello"], "the event has arrived")
 
 
 def test_a_topic_that_is_unfollowed_while_redis_replies_is_not_loaded(
@@ -133,9 +133,7 @@ def test_entries_added_before_a_channel_is_subscribed_again_are_read(
 ) -> None:
     here, there = RecordingTopic(streams).follow(), RecordingTopic(others)
     with redis_server.client() as client:
-        wait_until(
-            lambda: client.pubsub_channels("wsframe:{news}@0"), "the channel is not subscribed"
-        )
+        wait_until(lambda: client.pubsub_channels("wsframe:{news}@0"), "the channel is subscribed")
     subscribe = redis.client.PubSub.subscribe
 
     def subscribe_late(self: redis.client.PubSub, *channels: str) -> Any:
@@ -183,7 +181,7 @@ def test_a_later_follower_finds_the_topic_closed(
 
 def members(streams: RedisStreams, *expected: str) -> None:
     topic = RecordingTopic(streams)
-    wait_until(lambda: topic.members() == list(expected), f"not {expected}")
+    wait_until(lambda: topic.members() == list(expected), f"the members are {expected}")
 
 
 def test_all_processes_know_the_members(streams: RedisStreams, others: RedisStreams) -> None:
@@ -220,7 +218,8 @@ def test_members_of_a_silent_process_expire(redis_server: RedisServer, connect: 
     others.join(replica("news"), "bob")
     until = time.monotonic() + 1.0
     wait_until(
-        lambda: RecordingTopic(others).members() == ["bob"] and time.monotonic() > until, "not kept"
+        lambda: RecordingTopic(others).members() == ["bob"] and time.monotonic() > until,
+        "only the member bob is kept",
     )
 
 
@@ -244,7 +243,7 @@ def test_members_raises_while_redis_is_unavailable(
     redis_server.kill()
     with pytest.raises(BrokerUnavailable, match="cannot read the members of the topic"):
         topic.members()
-    wait_until(lambda: streams.connection.unavailable, "the outage is not noticed")
+    wait_until(lambda: streams.connection.unavailable, "the outage is noticed")
     with pytest.raises(BrokerUnavailable, match="cannot read the members of the topic"):
         topic.members()
     redis_server.start()

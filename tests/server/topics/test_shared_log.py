@@ -396,7 +396,7 @@ def test_servers_share_their_topics(
     source.put("1")
     wait_until(
         lambda: all(app.topic("news").stats().history == 1 for app in apps),
-        "the event has not arrived",
+        "the event has arrived",
     )
     apps[1].topic("news").publish("2")
     for stream in streams:

@@ -64,7 +64,7 @@ def fed() -> tuple[App, Topic, Items]:
 
 
 def published(topic: Topic, count: int) -> None:
-    wait_until(lambda: topic.stats().published == count, f"there are not {count} events")
+    wait_until(lambda: topic.stats().published == count, f"there are {count} events")
 
 
 def test_a_blocking_source_continues_with_the_next_server(serve: Serve, log: ServerLog) -> None:
@@ -309,7 +309,7 @@ def test_a_queue_keeps_items_that_redis_has_not_acknowledged(
     redis_server.kill()
     for item in numbers(1000):
         source.put(item)
-    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "no items are taken")
+    wait_until(lambda: source.qsize() <= 1000 - WINDOW, "a part of the items is taken")
     server.stop()
     assert source.qsize() == 1000 - WINDOW
     log.expect(f"Redis has not acknowledged {WINDOW} items", logging.WARNING)
@@ -331,7 +331,7 @@ def test_an_iterable_waits_for_redis(
     server = serve(app)
     shared = topics_of(app).shared
     assert isinstance(shared, RedisStreams)
-    wait_until(lambda: shared.connection.unavailable, "the outage is not noticed")
+    wait_until(lambda: shared.connection.unavailable, "the outage is noticed")
     assert next(items) == "1"  # one item is taken
     redis_server.start()
     there.expect("0", *numbers(100)[2:])
@@ -352,7 +352,9 @@ def test_items_of_a_topic_that_redis_rejects_wait_in_order(
         client.delete("wsframe:{news}")
     source.join()
     there = RecordingTopic(others).follow()
-    wait_until(lambda: data_of(there.entries)[-20:] == numbers(20), "the items are not in order")
+    wait_until(
+        lambda: data_of(there.entries)[-20:] == numbers(20), "the last items have arrived in order"
+    )
     app.flush()
     server.stop()
     log.records.clear()
@@ -389,16 +391,16 @@ def test_rejected_items_are_published_again_in_order_after_all_replies(log: Serv
     for item in ("1", "2", "3"):
         source.put(item)
     thread.start()
-    wait_until(lambda: topic.rejected, "the third item was not published")
+    wait_until(lambda: topic.rejected, "the third item is rejected")
     (_, first), (_, second) = topic.submitted
     first.settle(Fate.REFUSED)
     rejected = len(topic.rejected)
-    wait_until(lambda: len(topic.rejected) > rejected + 2, "the third item is not tried again")
+    wait_until(lambda: len(topic.rejected) > rejected + 2, "the third item is tried again")
     assert set(topic.rejected) == {"3"}  # the second may still be accepted
     second.settle(Fate.REFUSED)
-    wait_until(lambda: topic.rejected[-1] == "1", "the first item is not published again")
+    wait_until(lambda: topic.rejected[-1] == "1", "the first item is tried again")
     topic.room = 3
-    wait_until(lambda: len(topic.submitted) == 5, "the items are not published again")
+    wait_until(lambda: len(topic.submitted) == 5, "the items are published again")
     assert [data for data, _ in topic.submitted] == ["1", "2", "1", "2", "3"]
     for _, receipt in topic.submitted[2:]:
         receipt.settle(Fate.ACCEPTED)
