@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -39,3 +39,8 @@ def differing(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         for key in config.keys() | other.keys()
         if not (key in config and key in other and config[key] == other[key])
     )
+
+
+def keys_of(names: Iterable[str]) -> str:
+    """Any thread: return the keys of arguments in a configuration, separated by commas."""
+    return ", ".join(f"{PREFIX}{name.upper()}" for name in names)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from flask import Flask, Response, has_request_context
+from flask import Flask, Response, current_app, has_request_context
 
 from wsframe import PerMessageDeflate
 from wsframe.headers import Headers
@@ -19,7 +19,7 @@ from ..wsgi.application import Application
 from ..wsgi.environ import Environ
 from ..wsgi.handlers import Origins, code_of
 from ..wsgi.surroundings import surrounded
-from .configuration import PREFIX, arguments_in, differing
+from .configuration import arguments_in, differing, keys_of
 from .contexts import Contexts
 
 # The key of a Live in ``app.extensions``.
@@ -60,6 +60,8 @@ class Live(wsgi.Live):
         ValueError: a value is not valid.
     """
 
+    origins_setting = "WSFRAME_ORIGINS in app.config, or to the origins of the handler"
+
     def __init__(
         self,
         app: Flask | None = None,
@@ -73,6 +75,8 @@ class Live(wsgi.Live):
         # The configuration of the applications; None before init_app.
         self._config: dict[str, Any] | None = None
         self._keeping: set[object] = set()  # the code objects of handlers with keep_context
+        # True after the configuration of an application was compared with self._config in a view.
+        self._compared = False
         if app is not None:
             self.init_app(app)
 
@@ -95,7 +99,7 @@ class Live(wsgi.Live):
                 self.configure(**{**config, **self._arguments})
             self._config = config
         elif config != self._config:
-            names = ", ".join(f"{PREFIX}{key.upper()}" for key in differing(config, self._config))
+            names = keys_of(differing(config, self._config))
             raise ValueError(
                 f"the applications that share a Live must have the same app.config values: {names}"
             )
@@ -172,10 +176,12 @@ class Live(wsgi.Live):
         """Any thread: return the view's result for a WSGI application.
 
         Raises:
-            RuntimeError: :meth:`init_app` was not called.
+            RuntimeError: :meth:`init_app` was not called, or the configuration has changed since.
         """
         if self._config is None:
             raise RuntimeError("this Live has no Flask application: call live.init_app(app) first")
+        if not self._compared and has_request_context():
+            self._check_unchanged(self._config)
         return super().respond(application)
 
     def bind(
@@ -189,3 +195,17 @@ class Live(wsgi.Live):
             return super().bind(handler, arguments, environ)
         contexts = Contexts(keep=code_of(handler) in self._keeping)
         return surrounded(partial(handler, **arguments), contexts)
+
+    def _check_unchanged(self, config: dict[str, Any]) -> None:
+        """The request's thread: check once that the configuration is as in :meth:`init_app`.
+
+        Raises:
+            RuntimeError: a value was set after :meth:`init_app`, so it has no effect.
+        """
+        names = keys_of(differing(arguments_in(current_app.config), config))
+        if names:
+            raise RuntimeError(
+                f"app.config values were set after Live(app), and have no effect: {names}; set "
+                "them before Live(app) or live.init_app(app)"
+            )
+        self._compared = True

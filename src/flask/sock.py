@@ -34,7 +34,7 @@ class SockClosed(ConnectionClosed):
     Attributes:
         code: the close code.
         reason: the close code, as in Flask-Sock.
-        message: the close reason; None without one.
+        message: the close reason; None if the peer has sent no close code.
     """
 
     reason: int  # type: ignore[assignment]
@@ -42,7 +42,8 @@ class SockClosed(ConnectionClosed):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)
         self.reason = code
-        self.message: str | None = message or None
+        unsent = code in (CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE)
+        self.message: str | None = None if unsent else message
 
     def __str__(self) -> str:
         return f"Connection closed: {int(self.code)} {self.message or ''}".rstrip()

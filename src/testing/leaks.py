@@ -70,7 +70,9 @@ def _wait_for_threads(before: set[threading.Thread], timeout: float) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = sorted(thread.name for thread in set(threading.enumerate()) - before)
     if left:
-        raise AssertionError(f"threads are still running: {left}")
+        ours = any(name.startswith("wsframe-") for name in left)
+        advice = ". Stop the server; if it is a Live, pass it to serve_wsgi" if ours else ""
+        raise AssertionError(f"threads are still running: {left}{advice}")
 
 
 def open_files() -> dict[str, str]:

@@ -203,7 +203,10 @@ class Stoppable(Protocol):
     """The interface of a ``Live``, whose connections were taken over from a WSGI server."""
 
     def stop(self, drain: float | None = None) -> None:
-        """Close all connections for good."""
+        """Close all connections, and accept no new ones."""
+
+    def reopen(self) -> None:
+        """Accept connections again."""
 
 
 class WSGIAppServer(LocalServer):
@@ -218,9 +221,10 @@ class WSGIAppServer(LocalServer):
 
     Args:
         application: the application.
-        live: the ``Live`` of :mod:`wsframe.wsgi`, :mod:`wsframe.flask` or :mod:`wsframe.django`. It
-            is stopped at the end, so the next test needs a new one. Without this argument, the
-            application's ``Live`` is not stopped.
+        live: the ``Live`` of :mod:`wsframe.wsgi`, :mod:`wsframe.flask` or :mod:`wsframe.django`. At
+            the end all its connections are closed, and its threads stop. The next test may use it
+            again. Its topics keep their events. By default it is the ``Live`` of a Flask
+            application.
 
     Attributes:
         port: the port on 127.0.0.1.
@@ -228,7 +232,8 @@ class WSGIAppServer(LocalServer):
 
     def __init__(self, application: Callable[..., Any], live: Stoppable | None = None) -> None:
         super().__init__()
-        self._live = live
+        extensions: dict[str, Any] = getattr(application, "extensions", {})  # of Flask
+        self._live: Stoppable | None = extensions.get("wsframe") if live is None else live
         self._server = _ThreadedServer(("127.0.0.1", 0), _QuietHandler)
         self._server.set_app(application)
         self.port: int = self._server.server_port
@@ -241,13 +246,15 @@ class WSGIAppServer(LocalServer):
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        """Close the clients, and stop the ``Live`` and the server."""
+        """Close the clients, stop the server, and close the connections of the ``Live``."""
         super().close()
         if self._live is not None:
             self._live.stop(0.0)
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        if self._live is not None:
+            self._live.reopen()
 
 
 class ServeApp(Protocol):

@@ -39,8 +39,8 @@ class Advice:
             self.say(
                 "processes",
                 "topics are used in several processes without Redis: an event reaches only the "
-                "clients of the process that publishes it. Use one process with threads, or "
-                "Live(redis=...)",
+                "clients of the process that publishes it. Use one process with threads, or the "
+                "setting redis: Live(redis=...), WSFRAME_REDIS in Flask, WSFRAME in Django",
             )
         count, limit = server.connections()
         if count >= NEARLY * limit:

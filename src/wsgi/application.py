@@ -26,7 +26,7 @@ from ..server.topics.topic import Topic
 from .body import Readable, discard_body, discard_refused
 from .connections import Connection, connection_of
 from .environ import Environ, Pairs, StartResponse
-from .errors import CannotTakeError
+from .errors import CannotTakeError, NoServerError
 from .handlers import Origins
 from .relay import Relay
 from .replies import Answer, Reply, Takeover
@@ -224,6 +224,9 @@ class Arrival:
             self.connection = connection_of(self.environ)
         except CannotTakeError as error:
             self.problem = str(error)
+            if isinstance(error, NoServerError):
+                # Django's test client sets the key to True, although there is one process.
+                self.environ = {**self.environ, "wsgi.multiprocess": False}
         else:
             version = "1.1" if self.connection.own_versions else version
         self.request, fields = live.request_of(self.environ, version)

@@ -22,7 +22,7 @@ except ImportError:  # Windows
 
 from ..server.forks import disconnect, recreate_in_children
 from .environ import Environ, address_of, is_peer
-from .errors import CannotTakeError
+from .errors import CannotTakeError, NoServerError
 from .servers import Place, find
 from .tls import TakenTLS, can_be_taken, is_tls
 
@@ -189,6 +189,7 @@ def connection_of(environ: Environ) -> Connection:
 
     Raises:
         CannotTakeError: the server has no socket for this request alone, or its TLS is unsupported.
+        NoServerError: there is no server, as with a test client.
     """
     if environ.get("wsgi.run_once"):
         raise CannotTakeError(
@@ -200,9 +201,9 @@ def connection_of(environ: Environ) -> Connection:
     if place is None:
         software = environ.get("SERVER_SOFTWARE")
         if not software:
-            raise CannotTakeError(
-                "the request has no socket, as in a test client; use a server, such as that of "
-                "werkzeug.serving.make_server"
+            raise NoServerError(
+                "the request has no socket, as in a test client; use a server in the test, such as "
+                "wsframe.testing.WSGIAppServer, or LiveServerTestCase in Django"
             )
         raise CannotTakeError(f"{software} has no socket that can be taken over")
     if not place.own_versions and environ.get("SERVER_PROTOCOL") not in HTTP_1:

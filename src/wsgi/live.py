@@ -99,6 +99,9 @@ class Live(Service):
         ValueError: a value is not valid.
     """
 
+    # The place of the setting origins, for the log.
+    origins_setting = "the origins of Live or of the handler"
+
     def __init__(
         self,
         *,
@@ -255,6 +258,17 @@ class Live(Service):
         self._process.stop(self._settings.drain if drain is None else drain)
         self._siblings.end()
 
+    def reopen(self) -> None:
+        """Any thread, after :meth:`stop`: accept connections again; for tests.
+
+        Topics keep their events. The statistics of connections begin at zero.
+
+        Raises:
+            RuntimeError: :meth:`stop` was not called, and connections have been opened.
+        """
+        self._process.reopen()
+        self._siblings.after_fork()
+
     # For integrations with frameworks ---------------------------------------------------------
 
     def configure(
@@ -292,7 +306,7 @@ class Live(Service):
         self._settings = checked
         self._handlers.set_origins(origins)
         proxies = Proxies(checked.trusted_proxies)
-        self._host_policy = HostPolicy(proxies, Hosts(checked.hosts))
+        self._host_policy = HostPolicy(proxies, Hosts(checked.hosts), self.origins_setting)
 
     def respond(self, application: Application) -> Any:
         """Any thread: return the value that the calling view must return.

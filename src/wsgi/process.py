@@ -68,7 +68,7 @@ class ProcessServer:
             return self.server
 
     def stop(self, drain: float) -> None:
-        """Any thread except the server's: stop the server, if any, and never start another one.
+        """Any thread except the server's: stop the server, if any, and start no other one.
 
         Args:
             drain: the seconds for the stop. Most of this time is used to close connections one by
@@ -80,6 +80,19 @@ class ProcessServer:
         if server is not None:
             atexit.unregister(self._on_exit)
             server.stop(drain, spread=SPREAD * drain)
+
+    def reopen(self) -> None:
+        """Any thread: permit a new server after :meth:`stop`.
+
+        Raises:
+            RuntimeError: the server is running.
+        """
+        with self._lock:
+            if self.server is not None and self.server.running:
+                raise RuntimeError(
+                    "cannot reopen this Live while it serves: call live.stop() first"
+                )
+            self.server, self._stopped = None, False
 
 
 def call_at_exit(function: Callable[[], object]) -> None:

@@ -56,7 +56,7 @@ class Siblings:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """The constructor and the child of a fork: begin without a listening socket."""
+        """The constructor, the child of a fork, and after an end: begin without a socket."""
         self._listener: socket.socket | None = None
         self._tried = False  # True after the first attempt to listen
         self._lock = threading.Lock()  # protects the attributes below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_the_options_of_the_handler_are_valid(names: dict[str, Any], serve: Serv
     client.leave()
 
 
+def test_the_tests_of_the_page_pass(names: dict[str, Any], database: object) -> None:
+    case = run(5)["RoomTest"]
+    result = unittest.TestResult()
+    with site(names["urlpatterns"]):
+        unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert result.testsRun == 2
+    assert [text for _, text in [*result.errors, *result.failures]] == []
+
+
 def test_the_application_of_the_readme_is_a_chat(
     database: object, serve: Serve, session: tuple[str, str]
 ) -> None:
@@ -100,4 +110,4 @@ def test_every_public_class_has_a_correct_example(database: object) -> None:
 
 
 def test_every_block_of_the_page_is_tested() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6

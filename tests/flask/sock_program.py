@@ -28,7 +28,7 @@ def login(name):
 @application.get("/end")
 def end():
     reason, message = ends.get(timeout=10)
-    return f"{int(reason)} {message or '-'}"
+    return f"{int(reason)} {message!r}"
 
 
 @sock.route("/echo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import WARNING
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from flask import Flask, Response
 
 from tests.support.clients import Client, StreamClient, parse_response, upgrade
 from tests.support.handlers import generator_echo
+from tests.support.log import ServerLog
 from tests.wsgi import running
 from wsframe.flask import EventStream, Live
 
@@ -124,6 +126,28 @@ def test_applications_of_one_live_must_agree(new_live: NewLive) -> None:
                 WSFRAME_RETRY=1,
             )
         )
+
+
+def test_a_value_that_is_set_too_late_is_an_error(app: Flask, live: Live) -> None:
+    app.add_url_rule("/events", "events", lambda: live.events(live.topic("news")))
+    app.config.update(
+        WSFRAME_REDIS="redis://localhost", WSFRAME_DRAIN=1.0, PROPAGATE_EXCEPTIONS=True
+    )
+    late = "set after Live.app., and have no effect: WSFRAME_DRAIN, WSFRAME_REDIS; set them before"
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=late):
+            app.test_client().get("/events")
+    del app.config["WSFRAME_REDIS"], app.config["WSFRAME_DRAIN"]
+    assert app.test_client().head("/events").status_code == 200
+
+
+def test_the_log_names_the_key_of_the_origins(app: Flask, live: Live, log: ServerLog) -> None:
+    app.add_url_rule("/events", "events", lambda: live.events(live.topic("news")))
+    answer = app.test_client().get("/events", headers={"Origin": "http://evil.example"})
+    assert answer.status_code == 403
+    log.expect(
+        'add "http://evil.example" to WSFRAME_ORIGINS in app.config, or to the origins of', WARNING
+    )
 
 
 def test_a_live_without_an_application_is_an_error(app: Flask, new_live: NewLive, run: Run) -> None:

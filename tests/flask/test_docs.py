@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,8 +66,39 @@ def test_a_view_returns_a_topic_or_a_websocket(block: Block) -> None:
         client.leave()
 
 
-def test_the_context_ends_while_a_handler_waits(block: Block) -> None:
+def test_a_new_client_receives_the_history_and_the_members(block: Block) -> None:
     names = block(1)
+    app, live = names["app"], names["live"]
+    live.topic("news").publish("old")
+    with app.test_client() as visitor:
+        with visitor.session_transaction() as session:
+            session["name"] = "ann"
+        cookie = visitor.get_cookie("session")
+    assert cookie is not None
+    with running.werkzeug_server(app) as port:
+        stream = StreamClient(port, "/news")
+        assert stream.expect(1) == ["old"]
+        stream.close()
+        page = Client(port)
+        page.send(upgrade("/rooms/tea"))
+        assert parse_response(page.read_to_end()).status == 401
+        page.close()
+        session = ("Cookie", f"session={cookie.value}")
+        client = WebSocketClient(port, "/rooms/tea", session)
+        client.send_messages("hello")
+        _, members, hello = (json.loads(str(text)) for text in client.expect(3))
+        assert (members["event"], members["data"]) == ("members", "ann")
+        assert (hello["event"], hello["data"]) == ("message", "ann: hello")
+        client.leave()
+        again = WebSocketClient(port, f"/rooms/tea?after={hello['id']}", session)
+        again.send_messages("back")
+        events = [json.loads(str(text)).get("data") for text in again.expect(4)]
+        assert events == [None, "", "ann", "ann: back"]
+        again.leave()
+
+
+def test_the_context_ends_while_a_handler_waits(block: Block) -> None:
+    names = block(2)
     with running.werkzeug_server(names["app"]) as port:
         stream = StreamClient(port, "/jobs/7")
         assert stream.expect(1) == ['{"name": "report", "path": "/jobs/7"}']
@@ -80,7 +112,7 @@ def test_an_application_factory_configures_the_live(
     block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASK_WSFRAME_RETRY", "3")
-    names = block(2)
+    names = block(3)
     assert isinstance(names["create_app"](), Flask)
     app = names["create_app"]()
     assert app.config["WSFRAME_RETRY"] == 3
@@ -88,9 +120,11 @@ def test_an_application_factory_configures_the_live(
 
 
 def test_a_test_opens_a_websocket(block: Block) -> None:
-    app = block(4)["app"]
-    assert block(3)["call"](app, "/echo", "hello") == "hello"
+    app = block(5)["app"]
+    call = block(4)["call"]
+    for message in ("hello", "again"):
+        assert call(app, "/echo", message, ("Sec-WebSocket-Protocol", "chat")) == message
 
 
 def test_all_blocks_are_tested() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6

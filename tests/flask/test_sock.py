@@ -142,9 +142,9 @@ def test_a_handler_receives_sends_and_closes(app: Flask, sock: Sock, run: Run) -
     assert answers == [closed, closed, (4000, "so long", "4000 so long")]
 
 
-@pytest.mark.parametrize(("reason", "message"), [("bye", "bye"), ("", None)])
+@pytest.mark.parametrize(("reason", "message"), [("bye", "bye"), ("", "")])
 def test_the_end_has_the_attributes_of_flask_sock(
-    app: Flask, sock: Sock, run: Run, reason: str, message: str | None
+    app: Flask, sock: Sock, run: Run, reason: str, message: str
 ) -> None:
     ends: queue.Queue[object] = queue.Queue()
 

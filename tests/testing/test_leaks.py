@@ -37,6 +37,15 @@ def test_a_thread_is_found() -> None:
     thread.join()
 
 
+def test_a_thread_of_a_live_is_found_with_advice() -> None:
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="wsframe-loop")
+    with failing("if it is a Live, pass it to serve_wsgi"), leak_check(timeout=0.01):
+        thread.start()
+    end.set()
+    thread.join()
+
+
 def test_a_thread_that_is_about_to_end_has_time() -> None:
     end = threading.Event()
     with leak_check():

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+import wsframe.flask
 from tests.support.certificates import Certificates
 from tests.support.handlers import Checkpoint, generator_echo, websocket_app
 from wsframe import Close, Ping
@@ -21,6 +23,7 @@ from wsframe.testing import (
     ServeApp,
     ServeWSGI,
     SlowReader,
+    WSGIAppServer,
     leak_check,
     stop_within,
     wait_until,
@@ -218,6 +221,29 @@ def test_a_wsgi_application_has_pages_and_websockets(serve_wsgi: ServeWSGI) -> N
     browser.send(get("/"))
     assert browser.response().body == b"hello"
     assert server.url == f"http://127.0.0.1:{server.port}"
+
+
+def test_tests_may_use_the_same_live_one_after_the_other() -> None:
+    live = Live(loops=1)
+    echo = live.websocket(generator_echo)
+    live.topic("news").publish("one")
+    for _ in range(2):
+        with leak_check(), WSGIAppServer(echo, live) as server:
+            client = server.websocket("/")
+            client.send_messages("hello")
+            assert client.expect(1) == ["hello"]
+    assert live.topic("news").stats().history == 1
+
+
+def test_the_live_of_a_flask_application_is_found() -> None:
+    app = Flask("app")
+    live = wsframe.flask.Live(app)
+    app.add_url_rule("/", "echo", lambda: live.websocket(generator_echo), websocket=True)
+    for _ in range(2):
+        with leak_check(), WSGIAppServer(app) as server:
+            client = server.websocket("/")
+            client.send_messages("hello")
+            assert client.expect(1) == ["hello"]
 
 
 def test_a_wsgi_application_needs_no_live(serve_wsgi: ServeWSGI) -> None:

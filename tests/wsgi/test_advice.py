@@ -11,7 +11,7 @@ import pytest
 from tests.support.log import ServerLog
 from wsframe.wsgi import Live, WebSocket
 
-from .arrived import UPGRADE, Arrived
+from .arrived import UPGRADE, Arrived, without_socket
 from .conftest import MakeLive
 
 WARNING = 30
@@ -32,6 +32,17 @@ def test_topics_in_several_processes_without_redis(live: Live, log: ServerLog) -
     log.expect("topics are used in several processes without Redis", WARNING)
     assert log.records == []
     live.stop()
+
+
+def test_a_test_client_is_one_process(live: Live, log: ServerLog) -> None:
+    with without_socket(**{"wsgi.multiprocess": True}) as arrived:
+        del arrived.environ["SERVER_SOFTWARE"]
+        live.topic("news").close()
+        arrived.serve(live.events(live.topic("news")))
+    log.expect(
+        "each event stream holds a thread of the WSGI server, because the request has no", WARNING
+    )
+    assert log.records == []
 
 
 def test_one_process_may_use_topics_without_redis(live: Live, log: ServerLog) -> None:

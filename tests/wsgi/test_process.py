@@ -68,6 +68,23 @@ def test_a_stop_before_the_first_connection_starts_nothing(live: Live) -> None:
     live.close()
 
 
+def test_a_live_that_was_stopped_opens_again(live: Live) -> None:
+    live.topic("news").publish("one")
+    for _ in range(2):
+        with Arrived(**UPGRADE) as arrived:
+            arrived.serve(live.websocket(greet))
+            arrived.receive_until(b"hello")
+            with pytest.raises(RuntimeError, match=r"cannot reopen this Live while it serves"):
+                live.reopen()
+            live.stop(0.0)
+        with Arrived(**UPGRADE) as arrived:
+            assert b"shutting down" in arrived.serve(live.websocket(greet))
+            assert arrived.status == 503
+        live.reopen()
+        assert live.stats().accepted == 0
+    assert live.topic("news").stats().history == 1
+
+
 def test_close_requires_a_stop(live: Live) -> None:
     with Arrived(**UPGRADE) as arrived:
         arrived.serve(live.websocket(greet))

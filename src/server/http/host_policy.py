@@ -32,11 +32,15 @@ class HostPolicy:
     Args:
         proxies: the trusted proxies.
         hosts: the hosts that are served.
+        origins_setting: the place of the setting origins, for the log.
     """
 
-    def __init__(self, proxies: Proxies, hosts: Hosts) -> None:
+    def __init__(
+        self, proxies: Proxies, hosts: Hosts, origins_setting: str = "the origins of the route"
+    ) -> None:
         self._proxies = proxies
         self._hosts = hosts
+        self._origins_setting = origins_setting
 
     def check_host(self, request: Request, fields: Fields) -> Fields:
         """Any thread: check that the host of a request is served.
@@ -122,8 +126,8 @@ class HostPolicy:
         if name and not self._hosts.admit(authority):
             cause += f'; "{quoted(name)}" must then also be one of hosts (--hosts)'
         return (
-            f'{cause}. To allow this page of another site, add "{quoted(origin)}" to the origins '
-            "of the route."
+            f'{cause}. To allow this page of another site, add "{quoted(origin)}" to '
+            f"{self._origins_setting}."
         )
 
 
