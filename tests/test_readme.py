@@ -123,7 +123,7 @@ def test_the_flask_application_of_the_readme_streams() -> None:
 
 
 def test_the_page_about_serving_has_both_kinds_of_handlers() -> None:
-    app = run_block("App()", "docs/serving.md")["app"]
+    app = run_block("ticks", "docs/serving.md")["app"]
     with served(app, "/rooms/blue") as client:
         assert client.ask(client.codec.encode("hello")) == "blue: hello"
     with served(app, "/echo") as client:
@@ -147,7 +147,7 @@ def test_the_feed_of_the_page_about_compression_is_compressed() -> None:
 
 def test_the_client_of_its_page_sends_and_follows_events() -> None:
     client = run_block("def follow", "docs/client.md")
-    served_there = run_block("App()", "docs/serving.md")
+    served_there = run_block("ticks", "docs/serving.md")
     with served_there["app"].start() as server:
         assert client["ask"](f"ws://localhost:{server.port}/echo") == "hello"
         stream = client["follow"](f"http://localhost:{server.port}/time")
