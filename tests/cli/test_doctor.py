@@ -135,6 +135,13 @@ FORBIDDEN = [answer(403, body=b"not you")] * 3
         ([answer(503, body=b"full")], "The server is full or does not run: "),
         ([answer(401)], "The server requires credentials (--header): "),
         (FORBIDDEN, "The server refuses this client: The server answered 403 Forbidden (not you)"),
+        (
+            [answer(421, body=b"no")],
+            "does not serve the host that it receives: The server answered",
+        ),
+        ([answer(421)], "setting hosts of the server (--hosts)"),
+        ([answer(502, body=b"<html>")], "The server answered 502 Bad Gateway\n"),
+        ([answer(502, ("Server", "nginx"))], "proxy_pass http://unix:PATH;"),
         ([reset], "The upgrade failed: "),
         ([answer(302, ("Location", "/login"))], "The URL redirects to /login"),
         ([down], "Cloudflare: 520 to 526: check the origin server"),
@@ -178,7 +185,7 @@ def test_a_close_frame_of_the_server_is_no_problem(examine: Examine) -> None:
         ([answer(500)], 1, "The server refused the request: "),
         (FORBIDDEN, 1, "The server refused the request: The server answered 403"),
         ([answer(403), reset, answer(403)], 1, "The server refused the request: "),
-        ([answer(421)], 1, "so it receives another Host"),
+        ([answer(421)], 1, "setting hosts of the server (--hosts)"),
         ([open_stream(b":\n\n"), reset], 0, "A second request failed: "),
         (
             [open_stream(b":\n\n"), stream(b"", ("Access-Control-Allow-Origin", "*"))],

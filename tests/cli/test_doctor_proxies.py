@@ -115,7 +115,7 @@ FAULTS = [
         "silent WebSockets are cut",
         "/ws",
         (*CORRECT, "proxy_read_timeout 200ms;"),
-        "cut without a close frame",
+        "closed the connection without a close frame",
         "proxy_read_timeout 1h;",
     ),
     Fault(
@@ -212,6 +212,11 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 def issue(kind: str, authority: trustme.CA, folder: Path) -> None:
     """Write a certificate with a fault, and its key."""
+    if kind == "self-signed":
+        other = trustme.CA()
+        other.cert_pem.write_to_path(folder / "cert.pem")
+        other.private_key_pem.write_to_path(folder / "key.pem")
+        return
     if kind == "expired":
         certificate = authority.issue_cert("localhost", not_after=LONG_AGO)
     elif kind == "name":
@@ -235,6 +240,7 @@ def authority() -> trustme.CA:
     [
         ("expired", "certificate has expired", "ssl_certificate FILE;   # renew the file"),
         ("name", "certificate is not valid for 'localhost'", "server_name HOST;"),
+        ("self-signed", "self-signed certificate", "ssl_certificate FILE;   # a certificate of a"),
         ("chain", "unable to get local issuer certificate", "ssl_certificate fullchain.pem;"),
         ("valid", "The certificate is valid, for ", ""),
     ],

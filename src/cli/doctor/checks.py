@@ -17,7 +17,8 @@ from .findings import Finding, Grade
 EXPIRES_SOON = 14  # days
 # The codes of OpenSSL (verify(1)).
 EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
-UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
+SELF_SIGNED = 18
+UNKNOWN_ISSUER = (2, 19, 20, 21)
 REDIRECTS = (301, 302, 303, 307, 308)
 # 520 to 526 are codes of Cloudflare.
 NO_SERVER = (502, 504, *range(520, 527))
@@ -43,6 +44,8 @@ def _remedy_of(error: ssl.SSLCertVerificationError) -> str:
         return "expired"
     if error.verify_code in (WRONG_NAME, WRONG_ADDRESS):
         return "name"
+    if error.verify_code == SELF_SIGNED:
+        return "self-signed"
     return "chain" if error.verify_code in UNKNOWN_ISSUER else ""
 
 
@@ -77,7 +80,9 @@ def _explain_forbidden(subject: Subject, error: HandshakeError) -> Finding:
     """Find out whether the Host that the server has received is the reason of a refusal."""
     if error.status == 403 and _opens(subject, subject.origin_without_port):
         return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")
-    if error.status == 421 or _opens(subject, None):
+    if error.status == 421:
+        return explain_misdirected(error)
+    if _opens(subject, None):
         return Finding(
             Grade.PROBLEM,
             f"The server refuses pages of {subject.origin}, so it receives another Host, or allows "
@@ -88,6 +93,12 @@ def _explain_forbidden(subject: Subject, error: HandshakeError) -> Finding:
         Grade.PROBLEM,
         f"The server refuses this client: {quote(error)} (--header adds credentials)",
     )
+
+
+def explain_misdirected(error: HandshakeError) -> Finding:
+    """Explain a 421: the host of the URL is not served, or the proxy has replaced it."""
+    text = f"The server does not serve the host that it receives: {quote(error)}"
+    return Finding(Grade.PROBLEM, text, "hosts")
 
 
 def explain_status(error: HandshakeError) -> Finding | None:
@@ -124,6 +135,7 @@ def _opens(subject: Subject, origin: str | None) -> bool:
 
 def _observe(ws: WebSocket, subject: Subject) -> Iterator[Finding]:
     """Measure a round trip, then keep the WebSocket open without sending anything."""
+    begin = monotonic()
     try:
         seconds = ws.round_trip(subject.timeout)
         yield Finding(Grade.OK, f"A ping is answered after {1000 * seconds:.1f} ms.")
@@ -132,8 +144,8 @@ def _observe(ws: WebSocket, subject: Subject) -> Iterator[Finding]:
         yield Finding(Grade.PROBLEM, "A ping is not answered.", "upgrade")
     except ConnectionClosed as end:
         if end.code == CloseCode.ABNORMAL_CLOSURE:
-            text = "The connection was cut without a close frame"
-            yield Finding(Grade.PROBLEM, f"{text}: {end.reason}.", "silence")
+            text = f"The connection was cut after {monotonic() - begin:.1f} s: {end.reason}."
+            yield Finding(Grade.PROBLEM, text, "silence")
         else:
             yield Finding(Grade.NOTE, f"The server closed the connection: {end}")
     else:
@@ -153,9 +165,10 @@ def _receive_for(ws: WebSocket, seconds: float) -> None:
 
 
 def quote(error: HandshakeError) -> str:
-    """Return a refusal in one line."""
+    """Return a refusal in one line, with the first line of its body unless that is HTML."""
     first, *body = describe(error)
-    return _sentence(f"{first} ({body[0].strip()})" if body else first)
+    line = body[0].strip() if body else ""
+    return _sentence(f"{first} ({line})" if line and not line.startswith("<") else first)
 
 
 def _sentence(text: str) -> str:

@@ -66,6 +66,13 @@ REMEDIES = {
         caddy=("remove header_up Host; reverse_proxy forwards the Host",),
         cloudflare=("Rules > Origin Rules: no Host header override",),
     ),
+    "hosts": Remedy(
+        "Add this host to the setting hosts of the server (--hosts), or have the proxy forward the "
+        "Host of the browser.",
+        nginx=("proxy_set_header Host $http_host;",),
+        caddy=("remove header_up Host; reverse_proxy forwards the Host",),
+        cloudflare=("Rules > Origin Rules: no Host header override",),
+    ),
     "port": Remedy(
         "Have the proxy forward the Host with its port.",
         nginx=("proxy_set_header Host $http_host;   # in the place of $host, which has no port",),
@@ -127,14 +134,27 @@ REMEDIES = {
         nginx=("ssl_certificate fullchain.pem;   # the certificate, then the intermediate ones",),
         caddy=("tls fullchain.pem KEY   # the certificate, then the intermediate ones",),
     ),
+    "self-signed": Remedy(
+        "Browsers trust only certificates of public authorities. Elsewhere pass this certificate "
+        "as --cacert.",
+        nginx=("ssl_certificate FILE;   # a certificate of a public authority",),
+        caddy=("remove tls internal, or tls CERT KEY: Caddy gets a certificate by itself",),
+    ),
     "server": Remedy(
-        "Start the server, and let the proxy connect to its address.",
-        nginx=("proxy_pass http://127.0.0.1:9292;   # address and port of the server",),
-        caddy=("reverse_proxy 127.0.0.1:9292   # address and port of the server",),
+        "Start the server, and let the proxy connect to its address or its unix socket.",
+        nginx=(
+            "proxy_pass http://127.0.0.1:9292;   # address and port of the server",
+            "proxy_pass http://unix:PATH;   # its user needs access: unix_mode, unix_group",
+        ),
+        caddy=(
+            "reverse_proxy 127.0.0.1:9292   # address and port of the server",
+            "reverse_proxy unix/PATH   # its user needs access: unix_mode, unix_group",
+        ),
         cloudflare=("520 to 526: check the origin server, its port and its certificate",),
     ),
     "route": Remedy(
-        "Let the proxy forward this path to the server, unchanged.",
+        "Use the path of a WebSocket or an event stream, and let the proxy forward it to the "
+        "server, unchanged.",
         nginx=(
             "location PATH { proxy_pass http://127.0.0.1:9292; ... }   # no path after the port",
         ),

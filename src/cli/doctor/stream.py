@@ -11,7 +11,7 @@ from wsframe.client.dial import SocketSlot
 from wsframe.client.identity import with_user_agent
 
 from ..client.failures import describe
-from .checks import explain_status, quote
+from .checks import explain_misdirected, explain_status, quote
 from .examination import FOREIGN, Subject
 from .findings import Finding, Grade
 
@@ -83,7 +83,9 @@ def _explain(subject: Subject, response: http.Response) -> Finding:
     error = response.error()
     if error.status == 403 and _status_for(subject, subject.origin_without_port) == 200:
         return Finding(Grade.PROBLEM, "The server receives the Host without its port.", "port")
-    if error.status == 421 or (error.status == 403 and _status_for(subject, None) == 200):
+    if error.status == 421:
+        return explain_misdirected(error)
+    if error.status == 403 and _status_for(subject, None) == 200:
         text = f"The server refuses pages of {subject.origin}, so it receives another Host"
         return Finding(Grade.PROBLEM, f"{text}: {quote(error)}", "host")
     return explain_status(error) or Finding(
