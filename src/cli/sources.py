@@ -108,6 +108,8 @@ def _from_file(name: str) -> dict[str, tuple[object, str]]:
     for key, value in keys.items():
         setting = SETTINGS.get(key)
         if setting is None:
+            if isinstance(value, dict):
+                raise SourceError(f"{name}: settings are not in tables: remove [{key}]")
             raise SourceError(f"{name}: the setting {key!r} does not exist{_advice(key, SETTINGS)}")
         source = f"{name}: {key}"
         found[key] = (_convert(setting, _text(setting, value, source), source), source)

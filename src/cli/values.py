@@ -93,7 +93,9 @@ def headers(text: str) -> list[tuple[str, str]]:
 def seconds(text: str) -> float:
     """Return a number of seconds."""
     if not DECIMAL.fullmatch(text):
-        raise ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+        raise ArgumentTypeError(
+            f"expected a finite number of seconds that is at least 0, got {text!r}"
+        )
     return float(text)
 
 
@@ -158,7 +160,13 @@ def _joined(value: object) -> str:
 
 
 def _octal(value: str | int) -> str:
-    return value if isinstance(value, str) else f"{value:o}"
+    if isinstance(value, str):
+        return value
+    if not 0 <= value <= 0o777:  # probably octal digits without their prefix
+        raise ArgumentTypeError(
+            f'expected permissions in octal such as 0o660 or "660", got the decimal number {value}'
+        )
+    return f"{value:03o}"
 
 
 def _lines(value: str | dict[str, object]) -> str:

@@ -86,7 +86,8 @@ class UnixFile:
                 os.chown(self.path, -1, group_number(group), follow_symlinks=False)
             except OSError as error:
                 message = f"cannot assign the group {group!r} to the socket (unix_group)"
-                raise OSError(error.errno, f"{message}: {error.strerror}") from None
+                advice = "the user of the process must be root or a member of the group"
+                raise OSError(error.errno, f"{message}: {error.strerror}; {advice}") from None
         if mode is not None:
             os.chmod(self.path, mode)
 
@@ -95,7 +96,12 @@ class UnixFile:
         try:
             self.sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale(path):
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                message = "the path is in use by a file that is not a unix socket; remove the file"
+                raise OSError(errno.EEXIST, message) from None
+            if not _is_stale(path):
                 raise
             os.unlink(path)
             self.sock.bind(path)
@@ -116,9 +122,7 @@ def group_number(group: str | int) -> int:
 
 
 def _is_stale(path: str) -> bool:
-    """Return True if the path is a unix socket on which no server listens."""
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
+    """Return True if no server listens on this unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a listening server may be too busy to accept
         try:
