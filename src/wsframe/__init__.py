@@ -3,6 +3,7 @@ r"""A codec for WebSockets (RFC 6455, RFC 7692) and server-sent events (WHATWG H
 The opening handshake: a client sends ``request.encode()``, and a server ``acceptance.encode()``, or
 the response of the error if the request is refused.
 
+    >>> from wsframe import *
     >>> request = UpgradeRequest("example.com", "/chat", subprotocols=["chat"])
     >>> head = RequestDecoder().receive(request.encode())
     >>> head

@@ -60,6 +60,12 @@ class Connection(Receiver):
         deflate: the negotiated compression, as :func:`wsframe.accept` and
             :meth:`wsframe.UpgradeRequest.confirm` return it; or None.
         subprotocol: the negotiated subprotocol; stored for the application.
+
+    Attributes:
+        close_sent: True once :meth:`close` was called.
+        close_received: True once the peer's close frame was received.
+        only_messages: True only if the last call of :meth:`receive` returned only messages. It may
+            be False after such a call, too.
     """
 
     __slots__ = (
@@ -84,10 +90,7 @@ class Connection(Receiver):
     ) -> None:
         super().__init__(role, max_message_size, max_fragments, deflate)
         self.subprotocol: str | None = subprotocol
-        #: True once :meth:`close` was called.
         self.close_sent: bool = False
-        #: True only if the last call of :meth:`receive` returned only messages. It may be False
-        #: after such a call, too.
         self.only_messages: bool = True
         # The thread that removes an item may close, or encode a part. Removing is atomic.
         self._permits = [CLOSING, SENDING]

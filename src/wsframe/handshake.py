@@ -93,7 +93,8 @@ def accept(
     """Accept an upgrade request (RFC 6455 section 4.2.1), and return the response to send.
 
     Args:
-        request: the headers of the request. Names and tokens are case-insensitive.
+        request: the headers of the request, as (name, value) pairs or a mapping, in ``str``, or in
+            ``bytes`` as in ASGI. Names and tokens are case-insensitive.
         method: the method of the request.
         http_version: the HTTP version of the request, such as "1.1".
         subprotocols: the subprotocols that the server supports. The first one in the client's list
@@ -105,7 +106,8 @@ def accept(
             browser, and is allowed.
         deflate: the compression that the server supports. The first of the client's offers that
             is compatible with it is accepted. Without a match messages are not compressed.
-        headers: further headers of the response, such as ``Set-Cookie``.
+        headers: further headers of the response, such as ``Set-Cookie``, as (name, value) pairs or
+            a mapping.
 
     Raises:
         TypeError: subprotocols or origins are not a sequence of ``str``, or another argument has a
@@ -186,7 +188,7 @@ class UpgradeRequest:
     Args:
         host: the value of the ``Host`` header: the server's name, and its port unless it is the
             default port of the scheme.
-        target: the path and the query.
+        target: the path and the query, percent-encoded.
         origin: the value of the ``Origin`` header; None to omit it, as clients other than browsers
             may.
         subprotocols: the subprotocols that the client supports, in order of preference.
@@ -216,7 +218,8 @@ class UpgradeRequest:
             raise ValueError(f"host must be a name or address, optionally with a port: {host!r}")
         if not TARGET.fullmatch(target):
             raise ValueError(
-                f"target must begin with a slash, without spaces or fragment: {target!r}"
+                "target must begin with a slash, without spaces or fragment, and with "
+                f"percent-encoding of all characters that are not ASCII: {target!r}"
             )
         if len(set(subprotocols)) < len(subprotocols):
             raise ValueError(f"subprotocols must be unique: {subprotocols!r}")

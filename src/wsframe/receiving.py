@@ -58,6 +58,9 @@ class Receiver:
         max_message_size: as for :class:`wsframe.Connection`, and the other arguments, too.
         max_fragments: the maximum number of frames of one message; None for the default.
         deflate: the negotiated compression, or None.
+
+    Attributes:
+        close_received: as for :class:`wsframe.Connection`.
     """
 
     __slots__ = (
@@ -106,7 +109,6 @@ class Receiver:
                 raise ValueError(f"role must be Role.SERVER or Role.CLIENT, not {role!r}") from None
         self.role: Role = role
         self.deflate: PerMessageDeflate | None = deflate
-        #: True once the peer's close frame was received.
         self.close_received: bool = False
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments

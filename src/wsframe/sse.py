@@ -37,7 +37,7 @@ class ServerSentEvent(Shown):
 
     Raises:
         ValueError: ``event`` or ``id`` contains CR, LF or NUL, which would forge fields or be
-            ignored (section 9.2.6), or ``retry`` is negative.
+            ignored (WHATWG HTML section 9.2.6), or ``retry`` is negative.
     """
 
     data: str
@@ -84,7 +84,7 @@ def encode_comment(text: str = "") -> bytes:
 
 
 class EventStreamDecoder:
-    r"""Incremental decoder of an event stream (section 9.2.6).
+    r"""Incremental decoder of an event stream (WHATWG HTML section 9.2.6).
 
     Only one thread at a time may use it.
 

@@ -74,13 +74,18 @@ def test_migrated_programs_run(migrated: dict[str, Any]) -> None:
 
 
 def test_the_codec_answers_a_request() -> None:
-    handshake = names_of("codec")["handshake"]
+    names = names_of("codec")
+    handshake, decoder = names["handshake"], names["RequestDecoder"]()
     request = upgrade("/", ("Sec-WebSocket-Protocol", "chat"))
-    response, rest = handshake(request + b"frames")
+    assert handshake(decoder, request[:-1]) == (None, None)
+    response, connection = handshake(decoder, request[-1:] + b"frames")
     assert response.startswith(b"HTTP/1.1 101 ")
-    assert rest == b"frames"
-    assert handshake(request[:-1]) == (b"", b"")
-    assert handshake(b"GET / HTTP/1.1\r\n\r\n")[0].startswith(b"HTTP/1.1 400 ")
+    assert connection.subprotocol == "chat"
+    assert decoder.rest == b"frames"
+    response, connection = handshake(names["RequestDecoder"](), b"GET / HTTP/1.1\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert connection is None
+    assert names["connection"].deflate == names["PerMessageDeflate"]()
 
 
 def test_the_user_of_redis_may_do_what_is_needed(tmp_path: Path) -> None:
