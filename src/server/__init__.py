@@ -9,6 +9,7 @@ from .server import Server
 from .sessions.eventstream import EventStream
 from .sessions.websocket import WebSocket
 from .settings import Settings
+from .sockets.snapshot import ConnectionInfo
 from .tickets import Tickets
 from .topics.errors import BrokerRefused, BrokerUnavailable, EventsLost
 from .topics.receipts import Published
@@ -20,6 +21,7 @@ __all__ = [
     "BrokerRefused",
     "BrokerUnavailable",
     "ConnectionClosed",
+    "ConnectionInfo",
     "EventStream",
     "EventsLost",
     "Published",

@@ -246,7 +246,7 @@ def serve(
         app._add_server(server)
         app._link = link
         if link is not None:
-            link.attach(server, lambda: app._stats_of([server]))
+            link.attach(server, lambda: app._stats_of([server]), app._topics.closings)
         return server
     except BaseException:
         listening.close()

@@ -40,6 +40,7 @@ from .sockets.peer import Peer
 from .sockets.proxied import ProxiedConnections
 from .sockets.secured import SecuredPeer, SecureSocket
 from .sockets.sink import Sinks
+from .sockets.snapshot import ConnectionInfo, connections_of
 from .sockets.tls import TLSPeer
 from .timing import Timing, waitable
 from .topics.registry import Topics
@@ -106,12 +107,17 @@ class Server:
         )
         self._loops = tuple(Loop(timing, self._threads, self._monitor) for _ in range(loops))
         self._clients = tuple(
-            Clients(loop, settings, self._disconnected, self._network_of) for loop in self._loops
+            Clients(loop, settings, self._disconnected, self._network_of, topics.closings.follow)
+            for loop in self._loops
         )
         self._sinks = Sinks(self._loops[0])
         for loop in self._loops:
             topics.add_loop(loop)
             loop.at_end(partial(topics.remove_loop, loop))
+        for clients in self._clients:
+            close = clients.identities.close_soon
+            topics.closings.add(close)
+            clients.loop.at_end(partial(topics.closings.remove, close))
         self._next_clients = cycle(self._clients)
         self._listeners = [
             Listener(self._loops[0], sock, self._accepted, kept=listening.kept)
@@ -285,7 +291,14 @@ class Server:
                 return
         sock.close()
 
-    def connections(self) -> tuple[int, int]:
+    def connections(self) -> list[ConnectionInfo]:
+        """Any thread: return the open WebSockets and event streams, as of this call.
+
+        The call takes some microseconds for each, and pauses often, so that it delays no loop.
+        """
+        return connections_of(self._clients)
+
+    def capacity(self) -> tuple[int, int]:
         """Any thread: return the number of open connections, and its limit."""
         return self._admission.count, self._admission.max_connections
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from wsframe import CloseCode
+from wsframe.frames import check_close
+
 from .reports.loggers import background
 from .reports.stats import Stats, total
 from .server import Server
+from .sockets.identities import Identity, check_identity
+from .sockets.snapshot import ConnectionInfo
 from .timing import Timing
 from .topics.errors import BrokerUnavailable
 from .topics.registry import MEMORY, Topics
@@ -152,6 +157,52 @@ class Service:
     def stats(self) -> Stats:
         """Any thread: return the statistics of the app's topics and servers in this process."""
         return self._stats_of(server for server in self._servers if server.running)
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Any thread: return the open WebSockets and event streams of this process.
+
+        The call takes some microseconds for each, and pauses often, so that it delays no loop.
+        """
+        running = (server for server in self._servers if server.running)
+        return [info for server in running for info in server.connections()]
+
+    def close_identity(
+        self,
+        identity: Identity,
+        *,
+        code: int = CloseCode.POLICY_VIOLATION,
+        reason: str = "",
+    ) -> None:
+        """Any thread: close all WebSockets and event streams of a user, in all processes.
+
+        Use it when a session ends or a user is banned. End the session *before* the call, so that
+        ``authorize`` refuses the clients that reconnect. A request that has arrived before the call
+        and is answered after it is refused with 403.
+
+        A WebSocket is closed with the code and the reason. An event stream ends for good: its
+        client reconnects at most once, and receives 204. Many connections are closed in steps,
+        between which the loop serves others. The call returns at once.
+
+        The closing reaches the other workers, and over Redis all processes. A process that has lost
+        its connection to Redis receives it after it has reconnected, up to five minutes later. It
+        closes all connections that are open when it arrives.
+
+        Args:
+            identity: the text, the number or the UUID that names the user: the value that
+                ``authorize`` has returned, or that :meth:`WebSocket.identify` was called with. A
+                number is the same as its text.
+            code: the close code of WebSockets.
+            reason: the close reason, of at most 123 bytes in UTF-8.
+
+        Raises:
+            BrokerUnavailable, BrokerRefused: the connections of this process are closed, and Redis
+                does not accept the closing for the others.
+            TypeError: the identity has another type.
+            ValueError: the identity is empty or too long, the code must not be sent, or the reason
+                is too long.
+        """
+        check_close(code, reason)
+        self._topics.closings.close(check_identity(identity), int(code), reason)
 
     def _add_server(self, server: Server) -> None:
         """Any thread: add a server that has started, and forget stopped servers."""

@@ -42,7 +42,7 @@ class Advice:
                 "clients of the process that publishes it. Use one process with threads, or the "
                 "setting redis: Live(redis=...), WSFRAME_REDIS in Flask, WSFRAME in Django",
             )
-        count, limit = server.connections()
+        count, limit = server.capacity()
         if count >= NEARLY * limit:
             self.say(
                 "files",

@@ -230,12 +230,12 @@ def test_a_handler_that_cannot_be_called_ends_its_connection(
     assert client.recv(100) == b""
     client.close()
     log.expect("internal error in the loop")
-    wait_until(lambda: server.connections()[0] == 0, "the connection has ended")
+    wait_until(lambda: server.capacity()[0] == 0, "the connection has ended")
 
 
 def test_the_number_of_connections_and_its_limit_are_known(server: Server) -> None:
-    limit = server.connections()[1]
-    assert server.connections() == (0, limit)
+    limit = server.capacity()[1]
+    assert server.capacity() == (0, limit)
     route = WebSocketRoute("", generator_echo, (), "*", 1 << 20, None, None, None)
     client, _ = begin(
         server,
@@ -243,9 +243,9 @@ def test_the_number_of_connections_and_its_limit_are_known(server: Server) -> No
             request, route, generator_echo, generator=True, acceptance=Acceptance(())
         ),
     )
-    wait_until(lambda: server.connections() == (1, limit), "the connection is counted")
+    wait_until(lambda: server.capacity() == (1, limit), "the connection is counted")
     client.close()
-    wait_until(lambda: server.connections() == (0, limit), "the connection has ended")
+    wait_until(lambda: server.capacity() == (0, limit), "the connection has ended")
 
 
 def test_a_socket_is_read_to_its_end_and_closed(server: Server) -> None:

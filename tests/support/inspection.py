@@ -39,6 +39,15 @@ def peers_of(server: Server) -> set[Peer]:
     return {peer for clients in clients_of(server) for peer in tuple(clients.peers)}
 
 
+def indexed(server: Server) -> dict[str, int]:
+    """Return the number of connections that the loops of a server have of each identity."""
+    return {
+        identity: len(peers)
+        for clients in clients_of(server)
+        for identity, peers in clients.identities._peers.items()
+    }
+
+
 def wait_for_disconnects(server: Server, remaining: int = 0) -> None:
     """Wait until the server has closed all connections, or all except so many."""
     wait_until(

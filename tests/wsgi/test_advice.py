@@ -82,7 +82,7 @@ def test_a_quarter_of_the_files_is_left_to_the_server(live: Live) -> None:
         server = live.server({})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    assert server.connections() == (0, 750)
+    assert server.capacity() == (0, 750)
 
 
 def test_limits_of_uwsgi_that_end_processes(

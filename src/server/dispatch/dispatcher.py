@@ -19,7 +19,7 @@ from ..http.host_policy import with_proxy_advice
 from ..http.reader import RequestReader
 from ..http.refusals import RefusalError, no_thread
 from ..http.request import set_pattern, take_headers
-from ..reports.refusals import PATH
+from ..reports.refusals import AUTHORIZE, PATH
 from ..reports.stats import EVENT_STREAM, WEBSOCKET
 from ..sessions.eventstream_handler import EventStreamHandler
 from ..sessions.eventstream_session import EventStreamSession, encode_stream_head
@@ -27,6 +27,7 @@ from ..sessions.generator import GeneratorSession
 from ..sessions.gzipped import accepts_gzip
 from ..sessions.resume import last_event_id
 from ..sessions.thread import ThreadSession
+from ..sockets.identities import identity_of
 from ..sockets.session import NO_SESSION
 from ..topics.ids import END
 from .authorization import Authorization
@@ -194,6 +195,18 @@ class Dispatcher:
             raise no_thread()
         return worker
 
+    def _identity(self, peer: Peer, opening: Opening) -> str | None:
+        """Owner: return the identity of a request; None without one.
+
+        Raises:
+            RefusalError: it was closed after the request had arrived, and perhaps been authorized.
+        """
+        identity = identity_of(opening.request.identity)
+        if peer.clients.identities.closed_since(identity, opening.arrived):
+            advice = "The application has closed the identity since the request arrived."
+            raise RefusalError(403, "forbidden", kind=AUTHORIZE, advice=advice)
+        return identity
+
     def _open_websocket(self, peer: Peer, opening: Opening) -> None:
         """Owner: answer with 101, and start the WebSocket with the bytes that follow the head."""
         request, route, acceptance = opening.request, opening.route, opening.acceptance
@@ -206,6 +219,7 @@ class Dispatcher:
             deflate=acceptance.deflate,
             subprotocol=acceptance.subprotocol,
         )
+        identity = self._identity(peer, opening)
         kind = GeneratorSession if opening.generator else ThreadSession
         profile = peer.loop.profile(route, route.blocking)
         session = kind(peer, profile, self._topics, codec, request, opening.handler)
@@ -216,6 +230,7 @@ class Dispatcher:
         peer.record.subprotocol = acceptance.subprotocol
         peer.record.kind, peer.record.status = WEBSOCKET, 101
         peer.limit_age()
+        peer.clients.identities.assign(peer, identity)
         peer.begin_answer(head)
         session.start(worker)
         if opening.rest:
@@ -245,6 +260,7 @@ class Dispatcher:
         """Owner: answer with 200 and this head, and start the event stream."""
         request, route = opening.request, opening.route
         assert isinstance(route, EventRoute)
+        identity = self._identity(peer, opening)
         profile = peer.loop.profile(route, route.blocking)
         session: EventStreamSession
         if opening.handler is None:
@@ -264,6 +280,7 @@ class Dispatcher:
         peer.switch(session)
         peer.record.kind, peer.record.status = EVENT_STREAM, 200
         peer.limit_age()
+        peer.clients.identities.assign(peer, identity)
         peer.begin_answer(head)
         session.open(worker)
 

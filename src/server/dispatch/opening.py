@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from wsframe import Acceptance
@@ -26,6 +27,7 @@ class Opening:
         acceptance: the answer to a WebSocket handshake; None for an event stream.
         headers: further headers of the answer.
         rest: the bytes that a WebSocket client has sent after the head.
+        arrived: the monotonic time of the request.
         gzip: True to compress an event stream.
     """
 
@@ -38,6 +40,7 @@ class Opening:
     headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     rest: bytes = field(default=b"", kw_only=True)
     gzip: bool = field(default=False, kw_only=True)
+    arrived: float = field(default_factory=monotonic, kw_only=True)
 
 
 def websocket_opening(

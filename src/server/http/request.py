@@ -56,7 +56,8 @@ class Request:
             :meth:`ssl.SSLSocket.getpeercert` returns it; None without one, and without TLS. For a
             TLS connection that was taken over from a WSGI server, it is that of its socket. A proxy
             that ends TLS has to report the certificate in a header of its own.
-        identity: the value that the ``authorize`` of the route returned; None without one.
+        identity: the value that the ``authorize`` of the route returned; None without one. A
+            ``str``, ``int`` or ``UUID`` is the identity that :meth:`App.close_identity` closes.
     """
 
     __slots__ = (

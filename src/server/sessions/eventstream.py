@@ -16,6 +16,7 @@ from .resume import last_event_id
 
 if TYPE_CHECKING:
     from ..http.request import Request
+    from ..sockets.identities import Identity
     from ..topics.subscription import Subscription
     from ..topics.topic import Topic
 
@@ -162,6 +163,23 @@ class EventStream:
         if self._resume is None:
             self._resume = session.resume_from(self.last_event_id)
         return session.subscribe_from(topic, self._resume, after, member)
+
+    def identify(self, identity: Identity | None) -> None:
+        """Any thread: set the identity by which :meth:`App.close_identity` finds this stream.
+
+        Call it if ``authorize`` cannot return the identity, for example because a message contains
+        the credentials. A closing before the call has no effect on the stream. So set the
+        identity first, and check after that whether the session is still valid.
+
+        Args:
+            identity: the text, the number or the UUID that names the user: at most 512 bytes in
+                UTF-8. A number is the same as its text. None removes the identity.
+
+        Raises:
+            TypeError: the identity has another type.
+            ValueError: the identity is empty or too long, or contains a lone surrogate.
+        """
+        self._session.identify(identity)
 
     def close(self, *, final: bool = False) -> None:
         """Any thread: end the stream after the events sent before; a second call does nothing.

@@ -231,6 +231,10 @@ class EventStreamSession(StreamReceiver, Subscriber):
         """Owner: end the stream, because the server stops."""
         self.finish()
 
+    def close_for_good(self, code: int, reason: str) -> None:
+        """Owner: end the stream for good, because the application has closed its identity."""
+        self.request_close(final=True)
+
     def finish(self, *last: bytes) -> None:
         """Owner: end the stream after the queued events and the argument's bytes."""
         self._finish_sending()

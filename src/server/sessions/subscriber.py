@@ -9,6 +9,7 @@ from wsframe import ConnectionClosed
 
 from ..addresses import client_network
 from ..handoff.task import Task
+from ..sockets.identities import Identity, check_identity
 from ..sockets.session import Session
 from ..topics.receiving import TopicReceiver
 
@@ -63,6 +64,11 @@ class Subscriber(TopicReceiver, Session, Task):
     def description(self) -> str:
         """Any thread: the connection's path and the client's address, for the log."""
         return f"{self.peer.address} on {self.path}"
+
+    def identify(self, identity: Identity | None) -> None:
+        """Any thread: set the identity of the connection."""
+        text = None if identity is None else check_identity(identity)
+        self.peer.clients.identities.assign_soon(self.peer, text)
 
     def put(self, block: bytes) -> None:
         """Owner: queue several encoded messages as one block."""

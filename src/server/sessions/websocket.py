@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..http.request import Request
+    from ..sockets.identities import Identity
     from ..topics.subscription import Subscription
     from ..topics.topic import Topic
     from .websocket_session import WebSocketSession
@@ -210,6 +211,23 @@ class WebSocket:
             raise self._session.over_error()
         encoding = message_encoding(self._session.codec.deflate, envelope)
         return self._session.subscribe(topic, encoding, after, otherwise, member)
+
+    def identify(self, identity: Identity | None) -> None:
+        """Any thread: set the identity by which :meth:`App.close_identity` finds this WebSocket.
+
+        Call it if ``authorize`` cannot return the identity, for example because a message contains
+        the credentials. A closing before the call has no effect on the connection. So set the
+        identity first, and check after that whether the session is still valid.
+
+        Args:
+            identity: the text, the number or the UUID that names the user: at most 512 bytes in
+                UTF-8. A number is the same as its text. None removes the identity.
+
+        Raises:
+            TypeError: the identity has another type.
+            ValueError: the identity is empty or too long, or contains a lone surrogate.
+        """
+        self._session.identify(identity)
 
     def ping(self, payload: Buffer = b"") -> None:
         """Any thread: send a ping, which the client answers automatically.

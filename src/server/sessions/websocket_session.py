@@ -242,6 +242,10 @@ class WebSocketSession(Subscriber):
         """Owner: close, because the server stops."""
         self.close(CloseCode.GOING_AWAY, "the server is shutting down")
 
+    def close_for_good(self, code: int, reason: str) -> None:
+        """Owner: close, because the application has closed the identity of the connection."""
+        self.request_close(code, reason)
+
     def expire(self) -> None:
         """Owner: close, because the connection has reached its maximum age."""
         age = self.peer.clients.settings.max_connection_age

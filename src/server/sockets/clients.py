@@ -12,6 +12,7 @@ from wsframe.headers import pairs
 
 from ..reports.refusals import Refusals
 from ..reports.stats import EVENT_STREAM, REQUEST, WEBSOCKET, Stats, Totals
+from .identities import Identities
 from .shutdown import PacedShutdown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Clients:
         on_disconnect: a function that the owner calls with each connection that has ended.
         network_of: a function that returns the client network of a connection, for the limit on
             threads of one network; None if this connection is not limited.
+        on_identity: a function that the owner calls when a connection gets an identity.
 
     Attributes:
         loop, settings, network_of: the arguments.
@@ -40,6 +42,7 @@ class Clients:
         peers: the open connections; only the owner changes the set.
         totals: counters over all connections, including ended ones.
         refusals: counters of the refused requests.
+        identities: the open connections by their identity.
         sendable: the condition that is notified when bytes that other threads have queued were
             sent.
     """
@@ -50,6 +53,7 @@ class Clients:
         settings: Settings,
         on_disconnect: Callable[[Peer], object] = lambda peer: None,
         network_of: Callable[[Peer], Hashable] = lambda peer: None,
+        on_identity: Callable[[], object] = lambda: None,
     ) -> None:
         self.loop = loop
         self.settings = settings
@@ -57,6 +61,7 @@ class Clients:
         self.peers: set[Peer] = set()
         self.totals: Totals = Totals()
         self.refusals: Refusals = Refusals()
+        self.identities: Identities = Identities(loop, on_identity)
         self.sendable: threading.Condition = threading.Condition()
         self.network_of = network_of
         self._on_disconnect = on_disconnect
@@ -80,6 +85,7 @@ class Clients:
         with self.totals.lock:
             self.peers.discard(peer)
             self.totals.take_over(peer)
+        self.identities.remove(peer)
         self._on_disconnect(peer)
         self._check_empty()
 
@@ -132,6 +138,11 @@ class Clients:
         if not self.peers:
             return None
         return timing.sweep_interval if self._shutdown is None else timing.paced_shutdown_interval
+
+    def open_peers(self) -> set[Peer]:
+        """Any thread: return the open connections."""
+        with self.totals.lock:
+            return self.peers.copy()
 
     def stats(self) -> Stats:
         """Any thread: the statistics of this loop and its connections."""

@@ -340,10 +340,14 @@ class Output(Wire, Progress, ABC):
             self._wait()
 
     @property
+    def unsent(self) -> int:
+        """Any thread: the number of queued bytes that the socket has not accepted."""
+        return self._unsent_size + sum(map(size_of, self.out.copy()))
+
+    @property
     def _too_much(self) -> bool:
         """Any thread: True if a thread that sends must wait."""
-        unsent = self._unsent_size + sum(map(size_of, self.out.copy()))
-        return unsent > HIGH_WATER and self.state is OPEN
+        return self.unsent > HIGH_WATER and self.state is OPEN
 
     def wait_for_room(self, timeout: float) -> bool:
         """Any thread: wait until a frame can be queued, or the connection has ended.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..reports.refusals import Refusals
     from ..reports.stats import Totals
     from ..settings import Settings
+    from .identities import Identities
 
 
 # The number of bytes in one read before the protocol is known.
@@ -52,6 +53,7 @@ class Connections(typing.Protocol):
     headers: Pairs
     totals: Totals
     refusals: Refusals
+    identities: Identities
     sendable: threading.Condition
     network_of: Callable[[Peer], Hashable]
 

@@ -57,6 +57,9 @@ class Session(ABC):
     def shut_down(self) -> None:
         """Owner: close the connection as the protocol requires, because the server stops."""
 
+    def close_for_good(self, code: int, reason: str) -> None:  # noqa: B027 - nothing is open
+        """Owner: close so that the client does not reconnect, because its identity was closed."""
+
     def expire(self) -> None:
         """Owner: close so that the client reconnects, because of ``max_connection_age``."""
         self.shut_down()

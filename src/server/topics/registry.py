@@ -13,6 +13,7 @@ from ..forks import recreate_in_children
 from ..reports.loggers import log
 from ..reports.throttled import ThrottledLog
 from ..timing import Timing
+from .closings import CLOSINGS, Closings
 from .entry import check_name
 from .errors import EventsLost
 from .places import Places
@@ -50,6 +51,7 @@ class Topics:
         loops: the loops of the app's servers.
         sources: the queues and iterables that feed topics.
         places: the positions of streams with several topics.
+        closings: the closings of identities.
         late: logs events that were published to a closed topic.
         memory: the bytes of memory that the logs may take before each is limited to a fair share.
         weight: bytes of memory of all logs.
@@ -65,6 +67,7 @@ class Topics:
         self.loops: tuple[EventLoop, ...] = ()
         self.sources: Sources = Sources(timing)
         self.places: Places = Places(self.sizes)
+        self.closings: Closings = Closings(self)
         self.late: ThrottledLog = ThrottledLog()
         self.published: int = 0
         self.dropped: int = 0
@@ -175,6 +178,7 @@ class Topics:
 
     def _stop(self, timeout: float) -> None:
         if self.sources.stop():
+            self.closings.unfollow()
             self.shared.end(timeout)
 
     def fix(self) -> None:
@@ -194,6 +198,8 @@ class Topics:
         if topic is None:
             name = str.__str__(name)
             check_name("a topic", name)
+            if name == CLOSINGS:
+                raise ValueError(f"the name {CLOSINGS!r} is reserved for closings of identities")
             with self._naming:
                 topic = self._add(name)
         if (history, max_bytes, max_age, policy) != (None,) * 4:

@@ -15,6 +15,8 @@ from ..reports.stats import Stats
 Message: TypeAlias = "tuple[str, Any]"
 
 READ_SIZE = 1 << 16
+# A supervisor keeps at most this many bytes of closings for a worker that does not read.
+MAX_UNSENT = 1 << 20
 
 
 class Channel:
@@ -43,6 +45,11 @@ class Channel:
     def has_unsent(self) -> bool:
         """Any thread: True while data waits to be sent."""
         return bool(self._unsent)
+
+    @property
+    def is_full(self) -> bool:
+        """Any thread: True if so much data waits that further closings must be dropped."""
+        return len(self._unsent) > MAX_UNSENT
 
     def send(self, kind: str, content: object = None) -> None:
         """Any thread: send a message; it is lost if the other end is closed."""

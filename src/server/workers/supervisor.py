@@ -27,6 +27,7 @@ from typing import NoReturn
 from ..forks import close_in_children, passed_to_child
 from ..reports import output
 from ..reports.loggers import background, log
+from ..reports.throttled import ThrottledLog
 from ..settings import Settings
 from ..signals import HANGUP, HELD_BACK, Signals
 from ..sockets.listening import Listening
@@ -93,6 +94,7 @@ class Supervisor:
         self._last_reason = ""  # the reason of the last failed start
         self._signals = signals
         self._signals_handled = 0
+        self._dropped = ThrottledLog()
         self._collector = Collector(monotonic, Timing.stats_timeout)
 
     def run(self) -> int:
@@ -221,10 +223,23 @@ class Supervisor:
                 worker.reason = content
             elif kind == "alive":
                 worker.watchdog.answered()
+            elif kind == "close":
+                self._pass_on(worker, content)
             elif kind == "request":
                 self._collector.request(worker.participant)
             else:
                 self._collector.receive(worker.participant, decode_stats(content))
+
+    def _pass_on(self, sender: WorkerProcess, closing: Sequence[object]) -> None:
+        """Send the closing of an identity to all workers except the one that has sent it."""
+        for worker in self._workers:
+            if worker is sender:
+                continue
+            if worker.channel.is_full:
+                text = "dropping the closing of an identity, because worker %d does not read"
+                self._dropped.log(logging.ERROR, text, worker.pid)
+            else:
+                worker.channel.send("close", closing)
 
     def _started(self, worker: WorkerProcess) -> None:
         worker.started = True

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..server import Server
     from ..settings import Settings
     from ..sockets.listening import Listening
+    from ..topics.closings import Closings
 
 # Writes the stacks of all threads and ends the process. Applications rarely use this signal.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
@@ -74,11 +75,17 @@ class SupervisorLink:
         self._waiting: list[MetricsCallback] = []  # they wait for the next request
         self._server: Server | None = None
         self._stats: Callable[[], Stats] = Stats
+        self._closings: Closings | None = None
 
-    def attach(self, server: Server, stats: Callable[[], Stats]) -> None:
-        """The main thread: set the running server and the source of this process's numbers."""
+    def attach(self, server: Server, stats: Callable[[], Stats], closings: Closings) -> None:
+        """The main thread: set the running server, the source of its numbers, and the closings.
+
+        The closings of identities are passed on to the other workers, and received from them.
+        """
         self._server = server
         self._stats = stats
+        self._closings = closings
+        closings.forward = self._forward
 
     def begin(self) -> None:
         """The main thread: report to the supervisor that the server runs; receive its messages."""
@@ -103,6 +110,10 @@ class SupervisorLink:
         elif first:
             self._channel.send("request")
 
+    def _forward(self, *closing: object) -> None:
+        """Any thread: send the closing of an identity to the supervisor, for the other workers."""
+        self._channel.send("close", closing)
+
     def report(self) -> None:
         """Any thread: send the supervisor the numbers of this process."""
         self._channel.send("stats", encode_stats(self._stats()))
@@ -118,6 +129,9 @@ class SupervisorLink:
                     self._check_loops()
                 elif kind == "retire":
                     self._end()
+                elif kind == "close":
+                    assert self._closings is not None
+                    self._closings.receive(*content)
                 else:
                     self._answered(encode(decode_stats(content)))
         self._end()

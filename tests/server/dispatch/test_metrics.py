@@ -18,6 +18,7 @@ from wsframe.server.app import serve
 from wsframe.server.reports.stats import Stats
 from wsframe.server.sockets.listening import listen
 from wsframe.server.timing import Timing
+from wsframe.server.topics.closings import Closings
 from wsframe.server.workers.channel import Channel, channel_pair
 from wsframe.server.workers.worker import MetricsCallback, SupervisorLink
 from wsframe.testing import ManualClock
@@ -32,7 +33,7 @@ class Link(SupervisorLink):
         super().__init__(channel, lambda: None)
         self.callbacks: list[MetricsCallback] = []
 
-    def attach(self, server: Server, stats: Callable[[], Stats]) -> None:
+    def attach(self, server: Server, stats: Callable[[], Stats], closings: Closings) -> None:
         """Ignore the numbers of this process."""
 
     def request(self, callback: MetricsCallback) -> None:

@@ -1,0 +1,147 @@
+"""The identities of the connections of one loop, and the closing of all connections of one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from ..handoff.loop import Loop
+    from .record import ConnectionRecord
+    from .session import Session
+
+#: The name of a user, as an application has it: a text, or the number or UUID of a database.
+Identity: TypeAlias = "str | int | UUID"
+
+MAX_IDENTITY = 512  # bytes of UTF-8
+# The number of connections that are closed before sockets are polled again.
+STEP = 16
+# Closings are remembered for this time, in seconds, and at most this many of them.
+MEMORY = 60.0
+MAX_REMEMBERED = 10_000
+
+
+def check_identity(identity: Identity) -> str:
+    """Any thread: return the text of an identity.
+
+    Raises:
+        TypeError: it is neither a ``str``, an ``int`` nor a ``UUID``; a ``bool`` is not accepted.
+        ValueError: it is empty or too long, or contains a lone surrogate.
+    """
+    text = _text_of(identity)
+    if text is None:
+        raise TypeError(f"identity must be a str, an int or a UUID, got {type(identity).__name__}")
+    size = len(text.encode())
+    if not 0 < size <= MAX_IDENTITY:
+        raise ValueError(f"identity must have 1 to {MAX_IDENTITY} bytes in UTF-8: {size}")
+    return text
+
+
+def identity_of(value: object) -> str | None:
+    """Any thread: return the text of a value that ``authorize`` returned; None if it has none."""
+    with suppress(TypeError, ValueError):
+        return check_identity(value)  # type: ignore[arg-type]
+    return None
+
+
+def _text_of(value: object) -> str | None:
+    """Return the text of a value, without calling code of the application, or None."""
+    kind = type(value)
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, int) and kind is not bool:
+        return int.__repr__(value)
+    return str(value) if kind is UUID else None
+
+
+class Connection(Protocol):
+    """A connection, as far as its identity needs it; see :class:`Peer`."""
+
+    record: ConnectionRecord
+    session: Session
+
+    @property
+    def closed(self) -> bool: ...
+
+
+class Identities:
+    """The index of one loop's connections by their identity.
+
+    An identity takes memory only while a connection has it. Closings are remembered for a minute,
+    so that a request is refused that was authorized before a closing and is answered after it.
+
+    Args:
+        loop: the loop of the connections.
+        on_identity: called by the owner when a connection gets an identity.
+    """
+
+    def __init__(self, loop: Loop, on_identity: Callable[[], object]) -> None:
+        self._loop = loop
+        self._on_identity = on_identity
+        self._peers: dict[str, set[Connection]] = {}
+        self._closed: OrderedDict[str, float] = OrderedDict()  # the times of the latest closings
+        self._closing: deque[tuple[Connection, int, str]] = (
+            deque()
+        )  # connections to close, each once
+
+    # Owner ------------------------------------------------------------------------------------
+
+    def assign(self, peer: Connection, identity: str | None) -> None:
+        """Owner: set the identity of an open connection; None for no identity."""
+        self.remove(peer)
+        if identity is not None and not peer.closed:
+            peer.record.identity = identity
+            self._peers.setdefault(identity, set()).add(peer)
+            self._on_identity()
+
+    def remove(self, peer: Connection) -> None:
+        """Owner: forget the identity of a connection."""
+        identity, peer.record.identity = peer.record.identity, None
+        peers = self._peers.get(identity) if identity is not None else None
+        if identity is not None and peers is not None:
+            peers.discard(peer)
+            if not peers:
+                del self._peers[identity]
+
+    def closed_since(self, identity: str | None, time: float) -> bool:
+        """Owner: return True if an identity was closed after this monotonic time."""
+        return identity is not None and self._closed.get(identity, -inf) > time
+
+    def _close(self, identity: str, code: int, reason: str, now: float) -> None:
+        """Owner: remember the closing, and begin to close the connections."""
+        self._closed[identity] = now
+        self._closed.move_to_end(identity)
+        while (
+            len(self._closed) > MAX_REMEMBERED or next(iter(self._closed.values())) < now - MEMORY
+        ):
+            self._closed.popitem(last=False)
+        peers = self._peers.pop(identity, None)  # so that each connection is closed once
+        if peers:
+            waiting = bool(self._closing)
+            self._closing.extend((peer, code, reason) for peer in peers)
+            if not waiting:
+                self._close_some()
+
+    def _close_some(self) -> None:
+        """Owner: close some of the connections; the next ones follow in the next round."""
+        for _ in range(min(STEP, len(self._closing))):
+            peer, code, reason = self._closing.popleft()
+            self._loop.call_safely(peer.session.close_for_good, code, reason)
+        if self._closing:
+            self._loop.call_soon(self._close_some)
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def assign_soon(self, peer: Connection, identity: str | None) -> None:
+        """Any thread: make the owner set the identity of a connection."""
+        self._loop.call_soon(lambda: self.assign(peer, identity))
+
+    def close_soon(self, identity: str, code: int, reason: str) -> None:
+        """Any thread: make the owner close the connections of an identity, in paced steps."""
+        now = monotonic()
+        self._loop.call_soon(lambda: self._close(identity, code, reason, now))

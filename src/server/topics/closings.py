@@ -1,0 +1,157 @@
+"""The closings of identities, which all processes of an application receive."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from logging import ERROR, WARNING
+from secrets import token_hex
+from typing import Protocol, TypeAlias
+
+from ..forks import recreate_in_children
+from ..reports.throttled import ThrottledLog
+from .entry import Entry
+from .ids import place_of
+from .log import Bounds
+from .receipts import Published
+from .shared import SharedLog
+
+# The topic of the closings; no topic of an application can have this name.
+CLOSINGS = "\0closed identities"
+
+#: A function that closes the connections of an identity with a close code and a reason.
+Close: TypeAlias = "Callable[[str, int, str], object]"
+
+
+class Logs(Protocol):
+    """The logs of topics, as :class:`Topics` has them.
+
+    Attributes:
+        local: the logs that only this process has.
+        shared: the logs of the broker; ``local`` without a broker.
+    """
+
+    @property
+    def local(self) -> SharedLog: ...
+
+    shared: SharedLog
+
+
+class Closings:
+    """The closings of identities: to the loops of this process, and to the other processes.
+
+    With a broker they are a topic, so that a process which has lost its connection receives them
+    later. Its entries are JSON: the publishing process, the identity, the close code, the reason.
+    A process follows the topic while one of its connections has an identity.
+
+    Args:
+        logs: the logs of the application's topics.
+
+    Attributes:
+        name, bounds, latest_only: as in :class:`Replica`.
+        forward: passes a closing on to the other processes if there is no broker.
+    """
+
+    name = CLOSINGS
+    bounds = Bounds(history=1000)
+    latest_only = False
+
+    def __init__(self, logs: Logs) -> None:
+        self.forward: Close = lambda identity, code, reason: None
+        self._logs = logs
+        self._log = ThrottledLog()
+        self.after_fork()
+        recreate_in_children(self)
+
+    def after_fork(self) -> None:
+        """The child of a fork, and at the beginning: this process has no loops."""
+        self._process = token_hex(8)
+        self._receivers: tuple[Close, ...] = ()
+        self._following = False
+        self._since = (0, 0)  # earlier closings concern none of the connections
+        self._seen = (0, 0)  # the place of the newest entry in the log; (0, 0) before it is loaded
+
+    # Any thread -------------------------------------------------------------------------------
+
+    def add(self, receiver: Close) -> None:
+        """Any thread: call this function with each closing."""
+        self._receivers = (*self._receivers, receiver)
+
+    def remove(self, receiver: Close) -> None:
+        """Any thread: undo :meth:`add`."""
+        self._receivers = tuple(each for each in self._receivers if each != receiver)
+
+    def close(self, identity: str, code: int, reason: str) -> None:
+        """Any thread: close the connections of an identity, in all processes.
+
+        Raises:
+            BrokerUnavailable, BrokerRefused: the connections in this process are closed, and the
+                broker does not accept the closing for the others.
+        """
+        self.receive(identity, code, reason)
+        shared = self._logs.shared
+        if shared is self._logs.local:
+            self.forward(identity, code, reason)
+        else:
+            shared.publish(self, Entry(json.dumps([self._process, identity, code, reason])))
+
+    def receive(self, identity: str, code: int, reason: str) -> None:
+        """Any thread: close the connections of an identity, in this process."""
+        for receiver in self._receivers:
+            receiver(identity, code, reason)
+
+    def follow(self) -> None:
+        """Any thread: receive the closings of other processes; without a broker, do nothing."""
+        if not self._following and self._logs.shared is not self._logs.local:
+            self._following = True
+            self._since, self._seen = (int(time.time() * 1000), -1), (0, 0)
+            self._logs.shared.follow(self)
+
+    def unfollow(self) -> None:
+        """Any thread: undo :meth:`follow`, because the last server has stopped."""
+        if self._following:
+            self._following = False
+            self._logs.shared.unfollow(self)
+
+    # The thread of the broker: the methods of a Replica -----------------------------------------
+
+    def load(self, floor_id: str, entries: Sequence[Entry]) -> None:
+        """Any thread: receive the closings that are newer than those received before."""
+        newest = place_of(entries[-1].stream_id if entries else floor_id)
+        if newest < self._seen:
+            self.lose(floor_id, "")
+        after = max(self._since, self._seen)
+        self.append([entry for entry in entries if place_of(entry.stream_id) > after])
+        self._seen = newest
+
+    def append(self, entries: Sequence[Entry]) -> Published:
+        """Any thread: receive closings."""
+        for entry in entries:
+            self._seen = place_of(entry.stream_id)
+            if entry.oldest is not None:
+                self.lose(entry.stream_id, entry.oldest)
+            else:
+                self._read(entry)
+        return Published(0, 0, 0)
+
+    def lose(self, floor_id: str, oldest: str) -> None:
+        """Any thread: log that closings may be lost."""
+        self._log.log(
+            WARNING,
+            "closings of identities may be lost, because the broker has lost or dropped a part of "
+            "its log: connections of these identities are still open; close the identities again",
+        )
+
+    def place(self) -> None:
+        """Any thread: do nothing, because nothing waits for an entry."""
+
+    def _read(self, entry: Entry) -> None:
+        """Receive a closing, unless this process has published it."""
+        try:
+            process, identity, code, reason = json.loads(entry.payload)
+        except ValueError as error:
+            self._log.log(ERROR, "dropping an invalid closing of an identity: %s", error)
+            return
+        if process != self._process:
+            self.receive(str(identity), int(code), str(reason))
