@@ -93,8 +93,11 @@ class Scene:
         self.ended.put(ws.request.path)
 
     def generator_sends(self, ws: WebSocket) -> MessageGenerator:
-        ws.send(bytes(MUCH))
-        yield from self.idle(ws)
+        try:
+            ws.send(bytes(MUCH))  # raises if the client has left before
+            yield from generator_echo(ws)
+        finally:
+            self.ended.put(ws.request.path)
 
     def function_sends(self, ws: WebSocket) -> None:
         try:
