@@ -72,8 +72,8 @@ class Settings:
         heartbeat: silence after which an event stream's client is sent a comment; 0 for no
             comments. It keeps proxies from closing the connection. A client that has vanished does
             not acknowledge the comment and is disconnected after ``send_timeout``.
-        heartbeat_event: type of an event that is sent in place of that comment, such as
-            "heartbeat"; "" for a comment. A page cannot see comments. With an event it detects
+        heartbeat_event: type of the event that an event stream sends in place of that comment, such
+            as "heartbeat"; "" for a comment. A page cannot see comments. With an event it detects
             that its connection is dead, because nothing has arrived for longer than ``heartbeat``.
             The event has no id and empty data, and a route may have another type.
         retry: average time that clients of event streams wait before they reconnect; 0 to send no
@@ -132,10 +132,11 @@ class Settings:
             The request target may have half of this size, and is otherwise answered with 414.
         max_headers: maximum number of headers of a request. A request with more is answered with
             431.
-        headers: headers of every answer, such as Strict-Transport-Security, as a mapping or (name,
-            value) pairs. A header of the same name that an answer has itself, for example from its
-            route, takes precedence. The server sets headers such as Connection, Content-Length,
-            Content-Type and Date itself, so they are refused.
+        headers: headers of every answer, such as "Strict-Transport-Security: max-age=31536000". In
+            Python they are a mapping or (name, value) pairs. A header of the same name that an
+            answer has itself, for example from its route, takes precedence. The server sets
+            headers such as Connection, Content-Length, Content-Type and Date itself, so they are
+            refused.
         max_kept_head: maximum size of a request head that is kept while its connection is open, in
             bytes. For a larger head, ``request.headers`` and ``request.query`` are available only
             in ``authorize`` and at the beginning of the handler; see :class:`Request`.

@@ -111,7 +111,7 @@ class Application:
         """
         reply = self._reply(environ, body)
         if isinstance(reply, Answer):
-            reply.add_headers(self._live.headers)
+            reply.headers = layered(reply.headers, self._live.headers)
         return reply
 
     def _reply(self, environ: Environ, body: Readable | None) -> Reply:

@@ -19,7 +19,7 @@ from wsframe.origins import check_origins
 
 from ..server.dispatch.routes import Routes, check_handler
 from ..server.forks import recreate_in_children
-from ..server.headers import ON_CONNECTIONS, added_headers
+from ..server.headers import ON_CONNECTIONS, added_headers, layered
 from ..server.heartbeats import encode_heartbeat
 from ..server.hosts import Hosts
 from ..server.http.answers import report
@@ -237,9 +237,7 @@ class Live(Service):
         several = environ.get("wsgi.multiprocess")
         body = encode(self._siblings.collect() if several else self.stats())
         headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-        answer = Answer(200, headers, body)
-        answer.add_headers(self.headers)
-        return answer(environ, start_response)
+        return Answer(200, layered(headers, self.headers), body)(environ, start_response)
 
     def stats(self) -> Stats:
         """Any thread: return the statistics of the topics and connections in this process."""
