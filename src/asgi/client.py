@@ -40,8 +40,8 @@ class Client:
 
     Args:
         loop: the loop of the stream.
-        send: the ASGI ``send`` function of the request. context: the context variables of the
-            request.
+        send: the ASGI ``send`` function of the request.
+        context: the context variables of the request.
         send_timeout: the time in which a send must complete, in seconds; 0 for no limit.
         sent_all: a function that is called when a delayed send is complete, if ``notify_when_sent``
             is set.

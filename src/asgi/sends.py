@@ -60,8 +60,9 @@ class Sends:
         """Start a send.
 
         Args:
-            send: the ASGI ``send`` function of the request. message: the ASGI message. context: the
-                context variables of the request.
+            send: the ASGI ``send`` function of the request.
+            message: the ASGI message.
+            context: the context variables of the request.
             done: the function that the event loop calls later, if the send is not complete.
 
         Returns:

@@ -45,8 +45,8 @@ class Stream(StreamReceiver):
         registry: the topics.
         options: the options.
         scope: the scope of the request.
-        send: the ASGI ``send`` function of the request. ended: a function that is called once, when
-            the stream has ended before the request.
+        send: the ASGI ``send`` function of the request.
+        ended: a function that is called once, when the stream has ended before the request.
 
     Attributes:
         error: the error of the ASGI server that has ended the stream; None without an error.

@@ -81,8 +81,8 @@ def surrounded(
     """Any thread: return the function that runs a handler in its surroundings.
 
     Args:
-        handler: a plain or a generator function, which is called with the connection. surroundings:
-            its surroundings.
+        handler: a plain or a generator function, which is called with the connection.
+        surroundings: its surroundings.
     """
     run = _run_generator if inspect.isgeneratorfunction(handler) else _run_function
     return partial(run, surroundings, handler)

@@ -1,4 +1,4 @@
-"""The decision of the application on a request, by the ``authorize`` of its route."""
+"""The call of a route's ``authorize`` function, which accepts or refuses a request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORBIDDEN = RefusalError(
 
 
 class Authorization(PendingRequest, Task):
-    """One call of the ``authorize`` of a route: a turn like any other, which may block.
+    """One call of a route's ``authorize`` function, as a turn, which may block.
 
     If the client disconnects before the call has started, the hook is not called.
 
@@ -35,7 +35,7 @@ class Authorization(PendingRequest, Task):
         request: the valid request.
         route: the route of the request.
         hook: the ``authorize`` of the route.
-        proceed: called by the owner if the hook has returned a true value.
+        proceed: a function that the owner calls if the hook has returned a true value.
     """
 
     peer: Peer
@@ -82,7 +82,7 @@ class Authorization(PendingRequest, Task):
         return self.state is WAITING
 
     def hold(self) -> None:
-        """Owner: wait for a thread, because none is free for the hook."""
+        """Owner: wait for a thread, because no thread is free for the hook."""
         self.wait_for_thread()
 
     def disconnected(self) -> None:
@@ -101,19 +101,19 @@ class Authorization(PendingRequest, Task):
         try:
             identity = self._request.identity = self._hook(self._request)
             self._admitted = bool(identity)
-        except BaseException as error:  # even SystemExit ends only this request
+        except BaseException as error:  # even a SystemExit ends only this request
             self._refusal = AUTHORIZATION_FAILED
-            # isinstance could run code of the exception, which may raise.
+            # isinstance() could run code of the exception, which may raise.
             if issubclass(type(error), HandshakeError):
                 self._refusal = cast(HandshakeError, error)
-                # An application may raise the same object again and again; each time a traceback
-                # would be added to it, which keeps this request in memory.
+                # An application may raise the same object repeatedly. Each raise would add a
+                # traceback to the object, which would keep this request in memory.
                 error.__traceback__ = None
             else:
                 log.exception("the authorize function of %s failed", self.path)
 
     def finish_turn(self) -> None:
-        """Owner: answer the request by its route, or refuse it."""
+        """Owner: let the route answer the request, or refuse the request."""
         self.end()
         if self.peer.closed:
             return
@@ -124,14 +124,14 @@ class Authorization(PendingRequest, Task):
         try:
             added_headers(error.headers, ON_PAGES)
             self.refuse(error, FAILED if error is AUTHORIZATION_FAILED else AUTHORIZE)
-        except (TypeError, ValueError):  # its status or a header is invalid
+        except (TypeError, ValueError):  # the status or a header of the answer is invalid
             log.exception(
                 "the authorize function of %s raised an answer that cannot be sent", self.path
             )
             self.refuse(AUTHORIZATION_FAILED)
 
     def _answer(self) -> HandshakeError | None:
-        """Owner: return the refusal by the hook, or None. It is never raised; see ``work_on``."""
+        """Owner: return the hook's refusal, or None. It is never raised; see ``work_on``."""
         if self._refusal is not None:
             return self._refusal
         return None if self._admitted else FORBIDDEN

@@ -1,4 +1,4 @@
-"""The dispatcher: from a request to a fixed answer, or to the session that takes the connection."""
+"""The dispatcher: the step from a request to a fixed answer or a session."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Dispatcher:
         routes: the routes of the app.
         host_policy: the hosts that are served, and the trusted proxies.
         topics: the topics to which sessions subscribe.
-        on_request: called with the peer as soon as its request is complete.
+        on_request: a function that is called with the peer as soon as the peer's request is
+            complete.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Dispatcher:
         return RequestReader(peer, partial(self._dispatch, peer))
 
     def begin(self, peer: Peer, opening: Opening) -> None:
-        """Owner: answer a request that other code has received and checked."""
+        """Owner: answer a request that a WSGI server has received and checked."""
         peer.open(NO_SESSION, inf)
         self._on_request(peer)
         request = peer.record.request = opening.request
@@ -106,7 +107,7 @@ class Dispatcher:
             rest: the bytes received after the head.
 
         Raises:
-            HandshakeError: the answer is this error.
+            HandshakeError: the request is refused with this error.
         """
         self._on_request(peer)
         peer.record.request = request
@@ -169,7 +170,7 @@ class Dispatcher:
         if route.authorize is None:
             proceed()
             return
-        # The key is the id, because a callable need not be hashable.
+        # The key is the id of the hook, because a callable need not be hashable.
         profile = peer.loop.profile(id(route.authorize), None)
         Authorization(peer, profile, opening.request, route, route.authorize, proceed).start()
 

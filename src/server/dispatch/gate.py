@@ -16,7 +16,7 @@ from ..sockets.session import Session
 
 
 class PendingRequest(Session):
-    """A valid request without an answer. Only the loop's owner calls its methods.
+    """A valid request that was not answered yet. Only the loop's owner calls its methods.
 
     Data that the client sends before the answer stays unread. If the client disconnects, the
     request is cancelled.
@@ -25,12 +25,13 @@ class PendingRequest(Session):
         peer: the connection.
     """
 
-    __slots__ = ()  # so that a subclass can also inherit from Task
+    __slots__ = ()  # empty, so that a subclass can also inherit from Task
 
     peer: Peer
-    needs_thread: bool  # as in Task
+    needs_thread: bool  # see Task.needs_thread
     _request: Request
-    _proceed: Callable[[], None]  # answers the request; a HandshakeError becomes the answer
+    # A function that answers the request; a HandshakeError becomes the answer.
+    _proceed: Callable[[], None]
 
     @property
     @abstractmethod
@@ -42,7 +43,7 @@ class PendingRequest(Session):
         """Owner: cancel the wait, unless user code has started."""
 
     def stop_reading(self) -> None:
-        """Owner: leave everything that the client sends unread."""
+        """Owner: stop reading from the client until the answer."""
         self.peer.switch(self)
         self.peer.pause_reading(until_hangup=True)
 
@@ -65,7 +66,7 @@ class PendingRequest(Session):
         refuse(self.peer, error, request=request, with_body=request.method != "HEAD", kind=kind)
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore data; it is read only to detect the disconnect of the client."""
+        """Owner: ignore data, which is read only to detect a disconnect of the client."""
 
     def disconnected(self) -> None:
         """Owner: cancel the request, because its client has disconnected."""
@@ -130,9 +131,9 @@ class Gate(PendingRequest):
 
     @property
     def waits(self) -> bool:
-        """Owner: True; the request waits until it is resumed."""
+        """Owner: True, because the request waits until it is resumed."""
         return True
 
     def cancel(self) -> None:
-        """Owner: cancel the wait; no user code has started."""
+        """Owner: cancel the wait, because no user code has started."""
         self.peer.loop.waiting.discard(self)

@@ -1,4 +1,4 @@
-"""A checked request, with everything that its session needs."""
+"""A checked request, with the data that its session requires."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Opening:
 
     Attributes:
         request: the request.
-        route: the options of the session, its quota of threads, its record of blocked turns.
-        handler: called with the connection; None for a stream without a handler.
+        route: the route, with the session's options.
+        handler: the function that is called with the connection; None for a stream without a
+            handler.
         topic: the topic of a stream without a handler.
         generator: True if the handler returns a generator.
         acceptance: the answer to a WebSocket handshake; None for an event stream.

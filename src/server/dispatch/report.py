@@ -1,4 +1,4 @@
-"""A request that waits for a report, whose numbers may come from other processes."""
+"""A request that waits for a report, such as metrics of several processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..sockets.peer import Peer
 from ..sockets.session import Session
 from .routes import Report, ReportRoute
 
-# For reports that are not available in time.
+# The answer's headers if the report is not available in time.
 RETRY = [("Retry-After", "5")]
 
 
@@ -35,11 +35,11 @@ class PendingReport(Session):
         self._route.request(self.receive)
 
     def receive(self, report: Report | None) -> None:
-        """Any thread: answer with this report; None if it is not available."""
+        """Any thread: answer with a report; None means that no report is available."""
         self._peer.loop.call_soon(partial(self._answer, report))
 
     def data_received(self, data: memoryview) -> None:
-        """Owner: ignore data; a connection serves one request."""
+        """Owner: ignore received data, because a connection serves one request."""
 
     def disconnected(self) -> None:
         """Owner: do nothing, because a later answer to a closed connection is dropped."""
@@ -54,7 +54,7 @@ class PendingReport(Session):
 
     def _answer(self, report: Report | None) -> None:
         peer = self._peer
-        if peer.send_closed:  # the client has its answer, or has disconnected
+        if peer.send_closed:  # the client was answered, or has disconnected
             return
         report = report or self._route.missing
         headers = [("Cache-Control", "no-store"), *(RETRY if report.status == 503 else ())]

@@ -68,7 +68,7 @@ class EventRoute:
 
 @dataclass(frozen=True, eq=False)
 class PageRoute:
-    """A page: a fixed answer."""
+    """The route of a page, which is a fixed answer."""
 
     body: bytes
     content_type: str
@@ -77,7 +77,7 @@ class PageRoute:
 
 @dataclass(frozen=True)
 class Report:
-    """An answer that is made for each request."""
+    """The route of an answer that is computed for each request."""
 
     status: int
     body: bytes
@@ -89,8 +89,8 @@ class ReportRoute:
     """A route that is answered with a report on the servers, such as their metrics.
 
     Attributes:
-        request: calls its argument with the current report, or with None if it is not available,
-            at once or later, in any thread.
+        request: a function that calls its argument with the current report, or with None if it is
+            not available, at once or later, in any thread.
         missing: the answer if the report is not available, or not in time.
     """
 
@@ -102,16 +102,16 @@ Route = WebSocketRoute | EventRoute | PageRoute | ReportRoute
 
 
 class Routes:
-    """The routes by path; they are added before the first server starts, and only read after."""
+    """The routes by path. They are added before the first server starts, and then only read."""
 
     def __init__(self) -> None:
         self._literal: defaultdict[str, list[Route]] = defaultdict(list)
-        # Routes with parameters, by the number of segments.
+        # The routes with parameters, by the number of their segments.
         self._patterns: defaultdict[int, list[tuple[Path, Route]]] = defaultdict(list)
         self._frozen = False
 
     def freeze(self) -> None:
-        """Accept no more routes, because other threads read them from now on."""
+        """Accept no more routes, because other threads read the routes from now on."""
         self._frozen = True
 
     def check_not_frozen(self) -> None:
@@ -182,16 +182,16 @@ def check_handler(
     path: str | None = None,
     before: Sequence[str] = ("the connection",),
 ) -> None:
-    """Any thread: check that a handler can be called, before there is a connection.
+    """Any thread: check a handler's signature, before the first connection.
 
     Args:
         handler: the handler.
         parameters: the names of its arguments.
-        path: its path, for the error; None if it has none.
-        before: descriptions of the positional arguments before these.
+        path: the path of the handler's route, for the error; None without one.
+        before: descriptions of the handler's first, positional arguments.
 
     Raises:
-        TypeError: it does not take these arguments, or is a coroutine function.
+        TypeError: the handler does not take these arguments, or is a coroutine function.
     """
     check_kind(handler, path=path)
     try:
@@ -205,7 +205,7 @@ def check_kind(handler: Callable[..., Any], *, path: str | None = None) -> None:
     """Any thread: check that a handler is a plain or a generator function.
 
     Raises:
-        TypeError: it is a coroutine function.
+        TypeError: the handler is a coroutine function.
     """
     if iscoroutinefunction(handler) or isasyncgenfunction(handler):
         raise TypeError(f"{_described(handler, path)} must be a plain or a generator function")

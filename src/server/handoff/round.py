@@ -39,8 +39,8 @@ class Round:
 
     Args:
         poller: the poller of the loop.
-        clock: a function that returns the time in seconds. call_safely: a function that calls
-            another one, whose errors end only its connection.
+        clock: a function that returns the time in seconds.
+        call_safely: a function that calls another one, whose errors end only its connection.
 
     Attributes:
         received: the messages that were received and not delivered.

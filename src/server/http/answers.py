@@ -29,7 +29,7 @@ def respond(
     headers: Iterable[tuple[str, str]] = (),
     with_body: bool = True,
 ) -> None:
-    """Owner: answer, and close the connection."""
+    """Owner: send a complete answer, and close the connection."""
     own = (*headers, *peer.record.headers, ("Date", formatdate(usegmt=True)))
     head = layered(own, peer.clients.headers)
     peer.record.status = status
@@ -60,7 +60,7 @@ def refuse(
         error: the answer.
         request: the request, unless it was malformed.
         with_body: False for the answer to a HEAD request.
-        kind: the reason for the statistics; by default that of the error, or of its status.
+        kind: the reason for the statistics; by default the reason of the error, or of its status.
         line: the first line of a head that was too malformed for a request.
     """
     report(peer.clients.refusals, error, request, kind, line=line, address=peer.address)
@@ -70,7 +70,7 @@ def refuse(
 
 def refuse_plain_http(peer: Peer) -> None:
     """Owner: refuse a client that sends plain HTTP to a server with TLS."""
-    refuse(peer, HandshakeError(400, "this server requires TLS: use https"), with_body=True)
+    refuse(peer, HandshakeError(400, "this port requires TLS: use https"), with_body=True)
 
 
 def report(
@@ -82,7 +82,7 @@ def report(
     line: str = "",
     address: object = None,
 ) -> None:
-    """The thread that writes ``refusals``: count a refusal, and log it.
+    """The thread that owns ``refusals``: count a refusal, and log it.
 
     Args:
         refusals: the counters.
@@ -90,7 +90,7 @@ def report(
         request: the request, unless it was malformed.
         kind: the reason for the statistics; by default that of the error, or of its status.
         line: the first line of a malformed head.
-        address: the address of its client.
+        address: the address of the client.
     """
     if kind is None:
         kind = (

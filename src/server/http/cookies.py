@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 QUOTED = re.compile(r'"(.*)"')
-# An octal number, or any other character. ``http.cookies`` of older releases of Python finds these
-# in quadratic time (CVE-2024-7592).
+# A backslash escape in a quoted value: three octal digits, or any other character. Older releases
+# of ``http.cookies`` decode escapes in quadratic time (CVE-2024-7592).
 ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 def cookies_of(headers: Iterable[str]) -> Mapping[str, str]:
-    """Any thread: return the cookies in these Cookie headers; see :attr:`Request.cookies`."""
+    """Any thread: return the cookies in Cookie headers; see :attr:`Request.cookies`."""
     cookies: dict[str, str] = {}
     for pair in ";".join(headers).split(";"):
         name, equals, value = pair.partition("=")
@@ -24,7 +24,7 @@ def cookies_of(headers: Iterable[str]) -> Mapping[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    """Return a value without quotes and escapes, as :mod:`http.cookies` does."""
+    """Return a cookie's value without quotes and escapes, as :mod:`http.cookies` does."""
     quoted = QUOTED.fullmatch(value)
     return value if quoted is None else ESCAPE.sub(_character, quoted[1])
 

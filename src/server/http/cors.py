@@ -18,7 +18,7 @@ Pairs = tuple[tuple[str, str], ...]
 def cors_headers(origin: str | None, origins: Sequence[str] | Literal["*"]) -> Pairs:
     """Return the headers that permit the requesting page to read the answer, even a refusal.
 
-    Credentials are allowed if the origins are named, but not if all origins are allowed.
+    Credentials are allowed if the allowed origins are listed, but not with "*".
 
     Args:
         origin: the origin of the page, if it is allowed; None for the server's own origin, or if

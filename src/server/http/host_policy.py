@@ -1,6 +1,7 @@
 """The checks of the Host and the Origin of a request.
 
-The log of a refusal has advice, because the most frequent cause is a proxy that changes requests.
+The log line of a refusal contains advice, because most refusals are caused by a proxy's
+configuration.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NGINX = "nginx: proxy_set_header Host $http_host;"
 
 
 class HostPolicy:
-    """The policy of one server.
+    """The hosts and proxies that one server accepts.
 
     Args:
         proxies: the trusted proxies.
@@ -46,7 +47,7 @@ class HostPolicy:
         """Any thread: check that the host of a request is served.
 
         Returns:
-            The headers, with the host that the client has addressed as Host.
+            The headers; ``Host`` is the host that the client has addressed.
 
         Raises:
             HandshakeError: 421, because the host is not served; or 400, because the headers of a
@@ -90,7 +91,7 @@ class HostPolicy:
         forward(request, hop)
 
     def _misdirected(self, host: str) -> RefusalError:
-        """Return the answer to a request for another host (RFC 9110 section 15.5.20)."""
+        """Return the answer to a request for an unknown host (421, RFC 9110 section 15.5.20)."""
         name = quoted(_name_of(host))
         advice = (
             f'The host "{name}" is not served. If it is a name of this server, add "{name}" to '
@@ -102,7 +103,7 @@ class HostPolicy:
         return RefusalError(421, "this server does not serve this host", kind=HOST, advice=advice)
 
     def _advice_on_origin(self, request: Request, fields: Fields) -> str:
-        """Return the cause of a refused Origin, and the change that would allow the page."""
+        """Return the reason why an Origin is refused, and the change that would allow the page."""
         origin, host = fields.single("origin") or "", fields.single("host") or ""
         authority = origin.partition("://")[2]
         name = _name_of(authority)

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from wsframe.arguments import wrong_type
 
-# A percent-encoded byte, a percent sign that encodes nothing, or a control character, which only
-# the patterns of routes can contain.
+# A percent-encoded byte, another percent sign, or a control character. Only the patterns of routes
+# can contain a control character.
 ESCAPE = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[\x00-\x1f\x7f]")
 HEX_DIGITS = "0123456789abcdefABCDEF"
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -42,18 +42,16 @@ REPLACEMENTS = _replacements()
 
 
 def normal_path(raw: str) -> str:
-    """Return the normal form of a path: percent-decoded, except where that changes its meaning.
+    """Return the normal form of a path, which is percent-decoded without a change of meaning.
 
-    A slash, a percent sign and the ASCII control characters stay percent-encoded, in upper case.
-    So two paths have the same normal form only if they have the same segments, and the form has no
-    line break. Dot segments, empty segments and semicolons are ordinary text: they are neither
-    resolved nor removed. A percent sign without two hexadecimal digits is an ordinary character,
-    as in the URL standard (WHATWG URL section 1.3).
+    A slash, a percent sign and the ASCII control characters remain percent-encoded, in upper case.
+    So two paths have the same normal form only if their segments are the same, and the form
+    contains no line break. Dot segments, empty segments and semicolons are ordinary text: they are
+    neither resolved nor removed. A percent sign without two hexadecimal digits is an ordinary
+    character, as in the URL standard (WHATWG URL section 1.3).
 
-    The time is linear in the length.
-
-    Raises:
-        ValueError: the bytes are not valid UTF-8, or the text has a lone surrogate.
+    The time is linear in the length of the path. Raises: ValueError: the bytes are not valid UTF-8,
+        or the text has a lone surrogate.
     """
     if "%" not in raw and raw.isascii() and raw.isprintable():
         return raw
@@ -100,7 +98,7 @@ class Segment:
 
 
 def check_path_type(path: object) -> None:
-    """Any thread: check the type of a path; a function is the mistake of a decorator without one.
+    """Any thread: check the type of a path; a function means a decorator without a path.
 
     Raises:
         TypeError: the path is not a ``str``.

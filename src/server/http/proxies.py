@@ -5,9 +5,9 @@ appends, on the right, the address that it is connected to. The client is the fi
 right that is not trusted. Everything to its left may be forged by the client.
 
 ``X-Forwarded-For``, ``-Proto`` and ``-Host`` take precedence over ``Forwarded`` (RFC 7239), which
-is read only if none of the three is present. Most proxies set the former, and pass on the latter
-unchanged from any client. ``X-Forwarded-Port`` completes an ``X-Forwarded-Host`` of the same proxy
-that has no port.
+is read only if none of the three is present. Most proxies set the X-Forwarded headers, but do not
+change a client's ``Forwarded`` header. ``X-Forwarded-Port`` completes an ``X-Forwarded-Host`` of
+the same proxy that has no port.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ FORWARDING = (
     "Forwarded",
 )
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-MAX_PAIRS = 400  # four for each item of a list of the maximum length
-# RFC 7239 section 4. Many proxies omit the quotes that the colon of an address with a port needs.
+MAX_PAIRS = 400  # four pairs for each item of a list with the maximum length
+# A pair of the Forwarded header (RFC 7239 section 4). Many proxies omit the required quotes around
+# an address with a port.
 PAIR = re.compile(
     rf'({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*(?:([;,])[ \t]*|$)'
 )
-# RFC 7239 section 6, and the IPv6 addresses without brackets of X-Forwarded-For.
+# A node (RFC 7239 section 6), or an IPv6 address without brackets, as in X-Forwarded-For.
 PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 # nginx sends "unix:" for a client of a unix socket.
 UNKNOWN = re.compile(rf"(?:unknown|_[A-Za-z0-9._-]+){PORT}|unix:", re.IGNORECASE)
@@ -92,7 +93,7 @@ class Proxies(TrustedNetworks):
                     check_host([("Host", hop.host)])
                     host, port = hop.host, _port_of(hop)
                 if not hop.client or UNKNOWN.fullmatch(hop.client):
-                    break  # the last known address is the client's
+                    break  # the client is at the last known address
                 client = _node(hop.client)
                 if not self.trust(client):
                     break
@@ -102,7 +103,7 @@ class Proxies(TrustedNetworks):
 
 
 def _x_forwarded(fields: Fields) -> list[Hop]:
-    """Return the hops in the X-Forwarded headers. The nearest proxy has added the last items."""
+    """Return the hops in the X-Forwarded headers; the last hop is from the nearest proxy."""
     lists = [fields.items(f"x-forwarded-{name}") for name in ("for", "proto", "host")]
     if any(lists):
         lists.append(fields.items("x-forwarded-port"))

@@ -25,7 +25,7 @@ from .paths import normal_path
 from .refusals import RefusalError
 from .request import Request
 
-MAX_LINE = 512  # bytes of a malformed head that are logged
+MAX_LINE = 512  # the maximum number of bytes of a malformed head in the log
 ADVICE = (
     "It begins with a PROXY header. If a proxy sends these, add its address to the setting "
     "proxy_protocol (--proxy-protocol)."
@@ -38,8 +38,9 @@ class RequestReader(Session):
 
     Args:
         peer: the connection.
-        answer: called once, by the owner, with the request, its headers, and the bytes received
-            after its head. A HandshakeError that it raises becomes the answer.
+        answer: a function that the owner calls once, with the request, its headers, and the bytes
+            received after its head. A HandshakeError that the function raises is sent as the
+            answer.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class RequestReader(Session):
         """Owner: pass data to the parser up to the end of the head, and nothing after it."""
         parser = self._parser
         if parser is None:
-            return  # the one request of this connection is being answered
+            return  # a connection has one request, which is being answered
         begin = len(self._head)
         self._head += data
         end = self._head.find(END_OF_HEAD, max(0, begin - 3))
@@ -112,8 +113,8 @@ class RequestReader(Session):
     def _release(self) -> None:
         """Release the parser and the head.
 
-        The parser and this reader refer to each other. Without this, both would keep the head
-        until the garbage collector runs.
+        The parser and this reader refer to each other. Without the release, both would keep the
+        head until the garbage collector runs.
         """
         self._parser = None
         self._head = bytearray()
@@ -121,7 +122,7 @@ class RequestReader(Session):
         self._headers = []
 
     def _build_request(self, parser: httptools.HttpRequestParser) -> Request:
-        # The parser tolerates more. HTTP/0.9 is refused later, with a clear status.
+        # The parser is more tolerant. HTTP/0.9 is refused later, with a clear status.
         line = 2 if self._head.startswith(b"\r\n") else 0  # RFC 9112 section 2.2
         if not REQUEST_LINE.match(self._head, line):
             raise HandshakeError(400, "the request line is malformed")
@@ -144,7 +145,7 @@ class RequestReader(Session):
             raise HandshakeError(400, str(error)) from None
         return request
 
-    # Callbacks of the parser, within _feed.
+    # The callbacks of the parser, called within _feed.
 
     def on_url(self, part: bytes) -> None:
         """Collect a part of the request target."""
@@ -158,7 +159,7 @@ class RequestReader(Session):
         self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
-        """Note that the head is complete."""
+        """Record that the head is complete."""
         self._complete = True
 
 
@@ -166,7 +167,7 @@ def _feed(parser: httptools.HttpRequestParser, head: memoryview) -> None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # raised for an upgrade request; nothing follows its head in this data
+        pass  # raised for an upgrade request; no data follows its head in this call
     except httptools.HttpParserCallbackError as error:
         if isinstance(error.__context__, HandshakeError):
             raise error.__context__ from None

@@ -43,5 +43,5 @@ def no_thread() -> RefusalError:
 
 
 def quoted(value: str) -> str:
-    """Return a client's value, escaped and cut to be put between double quotes in the log."""
+    """Return a client's value, escaped and shortened for a log line with double quotes."""
     return printable(value, VALUE, quoted=True)

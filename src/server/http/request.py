@@ -17,7 +17,8 @@ from .cookies import cookies_of
 from .paths import Path, normal_path, segments_of
 from .proxies import Hop
 
-MAX_USER_AGENT = 512  # the limit, in characters, if the User-Agent of a long head is stored
+# The maximum length, in characters, of a User-Agent that is kept from a long head.
+MAX_USER_AGENT = 512
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -30,8 +31,8 @@ class Request:
     If the head exceeds ``max_kept_head`` bytes (a setting, 4 KiB), ``headers``, ``cookies`` and
     ``query`` are kept only until the handler first waits for a message. For a plain function that
     serves event streams they are kept until it returns. ``authorize`` and the beginning of a
-    handler can read them; later they raise RuntimeError. So a client cannot occupy 16 KiB while it
-    is idle.
+    handler can read them; later they raise RuntimeError. So an idle client cannot occupy 16 KiB of
+    memory.
 
     >>> app = App()
     >>> @app.websocket("/rooms/{room}")
@@ -99,7 +100,7 @@ class Request:
             host: the authority of a target in absolute-form, which replaces the Host header.
             client_certificate: the verified certificate of the client.
         """
-        # Interned, because nearly all requests have the same values.
+        # These strings are interned, because nearly all requests have the same values.
         self.method: str = sys.intern(method)
         self.http_version: str = sys.intern(http_version)
         self.address: object = address
@@ -116,7 +117,7 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path that the route was found by, percent-decoded and without the query.
+        """The path that routes are matched with, percent-decoded and without the query.
 
         Every spelling of a path has this one form. "%2F", "%25" and control characters stay
         encoded, so that every slash separates segments and the text has no line break. Dot
@@ -151,7 +152,7 @@ class Request:
     def cookies(self) -> Mapping[str, str]:
         """The cookies, read-only, in the order in which they were sent.
 
-        Browsers may send several cookies with one name. The first one counts, which is that of the
+        Browsers may send several cookies with one name. The first cookie is used, which has the
         longest path (RFC 6265 section 5.4). Quotes around a value are removed, with the escapes
         within them, as :mod:`http.cookies` does; a value is not percent-decoded. Text without a
         name and "=" is ignored.
@@ -175,9 +176,9 @@ class Request:
     def host(self) -> str:
         """The host that the client has addressed, with the port if the request has one.
 
-        It is the host that a trusted proxy reports, or else the authority of a target in
-        absolute-form (RFC 9112 section 3.2.2), or else the Host header. It is "" for a request in
-        HTTP/1.0 without a host.
+        The value is the host that a trusted proxy reports, or else the authority of a target in
+        absolute-form (RFC 9112 section 3.2.2), or else the Host header. It is "" for an HTTP/1.0
+        request without a host.
         """
         return (self._headers().get("Host") or "") if self._host is None else self._host
 
@@ -253,5 +254,5 @@ def take_headers(request: Request) -> Pairs:
 
 
 def set_pattern(request: Request, pattern: Path | None) -> None:
-    """Any thread: set the pattern that the parameters of the path are read with."""
+    """Any thread: set the route's pattern, with which the path parameters are parsed."""
     request._pattern = pattern

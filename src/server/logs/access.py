@@ -1,7 +1,7 @@
 """The request log: one record for each connection that has ended.
 
-The logger is ``wsframe.access`` and the level INFO, so the log is off by default, and free. The
-record has these values also as attributes, for handlers and formatters:
+The logger is ``wsframe.access`` and the level INFO, so the log is off by default, without any cost.
+The record has these attributes for handlers and formatters:
 
 - ``client``: the address, as trusted proxies report it.
 - ``method``, ``path``, ``user_agent``: from the request; None if it was malformed. The path is
@@ -10,7 +10,7 @@ record has these values also as attributes, for handlers and formatters:
 - ``start``: the time of the connection, in UTC; ``seconds``: its duration.
 - ``bytes_in``, ``bytes_out``: all bytes, including the heads of the request and the answer.
 - ``messages_in``, ``messages_out``: the messages of a WebSocket, or the events of a stream.
-- ``close_code``, ``close_reason``, ``subprotocol``: of a WebSocket; None for other connections.
+- ``close_code``, ``close_reason``, ``subprotocol``: values of a WebSocket; otherwise None.
 
 A client can neither forge a line nor make it long. Its values are cut to :data:`LIMITS`, and
 unprintable characters, double quotes and backslashes are escaped.

@@ -18,7 +18,7 @@ from . import access
 from .access import timestamp
 
 STDERR = 2
-NO_FILE = -1  # every record is counted as lost
+NO_FILE = -1  # without a file, every record is counted as lost
 
 
 class TextFormatter(logging.Formatter):
@@ -29,12 +29,12 @@ class TextFormatter(logging.Formatter):
         record = rendered(record)
         text = super().format(record)
         if record.name == ACCESS:
-            return text  # an access log line begins with its own time
+            return text  # a line of the request log begins with its own time
         return f"{timestamp(record.created)} {record.levelname} {text}"
 
 
 class JSONFormatter(logging.Formatter):
-    """Lines for programs: one JSON object each, in ASCII."""
+    """Lines for programs: each line is a JSON object in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Any thread: return the line."""
@@ -69,11 +69,12 @@ class DescriptorHandler(logging.Handler):
     def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._lost = 0  # lines since the last report; only the log's thread uses it
+        # The number of lost lines since the last report; only the log's thread uses it.
+        self._lost = 0
         self._torn = False  # True if the last line is incomplete
 
     def createLock(self) -> None:  # noqa: N802
-        """Create no lock: only one thread writes, and closing the log must not wait for it."""
+        """Create no lock, because only one thread writes, and closing must not wait for it."""
         self.lock: None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -126,7 +127,7 @@ class DescriptorHandler(logging.Handler):
         while remaining:
             try:
                 remaining = remaining[os.write(self._file, remaining) :]
-            except BlockingIOError:  # another process with the same file has set O_NONBLOCK
+            except BlockingIOError:  # another process that shares the file has set O_NONBLOCK
                 _wait_for_room(self._file)
             except OSError:
                 self._torn = self._torn or len(remaining) < len(data)
@@ -162,7 +163,7 @@ def configure(*, access_log: bool = False, as_json: bool = False, level: str | N
             logger.removeHandler(handler)
             logger.propagate = True
     if as_json or not logger.hasHandlers():
-        # Without standard error, descriptor 2 may be the socket of a client.
+        # If standard error was closed, descriptor 2 may be the socket of a client.
         handler = DescriptorHandler(STDERR if sys.__stderr__ is not None else NO_FILE)
         handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
         logger.addHandler(handler)

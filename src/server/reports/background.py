@@ -1,12 +1,12 @@
-"""A queue of jobs and the thread that runs them: the handlers of the log.
+"""A queue of jobs, and the thread that runs them; the log uses it for its handlers.
 
 Handlers, filters and record factories belong to the application. They may block, hold locks, or
-publish to a topic and so wait for a loop. Therefore no other thread of the server runs them: it
-puts a job into the queue, which neither blocks nor calls anything.
+publish to a topic and so wait for a loop. Therefore only this thread runs them. Other threads put
+jobs into the queue, which neither blocks nor calls other code.
 
-Any code may put a job, even ``__del__`` and a signal handler that interrupts another ``put``. So
-nothing here waits for a lock. The queue and the lists are the interpreter's, whose operations are
-atomic. A list with one item is a token that only one thread can take.
+Any code may put a job, even ``__del__`` and a signal handler that interrupts another ``put``. So no
+code in this module waits for a lock. The operations of the built-in queue and lists are atomic. A
+list with one item is a token that only one thread can take.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AtomicCounter:
     def __init__(self) -> None:
         self._sum = 0
         self._new: deque[int] = deque()
-        self._adding = threading.Lock()  # acquired without waiting
+        self._adding = threading.Lock()  # only acquired without waiting
 
     def add(self, number: int = 1) -> None:
         """Any thread: add a number."""
@@ -55,7 +55,7 @@ class AtomicCounter:
         return self._sum
 
     def _add_up(self) -> None:
-        # A thread that finds the lock taken leaves its number to the holder, or to the next call.
+        # If another thread holds the lock, that thread or the next call adds the number.
         while self._new and self._adding.acquire(blocking=False):
             try:
                 while self._new:
@@ -71,12 +71,12 @@ class Background:
     forked child begins with an empty queue, because its parent runs the jobs that wait.
 
     Args:
-        report_losses: called in the background thread after jobs were dropped, with their number
-            since the last call. The call is queued in place of the first dropped job.
+        report_losses: a function that the background thread calls after jobs were dropped, with
+            their number since the last call. The call is queued in place of the first dropped job.
         capacity: the number of units of 1 KiB that may wait.
 
     Attributes:
-        lost: counts dropped and failed jobs; others may add to it.
+        lost: the number of dropped and failed jobs; other code may add to it.
     """
 
     def __init__(self, report_losses: Callable[[int], object], capacity: int = CAPACITY) -> None:
@@ -89,15 +89,17 @@ class Background:
         self._dropped = AtomicCounter()
         # The number of dropped jobs that were reported; only the background thread uses it.
         self._reported = 0
-        # Jobs with their number of units, and True if another job has queued them.
-        # The class is looked up now, because gevent may have replaced it since the import.
+        # Each item is a job, its number of units, and True if another job has queued it. The class
+        # is looked up now, because gevent may have replaced it since the import.
         self._jobs: queue.SimpleQueue[tuple[Job | threading.Event, int, bool]] = queue.SimpleQueue()
-        self._room: deque[None] = deque(repeat(None, self._capacity))  # one item for each free unit
-        self._thread_token: list[None] = [None]  # its holder starts the thread
-        self._loss_token: list[None] = [None]  # its holder queues the report of losses
+        # Contains one item for each free unit.
+        self._room: deque[None] = deque(repeat(None, self._capacity))
+        self._thread_token: list[None] = [None]  # the holder of this token starts the thread
+        # The holder of this token queues the report of losses.
+        self._loss_token: list[None] = [None]
         self._thread: threading.Thread | None = None
-        self._nested = False  # True if another job has queued the running one
-        self._delayed: list[tuple[float, Job]] = []  # only the background thread uses it
+        self._nested = False  # True if another job has queued the running job
+        self._delayed: list[tuple[float, Job]] = []  # only the background thread uses this list
         self._exiting = False  # True once the interpreter exits
         self._stuck = False  # True if the interpreter exits and the thread is blocked
 
@@ -113,8 +115,8 @@ class Background:
         and jobs of other threads are lost.
 
         Args:
-            job: called without arguments; an exception counts as a loss.
-            size: the bytes of memory that it holds.
+            job: a function without arguments; an exception counts as a loss.
+            size: the memory that the job holds, in bytes.
         """
         if self._exiting:
             self._run_at_exit(job)
@@ -136,7 +138,7 @@ class Background:
         self._queue(job, units, nested=nested)
 
     def call_later(self, seconds: float, job: Job) -> None:
-        """Any thread: run the job after this number of seconds, or at :meth:`close`.
+        """Any thread: run a job after a number of seconds, or at :meth:`close`.
 
         While the interpreter exits, this is the same as :meth:`put`. The number of these jobs is
         not limited here: each caller has at most one pending.
@@ -148,7 +150,7 @@ class Background:
         self._queue(lambda: self._delayed.append((due, job)), 0)
 
     def has_backlog(self, jobs: int) -> bool:
-        """Any thread: return True if at least this number of jobs wait."""
+        """Any thread: return True if at least ``number`` jobs wait."""
         return self._jobs.qsize() >= jobs
 
     def running_here(self) -> bool:
@@ -156,7 +158,7 @@ class Background:
         return self._thread is threading.current_thread()
 
     def flush(self, timeout: float) -> bool:
-        """Any thread: wait for all jobs put before; return False on a time-out."""
+        """Any thread: wait for all jobs that were put before; return False on a time-out."""
         if self._exiting or self.running_here() or (self._thread_token and self._jobs.empty()):
             return not self._stuck
         done = threading.Event()
@@ -164,7 +166,7 @@ class Background:
         return done.wait(timeout)
 
     def close(self, timeout: float = Timing.log_flush_timeout) -> bool:
-        """Any thread: :meth:`flush`, run the delayed jobs, and end the thread.
+        """Any thread: wait for all jobs, run the delayed jobs, and end the thread.
 
         Returns:
             False on a time-out. The thread then ends as soon as it can.
@@ -211,14 +213,14 @@ class Background:
             try:
                 self._thread_token.pop()
             except IndexError:
-                return  # another thread was faster
+                return  # another thread has taken the token
             if self._jobs.empty():
                 self._thread_token.append(None)
                 continue  # another thread may have put a job and found no token
             self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the system cannot start a thread; the next job tries again
+            except RuntimeError:  # the system cannot start a thread; the next put() tries again
                 self._thread = None
                 self._thread_token.append(None)
             return
@@ -229,12 +231,12 @@ class Background:
         try:
             self._loss_token.pop()
         except IndexError:
-            return  # the report is queued
+            return  # the report is already queued
         self._queue(self._report_dropped, 0)
 
     def _run_at_exit(self, job: Job) -> None:
-        # A blocked handler holds its lock, so waiting for it would never end. A thread other than
-        # the main thread may be a loop that still runs.
+        # A blocked handler holds its lock, so a wait for it would never end. Another thread may be
+        # a loop that still runs.
         if self._stuck or threading.current_thread() is not threading.main_thread():
             self.lost.add()
         else:
@@ -248,7 +250,7 @@ class Background:
             return
         self._thread = None
         self._thread_token.append(None)
-        self._start_thread()  # for jobs that were put while this thread still existed
+        self._start_thread()  # jobs may have been put while this thread was ending
         end.set()
 
     def _work(self) -> threading.Event | None:
@@ -268,10 +270,11 @@ class Background:
                 if not self._delayed:
                     return job
                 self._run_delayed(sys.maxsize)
-                self._jobs.put((job, 0, False))  # after the jobs that the delayed ones have queued
+                # The end follows jobs that the delayed jobs have queued.
+                self._jobs.put((job, 0, False))
                 continue
             self._run_job(job)
-            del job  # while idle, keep no record alive
+            del job  # an idle thread must not keep a record alive
             if jobs is self._jobs:
                 self._room.extend(repeat(None, units))
         return None
@@ -279,7 +282,7 @@ class Background:
     def _run_job(self, job: Job) -> None:
         try:
             job()
-        except BaseException:  # even SystemExit must not end the thread
+        except BaseException:  # even a SystemExit must not end the thread
             self.lost.add()
 
     def _time_to_delayed(self) -> float | None:
@@ -305,7 +308,7 @@ class Background:
 
 
 def register(background: Background) -> None:
-    """The main thread, once: reset it in forked children, and flush it at exit."""
+    """The main thread, once: register the queue's functions for forks and for the exit."""
     atexit.register(background.close_at_exit)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=background.after_fork)

@@ -29,7 +29,7 @@ SERVER, ACCESS = "wsframe.server", "wsframe.access"
 RENDERED = "wsframe_rendered"
 # The memory of a record besides its text, in bytes.
 OVERHEAD = 1536
-# This number of waiting records keep their exception for the handlers. Further ones keep only its
+# The number of waiting records that keep their exception object. Further records keep only its
 # text, because the frames of an exception may hold much memory.
 MAX_EXCEPTIONS = 16
 
@@ -37,8 +37,8 @@ MAX_EXCEPTIONS = 16
 class BackgroundLogger(logging.Logger):
     """A logger whose handlers run in the background thread.
 
-    It is not registered with :mod:`logging`. Its target is, and has the level, the filters and the
-    handlers that applications configure.
+    This logger is not registered with :mod:`logging`. The registered logger, its target, has the
+    level, filters and handlers that applications configure.
 
     Attributes:
         target: the registered logger of the same name.
@@ -49,7 +49,7 @@ class BackgroundLogger(logging.Logger):
         self.target = target
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Any thread: return what the target does, without the lock of its cache."""
+        """Any thread: return the target's ``isEnabledFor``, without the lock of its cache."""
         target = self.target
         return (
             not target.disabled
@@ -70,7 +70,7 @@ class BackgroundLogger(logging.Logger):
         extra: Any = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        """Any thread: return a standard record; the application's factory runs later."""
+        """Any thread: return a standard record; the application's record factory runs later."""
         record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         record.__dict__.update(extra or {})
         return record
@@ -86,7 +86,7 @@ class BackgroundLogger(logging.Logger):
             self.target.handle(_from_factory(record))
         except BaseException:
             if logging.raiseExceptions:
-                with suppress(Exception):  # standard error may be broken, too
+                with suppress(Exception):  # writing to standard error may also fail
                     traceback.print_exc()
             raise
 
@@ -112,9 +112,9 @@ def rendered(record: logging.LogRecord) -> logging.LogRecord:
 def message_of(text: object, arguments: Any) -> str:
     """Any thread: return a message with its arguments, a tuple or a mapping, as one line."""
     try:
-        # As in :mod:`logging`, a message without arguments is not a format.
+        # As in :mod:`logging`, a message without arguments is not formatted.
         message = str(text) % arguments if arguments else str(text)
-    except Exception as error:  # raised by an argument's __str__, for example
+    except Exception as error:  # for example, an error in an argument's __str__
         what = text if type(text) is str else type(text).__name__
         message = f"{what} (rendering it raised {type(error).__name__})"
     return printable(message)

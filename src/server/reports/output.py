@@ -1,7 +1,7 @@
 """Lines for people on standard output and error.
 
-Their reader may be slow or gone, and their disk may be full. The server neither waits for them nor
-fails because of them.
+The reader of a stream may be slow or have ended, and a disk may be full. The server neither waits
+nor fails because of that.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FLUSH_THREAD = "wsframe-output"
 def announce(line: str) -> None:
     """Any thread: print a line on standard output, unless that would block."""
     stream = sys.stdout
-    with suppress(Exception):  # closed, without a reader, or replaced by a failing object
+    with suppress(Exception):  # the stream may be closed, have no reader, or be a failing object
         file = _descriptor(stream)
         if file is None:
             stream.write(f"{line}\n")
             stream.flush()
         elif _is_writable(file, 0):
-            # Bypass the stream: its buffer may hold more than can be written without blocking.
+            # The stream is bypassed, because a write of its full buffer could block.
             os.write(file, f"{line}\n".encode(stream.encoding, "backslashreplace"))
 
 
@@ -60,7 +60,7 @@ def flush_at_exit() -> bool:
 
 
 def _flush_or_discard() -> None:
-    """A thread of its own: a stream has a lock, which a blocked writer may hold."""
+    """The flushing thread: flush a stream, whose lock a blocked writer may hold."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             file = _descriptor(stream)
@@ -82,7 +82,7 @@ def _descriptor(stream: TextIO) -> int | None:
 
 
 def _is_writable(file: int, timeout: float) -> bool:
-    """Return True if a write will not block, within this number of seconds."""
+    """Wait up to a number of seconds; return True if a write will not block."""
     if not hasattr(select, "poll"):  # Windows
         return True
     poller = select.poll()

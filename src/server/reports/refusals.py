@@ -43,7 +43,7 @@ class Refusals:
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
         self.by_reason: Counter[str] = Counter()
-        # One for each reason, so that a flood of one reason does not hide another.
+        # One throttled log for each reason, so that a flood of one reason does not hide another.
         self._throttled: dict[str, ThrottledLog] = {}
 
     def count(self, status: int, reason: str) -> None:
@@ -52,6 +52,6 @@ class Refusals:
         self.by_reason[reason] += 1
 
     def log(self, reason: str, text: str) -> None:
-        """Owner: log a line, or count it if one with this reason was just logged."""
+        """Owner: log a line; if a line with the same reason was just logged, count it."""
         throttled = self._throttled.setdefault(reason, ThrottledLog())
         throttled.log(WARNING, "%s", text)

@@ -1,7 +1,7 @@
 """The statistics of a server: for ``server.stats()``, and as metrics for Prometheus.
 
-An open connection has its own counters. Only its owner writes them; any thread may read them. When
-it ends, they are added to the totals of its loop.
+Each open connection has its own counters, which only its owner writes and any thread may read. At
+the connection's end, the counters are added to the totals of its loop.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Counted(Protocol):
 
 
 class Totals:
-    """The counters of one loop, which its owner writes. The other attributes are as in ``Stats``.
+    """The counters of one loop, which its owner writes. ``Stats`` describes the other attributes.
 
     Attributes:
         lock: protects ``messages_in`` to ``bytes_out`` and the loop's set of connections.

@@ -16,8 +16,7 @@ ExcInfo: TypeAlias = (
 
 # The maximum length of a log message, and of a traceback or the stack of a thread.
 MAX_LINE, MAX_BLOCK = 4096, 16384
-# Every line of a traceback is indented, so that no text of an exception can forge the beginning of
-# a record.
+# The indentation of a traceback's lines. Without it, an exception's text could forge a log record.
 MARGIN = "  "
 # The maximum number of frames of a traceback: the innermost ones.
 MAX_FRAMES = 50
@@ -72,7 +71,7 @@ def without_margin(text: str) -> str:
 def traceback_of(exc_info: ExcInfo) -> str:
     """Any thread: return the traceback of an exception as a :func:`block`.
 
-    It calls ``str`` of the exception, which may be code of the application.
+    The function calls ``str`` of the exception, which may be code of the application.
     """
     kind, error, frames = exc_info
     if kind is None or error is None:
@@ -80,5 +79,6 @@ def traceback_of(exc_info: ExcInfo) -> str:
     try:
         report = traceback.TracebackException(kind, error, frames, limit=-MAX_FRAMES, compact=True)
         return block("".join(report.format()))
-    except Exception as fault:  # from its cause, its notes, or a source file
+    except Exception as fault:
+        # An error in the exception's cause or notes, or in reading a source file.
         return block(f"{kind.__name__} (formatting its traceback raised {type(fault).__name__})")

@@ -13,9 +13,9 @@ from .loggers import background, log, message_of
 class ThrottledLog:
     """A log of one kind of problem: the first line, then at most one line per interval.
 
-    Further lines within the interval are counted. At its end, one line has their number and the
-    text of the last. So every line is either logged or counted, and a flood costs one line per
-    interval.
+    Further lines within the interval are counted. At the end of the interval, one line reports
+    their number and the text of the last one. So every line is logged or counted, and a flood
+    causes one line per interval.
 
     Args:
         interval: minimum time between two lines, in seconds.
@@ -26,9 +26,9 @@ class ThrottledLog:
         self._next = -inf
         self._suppressed = AtomicCounter()
         self._reported = 0  # the number of suppressed lines that were reported
-        self._last = (0, "")  # level and text of the last suppressed line
-        self._count_token: list[None] = [None]  # its holder may change self._reported
-        self._summary_token: list[None] = [None]  # its holder schedules a summary
+        self._last = (0, "")  # the level and text of the last suppressed line
+        self._count_token: list[None] = [None]  # the holder of this token may change self._reported
+        self._summary_token: list[None] = [None]  # the holder of this token schedules a summary
 
     def log(self, level: int, text: str, *arguments: object) -> None:
         """Any thread: log this line now, or count it.
@@ -53,7 +53,7 @@ class ThrottledLog:
         try:
             self._summary_token.pop()
         except IndexError:
-            return  # a summary is scheduled
+            return  # a summary is already scheduled
         background.call_later(self._next - now, self._summarize)
 
     def _summarize(self) -> None:
@@ -72,7 +72,7 @@ class ThrottledLog:
         try:
             self._count_token.pop()
         except IndexError:
-            return 0  # another thread reports them
+            return 0  # another thread reports the suppressed lines
         total = self._suppressed.total()
         number, self._reported = total - self._reported, total
         self._count_token.append(None)

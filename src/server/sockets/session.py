@@ -37,8 +37,8 @@ class Session(ABC):
         """Owner: process messages that the loop has decoded, because ``peer.limit`` is set.
 
         Args:
-            messages: the messages. rest: the data after the messages, a view of the round's buffer;
-                or None.
+            messages: the messages.
+            rest: the data after the messages, a view of the round's buffer; or None.
 
         Returns:
             The task whose turn is due because of the messages, if any.

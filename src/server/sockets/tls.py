@@ -41,8 +41,8 @@ class TLSPeer(Peer):
         sock: the client's socket.
         address: the client's address, as the socket module returns it.
         context: the context that TLS uses.
-        handshakes: the thread that computes the handshake. answer_plain_http: a function that the
-            owner calls to refuse a client that sends plain HTTP.
+        handshakes: the thread that computes the handshake.
+        answer_plain_http: a function that the owner calls to refuse a client that sends plain HTTP.
     """
 
     scheme = "https"

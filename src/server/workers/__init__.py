@@ -1,1 +1,1 @@
-"""Workers: processes that share one port, and the supervisor that starts and replaces them."""
+"""Worker processes, which share one port, and the supervisor that starts and replaces them."""

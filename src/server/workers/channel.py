@@ -22,9 +22,9 @@ MAX_UNSENT = 1 << 20
 class Channel:
     """One end of a pair of sockets; the other end belongs to another process.
 
-    A supervisor's end never blocks: data that the socket does not accept is kept. There is little
-    of it, because each request to a worker is sent once until it is answered. A worker's end
-    blocks, which is short for the same reason.
+    The supervisor's end never blocks: data that the socket does not accept is kept. This data is
+    small, because a request to a worker is not repeated before its answer. A worker's end blocks,
+    but only briefly for the same reason.
 
     Attributes:
         closed: True once the other end is closed.
@@ -71,7 +71,7 @@ class Channel:
             data = self._sock.recv(READ_SIZE)
         except BlockingIOError:
             return []
-        except OSError:  # reset: the other end was closed with unread data
+        except OSError:  # a reset: the other end was closed with unread data
             data = b""
         if not data:
             self.closed = True
@@ -82,7 +82,7 @@ class Channel:
         return [(kind, content) for kind, content in map(json.loads, lines)]
 
     def receive_all(self) -> list[Message]:
-        """One thread, of an end that does not block: return all messages that have arrived."""
+        """One thread, of the supervisor's end: return all messages that have arrived."""
         messages: list[Message] = []
         while not self.closed:
             size = len(self._received)
@@ -107,7 +107,7 @@ class Channel:
 
 
 def channel_pair() -> tuple[Channel, Channel]:
-    """Return the end of a supervisor, which never blocks, and of a worker, which does.
+    """Return the supervisor's end, which never blocks, and the worker's end, which blocks.
 
     Raises:
         OSError: too many files are open.

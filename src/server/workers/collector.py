@@ -22,11 +22,12 @@ class Participant:
     """A worker that takes part in the rounds.
 
     Attributes:
-        request: sends the request for its numbers.
-        answer: sends it the sum over all workers.
-        last: its last numbers.
-        pending: True while its answer to a request is missing.
-        missing: True if it has missed a round. Later rounds do not wait for it until it answers.
+        request: a function that requests the worker's numbers.
+        answer: a function that sends the worker the sum over all workers.
+        last: the last numbers of the worker.
+        pending: True while the worker has not answered a request.
+        missing: True if the worker has missed a round. Later rounds do not wait for a missing
+            worker.
     """
 
     request: Callable[[], object]
@@ -40,7 +41,7 @@ class Collector:
     """Collects the numbers of all workers on request. Only the supervisor calls its methods.
 
     Args:
-        clock: returns the time in seconds.
+        clock: a function that returns the time in seconds.
         timeout: seconds that a round waits for the workers.
 
     Attributes:
@@ -56,8 +57,9 @@ class Collector:
         self._began = clock()
         self._past = Stats()  # the counters of workers that have ended
         self._all: list[Participant] = []
-        self._waiting: list[Participant] = []  # they wait for the end of this round
-        self._next_waiting: list[Participant] = []  # they wait for the end of the next round
+        self._waiting: list[Participant] = []  # the workers that wait for the end of this round
+        # The workers that wait for the end of the next round.
+        self._next_waiting: list[Participant] = []
 
     def add(self, worker: Participant) -> None:
         """Add a worker that has started."""
@@ -73,13 +75,13 @@ class Collector:
         self.check()
 
     def request(self, worker: Participant) -> None:
-        """Answer this worker with the sum at the end of the next round."""
+        """Send a worker the sum at the end of the next round."""
         self._next_waiting.append(worker)
         if not self._waiting:
             self._begin()
 
     def receive(self, worker: Participant, stats: Stats) -> None:
-        """Record the numbers of a worker, which it has sent as an answer or before its end."""
+        """Record the numbers that a worker has sent as an answer or before its end."""
         worker.last = stats
         worker.pending = worker.missing = False
         self.check()

@@ -1,4 +1,4 @@
-"""A worker process as seen by its supervisor."""
+"""The supervisor's record of a worker process."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class WorkerProcess:
     Attributes:
         pid: the process id.
         slot: the number of its listening sockets.
-        channel: to the worker.
+        channel: the channel to the worker.
         stacks: file to which the worker writes the stacks of its threads; None without a
             ``worker_timeout``, or without a place for the file.
         reason: the reason that the worker gave for not starting; "" if it gave none.
         started: True once the worker serves.
         forked_at: time of the fork.
-        watchdog: checks that its loops make progress.
-        participant: its part in the collection of statistics.
-        kill_at: time at which it is killed unless it has ended.
-        hung: True once the watchdog has found that it hangs.
-        successor: the worker that takes its place; None for no such worker.
-        retired: True once it must end because its successor serves.
+        watchdog: the check that the worker's loops make progress.
+        participant: the worker's part in the collection of statistics.
+        kill_at: the time at which the worker is killed, unless it has ended.
+        hung: True once the watchdog has found that the worker hangs.
+        successor: the worker that replaces this one; None without one.
+        retired: True once the worker must end because its successor serves.
         ended: True once the process has ended.
     """
 
@@ -62,7 +62,7 @@ class WorkerProcess:
         return self.watchdog.due if self.started else inf
 
     def retire(self, seconds: float) -> None:
-        """Make the worker stop because its successor serves; it has this number of seconds."""
+        """Make the worker stop within a number of seconds, because its successor serves."""
         self.retired = True
         self.kill_at = monotonic() + seconds
         self.channel.send("retire")

@@ -17,9 +17,10 @@ class Reload:
     successor does not start, the remaining workers stay.
 
     Args:
-        fork: starts a worker on the sockets with this number; raises an OSError if that fails.
-        retire: makes a worker end.
-        status: reports the states of the service.
+        fork: a function that starts a worker on the sockets with a number; it raises an OSError on
+            failure.
+        retire: a function that makes a worker end.
+        status: the object that reports the states of the service.
 
     Attributes:
         running: True from :meth:`begin` until the last worker was replaced.
@@ -35,15 +36,15 @@ class Reload:
         self._fork = fork
         self._retire = retire
         self._status = status
-        self._outdated: deque[WorkerProcess] = deque()  # they remain to be replaced
+        self._outdated: deque[WorkerProcess] = deque()  # the workers that must still be replaced
 
     def begin(self, workers: Iterable[WorkerProcess]) -> None:
-        """Begin to replace these workers."""
+        """Begin to replace the given workers."""
         self.running = True
         self._outdated.extend(workers)
 
     def step(self) -> None:
-        """Continue, unless the reload must wait for a worker."""
+        """Continue the reload, unless it must wait for a worker."""
         while self._outdated:
             worker = self._outdated[0]
             if worker.ended:
@@ -62,7 +63,7 @@ class Reload:
             self._status.reloaded()
 
     def successor_failed(self, successor: WorkerProcess, reason: str) -> bool:
-        """Keep the old workers if this worker, which has ended, was to replace one of them."""
+        """Keep the old workers, if a worker that has ended was the successor of one of them."""
         for worker in self._outdated:
             if worker.successor is successor and not worker.ended:
                 self._give_up(worker, reason)

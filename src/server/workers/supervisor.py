@@ -1,12 +1,12 @@
 """The supervisor: the parent process, which starts, checks, replaces and stops the workers.
 
-The supervisor has one thread, no loop and no connection. It forks before it has anything that a
-fork would break, and each worker then creates its own.
+The supervisor has one thread, no loop and no connection. So a fork is safe, and each worker creates
+its own threads and loops.
 
 A worker stops at SIGTERM, when its successor serves, and when its terminal is closed. Ctrl-C
 reaches every process of a terminal, so a worker leaves SIGINT to its parent. A second SIGTERM has
-no effect on it, because a service manager may send one to each process and the parent sends its
-own. Only the parent forces an end, with SIGKILL.
+no effect on a worker, because a service manager may signal each process, and the parent does, too.
+Only the parent forces an end, with SIGKILL.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from .process import WorkerProcess
 from .reload import Reload, log_failed_start
 from .worker import DUMP_SIGNAL, StartWorker, child_processes, run_exit_functions, serve
 
-# Give up after this number of failed starts in a row.
+# The number of successive failed starts after which the supervisor gives up.
 MAX_FAILURES = 5
 
 
 class Supervisor:
-    """The parent of the workers. All methods are for the main thread, which runs signal handlers.
+    """The parent of the workers. Only the main thread calls the methods.
 
     A SIGHUP replaces all workers, one after another; see :class:`Reload`.
 
@@ -52,10 +52,10 @@ class Supervisor:
         listening: the listening sockets of each worker.
         settings: the settings of the servers.
         signals: the entered stop signals, SIGCHLD and SIGHUP.
-        start: called in every worker; starts its server.
-        renew: called on SIGHUP, before the workers are replaced.
-        on_serving: called once, when all workers serve.
-        status: reports the states of the service.
+        start: a function that is called in each worker and starts its server.
+        renew: a function that is called on SIGHUP, before the workers are replaced.
+        on_serving: a function that is called once, when all workers serve.
+        status: the object that reports the states of the service.
 
     Attributes:
         failure: the reason for giving up, or "".
@@ -79,9 +79,10 @@ class Supervisor:
         self._on_serving = on_serving
         self._status = status
         self._workers: list[WorkerProcess] = []
-        # The time and the slot of each missing worker.
+        # The start time and the slot of each missing worker.
         self._fork_at = [(0.0, slot) for slot in range(len(listening))]
-        self._kill_at: float | None = None  # set when the supervisor stops
+        # The time of the SIGKILL; None until the supervisor stops.
+        self._kill_at: float | None = None
         self._close_at = inf  # the time after which no more clients are accepted
         self._alive_at = monotonic() if status.manager.interval < inf else inf
         self._hangups_handled = 0
@@ -89,8 +90,8 @@ class Supervisor:
         self._reload = Reload(self._fork, lambda worker: worker.retire(grace), status)
         self._exit_code = 0
         self._any_started = self._all_started = False
-        self._failures = 0  # failed starts in a row
-        self._pause = 0.0  # seconds before the latest replacement
+        self._failures = 0  # the number of successive failed starts
+        self._pause = 0.0  # the pause before the latest replacement, in seconds
         self._last_reason = ""  # the reason of the last failed start
         self._signals = signals
         self._signals_handled = 0
@@ -199,7 +200,7 @@ class Supervisor:
         self._receive_from(worker)
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid:
-            self._receive_from(worker)  # messages that it sent just before its end
+            self._receive_from(worker)  # the worker's last messages before its end
             self._workers.remove(worker)
             if worker.started:
                 self._collector.remove(worker.participant)
@@ -271,7 +272,7 @@ class Supervisor:
         elif worker.started:
             log.error("replacing worker %d, which ended unexpectedly: %s", worker.pid, how)
         elif worker.reason and not self._any_started:
-            self._give_up(worker.reason)  # the others would fail for the same reason
+            self._give_up(worker.reason)  # other workers would fail for the same reason
             return
         else:
             self._failed(reason)
@@ -309,13 +310,13 @@ class Supervisor:
             self._replace(slot, short=True)
 
     def _fork(self, slot: int) -> WorkerProcess:
-        """Start a worker on these sockets.
+        """Start a worker on the sockets with a number.
 
         Raises:
             OSError: the system cannot start another process, or too many files are open.
         """
-        output.flush()  # otherwise the worker would print the same text again
-        background.close()  # a process should fork while it has a single thread
+        output.flush()  # otherwise the worker would print buffered text again
+        background.close()  # the thread of the log must end before the fork
         # Signals are held back until the worker has its own handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         stacks, ours, theirs = None, None, None
@@ -357,9 +358,9 @@ class Supervisor:
                 atexit._clear()
                 atexit.register(logging.shutdown)
                 atexit.register(background.close_at_exit)  # runs before logging.shutdown
-                # SIG_IGN would be inherited by programs that the worker starts, so Ctrl-C is
-                # handled, without effect. The handlers remain until the process ends, because a
-                # later signal must not change its exit code.
+                # Ctrl-C has a handler without effect, because programs that the worker starts would
+                # inherit SIG_IGN. The handlers remain until the process ends, because a later
+                # signal must not change its exit code.
                 signals = Signals(signal.SIGTERM, others=(signal.SIGINT, *HANGUP)).__enter__()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 children = child_processes()

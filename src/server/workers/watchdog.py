@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-# The number of checks per time-out.
+# The number of checks within the time-out.
 CHECKS = 4
 
 
 class Watchdog:
-    """Repeatedly requests that all loops of a worker run a callback.
+    """The periodic request that all loops of a worker run a callback.
 
     The time-out is counted in checks of the supervisor. While the machine or the supervisor is
     stopped there are no checks, so the worker is not blamed for that time. Afterwards it still has
     its remaining checks.
 
     Args:
-        clock: returns the time in seconds.
+        clock: a function that returns the time in seconds.
         timeout: seconds without progress after which a worker hangs; 0 for no limit.
-        request: sends the request to the worker.
+        request: a function that sends the request to the worker.
 
     Attributes:
         due: time of the next :meth:`check`, by the clock.

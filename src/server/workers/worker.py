@@ -1,4 +1,4 @@
-"""A worker process: its work besides serving, and its link to the supervisor."""
+"""A worker process: its main function, and its link to the supervisor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..sockets.listening import Listening
     from ..topics.closings import Closings
 
-# Writes the stacks of all threads and ends the process. Applications rarely use this signal.
+# The signal that writes the stacks of all threads and ends the process. Applications rarely use it.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", getattr(signal, "SIGQUIT", 0))
 # The maximum number of requests for metrics that wait at once.
 MAX_WAITING = 1000
@@ -41,7 +41,7 @@ MetricsCallback: TypeAlias = "Callable[[bytes | None], object]"
 
 
 class StartWorker(Protocol):
-    """Starts the server of a worker."""
+    """The type of a function that starts the server of a worker."""
 
     def __call__(
         self,
@@ -53,8 +53,9 @@ class StartWorker(Protocol):
 
         Args:
             sockets: the listening sockets.
-            interrupting: entered around the application's code, so that a stop signal ends it.
-            link: must be attached to the server.
+            interrupting: a context manager for the application's code, which a stop signal then
+                ends.
+            link: the link that must be attached to the server.
         """
 
 
@@ -63,16 +64,17 @@ class SupervisorLink:
 
     Args:
         channel: to the supervisor.
-        end: called in the link's thread when the worker must end, because the supervisor has
-            ended or has started a successor.
+        end: a function that the link's thread calls when the worker must end, because the
+            supervisor has ended or has started a successor.
     """
 
     def __init__(self, channel: Channel, end: Callable[[], object]) -> None:
         self._channel = channel
         self._end = end
-        self._lock = threading.Lock()  # guards the two lists
-        self._requested: list[MetricsCallback] = []  # they wait for the requested metrics
-        self._waiting: list[MetricsCallback] = []  # they wait for the next request
+        self._lock = threading.Lock()  # protects the two lists
+        # The callbacks that wait for the requested metrics.
+        self._requested: list[MetricsCallback] = []
+        self._waiting: list[MetricsCallback] = []  # the callbacks that wait for the next request
         self._server: Server | None = None
         self._stats: Callable[[], Stats] = Stats
         self._closings: Closings | None = None
@@ -95,8 +97,8 @@ class SupervisorLink:
     def request(self, callback: MetricsCallback) -> None:
         """Any thread: request the numbers of the whole service, as of this call or later.
 
-        The callback gets None if the supervisor has ended or too many requests wait. It is never
-        called while the supervisor hangs.
+        The callback receives None if the supervisor has ended or too many requests wait. If the
+        supervisor hangs, the callback is not called.
         """
         with self._lock:
             full = len(self._waiting) >= MAX_WAITING
@@ -165,9 +167,9 @@ def serve(
 
     Args:
         channel: to the supervisor.
-        stacks: receives the stacks of all threads when the supervisor requests them.
-        signals: counts SIGTERM.
-        start: starts the server.
+        stacks: the file for the stacks of all threads, if the supervisor requests them.
+        signals: the counter of SIGTERM.
+        start: the function that starts the server.
         sockets: the listening sockets.
         settings: the settings of the server.
 
@@ -188,7 +190,7 @@ def serve(
         server = start(sockets, signals.interrupting, link)
     except Interrupted:
         return 0
-    except BaseException as error:  # SystemExit, too
+    except BaseException as error:  # also for SystemExit
         reason = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
         channel.send("failed", reason.strip()[-MAX_REASON:] or "SystemExit")
         return 1
@@ -209,7 +211,7 @@ def child_processes() -> set[BaseProcess]:
 
 
 def run_exit_functions(inherited: set[BaseProcess]) -> None:
-    """The main thread of a worker: do what the interpreter does when a process exits.
+    """The main thread of a worker: run the exit functions, as the interpreter does at an exit.
 
     Executors end their threads and processes, daemonic child processes are terminated, and the
     functions that were registered with :mod:`atexit` are called. Other threads end with the
@@ -218,8 +220,8 @@ def run_exit_functions(inherited: set[BaseProcess]) -> None:
     Args:
         inherited: the child processes of the supervisor.
     """
-    # concurrent.futures registers the end of its executors here. It comes before multiprocessing's
-    # own exit function, which waits for their processes.
+    # Executors of concurrent.futures end here, before multiprocessing's exit function, which waits
+    # for their processes.
     for function in reversed(getattr(threading, "_threading_atexits", ())):
         function()
     daemons = [child for child in child_processes() - inherited if child.daemon]

@@ -381,7 +381,7 @@ def test_plain_http_after_a_header_receives_an_explanation(
     client = clients.connect(server)
     client.send(line("203.0.113.7") + get("/"))
     answer = client.answer()
-    assert (answer.status, answer.body) == (400, b"this server requires TLS: use https\n")
+    assert (answer.status, answer.body) == (400, b"this port requires TLS: use https\n")
 
 
 # Limits -------------------------------------------------------------------------------------------
