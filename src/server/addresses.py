@@ -1,4 +1,4 @@
-"""Client addresses: their text form, the network they count for, and the networks to trust."""
+"""Client addresses: their text form, the networks for limits, and the trusted networks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TrustedNetworks:
         self._networks = [ip_network(item) for item in trusted if item != UNIX]
 
     def trust(self, client: str) -> bool:
-        """Any thread: return True if this address is that of a trusted proxy."""
+        """Any thread: return True if an address is that of a trusted proxy."""
         if client == UNIX:
             return self._unix
         if not self._networks:

@@ -86,7 +86,7 @@ class App(Service, Routing):
         )
         Routing.__init__(self, self._topics)
         self._on_start: list[Callable[[], object]] = []
-        self._link: SupervisorLink | None = None  # None outside a worker
+        self._link: SupervisorLink | None = None  # None outside of a worker process
 
     def on_start(self, function: Function) -> Function:
         """Call a function wherever the app is served, before the first connection; a decorator.

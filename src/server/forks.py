@@ -1,10 +1,10 @@
-"""Forks: sockets that the child of a fork closes, and objects that it creates anew.
+"""Forks: the sockets that the child of a fork closes, and the objects that it resets.
 
-A child has a copy of every descriptor. While it keeps them, the kernel assigns connections to a
-listener without an accepting process, and a client does not notice that its connection was closed.
-So the child closes its copies. It changes no state that both processes share: it shuts down no
-socket and does not touch the poller. A copy that remains because C code has forked does not harm a
-client: see :func:`disconnect`.
+A child has a copy of every descriptor. While a copy of a listener is open, the kernel assigns
+connections to it although no process accepts them. While a copy of a connection is open, its client
+does not notice a close. So the child closes its copies, but changes no shared state: it neither
+shuts down a socket nor uses the poller. If C code forks, copies remain; :func:`disconnect` handles
+these.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from weakref import WeakSet
 
 
 class ForkAware(Protocol):
-    """An object that a child inherits and must release or create anew."""
+    """An object that a child inherits and must reset."""
 
     def after_fork(self) -> None:
         """The child of a fork, in its only thread: close files and replace locks.
 
-        It must not wait for a lock, because a thread of the parent may have held it.
+        This method must not wait for a lock, because a thread of the parent may have held the lock.
         """
 
 
 class Closable(Protocol):
-    """A file, or an object that owns one."""
+    """A file, or an object that owns a file."""
 
     def close(self) -> None: ...
 
@@ -47,24 +47,24 @@ _recreated: WeakSet[ForkAware] = WeakSet()
 
 
 def disconnect(sock: Connected) -> None:
-    """Any thread that may close it: shut down a connection or a listener, and close it.
+    """Any thread that may close the socket: shut down a connection or a listener, and close it.
 
     ``close`` alone has no effect on the peer while a child process holds a copy of the descriptor.
     """
-    with suppress(OSError):  # it is not connected, or this system does not support it
+    with suppress(OSError):  # the socket is not connected, or the system does not support shutdown
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
 
 
 def close_in_children(file: AnyClosable) -> AnyClosable:
-    """Any thread: return this file, which child processes will close right after a fork."""
+    """Any thread: make child processes close a file right after a fork; return the file."""
     _files.add(file)
     return file
 
 
 @contextmanager
 def passed_to_child(files: Iterable[Closable]) -> Iterator[None]:
-    """The parent: keep these files open in the child of a fork that happens in the block."""
+    """The parent: keep files open in the child of a fork that happens in the block."""
     passed = [file for file in files if file in _files]
     _files.difference_update(passed)
     try:

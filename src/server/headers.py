@@ -1,4 +1,4 @@
-"""The headers that an application adds to answers: which it may set, and which take precedence."""
+"""The headers that an application adds to answers: the permitted names, and the precedence."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from wsframe.headers import Headers, checked
 #: Headers, as (name, value) pairs.
 Pairs: TypeAlias = "tuple[tuple[str, str], ...]"
 
-# The headers that the server sets in each kind of answer, so that no application may.
+# The headers that the server sets in each kind of answer, and an application must not set.
 EVERYWHERE = RESERVED_IN_RESPONSE | {"date", "keep-alive", "trailer"}
 ON_PAGES = EVERYWHERE | {"content-type", "x-content-type-options"}
 ON_STREAMS = EVERYWHERE | {"cache-control", "content-encoding", "content-type", "x-accel-buffering"}
-# A route with origins sets the headers of CORS.
+# On a route with origins, the server sets the headers of CORS.
 ON_CONNECTIONS = ON_STREAMS | {"access-control-allow-credentials", "access-control-allow-origin"}
 BY_DEFAULT = ON_PAGES | {"content-encoding"}
 
-# Headers that add up; of others the most specific one is sent.
+# Headers of which all values are sent; of any other header, only the most specific value is sent.
 ADDING_UP = frozenset(("set-cookie", "vary"))
 
 
 def added_headers(headers: Headers, reserved: frozenset[str]) -> Pairs:
-    """Any thread: check headers of the application before there is an answer, and return them.
+    """Any thread: check the headers that an application sets, and return them.
 
     Args:
         headers: the headers.
@@ -33,7 +33,7 @@ def added_headers(headers: Headers, reserved: frozenset[str]) -> Pairs:
             event streams in ASGI, and ``BY_DEFAULT`` for every answer of a server.
 
     Raises:
-        TypeError: the headers have another type.
+        TypeError: the headers have an unsupported type.
         ValueError: the server sets a header itself, or a name or a value is not valid.
     """
     return tuple(checked(headers, reserved, "is set by the server"))
@@ -42,7 +42,8 @@ def added_headers(headers: Headers, reserved: frozenset[str]) -> Pairs:
 def layered(*levels: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Any thread: return the headers of an answer, from the most specific level to the defaults.
 
-    A header is left out if an earlier level has one of the same name, except Set-Cookie and Vary.
+    A header is omitted if an earlier level has a header of the same name, except Set-Cookie and
+    Vary.
     """
     headers: list[tuple[str, str]] = []
     names: set[str] = set()

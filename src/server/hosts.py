@@ -1,8 +1,8 @@
 """The hosts that a server answers to: protection against DNS rebinding.
 
-The owner of a site can have its name resolve to 127.0.0.1 while one of its pages is open. Then the
-browser treats a server on that machine as the site of the page, and lets the page read all answers
-of the server. Only the Host of these requests shows that they are not meant for the server.
+The owner of a malicious site can make its name resolve to 127.0.0.1 while one of its pages is open.
+Then the browser regards a server on that machine as the page's site, and the page can read the
+server's answers. Only the Host header shows that these requests are meant for another site.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Literal
 from wsframe.arguments import is_sequence_of_str
 from wsframe.origins import NUMERIC, split_host
 
-# A name in ASCII; "*." at its beginning matches all names below it.
+# A name in ASCII; a name with the prefix "*." matches all names below it.
 NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 class Hosts:
     """The hosts that are served.
 
-    Names are compared without regard to case, a dot at their end, and the port.
+    The case, a final dot and the port are ignored in comparisons.
 
     Args:
         hosts: names, "*.example.com" for all names below example.com (but not that name), and
             addresses; "*" for every host. None for "localhost", the names below it, and every
             address, because an attacker cannot control how these resolve.
-        more: further names, which are not checked.
+        more: additional names, whose syntax is not checked.
 
     Attributes:
         by_default: True if no hosts were given.
@@ -53,7 +53,7 @@ class Hosts:
         self._below = tuple(entry[1:] for entry in normal if entry.startswith("*."))
 
     def admit(self, host: str) -> bool:
-        """Any thread: return True if a Host is served; "" if the request (HTTP/1.0) has no Host."""
+        """Any thread: return True if a Host is served; pass "" for HTTP/1.0 without a Host."""
         if self._all or not host:
             return True
         parts = split_host(host)
@@ -73,7 +73,7 @@ def hosts_of(
 
     Without a setting, a server that is reachable only from its own machine serves the hosts of that
     machine, and the name that it was started with. So does a server without listening sockets.
-    Any other server serves every host: it cannot know all of its names, and pages can reach it
+    Any other server serves every host, because its names are unknown, and pages can reach it
     without DNS rebinding.
 
     Args:
@@ -87,7 +87,7 @@ def hosts_of(
 
 
 def address_in(name: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host consists of; None for a name."""
+    """Return the IP address of a host; None if the host is a name."""
     try:
         return IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)
     except ValueError:
@@ -96,7 +96,7 @@ def address_in(name: str) -> IPv4Address | IPv6Address | None:
 
 def _is_loopback(sock: socket.socket) -> bool:
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return False  # browsers do not reach unix sockets
+        return False  # browsers cannot connect to unix sockets
     return ip_address(sock.getsockname()[0]).is_loopback
 
 
@@ -108,7 +108,7 @@ def _normal(entry: str) -> str:
     except ValueError:
         pass
     else:
-        if "%" not in name:  # no Host has the zone of an address (RFC 9110 section 7.2)
+        if "%" not in name:  # a Host never contains an address with a zone (RFC 9110 section 7.2)
             return str(address)
     if NAME.fullmatch(name) is None or NUMERIC.fullmatch(name):
         raise ValueError(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CommonOptions(TypedDict, total=False):
-    """The settings of every server, also of one that gets its connections from other code."""
+    """The settings of every server, also of a server without listening sockets."""
 
     drain: float
     send_timeout: float
@@ -41,7 +41,7 @@ class CommonOptions(TypedDict, total=False):
 
 
 class ServerOptions(CommonOptions, total=False):
-    """All settings: also those of listening sockets, of TLS and of worker processes."""
+    """All settings, with those of listening sockets, TLS and worker processes."""
 
     stop_delay: float
     handshake_timeout: float

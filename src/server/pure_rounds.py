@@ -1,7 +1,7 @@
-"""The work of one round of the loop, in Python: the counterparts of ``_rounds.pyx``.
+"""The functions of one round of the loop in Python, equivalent to those of ``_rounds.pyx``.
 
-The loop uses them where the compiled functions do not exist or cannot be used: without a compiler,
-without epoll, and in a process that is patched by gevent or eventlet.
+The loop uses these functions where the compiled ones do not exist or cannot be used: without a
+compiler, without epoll, and in a process that gevent or eventlet has patched.
 """
 
 from __future__ import annotations
@@ -43,36 +43,37 @@ __all__ = [
     "size_of",
 ]
 
-# A queued text or binary message without its header, or data that is sent as it is.
+# A queued item: a text or binary message without its header, or data that is sent unchanged.
 Item: TypeAlias = str | tuple[bytes] | bytes
 # A session, the messages received for it, and the data after these messages, if any.
 Received: TypeAlias = tuple[Any, list[str | bytes], memoryview | None]
-# A connection that its caller must serve, the items taken from its queue, and how many of their
-# bytes were sent. Under TLS the records of the items take their place. None if nothing was taken.
+# A connection that the caller must serve, the items taken from its queue or their TLS records, and
+# the number of bytes sent. None instead of items if no item was taken.
 Incomplete: TypeAlias = tuple[Any, Sequence[Item] | bytes | None, int]
-# The same with the number of the connection in the list.
+# The index of a connection in the list, the items taken from its queue, and the number of bytes
+# sent.
 IncompleteBlock: TypeAlias = tuple[int, Sequence[Item] | bytes | None, int]
 
-# A poller's event for each of these: the socket is readable; the receive call has failed.
+# The poller's events for a readable socket, and for a failed receive call.
 READABLE = 1
 BROKEN = 1 << 30
-# The maximum number of ready files in one round, and the bytes after which no more is received.
+# The maximum number of ready files in one round, and of bytes after which no more data is received.
 MAX_READY = 64
 MAX_BYTES = 1 << 20
-# The results of :func:`run_turns`.
+# The reasons that :func:`run_turns` returns.
 OVER, UNTOUCHED, FINISHED, LOST, FAILED = range(5)
-# Within a turn, only frames of more bytes are counted.
+# The size in bytes from which frames that are queued within a turn are counted.
 LARGE_FRAME = 4 * 1024
-# Shorter payloads are copied to be sent with others; longer ones are sent from where they are.
+# Payloads up to this size are copied and sent together; longer payloads are sent without a copy.
 COPY_LIMIT = 4096
-# The maximum number of pieces in one system call; systems accept at least 16, and Linux 1,024.
+# The maximum number of pieces in one system call; every system accepts 16, and Linux accepts 1,024.
 MAX_PIECES = 64
-# The number of bytes that are encrypted for one client before the loop serves others.
+# The maximum number of bytes that are encrypted for one client before the loop serves others.
 SEAL_AT_ONCE = 128 * 1024
 # The maximum size of the data in a record of TLS (RFC 8446 section 5.1).
 RECORD = 16 * 1024
-# Received records are stored this far behind the place of their data. So the data of a record that
-# began in an earlier read overwrites no record that is still encrypted.
+# The distance between received records and the place of their decrypted data. So the data of a
+# record that began in an earlier read does not overwrite a record that is still encrypted.
 GAP = RECORD + 2048
 FIN = 0x80
 
@@ -81,7 +82,7 @@ class Files(Protocol):
     """The method of an epoll object that :func:`receive` calls."""
 
     def poll(self, timeout: float | None, at_most: int, /) -> Iterable[tuple[int, int]]:
-        """Owner: return files that are ready, with their events, after at most these seconds."""
+        """Owner: wait for at most ``timeout`` seconds; return the ready files with their events."""
 
 
 class Wire:
@@ -90,16 +91,16 @@ class Wire:
     Attributes:
         fd: the descriptor of the socket; -1 for a closed one.
         sock: the socket.
-        tls: its TLS, a :class:`wsframe.server.sockets.records.Records`; None without TLS.
+        tls: the TLS of the connection, as :class:`wsframe.server.sockets.records.Records`; or None.
         session: the recipient of received messages.
-        limit: the maximum size of a message, in bytes, if complete messages may be received here;
-            -1 if the caller must receive.
+        limit: the maximum size of a message, in bytes, if :func:`receive` may decode complete
+            messages; -1 if the caller must receive.
         out: the queued items, in order. A str or a 1-tuple of bytes is a message, whose header is
             added when it is sent. Bytes are sent as they are.
-        clear: True if queued items may be sent here: nothing is unsent, and the end is not near.
-        in_turn: True while the owner runs user code of this connection; it flushes afterwards.
-            False while that code runs in another thread, because such a thread must wait for a
-            slow client.
+        clear: True if :func:`send` may send queued items: no data is unsent, and no close is near.
+        in_turn: True while the owner runs user code of this connection; the owner flushes
+            afterwards. False while that code runs in another thread, because that thread must wait
+            for a slow client.
         stop_turn: True if the turn should end early, because too much is unsent or the connection
             ends.
         waiting: the number of threads that wait until data was sent.
@@ -149,9 +150,9 @@ class Wire:
         """Any thread: queue an immutable message without its header.
 
         Returns:
-            0 if it is sent at the end of the turn; otherwise the size of its frame in bytes, which
-            the caller gives to ``schedule_flush``; -1 if nothing was queued, because the message
-            must be encoded.
+            0 if the message will be sent at the end of the turn; otherwise the size of its frame in
+            bytes, which the caller passes to ``schedule_flush``; -1 if the message was not queued,
+            because it must be encoded.
         """
         item: Item
         if type(message) is str and message.isascii():
@@ -201,7 +202,7 @@ class Resumable:
 
 
 class Signal:
-    """A signal for which one thread waits. It is set or not, and a wait that it ends unsets it."""
+    """A signal for which one thread waits. A wait ends when the signal is set, and clears it."""
 
     __slots__ = ("_queue",)
 
@@ -210,26 +211,26 @@ class Signal:
 
     @property
     def is_set(self) -> bool:
-        """Any thread: True if the next wait ends at once."""
+        """Any thread: True if the signal is set, so that the next wait ends at once."""
         return not self._queue.empty()
 
     def set(self) -> None:
-        """Any thread: end the current or the next wait."""
+        """Any thread: set the signal, which ends the current or the next wait."""
         if not self.is_set:
             self._queue.put(None)
 
     def wait(self, timeout: float | None, following: Signal | None = None) -> bool:
-        """One thread: set the following signal, if any, and wait for this one.
+        """One thread: set the following signal, if any, and wait for this signal.
 
         The compiled method sets the following signal after it has released the GIL. Otherwise the
         woken thread would wait for the GIL, and the system would switch between both.
 
         Args:
-            timeout: the longest time to wait, in seconds; None for no limit.
-            following: the signal of another thread.
+            timeout: the longest time to wait, in seconds; None for no limit. following: the signal
+                of another thread.
 
         Returns:
-            False if the time is over first.
+            False after a time-out.
         """
         if following is not None:
             following.set()
@@ -246,13 +247,13 @@ def receive(
     buffer: bytearray,
     timeout: float | None,
 ) -> tuple[list[Received], list[tuple[int, int]]]:
-    """Owner: wait for files that are ready; receive once from each, and take complete messages.
+    """Owner: poll; receive once from each ready socket, and decode complete messages.
 
     Args:
         files: the files to wait for: an epoll object, or an object with its method.
         wires: the connections by descriptor; None for other files.
-        buffer: the memory for received data; half of it must be free for each read. A round does
-            not receive from all connections if many have sent much.
+        buffer: the memory for received data; half of it must be free for each read. If many clients
+            have sent much data, a round does not receive from all of them.
         timeout: the longest time to wait, in seconds; None for no limit.
 
     Returns:
@@ -296,7 +297,7 @@ def receive(
         wire.messages_in += len(messages)
         total += size
         if left:
-            used += size  # the memory is needed until the caller has processed the rest
+            used += size  # the caller still uses this memory for the rest of the data
             received.append((wire.session, messages, data[size - left :]))
         else:
             received.append((wire.session, messages, None))
@@ -304,10 +305,10 @@ def receive(
 
 
 def run_turns(round_: Any, ownership: Any, idle: object, most: int) -> tuple[int, Any]:
-    """Owner: run the turns for the received messages, as far as they are of the common kind.
+    """Owner: run the turns of the common kind for the received messages.
 
-    A turn of the common kind resumes a generator that waits, on the loop. The compiled function
-    runs such turns. This one runs none, and its caller has the same rules for all kinds.
+    A turn of the common kind resumes a waiting generator on the loop. The compiled function runs
+    such turns. This Python function runs none, and its caller runs the turns of all kinds.
 
     Args:
         round_: the round; its ``received`` is advanced, and its ``answered`` is extended.
@@ -333,12 +334,12 @@ def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[I
         scratch: memory that the compiled function uses.
 
     Returns:
-        The connections that the caller must serve: they accepted only a part, or a thread waits for
-        them, or they cannot be served here.
+        The connections that the caller must serve: their sockets accepted only a part of the data,
+        a thread waits to send, or another rule excludes them.
     """
     incomplete: list[Incomplete] = []
     for wire in connections:
-        queued = len(wire.out)  # other threads may append meanwhile
+        queued = len(wire.out)  # other threads may append to ``out`` meanwhile
         if not queued:
             continue
         if not wire.clear:
@@ -358,15 +359,15 @@ def send(connections: Iterable[Any], scratch: bytearray | None = None) -> list[I
 
 
 def send_block(connections: Iterable[Any], block: bytes, count: int) -> list[IncompleteBlock]:
-    """Owner: send the same data to each connection that has nothing else to send.
+    """Owner: send the same data to several connections that have no unsent data.
 
     Args:
         connections: the connections, each once.
         block: the data.
-        count: the number of messages or events in it.
+        count: the number of messages or events in the block.
 
     Returns:
-        The connections that the caller must serve, as for :func:`send`, by their number.
+        The connections that the caller must serve, as for :func:`send`, with their indexes.
     """
     incomplete: list[IncompleteBlock] = []
     for number, wire in enumerate(connections):
@@ -386,7 +387,7 @@ def _sealed(tls: Any, items: list[Item]) -> bytes | None:
         return None
     try:
         records: bytes = tls.seal(memoryview(b"".join(pieces_of(items))))
-    except OSError:  # the caller tries again, and handles the error
+    except OSError:  # the caller encrypts again, and handles the error
         return None
     return records
 
@@ -429,7 +430,7 @@ def send_pieces(sock: Any, pieces: Sequence[bytes | memoryview], *flags: int) ->
 
 
 def pieces_of(items: Iterable[Item]) -> list[bytes | memoryview]:
-    """Any thread: return the data of these items: short ones joined, long payloads uncopied."""
+    """Any thread: return the data of items: short payloads are joined, long ones not copied."""
     pieces: list[bytes | memoryview] = []
     short: list[bytes] = []
     for item in items:

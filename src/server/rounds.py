@@ -1,7 +1,7 @@
 """The functions in use for the system calls and turns of one round of the loop.
 
-They are the compiled ones if these were built, unless WSFRAME_PURE=1 disables them, as for the
-codec. If gevent or eventlet has replaced the sockets, the system calls are made in Python.
+The compiled functions are used if they were built and WSFRAME_PURE=1 does not disable them, as for
+the codec. If gevent or eventlet has replaced the sockets, the system calls are made in Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     chosen = None
     if os.environ.get("WSFRAME_PURE", "") in ("", "0"):
-        with suppress(ImportError):  # not built, or not for this system
+        with suppress(ImportError):  # the module was not built, or does not support this system
             from . import _rounds as chosen
     if chosen is None:
         chosen = pure_rounds

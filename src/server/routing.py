@@ -20,7 +20,7 @@ from .topics.registry import Topics
 from .topics.sources import check_source
 from .topics.topic import Topic
 
-# Compression without memory between two messages, so that an idle connection needs none.
+# Compression without context takeover, so that an idle connection needs no memory for it.
 WITHOUT_CONTEXT = PerMessageDeflate(
     server_no_context_takeover=True, client_no_context_takeover=True
 )
@@ -29,7 +29,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Routing:
-    """Registers the handlers and pages of an :class:`App`; one thread, before the app starts.
+    """The registration of an :class:`App`'s handlers and pages, by one thread, before its start.
 
     Args:
         topics: the topics of the app.
@@ -55,12 +55,12 @@ class Routing:
 
         A plain function gets a thread of its own. A generator function waits at ``yield``, which
         uses no thread. Between two waits it runs on the I/O loop's thread or, if it blocks, in
-        another thread. So a thread-local object is valid from one ``yield`` to the next, and
-        handlers of different connections may run at the same time. The connection is closed with
+        another thread. So thread-local objects are valid only from one ``yield`` to the next.
+        Handlers of different connections may run at the same time. The connection is closed with
         1000 when the handler returns, and with 1011 when it raises an exception.
 
         Args:
-            path: begins with a slash.
+            path: the path, which begins with a slash.
             subprotocols: supported subprotocols. The server chooses the first one in the client's
                 list that it supports.
             origins: web sites, besides the server's own, whose pages may connect, such as
@@ -75,9 +75,9 @@ class Routing:
                 run in a thread of their own. False for one that never blocks: its first turn always
                 begins on the loop. By default the server learns which handlers block. The option
                 has no effect on plain functions.
-            authorize: called with the :class:`Request` before it is answered; it may block. Its
-                result becomes ``request.identity``; if the result is false, the answer is 403. It
-                may raise :class:`wsframe.HandshakeError` for another answer.
+            authorize: a function that is called with the :class:`Request` before the answer; it may
+                block. Its result becomes ``request.identity``. A false result is answered with 403.
+                The function may raise :class:`wsframe.HandshakeError` for another answer.
             headers: headers of the 101 response, as a mapping or (name, value) pairs. They take
                 precedence over the setting ``headers``. For headers that depend on the request,
                 such as cookies, ``authorize`` calls :meth:`Request.add_header`.
@@ -170,9 +170,9 @@ class Routing:
         returns. It uses one of the ``max_threads`` while it blocks, so a handler that runs as long
         as its stream should be a generator.
 
-        A handler notices that its client has disconnected when it sends. A generator that waits
-        for an item of a queue should call ``stream.get(queue)``, which then ends, too. Any other
-        wait needs a time-out and a check of ``stream.closed``.
+        A handler notices that its client has disconnected when it sends. A generator that waits for
+        an item of a queue should call ``stream.get(queue)``, which ends when the client
+        disconnects. Any other wait needs a time-out and a check of ``stream.closed``.
 
         ``origins``, ``blocking`` and ``authorize`` are as for :meth:`websocket`, and so is
         ``headers``, for the 200 response. A page of another
@@ -197,7 +197,7 @@ class Routing:
         further = added_headers(headers, ON_CONNECTIONS)
         heartbeat = None if heartbeat_event is None else encode_heartbeat(heartbeat_event)
         if source is not None:
-            # Routes that share a queue share its topic.
+            # Several routes with the same queue share one topic.
             known = source if isinstance(source, Topic) else self._topics.fed_by(source)
             if known is None:
                 check_source(source)
@@ -232,7 +232,7 @@ class Routing:
         content_type: str = "text/html; charset=utf-8",
         headers: Headers = (),
     ) -> None:
-        """Serve a fixed page at a path.
+        """Register a fixed page at a path.
 
         Args:
             path: the path.

@@ -35,7 +35,7 @@ from .workers.worker import SupervisorLink
 
 
 class StartServer(Protocol):
-    """Starts the server of an application, and may load the application first."""
+    """A function that starts an application's server, and may load the application first."""
 
     def __call__(
         self,
@@ -48,10 +48,11 @@ class StartServer(Protocol):
         """The main thread: start the server.
 
         Args:
-            open_sockets: returns the listening sockets.
+            open_sockets: a function that returns the listening sockets.
             settings: as for :meth:`wsframe.server.App.start`.
             link: the worker's link to its supervisor; None without workers.
-            interrupting: entered around the application's code, so that a stop signal ends it.
+            interrupting: a context manager for the application's code, which a stop signal then
+                ends.
 
         Raises:
             Interrupted: a stop signal has arrived.
@@ -104,7 +105,7 @@ def _run_here(
             server = start(open_sockets, settings, interrupting=signals.interrupting)
         except Interrupted:
             return
-        flush()  # text that the application has printed comes first
+        flush()  # text that the application has printed must come first
         status.serving(f"Serving on {server.url}; press Ctrl-C to stop. Kernels: {_kernels()}.")
         progress = _Progress(server, signals, status.manager)
         hangups = 0
@@ -136,7 +137,7 @@ def _run_here(
 
 
 class _Progress:
-    """Notifies the service manager as long as all loops make progress.
+    """The notification of the service manager while all loops make progress.
 
     Only the main thread calls its methods.
     """
@@ -145,7 +146,7 @@ class _Progress:
         self._server = server
         self._signals = signals
         self._manager = manager
-        self._turned = threading.Event()  # set when all loops have run a callback
+        self._turned = threading.Event()  # set as soon as all loops have run a callback
         self._due = monotonic() if manager.interval < inf else inf
 
     def timeout(self) -> float | None:
@@ -153,7 +154,7 @@ class _Progress:
         return None if self._due == inf else self._due - monotonic()
 
     def check(self) -> None:
-        """Notify the manager of progress, and request the next sign of it."""
+        """Notify the manager of progress, and request the next callback of all loops."""
         if self._turned.is_set():
             self._turned.clear()
             self._manager.alive()
@@ -171,7 +172,8 @@ def _run_workers(
 ) -> None:
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(*STOP_SIGNALS, others=(signal.SIGCHLD, *HANGUP)))
-        # The context is shared, so that a client can resume with another worker.
+        # The TLS context is created before the fork, so that a client can resume with another
+        # worker.
         current = replace(settings, cert=None, key=None, ssl_context=tls_context(settings))
         listening = listen_for_workers(host, port, settings, workers)
         for each in listening:
@@ -203,7 +205,8 @@ def _run_workers(
             partial(status.serving, line),
             status,
         )
-        stack.callback(background.close)  # before the interpreter prints its reason to exit
+        # The log must be written before the interpreter prints the exit's reason.
+        stack.callback(background.close)
         code = supervisor.run()
     if code:
         sys.exit(supervisor.failure or code)

@@ -1,4 +1,4 @@
-"""A running server: its assembly, start and stop."""
+"""A running server: the creation of its parts, its start and its stop."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Server:
     False
 
     Attributes:
-        host: the name or address that it was started with; "" for a unix socket.
-        port: the port that it listens on; 0 for a unix socket.
-        settings: its settings.
+        host: the name or address that the server was started with; "" for a unix socket.
+        port: the port that the server listens on; 0 for a unix socket.
+        settings: the settings of the server.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class Server:
             Listener(self._loops[0], sock, self._accepted, kept=listening.kept)
             for sock in listening.sockets
         ]
-        self._lock = threading.Lock()  # for _stopping
-        self._leaving = False  # True from the beginning of stop, also while it is delayed
+        self._lock = threading.Lock()  # protects _stopping
+        self._leaving = False  # True from the beginning of stop(), also during its delay
         self._stopping = False
         self._stopped = threading.Event()
         release_in_children(self)
-        with ExitStack() as undo:  # if the system cannot start a thread
+        with ExitStack() as undo:  # undone if the system cannot start a thread
             for listener in self._listeners:
                 undo.callback(listener.discard)
             for loop in self._loops:
@@ -149,7 +149,7 @@ class Server:
     def url(self) -> str:
         """Any thread: the URL of the server, as in "http://localhost:9292".
 
-        For a unix socket it is "http+unix://" and the percent-encoded path.
+        The URL of a unix socket is "http+unix://" and the percent-encoded path.
         """
         return self._listening.url(secured=self._tls is not None)
 
@@ -169,7 +169,7 @@ class Server:
         return replace(
             total(clients.stats() for clients in self._clients),
             uptime=monotonic() - self._started,
-            threads=workers + self._topics.sources.running() + 1,  # one for the monitor
+            threads=workers + self._topics.sources.running() + 1,  # the 1 is the monitor
             handlers_in_threads=handlers,
         )
 
@@ -178,7 +178,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Any thread except those of the server: stop."""
+        """Any thread except those of the server: stop the server."""
         self.stop()
 
     def renew_certificate(self) -> None:
@@ -203,7 +203,7 @@ class Server:
             spread: the seconds over which the connections are closed, one by one in random order,
                 so that clients do not all reconnect at once (a thundering herd). A connection is
                 served until it is closed, and ``drain`` includes this time.
-            delay: the seconds before all of this, in which :attr:`stopping` is true and clients
+            delay: the seconds before the shutdown, in which :attr:`stopping` is true and clients
                 are still accepted.
 
         Raises:
@@ -232,7 +232,7 @@ class Server:
             for listener in self._listeners:
                 self._loops[0].call_soon(listener.close)
             self._topics.catch_up(max(0.0, deadline - monotonic()))
-            # The first loop does this after it has assigned all accepted connections.
+            # The first loop closes the connections after it has assigned all accepted ones.
             self._loops[0].call_soon(partial(self._shut_down_paced, spread, empty))
             _wait_for_all(empty, deadline)
         finally:
@@ -256,34 +256,34 @@ class Server:
     ) -> None:
         """Any thread: serve the client of a socket that other code has accepted.
 
-        This is part of the engine, not of the interface for users. From now on the server owns the
-        socket, and closes it.
+        This method is internal to wsframe, not part of the public interface. The server takes
+        ownership of the socket, and closes it.
 
         Args:
             sock: a connected stream socket. If the settings have a certificate, the client must
-                begin with a TLS handshake. Or a TLS socket that does not block, whose handshake is
-                complete.
+                begin with a TLS handshake. Alternatively, a non-blocking TLS socket whose handshake
+                is complete.
             address: the client's address, as ``accept`` returns it.
-            opening: the request, which the other code has received and checked; None if nothing
-                has been read from the socket.
+            opening: the request, which other code has received and checked; None if no data has
+                been read from the socket.
 
         Raises:
             RuntimeError: the server is shutting down; the caller still owns the socket.
         """
         if isinstance(sock, socket.socket):
             sock.setblocking(False)
-            with suppress(OSError):  # the client has disconnected, or it is a unix socket
+            with suppress(OSError):  # the client has disconnected, or the socket is a unix socket
                 disable_delay(sock)
                 bound_buffers(sock, self.settings.socket_buffer)
-        with self._lock:  # stop() closes only the connections that were queued before it
+        with self._lock:  # stop() closes only connections that were queued earlier
             if self._stopping:
-                raise RuntimeError("the server is shutting down and adopts no connections")
+                raise RuntimeError("the server is shutting down and accepts no more connections")
             self._loops[0].call_soon(partial(self._accepted, sock, address, opening))
 
     def discard_from(self, sock: socket.socket) -> None:
         """Any thread: discard the data of a socket until its other end is closed, then close it.
 
-        This is part of the engine. The socket is closed at the latest when the server stops.
+        This method is internal to wsframe. The stop of the server closes the socket at the latest.
         """
         with self._lock:
             if not self._stopping:
@@ -305,21 +305,21 @@ class Server:
     def call_when_each_loop_turns(self, function: Callable[[], object]) -> None:
         """Any thread: call ``function``, on the last loop, once every loop has run a callback.
 
-        This is part of the engine: it shows whether a handler blocks one of the loops.
+        This method is internal to wsframe. The call shows that no handler blocks a loop.
         """
         others = [None] * (len(self._loops) - 1)
 
         def turned() -> None:
             try:
                 others.pop()
-            except IndexError:  # raised once, on the last loop
+            except IndexError:  # raised on the last loop
                 function()
 
         for loop in self._loops:
             loop.call_soon(turned)
 
     def after_fork(self) -> None:
-        """The child of a fork: mark the server as stopped; it continues in the parent."""
+        """The child of a fork: mark the server as stopped, although the parent's continues."""
         self._stopping = True
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -358,7 +358,7 @@ class Server:
             peer.loop.call_soon(partial(self._connected, peer, opening, proxied))
 
     def _reject(self, sock: socket.socket | SecureSocket, address: object) -> None:
-        """Owner of the first loop: close a connection, with a 503 if that is cheap."""
+        """Owner of the first loop: close a connection, with a 503 if resources permit."""
         clients = self._clients[0]
         clients.refusals.count(503, CONNECTIONS)
         answer = unavailable(clients)
@@ -380,8 +380,8 @@ class Server:
             return
         first = self._proxied if proxied else self._dispatcher
         first.open(peer, self.settings.handshake_timeout)
-        if proxied or self._tls is None:  # a step of a TLS handshake without data would be wasted
-            peer.loop.call_safely(peer.ready, READ)  # the request has often arrived already
+        if proxied or self._tls is None:  # a TLS handshake cannot begin without data
+            peer.loop.call_safely(peer.ready, READ)  # often the request has already arrived
 
     def _disconnected(self, peer: Peer) -> None:
         """Owner of its loop: release and log a connection that has ended."""
@@ -391,8 +391,8 @@ class Server:
     def _network_of(self, peer: Peer) -> Hashable:
         """Any thread: return the client network whose share of the threads a connection uses.
 
-        None, which is not limited, for a unix socket, and for a proxy that does not report the
-        client's address.
+        The result is None, which means no limit, for a unix socket, and for a proxy that does not
+        report the client's address.
         """
         request = peer.record.request
         client = request.client if request is not None else UNIX

@@ -20,9 +20,9 @@ from .topics.sizes import Sizes
 from .topics.state import Policy
 from .topics.topic import Topic
 
-# The default prefix of a service's keys in Redis.
+# The default prefix of the names of keys in Redis.
 REDIS_PREFIX = "wsframe:"
-# Seconds to wait for the acknowledgement of published events.
+# The default time limit for Redis's acknowledgement of published events, in seconds.
 FLUSH_TIMEOUT = 5.0
 
 
@@ -58,26 +58,27 @@ class Service:
         max_age: float | None = None,
         policy: Policy | None = None,
     ) -> Topic:
-        """Any thread: return the topic of this name, which is created at its first use.
+        """Any thread: return the topic with a name; the first call creates the topic.
 
-        A topic keeps its latest events for clients that reconnect. It is forgotten when it has no
-        subscribers and all of its events have expired, or when very many other topics have been
+        A topic keeps its latest events for clients that reconnect. A topic is deleted when it has
+        no subscribers and all of its events have expired, or when very many other topics have been
         used since. Its next events then have new ids. A configuration that is set before the app
-        starts is permanent; a later one is forgotten with the topic.
+        starts is permanent; a later one is deleted with the topic.
 
         Args:
             name: any text of at most 1,024 bytes in UTF-8. A handler that gets names from clients
                 must check them.
             history: maximum number of events that are kept (256).
             max_bytes: maximum size of these events, in bytes (1 MiB). The same amount may wait for
-                a slow client. In memory the topic takes at most three times as much, and 8 MiB. So
-                it may keep fewer than ``history`` events if they are very small.
+                a slow client. The topic uses at most three times this memory plus 8 MiB. So it may
+                keep fewer than ``history`` events if they are very small.
             max_age: maximum age of these events, in seconds (300).
             policy: treatment of clients that are slower than these limits permit. "disconnect", the
-                default, ends an event stream, which reconnects and is sent the rest, and closes a
-                WebSocket with 1013. "drop-oldest" drops the oldest events and sends the client a
-                notice of the gap. "latest" keeps only the newest event of each ``key``, so that a
-                client never lags further, and a new client can begin with these events.
+                default, closes a WebSocket with 1013, and ends an event stream, whose client
+                reconnects and receives the rest. "drop-oldest" drops the oldest events and sends
+                the client a notice of the gap. "latest" keeps only the newest event of each
+                ``key``, so that a client never lags further, and a new client can begin with these
+                events.
 
         Raises:
             ValueError: the name is too long or contains a lone surrogate, which cannot be encoded
@@ -87,7 +88,7 @@ class Service:
         return self._topics.get(name, history, max_bytes, max_age, policy)
 
     def share_topics(self, redis: str, prefix: str = REDIS_PREFIX) -> None:
-        """Keep the topics' logs in this Redis; must be called before any topic is used.
+        """Store the topics' logs in a Redis; this must be called before any topic is used.
 
         The arguments are ``redis`` and ``redis_prefix`` of :class:`App`.
         """
@@ -96,7 +97,7 @@ class Service:
         self._topics.share(RedisStreams(redis, prefix, self._timing, self._topic_sizes))
 
     def limit_topics(self, memory: int) -> None:
-        """Any thread: limit the memory of all logs to this number of bytes.
+        """Any thread: limit the memory of all logs to a number of bytes.
 
         The argument is ``topic_memory`` of :class:`App`.
 
@@ -110,7 +111,7 @@ class Service:
     def use_clock(self, clock: Callable[[], float]) -> Callable[[], float]:
         """Any thread, while no server runs: replace the clock of deadlines and ages; for tests.
 
-        The topics use it, and the servers that start from now on. A broker keeps its clock.
+        The topics use the new clock, and servers that start later. A broker keeps its clock.
 
         Returns:
             The previous clock.
@@ -140,9 +141,9 @@ class Service:
     def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Any thread: send all published events to Redis, and close the connections to it.
 
-        The last server that stops does this, and so does the exit of the program. A program that
-        only publishes should call this method to get the error: an error at exit is printed and
-        does not change the exit code.
+        The last server that stops calls this method, and so does the exit of the program. A program
+        that only publishes should call it to receive an error, because an error at the exit is only
+        printed.
 
         Raises:
             RuntimeError: a server of the app is running.
@@ -205,7 +206,7 @@ class Service:
         self._topics.closings.close(check_identity(identity), int(code), reason)
 
     def _add_server(self, server: Server) -> None:
-        """Any thread: add a server that has started, and forget stopped servers."""
+        """Any thread: add a started server to the list, and remove stopped servers."""
         self._servers = [*(other for other in self._servers if other.running), server]
 
     def _stats_of(self, servers: Iterable[Server]) -> Stats:

@@ -23,7 +23,7 @@ AT_LEAST_1 = (
     "max_head_size",
     "max_headers",
 )
-MAX_SOCKET_BUFFER = 1 << 30  # the system doubles it and stores it in 32 bits
+MAX_SOCKET_BUFFER = 1 << 30  # the system doubles the value and stores it in 32 bits
 
 
 @dataclass(frozen=True, kw_only=True)

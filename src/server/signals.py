@@ -17,33 +17,33 @@ from .forks import release_in_children
 from .timing import LONGEST_POLL
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# The signal for a reload, which a terminal sends when it is closed; none on Windows.
+# The signal for a reload, which a closed terminal also sends; missing on Windows.
 HANGUP = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
 HELD_BACK = (*STOP_SIGNALS, *HANGUP)
-# The signal that interrupts the main thread again. Programs hardly use it, and by default it has no
-# effect.
+# The signal that interrupts the main thread again. Programs rarely use this signal, and by default
+# it has no effect.
 AGAIN = tuple(getattr(signal, name) for name in ("SIGURG",) if hasattr(signal, name))
-# Seconds between two of them.
+# The pause between two interrupting signals, in seconds.
 INTERVAL = 0.05
 
 _at_fork = threading.local()
 
 
 class Interrupted(BaseException):
-    """A stop signal has arrived while user code started an application."""
+    """The exception that a stop signal raises while user code starts an application."""
 
 
 class Signals:
-    """Counts signals while it is entered, in the main thread, which runs Python's handlers.
+    """A context manager that counts signals, in the main thread, which runs Python's handlers.
 
     The main thread waits for a socket. A wait for a lock or a queue may miss a signal: the system
     delivers it to any thread, and then the main thread is not woken to run the handler. Python
-    writes to the socket, whichever thread is interrupted.
+    writes to the socket, no matter which thread the system interrupts.
 
     User code must be interrupted although it waits in other ways, so another thread interrupts the
     main thread again; see :meth:`interrupting`.
 
-    The children of forks have the previous handlers from the beginning.
+    The child of a fork has the previous handlers from its beginning.
 
     Args:
         numbers: the signals to count; their previous handlers are restored at the end.
@@ -52,8 +52,8 @@ class Signals:
 
     Attributes:
         count: number of signals that have arrived.
-        hangups: number of SIGHUPs that have arrived, if it is one of ``others``. If it is from a
-            terminal that was closed, it is counted as a stop signal instead.
+        hangups: number of SIGHUPs that have arrived, if SIGHUP is one of ``others``. A SIGHUP from
+            a closed terminal is counted as a stop signal instead.
     """
 
     def __init__(self, *numbers: int, others: tuple[int, ...] = (), forcible: bool = False) -> None:
@@ -65,7 +65,8 @@ class Signals:
         self._forcible = forcible
         self._interrupting = False
         self._watching = False
-        # Returns the raised exception; None before it, and once the exception was deleted.
+        # A weak reference to the raised exception; it returns None before and after the exception's
+        # life.
         self._raised: Callable[[], Interrupted | None] = lambda: None
         self._before: dict[int, signal._HANDLER] = {}
 
@@ -82,15 +83,15 @@ class Signals:
         """The main thread: restore the previous handlers."""
         before, self._before = self._before, {}
         if not before:
-            return  # in the child of a fork
+            return  # this is the child of a fork
         for number, handler in before.items():
-            # None is a handler that was not installed by Python and cannot be restored.
+            # None means a handler that C code has installed, which cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._fd_before)
         self._waker.close()
 
     def after_fork(self) -> None:
-        """The child of a fork: restore the previous handlers, too."""
+        """The child of a fork: restore the previous handlers."""
         self.__exit__()
 
     @contextmanager
@@ -98,10 +99,11 @@ class Signals:
         """The main thread: run user code that the first stop signal interrupts.
 
         A handler may run late: if the signal arrives just before a system call, or in another
-        thread, Python waits for the end of the call. The exception of a handler may be lost: Python
-        suppresses it in a destructor, a hook of a fork, or a callback of a weak reference. So the
-        main thread is interrupted repeatedly after the first signal, and the exception is raised
-        again once it was suppressed. User code that still handles it is not interrupted.
+        thread, Python waits for the end of the call. The exception of a signal handler may be lost:
+        Python suppresses exceptions in a destructor, a hook of a fork, or a callback of a weak
+        reference. So the main thread is interrupted repeatedly after the first signal, and the
+        exception is raised again once it was suppressed. User code that still handles it is not
+        interrupted.
 
         Raises:
             Interrupted: a signal has arrived before or during the call.
@@ -113,12 +115,13 @@ class Signals:
                     yield
             finally:
                 self._interrupting = False
-        if self.count:  # before the call, or user code has suppressed the exception
+        # A signal arrived before the call, or user code has suppressed the exception.
+        if self.count:
             raise Interrupted
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """The main thread: run a thread that interrupts this one again."""
+        """The main thread: run a second thread that interrupts the main thread repeatedly."""
         watcher = threading.Thread(target=self._watch, name="wsframe-signals", daemon=True)
         self._watching = True
         with suppress(RuntimeError):  # the system cannot start another thread
@@ -128,19 +131,20 @@ class Signals:
         finally:
             self._watching = False
             self.wake()
-            with suppress(RuntimeError):  # it was not started
+            with suppress(RuntimeError):  # the thread was not started
                 watcher.join()
-            self.wake()  # it has discarded the earlier wake-ups
+            self.wake()  # the thread has discarded earlier wake-ups
 
     def _watch(self) -> None:
-        """A thread of its own: interrupt the main thread repeatedly after a stop signal."""
+        """The second thread: interrupt the main thread repeatedly after a stop signal."""
         stops = {*self._counted, *HANGUP}
         # Python writes the number of a signal at its arrival, before the handler runs.
         while self._watching and stops.isdisjoint(self._waker.drain()):
             pass
         while self._watching:
             for number in AGAIN:
-                os.kill(os.getpid(), number)  # Linux prefers the main thread
+                # Linux delivers the signal to the main thread if possible.
+                os.kill(os.getpid(), number)
             sleep(INTERVAL)
 
     def fileno(self) -> int:
@@ -170,7 +174,7 @@ class Signals:
             stops = any(not os.isatty(file) for file in self._terminals)
             self.hangups += not stops
         self.count += stops
-        self.wake()  # the main thread may have been woken and wait again before this handler runs
+        self.wake()  # the main thread may wait again before this handler runs
         if self._interrupting and self.count:
             if stops and self.count > 1 and self._forcible:
                 os._exit(1)
@@ -178,7 +182,8 @@ class Signals:
                 raise self._interruption()
 
     def _interruption(self) -> Interrupted:
-        # No frame of its traceback refers to it, so it exists as long as user code handles it.
+        # No frame of the traceback refers to the exception, which exists only while user code
+        # handles it.
         interruption = Interrupted()
         self._raised = ref(interruption)
         return interruption
@@ -190,7 +195,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    """Both processes: handle signals again; the child has run its hooks of ``forks`` before."""
+    """Both processes: handle signals again, in the child after the hooks of ``forks``."""
     signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.mask)
 
 

@@ -15,9 +15,9 @@ from .timing import Timing
 
 
 class ServiceManager:
-    """Sends the states of the process to its service manager, such as systemd (sd_notify(3)).
+    """Notifications of the service manager, such as systemd, about the process (sd_notify(3)).
 
-    Any thread may call its methods. Without a manager they do nothing.
+    Any thread may call the methods. Without a service manager, the methods do nothing.
 
     Args:
         environment: the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
@@ -35,19 +35,19 @@ class ServiceManager:
         self.interval: float = int(usec) / 2e6 if supervised and address else inf
 
     def ready(self) -> None:
-        """Any thread: the process serves, for the first time or after :meth:`reloading`."""
+        """Any thread: report that the process serves, for the first time or after a reload."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Any thread: the process replaces its configuration."""
+        """Any thread: report that the process reloads its configuration."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Any thread: the process begins to stop."""
+        """Any thread: report that the process begins to stop."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Any thread: the process makes progress."""
+        """Any thread: report that the process makes progress."""
         self._send("WATCHDOG=1")
 
     def _send(self, state: str) -> None:
@@ -59,7 +59,7 @@ class ServiceManager:
 
 
 class Status:
-    """Reports the states of a service on standard output, and to the service manager.
+    """The reports of a service's states on standard output and to the service manager.
 
     Args:
         manager: the service manager.
@@ -69,22 +69,22 @@ class Status:
         self.manager = manager
 
     def serving(self, line: str) -> None:
-        """Any thread: the service has started."""
+        """Any thread: report that the service has started."""
         announce(line)
         self.manager.ready()
 
     def reloading(self) -> None:
-        """Any thread: a SIGHUP has arrived."""
+        """Any thread: report that a SIGHUP has arrived."""
         self.manager.reloading()
         announce("Reloading.")
 
     def reloaded(self) -> None:
-        """Any thread: the work for a SIGHUP has ended; errors are in the log above this line."""
+        """Any thread: report that the reload has ended; the log above contains its errors."""
         background.flush(Timing.log_flush_timeout)
         announce("Reloaded.")
         self.manager.ready()
 
     def stopping(self) -> None:
-        """Any thread: a stop signal has arrived."""
+        """Any thread: report that a stop signal has arrived."""
         announce("Shutting down; press Ctrl-C again to force.")
         self.manager.stopping()

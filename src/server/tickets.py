@@ -21,14 +21,16 @@ from .timing import Timing
 from .topics.errors import BrokerUnavailable
 
 MIN_SECRET = 16  # bytes
-MAX_IDENTITY = 512  # bytes of UTF-8; a ticket must fit into a path of 2 KiB
-# The time of the expiry in milliseconds since 1970, and a random number.
+# The maximum size in bytes of UTF-8, so that a ticket fits into a request target.
+MAX_IDENTITY = 512
+# The fields of a ticket: the time of its expiry in milliseconds since 1970, and a random number.
 HEAD = struct.Struct(">Q16s")
-SIGNATURE = 32  # bytes of SHA-256
+SIGNATURE = 32  # the size of an HMAC with SHA-256, in bytes
 MAX_TICKET = (SIGNATURE + HEAD.size + MAX_IDENTITY) * 4 // 3 + 2
-# Used tickets are remembered for longer than they are valid, because clocks differ and are set.
+# The additional time for which used tickets are stored, in seconds, because clocks differ.
 SKEW = 60.0
-# Redis closes idle connections, so a failure on an old connection proves nothing.
+# The number of attempts: Redis closes idle connections, so the first attempt may fail without a
+# cause.
 ATTEMPTS = 2
 
 
@@ -36,8 +38,9 @@ class Tickets:
     """Signed tickets, each valid once and for a short time.
 
     Scripts in a page cannot set the headers of a WebSocket, and cookies are not sent to another
-    site. So a view that knows the user issues a ticket, and the page opens the WebSocket with the
-    ticket in its query. Objects with the same secret accept each other's tickets::
+    site. So a view that has authenticated the user issues a ticket, and the page opens the
+    WebSocket with the ticket in its query. Objects with the same secret accept each other's
+    tickets::
 
         tickets = Tickets(os.environ["TICKET_SECRET"])
 
@@ -46,8 +49,8 @@ class Tickets:
             ws.send(f"Welcome, {ws.request.identity}")
 
     A URL may be logged by proxies. So a ticket expires soon, and is accepted once. Used tickets are
-    remembered by this object, or in Redis. With several processes Redis is required: otherwise each
-    of them accepts a ticket once.
+    stored in this object, or in Redis. Several processes require Redis: otherwise each of them
+    accepts a ticket once.
 
         >>> tickets = Tickets("a secret of 16 bytes or more")
         >>> ticket = tickets.issue("ann")
@@ -66,7 +69,7 @@ class Tickets:
         max_used: maximum number of used tickets in the memory of this object, of some 200 bytes
             each; a further ticket is refused. Only valid tickets are counted. The number has no
             effect with Redis.
-        clock: returns the time in seconds since 1970; for tests.
+        clock: a function that returns the time in seconds since 1970; for tests.
 
     Raises:
         ModuleNotFoundError: redis-py is not installed.
@@ -94,10 +97,10 @@ class Tickets:
         self._max_age = max_age
         self._max_used = max_used
         self._clock = clock
-        # Without a lock, because a finalizer may interrupt any call and use another ticket. Each
-        # operation on these is atomic.
+        # No lock protects these, because a finalizer may interrupt any call and use another ticket.
+        # Each operation on them is atomic.
         self._used: dict[bytes, object] = {}
-        self._expiries: list[tuple[float, bytes]] = []  # a heap
+        self._expiries: list[tuple[float, bytes]] = []  # the heap of expiry times
         self._log = ThrottledLog()
         self._outages = ThrottledLog()
         self._prefix = redis_prefix
@@ -140,7 +143,7 @@ class Tickets:
         return body[HEAD.size :].decode()
 
     def authorize(self, request: Request) -> str | None:
-        """Any thread: redeem the ticket in the query of a request, for ``authorize`` of a route.
+        """Any thread: redeem the ticket in a request's query; the ``authorize`` of a route.
 
         The parameter has the name "ticket". The result becomes ``request.identity``.
 
@@ -153,10 +156,10 @@ class Tickets:
         try:
             return self.redeem(found[0])
         except BrokerUnavailable as error:
-            # The error names the address of Redis, which is no concern of the client.
+            # The error's text contains the address of Redis, which the client must not receive.
             self._outages.log(logging.WARNING, "%s", error)
             raise HandshakeError(
-                503, "tickets cannot be checked now", [("Retry-After", "1")]
+                503, "tickets cannot be checked at the moment", [("Retry-After", "1")]
             ) from error
 
     def close(self) -> None:
@@ -165,7 +168,7 @@ class Tickets:
             self._redis.close()
 
     def _verified(self, ticket: str) -> bytes | None:
-        """Any thread: return the data of a ticket with a valid signature; else None."""
+        """Any thread: return the data of a ticket with a valid signature; otherwise None."""
         if len(ticket) > MAX_TICKET:
             return None
         try:
@@ -177,7 +180,7 @@ class Tickets:
         return body if any(valid) else None
 
     def _use(self, number: bytes, until: float, now: float) -> bool:
-        """Any thread: mark a ticket as used until this time; return True the first time."""
+        """Any thread: mark a ticket as used until its expiry; return True the first time."""
         if self._redis is not None:
             return self._use_in_redis(number, int((until - now) * 1000))
         self._forget(now)
@@ -195,7 +198,7 @@ class Tickets:
         return True
 
     def _use_in_redis(self, number: bytes, milliseconds: int) -> bool:
-        """Any thread: do the same in Redis.
+        """Any thread: mark a ticket as used in Redis; return True the first time.
 
         Raises:
             BrokerUnavailable: Redis does not answer.
@@ -209,7 +212,9 @@ class Tickets:
                 return bool(self._redis.set(key, b"", nx=True, px=milliseconds))
             except RedisError as error:
                 problem = error
-        raise BrokerUnavailable(f"cannot redeem a ticket: Redis: {problem}") from problem
+        raise BrokerUnavailable(
+            f"cannot redeem a ticket, because Redis has failed: {problem}"
+        ) from problem
 
     def _forget(self, now: float) -> None:
         """Any thread: forget used tickets that have expired."""
@@ -225,7 +230,7 @@ class Tickets:
 
 
 def _key(secret: str | bytes) -> bytes:
-    """Return the key for signatures of tickets, so that the secret may have other uses, too."""
+    """Return a key that is derived for tickets, so that the secret can have other uses, too."""
     secret = secret.encode() if isinstance(secret, str) else secret
     if len(secret) < MIN_SECRET:
         raise ValueError(f"secret must have at least {MIN_SECRET} bytes: {len(secret)}")

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The longest wait for a lock, in seconds. Slightly more than TIMEOUT_MAX is an OverflowError.
+# The longest wait for a lock, in seconds. Slightly more than TIMEOUT_MAX raises an OverflowError.
 LONGEST_WAIT = threading.TIMEOUT_MAX / 2
-# The longest wait of a poller, in seconds. More than 2**31 milliseconds is an OverflowError.
+# The longest wait of a poller, in seconds. More than 2**31 milliseconds raise an OverflowError.
 LONGEST_POLL = 86_400.0
 
 
 def waitable(seconds: float) -> float:
-    """Any thread: return the time limited to what a lock accepts; 0 if it is negative or NaN."""
+    """Any thread: limit a time to the range that a lock accepts; 0 if negative or NaN."""
     return min(max(0.0, seconds), LONGEST_WAIT)
 
 
@@ -29,16 +29,17 @@ class Timing:
     thread waits in real time. The fields below are the defaults.
 
     Attributes:
-        clock: returns the time in seconds; it never decreases.
+        clock: a function that returns the time in seconds, which never decreases.
         turn_slice: time that a turn may hold the loop. The monitor checks at this interval, so
             another thread takes over the loop after one to two slices.
         probation_turns: number of turns that must be quick in a thread before a connection that
-            has blocked runs on the loop again. That many switches to a thread cost about as much as
-            one lost time slice.
-        route_probation_turns: the same for the other connections of a suspected route.
+            has blocked runs on the loop again. The switches to a thread in these turns cost about
+            as much as one lost time slice.
+        route_probation_turns: number of turns as ``probation_turns``, for the other connections of
+            a suspect route.
         handoff_window: a route is suspected of blocking after three hand-offs within this time.
-        route_memory: time for which new connections of a suspected route start in a thread.
-        monitor_quiet_checks: number of checks in a row without a turn after which the monitor
+        route_memory: time for which new connections of a suspect route start in a thread.
+        monitor_quiet_checks: number of successive checks without a turn after which the monitor
             sleeps.
         monitor_interval: pause between two checks of the loops by the sleeping monitor.
         thread_idle_timeout: time without work after which a thread ends.
@@ -65,7 +66,7 @@ class Timing:
         redis_stop_timeout: time that stopping threads wait for a reply of Redis.
         redis_min_backoff: pause before the first attempt to reconnect to Redis; it doubles with
             each attempt.
-        redis_max_backoff: the longest of these pauses.
+        redis_max_backoff: the longest pause before an attempt to reconnect to Redis.
         redis_refused_backoff: pause between two attempts while Redis lacks what topics require.
         redis_exit_timeout: time that an exiting program waits until Redis has acknowledged its
             events.
@@ -88,17 +89,20 @@ class Timing:
             Redis before it is answered with 503.
         stack_dump_timeout: time that a hanging worker has to write the stacks of its threads.
         worker_min_lifetime: a worker that ends sooner is replaced after a pause.
-        restart_min_backoff: the first such pause; each further one is twice as long.
-        restart_max_backoff: the longest of these pauses.
+        restart_min_backoff: the first pause before a worker is replaced; each further pause is
+            twice as long.
+        restart_max_backoff: the longest pause before a worker is replaced.
         worker_grace: time beyond ``drain`` that a worker has to end before it is killed. The steps
-            of its end have limits of their own, which are several seconds together.
+            of its end have separate limits, whose sum is several seconds.
         child_join_timeout: time that a worker waits for a child process that it has terminated.
         output_timeout: time that an exiting program waits for room in standard output and error.
-        output_flush_timeout: time that it then waits until both are flushed.
+        output_flush_timeout: time that an exiting program then waits until both streams are
+            flushed.
         notify_timeout: time that a service manager has to accept a notification.
         source_poll_interval: time that a thread waits for an item of a queue that feeds a topic,
             or for Redis to accept one, before it checks whether it must stop.
-        source_stop_timeout: time that such a thread has to end before it is abandoned.
+        source_stop_timeout: time that a thread of a queue or iterable has to end before it is
+            abandoned.
     """
 
     clock: Callable[[], float] = time.monotonic

@@ -164,14 +164,16 @@ def test_processes_share_used_tickets_in_redis(
             redis.restart()
             assert two.redeem(other) == "bob"
             redis.kill()
-            with pytest.raises(BrokerUnavailable, match="cannot redeem a ticket: Redis: "):
+            with pytest.raises(
+                BrokerUnavailable, match="cannot redeem a ticket, because Redis has failed: "
+            ):
                 two.redeem(one.issue("ann"))
             client = Client(serve(make_app(one)).port)
             client.send(upgrade(f"/?ticket={one.issue('ann')}"))
             answer = client.answer()
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-            assert answer.body == b"tickets cannot be checked now\n"
-            log.expect("cannot redeem a ticket: Redis: ", logging.WARNING)
+            assert answer.body == b"tickets cannot be checked at the moment\n"
+            log.expect("cannot redeem a ticket, because Redis has failed: ", logging.WARNING)
             client.close()
         finally:
             one.close()
